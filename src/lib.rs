@@ -1,4 +1,6 @@
 //! fanwire: a high-throughput, sharded WebSocket relay.
 
+pub mod http;
 pub mod ids;
 pub mod time;
+pub mod ws;

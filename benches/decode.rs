@@ -1,0 +1,76 @@
+//! What one message costs between the scratch buffer and the outgoing one: decoded, checked, unmasked and encoded.
+//!
+//! `cargo bench --bench decode`; items are messages, so the reciprocal of the throughput is the time for one.
+//! Each sample begins with a copy of the masked stream into the scratch, as the kernel would make it; `copy_only` is
+//! what that costs alone.
+
+use divan::counter::ItemsCount;
+use divan::{Bencher, black_box};
+use fanwire::ws::decode::{Decoder, Event};
+use fanwire::ws::encode::push_message;
+
+/// The worker's scratch buffer.
+const SCRATCH_BYTES: usize = 64 << 10;
+const LIMIT: usize = 1 << 20;
+
+fn main() {
+    divan::main();
+}
+
+/// As many masked frames of `payload_len` bytes as fit the scratch, and how many they are.
+fn client_stream(opcode: u8, payload_len: usize) -> (Vec<u8>, usize) {
+    let mask = [0x12, 0x34, 0x56, 0x78];
+    let mut frame = vec![0x80 | opcode];
+    if payload_len <= 125 {
+        frame.push(0x80 | payload_len as u8);
+    } else {
+        frame.push(0xfe);
+        frame.extend(
+            u16::try_from(payload_len)
+                .expect("fits the scratch")
+                .to_be_bytes(),
+        );
+    }
+    frame.extend(mask);
+    frame.extend((0..payload_len).map(|at| b'x' ^ mask[at % 4]));
+    let count = SCRATCH_BYTES / frame.len();
+    (frame.repeat(count), count)
+}
+
+fn decode_and_encode(bencher: Bencher<'_, '_>, opcode: u8, payload_len: usize) {
+    let (stream, count) = client_stream(opcode, payload_len);
+    let mut scratch = vec![0; stream.len()];
+    let mut out = Vec::with_capacity(2 * SCRATCH_BYTES);
+    let mut decoder = Decoder::default();
+    bencher.counter(ItemsCount::new(count)).bench_local(|| {
+        scratch.copy_from_slice(&stream);
+        out.clear();
+        let mut input = &mut scratch[..];
+        while let Some(event) = decoder.decode(&mut input, LIMIT).expect("a legal stream") {
+            if let Event::Message(message) = event {
+                push_message(&mut out, message.kind, message.payload.as_slice());
+            }
+        }
+        black_box(&out);
+    });
+}
+
+#[divan::bench(args = [16, 128, 1024, 16_384])]
+fn text(bencher: Bencher<'_, '_>, payload_len: usize) {
+    decode_and_encode(bencher, 0x1, payload_len);
+}
+
+#[divan::bench(args = [16, 128, 1024, 16_384])]
+fn binary(bencher: Bencher<'_, '_>, payload_len: usize) {
+    decode_and_encode(bencher, 0x2, payload_len);
+}
+
+#[divan::bench(args = [128])]
+fn copy_only(bencher: Bencher<'_, '_>, payload_len: usize) {
+    let (stream, count) = client_stream(0x1, payload_len);
+    let mut scratch = vec![0; stream.len()];
+    bencher.counter(ItemsCount::new(count)).bench_local(|| {
+        scratch.copy_from_slice(&stream);
+        black_box(&scratch);
+    });
+}

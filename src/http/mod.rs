@@ -1,0 +1,5 @@
+//! The little HTTP/1.1 that a relay needs, without input or output.
+
+pub mod request;
+pub mod response;
+pub mod routes;

@@ -1,0 +1,235 @@
+//! HTTP/1.1 responses, as bytes (RFC 9112, section 4).
+//!
+//! Called for refusals of the upgrade and by the metrics endpoint. What to answer is decided there. Responses carry no
+//! `Date`: nothing here has a clock, and nothing they say is worth caching.
+
+/// A status, of those that the relay has reason to send.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u16)]
+#[allow(missing_docs)] // the names are the reason phrases
+pub enum Status {
+    SwitchingProtocols = 101,
+    Ok = 200,
+    BadRequest = 400,
+    Forbidden = 403,
+    NotFound = 404,
+    MethodNotAllowed = 405,
+    RequestTimeout = 408,
+    UriTooLong = 414,
+    UpgradeRequired = 426,
+    HeaderFieldsTooLarge = 431,
+    InternalServerError = 500,
+    ServiceUnavailable = 503,
+    VersionNotSupported = 505,
+}
+
+impl Status {
+    /// The three digits.
+    pub fn code(self) -> u16 {
+        self as u16
+    }
+
+    /// The reason phrase of RFC 9110, and for 431 of RFC 6585.
+    pub fn reason(self) -> &'static str {
+        match self {
+            Status::SwitchingProtocols => "Switching Protocols",
+            Status::Ok => "OK",
+            Status::BadRequest => "Bad Request",
+            Status::Forbidden => "Forbidden",
+            Status::NotFound => "Not Found",
+            Status::MethodNotAllowed => "Method Not Allowed",
+            Status::RequestTimeout => "Request Timeout",
+            Status::UriTooLong => "URI Too Long",
+            Status::UpgradeRequired => "Upgrade Required",
+            Status::HeaderFieldsTooLarge => "Request Header Fields Too Large",
+            Status::InternalServerError => "Internal Server Error",
+            Status::ServiceUnavailable => "Service Unavailable",
+            Status::VersionNotSupported => "HTTP Version Not Supported",
+        }
+    }
+}
+
+/// What happens to the connection behind a response.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Connection {
+    /// It waits for the next request.
+    KeepAlive,
+    /// The server closes it.
+    Close,
+}
+
+/// Whether the body itself is sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Body {
+    /// Yes.
+    Send,
+    /// No, only its length: the answer to HEAD.
+    Omit,
+}
+
+impl Body {
+    /// As the request's method has it.
+    pub fn for_method(method: &str) -> Body {
+        if method == "HEAD" {
+            Body::Omit
+        } else {
+            Body::Send
+        }
+    }
+}
+
+/// A response that is final: any status but 101, whose bytes are the handshake's.
+#[derive(Clone, Debug)]
+pub struct Response<'a> {
+    status: Status,
+    headers: Vec<(&'static str, &'a str)>,
+    body: &'a [u8],
+}
+
+impl<'a> Response<'a> {
+    /// A response without headers and body.
+    pub fn new(status: Status) -> Response<'a> {
+        debug_assert!(
+            status != Status::SwitchingProtocols,
+            "101 has no length and no end"
+        );
+        Response {
+            status,
+            headers: Vec::new(),
+            body: &[],
+        }
+    }
+
+    /// Adds a header field of ours, which holds no line break. `Connection` and `Content-Length` are added when the
+    /// response is encoded, and not here.
+    #[must_use]
+    pub fn header(mut self, name: &'static str, value: &'a str) -> Response<'a> {
+        debug_assert!(!value.contains(['\r', '\n']), "{name} has a line break");
+        self.headers.push((name, value));
+        self
+    }
+
+    /// Sets the body.
+    #[must_use]
+    pub fn body(mut self, content_type: &'a str, body: &'a [u8]) -> Response<'a> {
+        self.body = body;
+        self.header("Content-Type", content_type)
+    }
+
+    /// Sets a body of plain text.
+    #[must_use]
+    pub fn text(self, text: &'a str) -> Response<'a> {
+        self.body("text/plain; charset=utf-8", text.as_bytes())
+    }
+
+    /// The response's bytes.
+    pub fn encode(&self, connection: Connection, body: Body) -> Vec<u8> {
+        let mut head = format!(
+            "HTTP/1.1 {} {}\r\n",
+            self.status.code(),
+            self.status.reason()
+        );
+        let mut field = |name: &str, value: &str| head.extend([name, ": ", value, "\r\n"]);
+        for (name, value) in &self.headers {
+            field(name, value);
+        }
+        field("Content-Length", &self.body.len().to_string());
+        field("Connection", self.connection_options(connection));
+        head.push_str("\r\n");
+        let mut bytes = head.into_bytes();
+        match body {
+            Body::Send => bytes.extend_from_slice(self.body),
+            Body::Omit => {}
+        }
+        bytes
+    }
+
+    /// Whoever sends `Upgrade` names it as an option of this connection (RFC 9110, section 7.8).
+    fn connection_options(&self, connection: Connection) -> &'static str {
+        let upgrade = self.headers.iter().any(|&(name, _)| name == "Upgrade");
+        match (connection, upgrade) {
+            (Connection::KeepAlive, false) => "keep-alive",
+            (Connection::KeepAlive, true) => "keep-alive, upgrade",
+            (Connection::Close, false) => "close",
+            (Connection::Close, true) => "close, upgrade",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Body, Connection, Response, Status};
+
+    #[test]
+    fn a_response_is_status_headers_length_and_body() {
+        let response = Response::new(Status::MethodNotAllowed)
+            .header("Allow", "GET")
+            .text("no\n");
+        let expected = "HTTP/1.1 405 Method Not Allowed\r\nAllow: GET\r\nContent-Type: text/plain; charset=utf-8\r\n\
+                        Content-Length: 3\r\nConnection: close\r\n\r\nno\n";
+        assert_eq!(
+            response.encode(Connection::Close, Body::Send),
+            expected.as_bytes()
+        );
+    }
+
+    #[test]
+    fn the_answer_to_head_names_the_length_but_has_no_body() {
+        let response = Response::new(Status::Ok).text("metrics\n");
+        let bytes = response.encode(Connection::KeepAlive, Body::for_method("HEAD"));
+        let text = String::from_utf8(bytes).expect("ASCII");
+        assert!(
+            text.contains("Content-Length: 8\r\n") && text.ends_with("\r\n\r\n"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn a_response_without_a_body_says_so() {
+        let bytes = Response::new(Status::NotFound).encode(Connection::KeepAlive, Body::Send);
+        let expected =
+            "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: keep-alive\r\n\r\n";
+        assert_eq!(bytes, expected.as_bytes());
+    }
+
+    #[test]
+    fn an_upgrade_header_is_an_option_of_the_connection() {
+        let response = Response::new(Status::UpgradeRequired).header("Upgrade", "websocket");
+        let text =
+            String::from_utf8(response.encode(Connection::Close, Body::Send)).expect("ASCII");
+        assert!(
+            text.contains("\r\nConnection: close, upgrade\r\n"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn every_status_is_read_back_by_a_parser() {
+        for status in [
+            Status::Ok,
+            Status::BadRequest,
+            Status::Forbidden,
+            Status::NotFound,
+            Status::MethodNotAllowed,
+            Status::RequestTimeout,
+            Status::UriTooLong,
+            Status::UpgradeRequired,
+            Status::HeaderFieldsTooLarge,
+            Status::InternalServerError,
+            Status::ServiceUnavailable,
+            Status::VersionNotSupported,
+        ] {
+            let bytes = Response::new(status)
+                .text("x")
+                .encode(Connection::Close, Body::Send);
+            let mut headers = [httparse::EMPTY_HEADER; 4];
+            let mut response = httparse::Response::new(&mut headers);
+            let parsed = response.parse(&bytes).expect("valid HTTP");
+            assert_eq!(parsed, httparse::Status::Complete(bytes.len() - 1));
+            assert_eq!(
+                (response.code, response.reason),
+                (Some(status.code()), Some(status.reason()))
+            );
+        }
+    }
+}

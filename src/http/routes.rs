@@ -1,0 +1,198 @@
+//! The pages of the metrics port: which one a request asks for, and what is answered.
+//!
+//! The metrics poll handler calls [`route`] for every request and sends what [`Route::answer`] gives it. Nothing here
+//! knows a socket; the text of the metrics and the readiness are handed in.
+
+use std::borrow::Cow;
+
+use super::response::{Body, Connection, Response, Status};
+
+/// What Prometheus 3 demands of a scrape before it reads it. Clients that ask for `OpenMetrics` get this as well.
+pub const EXPOSITION_CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+const PLAIN_CONTENT_TYPE: &str = "text/plain; charset=utf-8";
+
+/// What a request asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Route {
+    /// The metrics as text.
+    Metrics,
+    /// Is the process alive?
+    Live,
+    /// Should it be given new clients?
+    Ready,
+    /// No page of ours.
+    NotFound,
+    /// A page of ours, but neither GET nor HEAD.
+    MethodNotAllowed,
+}
+
+/// A response without its framing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// The status.
+    pub status: Status,
+    /// The media type of the body.
+    pub content_type: &'static str,
+    /// The body, sent for GET only.
+    pub body: Cow<'static, str>,
+}
+
+/// The route of a request with that method, in its exact case (RFC 9110, section 9.1). A query is accepted and ignored.
+pub fn route(method: &str, path_and_query: &str) -> Route {
+    let page = match path_and_query.split('?').next() {
+        Some("/metrics") => Route::Metrics,
+        Some("/livez") => Route::Live,
+        Some("/readyz") => Route::Ready,
+        Some(_) | None => return Route::NotFound,
+    };
+    if matches!(method, "GET" | "HEAD") {
+        page
+    } else {
+        Route::MethodNotAllowed
+    }
+}
+
+impl Route {
+    /// The answer. `ready` is whether new clients are welcome; `exposition` is asked for the metrics only where they
+    /// are the answer, and gives `None` when it failed.
+    pub fn answer(self, ready: bool, exposition: impl FnOnce() -> Option<String>) -> Answer {
+        match self {
+            Route::Metrics => exposition().map_or_else(
+                || Answer::of(Status::InternalServerError),
+                Answer::exposition,
+            ),
+            Route::Live => Answer::plain(Status::Ok, "ok\n"),
+            Route::Ready if ready => Answer::plain(Status::Ok, "ready\n"),
+            Route::Ready => Answer::plain(Status::ServiceUnavailable, "draining\n"),
+            Route::NotFound => Answer::plain(
+                Status::NotFound,
+                "not found: see /metrics, /livez, /readyz\n",
+            ),
+            Route::MethodNotAllowed => Answer::of(Status::MethodNotAllowed),
+        }
+    }
+}
+
+impl Answer {
+    /// An answer that says no more than its status.
+    pub fn of(status: Status) -> Answer {
+        Answer::plain(status, status.reason())
+    }
+
+    fn plain(status: Status, body: &'static str) -> Answer {
+        Answer {
+            status,
+            content_type: PLAIN_CONTENT_TYPE,
+            body: body.into(),
+        }
+    }
+
+    fn exposition(text: String) -> Answer {
+        Answer {
+            status: Status::Ok,
+            content_type: EXPOSITION_CONTENT_TYPE,
+            body: text.into(),
+        }
+    }
+
+    /// The bytes of the response.
+    pub fn encode(&self, connection: Connection, body: Body) -> Vec<u8> {
+        let mut response = Response::new(self.status).body(self.content_type, self.body.as_bytes());
+        if self.status == Status::MethodNotAllowed {
+            response = response.header("Allow", "GET, HEAD");
+        }
+        response.encode(connection, body)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_page_has_its_route() {
+        assert_eq!(route("GET", "/metrics"), Route::Metrics);
+        assert_eq!(route("HEAD", "/livez"), Route::Live);
+        assert_eq!(route("GET", "/readyz"), Route::Ready);
+    }
+
+    #[test]
+    fn a_query_changes_nothing() {
+        assert_eq!(route("GET", "/metrics?name=a/b://c"), Route::Metrics);
+    }
+
+    #[test]
+    fn a_path_that_only_resembles_a_page_is_not_found() {
+        for path in [
+            "/",
+            "*",
+            "",
+            "/metrics/",
+            "/Metrics",
+            "//metrics",
+            "/metrics2",
+        ] {
+            assert_eq!(route("GET", path), Route::NotFound, "{path}");
+        }
+    }
+
+    #[test]
+    fn other_methods_are_refused_on_pages_only() {
+        assert_eq!(route("POST", "/metrics"), Route::MethodNotAllowed);
+        assert_eq!(route("get", "/metrics"), Route::MethodNotAllowed);
+        assert_eq!(route("DELETE", "/nothing"), Route::NotFound);
+    }
+
+    #[test]
+    fn readiness_chooses_between_200_and_503() {
+        assert_eq!(Route::Ready.answer(true, || None).status, Status::Ok);
+        let draining = Route::Ready.answer(false, || None);
+        assert_eq!(
+            (draining.status, &*draining.body),
+            (Status::ServiceUnavailable, "draining\n")
+        );
+    }
+
+    #[test]
+    fn a_failed_exposition_is_an_internal_error() {
+        assert_eq!(
+            Route::Metrics.answer(true, || None).status,
+            Status::InternalServerError
+        );
+    }
+
+    #[test]
+    fn only_metrics_ask_for_the_exposition() {
+        for route in [
+            Route::Live,
+            Route::Ready,
+            Route::NotFound,
+            Route::MethodNotAllowed,
+        ] {
+            route.answer(true, || panic!("{route:?} asked"));
+        }
+    }
+
+    #[test]
+    fn the_metrics_are_sent_as_the_text_format_of_prometheus() {
+        let answer = Route::Metrics.answer(true, || Some("12345".into()));
+        assert_eq!(
+            String::from_utf8(answer.encode(Connection::KeepAlive, Body::Send)).unwrap(),
+            "HTTP/1.1 200 OK\r\nContent-Type: text/plain; version=0.0.4; charset=utf-8\r\n\
+             Content-Length: 5\r\nConnection: keep-alive\r\n\r\n12345"
+        );
+    }
+
+    #[test]
+    fn a_refused_method_is_told_which_are_allowed() {
+        let answer = Route::MethodNotAllowed
+            .answer(true, || None)
+            .encode(Connection::KeepAlive, Body::Send);
+        assert!(
+            String::from_utf8(answer)
+                .unwrap()
+                .contains("\r\nAllow: GET, HEAD\r\n")
+        );
+    }
+}

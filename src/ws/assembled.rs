@@ -1,0 +1,207 @@
+//! A payload that arrived in more than one piece, in a buffer of its own.
+//!
+//! The decoder fills it, fragment by fragment or straight from the socket. The relay turns it into a frame without
+//! moving a byte of payload: [`HEADROOM`] bytes are kept free in front for the header. Its growth follows what was
+//! received, never what a header claims.
+
+use bytes::Bytes;
+
+use super::frame::{HEADROOM, MessageKind, ServerHeader};
+
+/// The first allocation, in bytes, unless the message is known to stay below it: most messages that arrive in pieces
+/// are small ones that were cut by the end of a read.
+const MIN_CAPACITY_BYTES: usize = 512;
+
+/// A payload with room for a frame header in front.
+///
+/// Nothing is allocated while it is empty. The buffer is `HEADROOM` free bytes, `len` bytes of payload, and then bytes
+/// that were zeroed for a direct read and not filled yet, which are kept so that none is ever zeroed twice.
+#[derive(Debug, Default)]
+pub struct Assembled {
+    buffer: Vec<u8>,
+    len: usize,
+}
+
+impl Assembled {
+    /// The payload.
+    pub fn as_slice(&self) -> &[u8] {
+        self.buffer
+            .get(HEADROOM..HEADROOM + self.len)
+            .unwrap_or_default()
+    }
+
+    /// Bytes of payload.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether there is no payload.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Bytes held on the heap.
+    pub fn capacity(&self) -> usize {
+        self.buffer.capacity()
+    }
+
+    /// The payload as one final, unmasked frame, in the same allocation.
+    ///
+    /// The one exception: a buffer that grew to more than 5/4 of what it holds is cut to size, which may copy it
+    /// once, because frames live in logs for long and logs are accounted by length.
+    pub fn into_frame(mut self, kind: MessageKind) -> Bytes {
+        let end = HEADROOM + self.len;
+        self.buffer.resize(end, 0);
+        if self.buffer.capacity() > end + end / 4 {
+            self.buffer.shrink_to_fit();
+        }
+        let header = ServerHeader::new(kind as u8, self.len);
+        let header = header.as_slice();
+        let start = HEADROOM - header.len();
+        self.buffer[start..HEADROOM].copy_from_slice(header);
+        let mut frame = Bytes::from(self.buffer);
+        bytes::Buf::advance(&mut frame, start);
+        frame
+    }
+
+    /// Appends received bytes. `most` is the longest that the payload may become.
+    pub(super) fn extend(&mut self, bytes: &[u8], most: usize) {
+        if bytes.is_empty() {
+            return;
+        }
+        self.grow(self.len + bytes.len(), most);
+        let start = HEADROOM + self.len;
+        let zeroed = bytes.len().min(self.buffer.len() - start);
+        self.buffer[start..start + zeroed].copy_from_slice(&bytes[..zeroed]);
+        self.buffer.extend_from_slice(&bytes[zeroed..]);
+        self.len += bytes.len();
+    }
+
+    /// `count` writable bytes behind the payload, to be read into. They join the payload with [`Assembled::commit`].
+    pub(super) fn spare(&mut self, count: usize, most: usize) -> &mut [u8] {
+        self.grow(self.len + count, most);
+        let (start, end) = (HEADROOM + self.len, HEADROOM + self.len + count);
+        if self.buffer.len() < end {
+            self.buffer.resize(end, 0);
+        }
+        &mut self.buffer[start..end]
+    }
+
+    /// Makes the first `count` bytes behind the payload part of it, and returns them to be unmasked.
+    ///
+    /// # Panics
+    /// If they were not asked for with [`Assembled::spare`] before: the caller claims to have read more than it could.
+    pub(super) fn commit(&mut self, count: usize) -> &mut [u8] {
+        let start = HEADROOM + self.len;
+        self.len += count;
+        &mut self.buffer[start..start + count]
+    }
+
+    /// Makes room for a payload of `len` bytes, and doubles the room where that is allowed, so that a message in
+    /// many pieces is copied less than twice, whatever their number.
+    fn grow(&mut self, len: usize, most: usize) {
+        debug_assert!(len <= most, "{len} bytes of a message that may have {most}");
+        let (needed, most) = (HEADROOM + len, HEADROOM + most);
+        if self.buffer.is_empty() {
+            self.buffer
+                .reserve_exact(needed.max(MIN_CAPACITY_BYTES.min(most)));
+            self.buffer.resize(HEADROOM, 0);
+        } else if self.buffer.capacity() < needed {
+            let capacity = needed.max(most.min(2 * self.buffer.capacity()));
+            self.buffer.reserve_exact(capacity - self.buffer.len());
+        }
+    }
+}
+
+impl From<&[u8]> for Assembled {
+    fn from(payload: &[u8]) -> Assembled {
+        let mut assembled = Assembled::default();
+        assembled.extend(payload, payload.len());
+        assembled
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Assembled;
+    use crate::ws::encode::push_message;
+    use crate::ws::frame::{HEADROOM, MessageKind};
+
+    #[test]
+    fn nothing_is_allocated_while_it_is_empty() {
+        let mut assembled = Assembled::default();
+        assembled.extend(&[], 100);
+        assert_eq!((assembled.capacity(), assembled.as_slice()), (0, &[][..]));
+    }
+
+    #[test]
+    fn its_frame_is_the_one_the_encoder_makes() {
+        for len in [0, 1, 125, 126, 65_535, 65_536] {
+            let payload: Vec<u8> = (0..len).map(|at: usize| at as u8).collect();
+            let mut expected = Vec::new();
+            push_message(&mut expected, MessageKind::Text, &payload);
+            assert_eq!(
+                Assembled::from(&payload[..]).into_frame(MessageKind::Text),
+                expected,
+                "{len}"
+            );
+        }
+    }
+
+    #[test]
+    fn its_frame_is_where_the_payload_was() {
+        let assembled = Assembled::from(&[7; 1000][..]);
+        let before = assembled.as_slice().as_ptr();
+        let frame = assembled.into_frame(MessageKind::Binary);
+        assert_eq!(frame[4..].as_ptr(), before);
+    }
+
+    #[test]
+    fn a_frame_does_not_keep_much_more_than_it_holds() {
+        let mut assembled = Assembled::default();
+        assembled.extend(&[1; 600], 100_000);
+        assembled.extend(&[1; 1], 100_000);
+        assert!(assembled.capacity() > 1200);
+        let frame = assembled.into_frame(MessageKind::Binary);
+        let buffer = Vec::from(frame);
+        assert!(buffer.capacity() < 700, "{}", buffer.capacity());
+    }
+
+    #[test]
+    fn it_grows_by_doubling_and_stops_at_the_most_it_may_hold() {
+        let mut assembled = Assembled::default();
+        let mut allocations = 0;
+        for _ in 0..100_000 {
+            let before = assembled.capacity();
+            assembled.extend(&[1], 100_000);
+            allocations += usize::from(assembled.capacity() != before);
+            assert!(assembled.capacity() <= (2 * (HEADROOM + assembled.len())).max(512));
+        }
+        assert_eq!(assembled.capacity(), HEADROOM + 100_000);
+        assert!(allocations < 12, "{allocations}");
+    }
+
+    #[test]
+    fn a_message_known_to_be_small_takes_no_more_than_it_needs() {
+        let mut assembled = Assembled::default();
+        assembled.extend(&[1], 20);
+        assert_eq!(assembled.capacity(), HEADROOM + 20);
+    }
+
+    #[test]
+    fn spare_room_joins_the_payload_when_it_is_committed() {
+        let mut assembled = Assembled::from(&b"ab"[..]);
+        assembled.spare(4, 100)[..2].copy_from_slice(b"cd");
+        assert_eq!(assembled.as_slice(), b"ab");
+        assert_eq!(assembled.commit(2), b"cd");
+        assert_eq!(assembled.as_slice(), b"abcd");
+    }
+
+    #[test]
+    fn bytes_may_be_appended_over_spare_room_that_was_not_used() {
+        let mut assembled = Assembled::from(&b"ab"[..]);
+        assembled.spare(3, 100).fill(b'x');
+        assembled.extend(b"cdefg", 100);
+        assert_eq!(assembled.as_slice(), b"abcdefg");
+    }
+}

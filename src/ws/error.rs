@@ -1,0 +1,91 @@
+//! What a peer can do wrong after the upgrade, and the close code that tells it so.
+//!
+//! Every [`DecodeError`] is the peer's fault: the connection fails (RFC 6455, section 7.1.7) with a Close frame that
+//! carries [`DecodeError::close_code`] and [`DecodeError::reason`]. Limits of the relay that are not about one frame or
+//! message (lag, stalls, capacity) are not here.
+
+use std::fmt;
+
+use super::close::CloseCode;
+
+/// Why a peer's bytes are refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DecodeError {
+    /// A reserved bit is set that no extension has given a meaning (section 5.2).
+    ReservedBits,
+    /// An opcode from 3 to 7 or from 11 to 15 (section 5.2).
+    ReservedOpcode,
+    /// A control frame without FIN (section 5.5).
+    FragmentedControl,
+    /// A control frame that announces more than 125 bytes (section 5.5).
+    ControlTooLong,
+    /// A frame without a mask (section 5.1).
+    Unmasked,
+    /// A length in more bytes than it needs (section 5.2).
+    LengthNotMinimal,
+    /// A 64-bit length with its most significant bit set (section 5.2).
+    LengthNegative,
+    /// A continuation frame with nothing to continue (section 5.4).
+    NothingToContinue,
+    /// A new message inside a fragmented one (section 5.4).
+    MessageInterrupted,
+    /// A message over the limit, known from the headers of its frames.
+    MessageTooBig,
+    /// A text message that is not UTF-8 (section 8.1).
+    TextNotUtf8,
+    /// A Close frame with a body of one byte (section 5.5.1).
+    CloseBodyTooShort,
+    /// A Close frame with a code that must not be sent (section 7.4).
+    CloseCodeInvalid,
+    /// A Close frame whose reason is not UTF-8 (section 5.5.1).
+    CloseReasonNotUtf8,
+}
+
+impl DecodeError {
+    /// The code to close with: 1002, 1007 or 1009.
+    pub fn close_code(self) -> CloseCode {
+        match self {
+            DecodeError::ReservedBits
+            | DecodeError::ReservedOpcode
+            | DecodeError::FragmentedControl
+            | DecodeError::ControlTooLong
+            | DecodeError::Unmasked
+            | DecodeError::LengthNotMinimal
+            | DecodeError::LengthNegative
+            | DecodeError::NothingToContinue
+            | DecodeError::MessageInterrupted
+            | DecodeError::CloseBodyTooShort
+            | DecodeError::CloseCodeInvalid => CloseCode::PROTOCOL_ERROR,
+            DecodeError::TextNotUtf8 | DecodeError::CloseReasonNotUtf8 => CloseCode::INVALID_DATA,
+            DecodeError::MessageTooBig => CloseCode::TOO_BIG,
+        }
+    }
+
+    /// What the peer did wrong, short enough for the reason of a Close frame.
+    pub fn reason(self) -> &'static str {
+        match self {
+            DecodeError::ReservedBits => "a reserved bit is set but no extension was negotiated",
+            DecodeError::ReservedOpcode => "the opcode is reserved",
+            DecodeError::FragmentedControl => "a control frame must not be fragmented",
+            DecodeError::ControlTooLong => "a control frame must not exceed 125 bytes",
+            DecodeError::Unmasked => "a client must mask its frames",
+            DecodeError::LengthNotMinimal => "the payload length is not in its shortest form",
+            DecodeError::LengthNegative => "the payload length has its highest bit set",
+            DecodeError::NothingToContinue => "a continuation frame without a message to continue",
+            DecodeError::MessageInterrupted => "a new message inside a fragmented one",
+            DecodeError::MessageTooBig => "the message exceeds the limit",
+            DecodeError::TextNotUtf8 => "the text is not UTF-8",
+            DecodeError::CloseBodyTooShort => "a close frame's body must not be a single byte",
+            DecodeError::CloseCodeInvalid => "the close code must not be sent",
+            DecodeError::CloseReasonNotUtf8 => "the close reason is not UTF-8",
+        }
+    }
+}
+
+impl fmt::Display for DecodeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.reason())
+    }
+}
+
+impl std::error::Error for DecodeError {}

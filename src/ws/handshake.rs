@@ -1,0 +1,456 @@
+//! The upgrade from HTTP to WebSocket, as the server sees it (RFC 6455, section 4.2).
+//!
+//! The relay calls [`upgrade`] with a parsed head and sends what comes back: the 101, or a [`Refusal`] and then the end
+//! of the connection. Which topic a target names is the router's to say, and who may connect is policy's.
+//!
+//! Nothing is ever negotiated: the relay has no subprotocol and no extension, so whatever is offered is declined by
+//! silence (sections 4.2.2 and 9.1).
+//!
+//! The accept key is tungstenite's. Its `create_response` is not used whole: it looks for `Upgrade` in the first
+//! `Connection` line only and takes the first of two keys, and its errors do not say what to answer.
+
+use tungstenite::handshake::derive_accept_key;
+
+use crate::http::request::{RequestError, RequestHead, Version};
+use crate::http::response::{Body, Connection, Response, Status};
+
+/// The version of the protocol that RFC 6455 defines.
+const WEBSOCKET_VERSION: &str = "13";
+
+/// An upgrade that is granted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Upgrade<'a> {
+    /// The target's path and query, as sent: it begins with `/` and nothing in it is decoded.
+    pub path_and_query: &'a str,
+    /// The whole 101 response. Behind it, the connection speaks WebSocket.
+    pub response: Vec<u8>,
+}
+
+/// Why an upgrade is refused: the closed set of reasons that are counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RefusalKind {
+    /// Not HTTP, or HTTP that breaks a rule of HTTP's or of the handshake's.
+    BadRequest,
+    /// HTTP, but no upgrade to the WebSocket of RFC 6455.
+    NotUpgrade,
+    /// A method other than GET.
+    Method,
+    /// A target over the limit.
+    PathTooLong,
+    /// A head over the limit, in bytes or in header fields.
+    HeadTooLarge,
+    /// No complete request in time.
+    Timeout,
+    /// No room for another connection.
+    Capacity,
+    /// The relay is shutting down.
+    Shutdown,
+}
+
+/// An upgrade that is refused: what to count, and what to answer. The connection is closed behind the answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// What to count it as.
+    pub kind: RefusalKind,
+    /// What to answer.
+    pub status: Status,
+    /// The body: one line that says what to do instead.
+    text: &'static str,
+    body: Body,
+}
+
+impl Refusal {
+    /// The target is longer than a topic's name may be.
+    pub const PATH_TOO_LONG: Refusal = Refusal::new(
+        RefusalKind::PathTooLong,
+        Status::UriTooLong,
+        "The path is too long.\n",
+    );
+    /// The request did not arrive in time.
+    pub const TIMEOUT: Refusal = Refusal::new(
+        RefusalKind::Timeout,
+        Status::RequestTimeout,
+        "The request took too long to arrive.\n",
+    );
+    /// The server has as many connections as it may have.
+    pub const CAPACITY: Refusal = Refusal::new(
+        RefusalKind::Capacity,
+        Status::ServiceUnavailable,
+        "The server is full. Try again later.\n",
+    );
+    /// The server is shutting down.
+    pub const SHUTDOWN: Refusal = Refusal::new(
+        RefusalKind::Shutdown,
+        Status::ServiceUnavailable,
+        "The server is shutting down.\n",
+    );
+
+    /// The request breaks a rule; `text` says which, in a line that ends as lines do.
+    pub const fn bad_request(text: &'static str) -> Refusal {
+        Refusal::new(RefusalKind::BadRequest, Status::BadRequest, text)
+    }
+
+    const fn new(kind: RefusalKind, status: Status, text: &'static str) -> Refusal {
+        Refusal {
+            kind,
+            status,
+            text,
+            body: Body::Send,
+        }
+    }
+
+    const fn not_upgrade(text: &'static str) -> Refusal {
+        Refusal::new(RefusalKind::NotUpgrade, Status::UpgradeRequired, text)
+    }
+
+    fn method(method: &str) -> Refusal {
+        let text = "Only GET opens a WebSocket.\n";
+        let body = Body::for_method(method);
+        Refusal {
+            body,
+            ..Refusal::new(RefusalKind::Method, Status::MethodNotAllowed, text)
+        }
+    }
+
+    /// The answer's bytes.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut response = Response::new(self.status);
+        match self.kind {
+            RefusalKind::Method => response = response.header("Allow", "GET"),
+            RefusalKind::NotUpgrade => {
+                response = response
+                    .header("Upgrade", "websocket")
+                    .header("Sec-WebSocket-Version", WEBSOCKET_VERSION);
+            }
+            RefusalKind::BadRequest
+            | RefusalKind::PathTooLong
+            | RefusalKind::HeadTooLarge
+            | RefusalKind::Timeout
+            | RefusalKind::Capacity
+            | RefusalKind::Shutdown => {}
+        }
+        response
+            .text(self.text)
+            .encode(Connection::Close, self.body)
+    }
+}
+
+impl From<RequestError> for Refusal {
+    fn from(error: RequestError) -> Refusal {
+        match error {
+            RequestError::Malformed => {
+                Refusal::bad_request("This is not a valid HTTP/1.1 request.\n")
+            }
+            RequestError::TargetTooLong => Refusal::PATH_TOO_LONG,
+            RequestError::HeadTooLarge => Refusal::new(
+                RefusalKind::HeadTooLarge,
+                Status::HeaderFieldsTooLarge,
+                "The request's head is too large.\n",
+            ),
+            RequestError::UnsupportedVersion => Refusal::new(
+                RefusalKind::BadRequest,
+                Status::VersionNotSupported,
+                "This server speaks HTTP/1.1.\n",
+            ),
+        }
+    }
+}
+
+/// Decides whether a request is an upgrade to WebSocket, and what to answer.
+///
+/// Every rule of RFC 6455, section 4.2.1, is checked. HTTP/1.0 is refused as no upgrade (426), because in a request of
+/// that version `Upgrade` must be ignored (RFC 9110, section 7.8). A GET that announces a body is refused: whether the
+/// body's bytes would be body or frames, a proxy in front might see differently.
+pub fn upgrade<'a>(head: &RequestHead<'a>) -> Result<Upgrade<'a>, Refusal> {
+    if head.method != "GET" {
+        return Err(Refusal::method(head.method));
+    }
+    check_http(head)?;
+    let path_and_query = head.path_and_query().ok_or(Refusal::bad_request(
+        "The request's target must be a path.\n",
+    ))?;
+    check_offer(head)?;
+    let key = head
+        .only_value("sec-websocket-key")
+        .filter(|key| is_16_bytes_of_base64(key))
+        .ok_or(Refusal::bad_request(
+            "Sec-WebSocket-Key must be there once, with 16 bytes in base64.\n",
+        ))?;
+    Ok(Upgrade {
+        path_and_query,
+        response: accept(key),
+    })
+}
+
+/// What HTTP demands of any request.
+fn check_http(head: &RequestHead<'_>) -> Result<(), Refusal> {
+    match head.version {
+        Version::Http11 if head.only_value("host").is_none() => {
+            Err(Refusal::bad_request("Host must be there once.\n"))
+        }
+        Version::Http10 | Version::Http11 if head.announces_body() => {
+            Err(Refusal::bad_request("An upgrade must not have a body.\n"))
+        }
+        Version::Http10 => Err(Refusal::not_upgrade(
+            "WebSocket needs HTTP/1.1. Behind a proxy, set the version it uses towards this server.\n",
+        )),
+        Version::Http11 => Ok(()),
+    }
+}
+
+/// What makes a request an offer to speak the WebSocket of RFC 6455.
+fn check_offer(head: &RequestHead<'_>) -> Result<(), Refusal> {
+    if !head.has_token("connection", "upgrade") || !head.has_token("upgrade", "websocket") {
+        return Err(Refusal::not_upgrade(
+            "This is fanwire, a WebSocket relay. Connect with a WebSocket client: ws:// instead of http://.\n",
+        ));
+    }
+    if head.only_value("sec-websocket-version") != Some(WEBSOCKET_VERSION.as_bytes()) {
+        return Err(Refusal::not_upgrade("Sec-WebSocket-Version must be 13.\n"));
+    }
+    Ok(())
+}
+
+/// Whether a key decodes to 16 bytes. The four bits of padding in its last digit may be any, as most decoders have it.
+fn is_16_bytes_of_base64(key: &[u8]) -> bool {
+    let is_digit = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/');
+    key.strip_suffix(b"==")
+        .is_some_and(|digits| digits.len() == 22 && digits.iter().all(is_digit))
+}
+
+/// The 101 response to `key`.
+fn accept(key: &[u8]) -> Vec<u8> {
+    let accept = derive_accept_key(key);
+    [
+        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: ",
+        &accept,
+        "\r\n\r\n",
+    ]
+    .concat()
+    .into_bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Refusal, RefusalKind, Upgrade, upgrade};
+    use crate::http::request::{RequestError, RequestHead};
+    use crate::http::response::Status;
+
+    /// The request of RFC 6455, section 1.3, without the offers.
+    const REQUEST: &str = "GET /chat?a=b HTTP/1.1\r\nHost: server.example.com\r\nUpgrade: websocket\r\n\
+        Connection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n";
+    const KEY_LINE: &str = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+
+    /// The answer to [`REQUEST`] with `from` replaced by `to`.
+    fn with(from: &str, to: &str) -> Result<String, Refusal> {
+        assert!(REQUEST.contains(from), "{from:?}");
+        let request = REQUEST.replacen(from, to, 1);
+        let head = RequestHead::parse(request.as_bytes()).expect("well-formed");
+        upgrade(&head).map(|granted| granted.path_and_query.to_owned())
+    }
+
+    fn refused(from: &str, to: &str) -> (RefusalKind, Status) {
+        let refusal = with(from, to).expect_err("must be refused");
+        (refusal.kind, refusal.status)
+    }
+
+    fn granted(from: &str, to: &str) {
+        assert_eq!(with(from, to), Ok("/chat?a=b".into()), "{to:?}");
+    }
+
+    const BAD_REQUEST: (RefusalKind, Status) = (RefusalKind::BadRequest, Status::BadRequest);
+    const NOT_UPGRADE: (RefusalKind, Status) = (RefusalKind::NotUpgrade, Status::UpgradeRequired);
+
+    #[test]
+    fn the_example_of_the_rfc_is_granted() {
+        let head = RequestHead::parse(REQUEST.as_bytes()).expect("well-formed");
+        let response = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+                        Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
+        let expected = Upgrade {
+            path_and_query: "/chat?a=b",
+            response: response.into(),
+        };
+        assert_eq!(upgrade(&head), Ok(expected));
+    }
+
+    #[test]
+    fn the_request_of_an_independent_client_is_granted() {
+        use tungstenite::client::IntoClientRequest;
+        let request = "ws://localhost:8443/topic"
+            .into_client_request()
+            .expect("a URL");
+        let (bytes, _) =
+            tungstenite::handshake::client::generate_request(request).expect("a request");
+        let head = RequestHead::parse(&bytes).expect("well-formed");
+        assert_eq!(upgrade(&head).expect("granted").path_and_query, "/topic");
+    }
+
+    #[test]
+    fn connection_options_may_stand_on_several_lines_in_any_case_and_spacing() {
+        granted(
+            "Connection: Upgrade",
+            "Connection: keep-alive\r\nConnection: Upgrade",
+        );
+        granted("Connection: Upgrade", "connection:keep-alive ,\tUPGRADE");
+    }
+
+    #[test]
+    fn the_upgrade_may_be_one_of_several_in_any_case() {
+        granted("Upgrade: websocket", "UPGRADE: foo/1, WebSocket");
+    }
+
+    #[test]
+    fn offers_of_subprotocols_and_extensions_are_declined_by_silence() {
+        let offers =
+            "Sec-WebSocket-Protocol: a\r\nSec-WebSocket-Extensions: permessage-deflate\r\nHost:";
+        let request = REQUEST.replacen("Host:", offers, 1);
+        let head = RequestHead::parse(request.as_bytes()).expect("well-formed");
+        let response = String::from_utf8(upgrade(&head).expect("granted").response).expect("ASCII");
+        assert!(
+            !response.contains("Protocol:") && !response.contains("Extensions:"),
+            "{response}"
+        );
+    }
+
+    #[test]
+    fn other_methods_are_refused_with_405() {
+        for method in ["POST", "HEAD", "OPTIONS", "get", "BREW"] {
+            assert_eq!(
+                refused("GET", method),
+                (RefusalKind::Method, Status::MethodNotAllowed),
+                "{method}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_answer_to_head_has_no_body() {
+        let answer = with("GET", "HEAD").expect_err("refused").encode();
+        assert!(answer.ends_with(b"\r\n\r\n"));
+        let answer = with("GET", "POST").expect_err("refused").encode();
+        assert!(!answer.ends_with(b"\r\n\r\n"));
+    }
+
+    #[test]
+    fn http_1_0_is_no_upgrade() {
+        assert_eq!(refused("HTTP/1.1", "HTTP/1.0"), NOT_UPGRADE);
+    }
+
+    #[test]
+    fn host_must_be_there_once() {
+        assert_eq!(refused("Host: server.example.com\r\n", ""), BAD_REQUEST);
+        assert_eq!(refused("Host: ", "Host: b\r\nHost: "), BAD_REQUEST);
+    }
+
+    #[test]
+    fn a_request_without_upgrade_or_connection_is_told_what_this_is() {
+        assert_eq!(refused("Upgrade: websocket\r\n", ""), NOT_UPGRADE);
+        assert_eq!(refused("Connection: Upgrade\r\n", ""), NOT_UPGRADE);
+        assert_eq!(refused("Upgrade: websocket", "Upgrade: h2c"), NOT_UPGRADE);
+        let answer = with("Upgrade: websocket\r\n", "")
+            .expect_err("refused")
+            .encode();
+        let answer = String::from_utf8(answer).expect("UTF-8");
+        assert!(
+            answer.contains("\r\nUpgrade: websocket\r\n") && answer.contains("WebSocket relay"),
+            "{answer}"
+        );
+    }
+
+    #[test]
+    fn another_version_is_told_the_one_that_is_spoken() {
+        for line in [
+            "",
+            "Sec-WebSocket-Version: 8\r\n",
+            "Sec-WebSocket-Version: 13, 8\r\n",
+        ] {
+            assert_eq!(
+                refused("Sec-WebSocket-Version: 13\r\n", line),
+                NOT_UPGRADE,
+                "{line:?}"
+            );
+        }
+        let answer = with("Version: 13", "Version: 7")
+            .expect_err("refused")
+            .encode();
+        let answer = String::from_utf8(answer).expect("UTF-8");
+        assert!(
+            answer.contains("\r\nSec-WebSocket-Version: 13\r\n"),
+            "{answer}"
+        );
+    }
+
+    #[test]
+    fn the_key_must_be_there_once_with_16_bytes_of_base64() {
+        for line in [
+            String::new(),
+            KEY_LINE.repeat(2),
+            "Sec-WebSocket-Key:\r\n".into(),
+            "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ\r\n".into(),
+            "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZ===\r\n".into(),
+            "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQA=\r\n".into(),
+            "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25j*Q==\r\n".into(),
+            "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZSBub25jZQ==\r\n".into(),
+        ] {
+            assert_eq!(refused(KEY_LINE, &line), BAD_REQUEST, "{line:?}");
+        }
+    }
+
+    #[test]
+    fn a_request_that_announces_a_body_is_refused() {
+        granted("Host:", "Content-Length: 0\r\nHost:");
+        assert_eq!(refused("Host:", "Content-Length: 5\r\nHost:"), BAD_REQUEST);
+        assert_eq!(
+            refused("Host:", "Transfer-Encoding: chunked\r\nHost:"),
+            BAD_REQUEST
+        );
+    }
+
+    #[test]
+    fn the_target_must_be_a_path() {
+        assert_eq!(refused("/chat?a=b", "*"), BAD_REQUEST);
+        granted("/chat", "http://server.example.com/chat");
+    }
+
+    #[test]
+    fn errors_of_http_have_their_status() {
+        for (error, kind, status) in [
+            (
+                RequestError::Malformed,
+                RefusalKind::BadRequest,
+                Status::BadRequest,
+            ),
+            (
+                RequestError::TargetTooLong,
+                RefusalKind::PathTooLong,
+                Status::UriTooLong,
+            ),
+            (
+                RequestError::HeadTooLarge,
+                RefusalKind::HeadTooLarge,
+                Status::HeaderFieldsTooLarge,
+            ),
+            (
+                RequestError::UnsupportedVersion,
+                RefusalKind::BadRequest,
+                Status::VersionNotSupported,
+            ),
+        ] {
+            let refusal = Refusal::from(error);
+            assert_eq!((refusal.kind, refusal.status), (kind, status));
+        }
+    }
+
+    #[test]
+    fn every_refusal_closes_the_connection() {
+        for refusal in [
+            Refusal::PATH_TOO_LONG,
+            Refusal::TIMEOUT,
+            Refusal::CAPACITY,
+            Refusal::SHUTDOWN,
+        ] {
+            let answer = String::from_utf8(refusal.encode()).expect("UTF-8");
+            assert!(answer.contains("\r\nConnection: close\r\n"), "{answer}");
+        }
+    }
+}
