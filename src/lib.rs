@@ -2,5 +2,6 @@
 
 pub mod http;
 pub mod ids;
+pub mod metrics;
 pub mod time;
 pub mod ws;

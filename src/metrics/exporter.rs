@@ -1,0 +1,317 @@
+//! The metrics poll handler: a thread of its own that serves the metrics and the health of the relay over HTTP.
+//!
+//! The control thread starts it and holds its [`ExporterHandle`]. It reads what the workers published and never waits
+//! for one, so a relay that is stuck can still be scraped. Connections and their time are bounded: a scraper that is
+//! stuck harms nobody, not even other scrapers. It speaks no TLS and asks for no password; bind it where only
+//! scrapers reach it.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener as StdTcpListener};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use mio::net::{TcpListener, TcpStream};
+use mio::{Events, Interest, Poll, Token, Waker};
+use slab::Slab;
+use tracing::{debug, error};
+
+use super::collector::Exposition;
+use super::scraper::{Next, Scraper};
+use crate::http::routes::{Answer, Route};
+
+const LISTENER: Token = Token(usize::MAX);
+const WAKER: Token = Token(usize::MAX - 1);
+/// More than the default limit on connections, so that one wait usually sees them all.
+const EVENTS_PER_TURN: usize = 128;
+/// Connections accepted before those at hand get their turn.
+const ACCEPTS_PER_TURN: usize = 64;
+/// How long to wait when `accept` failed, usually for want of descriptors. No edge comes for those who wait already.
+const ACCEPT_RETRY: Duration = Duration::from_millis(250);
+
+/// What the exporter grants its clients.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Connections at a time. One more takes the place of the one that has waited longest since its last answer.
+    pub max_connections: usize,
+    /// From the first byte of a request, or from `accept`, until its answer has left; not renewed by progress.
+    pub request_timeout: Duration,
+    /// From one answer to the first byte of the next request.
+    pub idle_timeout: Duration,
+    /// From the last answer of a connection to its end, while what the client still sends is thrown away.
+    pub linger_timeout: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits {
+            max_connections: 64,
+            request_timeout: Duration::from_secs(10),
+            idle_timeout: Duration::from_mins(1),
+            linger_timeout: Duration::from_secs(2),
+        }
+    }
+}
+
+/// The exporter as its thread owns it.
+pub struct Exporter {
+    poll: Poll,
+    listener: TcpListener,
+    scrapers: Slab<Scraper>,
+    /// Connections that have more to do than one turn allowed.
+    unfinished: Vec<usize>,
+    /// When to call `accept` next; `None` until the listener's next event.
+    accept_at: Option<Instant>,
+    limits: Limits,
+    exposition: Exposition,
+    ready: Arc<AtomicBool>,
+    stop: Arc<AtomicBool>,
+    /// Held so that a wake-up outlives the handle that sent it: dropping the last owner discards what is pending.
+    _waker: Arc<Waker>,
+}
+
+impl Exporter {
+    /// Starts the thread with the default [`Limits`]; see [`start_with`](Exporter::start_with).
+    pub fn start(
+        listener: StdTcpListener,
+        exposition: Exposition,
+        ready: Arc<AtomicBool>,
+    ) -> io::Result<ExporterHandle> {
+        Exporter::start_with(listener, exposition, ready, Limits::default())
+    }
+
+    /// Starts the thread that serves `exposition`, and on `/readyz` whether `ready` holds, to whoever connects to
+    /// `listener`.
+    ///
+    /// # Errors
+    /// Those of the system: no descriptor for the poll, no thread.
+    pub fn start_with(
+        listener: StdTcpListener,
+        exposition: Exposition,
+        ready: Arc<AtomicBool>,
+        limits: Limits,
+    ) -> io::Result<ExporterHandle> {
+        listener.set_nonblocking(true)?;
+        let address = listener.local_addr()?;
+        let mut listener = TcpListener::from_std(listener);
+        let poll = Poll::new()?;
+        poll.registry()
+            .register(&mut listener, LISTENER, Interest::READABLE)?;
+        let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
+        let stop = Arc::new(AtomicBool::new(false));
+        let exporter = Exporter {
+            poll,
+            listener,
+            scrapers: Slab::new(),
+            unfinished: Vec::new(),
+            accept_at: None,
+            limits,
+            exposition,
+            ready,
+            stop: Arc::clone(&stop),
+            _waker: Arc::clone(&waker),
+        };
+        let thread = thread::Builder::new()
+            .name("metrics".into())
+            .spawn(move || exporter.run())?;
+        Ok(ExporterHandle {
+            address,
+            stop,
+            waker,
+            thread: Some(thread),
+        })
+    }
+
+    fn run(mut self) -> io::Result<()> {
+        let mut events = Events::with_capacity(EVENTS_PER_TURN);
+        while !self.stop.load(Ordering::Acquire) {
+            match self.poll.poll(&mut events, self.patience(Instant::now())) {
+                Ok(()) => self.turn(&events, Instant::now()),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => {
+                    error!(%error, "the metrics thread cannot wait for events and ends");
+                    return Err(error);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// How long there is nothing to do without an event.
+    fn patience(&self, now: Instant) -> Option<Duration> {
+        if !self.unfinished.is_empty() {
+            return Some(Duration::ZERO);
+        }
+        let deadlines = self.scrapers.iter().map(|(_, scraper)| scraper.deadline());
+        let next = deadlines.chain(self.accept_at).min()?;
+        Some(next.saturating_duration_since(now))
+    }
+
+    /// One turn: first those who are here, so that a request that has arrived is answered before its connection could
+    /// be dropped in favour of a new one.
+    fn turn(&mut self, events: &Events, now: Instant) {
+        for key in std::mem::take(&mut self.unfinished) {
+            self.drive(key, now);
+        }
+        for event in events {
+            match event.token() {
+                LISTENER => self.accept_at = Some(now),
+                WAKER => {}
+                Token(key) => self.drive(key, now),
+            }
+        }
+        self.drop_late(now);
+        if self.accept_at.is_some_and(|at| at <= now) {
+            self.accept(now);
+        }
+    }
+
+    /// Drives a connection. Its key may have passed to another since the event; that one is then asked in vain.
+    fn drive(&mut self, key: usize, now: Instant) {
+        let Some(scraper) = self.scrapers.get_mut(key) else {
+            return;
+        };
+        let answer = |route| answer(route, &self.exposition, &self.ready);
+        match scraper.drive(now, &answer) {
+            Ok(Next::Wait) => {}
+            Ok(Next::Turn) => self.unfinished.push(key),
+            Ok(Next::Drop) => self.drop_scraper(key),
+            Err(error) => {
+                debug!(%error, "the connection of a scraper failed");
+                self.drop_scraper(key);
+            }
+        }
+    }
+
+    fn drop_late(&mut self, now: Instant) {
+        let late = self
+            .scrapers
+            .iter()
+            .filter(|(_, scraper)| scraper.deadline() <= now);
+        let late: Vec<usize> = late.map(|(key, _)| key).collect();
+        for key in late {
+            debug!("a scraper's time is over");
+            self.drop_scraper(key);
+        }
+    }
+
+    fn drop_scraper(&mut self, key: usize) {
+        // Closing the descriptor takes it out of the poll.
+        drop(self.scrapers.remove(key));
+    }
+
+    fn accept(&mut self, now: Instant) {
+        for _ in 0..ACCEPTS_PER_TURN {
+            match self.listener.accept() {
+                Ok((stream, _)) => self.admit(stream, now),
+                Err(error) => match error.kind() {
+                    io::ErrorKind::WouldBlock => {
+                        self.accept_at = None;
+                        return;
+                    }
+                    io::ErrorKind::Interrupted | io::ErrorKind::ConnectionAborted => {}
+                    _ => {
+                        debug!(%error, "a scraper cannot be accepted for now");
+                        self.accept_at = Some(now + ACCEPT_RETRY);
+                        return;
+                    }
+                },
+            }
+        }
+        self.accept_at = Some(now);
+    }
+
+    fn admit(&mut self, stream: TcpStream, now: Instant) {
+        if self.scrapers.len() >= self.limits.max_connections {
+            self.drop_longest_waiting();
+        }
+        // Without it, answers to pipelined requests would wait for acknowledgements; if it fails, they do.
+        let _ = stream.set_nodelay(true);
+        let slot = self.scrapers.vacant_entry();
+        let key = slot.key();
+        let mut scraper = Scraper::new(stream, self.limits, now);
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        if let Err(error) = self
+            .poll
+            .registry()
+            .register(scraper.stream(), Token(key), interest)
+        {
+            debug!(%error, "a scraper cannot be served");
+            return;
+        }
+        slot.insert(scraper);
+        self.drive(key, now);
+    }
+
+    fn drop_longest_waiting(&mut self) {
+        let longest = self
+            .scrapers
+            .iter()
+            .min_by_key(|(_, scraper)| scraper.waiting_since());
+        if let Some((key, _)) = longest {
+            debug!("too many scrapers: the one that waited longest has to go");
+            self.drop_scraper(key);
+        }
+    }
+}
+
+fn answer(route: Route, exposition: &Exposition, ready: &AtomicBool) -> Answer {
+    route.answer(ready.load(Ordering::Acquire), || match exposition.text() {
+        Ok(text) => Some(text),
+        Err(error) => {
+            error!(%error, "the metrics cannot be encoded");
+            None
+        }
+    })
+}
+
+/// The exporter as the control thread sees it. Dropping the handle stops the exporter.
+#[derive(Debug)]
+pub struct ExporterHandle {
+    address: SocketAddr,
+    stop: Arc<AtomicBool>,
+    waker: Arc<Waker>,
+    thread: Option<JoinHandle<io::Result<()>>>,
+}
+
+impl ExporterHandle {
+    /// Where it listens: with port 0 asked for, the port that was given.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Asks the thread to end, without waiting for it. Connections are closed as they are.
+    pub fn stop(&self) {
+        self.stop.store(true, Ordering::Release);
+        if let Err(error) = self.waker.wake() {
+            error!(%error, "the metrics thread cannot be woken; it ends at its next event");
+        }
+    }
+
+    /// Whether the thread has ended: before [`stop`](ExporterHandle::stop), because of a failure that
+    /// [`join`](ExporterHandle::join) tells.
+    pub fn is_finished(&self) -> bool {
+        self.thread.as_ref().is_none_or(JoinHandle::is_finished)
+    }
+
+    /// Waits until the thread has ended, which [`stop`](ExporterHandle::stop) makes it do.
+    ///
+    /// # Errors
+    /// What ended it before it was asked to: it could not wait for events, or it panicked, which is a fault of ours.
+    pub fn join(mut self) -> io::Result<()> {
+        let thread = self
+            .thread
+            .take()
+            .expect("only join takes the thread, and it takes the handle as well");
+        thread
+            .join()
+            .unwrap_or_else(|_| Err(io::Error::other("the metrics thread panicked")))
+    }
+}
+
+impl Drop for ExporterHandle {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}

@@ -1,0 +1,301 @@
+//! One connection to the metrics port: requests in, answers out, one at a time and in order.
+//!
+//! The [`exporter`](super::exporter) owns the connections, drives each when its socket is ready, and drops those past
+//! their [`deadline`](Scraper::deadline). A connection holds at most one request head and one answer: it reads no
+//! further request before the last answer has left, so a client that pipelines or reads slowly costs no more than
+//! one that does not.
+
+use std::io::{self, Read, Write};
+use std::net::Shutdown;
+use std::time::Instant;
+
+use mio::net::TcpStream;
+
+use super::exporter::Limits;
+use crate::http::request::{HeadScanner, RequestError, RequestHead, Version};
+use crate::http::response::{Body, Connection, Status};
+use crate::http::routes::{Answer, Route, route};
+
+/// The longest head of a request; a scraper's has a few hundred bytes.
+const MAX_HEAD_BYTES: usize = 8 << 10;
+/// What one read takes; requests are small.
+const READ_BYTES: usize = 4 << 10;
+/// Requests answered before other connections get their turn.
+const REQUESTS_PER_TURN: usize = 16;
+/// How much input is thrown away behind the last answer.
+const LINGER_BYTES: usize = 4 << 20;
+
+/// A connection to the metrics port.
+pub(super) struct Scraper {
+    stream: TcpStream,
+    limits: Limits,
+    received: Vec<u8>,
+    scanner: HeadScanner,
+    /// How much of `received` the scanner has seen.
+    scanned: usize,
+    unsent: Vec<u8>,
+    sent: usize,
+    phase: Phase,
+    deadline: Instant,
+    waiting_since: Instant,
+    drained: usize,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// Between requests; the next byte starts the clock of one.
+    Idle,
+    /// A request is arriving, or its answer is leaving.
+    Busy,
+    /// The last answer is leaving.
+    Closing,
+    /// The last answer has left and our side is shut. Input is read and thrown away, because a socket closed over
+    /// unread input sends a reset, which may overtake the answer.
+    Lingering,
+}
+
+/// What the connection needs next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Next {
+    /// An event of its socket, or its deadline.
+    Wait,
+    /// Another turn soon: there is more to do than one turn allows.
+    Turn,
+    /// Nothing: it is over.
+    Drop,
+}
+
+/// What a complete request head asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Request {
+    route: Route,
+    body: Body,
+    connection: Connection,
+}
+
+impl Scraper {
+    /// A connection that was accepted `now`; the time for its first request runs already.
+    pub(super) fn new(stream: TcpStream, limits: Limits, now: Instant) -> Scraper {
+        Scraper {
+            stream,
+            limits,
+            received: Vec::new(),
+            scanner: HeadScanner::default(),
+            scanned: 0,
+            unsent: Vec::new(),
+            sent: 0,
+            phase: Phase::Busy,
+            deadline: now + limits.request_timeout,
+            waiting_since: now,
+            drained: 0,
+        }
+    }
+
+    /// When the connection is to be dropped, unless it makes progress before.
+    pub(super) fn deadline(&self) -> Instant {
+        self.deadline
+    }
+
+    /// When its last answer left, or when it came.
+    pub(super) fn waiting_since(&self) -> Instant {
+        self.waiting_since
+    }
+
+    /// The socket, to be registered.
+    pub(super) fn stream(&mut self) -> &mut TcpStream {
+        &mut self.stream
+    }
+
+    /// Goes on as far as the socket allows; `answer` makes the answers.
+    ///
+    /// # Errors
+    /// The link died, which is nobody's fault; the connection is over.
+    // Each step either ends in WouldBlock or changes the phase or the buffers: what is edge-triggered must be read and
+    // written to the end, because no further event follows for what was left behind.
+    pub(super) fn drive(
+        &mut self,
+        now: Instant,
+        answer: &impl Fn(Route) -> Answer,
+    ) -> io::Result<Next> {
+        for _ in 0..REQUESTS_PER_TURN {
+            if !self.flush(now)? {
+                return Ok(Next::Wait);
+            }
+            match self.phase {
+                Phase::Idle | Phase::Busy => match self.poll_request(now)? {
+                    Polled::Request(request) => {
+                        self.send(&answer(request.route), request.body, request.connection);
+                    }
+                    Polled::Refused(status) => {
+                        self.send(&Answer::of(status), Body::Send, Connection::Close);
+                    }
+                    Polled::Blocked => return Ok(Next::Wait),
+                    Polled::Ended => return Ok(Next::Drop),
+                },
+                Phase::Closing => self.shut(now)?,
+                Phase::Lingering => return self.drain(),
+            }
+        }
+        Ok(Next::Turn)
+    }
+
+    /// Writes what is left of the answer; whether all of it has left.
+    fn flush(&mut self, now: Instant) -> io::Result<bool> {
+        if self.unsent.is_empty() {
+            return Ok(true);
+        }
+        while self.sent < self.unsent.len() {
+            match self.stream.write(&self.unsent[self.sent..]) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(n) => self.sent += n,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        self.on_answered(now);
+        Ok(true)
+    }
+
+    fn on_answered(&mut self, now: Instant) {
+        self.unsent = Vec::new();
+        self.sent = 0;
+        self.waiting_since = now;
+        if self.phase == Phase::Busy && self.received.is_empty() {
+            self.phase = Phase::Idle;
+            self.deadline = now + self.limits.idle_timeout;
+        } else {
+            // The next request has begun to arrive already, behind the one just answered.
+            self.deadline = now + self.limits.request_timeout;
+        }
+    }
+
+    fn poll_request(&mut self, now: Instant) -> io::Result<Polled> {
+        loop {
+            match self.take_request() {
+                Ok(Some(request)) => return Ok(Polled::Request(request)),
+                Ok(None) => {}
+                Err(status) => return Ok(Polled::Refused(status)),
+            }
+            let mut chunk = [0; READ_BYTES];
+            match self.stream.read(&mut chunk) {
+                Ok(0) => return Ok(Polled::Ended),
+                Ok(n) => self.on_input(&chunk[..n], now),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    return Ok(Polled::Blocked);
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// The request whose head has arrived, if one has.
+    ///
+    /// # Errors
+    /// The client's fault: the status to refuse it with.
+    fn take_request(&mut self) -> Result<Option<Request>, Status> {
+        let end = self
+            .scanner
+            .push(&self.received[self.scanned..], MAX_HEAD_BYTES)
+            .map_err(status)?;
+        let Some(end) = end.map(|end| self.scanned + end) else {
+            self.scanned = self.received.len();
+            return Ok(None);
+        };
+        let head = RequestHead::parse(&self.received[..end]).map_err(status)?;
+        let request = Request::of(&head)?;
+        self.received = self.received.split_off(end);
+        self.scanner = HeadScanner::default();
+        self.scanned = 0;
+        Ok(Some(request))
+    }
+
+    fn on_input(&mut self, bytes: &[u8], now: Instant) {
+        self.received.extend_from_slice(bytes);
+        if self.phase == Phase::Idle {
+            self.phase = Phase::Busy;
+            self.deadline = now + self.limits.request_timeout;
+        }
+    }
+
+    fn send(&mut self, answer: &Answer, body: Body, connection: Connection) {
+        self.unsent = answer.encode(connection, body);
+        self.phase = match connection {
+            Connection::KeepAlive => Phase::Busy,
+            Connection::Close => Phase::Closing,
+        };
+    }
+
+    fn shut(&mut self, now: Instant) -> io::Result<()> {
+        self.stream.shutdown(Shutdown::Write)?;
+        self.received = Vec::new();
+        self.phase = Phase::Lingering;
+        self.deadline = now + self.limits.linger_timeout;
+        Ok(())
+    }
+
+    fn drain(&mut self) -> io::Result<Next> {
+        let mut chunk = [0; READ_BYTES];
+        while self.drained < LINGER_BYTES {
+            match self.stream.read(&mut chunk) {
+                Ok(0) => return Ok(Next::Drop),
+                Ok(n) => self.drained += n,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Next::Wait),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(Next::Drop)
+    }
+}
+
+enum Polled {
+    Request(Request),
+    /// What arrived is no request that we read; the status says why.
+    Refused(Status),
+    /// No complete request yet.
+    Blocked,
+    /// The client sends no more.
+    Ended,
+}
+
+impl Request {
+    /// What `head` asks for.
+    ///
+    /// # Errors
+    /// 400 for a request without exactly one Host, which RFC 9112, section 3.2, has refused, and for one with a body,
+    /// which no page of ours has a use for.
+    fn of(head: &RequestHead<'_>) -> Result<Request, Status> {
+        let route = head
+            .path_and_query()
+            .map_or(Route::NotFound, |path| route(head.method, path));
+        let hosts = head.values("host").count();
+        let lacks_host = hosts == 0 && head.version == Version::Http11;
+        let has_body = head.announces_body();
+        if hosts > 1 || lacks_host || (has_body && route != Route::MethodNotAllowed) {
+            return Err(Status::BadRequest);
+        }
+        // A body is never read as a next request: what follows its head is thrown away with the connection.
+        let keep = head.keeps_alive() && !has_body;
+        let connection = if keep {
+            Connection::KeepAlive
+        } else {
+            Connection::Close
+        };
+        Ok(Request {
+            route,
+            body: Body::for_method(head.method),
+            connection,
+        })
+    }
+}
+
+fn status(error: RequestError) -> Status {
+    match error {
+        RequestError::Malformed => Status::BadRequest,
+        RequestError::TargetTooLong => Status::UriTooLong,
+        RequestError::HeadTooLarge => Status::HeaderFieldsTooLarge,
+        RequestError::UnsupportedVersion => Status::VersionNotSupported,
+    }
+}

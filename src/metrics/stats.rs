@@ -1,0 +1,310 @@
+//! What a shard counts, in plain integers of its own, and the atomics it copies them to once a turn.
+//!
+//! [`Stats`] belongs to one shard and costs one addition per event. [`Published`] is what the exporter reads: one
+//! writer (the shard's worker), any number of readers, padded so that two shards never share a cache line.
+//! The names under which each number appears are in [`super::catalogue`], not here.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crossbeam_utils::CachePadded;
+
+/// One number that a shard keeps: a counter, or (named in its comment) a gauge.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(usize)]
+pub enum Stat {
+    /// Gauge: clients that were answered 101 and have not been counted as disconnected.
+    ConnectedClients,
+    /// Messages accepted from clients.
+    Messages,
+    /// Clients answered 101.
+    Connections,
+    /// Clients gone, whatever the reason: the sum of the `Disconnected*` below.
+    Disconnections,
+    /// Deliveries owed: messages times the members of their topic when each was appended to the log.
+    Offered,
+    /// Deliveries whose last byte the kernel accepted.
+    Delivered,
+    /// Deliveries that a laggard's cursor jumped over, under the policy `drop`.
+    Dropped,
+    /// Deliveries owed to members when they left.
+    Discarded,
+    /// Bytes read from clients.
+    BytesIn,
+    /// Bytes the kernel accepted for clients.
+    BytesOut,
+    /// The client sent Close.
+    DisconnectedByClient,
+    /// The connection ended or failed without a Close from the client.
+    DisconnectedLost,
+    /// The client broke RFC 6455: closed with 1002, or 1007 for text that is not UTF-8.
+    DisconnectedProtocol,
+    /// The client's message was over the limit: closed with 1009.
+    DisconnectedTooBig,
+    /// The client lagged by more than `max_lag_bytes` under the policy `disconnect`: closed with 1013.
+    DisconnectedLag,
+    /// The client accepted nothing for `stall_timeout`: closed with 1013.
+    DisconnectedStall,
+    /// The client did not answer a ping in time.
+    DisconnectedPong,
+    /// The relay is shutting down: closed with 1001.
+    DisconnectedShutdown,
+    /// Not HTTP, or HTTP that breaks its rules: 400.
+    HandshakeBadRequest,
+    /// HTTP, but no upgrade to WebSocket, or of another version: 426.
+    HandshakeNotUpgrade,
+    /// A method other than GET: 405.
+    HandshakeMethod,
+    /// A path over the length limit: 414.
+    HandshakePathTooLong,
+    /// A head over `max_header_bytes`: 431.
+    HandshakeHeadTooLarge,
+    /// No complete request within `handshake_timeout`: 408.
+    HandshakeTimeout,
+    /// The connection ended before it was upgraded.
+    HandshakeLost,
+    /// `max_connections` reached or descriptors run out: 503.
+    HandshakeCapacity,
+    /// The relay is shutting down: 503.
+    HandshakeShutdown,
+    /// Write calls that the kernel accepted whole.
+    WritesFull,
+    /// Write calls that the kernel accepted in part.
+    WritesPartial,
+    /// Write calls that the kernel refused for now.
+    WritesBlocked,
+    /// Write calls that failed.
+    WritesFailed,
+    /// Gauge: members whose socket accepts no more for now.
+    MembersLagging,
+    /// Gauge: bytes held in the logs of topics.
+    LogBytes,
+    /// Gauge: topics with members on the shard.
+    Topics,
+    /// Gauge: topics the shard owns.
+    OwnedTopics,
+    /// Gauge: topics whose publishers are not read for now, so that members can catch up.
+    TopicsHeld,
+    /// Gauge: bytes of messages and requests that arrived in part.
+    PartialBytes,
+    /// Turns of the worker.
+    Turns,
+    /// Microseconds the worker spent in turns, waiting for events excluded.
+    BusyMicros,
+    /// Envelopes taken from the inbox.
+    Envelopes,
+    /// Reads skipped because some inbox was full.
+    ReadsDeferred,
+}
+
+impl Stat {
+    /// How many there are.
+    pub const COUNT: usize = Stat::ReadsDeferred as usize + 1;
+}
+
+/// Upper bounds of the latency histogram's buckets, in microseconds; one more bucket catches the rest.
+pub const LATENCY_BOUNDS_MICROS: [u64; 16] = [
+    50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000,
+    1_000_000, 2_500_000, 10_000_000,
+];
+
+/// The numbers of one shard.
+#[derive(Clone, Debug)]
+pub struct Stats {
+    values: [u64; Stat::COUNT],
+    latency_buckets: [u64; LATENCY_BOUNDS_MICROS.len() + 1],
+    latency_sum_micros: u64,
+}
+
+impl Default for Stats {
+    fn default() -> Self {
+        Stats {
+            values: [0; Stat::COUNT],
+            latency_buckets: [0; LATENCY_BOUNDS_MICROS.len() + 1],
+            latency_sum_micros: 0,
+        }
+    }
+}
+
+impl Stats {
+    /// Counts one.
+    pub fn inc(&mut self, stat: Stat) {
+        self.values[stat as usize] += 1;
+    }
+
+    /// Takes one from a gauge.
+    pub fn dec(&mut self, stat: Stat) {
+        debug_assert!(self.values[stat as usize] > 0, "{stat:?} below zero");
+        self.values[stat as usize] -= 1;
+    }
+
+    /// Counts `n`.
+    pub fn add(&mut self, stat: Stat, n: u64) {
+        self.values[stat as usize] += n;
+    }
+
+    /// Takes `n` from a gauge.
+    pub fn sub(&mut self, stat: Stat, n: u64) {
+        debug_assert!(self.values[stat as usize] >= n, "{stat:?} below zero");
+        self.values[stat as usize] -= n;
+    }
+
+    /// Sets a gauge.
+    pub fn set(&mut self, stat: Stat, value: u64) {
+        self.values[stat as usize] = value;
+    }
+
+    /// The number as it stands.
+    pub fn value(&self, stat: Stat) -> u64 {
+        self.values[stat as usize]
+    }
+
+    /// Records one fan-out latency.
+    pub fn observe_latency_micros(&mut self, micros: u64) {
+        let bucket = LATENCY_BOUNDS_MICROS.partition_point(|&bound| bound < micros);
+        self.latency_buckets[bucket] += 1;
+        self.latency_sum_micros += micros;
+    }
+
+    /// Latencies per bucket, not cumulated: those up to the bound of the same index in [`LATENCY_BOUNDS_MICROS`] and
+    /// over the one before it; the last bucket has those over every bound.
+    pub fn latency_buckets(&self) -> &[u64; LATENCY_BOUNDS_MICROS.len() + 1] {
+        &self.latency_buckets
+    }
+
+    /// All latencies recorded, added up, in microseconds.
+    pub fn latency_sum_micros(&self) -> u64 {
+        self.latency_sum_micros
+    }
+
+    /// The numbers of all shards, added up as they were last published.
+    pub fn total_of(shards: &[Arc<Published>]) -> Stats {
+        shards.iter().map(|shard| shard.read()).sum()
+    }
+
+    fn plus(mut self, other: &Stats) -> Stats {
+        for (mine, theirs) in self.values.iter_mut().zip(other.values) {
+            *mine += theirs;
+        }
+        for (mine, theirs) in self.latency_buckets.iter_mut().zip(other.latency_buckets) {
+            *mine += theirs;
+        }
+        self.latency_sum_micros += other.latency_sum_micros;
+        self
+    }
+}
+
+impl std::iter::Sum for Stats {
+    fn sum<I: Iterator<Item = Stats>>(shards: I) -> Stats {
+        shards.fold(Stats::default(), |total, shard| total.plus(&shard))
+    }
+}
+
+/// The numbers of one shard as the exporter sees them: those of the end of its last turn.
+#[derive(Debug)]
+pub struct Published {
+    values: CachePadded<[AtomicU64; Stat::COUNT]>,
+    latency_buckets: [AtomicU64; LATENCY_BOUNDS_MICROS.len() + 1],
+    latency_sum_micros: AtomicU64,
+}
+
+impl Default for Published {
+    fn default() -> Self {
+        Published {
+            values: CachePadded::new(std::array::from_fn(|_| AtomicU64::new(0))),
+            latency_buckets: std::array::from_fn(|_| AtomicU64::new(0)),
+            latency_sum_micros: AtomicU64::new(0),
+        }
+    }
+}
+
+impl Published {
+    /// Copies the shard's numbers out. Called by the one worker that owns the shard.
+    // Relaxed: each number stands for itself; a reader that sees one new and another old sees what it would have
+    // seen a microsecond earlier.
+    pub fn publish(&self, stats: &Stats) {
+        for (atomic, value) in self.values.iter().zip(stats.values) {
+            atomic.store(value, Ordering::Relaxed);
+        }
+        for (atomic, value) in self.latency_buckets.iter().zip(stats.latency_buckets) {
+            atomic.store(value, Ordering::Relaxed);
+        }
+        self.latency_sum_micros
+            .store(stats.latency_sum_micros, Ordering::Relaxed);
+    }
+
+    /// The number as last published.
+    pub fn value(&self, stat: Stat) -> u64 {
+        self.values[stat as usize].load(Ordering::Relaxed)
+    }
+
+    /// All numbers as last published. A turn that ends meanwhile may show in some of them and not yet in others.
+    // Relaxed: as in `publish`.
+    pub fn read(&self) -> Stats {
+        Stats {
+            values: std::array::from_fn(|i| self.values[i].load(Ordering::Relaxed)),
+            latency_buckets: std::array::from_fn(|i| {
+                self.latency_buckets[i].load(Ordering::Relaxed)
+            }),
+            latency_sum_micros: self.latency_sum_micros.load(Ordering::Relaxed),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_published_is_what_is_read() {
+        let mut stats = Stats::default();
+        stats.add(Stat::BytesIn, 7);
+        stats.inc(Stat::ReadsDeferred);
+        stats.observe_latency_micros(300);
+        let published = Published::default();
+        published.publish(&stats);
+
+        let read = published.read();
+        assert_eq!(read.values, stats.values);
+        assert_eq!(read.latency_buckets(), stats.latency_buckets());
+        assert_eq!(read.latency_sum_micros(), 300);
+        assert_eq!(published.value(Stat::BytesIn), 7);
+    }
+
+    #[test]
+    fn a_latency_on_a_bound_falls_into_the_bucket_of_that_bound() {
+        let mut stats = Stats::default();
+        for bound in LATENCY_BOUNDS_MICROS {
+            stats.observe_latency_micros(bound);
+        }
+        stats.observe_latency_micros(LATENCY_BOUNDS_MICROS[15] + 1);
+        assert_eq!(
+            stats.latency_buckets(),
+            &[1; LATENCY_BOUNDS_MICROS.len() + 1]
+        );
+    }
+
+    #[test]
+    fn the_total_adds_up_every_number_of_every_shard() {
+        let shards = [
+            Arc::new(Published::default()),
+            Arc::new(Published::default()),
+        ];
+        for (shard, messages) in shards.iter().zip([3, 4]) {
+            let mut stats = Stats::default();
+            stats.add(Stat::Messages, messages);
+            stats.observe_latency_micros(messages);
+            shard.publish(&stats);
+        }
+        let total = Stats::total_of(&shards);
+        assert_eq!(total.value(Stat::Messages), 7);
+        assert_eq!(total.latency_buckets()[0], 2);
+        assert_eq!(total.latency_sum_micros(), 7);
+    }
+
+    #[test]
+    fn the_total_of_no_shard_is_zero() {
+        let total = Stats::total_of(&[]);
+        assert_eq!(total.values, [0; Stat::COUNT]);
+    }
+}
