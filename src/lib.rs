@@ -1,5 +1,6 @@
 //! fanwire: a high-throughput, sharded WebSocket relay.
 
+pub mod config;
 pub mod http;
 pub mod ids;
 pub mod metrics;

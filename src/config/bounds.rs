@@ -1,0 +1,453 @@
+//! What values are allowed: the bounds in one place, the relations among them, and the check.
+//!
+//! [`Config::validate`] judges a configuration from a file and one built in code alike. It looks at the file system
+//! only for the certificate that TLS needs, and resolves no name.
+
+use std::fmt;
+use std::fs::File;
+use std::io;
+use std::net::{IpAddr, Ipv6Addr};
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::units::{Bytes, Span};
+use super::{Config, ConfigError, Tls};
+
+/// The smallest `limits.max_message_bytes`: what a control frame may hold (RFC 6455 section 5.5), so that no setting
+/// forbids control frames.
+pub const MIN_MESSAGE_BYTES: usize = 125;
+/// The largest `limits.max_message_bytes`: larger things are files, and belong elsewhere.
+pub const MAX_MESSAGE_BYTES: usize = 64 << 20;
+/// The smallest `limits.max_header_bytes`: what browsers send with an upgrade, cookies aside.
+pub const MIN_HEADER_BYTES: usize = 1 << 10;
+/// The largest `limits.max_header_bytes`: each connection may hold one such head until its handshake times out.
+pub const MAX_HEADER_BYTES: usize = 64 << 10;
+/// The largest `slow_consumer.max_lag_bytes`: each topic may hold as much on each shard.
+pub const MAX_LAG_BYTES: usize = 1 << 30;
+/// How many largest messages `slow_consumer.max_lag_bytes` must hold: while one is on its way to a member, the next
+/// must not make a laggard of it.
+const MESSAGES_PER_LAG: usize = 2;
+/// The smallest `server.tcp_notsent_lowat` other than 0: below it the kernel wakes the relay for every few frames.
+const MIN_NOTSENT_LOWAT: usize = 1 << 10;
+/// The largest `server.tcp_notsent_lowat`: above it the option does nothing on any common kernel.
+const MAX_NOTSENT_LOWAT: usize = 64 << 20;
+/// The most `server.workers`.
+pub const MAX_WORKERS: usize = 256;
+/// The most `server.max_connections`.
+const MAX_CONNECTIONS: usize = 10_000_000;
+/// The shortest timeout: the resolution of the workers' timers is not finer.
+pub const MIN_WAIT: Duration = Duration::from_millis(1);
+/// The longest timeout: a peer silent for longer is gone.
+pub const MAX_WAIT: Duration = Duration::from_hours(1);
+/// The longest `shutdown.timeout`: service managers kill earlier.
+pub const MAX_SHUTDOWN: Duration = Duration::from_mins(10);
+/// The longest name of a host (RFC 1035 section 2.3.4).
+const MAX_HOST_BYTES: usize = 253;
+
+const _: () = {
+    assert!(MIN_MESSAGE_BYTES < MAX_MESSAGE_BYTES && MIN_HEADER_BYTES < MAX_HEADER_BYTES);
+    // Whatever message is allowed, some lag is allowed with it.
+    assert!(MESSAGES_PER_LAG * MAX_MESSAGE_BYTES <= MAX_LAG_BYTES);
+    // The socket option is a C int.
+    assert!(MAX_NOTSENT_LOWAT <= i32::MAX as usize);
+    // `ShardId` has 16 bits, and a client's slot 32.
+    assert!(MAX_WORKERS <= u16::MAX as usize && MAX_CONNECTIONS <= u32::MAX as usize);
+    assert!(
+        MIN_WAIT.as_micros() < MAX_SHUTDOWN.as_micros()
+            && MAX_SHUTDOWN.as_micros() < MAX_WAIT.as_micros()
+    );
+};
+
+impl Config {
+    /// Checks ranges and relations; the error names the first key at fault, its value and what is allowed.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        self.validate_server()?;
+        self.validate_sizes()?;
+        self.validate_waits()?;
+        self.validate_listeners()?;
+        validate_tls(&self.server.tls)
+    }
+
+    fn validate_server(&self) -> Result<(), ConfigError> {
+        let server = &self.server;
+        check_range("server.workers", server.workers, 0..=MAX_WORKERS)?;
+        check_range(
+            "server.max_connections",
+            server.max_connections,
+            0..=MAX_CONNECTIONS,
+        )?;
+        if server.tcp_notsent_lowat == 0 {
+            return Ok(());
+        }
+        let allowed = Bytes(MIN_NOTSENT_LOWAT)..=Bytes(MAX_NOTSENT_LOWAT);
+        check_range(
+            "server.tcp_notsent_lowat",
+            Bytes(server.tcp_notsent_lowat),
+            allowed,
+        )
+        .map_err(|error| error.or("0 for the kernel's default"))
+    }
+
+    fn validate_sizes(&self) -> Result<(), ConfigError> {
+        let message = Bytes(self.limits.max_message_bytes);
+        let header = Bytes(self.limits.max_header_bytes);
+        let lag = Bytes(self.slow_consumer.max_lag_bytes);
+        check_range(
+            "limits.max_message_bytes",
+            message,
+            Bytes(MIN_MESSAGE_BYTES)..=Bytes(MAX_MESSAGE_BYTES),
+        )?;
+        check_range(
+            "limits.max_header_bytes",
+            header,
+            Bytes(MIN_HEADER_BYTES)..=Bytes(MAX_HEADER_BYTES),
+        )?;
+        let least = Bytes(MESSAGES_PER_LAG * message.0);
+        check_range("slow_consumer.max_lag_bytes", lag, least..=Bytes(MAX_LAG_BYTES)).map_err(|error| {
+            error.or(format_args!(
+                "lower limits.max_message_bytes, now {message}, of which a lag must hold {MESSAGES_PER_LAG}"
+            ))
+        })
+    }
+
+    fn validate_waits(&self) -> Result<(), ConfigError> {
+        let keepalive = &self.keepalive;
+        check_wait("server.handshake_timeout", self.server.handshake_timeout)?;
+        check_wait(
+            "slow_consumer.stall_timeout",
+            self.slow_consumer.stall_timeout,
+        )?;
+        if !keepalive.ping_interval.is_zero() {
+            check_wait("keepalive.ping_interval", keepalive.ping_interval)
+                .map_err(|error| error.or("0s for no pings"))?;
+        }
+        check_wait("keepalive.pong_timeout", keepalive.pong_timeout)?;
+        check_range(
+            "shutdown.timeout",
+            Span(self.shutdown.timeout),
+            Span(Duration::ZERO)..=Span(MAX_SHUTDOWN),
+        )
+    }
+
+    fn validate_listeners(&self) -> Result<(), ConfigError> {
+        let (server, metrics) = (&self.server, &self.metrics);
+        check_host("server.host", &server.host)?;
+        check_host("metrics.host", &metrics.host)?;
+        let same_port = server.port != 0 && server.port == metrics.port;
+        if metrics.enabled && same_port && overlap(&server.host, &metrics.host) {
+            let problem = format!(
+                "{} is the port of the relay as well (server.port)",
+                metrics.port
+            );
+            return Err(ConfigError::new(problem, "use another port").of_key("metrics.port"));
+        }
+        Ok(())
+    }
+}
+
+fn check_wait(key: &str, wait: Duration) -> Result<(), ConfigError> {
+    check_range(key, Span(wait), Span(MIN_WAIT)..=Span(MAX_WAIT))
+}
+
+fn check_range<T>(key: &str, value: T, allowed: RangeInclusive<T>) -> Result<(), ConfigError>
+where
+    T: Copy + PartialOrd + fmt::Display,
+{
+    if allowed.contains(&value) {
+        return Ok(());
+    }
+    let side = if value < *allowed.start() {
+        "small"
+    } else {
+        "large"
+    };
+    let fix = format!("use {} to {}", allowed.start(), allowed.end());
+    Err(ConfigError::new(format!("{value} is too {side}"), fix).of_key(key))
+}
+
+/// Refuses what can be neither an address nor a name. Whether a name exists is found when it is listened on.
+fn check_host(key: &str, host: &str) -> Result<(), ConfigError> {
+    const FIX: &str = "use an address such as 127.0.0.1 or ::1, or a host name";
+    let problem = if host.is_empty() {
+        "it is empty".to_owned()
+    } else if is_address(host) || is_name(host) {
+        return Ok(());
+    } else {
+        format!("`{host}` is neither an address nor a host name")
+    };
+    Err(ConfigError::new(problem, FIX).of_key(key))
+}
+
+fn is_address(host: &str) -> bool {
+    // A link-local address names its interface behind a percent sign (RFC 4007 section 11).
+    let scoped = host
+        .split_once('%')
+        .is_some_and(|(address, zone)| address.parse::<Ipv6Addr>().is_ok() && !zone.is_empty());
+    scoped || host.parse::<IpAddr>().is_ok()
+}
+
+fn is_name(host: &str) -> bool {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_');
+    // Digits and dots alone are an address with a mistake in it.
+    host.len() <= MAX_HOST_BYTES
+        && host.bytes().all(allowed)
+        && host.bytes().any(|byte| byte.is_ascii_alphabetic())
+}
+
+/// Whether listening on both hosts with one port would fail.
+fn overlap(one: &str, other: &str) -> bool {
+    let any = |host: &str| {
+        host.parse::<IpAddr>()
+            .is_ok_and(|address| address.is_unspecified())
+    };
+    one == other || any(one) || any(other)
+}
+
+/// Refuses TLS, and first of all what would be wrong with it in any build.
+fn validate_tls(tls: &Tls) -> Result<(), ConfigError> {
+    if !tls.enabled {
+        return Ok(());
+    }
+    check_pem(
+        "server.tls.cert_file",
+        "certificate",
+        tls.cert_file.as_ref(),
+    )?;
+    check_pem("server.tls.key_file", "private key", tls.key_file.as_ref())?;
+    let fix = "set it to false, and let a proxy in front of the relay speak TLS";
+    Err(ConfigError::new("true, but this build has no TLS yet", fix).of_key("server.tls.enabled"))
+}
+
+fn check_pem(key: &str, noun: &str, file: Option<&PathBuf>) -> Result<(), ConfigError> {
+    const FIX: &str = "name a PEM file that can be read, or set server.tls.enabled to false";
+    let Some(path) = file else {
+        return Err(
+            ConfigError::new(format!("TLS is enabled, and no {noun} is named"), FIX).of_key(key),
+        );
+    };
+    readable(path).map_err(|error| {
+        let problem = format!("the {noun} `{}` cannot be read: {error}", path.display());
+        ConfigError::new(problem, FIX).of_key(key)
+    })
+}
+
+fn readable(path: &PathBuf) -> io::Result<()> {
+    // Asked before opening: opening a pipe would wait for its writer.
+    if !path.metadata()?.is_file() {
+        return Err(io::Error::other("it is not a regular file"));
+    }
+    File::open(path).map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The refusal of the defaults after one change.
+    fn refusal(change: impl FnOnce(&mut Config)) -> String {
+        let mut config = Config::default();
+        change(&mut config);
+        config.validate().unwrap_err().to_string()
+    }
+
+    #[test]
+    fn the_defaults_are_allowed() {
+        assert_eq!(Config::default().validate(), Ok(()));
+    }
+
+    #[test]
+    fn a_message_must_leave_room_for_control_frames() {
+        assert_eq!(
+            refusal(|config| config.limits.max_message_bytes = 124),
+            "configuration: limits.max_message_bytes: 124 is too small; use 125 to 64MiB"
+        );
+    }
+
+    #[test]
+    fn the_bounds_themselves_are_allowed() {
+        let mut config = Config::default();
+        config.limits.max_message_bytes = MAX_MESSAGE_BYTES;
+        config.limits.max_header_bytes = MAX_HEADER_BYTES;
+        config.slow_consumer.max_lag_bytes = 2 * MAX_MESSAGE_BYTES;
+        config.server.workers = MAX_WORKERS;
+        config.server.handshake_timeout = MAX_WAIT;
+        config.slow_consumer.stall_timeout = MIN_WAIT;
+        config.shutdown.timeout = Duration::ZERO;
+        assert_eq!(config.validate(), Ok(()));
+    }
+
+    #[test]
+    fn a_lag_must_hold_two_largest_messages() {
+        let text = refusal(|config| config.slow_consumer.max_lag_bytes = (2 << 20) - 1);
+        assert!(
+            text.contains("slow_consumer.max_lag_bytes: 2097151 is too small; use 2MiB to 1GiB"),
+            "{text}"
+        );
+        assert!(
+            text.contains("or lower limits.max_message_bytes, now 1MiB"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn values_just_out_of_range_are_refused_by_their_keys() {
+        type Change = fn(&mut Config);
+        let changes: [(&str, Change); 10] = [
+            ("limits.max_message_bytes", |config| {
+                config.limits.max_message_bytes = MAX_MESSAGE_BYTES + 1;
+            }),
+            ("limits.max_header_bytes", |config| {
+                config.limits.max_header_bytes = MIN_HEADER_BYTES - 1;
+            }),
+            ("limits.max_header_bytes", |config| {
+                config.limits.max_header_bytes = MAX_HEADER_BYTES + 1;
+            }),
+            ("slow_consumer.max_lag_bytes", |config| {
+                config.slow_consumer.max_lag_bytes = MAX_LAG_BYTES + 1;
+            }),
+            ("slow_consumer.stall_timeout", |config| {
+                config.slow_consumer.stall_timeout = Duration::ZERO;
+            }),
+            ("server.workers", |config| {
+                config.server.workers = MAX_WORKERS + 1;
+            }),
+            ("server.tcp_notsent_lowat", |config| {
+                config.server.tcp_notsent_lowat = 1;
+            }),
+            ("server.handshake_timeout", |config| {
+                config.server.handshake_timeout = MAX_WAIT + MIN_WAIT;
+            }),
+            ("keepalive.pong_timeout", |config| {
+                config.keepalive.pong_timeout = Duration::ZERO;
+            }),
+            ("shutdown.timeout", |config| {
+                config.shutdown.timeout = MAX_SHUTDOWN + MIN_WAIT;
+            }),
+        ];
+        for (key, change) in changes {
+            let text = refusal(change);
+            assert!(
+                text.starts_with(&format!("configuration: {key}: ")),
+                "for {key}: {text}"
+            );
+        }
+    }
+
+    #[test]
+    fn pings_and_the_send_threshold_can_be_switched_off() {
+        let mut config = Config::default();
+        config.keepalive.ping_interval = Duration::ZERO;
+        config.server.tcp_notsent_lowat = 0;
+        assert_eq!(config.validate(), Ok(()));
+    }
+
+    #[test]
+    fn addresses_and_names_are_hosts() {
+        for host in [
+            "0.0.0.0",
+            "::",
+            "::1",
+            "fe80::1%eth0",
+            "localhost",
+            "relay-1.example.org",
+            "a_b",
+        ] {
+            assert_eq!(check_host("server.host", host), Ok(()), "for {host}");
+        }
+    }
+
+    #[test]
+    fn what_is_neither_address_nor_name_is_no_host() {
+        for host in [
+            "",
+            " ",
+            "256.1.1.1",
+            "[::1]",
+            "localhost:80",
+            "http://a",
+            "a b",
+            "1",
+            "%eth0",
+            "a\n",
+        ] {
+            assert!(check_host("server.host", host).is_err(), "for {host:?}");
+        }
+    }
+
+    #[test]
+    fn two_listeners_need_two_ports() {
+        let text = refusal(|config| config.server.port = config.metrics.port);
+        assert!(
+            text.contains("metrics.port: 9090 is the port of the relay as well"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn one_port_serves_both_on_different_addresses_or_when_it_is_any() {
+        let mut config = Config::default();
+        config.server.host = "127.0.0.2".into();
+        config.server.port = config.metrics.port;
+        assert_eq!(config.validate(), Ok(()));
+        (config.server.host, config.server.port, config.metrics.port) = ("::".into(), 0, 0);
+        assert_eq!(config.validate(), Ok(()));
+    }
+
+    fn tls(cert_file: Option<PathBuf>, key_file: Option<PathBuf>) -> String {
+        refusal(|config| {
+            config.server.tls = Tls {
+                enabled: true,
+                cert_file,
+                key_file,
+            }
+        })
+    }
+
+    #[test]
+    fn tls_needs_a_certificate_and_a_key() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        assert!(
+            tls(None, None)
+                .contains("server.tls.cert_file: TLS is enabled, and no certificate is named")
+        );
+        let text = tls(Some(file.path().into()), None);
+        assert!(
+            text.contains("server.tls.key_file: TLS is enabled, and no private key is named"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn a_certificate_that_is_absent_or_a_folder_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let text = tls(Some(folder.path().join("absent.pem")), None);
+        assert!(
+            text.contains("server.tls.cert_file")
+                && text.contains("absent.pem` cannot be read: No such"),
+            "{text}"
+        );
+        let text = tls(Some(folder.path().into()), None);
+        assert!(text.contains("not a regular file"), "{text}");
+    }
+
+    #[test]
+    fn tls_is_refused_while_there_is_none() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let path = Some(file.path().to_path_buf());
+        let text = tls(path.clone(), path);
+        assert!(
+            text.contains(
+                "server.tls.enabled: true, but this build has no TLS yet; set it to false"
+            ),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn certificates_are_not_looked_for_without_tls() {
+        let mut config = Config::default();
+        config.server.tls.cert_file = Some("absent.pem".into());
+        assert_eq!(config.validate(), Ok(()));
+    }
+}

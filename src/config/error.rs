@@ -1,0 +1,124 @@
+//! The one error of a configuration: the operator's, in one line that says where, what and how to put it right.
+
+use std::error::Error;
+use std::fmt;
+
+/// The longest message in characters; a value from the file is cut rather than fill the screen.
+const MAX_TEXT_CHARS: usize = 240;
+
+/// What is wrong with a configuration. Displays as `config.yaml:3: server.port: what is wrong; what to do`, always on
+/// one line, whatever the file contains.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfigError {
+    origin: String,
+    line: Option<usize>,
+    key: Option<String>,
+    problem: String,
+    fix: String,
+}
+
+impl ConfigError {
+    /// A problem with the whole configuration; `fix` is an advice in the imperative.
+    pub(super) fn new(problem: impl Into<String>, fix: impl Into<String>) -> Self {
+        ConfigError {
+            origin: "configuration".into(),
+            line: None,
+            key: None,
+            problem: problem.into(),
+            fix: fix.into(),
+        }
+    }
+
+    /// Names the key, with its sections, such as `server.port`.
+    pub(super) fn of_key(mut self, key: impl Into<String>) -> Self {
+        self.key = Some(key.into());
+        self
+    }
+
+    /// Names the line, counted from 1.
+    pub(super) fn on_line(mut self, line: Option<usize>) -> Self {
+        self.line = line;
+        self
+    }
+
+    /// Names the file.
+    pub(super) fn within(mut self, origin: &str) -> Self {
+        self.origin = origin.into();
+        self
+    }
+
+    /// Adds another way to put it right.
+    pub(super) fn or(mut self, alternative: impl fmt::Display) -> Self {
+        self.fix = format!("{}, or {alternative}", self.fix);
+        self
+    }
+
+    /// The key at fault with its sections, such as `server.port`; `None` when it is the file as a whole.
+    pub fn key(&self) -> Option<&str> {
+        self.key.as_deref()
+    }
+
+    /// The line at fault, counted from 1, where it is known.
+    pub fn line(&self) -> Option<usize> {
+        self.line
+    }
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", one_line(&self.origin))?;
+        if let Some(line) = self.line {
+            write!(f, ":{line}")?;
+        }
+        if let Some(key) = &self.key {
+            write!(f, ": {}", one_line(key))?;
+        }
+        write!(f, ": {}; {}", one_line(&self.problem), one_line(&self.fix))
+    }
+}
+
+impl Error for ConfigError {}
+
+/// Makes text from a file fit to print: control characters escaped, and cut where it is too long to be read.
+fn one_line(text: &str) -> String {
+    let mut line = String::new();
+    for (at, character) in text.chars().enumerate() {
+        if at == MAX_TEXT_CHARS {
+            line.push('…');
+            break;
+        }
+        if character.is_control() {
+            line.extend(character.escape_default());
+        } else {
+            line.push(character);
+        }
+    }
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_says_where_what_and_what_to_do() {
+        let error = ConfigError::new("the port is odd", "use an even one")
+            .of_key("server.port")
+            .on_line(Some(3))
+            .within("config.yaml");
+        assert_eq!(
+            error.to_string(),
+            "config.yaml:3: server.port: the port is odd; use an even one"
+        );
+    }
+
+    #[test]
+    fn an_error_is_one_short_line_whatever_it_quotes() {
+        let error =
+            ConfigError::new(format!("found\n{}", "x".repeat(10_000)), "\u{1b}[2J").within("a\nb");
+        let text = error.to_string();
+        assert!(text.starts_with("a\\nb: found\\nxxx"), "{text}");
+        assert!(!text.contains(char::is_control), "{text}");
+        assert!(text.chars().count() < 2 * MAX_TEXT_CHARS, "{text}");
+    }
+}

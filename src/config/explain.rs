@@ -1,0 +1,131 @@
+//! The parser's errors in the operator's words.
+//!
+//! They are right, but terse and written for programmers. They are recognised by their text, as they have no other
+//! kinds; whatever is not recognised is passed on as it is, so that a newer parser may say less well what is wrong, but
+//! never nothing.
+
+use super::locate::line_of_key;
+use super::{ConfigError, suggest};
+
+/// Puts an error of the parser into the operator's words.
+pub(super) fn explain(text: &str, error: &serde_yaml::Error) -> ConfigError {
+    let line = error.location().map(|location| location.line());
+    let message = without_location(error);
+    let (path, message) = split_path(&message);
+    let quoted = |prefix: &str| {
+        message
+            .strip_prefix(prefix)?
+            .split_once('`')
+            .map(|(name, _rest)| name)
+    };
+
+    if let Some(name) = quoted("unknown field `") {
+        return unknown_key(path, name).on_line(line);
+    }
+    if let Some(name) = quoted("duplicate field `") {
+        let error = ConfigError::new("given twice", "keep one of the two")
+            .of_key(suggest::join(path, name));
+        return error.on_line(line_of_key(text, path, name, 2).or(line));
+    }
+    if let Some(word) = quoted("unknown variant `") {
+        return with_key(unknown_word(word, message), path).on_line(line);
+    }
+    if let Some((found, expected)) = found_and_expected(message) {
+        return with_key(
+            ConfigError::new(format!("found {found}"), format!("use {expected}")),
+            path,
+        )
+        .on_line(line);
+    }
+    with_key(not_yaml(text, message, line), path).on_line(line)
+}
+
+/// The parser's message without the place, which is printed in front.
+fn without_location(error: &serde_yaml::Error) -> String {
+    let message = error.to_string();
+    let Some(place) = error.location() else {
+        return message;
+    };
+    let suffix = format!(" at line {} column {}", place.line(), place.column());
+    message.strip_suffix(&suffix).unwrap_or(&message).to_owned()
+}
+
+/// Splits `server.port: message`. The path is empty when the error is at the top.
+fn split_path(message: &str) -> (&str, &str) {
+    let is_path = |path: &str| {
+        path.chars()
+            .all(|c| c.is_ascii_alphanumeric() || "._?[]".contains(c))
+    };
+    message
+        .split_once(": ")
+        .filter(|(path, _rest)| is_path(path))
+        .unwrap_or(("", message))
+}
+
+fn with_key(error: ConfigError, path: &str) -> ConfigError {
+    if path.is_empty() {
+        error
+    } else {
+        error.of_key(path)
+    }
+}
+
+fn unknown_key(section: &str, name: &str) -> ConfigError {
+    let fix = match suggest::key_for(section, name) {
+        Some(meant) => format!("did you mean `{meant}`?"),
+        None => format!("use one of {}", suggest::names_in(section).join(", ")),
+    };
+    ConfigError::new("unknown key", fix).of_key(suggest::join(section, name))
+}
+
+/// `message` lists what is allowed: "unknown variant `a`, expected one of `b`, `c`".
+fn unknown_word(word: &str, message: &str) -> ConfigError {
+    let allowed = message
+        .rsplit_once("expected ")
+        .map_or("", |(_, list)| list);
+    // Every second part of a text split at backticks stands between two of them.
+    let words: Vec<&str> = allowed.split('`').skip(1).step_by(2).collect();
+    let fix = match suggest::word_for(word, &words) {
+        Some(meant) => format!("did you mean `{meant}`? Use one of {}", words.join(", ")),
+        None => format!("use one of {}", words.join(", ")),
+    };
+    ConfigError::new(format!("found `{word}`"), fix)
+}
+
+/// Takes "invalid type: integer `3`, expected a boolean" apart.
+fn found_and_expected(message: &str) -> Option<(&str, &str)> {
+    let rest = message
+        .strip_prefix("invalid type: ")
+        .or_else(|| message.strip_prefix("invalid value: "))?;
+    let (found, expected) = rest.rsplit_once(", expected ")?;
+    Some(match (found, expected) {
+        ("unit value", _) => ("no value", expected),
+        (_, "a boolean") => (found, "true or false"),
+        (_, "field identifier") => (found, "a name as the key"),
+        _ => (found, expected),
+    })
+}
+
+/// An error of syntax, in the parser's own words unless there is a plainer reason.
+fn not_yaml(text: &str, message: &str, line: Option<usize>) -> ConfigError {
+    let at_fault = line
+        .and_then(|line| text.lines().nth(line - 1))
+        .unwrap_or("");
+    let indent = &at_fault[..at_fault.len() - at_fault.trim_start().len()];
+    if indent.contains('\t') {
+        return ConfigError::new(
+            "a tab indents the line",
+            "indent with spaces, as YAML demands",
+        );
+    }
+    if message.contains("more than one document") {
+        return ConfigError::new(
+            "more than one YAML document",
+            "keep one, and remove the `---` between them",
+        );
+    }
+    ConfigError::new(
+        format!("not valid YAML: {message}"),
+        "put the line right, or compare it with config.yaml",
+    )
+}

@@ -1,0 +1,478 @@
+//! Reading a configuration from YAML, and writing it back.
+//!
+//! What the parser must not even see is refused before it: files too large, not UTF-8, or nested too deep. What the
+//! parser refuses is put into the operator's words by [`super::explain`].
+
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::path::Path;
+
+use super::explain::explain;
+use super::locate::line_of_key;
+use super::{Config, ConfigError};
+
+/// The largest configuration file, many times that of one with a comment on every key.
+pub const MAX_FILE_BYTES: usize = 64 << 10;
+
+/// The deepest nesting of brackets. The configuration itself is three deep; the parser's time grows with the square.
+const MAX_DEPTH: usize = 32;
+
+const FIX_READ: &str = "name a file that can be read with --config-file";
+const FIX_EMPTY: &str = "write at least one key, or remove the file to run on the defaults";
+
+impl Config {
+    /// Reads, parses and validates a file.
+    pub fn load(path: &Path) -> Result<Config, ConfigError> {
+        let origin = path.display().to_string();
+        let bytes = read(path).map_err(|error| error.within(&origin))?;
+        let text = str::from_utf8(&bytes)
+            .map_err(|error| not_utf8(&bytes, error.valid_up_to()).within(&origin))?;
+        Config::from_yaml(text, &origin)
+    }
+
+    /// Parses and validates `text`; `origin` names the file in errors.
+    pub fn from_yaml(text: &str, origin: &str) -> Result<Config, ConfigError> {
+        parse(text)
+            .and_then(|config| {
+                config.validate().map_err(|error| locate(text, error))?;
+                Ok(config)
+            })
+            .map_err(|error| error.within(origin))
+    }
+
+    /// The whole configuration as YAML, which loads again to an equal one.
+    ///
+    /// # Errors
+    ///
+    /// A path in it that is not Unicode, which YAML cannot hold; none that was read from a file.
+    pub fn to_yaml(&self) -> Result<String, ConfigError> {
+        serde_yaml::to_string(self)
+            .map_err(|error| ConfigError::new(error.to_string(), "use paths that are Unicode"))
+    }
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, ConfigError> {
+    let unreadable =
+        |error: io::Error| ConfigError::new(format!("cannot be read: {error}"), FIX_READ);
+    let mut bytes = Vec::new();
+    let file = File::open(path).map_err(unreadable)?;
+    file.take(MAX_FILE_BYTES as u64 + 1)
+        .read_to_end(&mut bytes)
+        .map_err(unreadable)?;
+    if bytes.len() > MAX_FILE_BYTES {
+        return Err(too_large());
+    }
+    Ok(bytes)
+}
+
+fn too_large() -> ConfigError {
+    let problem = format!("larger than {} KiB", MAX_FILE_BYTES >> 10);
+    ConfigError::new(
+        problem,
+        "name the relay's configuration, of which every key fits many times",
+    )
+}
+
+fn not_utf8(bytes: &[u8], valid_up_to: usize) -> ConfigError {
+    let problem = format!("not UTF-8 at byte {valid_up_to}");
+    ConfigError::new(problem, "save the file as UTF-8 text")
+        .on_line(Some(line_at(bytes, valid_up_to)))
+}
+
+/// The line, counted from 1, on which the byte at `index` stands.
+fn line_at(bytes: &[u8], index: usize) -> usize {
+    bytes[..index].split(|&byte| byte == b'\n').count()
+}
+
+fn parse(text: &str) -> Result<Config, ConfigError> {
+    check_shape(text)?;
+    serde_yaml::from_str(text).map_err(|error| explain(text, &error))
+}
+
+/// Refuses what the parser would choke on, and what it would take for no settings at all.
+fn check_shape(text: &str) -> Result<(), ConfigError> {
+    if text.len() > MAX_FILE_BYTES {
+        return Err(too_large());
+    }
+    if text.lines().all(says_nothing) {
+        return Err(ConfigError::new("the file is empty", FIX_EMPTY));
+    }
+    let mut depth: usize = 0;
+    for (index, byte) in text.bytes().enumerate() {
+        // Brackets in comments and strings count as well: none has thirty that stay open.
+        match byte {
+            b'[' | b'{' => depth += 1,
+            b']' | b'}' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        if depth > MAX_DEPTH {
+            let error = ConfigError::new(
+                format!("nested more than {MAX_DEPTH} deep"),
+                "close the brackets",
+            );
+            return Err(error.on_line(Some(line_at(text.as_bytes(), index))));
+        }
+    }
+    Ok(())
+}
+
+fn says_nothing(line: &str) -> bool {
+    let line = line.trim_start_matches('\u{feff}').trim();
+    line.is_empty() || line.starts_with('#') || line == "---" || line == "..."
+}
+
+/// Adds the line to an error that names its key.
+fn locate(text: &str, error: ConfigError) -> ConfigError {
+    let line = error.key().and_then(|key| {
+        let (section, name) = key.rsplit_once('.').unwrap_or(("", key));
+        line_of_key(text, section, name, 1)
+    });
+    error.on_line(line)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::suggest;
+    use crate::config::{LogFormat, SlowConsumerPolicy, Topics};
+    use proptest::prelude::*;
+    use std::fmt::Write as _;
+    use std::path::PathBuf;
+    use std::time::Duration;
+
+    fn accept(text: &str) -> Config {
+        Config::from_yaml(text, "test.yaml").unwrap()
+    }
+
+    /// The refusal of `text`, which must fit on one line.
+    fn refuse(text: &str) -> String {
+        let refusal = Config::from_yaml(text, "test.yaml")
+            .unwrap_err()
+            .to_string();
+        assert!(!refusal.contains('\n') && refusal.len() < 1000, "{refusal}");
+        refusal
+    }
+
+    #[test]
+    fn the_file_in_the_repository_is_the_defaults() {
+        assert_eq!(accept(include_str!("../../config.yaml")), Config::default());
+    }
+
+    #[test]
+    fn the_file_in_the_repository_names_every_key() {
+        let text = include_str!("../../config.yaml");
+        for key in suggest::known_keys() {
+            let (section, name) = key.rsplit_once('.').unwrap_or(("", &key));
+            assert!(
+                line_of_key(text, section, name, 1).is_some(),
+                "{key} is missing"
+            );
+        }
+    }
+
+    #[test]
+    fn a_key_left_out_has_its_default() {
+        let config = accept("server: {port: 1}");
+        assert_eq!(config.server.port, 1);
+        assert_eq!(config.server.host, Config::default().server.host);
+        assert_eq!(config.limits, Config::default().limits);
+    }
+
+    #[test]
+    fn a_section_whose_keys_are_all_commented_out_has_its_defaults() {
+        assert_eq!(accept("server:\n#  port: 1\n"), Config::default());
+    }
+
+    #[test]
+    fn words_sizes_and_durations_are_read_with_their_units() {
+        let config = accept(
+            "relay: {topics: single}\nslow_consumer: {policy: drop, max_lag_bytes: 64 MB}\nlog: {format: json}\n\
+             limits: {max_message_bytes: 2000}\nkeepalive: {ping_interval: 1m 30s, pong_timeout: 500ms}\n\
+             shutdown: {timeout: 0}",
+        );
+        assert_eq!(config.relay.topics, Topics::Single);
+        assert_eq!(config.slow_consumer.policy, SlowConsumerPolicy::Drop);
+        assert_eq!(config.slow_consumer.max_lag_bytes, 64_000_000);
+        assert_eq!(config.log.format, LogFormat::Json);
+        assert_eq!(config.limits.max_message_bytes, 2000);
+        assert_eq!(config.keepalive.ping_interval, Duration::from_secs(90));
+        assert_eq!(config.keepalive.pong_timeout, Duration::from_millis(500));
+        assert_eq!(config.shutdown.timeout, Duration::ZERO);
+    }
+
+    #[test]
+    fn the_spellings_of_old_files_are_understood() {
+        for (cert, key) in [
+            ("certfile", "keyfile"),
+            ("certFile", "keyFile"),
+            ("cert_file", "key_file"),
+        ] {
+            let tls = accept(&format!("server: {{tls: {{{cert}: a.pem, {key}: b.pem}}}}"))
+                .server
+                .tls;
+            assert_eq!(
+                (tls.cert_file, tls.key_file),
+                (Some("a.pem".into()), Some("b.pem".into())),
+                "for {cert}"
+            );
+        }
+    }
+
+    #[test]
+    fn each_mistake_has_one_line_with_place_value_and_fix() {
+        for (text, refusal) in [
+            (
+                "server:\n  prt: 3",
+                "test.yaml:2: server.prt: unknown key; did you mean `port`?",
+            ),
+            (
+                "log: {}\nsever: 3",
+                "test.yaml:2: sever: unknown key; did you mean `server`?",
+            ),
+            (
+                "port: 3",
+                "test.yaml:1: port: unknown key; did you mean `server.port`?",
+            ),
+            (
+                "shutdown: {zzz: 3}",
+                "test.yaml:1: shutdown.zzz: unknown key; use one of timeout",
+            ),
+            (
+                "server:\n  port: 1\n  host: a\n  port: 2",
+                "test.yaml:4: server.port: given twice; keep one of the two",
+            ),
+            (
+                "log: {}\nrelay: {}\nlog: {}",
+                "test.yaml:3: log: given twice; keep one of the two",
+            ),
+            (
+                "server:\n  port: 70000",
+                "test.yaml:2: server.port: found integer `70000`; use a port number from 0 to 65535",
+            ),
+            (
+                "server:\n  port: -1",
+                "test.yaml:2: server.port: found integer `-1`; use a port number from 0 to 65535",
+            ),
+            (
+                "server:\n  port: '80'",
+                "test.yaml:2: server.port: found string \"80\"; use a port number from 0 to 65535",
+            ),
+            (
+                "server:\n  port:",
+                "test.yaml:2: server.port: found no value; use a port number from 0 to 65535",
+            ),
+            (
+                "server: {workers: [1]}",
+                "test.yaml:1: server.workers: found sequence; use a whole number",
+            ),
+            (
+                "server: {host: 3}",
+                "test.yaml:1: server.host: found integer `3`; use an address or a host name",
+            ),
+            (
+                "relay: {echo: yes}",
+                "test.yaml:1: relay.echo: found string \"yes\"; use true or false",
+            ),
+            (
+                "shutdown: {timeout: 10}",
+                "test.yaml:1: shutdown.timeout: found integer `10`; use a duration with its unit, such as `10s`",
+            ),
+            (
+                "limits: {max_message_bytes: 1.5}",
+                "test.yaml:1: limits.max_message_bytes: found floating point `1.5`; \
+                 use a size such as `1MiB`, or a whole number of bytes",
+            ),
+            (
+                "slow_consumer: {policy: dsconnect}",
+                "test.yaml:1: slow_consumer.policy: found `dsconnect`; \
+                 did you mean `disconnect`? Use one of disconnect, drop, backpressure",
+            ),
+            (
+                "log: {format: [json]}",
+                "test.yaml:1: log.format: found sequence; use `text` or `json`",
+            ),
+            (
+                "log: {format: xml}",
+                "test.yaml:1: log.format: found `xml`; use one of text, json",
+            ),
+            (
+                "server: 3",
+                "test.yaml:1: server: found integer `3`; use a mapping such as `port: 8443`",
+            ),
+            (
+                "- server",
+                "test.yaml:1: found sequence; use a mapping of sections such as `server:`",
+            ),
+            (
+                "hello",
+                "test.yaml:1: found string \"hello\"; use a mapping of sections such as `server:`",
+            ),
+            (
+                "server:\n\tport: 3",
+                "test.yaml:2: a tab indents the line; indent with spaces, as YAML demands",
+            ),
+            (
+                "server: {}\n---\nlog: {}",
+                "test.yaml: more than one YAML document; keep one, and remove the `---` between them",
+            ),
+        ] {
+            assert_eq!(refuse(text), refusal, "for {text:?}");
+        }
+    }
+
+    #[test]
+    fn a_value_out_of_range_is_refused_with_its_line() {
+        assert_eq!(
+            refuse("log: {}\nlimits:\n  max_header_bytes: 8KiB\n  max_message_bytes: 1"),
+            "test.yaml:4: limits.max_message_bytes: 1 is too small; use 125 to 64MiB"
+        );
+    }
+
+    #[test]
+    fn numbers_that_no_type_holds_are_refused() {
+        for key in [
+            "server: {port",
+            "server: {workers",
+            "limits: {max_message_bytes",
+            "keepalive: {pong_timeout",
+        ] {
+            for number in [
+                "1e23",
+                "-1",
+                "99999999999999999999999",
+                "'12'",
+                ".nan",
+                ".inf",
+                "0.5",
+                "[]",
+                "{}",
+                "true",
+            ] {
+                let refusal = refuse(&format!("{key}: {number}}}"));
+                assert!(
+                    refusal.contains(": found "),
+                    "for {key}: {number}: {refusal}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_file_that_says_nothing_is_refused() {
+        for text in ["", "\n\n", "# server:\n", "---\n# x\n", "\u{feff}"] {
+            assert!(
+                refuse(text).starts_with("test.yaml: the file is empty; "),
+                "for {text:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn an_alias_bomb_is_refused() {
+        let mut bomb = String::from("a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n");
+        for level in 1..20 {
+            let lower = format!("*a{}, ", level - 1).repeat(10);
+            writeln!(bomb, "a{level}: &a{level} [{lower}]").unwrap();
+        }
+        assert!(refuse(&bomb).contains("a0: unknown key"));
+        assert!(refuse("server: &server\n  tls: *server\n").contains("unknown key"));
+    }
+
+    #[test]
+    fn deep_nesting_is_refused_before_it_is_parsed() {
+        let refusal = refuse(&format!("log: {{}}\nserver: {}", "[".repeat(60_000)));
+        assert_eq!(
+            refusal,
+            "test.yaml:2: nested more than 32 deep; close the brackets"
+        );
+        assert!(refuse(&"[".repeat(100_000)).contains("larger than 64 KiB"));
+        assert!(refuse(&"- ".repeat(32_000)).contains("found sequence"));
+        assert!(refuse(&"? ".repeat(32_000)).contains("test.yaml:1: "));
+    }
+
+    #[test]
+    fn what_is_not_yaml_is_refused_with_its_line() {
+        for text in [
+            "server: {port: 3",
+            "'",
+            "a: b: c",
+            "log: *nope",
+            "\0",
+            "@",
+            "&",
+            "%YAML 9.9\n---\n",
+        ] {
+            assert!(refuse(text).starts_with("test.yaml"), "for {text:?}");
+        }
+        assert!(refuse("log: *nope").starts_with("test.yaml:1: not valid YAML: unknown anchor"));
+    }
+
+    #[test]
+    fn files_that_cannot_be_used_are_refused_by_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = |name: &str, content: &[u8]| {
+            let path = folder.path().join(name);
+            std::fs::write(&path, content).unwrap();
+            path
+        };
+        let refuse = |path: PathBuf| Config::load(&path).unwrap_err().to_string();
+        assert!(
+            refuse(folder.path().join("absent.yaml"))
+                .contains("absent.yaml: cannot be read: No such file")
+        );
+        assert!(refuse(folder.path().into()).contains(": cannot be read: Is a directory"));
+        assert!(refuse(file("empty.yaml", b"")).contains("empty.yaml: the file is empty"));
+        let refusal = refuse(file("latin1.yaml", b"log:\n  level: \xe9"));
+        assert!(
+            refusal.contains("latin1.yaml:2: not UTF-8 at byte 14; save the file as UTF-8"),
+            "{refusal}"
+        );
+        assert!(
+            refuse(file("large.yaml", &vec![b'#'; MAX_FILE_BYTES + 1]))
+                .contains("larger than 64 KiB")
+        );
+        assert!(refuse("/dev/zero".into()).contains("larger than 64 KiB"));
+    }
+
+    #[test]
+    fn the_defaults_survive_being_printed() {
+        assert_eq!(
+            accept(&Config::default().to_yaml().unwrap()),
+            Config::default()
+        );
+    }
+
+    fn any_config() -> impl Strategy<Value = Config> {
+        let sizes = (125..64usize << 20, 1024..65_537usize, 0..1usize << 20);
+        let waits = (1..3_600_000u64, 0..600_000u64);
+        let paths = (any::<Option<String>>(), "[a-z][a-z0-9.-]{0,20}");
+        (sizes, waits, paths, any::<bool>()).prop_map(
+            |((message, header, more), (wait, stop), (path, host), flag)| {
+                let mut config = Config::default();
+                config.limits.max_message_bytes = message;
+                config.limits.max_header_bytes = header;
+                config.slow_consumer.max_lag_bytes = 2 * message + more;
+                config.slow_consumer.stall_timeout = Duration::from_millis(wait);
+                config.shutdown.timeout = Duration::from_millis(stop);
+                config.server.tls.cert_file = path.map(PathBuf::from);
+                config.server.host = host;
+                config.relay.echo = flag;
+                config
+            },
+        )
+    }
+
+    proptest! {
+        #[test]
+        fn a_printed_configuration_loads_as_an_equal_one(config in any_config()) {
+            prop_assert_eq!(Config::from_yaml(&config.to_yaml().unwrap(), "printed"), Ok(config));
+        }
+
+        #[test]
+        fn no_text_makes_the_parser_panic(text in "[a-z:{}\\[\\],&*!|>'\"\n\t #-]{0,200}") {
+            if let Err(error) = Config::from_yaml(&text, "any") {
+                prop_assert!(!error.to_string().contains('\n'));
+            }
+        }
+    }
+}

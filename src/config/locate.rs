@@ -1,0 +1,103 @@
+//! On which line of a document a key stands.
+//!
+//! The parser tells the place of nothing but an error, so the document is read again, up to the key, and fails there.
+
+use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
+
+/// On which line `name` appears in `section` for the `nth` time.
+pub(super) fn line_of_key(text: &str, section: &str, name: &str, nth: usize) -> Option<usize> {
+    let sections: Vec<&str> = section.split('.').filter(|part| !part.is_empty()).collect();
+    let search = Search {
+        sections: &sections,
+        name,
+        nth,
+    };
+    let error = search
+        .deserialize(serde_yaml::Deserializer::from_str(text))
+        .err()?;
+    error
+        .to_string()
+        .contains(FOUND)
+        .then(|| error.location().map(|location| location.line()))?
+}
+
+/// The error that says "here".
+const FOUND: &str = "the key that was looked for";
+
+/// Descends to a key, and fails on it.
+#[derive(Clone, Copy)]
+struct Search<'a> {
+    sections: &'a [&'a str],
+    name: &'a str,
+    nth: usize,
+}
+
+impl<'de> DeserializeSeed<'de> for Search<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Search<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("a mapping")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(mut self, mut map: A) -> Result<(), A::Error> {
+        let Some((&section, sections)) = self.sections.split_first() else {
+            while let Some(matched) = map.next_key_seed(Key {
+                name: self.name,
+                fail: self.nth == 1,
+            })? {
+                self.nth -= usize::from(matched);
+                map.next_value::<IgnoredAny>()?;
+            }
+            return Ok(());
+        };
+        while let Some(matched) = map.next_key_seed(Key {
+            name: section,
+            fail: false,
+        })? {
+            if matched {
+                map.next_value_seed(Search { sections, ..self })?;
+            } else {
+                map.next_value::<IgnoredAny>()?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Tells whether a key has this name, or fails if it has.
+struct Key<'a> {
+    name: &'a str,
+    fail: bool,
+}
+
+impl<'de> DeserializeSeed<'de> for Key<'_> {
+    type Value = bool;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<bool, D::Error> {
+        deserializer.deserialize_str(self)
+    }
+}
+
+impl Visitor<'_> for Key<'_> {
+    type Value = bool;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("a key")
+    }
+
+    fn visit_str<E: serde::de::Error>(self, key: &str) -> Result<bool, E> {
+        let matched = key == self.name;
+        if matched && self.fail {
+            return Err(E::custom(FOUND));
+        }
+        Ok(matched)
+    }
+}

@@ -1,0 +1,213 @@
+//! How values are written in YAML: a port, a count, a name, one word of a few, `1MiB`, `10s`.
+//!
+//! [`super::types`] names these functions in its serde attributes. Each refuses what it cannot take whole: a duration
+//! without a unit, a fraction of a byte, a number that does not fit, a number where text is meant and the reverse.
+
+use std::fmt;
+use std::marker::PhantomData;
+
+use serde::de::value::{self, StrDeserializer};
+use serde::de::{Deserialize, Deserializer, Error, IntoDeserializer, Unexpected, Visitor};
+
+/// A TCP port.
+pub(super) fn port<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u16, D::Error> {
+    deserializer.deserialize_any(WholeNumber::new("a port number from 0 to 65535"))
+}
+
+/// A number of things.
+pub(super) fn count<'de, D: Deserializer<'de>>(deserializer: D) -> Result<usize, D::Error> {
+    deserializer.deserialize_any(WholeNumber::new("a whole number"))
+}
+
+/// An address or a name. YAML would make a string of `host: 3`, where a slip is likelier.
+pub(super) fn host<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    deserializer.deserialize_any(Host)
+}
+
+/// One word of a few.
+pub(super) fn word<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
+    deserializer: D,
+) -> Result<T, D::Error> {
+    deserializer.deserialize_any(OneOf(PhantomData))
+}
+
+/// Takes a number that fits and is no text, not negative and no fraction.
+struct WholeNumber<N> {
+    expected: &'static str,
+    number: PhantomData<N>,
+}
+
+impl<N> WholeNumber<N> {
+    fn new(expected: &'static str) -> Self {
+        WholeNumber {
+            expected,
+            number: PhantomData,
+        }
+    }
+}
+
+impl<N: TryFrom<u64>> Visitor<'_> for WholeNumber<N> {
+    type Value = N;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.expected)
+    }
+
+    fn visit_u64<E: Error>(self, number: u64) -> Result<N, E> {
+        N::try_from(number).map_err(|_| E::invalid_value(Unexpected::Unsigned(number), &self))
+    }
+}
+
+/// Takes text, and nothing that YAML could turn into text.
+struct Host;
+
+impl Visitor<'_> for Host {
+    type Value = String;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an address or a host name")
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<String, E> {
+        Ok(text.to_owned())
+    }
+}
+
+/// Takes the name of a variant of `T`.
+struct OneOf<T>(PhantomData<T>);
+
+impl<'de, T: Deserialize<'de>> Visitor<'de> for OneOf<T> {
+    type Value = T;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The derived code names the variants when it refuses one.
+        let nothing: StrDeserializer<'_, value::Error> = "".into_deserializer();
+        let refusal = T::deserialize(nothing).err().map(|error| error.to_string());
+        let variants = refusal
+            .as_deref()
+            .and_then(|text| text.rsplit_once("expected "));
+        f.write_str(variants.map_or("one word", |(_, variants)| variants))
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<T, E> {
+        T::deserialize(text.into_deserializer())
+    }
+}
+
+/// A number of bytes that prints as it is written in a file, with the largest unit that loses nothing.
+#[derive(Clone, Copy, PartialEq, PartialOrd)]
+pub(super) struct Bytes(pub(super) usize);
+
+const KIB: usize = 1 << 10;
+const MIB: usize = 1 << 20;
+const GIB: usize = 1 << 30;
+
+impl fmt::Display for Bytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            0 => f.write_str("0"),
+            n if n.is_multiple_of(GIB) => write!(f, "{}GiB", n / GIB),
+            n if n.is_multiple_of(MIB) => write!(f, "{}MiB", n / MIB),
+            n if n.is_multiple_of(KIB) => write!(f, "{}KiB", n / KIB),
+            n => write!(f, "{n}"),
+        }
+    }
+}
+
+/// A number of bytes, with or without a unit.
+pub(super) mod size {
+    use super::{Bytes, Deserializer, Error, KIB, Unexpected, Visitor, fmt};
+    use bytesize::ByteSize;
+    use serde::Serializer;
+
+    #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+    pub(crate) fn serialize<S: Serializer>(
+        bytes: &usize,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        if *bytes > 0 && bytes.is_multiple_of(KIB) {
+            return serializer.collect_str(&Bytes(*bytes));
+        }
+        serializer.serialize_u64(*bytes as u64)
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<usize, D::Error> {
+        deserializer.deserialize_any(Size)
+    }
+
+    struct Size;
+
+    impl Visitor<'_> for Size {
+        type Value = usize;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a size such as `1MiB`, or a whole number of bytes")
+        }
+
+        fn visit_u64<E: Error>(self, bytes: u64) -> Result<usize, E> {
+            usize::try_from(bytes).map_err(|_| E::invalid_value(Unexpected::Unsigned(bytes), &self))
+        }
+
+        fn visit_str<E: Error>(self, text: &str) -> Result<usize, E> {
+            // A number as text is refused: quotes around it are a slip.
+            let with_unit = text.ends_with(|last: char| last.is_ascii_alphabetic());
+            let size: Option<ByteSize> = text.parse().ok().filter(|_| with_unit);
+            let bytes = size.and_then(|ByteSize(bytes)| usize::try_from(bytes).ok());
+            bytes.ok_or_else(|| E::invalid_value(Unexpected::Str(text), &self))
+        }
+    }
+}
+
+/// A length of time that prints as it is written in a file, such as `1m 30s`.
+#[derive(Clone, Copy, PartialEq, PartialOrd)]
+pub(super) struct Span(pub(super) std::time::Duration);
+
+impl fmt::Display for Span {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        humantime::format_duration(self.0).fmt(f)
+    }
+}
+
+/// A length of time, always with its unit but for 0.
+pub(super) mod duration {
+    use super::{Deserializer, Error, Span, Unexpected, Visitor, fmt};
+    use serde::Serializer;
+    use std::time::Duration;
+
+    pub(crate) fn serialize<S: Serializer>(
+        span: &Duration,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&Span(*span))
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Duration, D::Error> {
+        deserializer.deserialize_any(SpanVisitor)
+    }
+
+    struct SpanVisitor;
+
+    impl Visitor<'_> for SpanVisitor {
+        type Value = Duration;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a duration with its unit, such as `10s`")
+        }
+
+        fn visit_u64<E: Error>(self, number: u64) -> Result<Duration, E> {
+            if number == 0 {
+                return Ok(Duration::ZERO);
+            }
+            Err(E::invalid_value(Unexpected::Unsigned(number), &self))
+        }
+
+        fn visit_str<E: Error>(self, text: &str) -> Result<Duration, E> {
+            humantime::parse_duration(text)
+                .map_err(|_| E::invalid_value(Unexpected::Str(text), &self))
+        }
+    }
+}
