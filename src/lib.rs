@@ -3,6 +3,7 @@
 pub mod config;
 pub mod http;
 pub mod ids;
+pub mod mailbox;
 pub mod metrics;
 pub mod time;
 pub mod ws;
