@@ -5,5 +5,6 @@ pub mod http;
 pub mod ids;
 pub mod mailbox;
 pub mod metrics;
+pub mod relay;
 pub mod time;
 pub mod ws;

@@ -1,0 +1,328 @@
+//! One connection as its shard sees it: where it is in its life, and what it is to be sent besides its topic's log.
+//!
+//! A client holds no buffer at rest. What it is sent comes from the log; what it sends is decoded in the worker's
+//! scratch buffer; the exceptions (half a request, half a message, half a frame, a control frame) are on the heap as
+//! long as they last.
+
+use bytes::{Buf, Bytes};
+
+use super::control::PendingControl;
+use super::member::Member;
+use super::topic::TopicKey;
+use crate::http::request::HeadScanner;
+use crate::time::Timestamp;
+use crate::ws::decode::Decoder;
+use crate::ws::encode::ControlFrame;
+
+/// Where a client is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// The request for the upgrade is arriving.
+    Upgrading,
+    /// The upgrade is granted, and the 101 waits for the topic's owner to confirm the subscription.
+    Joining,
+    /// A member of its topic.
+    Open,
+    /// We began the closing handshake; the client's Close is awaited.
+    Closing,
+    /// What is queued is the last that the client is sent.
+    Finishing,
+    /// Our side is shut; the client's end is awaited, and what it sends until then is thrown away, because closing a
+    /// socket with unread input resets the connection and can destroy our last words on their way.
+    Lingering,
+}
+
+/// Whether a client is read, and what it waits for if not. The shard resumes it then.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reading {
+    /// It is, as its socket has something.
+    Allowed,
+    /// For its own next phase: the 101, or the Close of a drain.
+    AwaitsPhase,
+    /// For its topic, whose publishers are held.
+    AwaitsTopic,
+    /// For its own cursor, because it publishes faster than it reads.
+    AwaitsItself,
+}
+
+impl Phase {
+    /// Whether bytes may be written in this phase.
+    pub fn may_send(self) -> bool {
+        match self {
+            Phase::Upgrading | Phase::Joining | Phase::Lingering => false,
+            Phase::Open | Phase::Closing | Phase::Finishing => true,
+        }
+    }
+}
+
+/// The request as far as it has arrived, then what came behind it in the same read.
+#[derive(Debug, Default)]
+pub struct Arrival {
+    /// Knows where the head ends.
+    pub scanner: HeadScanner,
+    /// The head as far as earlier reads brought it.
+    pub head: Vec<u8>,
+    /// The topic that the client is joining.
+    pub topic: Option<TopicKey>,
+    /// The answer, ready to be sent when the client has joined.
+    pub response: Bytes,
+    /// Frames that arrived before the subscription was confirmed.
+    pub early: Vec<u8>,
+}
+
+/// See the module.
+///
+/// What every delivery looks at comes first and fills one cache line: the kernel's part of a write leaves little of ours
+/// in the caches, so each line that a delivery touches is a wait.
+#[derive(Debug)]
+#[repr(C, align(64))]
+pub struct Client {
+    /// Tells this client from the others that had its slot.
+    pub generation: u32,
+    /// See [`Phase`].
+    pub phase: Phase,
+    /// The socket accepted less than it was given; the writable edge is awaited.
+    pub blocked: bool,
+    /// The socket has accepted nothing since `stalled_since`, although there was something.
+    is_stalled: bool,
+    /// In the shard's list of clients to be flushed on their own account.
+    pub urgent: bool,
+    /// Whether it may be read.
+    pub reading: Reading,
+    /// Has sent a message.
+    pub publisher: bool,
+    /// A ping was sent at `due` − `pong_timeout`, and nothing has been read since.
+    pub pinged: bool,
+    /// Gets Close once it has been sent all that it is owed.
+    pub leaves_at_head: bool,
+    /// The client has shut its writing side.
+    pub ended: bool,
+    /// Control frames for the next frame boundary.
+    pub control: Option<Box<PendingControl>>,
+    /// What goes out before anything else.
+    carry: Option<Box<Carry>>,
+    /// Its place in its topic, while it is in one.
+    pub member: Option<Member>,
+    /// Reads its frames.
+    pub decoder: Decoder,
+    /// Present until the client has joined.
+    pub arrival: Option<Box<Arrival>>,
+    /// When something was read last.
+    pub last_read: Timestamp,
+    stalled_since: Timestamp,
+    /// The deadline of the present phase, or of the pong while `pinged`.
+    pub due: Timestamp,
+    /// When the timer wheel hands the client out next.
+    pub timer: Timestamp,
+    /// Bytes of requests and messages in part that the shard's gauge counts.
+    pub gauged_partial_bytes: u32,
+}
+
+const _: () = assert!(std::mem::offset_of!(Client, decoder) == 64);
+
+/// Bytes that go out before anything else.
+#[derive(Debug)]
+struct Carry {
+    bytes: Bytes,
+    /// They are the rest of a message, owed but not delivered.
+    is_message: bool,
+}
+
+/// What a write of carried bytes completed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CarryProgress {
+    /// Bytes of the write that were not carried ones.
+    pub left: usize,
+    /// Whether a message was completed.
+    pub delivered: bool,
+}
+
+impl Client {
+    /// A connection that was just accepted.
+    pub fn new(generation: u32, now: Timestamp, due: Timestamp) -> Self {
+        Client {
+            generation,
+            phase: Phase::Upgrading,
+            blocked: false,
+            is_stalled: false,
+            urgent: false,
+            reading: Reading::Allowed,
+            publisher: false,
+            pinged: false,
+            leaves_at_head: false,
+            ended: false,
+            control: None,
+            carry: None,
+            member: None,
+            decoder: Decoder::default(),
+            arrival: Some(Box::default()),
+            last_read: now,
+            stalled_since: now,
+            due,
+            timer: Timestamp(u64::MAX),
+            gauged_partial_bytes: 0,
+        }
+    }
+
+    /// What goes out before anything else; never empty.
+    pub fn carry(&self) -> Option<&[u8]> {
+        self.carry.as_ref().map(|carry| carry.bytes.as_ref())
+    }
+
+    /// Whether a message that left the log is still to be completed.
+    pub fn carries_message(&self) -> bool {
+        self.carry.as_ref().is_some_and(|carry| carry.is_message)
+    }
+
+    /// Carries bytes that are no message: control frames or an HTTP response.
+    pub fn carry_plain(&mut self, bytes: Bytes) {
+        self.set_carry(bytes, false);
+    }
+
+    /// Carries the rest of a message; nothing, where it is empty.
+    pub fn carry_message(&mut self, rest: Bytes) {
+        if !rest.is_empty() {
+            self.set_carry(rest, true);
+        }
+    }
+
+    fn set_carry(&mut self, bytes: Bytes, is_message: bool) {
+        debug_assert!(!bytes.is_empty(), "nothing to carry");
+        debug_assert!(self.carry.is_none(), "carried bytes are never overtaken");
+        self.carry = Some(Box::new(Carry { bytes, is_message }));
+    }
+
+    /// Takes account of `n` bytes that the kernel accepted.
+    pub fn advance_carry(&mut self, n: usize) -> CarryProgress {
+        let Some(carry) = &mut self.carry else {
+            return CarryProgress {
+                left: n,
+                delivered: false,
+            };
+        };
+        let taken = n.min(carry.bytes.len());
+        carry.bytes.advance(taken);
+        if !carry.bytes.is_empty() {
+            return CarryProgress {
+                left: 0,
+                delivered: false,
+            };
+        }
+        let delivered = carry.is_message;
+        self.carry = None;
+        CarryProgress {
+            left: n - taken,
+            delivered,
+        }
+    }
+
+    /// Notes that the socket takes nothing more for now.
+    pub fn block(&mut self, now: Timestamp) {
+        self.blocked = true;
+        if !std::mem::replace(&mut self.is_stalled, true) {
+            self.stalled_since = now;
+        }
+    }
+
+    /// Notes that the socket has taken something.
+    pub fn note_progress(&mut self) {
+        self.is_stalled = false;
+    }
+
+    /// Since when the socket has taken nothing, if it is waited for.
+    pub fn stalled_since(&self) -> Option<Timestamp> {
+        (self.blocked && self.is_stalled).then_some(self.stalled_since)
+    }
+
+    /// Queues a control frame or more.
+    pub fn queue_control(&mut self, queue: impl FnOnce(&mut PendingControl)) {
+        queue(self.control.get_or_insert_default());
+    }
+
+    /// Queues Close as the last frame.
+    pub fn queue_close(&mut self, frame: ControlFrame) {
+        self.queue_control(|control| control.close(frame));
+    }
+
+    /// Moves pending control frames to the front. Only at a frame boundary.
+    pub fn take_up_control(&mut self) {
+        if self.carry.is_some() {
+            return;
+        }
+        if let Some(control) = self.control.take() {
+            self.carry_plain(control.into_bytes());
+        }
+    }
+
+    /// Whether nothing waits besides what the log has.
+    pub fn has_nothing_to_send(&self) -> bool {
+        self.carry.is_none() && self.control.is_none()
+    }
+
+    /// Heap bytes of requests and messages that arrived in part.
+    pub fn partial_bytes(&self) -> usize {
+        let arrival = self.arrival.as_ref().map_or(0, |arrival| {
+            arrival.head.capacity() + arrival.early.capacity() + arrival.response.len()
+        });
+        arrival + self.decoder.buffered_bytes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ws::frame::ControlPayload;
+
+    fn client() -> Client {
+        Client::new(0, Timestamp(0), Timestamp(0))
+    }
+
+    #[test]
+    fn an_idle_client_is_small() {
+        assert!(size_of::<Client>() <= 192, "{}", size_of::<Client>());
+    }
+
+    #[test]
+    fn a_carried_message_is_delivered_with_its_last_byte() {
+        let mut client = client();
+        client.carry_message(Bytes::from_static(b"rest"));
+        assert_eq!(
+            client.advance_carry(3),
+            CarryProgress {
+                left: 0,
+                delivered: false
+            }
+        );
+        assert_eq!(
+            client.advance_carry(5),
+            CarryProgress {
+                left: 4,
+                delivered: true
+            }
+        );
+        assert!(!client.carries_message());
+    }
+
+    #[test]
+    fn control_frames_wait_for_what_is_carried() {
+        let mut client = client();
+        client.carry_message(Bytes::from_static(b"rest"));
+        client.queue_control(PendingControl::ping);
+        client.take_up_control();
+        assert_eq!(client.carry().unwrap(), b"rest");
+        client.advance_carry(4);
+        client.take_up_control();
+        assert_eq!(client.carry().unwrap(), b"\x89\x00");
+    }
+
+    #[test]
+    fn of_many_pongs_the_newest_is_sent() {
+        let mut client = client();
+        for n in 0..1000u16 {
+            let payload = ControlPayload::new(&n.to_be_bytes()).unwrap();
+            client.queue_control(|control| control.pong(ControlFrame::pong(&payload)));
+        }
+        client.take_up_control();
+        assert_eq!(client.carry().unwrap(), b"\x8a\x02\x03\xe7");
+    }
+}

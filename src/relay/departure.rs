@@ -1,0 +1,121 @@
+//! Why a client leaves, or never arrives: the closed sets behind the metrics, and what each reason tells the client.
+
+use crate::metrics::stats::Stat;
+use crate::ws::close::CloseCode;
+use crate::ws::error::DecodeError;
+use crate::ws::handshake::{Refusal, RefusalKind};
+
+use super::router::TopicError;
+
+/// Why a client that was answered 101 is one no longer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Departure {
+    /// It sent Close.
+    ByClient,
+    /// The connection ended or failed.
+    Lost,
+    /// It broke the protocol or a limit on messages.
+    Protocol(DecodeError),
+    /// It lagged by more than `slow_consumer.max_lag_bytes`.
+    Lag,
+    /// It accepted nothing for `slow_consumer.stall_timeout`.
+    Stall,
+    /// It did not answer a ping within `keepalive.pong_timeout`.
+    Pong,
+    /// The relay is shutting down.
+    Shutdown,
+}
+
+/// What happens to the connection once its membership is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Farewell {
+    /// Nothing can be said any more.
+    Cut,
+    /// The client's own Close is answered.
+    Reply,
+    /// The connection fails (RFC 6455, section 7.1.7): Close, and nothing more is read.
+    Fail(CloseCode, &'static str),
+    /// Close, and the client's Close is waited for (section 7.1.2).
+    Close(CloseCode, &'static str),
+}
+
+impl Departure {
+    /// The counter of this reason.
+    pub fn stat(self) -> Stat {
+        match self {
+            Departure::ByClient => Stat::DisconnectedByClient,
+            Departure::Lost => Stat::DisconnectedLost,
+            Departure::Protocol(DecodeError::MessageTooBig) => Stat::DisconnectedTooBig,
+            Departure::Protocol(_) => Stat::DisconnectedProtocol,
+            Departure::Lag => Stat::DisconnectedLag,
+            Departure::Stall => Stat::DisconnectedStall,
+            Departure::Pong => Stat::DisconnectedPong,
+            Departure::Shutdown => Stat::DisconnectedShutdown,
+        }
+    }
+
+    /// The counter of a connection that ends for this reason before it is upgraded.
+    pub fn handshake_stat(self) -> Stat {
+        match self {
+            Departure::Shutdown => Stat::HandshakeShutdown,
+            Departure::ByClient
+            | Departure::Lost
+            | Departure::Protocol(_)
+            | Departure::Lag
+            | Departure::Stall
+            | Departure::Pong => Stat::HandshakeLost,
+        }
+    }
+
+    /// Whether it is worth a line in the log at debug: the client, or its connection, misbehaves.
+    pub fn is_odd(self) -> bool {
+        match self {
+            Departure::Protocol(_) | Departure::Lag | Departure::Stall | Departure::Pong => true,
+            Departure::ByClient | Departure::Lost | Departure::Shutdown => false,
+        }
+    }
+
+    /// What the client is told.
+    pub fn farewell(self) -> Farewell {
+        match self {
+            Departure::ByClient => Farewell::Reply,
+            Departure::Lost => Farewell::Cut,
+            Departure::Protocol(error) => Farewell::Fail(error.close_code(), error.reason()),
+            Departure::Lag => {
+                Farewell::Close(CloseCode::TRY_AGAIN_LATER, "slow consumer: too far behind")
+            }
+            Departure::Stall => {
+                Farewell::Close(CloseCode::TRY_AGAIN_LATER, "slow consumer: accepts nothing")
+            }
+            Departure::Pong => Farewell::Fail(CloseCode::POLICY, "no pong in time"),
+            Departure::Shutdown => Farewell::Close(CloseCode::GOING_AWAY, "going away"),
+        }
+    }
+}
+
+/// The counter of a refused upgrade.
+pub fn refusal_stat(kind: RefusalKind) -> Stat {
+    match kind {
+        RefusalKind::BadRequest => Stat::HandshakeBadRequest,
+        RefusalKind::NotUpgrade => Stat::HandshakeNotUpgrade,
+        RefusalKind::Method => Stat::HandshakeMethod,
+        RefusalKind::PathTooLong => Stat::HandshakePathTooLong,
+        RefusalKind::HeadTooLarge => Stat::HandshakeHeadTooLarge,
+        RefusalKind::Timeout => Stat::HandshakeTimeout,
+        RefusalKind::Capacity => Stat::HandshakeCapacity,
+        RefusalKind::Shutdown => Stat::HandshakeShutdown,
+    }
+}
+
+impl TopicError {
+    /// What a client is answered whose path names no topic.
+    pub fn refusal(self) -> Refusal {
+        match self {
+            TopicError::TooLong => Refusal::PATH_TOO_LONG,
+            TopicError::BadEscape => {
+                Refusal::bad_request("The path has a % without two hexadecimal digits.\n")
+            }
+            TopicError::NotUtf8 => Refusal::bad_request("The path is not UTF-8.\n"),
+        }
+    }
+}

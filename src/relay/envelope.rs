@@ -1,0 +1,99 @@
+//! What one shard says to another.
+//!
+//! Envelopes between two shards arrive in the order they were sent in, and none is ever lost: joining, ordering and
+//! the drain rest on nothing else.
+
+use std::sync::Arc;
+
+use super::batch::{Batch, Draft};
+use super::router::TopicName;
+use crate::ids::{ClientKey, Seq, ShardId};
+
+/// A message from shard to shard.
+#[derive(Debug)]
+pub enum Envelope {
+    /// To a topic's owner: `client` of `from` joins; from now on send the topic's batches to `from`.
+    Subscribe {
+        /// The topic.
+        topic: TopicName,
+        /// The shard that asks.
+        from: ShardId,
+        /// Who joins there.
+        client: ClientKey,
+    },
+    /// The owner's answer: the client's first message will be number `next`.
+    Subscribed {
+        /// The topic.
+        topic: TopicName,
+        /// Who joined.
+        client: ClientKey,
+        /// The number that the topic's next message will have.
+        next: Seq,
+        /// Whether publishers of the topic are not to be read for now.
+        held: bool,
+    },
+    /// To a topic's owner: `from` has no member left and wants no more batches.
+    Unsubscribe {
+        /// The topic.
+        topic: TopicName,
+        /// The shard that leaves.
+        from: ShardId,
+    },
+    /// To a topic's owner: number these and spread them.
+    Publish {
+        /// The topic.
+        topic: TopicName,
+        /// What the sender's shard collected in a turn.
+        draft: Draft,
+    },
+    /// From a topic's owner: what comes next in the topic's log.
+    Deliver {
+        /// The topic.
+        topic: TopicName,
+        /// The messages.
+        batch: Arc<Batch>,
+    },
+    /// To a topic's owner: `from` cannot keep up; hold the topic's publishers.
+    Hold {
+        /// The topic.
+        topic: TopicName,
+        /// The shard that lags.
+        from: ShardId,
+    },
+    /// To a topic's owner: `from` has caught up.
+    Release {
+        /// The topic.
+        topic: TopicName,
+        /// The shard that lagged.
+        from: ShardId,
+    },
+    /// From a topic's owner: whether publishers of the topic may be read.
+    Held {
+        /// The topic.
+        topic: TopicName,
+        /// True from the first `Hold` to the last `Release`.
+        held: bool,
+    },
+    /// Drain, from every shard to every owner: the sender publishes nothing after this.
+    Fence,
+    /// Drain, from every owner to every shard: all fences are here, so the sender delivers nothing after this.
+    Fenced,
+}
+
+impl Envelope {
+    /// Bytes of messages in it: what counts towards the inbox that it waits in.
+    pub fn weight_bytes(&self) -> usize {
+        match self {
+            Envelope::Publish { draft, .. } => draft.len_bytes(),
+            Envelope::Deliver { batch, .. } => batch.bytes().len(),
+            Envelope::Subscribe { .. }
+            | Envelope::Subscribed { .. }
+            | Envelope::Unsubscribe { .. }
+            | Envelope::Hold { .. }
+            | Envelope::Release { .. }
+            | Envelope::Held { .. }
+            | Envelope::Fence
+            | Envelope::Fenced => 0,
+        }
+    }
+}

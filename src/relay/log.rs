@@ -1,0 +1,288 @@
+//! A topic's log on one shard: the batches that some member has not been sent yet.
+//!
+//! A member is a [`Cursor`] into it. The log counts the cursors in each batch, so that it knows in constant time which
+//! batches nobody needs any more, and drops those and no others. It holds exactly what its slowest member lags, and it
+//! bounds nothing itself: [`super::policy`] says how far a member may lag, and the shard acts on it.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use super::batch::Batch;
+use crate::ids::Seq;
+
+/// An emptied log gives its table back when it had grown beyond this many batches.
+const KEPT_CAPACITY: usize = 8;
+
+/// A member's place: the next byte that it is to be sent.
+///
+/// A cursor at the end of a batch is written as the start of the next, so that each place has one spelling.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Cursor {
+    /// Which batch, counted over the life of the log.
+    batch: u64,
+    /// The byte within the batch.
+    offset: u32,
+}
+
+#[derive(Debug)]
+struct Entry {
+    batch: Arc<Batch>,
+    /// Bytes appended to the log before this batch.
+    start: u64,
+    /// Members whose cursor is in this batch.
+    cursors: u32,
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub struct Log {
+    entries: VecDeque<Entry>,
+    /// The number of `entries[0]`, counted over the life of the log.
+    first: u64,
+    /// Bytes appended over the life of the log.
+    end_bytes: u64,
+    /// Members that have been sent everything.
+    cursors_at_head: u32,
+    next: Seq,
+}
+
+impl Log {
+    /// The number that the next message will have.
+    pub fn next(&self) -> Seq {
+        self.next
+    }
+
+    /// Starts anew at `next`. Only a log without members may.
+    pub fn reset(&mut self, next: Seq) {
+        assert!(
+            self.entries.is_empty() && self.cursors_at_head == 0,
+            "members would see a gap"
+        );
+        self.next = next;
+    }
+
+    /// Appends the batch that comes next; a gap or a repetition would corrupt every member's stream.
+    pub fn append(&mut self, batch: Arc<Batch>) {
+        assert_eq!(
+            batch.first(),
+            self.next,
+            "the log of a topic has no gap and no repetition"
+        );
+        self.next = batch.end();
+        let start = self.end_bytes;
+        self.end_bytes += batch.bytes().len() as u64;
+        let cursors = std::mem::take(&mut self.cursors_at_head);
+        self.entries.push_back(Entry {
+            batch,
+            start,
+            cursors,
+        });
+    }
+
+    /// Where a member stands that has been sent everything.
+    pub fn head(&self) -> Cursor {
+        Cursor {
+            batch: self.first + self.entries.len() as u64,
+            offset: 0,
+        }
+    }
+
+    /// Takes in a member at the head: it will see what is appended from now on.
+    pub fn enter(&mut self) -> Cursor {
+        self.cursors_at_head += 1;
+        self.head()
+    }
+
+    /// Lets the member at `cursor` go.
+    pub fn leave(&mut self, cursor: Cursor) {
+        *self.cursors_in(cursor.batch) -= 1;
+        self.trim();
+    }
+
+    /// Moves a member.
+    pub fn relocate(&mut self, from: Cursor, to: Cursor) {
+        debug_assert!(from <= to, "cursors only move on");
+        if from.batch == to.batch {
+            return;
+        }
+        *self.cursors_in(from.batch) -= 1;
+        *self.cursors_in(to.batch) += 1;
+        self.trim();
+    }
+
+    fn cursors_in(&mut self, batch: u64) -> &mut u32 {
+        let index = self.index(batch);
+        match self.entries.get_mut(index) {
+            Some(entry) => &mut entry.cursors,
+            None => &mut self.cursors_at_head,
+        }
+    }
+
+    fn index(&self, batch: u64) -> usize {
+        debug_assert!(batch >= self.first, "a batch with a cursor in it is kept");
+        usize::try_from(batch - self.first).expect("the log fits memory")
+    }
+
+    /// Drops the batches that every member has been sent.
+    fn trim(&mut self) {
+        while self.entries.front().is_some_and(|entry| entry.cursors == 0) {
+            self.entries.pop_front();
+            self.first += 1;
+        }
+        if self.entries.is_empty() && self.entries.capacity() > KEPT_CAPACITY {
+            self.entries.shrink_to(KEPT_CAPACITY);
+        }
+    }
+
+    /// Bytes the log holds: what its slowest member lags, counted from the start of the batch it is in.
+    pub fn held_bytes(&self) -> u64 {
+        self.entries
+            .front()
+            .map_or(0, |entry| self.end_bytes - entry.start)
+    }
+
+    /// Bytes between `cursor` and the head.
+    pub fn lag_bytes(&self, cursor: Cursor) -> u64 {
+        match self.entries.get(self.index(cursor.batch)) {
+            Some(entry) => self.end_bytes - entry.start - u64::from(cursor.offset),
+            None => 0,
+        }
+    }
+
+    /// The batch that `cursor` is in, none at the head.
+    pub fn batch_at(&self, cursor: Cursor) -> Option<&Arc<Batch>> {
+        self.entries
+            .get(self.index(cursor.batch))
+            .map(|entry| &entry.batch)
+    }
+
+    /// The batches from that of `cursor` to the head.
+    pub fn batches_from(&self, cursor: Cursor) -> impl Iterator<Item = &Arc<Batch>> {
+        self.entries
+            .range(self.index(cursor.batch)..)
+            .map(|entry| &entry.batch)
+    }
+
+    /// Invariants that hold between any two calls, for tests; `members` is the topic's count of members.
+    pub fn check(&self, members: usize) {
+        let cursors: u64 = self
+            .entries
+            .iter()
+            .map(|entry| u64::from(entry.cursors))
+            .sum();
+        assert_eq!(
+            cursors + u64::from(self.cursors_at_head),
+            members as u64,
+            "each member is one cursor"
+        );
+        assert!(
+            self.entries.front().is_none_or(|entry| entry.cursors > 0),
+            "the log holds what nobody needs"
+        );
+        let held: u64 = self
+            .entries
+            .iter()
+            .map(|entry| entry.batch.bytes().len() as u64)
+            .sum();
+        assert_eq!(held, self.held_bytes());
+    }
+}
+
+impl Cursor {
+    /// The byte within its batch.
+    pub fn offset(self) -> u32 {
+        self.offset
+    }
+
+    /// The place at `offset` of the same batch, whose length is `batch_len`.
+    #[must_use]
+    pub fn at_offset(self, offset: u32, batch_len: usize) -> Cursor {
+        debug_assert!(offset as usize <= batch_len);
+        if offset as usize == batch_len {
+            return Cursor {
+                batch: self.batch + 1,
+                offset: 0,
+            };
+        }
+        Cursor { offset, ..self }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::ShardId;
+    use crate::relay::batch::Draft;
+    use crate::time::Timestamp;
+    use crate::ws::frame::MessageKind;
+
+    fn append(log: &mut Log, payloads: &[&[u8]]) {
+        let mut draft = Draft::new(ShardId(0), Timestamp(0));
+        for payload in payloads {
+            draft.push(MessageKind::Text, payload, None);
+        }
+        for batch in Batch::seal(log.next(), [draft]) {
+            log.append(batch);
+        }
+    }
+
+    #[test]
+    fn a_log_without_members_keeps_nothing() {
+        let mut log = Log::default();
+        let cursor = log.enter();
+        append(&mut log, &[b"x"]);
+        log.leave(cursor);
+        log.check(0);
+        assert_eq!(log.held_bytes(), 0);
+    }
+
+    #[test]
+    fn a_batch_is_kept_until_its_last_member_has_moved_on() {
+        let mut log = Log::default();
+        let (fast, slow) = (log.enter(), log.enter());
+        append(&mut log, &[b"abc"]);
+        append(&mut log, &[b"d"]);
+        log.relocate(fast, log.head());
+        log.check(2);
+        assert_eq!(log.held_bytes(), 8);
+        let within = slow.at_offset(2, 5);
+        log.relocate(slow, within);
+        assert_eq!(log.lag_bytes(within), 6);
+        log.relocate(within, log.head());
+        log.check(2);
+        assert_eq!(log.held_bytes(), 0);
+    }
+
+    #[test]
+    fn a_late_member_stands_at_the_head() {
+        let mut log = Log::default();
+        log.enter();
+        append(&mut log, &[b"before"]);
+        let late = log.enter();
+        assert_eq!(log.lag_bytes(late), 0);
+        append(&mut log, &[b"after"]);
+        assert_eq!(log.batches_from(late).count(), 1);
+        log.check(2);
+    }
+
+    #[test]
+    #[should_panic(expected = "no gap and no repetition")]
+    fn a_gap_is_refused() {
+        let mut log = Log::default();
+        log.enter();
+        let mut draft = Draft::new(ShardId(0), Timestamp(0));
+        draft.push(MessageKind::Text, b"x", None);
+        log.append(Batch::seal(Seq(1), [draft]).remove(0));
+    }
+
+    #[test]
+    fn a_table_that_a_burst_needed_is_given_back() {
+        let mut log = Log::default();
+        let cursor = log.enter();
+        for _ in 0..1000 {
+            append(&mut log, &[b"x"]);
+        }
+        log.relocate(cursor, log.head());
+        assert!(log.entries.capacity() <= KEPT_CAPACITY * 2);
+    }
+}

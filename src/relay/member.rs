@@ -1,0 +1,311 @@
+//! A member of a topic: a cursor into the topic's log, and what follows from it.
+//!
+//! Everything here is arithmetic on a cursor: which bytes the member is to be sent next, where it stands once the
+//! kernel has taken some of them, and how many messages it is owed. When members do not get their own messages back
+//! (`relay.echo: false`), `own` names the member, and the bytes to send are runs of other members' frames instead of
+//! whole batches; nothing else differs.
+
+use std::io::IoSlice;
+use std::ops::Range;
+
+use arrayvec::ArrayVec;
+use bytes::Bytes;
+
+use super::batch::Batch;
+use super::log::{Cursor, Log};
+use super::topic::TopicKey;
+use crate::ids::ClientId;
+
+/// Most slices in one write. A member that keeps up needs one; one that lags by more batches than this needs a second
+/// write. The kernel's own limit is 1024.
+pub const MAX_SLICES: usize = 128;
+
+/// What one write takes, in order.
+pub type Slices<'a> = ArrayVec<IoSlice<'a>, MAX_SLICES>;
+
+/// See the module.
+#[derive(Debug)]
+pub struct Member {
+    /// The topic.
+    pub topic: TopicKey,
+    /// Where the topic's list of members names this one.
+    pub place: u32,
+    /// The next byte that the member is to be sent.
+    pub cursor: Cursor,
+}
+
+/// Bytes that are sent without a break: whole batches, or what lies between two of the member's own messages.
+struct Run<'a> {
+    batch: &'a Batch,
+    start: Cursor,
+    end: u32,
+}
+
+impl<'a> Run<'a> {
+    /// The first run at or behind `from`.
+    fn find(log: &'a Log, from: Cursor, own: Option<ClientId>) -> Option<Run<'a>> {
+        let mut cursor = from;
+        loop {
+            let batch = log.batch_at(cursor)?;
+            let len = batch.bytes().len();
+            let Some(own) = own else {
+                return Some(Run {
+                    batch,
+                    start: cursor,
+                    end: len as u32,
+                });
+            };
+            let at = batch.frame_at(cursor.offset());
+            let is_own = |frame: &usize| batch.origin(*frame) == Some(own);
+            if let Some(first) = (at..batch.frames()).find(|frame| !is_own(frame)) {
+                let last = (first..batch.frames())
+                    .take_while(|frame| !is_own(frame))
+                    .last()
+                    .unwrap_or(first);
+                let offset = batch.frame_range(first).start.max(cursor.offset());
+                return Some(Run {
+                    batch,
+                    start: cursor.at_offset(offset, len),
+                    end: batch.frame_range(last).end,
+                });
+            }
+            cursor = cursor.at_offset(len as u32, len);
+        }
+    }
+
+    fn len(&self) -> usize {
+        (self.end - self.start.offset()) as usize
+    }
+
+    fn bytes(&self) -> &'a [u8] {
+        &self.batch.bytes()[self.start.offset() as usize..self.end as usize]
+    }
+
+    /// The cursor behind the run's first `n` bytes.
+    fn after(&self, n: usize) -> Cursor {
+        // `n` is at most the run's length, which is 32 bits wide.
+        self.start
+            .at_offset(self.start.offset() + n as u32, self.batch.bytes().len())
+    }
+
+    /// Frames that end within the run's first `n` bytes.
+    fn frames_within(&self, n: usize) -> u64 {
+        let start = self.start.offset();
+        (self.batch.frame_at(start + n as u32) - self.batch.frame_at(start)) as u64
+    }
+}
+
+impl Member {
+    /// Whether the member has been sent the beginning of a frame but not its end: no other frame may be put in.
+    pub fn is_mid_frame(&self, log: &Log) -> bool {
+        log.batch_at(self.cursor)
+            .is_some_and(|batch| !batch.is_frame_start(self.cursor.offset()))
+    }
+
+    /// Whether the member has been sent everything.
+    pub fn is_at_head(&self, log: &Log) -> bool {
+        self.cursor == log.head()
+    }
+
+    /// Lists the bytes to send, as many as fit in `slices`, and says how many bytes these are.
+    pub fn gather<'a>(
+        &self,
+        log: &'a Log,
+        own: Option<ClientId>,
+        slices: &mut Slices<'a>,
+    ) -> usize {
+        let mut cursor = self.cursor;
+        let mut total = 0;
+        while !slices.is_full()
+            && let Some(run) = Run::find(log, cursor, own)
+        {
+            slices.push(IoSlice::new(run.bytes()));
+            total += run.len();
+            cursor = run.after(run.len());
+        }
+        total
+    }
+
+    /// The rest of the frame that the member is in the middle of, as bytes that outlive the log; empty at a boundary.
+    ///
+    /// Shares the batch where the rest is most of it, and copies where it is less, so that a member that is stuck pins
+    /// at most twice the bytes it still needs.
+    pub fn rest_of_frame(&self, log: &Log) -> Bytes {
+        let Some((batch, rest)) = self.frame_in_progress(log) else {
+            return Bytes::new();
+        };
+        if rest.len() >= batch.bytes().len() / 2 {
+            return batch.bytes().slice(rest);
+        }
+        Bytes::copy_from_slice(&batch.bytes()[rest])
+    }
+
+    /// Lists the rest of the frame that the member is in the middle of, and says how many bytes these are.
+    pub fn gather_rest_of_frame<'a>(&self, log: &'a Log, slices: &mut Slices<'a>) -> usize {
+        let Some((batch, rest)) = self.frame_in_progress(log) else {
+            return 0;
+        };
+        slices.push(IoSlice::new(&batch.bytes()[rest.clone()]));
+        rest.len()
+    }
+
+    fn frame_in_progress<'a>(&self, log: &'a Log) -> Option<(&'a Batch, Range<usize>)> {
+        let batch = log.batch_at(self.cursor)?;
+        let offset = self.cursor.offset();
+        let end = batch.frame_range(batch.frame_at(offset)).end;
+        (!batch.is_frame_start(offset)).then_some((batch, offset as usize..end as usize))
+    }
+
+    /// Moves on by `n` bytes that the kernel took of what [`Member::gather`] listed, and by own messages behind them.
+    /// Says how many messages were completed.
+    pub fn advance(&mut self, log: &mut Log, mut n: usize, own: Option<ClientId>) -> u64 {
+        let mut cursor = self.cursor;
+        let mut frames = 0;
+        while n > 0 {
+            let run =
+                Run::find(log, cursor, own).expect("the kernel takes no more than it was given");
+            let taken = n.min(run.len());
+            frames += run.frames_within(taken);
+            cursor = run.after(taken);
+            n -= taken;
+        }
+        if own.is_some() {
+            cursor = Run::find(log, cursor, own).map_or(log.head(), |run| run.start);
+        }
+        log.relocate(self.cursor, cursor);
+        self.cursor = cursor;
+        frames
+    }
+
+    /// Messages that the member has not been sent to the last byte.
+    pub fn owed(&self, log: &Log, own: Option<ClientId>) -> u64 {
+        let Some(batch) = log.batch_at(self.cursor) else {
+            return 0;
+        };
+        let at = batch.frame_at(self.cursor.offset());
+        let all = log.next().0 - (batch.first().0 + at as u64);
+        let Some(own) = own else {
+            return all;
+        };
+        let in_first = batch.origins()[at..].iter();
+        let in_rest = log
+            .batches_from(self.cursor)
+            .skip(1)
+            .flat_map(|batch| batch.origins());
+        all - in_first
+            .chain(in_rest)
+            .filter(|&&origin| origin == own)
+            .count() as u64
+    }
+
+    /// Moves to the head, whatever lies between.
+    pub fn jump_to_head(&mut self, log: &mut Log) {
+        let head = log.head();
+        log.relocate(self.cursor, head);
+        self.cursor = head;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::{ClientKey, ShardId};
+    use crate::relay::batch::Draft;
+    use crate::time::Timestamp;
+    use crate::ws::frame::MessageKind;
+
+    const ME: ClientId = ClientId {
+        shard: ShardId(0),
+        key: ClientKey {
+            slot: 1,
+            generation: 1,
+        },
+    };
+    const OTHER: ClientId = ClientId {
+        shard: ShardId(0),
+        key: ClientKey {
+            slot: 2,
+            generation: 2,
+        },
+    };
+
+    /// A log of one batch per list, whose messages are the letters and come from me where the letter is `m`.
+    fn log_of(batches: &[&str]) -> (Log, Member) {
+        let mut log = Log::default();
+        let member = Member {
+            topic: TopicKey(0),
+            place: 0,
+            cursor: log.enter(),
+        };
+        for letters in batches {
+            let mut draft = Draft::new(ShardId(0), Timestamp(0));
+            for letter in letters.bytes() {
+                let origin = if letter == b'm' { ME } else { OTHER };
+                draft.push(MessageKind::Text, &[letter], Some(origin));
+            }
+            for batch in Batch::seal(log.next(), [draft]) {
+                log.append(batch);
+            }
+        }
+        (log, member)
+    }
+
+    fn sent(member: &Member, log: &Log, own: Option<ClientId>) -> Vec<String> {
+        let mut slices = Slices::new();
+        let total = member.gather(log, own, &mut slices);
+        assert_eq!(total, slices.iter().map(|slice| slice.len()).sum::<usize>());
+        let letters =
+            |slice: &IoSlice<'_>| slice.chunks(3).map(|frame| char::from(frame[2])).collect();
+        slices.iter().map(letters).collect()
+    }
+
+    #[test]
+    fn a_member_is_sent_whole_batches_in_order() {
+        let (log, member) = log_of(&["abc", "d"]);
+        assert_eq!(sent(&member, &log, None), ["abc", "d"]);
+        assert_eq!(member.owed(&log, None), 4);
+    }
+
+    #[test]
+    fn its_own_messages_are_left_out_and_not_owed() {
+        let (log, member) = log_of(&["mamb", "mm", "cdm"]);
+        assert_eq!(sent(&member, &log, Some(ME)), ["a", "b", "cd"]);
+        assert_eq!(member.owed(&log, Some(ME)), 4);
+    }
+
+    #[test]
+    fn every_split_of_the_bytes_delivers_the_same_messages() {
+        for own in [None, Some(ME)] {
+            for step in 1..8 {
+                let (mut log, mut member) = log_of(&["mamb", "mm", "cdm"]);
+                let mut delivered = 0;
+                loop {
+                    let mut slices = Slices::new();
+                    let total = member.gather(&log, own, &mut slices);
+                    drop(slices);
+                    if total == 0 {
+                        break;
+                    }
+                    delivered += member.advance(&mut log, step.min(total), own);
+                    let rest = member.gather_rest_of_frame(&log, &mut Slices::new());
+                    assert_eq!(member.is_mid_frame(&log), rest > 0);
+                    assert_eq!(member.rest_of_frame(&log).len(), rest);
+                }
+                assert_eq!(delivered, if own.is_some() { 4 } else { 9 }, "step {step}");
+                assert_eq!(
+                    member.cursor == log.head(),
+                    own.is_none() || log.held_bytes() == 0
+                );
+                log.check(1);
+            }
+        }
+    }
+
+    #[test]
+    fn a_member_behind_its_own_messages_only_has_nothing_to_be_sent() {
+        let (mut log, mut member) = log_of(&["mm"]);
+        assert!(sent(&member, &log, Some(ME)).is_empty());
+        member.advance(&mut log, 0, Some(ME));
+        assert!(member.is_at_head(&log));
+    }
+}

@@ -1,0 +1,26 @@
+//! The relay itself, without sockets, clocks, threads or atomics.
+//!
+//! A [`shard::Shard`] is handed bytes, envelopes and the time, and hands out bytes to write and envelopes to send.
+//! `net` drives it with real sockets, the simulation with invented ones. What a noun is, its file says:
+//!
+//! ```text
+//! client ── member ──▶ topic ── log ── batch          one shard's side of a topic, and who is in it
+//!                      owner                          the side that numbers messages and spreads them
+//! envelope, router                                    what shards say to one another, and to which
+//! policy, grace, departure, control, timers           laggards; why clients leave; control frames; deadlines
+//! ```
+
+pub mod batch;
+pub mod client;
+pub mod control;
+pub mod departure;
+pub mod envelope;
+pub mod grace;
+pub mod log;
+pub mod member;
+pub mod owner;
+pub mod policy;
+pub mod router;
+pub mod shard;
+pub mod timers;
+pub mod topic;

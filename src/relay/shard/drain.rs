@@ -1,0 +1,112 @@
+//! The orderly end: every member gets what it is owed, and then Close 1001.
+//!
+//! When a shard is told to drain it accepts no message any more and sends every owner a `Fence`. An owner that has the
+//! fences of all shards has been sent everything that will ever be published; it numbers and spreads that, and then
+//! answers `Fenced` to all. A shard that is `Fenced` by all owners thus has everything that its members will ever be
+//! owed, because envelopes between two shards keep their order; each member leaves when its cursor reaches the head.
+//! Who does not read is not waited for longer than `shutdown.timeout`: then the worker has the rest cut.
+
+use super::Shard;
+use crate::ids::ClientKey;
+use crate::relay::client::Phase;
+use crate::relay::departure::Departure;
+use crate::relay::envelope::Envelope;
+use crate::ws::handshake::Refusal;
+
+/// How far the drain has come.
+#[derive(Debug, Default)]
+pub(super) struct Drain {
+    /// Messages are accepted no more.
+    begun: bool,
+    /// The fences are to be sent once this turn's messages are.
+    fence_due: bool,
+    /// Shards that have sent their fence to this owner.
+    fences: u16,
+    /// The answer to the fences is to be sent once this turn's messages are.
+    answer_due: bool,
+    /// Owners that have answered.
+    answers: u16,
+}
+
+impl Drain {
+    /// Whether messages are accepted no more.
+    pub(super) fn has_begun(&self) -> bool {
+        self.begun
+    }
+}
+
+impl Shard {
+    /// Begins the drain. Calls after the first change nothing.
+    pub fn begin_drain(&mut self) {
+        if std::mem::replace(&mut self.drain.begun, true) {
+            return;
+        }
+        self.drain.fence_due = true;
+        for key in self.keys(|phase| phase == Phase::Upgrading) {
+            self.refuse(key, Refusal::SHUTDOWN);
+        }
+    }
+
+    /// Whether messages are accepted no more.
+    pub fn is_draining(&self) -> bool {
+        self.drain.begun
+    }
+
+    /// Whether every shard has sequenced its last message and this one has seen off its last client.
+    pub fn is_drained(&self) -> bool {
+        usize::from(self.drain.answers) == self.router.shards().count() && self.clients.is_empty()
+    }
+
+    /// Cuts every connection that is left. The drain's last resort.
+    pub fn cut_all(&mut self) {
+        for key in self.keys(|_| true) {
+            self.cut(key, Departure::Shutdown);
+        }
+    }
+
+    /// Sends the fences and their answers that are due, behind what the turn has published and spread.
+    pub(super) fn send_fences(&mut self) {
+        if std::mem::take(&mut self.drain.fence_due) {
+            for shard in self.router.shards() {
+                self.send(shard, Envelope::Fence);
+            }
+        }
+        // In this order: the fence to oneself may be the one that makes the answer due.
+        if std::mem::take(&mut self.drain.answer_due) {
+            for shard in self.router.shards() {
+                self.send(shard, Envelope::Fenced);
+            }
+        }
+    }
+
+    pub(super) fn on_fence(&mut self) {
+        self.drain.fences += 1;
+        self.drain.answer_due = usize::from(self.drain.fences) == self.router.shards().count();
+    }
+
+    pub(super) fn on_fenced(&mut self) {
+        self.drain.answers += 1;
+        if usize::from(self.drain.answers) < self.router.shards().count() {
+            return;
+        }
+        for key in self.keys(|phase| phase == Phase::Open) {
+            if let Some(client) = self.client_mut(key) {
+                client.leaves_at_head = true;
+            }
+            self.make_urgent(key);
+        }
+    }
+
+    fn keys(&self, wanted: impl Fn(Phase) -> bool) -> Vec<ClientKey> {
+        let wanted = self
+            .clients
+            .iter()
+            .filter(|(_, client)| wanted(client.phase));
+        wanted
+            .map(|(slot, client)| ClientKey {
+                slot: slot as u32,
+                generation: client.generation,
+            })
+            .collect()
+    }
+}

@@ -1,0 +1,339 @@
+//! What clients do: connect, ask for the upgrade, send frames, fall silent.
+
+use std::ops::ControlFlow;
+
+use bytes::Bytes;
+
+use super::Permit;
+use super::Shard;
+use crate::http::request::RequestHead;
+use crate::ids::ClientKey;
+use crate::metrics::stats::Stat;
+use crate::relay::batch::Draft;
+use crate::relay::client::{Client, Phase, Reading};
+use crate::relay::departure::{Departure, refusal_stat};
+use crate::relay::router::{Router, TopicError, TopicName};
+use crate::ws::close::CloseCode;
+use crate::ws::decode::{Event, Message, Payload};
+use crate::ws::encode::ControlFrame;
+use crate::ws::error::DecodeError;
+use crate::ws::handshake::{self, Refusal};
+
+/// A message that arrived in pieces is copied behind its neighbours when it is below this size, and keeps the buffer
+/// it was read into from this size on: one write of many small messages is worth more than a copy saved.
+const KEEP_BUFFER_FROM_BYTES: usize = 4 << 10;
+
+impl Shard {
+    /// Takes in a connection that was just accepted.
+    pub fn accept(&mut self) -> ClientKey {
+        let generation = self.next_generation;
+        self.next_generation = generation.wrapping_add(1);
+        let due = self.now + self.settings.handshake_timeout;
+        let slot = self.clients.insert(Client::new(generation, self.now, due));
+        self.peak_clients = self.peak_clients.max(self.clients.len());
+        // Slots are bounded by descriptors.
+        let key = ClientKey {
+            slot: slot as u32,
+            generation,
+        };
+        self.reschedule(key);
+        if self.is_draining() {
+            self.refuse(key, Refusal::SHUTDOWN);
+        }
+        key
+    }
+
+    /// Tells a connection that was just accepted that the relay is full, and closes it in order.
+    pub fn refuse_at_capacity(&mut self, key: ClientKey) {
+        self.refuse(key, Refusal::CAPACITY);
+    }
+
+    /// Whether the client may be read now. Asked before every read.
+    ///
+    /// Those who only listen are always read, so that their pongs and closes are heard; a publisher is not read while
+    /// its topic is held or has too much on its way, nor while it lags itself.
+    pub fn permit(&mut self, key: ClientKey) -> Permit {
+        let Some(client) = self
+            .clients
+            .get_mut(key.slot as usize)
+            .filter(|client| client.generation == key.generation)
+        else {
+            return Permit::Parked;
+        };
+        let is_publisher = client.publisher && client.phase == Phase::Open;
+        let reading = match &client.member {
+            _ if client.phase == Phase::Joining => Reading::AwaitsPhase,
+            Some(_) if self.drain.has_begun() => Reading::AwaitsPhase,
+            Some(member) if is_publisher => {
+                let policy = &self.settings.policy;
+                let topic = &mut self.topics[member.topic.0 as usize];
+                if !topic.is_open_to_publishers(policy.window_bytes) {
+                    if client.reading != Reading::AwaitsTopic {
+                        topic.waiting.push(key);
+                    }
+                    Reading::AwaitsTopic
+                } else if policy.may_publish(topic.log.lag_bytes(member.cursor)) {
+                    Reading::Allowed
+                } else {
+                    Reading::AwaitsItself
+                }
+            }
+            _ => Reading::Allowed,
+        };
+        client.reading = reading;
+        if reading == Reading::Allowed {
+            Permit::Read
+        } else {
+            Permit::Parked
+        }
+    }
+
+    /// Takes in what was read from the client, in the worker's scratch buffer, which it unmasks in place.
+    pub fn on_bytes(&mut self, key: ClientKey, input: &mut [u8]) {
+        let Some(phase) = self.note_read(key, input.len()) else {
+            return;
+        };
+        match phase {
+            Phase::Upgrading => self.on_request_bytes(key, input),
+            Phase::Joining => self.keep_early(key, input),
+            Phase::Open | Phase::Closing => self.on_frames(key, input),
+            Phase::Finishing | Phase::Lingering => {}
+        }
+        self.gauge_partial(key);
+    }
+
+    /// The buffer to read into instead of the scratch, when the client is in the middle of a large message. What was
+    /// read is announced with [`Shard::on_direct`].
+    pub fn direct_buffer(&mut self, key: ClientKey) -> Option<&mut [u8]> {
+        let client = self
+            .client_mut(key)
+            .filter(|client| client.phase == Phase::Open)?;
+        client.decoder.direct_buffer()
+    }
+
+    /// Takes in the first `count` bytes of [`Shard::direct_buffer`].
+    pub fn on_direct(&mut self, key: ClientKey, count: usize) {
+        if self.note_read(key, count).is_none() {
+            return;
+        }
+        match self.clients[key.slot as usize].decoder.decode_direct(count) {
+            Ok(None) => {}
+            Ok(Some(event)) => {
+                // There is no more input to go on with either way.
+                let _: ControlFlow<()> = self.on_event(key, event);
+            }
+            Err(error) => self.depart(key, Departure::Protocol(error)),
+        }
+        self.gauge_partial(key);
+    }
+
+    fn note_read(&mut self, key: ClientKey, count: usize) -> Option<Phase> {
+        let now = self.now;
+        self.stats.add(Stat::BytesIn, count as u64);
+        let client = self.client_mut(key)?;
+        client.last_read = now;
+        let phase = client.phase;
+        if std::mem::take(&mut client.pinged) {
+            // The timer was set to the pong's deadline, and the next ping may be due before that.
+            self.reschedule(key);
+        }
+        Some(phase)
+    }
+
+    pub(super) fn gauge_partial(&mut self, key: ClientKey) {
+        let Some(client) = self.client_mut(key) else {
+            return;
+        };
+        // Bounded by the limits on messages and heads, which fit 32 bits.
+        let bytes = client.partial_bytes() as u32;
+        let gauged = std::mem::replace(&mut client.gauged_partial_bytes, bytes);
+        if bytes != gauged {
+            self.stats.add(Stat::PartialBytes, u64::from(bytes));
+            self.stats.sub(Stat::PartialBytes, u64::from(gauged));
+        }
+    }
+
+    fn keep_early(&mut self, key: ClientKey, input: &[u8]) {
+        let arrival = self.clients[key.slot as usize]
+            .arrival
+            .as_mut()
+            .expect("kept until the client has joined");
+        arrival.early.extend_from_slice(input);
+    }
+
+    fn on_request_bytes(&mut self, key: ClientKey, input: &mut [u8]) {
+        let arrival = self.clients[key.slot as usize]
+            .arrival
+            .as_mut()
+            .expect("kept until the client has joined");
+        let end = match arrival.scanner.push(input, self.settings.max_header_bytes) {
+            Ok(end) => end,
+            Err(error) => return self.refuse(key, Refusal::from(error)),
+        };
+        let Some(end) = end else {
+            arrival.head.extend_from_slice(input);
+            return;
+        };
+        let (last, rest) = input.split_at_mut(end);
+        let granted = if arrival.head.is_empty() {
+            grant(&self.router, last)
+        } else {
+            arrival.head.extend_from_slice(last);
+            grant(&self.router, &std::mem::take(&mut arrival.head))
+        };
+        match granted {
+            Ok((topic, response)) => self.join(key, topic, response),
+            Err(refusal) => return self.refuse(key, refusal),
+        }
+        // Frames may come in the same packet as the request, before the 101 they need not wait for.
+        if self
+            .client(key)
+            .is_some_and(|client| client.phase == Phase::Joining)
+        {
+            self.keep_early(key, rest);
+        } else {
+            self.on_frames(key, rest);
+        }
+    }
+
+    /// Answers a request that is not granted, and closes the connection in order.
+    pub(super) fn refuse(&mut self, key: ClientKey, refusal: Refusal) {
+        let due = self.now + super::lifecycle::LINGER;
+        let Some(client) = self
+            .client_mut(key)
+            .filter(|client| client.phase == Phase::Upgrading)
+        else {
+            return;
+        };
+        client.arrival = None;
+        client.phase = Phase::Finishing;
+        client.due = due;
+        client.carry_plain(Bytes::from(refusal.encode()));
+        self.stats.inc(refusal_stat(refusal.kind));
+        tracing::debug!(shard = self.id.0, client = key.slot, kind = ?refusal.kind, "an upgrade is refused");
+        self.make_urgent(key);
+        self.reschedule(key);
+    }
+
+    /// Decodes frames and acts on each.
+    pub(super) fn on_frames(&mut self, key: ClientKey, mut input: &mut [u8]) {
+        let max_message_bytes = self.settings.max_message_bytes;
+        let Some(client) = self.client_mut(key) else {
+            return;
+        };
+        let mut decoder = std::mem::take(&mut client.decoder);
+        loop {
+            let flow = match decoder.decode(&mut input, max_message_bytes) {
+                Ok(None) => ControlFlow::Break(()),
+                Ok(Some(event)) => self.on_event(key, event),
+                Err(error) => self.on_violation(key, error),
+            };
+            if flow.is_break() {
+                break;
+            }
+        }
+        if let Some(client) = self.client_mut(key) {
+            client.decoder = decoder;
+        }
+    }
+
+    fn on_event(&mut self, key: ClientKey, event: Event<'_>) -> ControlFlow<()> {
+        match event {
+            Event::Message(message) => self.on_message(key, message),
+            Event::Ping(payload) => self.on_ping(key, ControlFrame::pong(&payload)),
+            Event::Pong => {}
+            Event::Close(code) => {
+                self.on_close(key, code);
+                return ControlFlow::Break(());
+            }
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn on_message(&mut self, key: ClientKey, message: Message<'_>) {
+        let origin = self.own(key);
+        let client = &mut self.clients[key.slot as usize];
+        let Some(member) = client.member.as_ref().filter(|_| !self.drain.has_begun()) else {
+            // Behind our Close, or behind the fence: accepted no more.
+            return;
+        };
+        client.publisher = true;
+        self.stats.inc(Stat::Messages);
+        let topic_key = member.topic;
+        let topic = &mut self.topics[topic_key.0 as usize];
+        let (kind, payload) = match message.payload {
+            Payload::Assembled(assembled) if assembled.len() >= KEEP_BUFFER_FROM_BYTES => {
+                let frame = assembled.into_frame(message.kind);
+                topic.in_flight_bytes += frame.len() as u64;
+                topic.set_open_draft(self.turn, None);
+                let draft = Draft::whole(self.id, self.now, frame, origin);
+                return self.outgoing.push((topic_key, draft));
+            }
+            payload => (message.kind, payload),
+        };
+        let index = topic.open_draft(self.turn).unwrap_or_else(|| {
+            self.outgoing
+                .push((topic_key, Draft::new(self.id, self.now)));
+            self.outgoing.len() as u32 - 1
+        });
+        topic.set_open_draft(self.turn, Some(index));
+        let pushed = self.outgoing[index as usize]
+            .1
+            .push(kind, payload.as_slice(), origin);
+        topic.in_flight_bytes += pushed as u64;
+    }
+
+    fn on_ping(&mut self, key: ClientKey, pong: ControlFrame) {
+        let Some(client) = self
+            .client_mut(key)
+            .filter(|client| client.phase == Phase::Open)
+        else {
+            return;
+        };
+        client.queue_control(|control| control.pong(pong));
+        self.make_urgent(key);
+    }
+
+    fn on_close(&mut self, key: ClientKey, code: Option<CloseCode>) {
+        let Some(client) = self.client_mut(key) else {
+            return;
+        };
+        match client.phase {
+            Phase::Open => {
+                client.queue_close(ControlFrame::close_reply(code));
+                self.depart(key, Departure::ByClient);
+            }
+            // It has our Close and has answered: nothing is on its way that a reset could destroy.
+            Phase::Closing if client.has_nothing_to_send() => self.remove(key),
+            Phase::Closing => {
+                client.phase = Phase::Finishing;
+                self.make_urgent(key);
+            }
+            Phase::Upgrading | Phase::Joining | Phase::Finishing | Phase::Lingering => {}
+        }
+    }
+
+    fn on_violation(&mut self, key: ClientKey, error: DecodeError) -> ControlFlow<()> {
+        let Some(client) = self.client_mut(key) else {
+            return ControlFlow::Break(());
+        };
+        if client.phase == Phase::Open {
+            self.depart(key, Departure::Protocol(error));
+        } else if client.phase == Phase::Closing {
+            // Our Close is said; an answer can no longer be made out.
+            client.phase = Phase::Finishing;
+            self.make_urgent(key);
+        }
+        ControlFlow::Break(())
+    }
+}
+
+/// Decides on a complete request: the topic that it joins, and the 101.
+fn grant(router: &Router, head: &[u8]) -> Result<(TopicName, Bytes), Refusal> {
+    let head = RequestHead::parse(head)?;
+    let upgrade = handshake::upgrade(&head)?;
+    let topic = router
+        .topic(upgrade.path_and_query)
+        .map_err(TopicError::refusal)?;
+    Ok((topic, Bytes::from(upgrade.response)))
+}

@@ -1,0 +1,250 @@
+//! How clients leave: departures, deadlines, and the one place where each is counted.
+
+use std::time::Duration;
+
+use slab::Slab;
+
+use super::{Effect, Shard};
+use crate::ids::ClientKey;
+use crate::metrics::stats::Stat;
+use crate::relay::client::{Client, Phase, Reading};
+use crate::relay::control::PendingControl;
+use crate::relay::departure::{Departure, Farewell};
+use crate::time::Timestamp;
+use crate::ws::encode::ControlFrame;
+use crate::ws::handshake::Refusal;
+
+/// The longest wait for a client's part of the closing handshake, and for the last bytes to be accepted.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The longest wait for a client's end once ours is shut, as long as web servers linger.
+pub(super) const LINGER: Duration = Duration::from_secs(2);
+
+/// From this many clients on, the memory of their table is given back when the last of them has gone.
+const CROWD: usize = 256;
+
+/// How a connection ended on the client's side.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// It shut its writing side.
+    Eof,
+    /// The connection failed: nothing can be read or written any more.
+    Failed,
+}
+
+impl Shard {
+    /// Nothing more will be read from the client.
+    pub fn on_end(&mut self, key: ClientKey, end: End) {
+        let Some(client) = self.client_mut(key) else {
+            return;
+        };
+        match client.phase {
+            Phase::Finishing if end == End::Eof => {
+                // Its last words are still on their way out; the deadline of the phase bounds them.
+                client.ended = true;
+                self.make_urgent(key);
+            }
+            Phase::Upgrading | Phase::Joining | Phase::Open => self.cut(key, Departure::Lost),
+            Phase::Closing | Phase::Finishing | Phase::Lingering => self.remove(key),
+        }
+    }
+
+    /// Ends a connection at once, whatever its phase.
+    pub(super) fn cut(&mut self, key: ClientKey, departure: Departure) {
+        let Some(client) = self.client(key) else {
+            return;
+        };
+        match client.phase {
+            Phase::Upgrading | Phase::Joining => self.stats.inc(departure.handshake_stat()),
+            Phase::Open => self.count_departure(key, departure, false),
+            Phase::Closing | Phase::Finishing | Phase::Lingering => {}
+        }
+        self.remove(key);
+    }
+
+    /// A member leaves: its topic forgets it, and it is told why if it can be.
+    pub(super) fn depart(&mut self, key: ClientKey, departure: Departure) {
+        let Some(client) = self.client(key) else {
+            return;
+        };
+        debug_assert_eq!(client.phase, Phase::Open, "{departure:?}");
+        let (phase, close) = match departure.farewell() {
+            Farewell::Cut => return self.cut(key, departure),
+            Farewell::Reply => (Phase::Finishing, None),
+            Farewell::Fail(code, reason) => {
+                (Phase::Finishing, Some(ControlFrame::close(code, reason)))
+            }
+            Farewell::Close(code, reason) => {
+                (Phase::Closing, Some(ControlFrame::close(code, reason)))
+            }
+        };
+        self.count_departure(key, departure, true);
+        let due = self.now + CLOSE_TIMEOUT;
+        let client = &mut self.clients[key.slot as usize];
+        client.phase = phase;
+        client.due = due;
+        if let Some(close) = close {
+            client.queue_close(close);
+        }
+        self.make_urgent(key);
+        self.reschedule(key);
+    }
+
+    /// The one place where a member stops being one. `is_told` keeps the message that it is in the middle of, because
+    /// a Close can only follow that.
+    fn count_departure(&mut self, key: ClientKey, departure: Departure, is_told: bool) {
+        self.stats.inc(Stat::Disconnections);
+        self.stats.inc(departure.stat());
+        if departure.is_odd() {
+            tracing::debug!(
+                shard = self.id.0,
+                client = key.slot,
+                ?departure,
+                "a client is seen off"
+            );
+        }
+        self.stats.dec(Stat::ConnectedClients);
+        let own = self.own(key);
+        let client = &mut self.clients[key.slot as usize];
+        let member = client.member.take().expect("open clients are members");
+        if client.blocked {
+            self.stats.dec(Stat::MembersLagging);
+        }
+        let topic = &mut self.topics[member.topic.0 as usize];
+        let mut discarded = member.owed(&topic.log, own);
+        if is_told && member.is_mid_frame(&topic.log) {
+            client.carry_message(member.rest_of_frame(&topic.log));
+            discarded -= 1;
+        }
+        self.stats.add(Stat::Discarded, discarded);
+        topic.log.leave(member.cursor);
+        if let Some(moved) = topic.remove(member.place) {
+            let moved = self.clients[moved.slot as usize]
+                .member
+                .as_mut()
+                .expect("listed clients are members");
+            moved.place = member.place;
+        }
+        self.touch(member.topic);
+        self.resume(key);
+    }
+
+    /// Forgets a client that is no member any more.
+    pub(super) fn remove(&mut self, key: ClientKey) {
+        let client = self.clients.remove(key.slot as usize);
+        debug_assert!(client.member.is_none(), "members depart first");
+        if client.carries_message() {
+            self.stats.inc(Stat::Discarded);
+        }
+        self.stats
+            .sub(Stat::PartialBytes, u64::from(client.gauged_partial_bytes));
+        if client.phase == Phase::Joining {
+            let topic = client
+                .arrival
+                .and_then(|arrival| arrival.topic)
+                .expect("a joining client has a topic");
+            self.topics[topic.0 as usize].joining -= 1;
+            self.touch(topic);
+        }
+        self.effects.push(Effect::Close(key));
+        if self.clients.is_empty() && self.peak_clients >= CROWD {
+            // A new table takes no memory yet, and the old one gives back what the crowd had needed.
+            self.clients = Slab::with_capacity(self.reserved_clients);
+            self.peak_clients = 0;
+        }
+    }
+
+    /// Does what is due at the turn's time.
+    pub fn handle_timeouts(&mut self) {
+        let mut due = Vec::new();
+        if !self.wheel.take_due(self.now, &mut due) {
+            return;
+        }
+        let now = self.now;
+        for key in due {
+            let Some(client) = self.client_mut(key).filter(|client| client.timer <= now) else {
+                // Gone, or handed out by an earlier entry in the meantime.
+                continue;
+            };
+            client.timer = Timestamp(u64::MAX);
+            if self.deadline(key).is_some_and(|deadline| deadline <= now) {
+                self.on_deadline(key);
+            }
+            self.reschedule(key);
+        }
+    }
+
+    /// Makes sure that the wheel hands the client out by its deadline.
+    pub(super) fn reschedule(&mut self, key: ClientKey) {
+        let Some(deadline) = self.deadline(key) else {
+            return;
+        };
+        let client = &mut self.clients[key.slot as usize];
+        if deadline < client.timer {
+            client.timer = self.wheel.schedule(key, deadline);
+        }
+    }
+
+    fn deadline(&self, key: ClientKey) -> Option<Timestamp> {
+        let client = self.client(key)?;
+        match client.phase {
+            Phase::Upgrading | Phase::Joining | Phase::Finishing | Phase::Lingering => {
+                Some(client.due)
+            }
+            // The drain has a deadline of its own, for all.
+            Phase::Closing if self.is_draining() => None,
+            Phase::Closing => Some(client.due),
+            Phase::Open => [self.stall_deadline(client), self.keepalive_deadline(client)]
+                .into_iter()
+                .flatten()
+                .min(),
+        }
+    }
+
+    fn stall_deadline(&self, client: &Client) -> Option<Timestamp> {
+        let since = client.stalled_since()?;
+        Some(since + self.settings.policy.stall_timeout)
+    }
+
+    fn keepalive_deadline(&self, client: &Client) -> Option<Timestamp> {
+        // Whoever is not read cannot be heard, and whoever is blocked cannot be asked: the stall is its deadline.
+        let is_mute = client.reading != Reading::Allowed || client.blocked;
+        if self.settings.ping_interval.is_zero() || is_mute {
+            return None;
+        }
+        if client.pinged {
+            return Some(client.due);
+        }
+        Some(client.last_read + self.settings.ping_interval)
+    }
+
+    fn on_deadline(&mut self, key: ClientKey) {
+        let now = self.now;
+        let Some(client) = self.client(key) else {
+            return;
+        };
+        match client.phase {
+            Phase::Upgrading => self.refuse(key, Refusal::TIMEOUT),
+            Phase::Joining => self.cut(key, Departure::Lost),
+            Phase::Closing | Phase::Finishing | Phase::Lingering => self.remove(key),
+            Phase::Open
+                if self
+                    .stall_deadline(client)
+                    .is_some_and(|deadline| deadline <= now) =>
+            {
+                self.depart(key, Departure::Stall);
+            }
+            Phase::Open if client.pinged => self.depart(key, Departure::Pong),
+            Phase::Open => self.ping(key),
+        }
+    }
+
+    fn ping(&mut self, key: ClientKey) {
+        let due = self.now + self.settings.pong_timeout;
+        let client = &mut self.clients[key.slot as usize];
+        client.pinged = true;
+        client.due = due;
+        client.queue_control(PendingControl::ping);
+        self.make_urgent(key);
+    }
+}

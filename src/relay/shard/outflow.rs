@@ -1,0 +1,262 @@
+//! What leaves: whose turn it is to be written to, which bytes, and what follows from how many the kernel took.
+//!
+//! The worker asks [`Shard::poll_flush`] for a client, [`Shard::gather`] for its bytes, writes them once, and reports
+//! with [`Shard::advance`]. The policy for laggards stands in `gather`, so that no caller can forget it.
+
+use std::io::IoSlice;
+
+use super::{Effect, Shard};
+use crate::ids::ClientKey;
+use crate::metrics::stats::Stat;
+use crate::relay::client::{Phase, Reading};
+use crate::relay::departure::Departure;
+use crate::relay::member::Slices;
+use crate::relay::policy::Verdict;
+
+/// Members of one topic that are served before the next topic with a round under way has its turn: about half a
+/// millisecond of writes, so that a topic with two members need not wait for one with ten thousand.
+const SERVED_IN_A_ROW: u32 = 64;
+
+impl Shard {
+    /// The next client to be written to; none when everybody has what there is.
+    pub fn poll_flush(&mut self) -> Option<ClientKey> {
+        while let Some(key) = self.urgent.pop_front() {
+            if let Some(client) = self.client_mut(key) {
+                client.urgent = false;
+                return Some(key);
+            }
+        }
+        while let Some(&topic_key) = self.dirty.front() {
+            if self.served == SERVED_IN_A_ROW {
+                self.served = 0;
+                self.dirty.rotate_left(1);
+                continue;
+            }
+            let topic = &mut self.topics[topic_key.0 as usize];
+            if let Some(key) = topic.next_in_round() {
+                self.served += 1;
+                return Some(key);
+            }
+            topic.queued = false;
+            let ended = topic.take_round_start();
+            self.note_round_end(ended);
+            self.dirty.pop_front();
+            self.served = 0;
+            self.touch(topic_key);
+        }
+        None
+    }
+
+    /// Lists what the client is to be sent now, in one write, and says how many bytes these are; 0 for none.
+    ///
+    /// The order is: what is carried, then control frames, then the log. Control frames go in at the next frame
+    /// boundary: while the client is in the middle of a frame, the rest of that frame is all there is to send.
+    pub fn gather<'a>(&'a mut self, key: ClientKey, slices: &mut Slices<'a>) -> usize {
+        self.prepare(key);
+        let own = self.own(key);
+        let Some(client) = self
+            .client(key)
+            .filter(|client| !client.blocked && client.phase.may_send())
+        else {
+            return 0;
+        };
+        let mut total = 0;
+        if let Some(carry) = client.carry() {
+            slices.push(IoSlice::new(carry));
+            total += carry.len();
+        }
+        if let Some(member) = &client.member {
+            let log = &self.topics[member.topic.0 as usize].log;
+            total += match client.control {
+                None => member.gather(log, own, slices),
+                Some(_) => member.gather_rest_of_frame(log, slices),
+            };
+        }
+        total
+    }
+
+    /// Before anything is listed: passes the verdict on a laggard, and takes up control frames at a frame boundary.
+    fn prepare(&mut self, key: ClientKey) {
+        self.pass_over_own_messages(key);
+        let Some(client) = self
+            .clients
+            .get_mut(key.slot as usize)
+            .filter(|client| client.generation == key.generation)
+        else {
+            return;
+        };
+        let Some(member) = &mut client.member else {
+            if client.phase.may_send() {
+                client.take_up_control();
+                if client.carry().is_none() {
+                    self.finish_if_done(key);
+                }
+            }
+            return;
+        };
+        let topic = &mut self.topics[member.topic.0 as usize];
+        let log = &mut topic.log;
+        if client.blocked {
+            let verdict = self.settings.policy.verdict(log.lag_bytes(member.cursor));
+            match verdict {
+                Verdict::Skip if topic.grace.is_spent() => self.skip(key),
+                Verdict::Disconnect if topic.grace.is_spent() => self.depart(key, Departure::Lag),
+                Verdict::Keep | Verdict::Skip | Verdict::Disconnect => {}
+            }
+            return;
+        }
+        if member.is_mid_frame(log) {
+            return;
+        }
+        let is_done = client.leaves_at_head && member.is_at_head(log);
+        client.take_up_control();
+        if is_done && client.carry().is_none() {
+            self.depart(key, Departure::Shutdown);
+            self.prepare(key);
+        }
+    }
+
+    /// Where members do not get their own messages back: moves on to the next message of somebody else, so that what is
+    /// left to send begins there, and nobody lags for messages that it is not owed.
+    fn pass_over_own_messages(&mut self, key: ClientKey) {
+        let own = self.own(key);
+        let Some(member) = self
+            .clients
+            .get_mut(key.slot as usize)
+            .filter(|client| own.is_some() && client.generation == key.generation)
+            .and_then(|client| client.member.as_mut())
+        else {
+            return;
+        };
+        let (topic_key, before) = (member.topic, member.cursor);
+        member.advance(&mut self.topics[topic_key.0 as usize].log, 0, own);
+        if member.cursor != before {
+            // What follows from a write follows from this as well: the log may have shrunk, and the lag.
+            self.touch(topic_key);
+            self.resume_publisher_that_caught_up(key);
+        }
+    }
+
+    /// Moves a laggard to the head. The message that it is in the middle of is completed first, the rest is dropped.
+    fn skip(&mut self, key: ClientKey) {
+        let own = self.own(key);
+        let client = &mut self.clients[key.slot as usize];
+        let member = client.member.as_mut().expect("only members lag");
+        let topic_key = member.topic;
+        let log = &mut self.topics[topic_key.0 as usize].log;
+        let rest = member.rest_of_frame(log);
+        let dropped = member.owed(log, own) - u64::from(!rest.is_empty());
+        member.jump_to_head(log);
+        client.carry_message(rest);
+        self.stats.add(Stat::Dropped, dropped);
+        self.touch(topic_key);
+        self.resume_publisher_that_caught_up(key);
+    }
+
+    /// Takes account of a write: the kernel took `taken` of the `offered` bytes that [`Shard::gather`] listed. Says
+    /// whether the client is to be gathered again at once.
+    pub fn advance(&mut self, key: ClientKey, taken: usize, offered: usize) -> bool {
+        let own = self.own(key);
+        let Some(client) = self
+            .clients
+            .get_mut(key.slot as usize)
+            .filter(|client| client.generation == key.generation)
+        else {
+            return false;
+        };
+        self.stats.add(Stat::BytesOut, taken as u64);
+        if taken > 0 {
+            client.note_progress();
+        }
+        let carried = client.advance_carry(taken);
+        let mut delivered = u64::from(carried.delivered);
+        let mut is_behind = !client.has_nothing_to_send();
+        if let Some(member) = &mut client.member {
+            let topic_key = member.topic;
+            let log = &mut self.topics[topic_key.0 as usize].log;
+            delivered += member.advance(log, carried.left, own);
+            is_behind |= !member.is_at_head(log) || client.leaves_at_head;
+            self.touch(topic_key);
+        }
+        self.stats.add(Stat::Delivered, delivered);
+        self.resume_publisher_that_caught_up(key);
+        if taken < offered {
+            self.block(key);
+            return false;
+        }
+        if !is_behind {
+            self.finish_if_done(key);
+        }
+        is_behind
+    }
+
+    /// The socket takes no more for now: an edge will say when it does.
+    fn block(&mut self, key: ClientKey) {
+        let now = self.now;
+        let Some(client) = self.client_mut(key) else {
+            return;
+        };
+        client.block(now);
+        if client.member.is_some() {
+            self.stats.inc(Stat::MembersLagging);
+        }
+        self.reschedule(key);
+    }
+
+    /// The socket takes bytes again.
+    pub fn on_writable(&mut self, key: ClientKey) {
+        let now = self.now;
+        let Some(client) = self.client_mut(key).filter(|client| client.blocked) else {
+            return;
+        };
+        client.blocked = false;
+        // Its system has acknowledged bytes: it is there.
+        client.last_read = now;
+        client.pinged = false;
+        if client.member.is_some() {
+            self.stats.dec(Stat::MembersLagging);
+        }
+        self.make_urgent(key);
+        self.reschedule(key);
+    }
+
+    /// A publisher that was not read because it lagged itself is read again once it does not.
+    fn resume_publisher_that_caught_up(&mut self, key: ClientKey) {
+        let Some(client) = self
+            .client(key)
+            .filter(|client| client.reading == Reading::AwaitsItself)
+        else {
+            return;
+        };
+        let Some(member) = &client.member else {
+            return;
+        };
+        let topic = &self.topics[member.topic.0 as usize];
+        if self
+            .settings
+            .policy
+            .may_publish(topic.log.lag_bytes(member.cursor))
+        {
+            self.resume(key);
+        }
+    }
+
+    /// Once a client has been sent its last byte, our side is shut, and its end is awaited.
+    fn finish_if_done(&mut self, key: ClientKey) {
+        let now = self.now;
+        let Some(client) = self
+            .client_mut(key)
+            .filter(|client| client.phase == Phase::Finishing)
+        else {
+            return;
+        };
+        if client.ended {
+            self.remove(key);
+            return;
+        }
+        client.phase = Phase::Lingering;
+        client.due = now + super::lifecycle::LINGER;
+        self.effects.push(Effect::ShutdownWrite(key));
+        self.reschedule(key);
+    }
+}

@@ -1,0 +1,445 @@
+//! Topics on a shard: joining, publishing, numbering, spreading, and holding publishers.
+//!
+//! What a shard says to itself takes the same way as what it says to others ([`Shard::send`]), but is handled at once
+//! instead of being queued. Both keep the order, and that is all that joining and numbering rely on.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::Shard;
+use crate::ids::{ClientId, ClientKey, Seq, ShardId};
+use crate::metrics::stats::Stat;
+use crate::relay::batch::{Batch, Draft};
+use crate::relay::client::Phase;
+use crate::relay::envelope::Envelope;
+use crate::relay::member::Member;
+use crate::relay::owner::OwnedTopic;
+use crate::relay::policy::Verdict;
+use crate::relay::router::TopicName;
+use crate::relay::topic::{Topic, TopicKey};
+use crate::time::Timestamp;
+
+impl Shard {
+    /// Takes in an envelope from another shard.
+    pub fn handle(&mut self, envelope: Envelope) {
+        self.stats.inc(Stat::Envelopes);
+        self.dispatch(envelope);
+    }
+
+    /// Sends an envelope, to this shard itself too.
+    pub(super) fn send(&mut self, to: ShardId, envelope: Envelope) {
+        if to == self.id {
+            self.dispatch(envelope);
+        } else {
+            self.outbox.push((to, envelope));
+        }
+    }
+
+    fn dispatch(&mut self, envelope: Envelope) {
+        match envelope {
+            Envelope::Subscribe {
+                topic,
+                from,
+                client,
+            } => self.on_subscribe(&topic, from, client),
+            Envelope::Subscribed {
+                topic,
+                client,
+                next,
+                held,
+            } => self.on_subscribed(&topic, client, next, held),
+            Envelope::Unsubscribe { topic, from } => self.on_unsubscribe(topic, from),
+            Envelope::Publish { topic, draft } => self.on_publish(&topic, draft),
+            Envelope::Deliver { topic, batch } => self.on_deliver(&topic, batch),
+            Envelope::Hold { topic, from } => self.on_hold(&topic, from),
+            Envelope::Release { topic, from } => self.on_release(&topic, from),
+            Envelope::Held { topic, held } => self.on_held(&topic, held),
+            Envelope::Fence => self.on_fence(),
+            Envelope::Fenced => self.on_fenced(),
+        }
+    }
+
+    /// Numbers and spreads what was published in this turn. The outbox then holds all that other shards wait for.
+    pub fn decide(&mut self) {
+        let mut outgoing = std::mem::take(&mut self.outgoing);
+        for (key, draft) in outgoing.drain(..) {
+            let topic = &self.topics[key.0 as usize];
+            let (owner, topic) = (topic.owner, topic.name.clone());
+            self.send(owner, Envelope::Publish { topic, draft });
+        }
+        self.outgoing = outgoing;
+        let mut published = std::mem::take(&mut self.published);
+        for slot in published.drain(..) {
+            self.sequence(slot);
+        }
+        self.published = published;
+        self.send_fences();
+    }
+
+    fn sequence(&mut self, slot: usize) {
+        let owned = &mut self.owned[slot];
+        let batches = owned.sequence();
+        let (name, subscribers) = (owned.name.clone(), owned.subscribers().to_vec());
+        for batch in batches {
+            for &shard in &subscribers {
+                self.send(
+                    shard,
+                    Envelope::Deliver {
+                        topic: name.clone(),
+                        batch: batch.clone(),
+                    },
+                );
+            }
+        }
+    }
+
+    /// Begins to join `client` to the topic: `response`, the 101, is sent when the owner has confirmed.
+    pub(super) fn join(&mut self, client: ClientKey, name: TopicName, response: Bytes) {
+        let key = self.topic_named(&name);
+        let topic = &mut self.topics[key.0 as usize];
+        topic.joining += 1;
+        let owner = topic.owner;
+        let joining = &mut self.clients[client.slot as usize];
+        joining.phase = Phase::Joining;
+        let arrival = joining
+            .arrival
+            .as_mut()
+            .expect("kept until the client has joined");
+        arrival.topic = Some(key);
+        arrival.response = response;
+        self.send(
+            owner,
+            Envelope::Subscribe {
+                topic: name,
+                from: self.id,
+                client,
+            },
+        );
+    }
+
+    fn topic_named(&mut self, name: &TopicName) -> TopicKey {
+        if let Some(&key) = self.topics_by_name.get(name) {
+            return key;
+        }
+        let topic = Topic::new(name.clone(), self.router.owner(name));
+        // Slots are bounded by connections, which are bounded by descriptors.
+        let key = TopicKey(self.topics.insert(topic) as u32);
+        self.topics_by_name.insert(name.clone(), key);
+        self.stats.inc(Stat::Topics);
+        key
+    }
+
+    fn on_subscribe(&mut self, name: &TopicName, from: ShardId, client: ClientKey) {
+        let slot = self.owned_named(name);
+        let owned = &mut self.owned[slot];
+        owned.subscribe(from);
+        let (next, held) = (owned.next(), owned.is_held());
+        self.send(
+            from,
+            Envelope::Subscribed {
+                topic: name.clone(),
+                client,
+                next,
+                held,
+            },
+        );
+    }
+
+    fn owned_named(&mut self, name: &TopicName) -> usize {
+        if let Some(&slot) = self.owned_by_name.get(name) {
+            return slot;
+        }
+        let slot = self.owned.insert(OwnedTopic::new(name.clone()));
+        self.owned_by_name.insert(name.clone(), slot);
+        self.stats.inc(Stat::OwnedTopics);
+        slot
+    }
+
+    /// A joining client becomes a member. What the owner sent before this envelope is in the log already or was for a
+    /// membership that ended, and what it sends from now on is `next` and onwards: no gap, no repetition.
+    fn on_subscribed(&mut self, name: &TopicName, key: ClientKey, next: Seq, held: bool) {
+        let Some(&topic_key) = self.topics_by_name.get(name) else {
+            return;
+        };
+        let topic = &mut self.topics[topic_key.0 as usize];
+        topic.held = held;
+        let Some(client) = self
+            .clients
+            .get_mut(key.slot as usize)
+            .filter(|client| client.generation == key.generation && client.phase == Phase::Joining)
+        else {
+            return;
+        };
+        topic.joining -= 1;
+        if topic.members().is_empty() {
+            topic.log.reset(next);
+        }
+        assert_eq!(
+            topic.log.next(),
+            next,
+            "the mirror of a topic is where its owner says it is"
+        );
+        let place = topic.add(key);
+        client.member = Some(Member {
+            topic: topic_key,
+            place,
+            cursor: topic.log.enter(),
+        });
+        client.phase = Phase::Open;
+        let arrival = client
+            .arrival
+            .take()
+            .expect("kept until the client has joined");
+        client.carry_plain(arrival.response);
+        self.stats.inc(Stat::Connections);
+        self.stats.inc(Stat::ConnectedClients);
+        self.make_urgent(key);
+        self.resume(key);
+        self.reschedule(key);
+        let mut early = arrival.early;
+        self.on_frames(key, &mut early);
+        self.gauge_partial(key);
+    }
+
+    fn on_unsubscribe(&mut self, name: TopicName, from: ShardId) {
+        let Some(&slot) = self.owned_by_name.get(&name) else {
+            return;
+        };
+        if self.owned[slot].unsubscribe(from) {
+            self.tell_held(slot, false);
+        }
+        self.deserted.push(name);
+    }
+
+    fn on_publish(&mut self, name: &TopicName, draft: Draft) {
+        // A shard publishes only what its members sent, and unsubscribes after that: the topic is there.
+        let slot = *self
+            .owned_by_name
+            .get(name)
+            .expect("publishers are subscribed");
+        if self.owned[slot].publish(draft) {
+            self.published.push(slot);
+        }
+    }
+
+    fn on_deliver(&mut self, name: &TopicName, batch: Arc<Batch>) {
+        let Some(&key) = self.topics_by_name.get(name) else {
+            return;
+        };
+        self.note_return(key, batch.bytes_from(self.id));
+        let members = self.topics[key.0 as usize].members().len() as u64;
+        if members == 0 {
+            return;
+        }
+        let own = self.count_own_messages(key, &batch);
+        self.stats
+            .add(Stat::Offered, members * batch.frames() as u64 - own);
+        let topic = &mut self.topics[key.0 as usize];
+        topic.start_round(batch.decoded_at());
+        topic.log.append(batch);
+        if !std::mem::replace(&mut topic.queued, true) {
+            self.dirty.push_back(key);
+        }
+        self.touch(key);
+    }
+
+    /// What the shard published has come back from the owner: there is room on the way for more.
+    fn note_return(&mut self, key: TopicKey, bytes: u64) {
+        let topic = &mut self.topics[key.0 as usize];
+        // Saturating: it may have been sent by a topic of this name that was forgotten and made anew since.
+        topic.in_flight_bytes = topic.in_flight_bytes.saturating_sub(bytes);
+        self.resume_publishers_if_open(key);
+    }
+
+    fn resume_publishers_if_open(&mut self, key: TopicKey) {
+        let topic = &mut self.topics[key.0 as usize];
+        if topic.waiting.is_empty()
+            || !topic.is_open_to_publishers(self.settings.policy.window_bytes)
+        {
+            return;
+        }
+        for publisher in std::mem::take(&mut topic.waiting) {
+            self.resume(publisher);
+        }
+    }
+
+    /// Messages of the batch that their senders are not owed, because they do not get their own.
+    fn count_own_messages(&self, key: TopicKey, batch: &Batch) -> u64 {
+        let is_member = |origin: &&ClientId| {
+            let member = self
+                .client(origin.key)
+                .and_then(|client| client.member.as_ref());
+            origin.shard == self.id && member.is_some_and(|member| member.topic == key)
+        };
+        batch.origins().iter().filter(is_member).count() as u64
+    }
+
+    fn on_hold(&mut self, name: &TopicName, from: ShardId) {
+        let Some(&slot) = self.owned_by_name.get(name) else {
+            return;
+        };
+        if self.owned[slot].hold(from) {
+            self.tell_held(slot, true);
+        }
+    }
+
+    fn on_release(&mut self, name: &TopicName, from: ShardId) {
+        let Some(&slot) = self.owned_by_name.get(name) else {
+            return;
+        };
+        if self.owned[slot].release(from) {
+            self.tell_held(slot, false);
+        }
+    }
+
+    fn tell_held(&mut self, slot: usize, held: bool) {
+        let owned = &self.owned[slot];
+        let (name, subscribers) = (owned.name.clone(), owned.subscribers().to_vec());
+        for shard in subscribers {
+            self.send(
+                shard,
+                Envelope::Held {
+                    topic: name.clone(),
+                    held,
+                },
+            );
+        }
+    }
+
+    fn on_held(&mut self, name: &TopicName, held: bool) {
+        let Some(&key) = self.topics_by_name.get(name) else {
+            return;
+        };
+        self.topics[key.0 as usize].held = held;
+        self.resume_publishers_if_open(key);
+    }
+
+    /// Ends a turn: judges laggards, tells owners who is behind, and forgets topics that nobody uses. `flushed_at` is
+    /// when the turn's last write returned.
+    pub fn end_turn(&mut self, flushed_at: Timestamp) {
+        for decoded_at in self.ended_rounds.drain(..) {
+            // Rounds last microseconds to seconds.
+            self.stats
+                .observe_latency_micros(flushed_at.since(decoded_at).as_micros() as u64);
+        }
+        for key in std::mem::take(&mut self.graced) {
+            self.touch(key);
+        }
+        let mut touched = std::mem::take(&mut self.touched);
+        for key in touched.drain(..) {
+            self.topics[key.0 as usize].touched = false;
+            self.review_grace(key);
+            self.judge_laggards(key);
+            self.review_hold(key);
+            self.gauge_log(key);
+            self.forget_topic_if_unused(key);
+        }
+        touched.append(&mut self.touched);
+        self.touched = touched;
+        while let Some(name) = self.deserted.pop() {
+            self.forget_owned_if_unused(&name);
+        }
+    }
+
+    fn review_grace(&mut self, key: TopicKey) {
+        let topic = &mut self.topics[key.0 as usize];
+        topic.grace = self.settings.policy.review_grace(
+            topic.grace,
+            self.now,
+            topic.log.held_bytes(),
+            topic.is_round_open(),
+        );
+        if topic.grace.is_granted() {
+            self.graced.push(key);
+        }
+    }
+
+    /// Has blocked members flushed that are over the limit: `gather` passes the verdict on each.
+    fn judge_laggards(&mut self, key: TopicKey) {
+        let topic = &self.topics[key.0 as usize];
+        if !topic.grace.is_spent() || !self.settings.policy.is_log_over(topic.log.held_bytes()) {
+            return;
+        }
+        let is_over = |member: &&ClientKey| {
+            let client = &self.clients[member.slot as usize];
+            let lag = client
+                .member
+                .as_ref()
+                .map_or(0, |member| topic.log.lag_bytes(member.cursor));
+            client.blocked && self.settings.policy.verdict(lag) != Verdict::Keep
+        };
+        let over: Vec<ClientKey> = topic.members().iter().filter(is_over).copied().collect();
+        for member in over {
+            self.make_urgent(member);
+        }
+    }
+
+    fn review_hold(&mut self, key: TopicKey) {
+        let topic = &mut self.topics[key.0 as usize];
+        let wanted = topic.grace.is_granted()
+            || self.settings.policy.wants_hold(
+                topic.log.held_bytes(),
+                topic.is_round_open(),
+                topic.holding,
+            );
+        if wanted == std::mem::replace(&mut topic.holding, wanted) {
+            return;
+        }
+        let (owner, topic, from) = (topic.owner, topic.name.clone(), self.id);
+        if wanted {
+            self.stats.inc(Stat::TopicsHeld);
+            self.send(owner, Envelope::Hold { topic, from });
+        } else {
+            self.stats.dec(Stat::TopicsHeld);
+            self.send(owner, Envelope::Release { topic, from });
+        }
+    }
+
+    fn gauge_log(&mut self, key: TopicKey) {
+        let topic = &mut self.topics[key.0 as usize];
+        let held = topic.log.held_bytes();
+        let gauged = std::mem::replace(&mut topic.gauged_bytes, held);
+        self.stats.add(Stat::LogBytes, held);
+        self.stats.sub(Stat::LogBytes, gauged);
+    }
+
+    fn forget_topic_if_unused(&mut self, key: TopicKey) {
+        let topic = &self.topics[key.0 as usize];
+        if !topic.is_unused() {
+            return;
+        }
+        if topic.queued {
+            // It is in a list; the next turn takes it off there.
+            self.touch(key);
+            return;
+        }
+        let topic = self.topics.remove(key.0 as usize);
+        self.topics_by_name.remove(&topic.name);
+        self.stats.dec(Stat::Topics);
+        self.send(
+            topic.owner,
+            Envelope::Unsubscribe {
+                topic: topic.name,
+                from: self.id,
+            },
+        );
+    }
+
+    fn forget_owned_if_unused(&mut self, name: &TopicName) {
+        let Some(&slot) = self.owned_by_name.get(name) else {
+            return;
+        };
+        if !self.owned[slot].is_unused() {
+            return;
+        }
+        self.owned.remove(slot);
+        self.owned_by_name.remove(name);
+        self.stats.dec(Stat::OwnedTopics);
+    }
+
+    /// Notes that a round has ended whose earliest message was decoded at `decoded_at`.
+    pub(super) fn note_round_end(&mut self, decoded_at: Option<Timestamp>) {
+        self.ended_rounds.extend(decoded_at);
+    }
+}
