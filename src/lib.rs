@@ -5,6 +5,8 @@ pub mod http;
 pub mod ids;
 pub mod mailbox;
 pub mod metrics;
+pub mod net;
 pub mod relay;
+pub mod server;
 pub mod time;
 pub mod ws;

@@ -1,0 +1,81 @@
+//! What reaches a worker from other threads, and the box it arrives in.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+
+use crossbeam_utils::CachePadded;
+use mio::net::TcpStream;
+
+use crate::ids::ShardId;
+use crate::mailbox::{Mailbox, Wake};
+use crate::relay::envelope::Envelope;
+
+/// Something for a worker.
+#[derive(Debug)]
+pub enum Mail {
+    /// From another shard.
+    Envelope(Envelope),
+    /// From the acceptor: a connection to take in.
+    Socket(TcpStream),
+    /// From the acceptor: a connection over the limit, to be told so and closed in order.
+    Refusal(TcpStream),
+    /// From the acceptor: so many over the limit that there is no room for an orderly close.
+    Surplus(TcpStream),
+    /// From the control thread: see every member off.
+    Drain,
+    /// From the control thread: cut whatever is left, and end.
+    Stop,
+}
+
+/// What a worker tells the control thread.
+#[derive(Debug)]
+pub enum Report {
+    /// The shard has seen off its last client.
+    Drained(ShardId),
+    /// The worker has ended before it was told to; the relay cannot go on without it.
+    Failed(ShardId, String),
+    /// The library's user asks for a shutdown.
+    ShutdownRequested,
+}
+
+/// Ends the sleep of a poll loop.
+#[derive(Debug)]
+pub struct PollWaker(pub mio::Waker);
+
+impl Wake for PollWaker {
+    fn wake(&self) {
+        if let Err(error) = self.0.wake() {
+            // The event loop's counter is full or its descriptor is gone: the first is a wake already, the second ends
+            // the loop.
+            tracing::debug!(%error, "wake failed");
+        }
+    }
+}
+
+/// A worker as the other threads see it.
+#[derive(Debug)]
+pub struct Postbox {
+    /// Its inbox.
+    pub inbox: Mailbox<Mail, PollWaker>,
+    /// Connections placed with it that it has not closed: raised by the acceptor, lowered by the worker.
+    pub connections: CachePadded<AtomicUsize>,
+    /// The same of connections over the limit, which are being refused.
+    pub refusals: CachePadded<AtomicUsize>,
+}
+
+impl Postbox {
+    /// An empty box whose owner is woken by `waker`.
+    pub fn new(waker: mio::Waker) -> Self {
+        Postbox {
+            inbox: Mailbox::new(PollWaker(waker)),
+            connections: CachePadded::default(),
+            refusals: CachePadded::default(),
+        }
+    }
+}
+
+/// The boxes of all workers, by shard.
+pub type Postboxes = Arc<[Postbox]>;
+
+/// The control thread's box.
+pub type ControlBox = Arc<Mailbox<Report, PollWaker>>;

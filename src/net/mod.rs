@@ -1,0 +1,10 @@
+//! Sockets and event loops: the only layer that does input and output.
+//!
+//! A [`worker::Worker`] owns one shard and the sockets of its clients; [`listener`] accepts for all of them. Nothing
+//! here knows what a message is: a worker moves bytes between sockets and its shard, and envelopes between shards.
+
+pub mod clock;
+pub mod conn;
+pub mod listener;
+pub mod mail;
+pub mod worker;

@@ -1,0 +1,472 @@
+//! A worker: the thread that owns a shard, its clients' sockets, and one event loop.
+//!
+//! It works in turns. Each step has a budget; what is left over waits on a list for the next turn,
+//! which then begins without sleeping, so that no connection, however busy, keeps the others waiting.
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use mio::event::Event;
+use mio::net::TcpStream;
+use mio::{Events, Interest, Poll, Token};
+
+use super::clock::{Clock, Patience};
+use super::conn::{Conn, Filled, client_of, token_of};
+use super::mail::{ControlBox, Mail, Postboxes, Report};
+use crate::ids::{ClientKey, ShardId};
+use crate::metrics::stats::{Published, Stat};
+use crate::relay::member::Slices;
+use crate::relay::shard::{Effect, End, Permit, Shard};
+
+/// The token of the worker's waker: no client has it, because generations and slots do not reach it together.
+pub const WAKER: Token = Token(usize::MAX);
+
+/// Events taken from the kernel in one go.
+const EVENTS: usize = 1024;
+
+/// The one read buffer that all connections of a worker share. A quarter of the second-level cache: what is read is
+/// still there when it is decoded.
+const SCRATCH_BYTES: usize = 128 << 10;
+
+/// Bytes read in one turn, before the last read: what a turn takes in is what the next ones have to send many times.
+const READ_BUDGET_BYTES: usize = 1 << 20;
+
+/// Reads of one connection in one turn.
+const READS_PER_CONN: usize = 4;
+
+/// Clients flushed in one turn, before sockets and the inbox are looked at again: about 4 ms of writes.
+const FLUSH_BUDGET_CLIENTS: usize = 512;
+
+/// Bytes written in one turn, before the last write: about as long for large messages.
+const FLUSH_BUDGET_BYTES: usize = 16 << 20;
+
+/// While any shard's inbox holds this many bytes of messages, no shard reads: what is numbered is never dropped, so
+/// what is not numbered yet must wait in the senders' sockets.
+const INBOX_HIGH_WATER_BYTES: usize = 8 << 20;
+
+/// How soon to look whether the inboxes have been emptied. Nobody announces it, because it is rare.
+const CONGESTION_RETRY: Duration = Duration::from_millis(1);
+
+/// What a worker is made of.
+#[derive(Debug)]
+pub struct Parts {
+    /// Its shard.
+    pub shard: Shard,
+    /// Which one that is.
+    pub id: ShardId,
+    /// Its event loop, in which the waker of its postbox is registered.
+    pub poll: Poll,
+    /// All workers' inboxes.
+    pub postboxes: Postboxes,
+    /// The control thread's inbox.
+    pub control: ControlBox,
+    /// Where its counters are published.
+    pub published: Arc<Published>,
+    /// The relay's clock.
+    pub clock: Clock,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Worker {
+    shard: Shard,
+    id: ShardId,
+    poll: Poll,
+    postboxes: Postboxes,
+    control: ControlBox,
+    published: Arc<Published>,
+    clock: Clock,
+    patience: Patience,
+    /// Sockets by slot.
+    conns: Vec<Option<Conn>>,
+    /// Connections that may have something to read.
+    ready: VecDeque<ClientKey>,
+    scratch: Box<[u8]>,
+    /// Some inbox is over its mark, so reads wait.
+    congested: bool,
+    /// By shard: it has been sent something that it was not woken for yet.
+    to_notify: Vec<bool>,
+    has_reported: bool,
+    stopped: bool,
+}
+
+impl Worker {
+    /// A worker, ready to run.
+    pub fn new(parts: Parts) -> Self {
+        Worker {
+            patience: Patience::new(parts.clock.now()),
+            shard: parts.shard,
+            id: parts.id,
+            poll: parts.poll,
+            to_notify: vec![false; parts.postboxes.len()],
+            postboxes: parts.postboxes,
+            control: parts.control,
+            published: parts.published,
+            clock: parts.clock,
+            conns: Vec::new(),
+            ready: VecDeque::new(),
+            scratch: vec![0; SCRATCH_BYTES].into_boxed_slice(),
+            congested: false,
+            has_reported: false,
+            stopped: false,
+        }
+    }
+
+    /// Runs until it is told to stop. Fails only if the kernel refuses to wait for events.
+    pub fn run(mut self) -> io::Result<()> {
+        let mut events = Events::with_capacity(EVENTS);
+        while !self.stopped {
+            let timeout = self.timeout();
+            self.patience.note(self.clock.now(), timeout);
+            match self.poll.poll(&mut events, timeout) {
+                Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
+                Ok(()) | Err(_) => self.turn(&events),
+            }
+        }
+        Ok(())
+    }
+
+    /// How long to sleep when nothing happens: not at all while something is left over.
+    fn timeout(&self) -> Option<Duration> {
+        if self.shard.has_work() {
+            return Some(Duration::ZERO);
+        }
+        if !self.ready.is_empty() {
+            return Some(if self.congested {
+                CONGESTION_RETRY
+            } else {
+                Duration::ZERO
+            });
+        }
+        let next = self.shard.next_timeout()?.max(self.patience.until());
+        // A millisecond more, because the kernel counts in those and rounds down.
+        Some(next.since(self.clock.now()) + Duration::from_millis(1))
+    }
+
+    /// One turn: take in, decide, tell the others, flush, settle, publish.
+    ///
+    /// The others are told before the flush, not after it: theirs then goes on beside ours.
+    fn turn(&mut self, events: &Events) {
+        let began = self.clock.now();
+        self.patience.note(began, Some(Duration::ZERO));
+        // 1. Take in: what has become possible, what other threads sent, what clients sent, what is due.
+        self.shard.begin_turn(began);
+        for event in events {
+            self.on_event(event);
+        }
+        self.take_mail();
+        self.read_ready();
+        if self.patience.is_over(began) {
+            self.shard.handle_timeouts();
+        }
+        // 2. Decide, and tell the others.
+        self.shard.decide();
+        self.post();
+        // 3. Flush: one write for each client that has something to get.
+        self.flush();
+        // 4. Settle.
+        let ended = self.clock.now();
+        self.shard.end_turn(ended);
+        self.post();
+        self.apply_effects();
+        self.take_resumed();
+        self.report_if_drained();
+        // 5. Publish.
+        self.shard
+            .stats_mut()
+            .add(Stat::BusyMicros, ended.0 - began.0);
+        self.published.publish(self.shard.stats());
+    }
+
+    fn on_event(&mut self, event: &Event) {
+        if event.token() == WAKER {
+            return;
+        }
+        let key = client_of(event.token());
+        // One poll may still name a connection that is gone, or its slot's new tenant.
+        let Some(conn) = self.conn(key) else {
+            return;
+        };
+        conn.ending |= event.is_read_closed() || event.is_error();
+        if event.is_writable() {
+            self.shard.on_writable(key);
+        }
+        if event.is_readable() || event.is_read_closed() || event.is_error() {
+            self.make_ready(key);
+        }
+        if event.is_error() && self.shard.permit(key) == Permit::Parked {
+            // It is not read, so no read will find out.
+            self.shard.on_end(key, End::Failed);
+        }
+    }
+
+    fn conn(&mut self, key: ClientKey) -> Option<&mut Conn> {
+        self.conns
+            .get_mut(key.slot as usize)?
+            .as_mut()
+            .filter(|conn| conn.generation == key.generation)
+    }
+
+    fn make_ready(&mut self, key: ClientKey) {
+        let Some(conn) = self.conn(key) else {
+            return;
+        };
+        if !std::mem::replace(&mut conn.ready, true) {
+            self.ready.push_back(key);
+        }
+    }
+
+    fn take_mail(&mut self) {
+        let inbox = &self.postboxes[self.id.index()].inbox;
+        inbox.open();
+        // What is pushed from now on comes with a wake of its own, so a full inbox cannot keep the turn here.
+        for _ in 0..inbox.len() {
+            let Some(mail) = self.postboxes[self.id.index()].inbox.pop() else {
+                return;
+            };
+            self.on_mail(mail);
+        }
+    }
+
+    fn on_mail(&mut self, mail: Mail) {
+        match mail {
+            Mail::Envelope(envelope) => self.shard.handle(envelope),
+            Mail::Socket(stream) => {
+                self.take_socket(stream);
+            }
+            Mail::Refusal(stream) => self.refuse_socket(stream),
+            Mail::Surplus(stream) => {
+                self.shard.stats_mut().inc(Stat::HandshakeCapacity);
+                drop(stream);
+            }
+            Mail::Drain => self.shard.begin_drain(),
+            Mail::Stop => self.stop(),
+        }
+    }
+
+    fn refuse_socket(&mut self, stream: TcpStream) {
+        let key = self.take_socket(stream);
+        if let Some(conn) = self.conn(key) {
+            conn.refused = true;
+        }
+        self.shard.refuse_at_capacity(key);
+    }
+
+    fn take_socket(&mut self, stream: TcpStream) -> ClientKey {
+        // A slot that was given up in this turn may be given out again.
+        self.apply_effects();
+        let key = self.shard.accept();
+        let mut conn = Conn::new(stream, key.generation);
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        let registered = self
+            .poll
+            .registry()
+            .register(conn.stream_mut(), token_of(key), interest);
+        let slot = key.slot as usize;
+        if slot >= self.conns.len() {
+            self.conns.resize_with(slot + 1, || None);
+        }
+        self.conns[slot] = Some(conn);
+        if let Err(error) = registered {
+            tracing::debug!(%error, "registration of a connection");
+            self.shard.on_end(key, End::Failed);
+        }
+        key
+    }
+
+    fn stop(&mut self) {
+        self.shard.cut_all();
+        self.stopped = true;
+    }
+
+    fn read_ready(&mut self) {
+        self.congested = self
+            .postboxes
+            .iter()
+            .any(|other| other.inbox.backlog_bytes() > INBOX_HIGH_WATER_BYTES);
+        if self.congested {
+            self.shard.stats_mut().inc(Stat::ReadsDeferred);
+            return;
+        }
+        let mut budget = READ_BUDGET_BYTES;
+        for _ in 0..self.ready.len() {
+            let Some(key) = self.ready.pop_front() else {
+                return;
+            };
+            if let Some(conn) = self.conn(key) {
+                conn.ready = false;
+            }
+            let (read, is_left_over) = self.read(key);
+            if is_left_over {
+                self.make_ready(key);
+            }
+            budget = budget.saturating_sub(read);
+            if budget == 0 {
+                return;
+            }
+        }
+    }
+
+    /// Reads a connection, and says how many bytes came and whether there may be more that could be read now.
+    fn read(&mut self, key: ClientKey) -> (usize, bool) {
+        let Some(conn) = self
+            .conns
+            .get_mut(key.slot as usize)
+            .and_then(Option::as_mut)
+            .filter(|conn| conn.generation == key.generation)
+        else {
+            return (0, false);
+        };
+        let mut total = 0;
+        for _ in 0..READS_PER_CONN {
+            match self.shard.permit(key) {
+                Permit::Read => {}
+                Permit::Parked => return (total, false),
+            }
+            let filled = fill(&mut self.shard, conn, key, &mut self.scratch);
+            match filled {
+                Filled::More(n) => total += n,
+                Filled::Last(n) => return (total + n, false),
+                Filled::Empty => return (total, false),
+                Filled::Eof => {
+                    self.shard.on_end(key, End::Eof);
+                    return (total, false);
+                }
+                Filled::Failed => {
+                    self.shard.on_end(key, End::Failed);
+                    return (total, false);
+                }
+            }
+        }
+        (total, true)
+    }
+
+    fn flush(&mut self) {
+        let mut bytes = 0;
+        for _ in 0..FLUSH_BUDGET_CLIENTS {
+            let Some(key) = self.shard.poll_flush() else {
+                return;
+            };
+            bytes += self.write(key);
+            if bytes >= FLUSH_BUDGET_BYTES {
+                return;
+            }
+        }
+    }
+
+    /// Writes what a client is to get: once, unless something had to wait for a frame boundary.
+    fn write(&mut self, key: ClientKey) -> usize {
+        let Some(conn) = self
+            .conns
+            .get_mut(key.slot as usize)
+            .and_then(Option::as_mut)
+            .filter(|conn| conn.generation == key.generation)
+        else {
+            return 0;
+        };
+        let mut total = 0;
+        loop {
+            let mut slices = Slices::new();
+            let offered = self.shard.gather(key, &mut slices);
+            if offered == 0 {
+                return total;
+            }
+            let written = conn.flush(&slices);
+            drop(slices);
+            let Ok(taken) = written else {
+                self.shard.stats_mut().inc(Stat::WritesFailed);
+                self.shard.on_end(key, End::Failed);
+                return total;
+            };
+            self.shard.stats_mut().inc(match taken {
+                0 => Stat::WritesBlocked,
+                _ if taken < offered => Stat::WritesPartial,
+                _ => Stat::WritesFull,
+            });
+            total += taken;
+            if !self.shard.advance(key, taken, offered) {
+                return total;
+            }
+        }
+    }
+
+    /// Sends what the shard has for others, and wakes each of them once.
+    fn post(&mut self) {
+        for (to, envelope) in self.shard.take_outbox() {
+            let weight = envelope.weight_bytes();
+            self.postboxes[to.index()]
+                .inbox
+                .push(Mail::Envelope(envelope), weight);
+            self.to_notify[to.index()] = true;
+        }
+        for (postbox, has_mail) in self.postboxes.iter().zip(&mut self.to_notify) {
+            if std::mem::take(has_mail) {
+                postbox.inbox.notify();
+            }
+        }
+    }
+
+    fn apply_effects(&mut self) {
+        for effect in self.shard.take_effects() {
+            let (Effect::ShutdownWrite(key) | Effect::Close(key)) = effect;
+            let Some(slot) = self.conns.get_mut(key.slot as usize) else {
+                continue;
+            };
+            match (effect, &slot) {
+                (Effect::ShutdownWrite(_), Some(conn)) => conn.shutdown_write(),
+                (Effect::Close(_), Some(conn)) => {
+                    let postbox = &self.postboxes[self.id.index()];
+                    let count = if conn.refused {
+                        &postbox.refusals
+                    } else {
+                        &postbox.connections
+                    };
+                    // Relaxed: a count for placement and limits, which bears no other data.
+                    count.fetch_sub(1, Ordering::Relaxed);
+                    // Closing the descriptor takes it out of the event loop.
+                    *slot = None;
+                }
+                (_, None) => {}
+            }
+        }
+        while self.conns.last().is_some_and(Option::is_none) {
+            self.conns.pop();
+        }
+        if self.conns.capacity() > 4 * self.conns.len() {
+            self.conns.shrink_to(2 * self.conns.len());
+        }
+    }
+
+    fn take_resumed(&mut self) {
+        let resumed: Vec<ClientKey> = self.shard.take_resumed().collect();
+        for key in resumed {
+            self.make_ready(key);
+        }
+    }
+
+    fn report_if_drained(&mut self) {
+        if self.shard.is_drained() && !std::mem::replace(&mut self.has_reported, true) {
+            self.control.push(Report::Drained(self.id), 0);
+            self.control.notify();
+        }
+    }
+}
+
+/// Reads into the client's own buffer when it is in the middle of a large message, and into the scratch otherwise.
+fn fill(shard: &mut Shard, conn: &mut Conn, key: ClientKey, scratch: &mut [u8]) -> Filled {
+    if let Some(buffer) = shard.direct_buffer(key) {
+        let filled = conn.fill(buffer);
+        if let Filled::More(n) | Filled::Last(n) = filled {
+            shard.on_direct(key, n);
+        }
+        return filled;
+    }
+    let filled = conn.fill(scratch);
+    if let Filled::More(n) | Filled::Last(n) = filled {
+        shard.on_bytes(key, &mut scratch[..n]);
+    }
+    filled
+}

@@ -1,0 +1,273 @@
+//! The control thread: accepts, places, takes signals, and sees the relay off.
+
+use std::io;
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use mio::net::TcpStream;
+use mio::{Events, Interest, Poll, Token};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook_mio::v1_0::Signals;
+use tracing::{debug, error, info, warn};
+
+use super::RunError;
+use crate::config::Config;
+use crate::metrics::exporter::ExporterHandle;
+use crate::net::listener::{Accepted, Acceptor};
+use crate::net::mail::{ControlBox, Mail, Postbox, Postboxes, Report};
+
+/// The control loop's own waker.
+pub(super) const WAKER: Token = Token(0);
+const LISTENER: Token = Token(1);
+const SIGNALS: Token = Token(2);
+
+/// Events taken in one go: there are three sources.
+const EVENTS: usize = 8;
+
+/// What the control loop is made of.
+#[derive(Debug)]
+pub(super) struct Parts {
+    pub(super) poll: Poll,
+    pub(super) inbox: ControlBox,
+    pub(super) listener: TcpListener,
+    pub(super) exporter: Option<ExporterHandle>,
+    pub(super) is_ready: Arc<AtomicBool>,
+    pub(super) max_connections: usize,
+    pub(super) postboxes: Postboxes,
+}
+
+/// See the module.
+pub(super) struct Control {
+    poll: Poll,
+    inbox: ControlBox,
+    /// None from the shutdown on.
+    acceptor: Option<Acceptor>,
+    exporter: Option<ExporterHandle>,
+    is_ready: Arc<AtomicBool>,
+    max_connections: usize,
+    postboxes: Postboxes,
+    signals: Option<Signals>,
+    shutdown_timeout: Duration,
+    /// There may be connections to accept that no event will announce.
+    accepts_left: bool,
+    /// Accepting fails, for want of descriptors as a rule; said once until it works again.
+    accepting_fails: bool,
+    /// When the drain's patience ends.
+    deadline: Option<Instant>,
+    drained: usize,
+    stop: bool,
+    failure: Option<RunError>,
+}
+
+impl Control {
+    /// A control loop that listens; with `with_signals`, to signals too.
+    pub(super) fn new(parts: Parts, config: &Config, with_signals: bool) -> io::Result<Control> {
+        // Validation bounds it far below 2³².
+        let mut acceptor = Acceptor::new(parts.listener, config.server.tcp_notsent_lowat as u32);
+        parts
+            .poll
+            .registry()
+            .register(acceptor.listener_mut(), LISTENER, Interest::READABLE)?;
+        let mut signals = with_signals
+            .then(|| Signals::new([SIGINT, SIGTERM, SIGHUP]))
+            .transpose()?;
+        if let Some(signals) = &mut signals {
+            parts
+                .poll
+                .registry()
+                .register(signals, SIGNALS, Interest::READABLE)?;
+        }
+        Ok(Control {
+            poll: parts.poll,
+            inbox: parts.inbox,
+            acceptor: Some(acceptor),
+            exporter: parts.exporter,
+            is_ready: parts.is_ready,
+            max_connections: parts.max_connections,
+            postboxes: parts.postboxes,
+            signals,
+            shutdown_timeout: config.shutdown.timeout,
+            accepts_left: false,
+            accepting_fails: false,
+            deadline: None,
+            drained: 0,
+            stop: false,
+            failure: None,
+        })
+    }
+
+    /// Runs until the relay is down, and takes the workers' threads with it.
+    pub(super) fn run(mut self, workers: Vec<JoinHandle<()>>) -> Result<(), RunError> {
+        let mut events = Events::with_capacity(EVENTS);
+        while !self.stop {
+            match self.poll.poll(&mut events, self.timeout()) {
+                Err(error) if error.kind() != io::ErrorKind::Interrupted => {
+                    self.fail(RunError::Control(error.to_string()));
+                }
+                Ok(()) | Err(_) => self.turn(),
+            }
+        }
+        self.end(workers)
+    }
+
+    fn timeout(&self) -> Option<Duration> {
+        if self.accepts_left {
+            return Some(Duration::ZERO);
+        }
+        let retry = self.acceptor.as_ref().and_then(Acceptor::retry_in);
+        let deadline = self
+            .deadline
+            .map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        let next = [retry, deadline].into_iter().flatten().min()?;
+        // The kernel counts in milliseconds and rounds down.
+        Some(next + Duration::from_millis(1))
+    }
+
+    /// One look at everything: there are few sources, and each is cheap to ask.
+    fn turn(&mut self) {
+        self.take_reports();
+        self.take_signals();
+        self.accept();
+        if self
+            .deadline
+            .is_some_and(|deadline| Instant::now() >= deadline)
+        {
+            warn!(timeout = ?self.shutdown_timeout, "the shutdown's time is over; cutting the connections that are left");
+            self.stop = true;
+        }
+        if self.drained == self.postboxes.len() {
+            self.stop = true;
+        }
+    }
+
+    fn take_reports(&mut self) {
+        self.inbox.open();
+        while let Some(report) = self.inbox.pop() {
+            match report {
+                Report::ShutdownRequested => self.begin_shutdown("requested"),
+                Report::Drained(_) => self.drained += 1,
+                Report::Failed(shard, reason) => self.fail(RunError::Worker(shard, reason)),
+            }
+        }
+    }
+
+    fn fail(&mut self, failure: RunError) {
+        error!(%failure, "the relay cannot go on");
+        self.failure.get_or_insert(failure);
+        self.stop = true;
+    }
+
+    fn take_signals(&mut self) {
+        let Some(signals) = &mut self.signals else {
+            return;
+        };
+        let pending: Vec<i32> = signals.pending().collect();
+        for signal in pending {
+            match signal {
+                SIGHUP => info!("SIGHUP: there is nothing to read again"),
+                SIGINT => self.begin_shutdown("SIGINT"),
+                _ => self.begin_shutdown("SIGTERM"),
+            }
+        }
+    }
+
+    /// The first call begins the drain, the second ends it.
+    fn begin_shutdown(&mut self, cause: &str) {
+        if self.deadline.is_some() {
+            info!(cause, "asked again: ending at once");
+            self.stop = true;
+            return;
+        }
+        info!(cause, timeout = ?self.shutdown_timeout, "shutting down: every member gets what it is owed, then Close 1001");
+        // Relaxed: a flag that bears no other data.
+        self.is_ready.store(false, Ordering::Relaxed);
+        // Closing the socket takes it out of the event loop; who waits in the backlog is refused by the kernel.
+        self.acceptor = None;
+        self.accepts_left = false;
+        self.deadline = Some(Instant::now() + self.shutdown_timeout);
+        self.tell_workers(|| Mail::Drain);
+    }
+
+    fn tell_workers(&self, mail: impl Fn() -> Mail) {
+        for postbox in self.postboxes.iter() {
+            postbox.inbox.push(mail(), 0);
+            postbox.inbox.notify();
+        }
+    }
+
+    fn accept(&mut self) {
+        let Some(acceptor) = &mut self.acceptor else {
+            return;
+        };
+        if acceptor.retry_in().is_some_and(|left| !left.is_zero()) {
+            return;
+        }
+        self.accepts_left = false;
+        for _ in 0..Acceptor::budget() {
+            match acceptor.accept() {
+                Accepted::Socket(stream) => {
+                    self.accepting_fails = false;
+                    place(&self.postboxes, self.max_connections, stream);
+                }
+                Accepted::Nobody => return,
+                Accepted::Failed(error) => {
+                    if !std::mem::replace(&mut self.accepting_fails, true) {
+                        warn!(%error, "accepting fails; connections wait until it works again");
+                    }
+                    return;
+                }
+            }
+        }
+        self.accepts_left = true;
+    }
+
+    /// Stops and joins every thread.
+    fn end(mut self, workers: Vec<JoinHandle<()>>) -> Result<(), RunError> {
+        self.is_ready.store(false, Ordering::Relaxed);
+        self.tell_workers(|| Mail::Stop);
+        for worker in workers {
+            // A panic in it has been caught and reported.
+            if worker.join().is_err() {
+                debug!("a worker's thread could not be joined");
+            }
+        }
+        // A worker may have failed while it stopped.
+        self.take_reports();
+        if let Some(exporter) = self.exporter.take() {
+            exporter.stop();
+            if let Err(error) = exporter.join() {
+                error!(%error, "the metrics endpoint had failed");
+            }
+        }
+        self.failure.map_or(Ok(()), Err)
+    }
+}
+
+/// Connections over `max_connections` that are refused in order at any time; what comes beyond is closed at once. Fewer
+/// than the descriptors that are kept in reserve.
+const REFUSED_IN_ORDER: usize = 32;
+
+/// Hands a connection to the worker with the fewest; to be refused there, when there are `max_connections`.
+fn place(postboxes: &[Postbox], max_connections: usize, stream: TcpStream) {
+    // Relaxed: counts for placement. Only this thread raises them, so the limits are never exceeded.
+    let connections = |postbox: &Postbox| postbox.connections.load(Ordering::Relaxed);
+    let refusals = |postbox: &Postbox| postbox.refusals.load(Ordering::Relaxed);
+    let least = postboxes
+        .iter()
+        .min_by_key(|postbox| connections(postbox))
+        .expect("there is a worker");
+    let mail = if postboxes.iter().map(connections).sum::<usize>() < max_connections {
+        least.connections.fetch_add(1, Ordering::Relaxed);
+        Mail::Socket(stream)
+    } else if postboxes.iter().map(refusals).sum::<usize>() < REFUSED_IN_ORDER {
+        least.refusals.fetch_add(1, Ordering::Relaxed);
+        Mail::Refusal(stream)
+    } else {
+        Mail::Surplus(stream)
+    };
+    least.inbox.push(mail, 0);
+    least.inbox.notify();
+}

@@ -1,0 +1,388 @@
+//! The relay as a whole: start it, ask it, stop it. The library's public face, and what the binary and the tests use.
+//!
+//! ```no_run
+//! use fanwire::config::Config;
+//! use fanwire::server::Relay;
+//!
+//! let mut config = Config::default();
+//! config.server.port = 0;
+//! let relay = Relay::start(&config)?;
+//! println!("ws://{}", relay.address());
+//! relay.shutdown();
+//! relay.join()?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+mod control;
+mod descriptors;
+
+use std::fmt;
+use std::hash::{BuildHasher, RandomState};
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::thread::{self, JoinHandle};
+
+use mio::{Poll, Waker};
+
+use self::control::Control;
+use crate::config::Config;
+use crate::ids::ShardId;
+use crate::mailbox::Mailbox;
+use crate::metrics::collector::{Exposition, InboxDepth};
+use crate::metrics::exporter::{Exporter, ExporterHandle};
+use crate::metrics::stats::{Published, Stat, Stats};
+use crate::net::clock::Clock;
+use crate::net::listener;
+use crate::net::mail::{ControlBox, PollWaker, Postbox, Postboxes, Report};
+use crate::net::worker::{Parts, WAKER, Worker};
+use crate::relay::router::Router;
+use crate::relay::shard::{Settings, Shard};
+
+/// Starts relays.
+#[derive(Debug)]
+pub enum Relay {}
+
+/// Why a relay did not start. The operator's to mend: a wrong address, or a limit of the system.
+#[derive(Debug)]
+pub enum StartError {
+    /// An address that cannot be listened on.
+    Listen {
+        /// The configuration's key, as `server.port`.
+        key: &'static str,
+        /// The host that was configured.
+        host: String,
+        /// The port that was configured.
+        port: u16,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The system refused an event loop, a thread or a signal handler.
+    System(io::Error),
+}
+
+/// Why a relay ended other than by a shutdown.
+#[derive(Debug)]
+pub enum RunError {
+    /// A worker ended: a bug of ours, or the kernel refused to wait for events.
+    Worker(ShardId, String),
+    /// The control loop ended.
+    Control(String),
+}
+
+/// A relay that runs. Dropping it leaves the relay running; [`RelayHandle::shutdown`] ends it.
+#[derive(Debug)]
+pub struct RelayHandle {
+    address: SocketAddr,
+    metrics_address: Option<SocketAddr>,
+    shards: usize,
+    max_connections: usize,
+    published: Vec<Arc<Published>>,
+    control: ControlBox,
+    thread: JoinHandle<Result<(), RunError>>,
+}
+
+impl Relay {
+    /// Starts a relay that lives until [`RelayHandle::shutdown`].
+    ///
+    /// With port 0 the system chooses, and [`RelayHandle::address`] tells. The configuration is taken as it is; see
+    /// [`Config::validate`].
+    pub fn start(config: &Config) -> Result<RelayHandle, StartError> {
+        Relay::start_parts(config, false)
+    }
+
+    /// The same, and SIGINT or SIGTERM begin the shutdown too; a second signal ends the relay at once.
+    pub fn start_with_signals(config: &Config) -> Result<RelayHandle, StartError> {
+        Relay::start_parts(config, true)
+    }
+
+    fn start_parts(config: &Config, with_signals: bool) -> Result<RelayHandle, StartError> {
+        let workers = worker_count(config.server.workers);
+        let max_connections = descriptors::raise_and_derive(config.server.max_connections, workers);
+        let listener = listen("server.port", &config.server.host, config.server.port)?;
+        let address = listener.local_addr()?;
+        let is_ready = Arc::new(AtomicBool::new(true));
+
+        let poll = Poll::new()?;
+        let control: ControlBox = Arc::new(Mailbox::new(PollWaker(Waker::new(
+            poll.registry(),
+            control::WAKER,
+        )?)));
+        let workers = Workers::build(config, workers, max_connections, &control)?;
+        let exporter = start_exporter(config, &workers, is_ready.clone())?;
+        let metrics_address = exporter.as_ref().map(ExporterHandle::address);
+        let published = workers.published.clone();
+        let shards = published.len();
+
+        let control_loop = Control::new(
+            control::Parts {
+                poll,
+                inbox: control.clone(),
+                listener,
+                exporter,
+                is_ready,
+                max_connections,
+                postboxes: workers.postboxes.clone(),
+            },
+            config,
+            with_signals,
+        )?;
+        let threads = workers.spawn()?;
+        let thread = thread::Builder::new()
+            .name("control".into())
+            .spawn(move || control_loop.run(threads))?;
+        Ok(RelayHandle {
+            address,
+            metrics_address,
+            shards,
+            max_connections,
+            published,
+            control,
+            thread,
+        })
+    }
+}
+
+impl RelayHandle {
+    /// Where clients connect.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Where metrics are scraped, unless they are off.
+    pub fn metrics_address(&self) -> Option<SocketAddr> {
+        self.metrics_address
+    }
+
+    /// How many shards there are.
+    pub fn shards(&self) -> usize {
+        self.shards
+    }
+
+    /// How many connections there may be.
+    pub fn max_connections(&self) -> usize {
+        self.max_connections
+    }
+
+    /// Clients that are members of a topic, as of each shard's last turn.
+    pub fn client_count(&self) -> usize {
+        // A count of connections fits.
+        self.total(Stat::ConnectedClients) as usize
+    }
+
+    /// A counter, summed over the shards, as of each shard's last turn; after [`RelayHandle::join`] it is final.
+    pub fn total(&self, stat: Stat) -> u64 {
+        self.published.iter().map(|shard| shard.value(stat)).sum()
+    }
+
+    /// All counters, summed over the shards.
+    pub fn totals(&self) -> Stats {
+        Stats::total_of(&self.published)
+    }
+
+    /// Begins the shutdown: no new clients, everybody gets what it is owed and Close 1001. Returns at once; a second
+    /// call ends the relay without waiting any longer.
+    pub fn shutdown(&self) {
+        self.control.push(Report::ShutdownRequested, 0);
+        self.control.notify();
+    }
+
+    /// Waits for the end of the relay, and returns its final counters.
+    pub fn join(self) -> Result<Stats, RunError> {
+        self.thread
+            .join()
+            .unwrap_or_else(|panic| Err(RunError::Control(panic_message(panic.as_ref()))))?;
+        Ok(Stats::total_of(&self.published))
+    }
+}
+
+/// The workers before they run.
+struct Workers {
+    workers: Vec<Worker>,
+    postboxes: Postboxes,
+    published: Vec<Arc<Published>>,
+    control: ControlBox,
+}
+
+impl Workers {
+    fn build(
+        config: &Config,
+        count: u16,
+        max_connections: usize,
+        control: &ControlBox,
+    ) -> io::Result<Workers> {
+        // Drawn by the operating system's randomness, which `RandomState` is made of.
+        let router = Router::new(config.relay.topics, count, RandomState::new().hash_one(0));
+        let settings = Settings::new(config, count);
+        let clock = Clock::start();
+        let polls: Vec<Poll> = (0..count).map(|_| Poll::new()).collect::<io::Result<_>>()?;
+        let new_box = |poll: &Poll| Ok(Postbox::new(Waker::new(poll.registry(), WAKER)?));
+        let postboxes: Postboxes = polls.iter().map(new_box).collect::<io::Result<_>>()?;
+        let published: Vec<_> = polls
+            .iter()
+            .map(|_| Arc::new(Published::default()))
+            .collect();
+        let new_worker = |(id, poll): (ShardId, Poll)| {
+            let mut shard = Shard::new(id, settings.clone(), router.clone(), clock.now());
+            // Connections are placed evenly.
+            shard.reserve(
+                max_connections
+                    .div_ceil(usize::from(count))
+                    .min(MOST_RESERVED),
+            );
+            Worker::new(Parts {
+                shard,
+                id,
+                poll,
+                postboxes: postboxes.clone(),
+                control: control.clone(),
+                published: published[id.index()].clone(),
+                clock,
+            })
+        };
+        let workers = router.shards().zip(polls).map(new_worker).collect();
+        Ok(Workers {
+            workers,
+            postboxes,
+            published,
+            control: control.clone(),
+        })
+    }
+
+    fn spawn(self) -> io::Result<Vec<JoinHandle<()>>> {
+        let control = self.control;
+        let spawn_one = |(index, worker): (usize, Worker)| {
+            let control = control.clone();
+            let name = format!("worker-{index}");
+            // Workers are bounded far below 65536.
+            thread::Builder::new()
+                .name(name)
+                .spawn(move || run_worker(ShardId(index as u16), worker, &control))
+        };
+        self.workers
+            .into_iter()
+            .enumerate()
+            .map(spawn_one)
+            .collect()
+    }
+}
+
+/// Runs a worker, and tells the control thread if it ends before it was told to: a relay must not live on half dead.
+fn run_worker(id: ShardId, worker: Worker, control: &ControlBox) {
+    let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| worker.run()));
+    let failure = match result {
+        Ok(Ok(())) => return,
+        Ok(Err(error)) => error.to_string(),
+        Err(panic) => panic_message(panic.as_ref()),
+    };
+    control.push(Report::Failed(id, failure), 0);
+    control.notify();
+}
+
+fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(ToString::to_string);
+    text.or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "panic".into())
+}
+
+/// Most clients that a shard's table is made for before they come: a system without a limit on open files must not make
+/// it ask for gigabytes of addresses.
+const MOST_RESERVED: usize = 1 << 20;
+
+fn worker_count(configured: usize) -> u16 {
+    let wanted = match configured {
+        0 => thread::available_parallelism().map_or(1, usize::from),
+        workers => workers,
+    };
+    u16::try_from(wanted).unwrap_or(u16::MAX)
+}
+
+fn listen(key: &'static str, host: &str, port: u16) -> Result<std::net::TcpListener, StartError> {
+    listener::bind(host, port).map_err(|source| StartError::Listen {
+        key,
+        host: host.into(),
+        port,
+        source,
+    })
+}
+
+fn start_exporter(
+    config: &Config,
+    workers: &Workers,
+    is_ready: Arc<AtomicBool>,
+) -> Result<Option<ExporterHandle>, StartError> {
+    if !config.metrics.enabled {
+        return Ok(None);
+    }
+    let listener = listen("metrics.port", &config.metrics.host, config.metrics.port)?;
+    let postboxes = workers.postboxes.clone();
+    let depth = move |shard: ShardId| {
+        let inbox = &postboxes[shard.index()].inbox;
+        InboxDepth {
+            envelopes: inbox.len() as u64,
+            bytes: inbox.backlog_bytes() as u64,
+        }
+    };
+    let exposition = Exposition::new(workers.published.clone(), depth);
+    Ok(Some(Exporter::start(listener, exposition, is_ready)?))
+}
+
+impl From<io::Error> for StartError {
+    fn from(error: io::Error) -> Self {
+        StartError::System(error)
+    }
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            StartError::Listen {
+                key,
+                host,
+                port,
+                source,
+            } if source.kind() == io::ErrorKind::AddrInUse => {
+                write!(
+                    f,
+                    "{key}: {port}: the port is in use on {host}; stop the other process or choose another port"
+                )
+            }
+            StartError::Listen {
+                key,
+                host,
+                port,
+                source,
+            } => {
+                let host_key = key.replace(".port", ".host");
+                write!(
+                    f,
+                    "{host_key}: {host:?}, {key}: {port}: cannot listen there ({source}); choose an address of this machine"
+                )
+            }
+            StartError::System(source) => write!(
+                f,
+                "the system refused what the relay needs to start: {source}"
+            ),
+        }
+    }
+}
+
+impl std::error::Error for StartError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            StartError::Listen { source, .. } | StartError::System(source) => Some(source),
+        }
+    }
+}
+
+impl fmt::Display for RunError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            RunError::Worker(shard, reason) => write!(f, "worker {} ended: {reason}", shard.0),
+            RunError::Control(reason) => write!(f, "the control loop ended: {reason}"),
+        }
+    }
+}
+
+impl std::error::Error for RunError {}
