@@ -1,8 +1,10 @@
 //! fanwire: a high-throughput, sharded WebSocket relay.
 
+pub mod cli;
 pub mod config;
 pub mod http;
 pub mod ids;
+pub mod logging;
 pub mod mailbox;
 pub mod metrics;
 pub mod net;

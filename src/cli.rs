@@ -1,0 +1,255 @@
+//! The command line: what may be asked of the program, and the configuration that belongs to it.
+//!
+//! `main` calls [`parse`] and [`load`], and prints through [`print_to`]. Nothing here ends the process or writes a log.
+
+use std::ffi::{OsStr, OsString};
+use std::fmt;
+use std::fs;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use clap::Parser;
+
+use crate::config::{Config, ConfigError};
+
+/// The file that is read when none is named, in the working directory.
+pub const DEFAULT_CONFIG_FILE: &str = "config.yaml";
+
+/// The flag that names the file; old scripts give it one dash.
+const CONFIG_FILE_FLAG: &str = "--config-file";
+
+/// A high-throughput, sharded WebSocket relay: every message reaches every client on the same path.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Parser)]
+#[command(name = "fanwire", version, after_help = AFTER_HELP)]
+pub struct Args {
+    /// Reads the configuration from PATH, and insists that it is there
+    #[arg(long, value_name = "PATH")]
+    pub config_file: Option<PathBuf>,
+
+    /// Checks the configuration, says in one line what is wrong with it, and exits
+    #[arg(long, group = "action")]
+    pub check: bool,
+
+    /// Prints the configuration in force as YAML, defaults included, and exits
+    #[arg(long, group = "action")]
+    pub print_config: bool,
+
+    /// Prints the name, type and meaning of every metric, and exits
+    #[arg(long, group = "action")]
+    pub list_metrics: bool,
+}
+
+const AFTER_HELP: &str = "\
+Without --config-file, config.yaml in the working directory is read; where there is none, the defaults are in force.
+Exit codes: 0 clean, 1 failed at run time, 2 bad usage or configuration.";
+
+/// Where a configuration came from. Displays as the operator would say it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// This file.
+    File(PathBuf),
+    /// No file was named, and there is no [`DEFAULT_CONFIG_FILE`].
+    Defaults,
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Source::File(path) => path.display().fmt(f),
+            Source::Defaults => write!(f, "the defaults (there is no {DEFAULT_CONFIG_FILE} here)"),
+        }
+    }
+}
+
+/// Reads the command line, the program's name first.
+///
+/// `-config-file` is taken for `--config-file`: the Go relay, whose flags came with one dash or two, left scripts and
+/// unit files behind.
+///
+/// # Errors
+///
+/// Bad usage, and `--help` and `--version` too, which are for clap's error to print.
+pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Args, clap::Error> {
+    Args::try_parse_from(args.into_iter().map(with_two_dashes))
+}
+
+/// `-config-file` and `-config-file=PATH` with the second dash; anything else as it is.
+fn with_two_dashes(arg: OsString) -> OsString {
+    let one_dash = &CONFIG_FILE_FLAG.as_bytes()[1..];
+    match arg.as_encoded_bytes().strip_prefix(one_dash) {
+        Some([] | [b'=', ..]) => [OsStr::new("-"), &arg].into_iter().collect(),
+        Some(_) | None => arg,
+    }
+}
+
+/// The configuration that `args` ask for, and where it came from.
+pub fn load(args: &Args) -> Result<(Config, Source), ConfigError> {
+    load_in(Path::new(""), args)
+}
+
+/// As [`load`], from the working directory `directory`.
+fn load_in(directory: &Path, args: &Args) -> Result<(Config, Source), ConfigError> {
+    if let Some(path) = &args.config_file {
+        return Ok((Config::load(path)?, Source::File(path.clone())));
+    }
+    let path = directory.join(DEFAULT_CONFIG_FILE);
+    // Only where there is none: a file or a dangling link that cannot be read is an error, not a reason to guess.
+    if fs::symlink_metadata(&path).is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
+        return Ok((Config::default(), Source::Defaults));
+    }
+    Ok((Config::load(&path)?, Source::File(path)))
+}
+
+/// Writes to `out`, a standard output, whose reader may have seen enough and be gone: that is no error.
+pub fn print_to<W: Write>(
+    out: &mut W,
+    text: impl FnOnce(&mut W) -> io::Result<()>,
+) -> io::Result<()> {
+    let written = text(out).and_then(|()| out.flush());
+    match written {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        Ok(()) | Err(_) => written,
+    }
+}
+
+/// Writes the catalogue of metrics.
+pub fn list_metrics(out: &mut impl Write) -> io::Result<()> {
+    crate::metrics::catalogue::print(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+    use clap::error::ErrorKind;
+
+    fn parse_all(args: &[&str]) -> Result<Args, clap::Error> {
+        parse(
+            std::iter::once("fanwire")
+                .chain(args.iter().copied())
+                .map(OsString::from),
+        )
+    }
+
+    #[test]
+    fn the_flags_contradict_each_other_nowhere() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn no_arguments_ask_for_nothing() {
+        assert_eq!(parse_all(&[]).unwrap(), Args::default());
+    }
+
+    #[test]
+    fn the_file_is_named_with_one_dash_or_two_with_a_space_or_a_sign() {
+        for args in [
+            &["--config-file", "a.yaml"][..],
+            &["--config-file=a.yaml"],
+            &["-config-file", "a.yaml"],
+            &["-config-file=a.yaml"],
+        ] {
+            let parsed = parse_all(args).unwrap();
+            assert_eq!(
+                parsed.config_file.as_deref(),
+                Some(Path::new("a.yaml")),
+                "for {args:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn other_flags_need_both_dashes() {
+        for flag in ["-check", "-config-files", "-config", "-c"] {
+            assert!(parse_all(&[flag]).is_err(), "for {flag}");
+        }
+    }
+
+    #[test]
+    fn a_path_need_not_be_unicode() {
+        use std::os::unix::ffi::OsStringExt as _;
+        let path = OsString::from_vec(b"a\xff.yaml".to_vec());
+        let mut flag = OsString::from("-config-file=");
+        flag.push(&path);
+        assert_eq!(
+            parse(["fanwire".into(), flag]).unwrap().config_file,
+            Some(path.into())
+        );
+    }
+
+    #[test]
+    fn bad_usage_exits_with_2_and_help_with_0() {
+        for args in [
+            &["--nonsense"][..],
+            &["extra"],
+            &["--config-file"],
+            &["--check", "--print-config"],
+        ] {
+            assert_eq!(parse_all(args).unwrap_err().exit_code(), 2, "for {args:?}");
+        }
+        assert_eq!(parse_all(&["--help"]).unwrap_err().exit_code(), 0);
+        assert_eq!(
+            parse_all(&["--version"]).unwrap_err().kind(),
+            ErrorKind::DisplayVersion
+        );
+    }
+
+    #[test]
+    fn without_a_file_the_defaults_are_in_force() {
+        let directory = tempfile::tempdir().unwrap();
+        let loaded = load_in(directory.path(), &Args::default());
+        assert_eq!(loaded, Ok((Config::default(), Source::Defaults)));
+    }
+
+    #[test]
+    fn the_file_in_the_working_directory_is_read() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join(DEFAULT_CONFIG_FILE);
+        fs::write(&path, "server: {port: 1}").unwrap();
+        let (config, source) = load_in(directory.path(), &Args::default()).unwrap();
+        assert_eq!((config.server.port, source), (1, Source::File(path)));
+    }
+
+    #[test]
+    fn a_file_that_is_there_and_cannot_be_read_is_no_reason_for_the_defaults() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join(DEFAULT_CONFIG_FILE);
+        std::os::unix::fs::symlink("absent.yaml", path).unwrap();
+        assert!(load_in(directory.path(), &Args::default()).is_err());
+    }
+
+    #[test]
+    fn a_file_that_is_named_must_be_there() {
+        let directory = tempfile::tempdir().unwrap();
+        let args = Args {
+            config_file: Some(directory.path().join("absent.yaml")),
+            ..Args::default()
+        };
+        assert!(
+            load_in(directory.path(), &args)
+                .unwrap_err()
+                .to_string()
+                .contains("absent.yaml: cannot be read")
+        );
+    }
+
+    /// A standard output that fails in one way.
+    struct Failing(io::ErrorKind);
+
+    impl Write for Failing {
+        fn write(&mut self, _bytes: &[u8]) -> io::Result<usize> {
+            Err(self.0.into())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Err(self.0.into())
+        }
+    }
+
+    #[test]
+    fn a_reader_that_is_gone_is_no_error() {
+        let write = |out: &mut Failing| out.write_all(b"text");
+        assert!(print_to(&mut Failing(io::ErrorKind::BrokenPipe), write).is_ok());
+        assert!(print_to(&mut Failing(io::ErrorKind::StorageFull), write).is_err());
+    }
+}

@@ -1,0 +1,273 @@
+//! Logs as lines on standard error, written by a thread of their own.
+//!
+//! `main` installs it once, before anything is logged. Whoever logs formats the line and leaves it in a bounded queue:
+//! a reader that is stuck, with the pipe to it full, blocks the logging thread and nobody else. Lines that find the
+//! queue full are lost, counted, and the count is logged when there is room again. A reader that is gone is no error.
+//!
+//! `tracing-appender` does the same with a dependency more, and prints with a macro that may block or panic when the
+//! program ends while its reader is stuck, which is the case this file exists for.
+
+use std::io::{self, IsTerminal as _, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, TrySendError, sync_channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use tracing::level_filters::LevelFilter;
+
+use crate::config::{Log, LogFormat, LogLevel};
+
+/// Lines that may wait for the logging thread: about a megabyte, and a second of a very talkative relay.
+const QUEUE_LINES: usize = 4096;
+/// How long the program waits at its end for its last lines to be written.
+const FLUSH_WAIT: Duration = Duration::from_millis(500);
+/// How often it looks meanwhile whether a full queue has room.
+const FLUSH_RETRY: Duration = Duration::from_millis(5);
+
+/// Sends the log of the whole process to standard error, as `log` says, until the guard is dropped.
+///
+/// # Errors
+///
+/// The logging thread cannot be started, or something else receives the log already.
+pub fn install(log: &Log) -> io::Result<LogGuard> {
+    let (lines, guard) = spawn(io::stderr())?;
+    let builder = tracing_subscriber::fmt()
+        .with_max_level(filter(log.level))
+        .with_ansi(io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none())
+        // Such an error could only be reported to the standard error that failed.
+        .log_internal_errors(false)
+        .with_writer(move || lines.clone());
+    let installed = match log.format {
+        LogFormat::Text => builder.try_init(),
+        LogFormat::Json => builder.json().try_init(),
+    };
+    installed.map_err(io::Error::other)?;
+    Ok(guard)
+}
+
+fn filter(level: LogLevel) -> LevelFilter {
+    match level {
+        LogLevel::Error => LevelFilter::ERROR,
+        LogLevel::Warn => LevelFilter::WARN,
+        LogLevel::Info => LevelFilter::INFO,
+        LogLevel::Debug => LevelFilter::DEBUG,
+        LogLevel::Trace => LevelFilter::TRACE,
+    }
+}
+
+/// Keeps the log flowing. Dropping it waits, at most half a second, until what was logged before is written.
+#[derive(Debug)]
+#[must_use = "dropping it at once loses the wait for the last lines"]
+pub struct LogGuard {
+    queue: SyncSender<Entry>,
+}
+
+impl Drop for LogGuard {
+    fn drop(&mut self) {
+        let deadline = Instant::now() + FLUSH_WAIT;
+        let (written, all_written) = sync_channel(1);
+        let mut entry = Entry::Flush(written);
+        while let Err(TrySendError::Full(refused)) = self.queue.try_send(entry) {
+            if Instant::now() >= deadline {
+                return;
+            }
+            entry = refused;
+            thread::sleep(FLUSH_RETRY);
+        }
+        // Either way the program ends now: written, or given up on a reader that is stuck.
+        let _ = all_written.recv_timeout(deadline.saturating_duration_since(Instant::now()));
+    }
+}
+
+#[derive(Debug)]
+enum Entry {
+    Line(Vec<u8>),
+    /// Answered when everything before it is written.
+    Flush(SyncSender<()>),
+}
+
+/// The end of the queue that is written to: each `write` is one line.
+#[derive(Clone)]
+struct Lines {
+    queue: SyncSender<Entry>,
+    lost: Arc<AtomicU64>,
+}
+
+impl Write for Lines {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        if self.queue.try_send(Entry::Line(line.to_vec())).is_err() {
+            // Relaxed: a number that stands for itself.
+            self.lost.fetch_add(1, Ordering::Relaxed);
+        }
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Starts the thread that writes to `out`. It lives as long as the process: the installed subscriber is never dropped.
+fn spawn(out: impl Write + Send + 'static) -> io::Result<(Lines, LogGuard)> {
+    let (queue, entries) = sync_channel(QUEUE_LINES);
+    let lost = Arc::new(AtomicU64::new(0));
+    let lines = Lines {
+        queue: queue.clone(),
+        lost: Arc::clone(&lost),
+    };
+    thread::Builder::new()
+        .name("log".into())
+        .spawn(move || write_all(&entries, &lost, out))?;
+    Ok((lines, LogGuard { queue }))
+}
+
+fn write_all(entries: &Receiver<Entry>, lost: &AtomicU64, mut out: impl Write) {
+    while let Some(entry) = next(entries, lost) {
+        match entry {
+            // The reader may be gone, and there is nobody else to tell.
+            Entry::Line(line) => _ = out.write_all(&line),
+            // Whoever asked may have stopped waiting.
+            Entry::Flush(written) => _ = written.send(()),
+        }
+    }
+}
+
+/// The next entry; before it waits for one, there is room to tell of those lost.
+fn next(entries: &Receiver<Entry>, lost: &AtomicU64) -> Option<Entry> {
+    match entries.try_recv() {
+        Ok(entry) => Some(entry),
+        Err(TryRecvError::Disconnected) => None,
+        Err(TryRecvError::Empty) => {
+            tell_of_lost(lost);
+            entries.recv().ok()
+        }
+    }
+}
+
+/// Logs how many lines were lost since it was last told, if any.
+fn tell_of_lost(lost: &AtomicU64) {
+    // Relaxed: a number that stands for itself.
+    let lines = lost.swap(0, Ordering::Relaxed);
+    if lines > 0 {
+        tracing::warn!(
+            lines,
+            "log lines were lost, because their reader was too slow"
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::mpsc::channel;
+    use std::sync::{Mutex, MutexGuard};
+
+    #[derive(Clone, Default)]
+    struct Memory(Arc<Mutex<Vec<u8>>>);
+
+    impl Memory {
+        fn bytes(&self) -> MutexGuard<'_, Vec<u8>> {
+            self.0.lock().unwrap()
+        }
+    }
+
+    impl Write for Memory {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.bytes().write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// A pipe whose reader is stuck until `release` is dropped.
+    struct Stuck {
+        release: Receiver<()>,
+    }
+
+    impl Write for Stuck {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let _ = self.release.recv();
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// A pipe whose reader is gone.
+    struct Gone;
+
+    impl Write for Gone {
+        fn write(&mut self, _bytes: &[u8]) -> io::Result<usize> {
+            Err(io::ErrorKind::BrokenPipe.into())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn what_was_logged_is_written_when_the_guard_is_dropped() {
+        let memory = Memory::default();
+        let (mut lines, guard) = spawn(memory.clone()).unwrap();
+        lines.write_all(b"one\n").unwrap();
+        lines.write_all(b"two\n").unwrap();
+        drop(guard);
+        assert_eq!(*memory.bytes(), b"one\ntwo\n");
+    }
+
+    #[test]
+    fn a_stuck_reader_costs_lines_and_blocks_nobody() {
+        let (hold, release) = channel();
+        let (mut lines, guard) = spawn(Stuck { release }).unwrap();
+        for _ in 0..QUEUE_LINES + 10 {
+            lines.write_all(b"line\n").unwrap();
+        }
+        // One line may be in the hands of the logging thread.
+        let lost = lines.lost.load(Ordering::Relaxed);
+        assert!((9..=10).contains(&lost), "lost {lost}");
+        drop(guard);
+        drop(hold);
+    }
+
+    #[test]
+    fn a_reader_that_is_gone_is_no_error() {
+        let (mut lines, guard) = spawn(Gone).unwrap();
+        lines.write_all(b"line\n").unwrap();
+        drop(guard);
+        assert_eq!(lines.lost.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn lines_lost_are_told_of_when_there_is_room() {
+        let (queue, entries) = sync_channel(1);
+        let lost = Arc::new(AtomicU64::new(7));
+        let lines = Lines {
+            queue,
+            lost: Arc::clone(&lost),
+        };
+        let subscriber = tracing_subscriber::fmt()
+            .with_ansi(false)
+            .with_writer(move || lines.clone())
+            .finish();
+        tracing::subscriber::with_default(subscriber, || tell_of_lost(&lost));
+        let entry = entries.try_recv();
+        let Ok(Entry::Line(line)) = entry else {
+            panic!("no line, but {entry:?}");
+        };
+        let line = String::from_utf8(line).unwrap();
+        assert!(line.contains("WARN") && line.contains("lines=7"), "{line}");
+        assert_eq!(lost.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn every_level_of_the_configuration_has_its_filter() {
+        assert_eq!(filter(LogLevel::Error), LevelFilter::ERROR);
+        assert_eq!(filter(LogLevel::Trace), LevelFilter::TRACE);
+    }
+}

@@ -1,0 +1,119 @@
+//! The program: from the command line to a running relay, and from its end to an exit code.
+//!
+//! Everything else is in the library. Standard output carries only what was asked for by a flag; the log goes to
+//! standard error. No macro that panics when its reader is gone is used for either.
+
+use std::io::{self, Write as _};
+use std::process::ExitCode;
+
+use fanwire::cli::{self, Args, Source};
+use fanwire::config::Config;
+use fanwire::logging;
+use fanwire::server::{Relay, RelayHandle, StartError};
+
+/// Memory allocated on one shard is freed on another, which costs a sixth of what it does with glibc.
+#[cfg(feature = "mimalloc")]
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Failed at run time.
+const FAILED: u8 = 1;
+/// Bad usage or configuration.
+const MISCONFIGURED: u8 = 2;
+
+fn main() -> ExitCode {
+    match cli::parse(std::env::args_os()) {
+        Ok(args) => answer(&args),
+        Err(usage) => {
+            // Help for a reader that is gone: the exit code still says all.
+            let _ = usage.print();
+            ExitCode::from(u8::try_from(usage.exit_code()).unwrap_or(FAILED))
+        }
+    }
+}
+
+/// Does what the flags ask for; without one, runs the relay.
+fn answer(args: &Args) -> ExitCode {
+    if args.list_metrics {
+        return print(cli::list_metrics);
+    }
+    let (config, source) = match cli::load(args) {
+        Ok(loaded) => loaded,
+        Err(error) => return complain(MISCONFIGURED, error),
+    };
+    if args.check {
+        return print(|out| writeln!(out, "{source}: the configuration is valid"));
+    }
+    if args.print_config {
+        return match config.to_yaml() {
+            Ok(yaml) => print(|out| out.write_all(yaml.as_bytes())),
+            Err(error) => complain(MISCONFIGURED, error),
+        };
+    }
+    log_and_run(&config, &source)
+}
+
+fn log_and_run(config: &Config, source: &Source) -> ExitCode {
+    let _guard = match logging::install(&config.log) {
+        Ok(guard) => guard,
+        Err(error) => return complain(FAILED, error),
+    };
+    tracing::info!(%source, "configuration loaded");
+    run(config, source)
+}
+
+/// Runs the relay until a signal or a failure ends it.
+fn run(config: &Config, source: &Source) -> ExitCode {
+    let relay = match Relay::start_with_signals(config) {
+        Ok(relay) => relay,
+        Err(error) => return complain(start_error_code(&error), format_args!("{source}: {error}")),
+    };
+    announce(config, &relay);
+    match relay.join() {
+        Ok(_) => {
+            tracing::info!("the relay has shut down");
+            ExitCode::SUCCESS
+        }
+        Err(error) => complain(FAILED, error),
+    }
+}
+
+/// An address that cannot be listened on is the configuration's fault; what the system refuses is not.
+fn start_error_code(error: &StartError) -> u8 {
+    match error {
+        StartError::Listen { .. } => MISCONFIGURED,
+        StartError::System(_) => FAILED,
+    }
+}
+
+/// The one line that says that the relay is ready: addresses, shards, and the limits in force.
+fn announce(config: &Config, relay: &RelayHandle) {
+    let metrics = relay.metrics_address().map(tracing::field::display);
+    tracing::info!(
+        address = %relay.address(),
+        metrics,
+        shards = relay.shards(),
+        max_connections = relay.max_connections(),
+        max_message_bytes = config.limits.max_message_bytes,
+        max_header_bytes = config.limits.max_header_bytes,
+        handshake_timeout = ?config.server.handshake_timeout,
+        max_lag_bytes = config.slow_consumer.max_lag_bytes,
+        stall_timeout = ?config.slow_consumer.stall_timeout,
+        policy = ?config.slow_consumer.policy,
+        "ready"
+    );
+}
+
+fn print(text: impl FnOnce(&mut io::StdoutLock<'static>) -> io::Result<()>) -> ExitCode {
+    match cli::print_to(&mut io::stdout().lock(), text) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => complain(FAILED, format_args!("standard output: {error}")),
+    }
+}
+
+/// Says in one line why the program ends, before there is a log.
+fn complain(code: u8, reason: impl std::fmt::Display) -> ExitCode {
+    // Standard error may be closed; the exit code still says whose fault it is.
+    let _ = writeln!(io::stderr(), "fanwire: {reason}");
+    ExitCode::from(code)
+}
