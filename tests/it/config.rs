@@ -1,0 +1,234 @@
+//! What an operator meets: the program run with good and bad configurations.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+use tempfile::TempDir;
+
+/// Runs the program in `directory` to its end.
+fn fanwire(directory: &Path, args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_fanwire"))
+        .args(args)
+        .current_dir(directory)
+        .stdin(Stdio::null())
+        .output()
+        .expect("the program was built for this test")
+}
+
+fn folder() -> TempDir {
+    tempfile::tempdir().expect("a temporary folder")
+}
+
+/// A folder whose `config.yaml` is `text`.
+fn folder_with(text: impl AsRef<[u8]>) -> TempDir {
+    let folder = folder();
+    fs::write(folder.path().join("config.yaml"), text).expect("a temporary file");
+    folder
+}
+
+/// Asserts that the program refuses a configuration as it should, and returns the one line it says.
+fn refusal(output: &Output) -> String {
+    let line = String::from_utf8(output.stderr.clone()).expect("UTF-8");
+    assert_eq!(output.status.code(), Some(2), "{line}");
+    assert_eq!(line.lines().count(), 1, "{line}");
+    assert!(
+        line.starts_with("fanwire: ") && !line.contains("panicked"),
+        "{line}"
+    );
+    assert!(output.stdout.is_empty());
+    line
+}
+
+/// What `--check` says of a bad `config.yaml`.
+fn check(text: impl AsRef<[u8]>) -> String {
+    let folder = folder_with(text);
+    refusal(&fanwire(folder.path(), &["--check"]))
+}
+
+#[test]
+fn a_valid_file_passes_the_check_with_one_line() {
+    let folder = folder_with("server: {port: 0}\n");
+    let output = fanwire(folder.path(), &["--check"]);
+    assert_eq!(output.status.code(), Some(0));
+    assert_eq!(output.stdout, b"config.yaml: the configuration is valid\n");
+    assert!(output.stderr.is_empty());
+}
+
+#[test]
+fn without_a_file_the_check_says_that_the_defaults_are_in_force() {
+    let output = fanwire(folder().path(), &["--check"]);
+    assert_eq!(output.status.code(), Some(0));
+    let line = String::from_utf8(output.stdout).expect("UTF-8");
+    assert_eq!(
+        line,
+        "the defaults (there is no config.yaml here): the configuration is valid\n"
+    );
+}
+
+#[test]
+fn the_file_of_the_repository_is_valid() {
+    let output = fanwire(Path::new(env!("CARGO_MANIFEST_DIR")), &["--check"]);
+    assert_eq!(output.status.code(), Some(0));
+}
+
+#[test]
+fn each_mistake_is_named_with_file_line_key_value_and_fix() {
+    for (text, line) in [
+        (
+            "server:\n  prt: 1\n",
+            "config.yaml:2: server.prt: unknown key; did you mean `port`?",
+        ),
+        (
+            "server:\n  port: 70000\n",
+            "config.yaml:2: server.port: found integer `70000`; use a port number from 0",
+        ),
+        (
+            "server: {port: '1'}\n",
+            "config.yaml:1: server.port: found string \"1\"; use a port number",
+        ),
+        (
+            "shutdown: {timeout: -1}\n",
+            "config.yaml:1: shutdown.timeout: found integer `-1`; use a duration",
+        ),
+        (
+            "limits: {max_message_bytes: 1e23}\n",
+            "config.yaml:1: limits.max_message_bytes: found floating point `1",
+        ),
+        (
+            "shutdown: {timeout: 1h}\n",
+            "config.yaml:1: shutdown.timeout: 1h is too large; use 0s to 10m",
+        ),
+        (
+            "log: {}\nlog: {}\n",
+            "config.yaml:2: log: given twice; keep one",
+        ),
+        (
+            "- 1\n",
+            "config.yaml:1: found sequence; use a mapping of sections",
+        ),
+        (
+            "server:\n\tport: 1\n",
+            "config.yaml:2: a tab indents the line; indent with spaces",
+        ),
+        ("server: {\n", "config.yaml:2: not valid YAML: "),
+        ("", "config.yaml: the file is empty; "),
+    ] {
+        let refusal = check(text);
+        assert!(
+            refusal.starts_with(&format!("fanwire: {line}")),
+            "for {text:?}: {refusal}"
+        );
+    }
+}
+
+#[test]
+fn hostile_files_are_refused_like_any_other() {
+    let mut bomb = b"log: &a [x,x]\n".to_vec();
+    for _ in 0..20 {
+        bomb.extend(b"log: &a [*a,*a,*a,*a,*a,*a,*a,*a,*a]\n");
+    }
+    assert!(check(bomb).contains("config.yaml:1: log: found sequence"));
+    assert!(check("[".repeat(100_000)).contains("larger than 64 KiB"));
+    assert!(check("[".repeat(60_000)).contains("nested more than 32 deep"));
+    assert!(check(b"log:\n  level: \xff\n").contains("config.yaml:2: not UTF-8"));
+    assert!(check([0; 100]).contains("config.yaml:1: not valid YAML: control characters"));
+}
+
+#[test]
+fn a_certificate_that_is_absent_is_named() {
+    let line = check(
+        "server:\n  tls:\n    enabled: true\n    cert_file: absent.pem\n    key_file: absent.key\n",
+    );
+    assert!(
+        line.contains(
+            "config.yaml:4: server.tls.cert_file: the certificate `absent.pem` cannot be read"
+        ),
+        "{line}"
+    );
+}
+
+#[test]
+fn tls_is_refused_while_this_build_has_none() {
+    let folder = folder_with("server: {tls: {enabled: true, certfile: a.pem, keyfile: a.pem}}\n");
+    fs::write(folder.path().join("a.pem"), "").expect("a temporary file");
+    let line = refusal(&fanwire(folder.path(), &["--check"]));
+    assert!(
+        line.contains("server.tls.enabled: true, but this build has no TLS yet; set it to false"),
+        "{line}"
+    );
+}
+
+#[test]
+fn a_bad_configuration_is_refused_without_the_check_as_well() {
+    let folder = folder_with("server: {prt: 1}\n");
+    for args in [&[][..], &["--print-config"]] {
+        assert!(
+            refusal(&fanwire(folder.path(), args)).contains("did you mean `port`?"),
+            "for {args:?}"
+        );
+    }
+}
+
+#[test]
+fn a_file_that_is_named_must_be_there_with_one_dash_or_two() {
+    for flag in ["--config-file", "-config-file"] {
+        let line = refusal(&fanwire(folder().path(), &["--check", flag, "absent.yaml"]));
+        assert!(
+            line.contains("absent.yaml: cannot be read: No such file or directory"),
+            "{line}"
+        );
+        assert!(
+            refusal(&fanwire(folder().path(), &["--check", flag, "."])).contains("Is a directory")
+        );
+    }
+}
+
+#[test]
+fn bad_usage_exits_with_2() {
+    let output = fanwire(folder().path(), &["--nonsense"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("--nonsense"));
+}
+
+#[test]
+fn a_printed_configuration_is_the_one_in_force_and_loads_again() {
+    let folder = folder_with("server: {port: 1}\nslow_consumer: {max_lag_bytes: 64MiB}\n");
+    let printed = fanwire(folder.path(), &["--print-config"]);
+    assert_eq!(printed.status.code(), Some(0));
+    let text = String::from_utf8_lossy(&printed.stdout);
+    assert!(
+        text.contains("port: 1\n") && text.contains("max_lag_bytes: 64MiB\n"),
+        "{text}"
+    );
+
+    fs::write(folder.path().join("printed.yaml"), &printed.stdout).expect("a temporary file");
+    let again = fanwire(
+        folder.path(),
+        &["--print-config", "--config-file", "printed.yaml"],
+    );
+    assert_eq!(again.stdout, printed.stdout);
+}
+
+#[test]
+fn the_version_is_that_of_the_package() {
+    let output = fanwire(folder().path(), &["--version"]);
+    assert_eq!(output.status.code(), Some(0));
+    assert_eq!(
+        output.stdout,
+        concat!("fanwire ", env!("CARGO_PKG_VERSION"), "\n").as_bytes()
+    );
+}
+
+#[test]
+fn a_reader_that_is_gone_is_no_failure() {
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    drop(reader);
+    let status = Command::new(env!("CARGO_BIN_EXE_fanwire"))
+        .arg("--print-config")
+        .current_dir(folder().path())
+        .stdout(writer)
+        .status()
+        .expect("the program was built for this test");
+    assert_eq!(status.code(), Some(0));
+}

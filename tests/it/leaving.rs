@@ -1,0 +1,139 @@
+//! How clients leave, what that costs the others, and that each is counted once.
+
+use std::net::Shutdown;
+use std::thread;
+
+use fanwire::metrics::stats::Stat;
+
+use crate::support::{World, config, eventually};
+use crate::wire::{FIN, TEXT, frame};
+
+#[test]
+fn an_orderly_leave_is_counted_once() {
+    let world = World::start();
+    let clients = world.connect_many("/room", 10);
+    for client in clients {
+        assert_eq!(client.leave(), []);
+    }
+    let stats = world.end();
+    assert_eq!(stats.value(Stat::Connections), 10);
+    assert_eq!(stats.value(Stat::DisconnectedByClient), 10);
+}
+
+#[test]
+fn a_reset_is_counted_once() {
+    let world = World::start();
+    for client in world.connect_many("/room", 10) {
+        client.reset();
+    }
+    world.await_total(Stat::ConnectedClients, 0);
+    let stats = world.end();
+    assert_eq!(stats.value(Stat::Connections), 10);
+    assert_eq!(stats.value(Stat::DisconnectedLost), 10);
+}
+
+#[test]
+fn a_client_that_shuts_its_side_without_a_close_is_lost() {
+    let world = World::start();
+    let mut inside_a_frame = world.join("/room");
+    inside_a_frame.send(&frame(FIN | TEXT, b"never complete")[..9]);
+    let mut between_frames = world.join("/room");
+    for client in [&mut inside_a_frame, &mut between_frames] {
+        client.stream().shutdown(Shutdown::Write).unwrap();
+        client.expect_cut();
+    }
+    world.await_total(Stat::DisconnectedLost, 2);
+    let stats = world.end();
+    assert_eq!(stats.value(Stat::Messages), 0);
+}
+
+#[test]
+fn a_reset_within_a_message_leaves_nothing_behind() {
+    let world = World::start();
+    let message = frame(FIN | TEXT, "x".repeat(20_000).as_bytes());
+    for n in 0..50 {
+        let client = world.join("/room");
+        client.send(&message[..n * 400]);
+        client.reset();
+    }
+    world.await_total(Stat::DisconnectedLost, 50);
+    // The audit finds what is held of messages in part.
+    world.end();
+}
+
+#[test]
+fn a_write_error_removes_its_client_and_spares_the_others() {
+    let world = World::with(&config(1));
+    let mut listener = world.connect("/room");
+    let text = "x".repeat(500_000);
+    let mut rounds = 0;
+    // The reset reaches the relay while it is busy with a large message: mostly too late to be read before the write.
+    while world.total(Stat::WritesFailed) == 0 {
+        assert!(rounds < 1000, "no write has failed");
+        let victim = world.join("/room");
+        listener.say(&text);
+        victim.reset();
+        assert_eq!(listener.hear().len(), text.len());
+        rounds += 1;
+        world.await_total(Stat::DisconnectedLost, rounds);
+    }
+    listener.say("unharmed");
+    assert_eq!(listener.hear(), "unharmed");
+    assert_eq!(listener.leave(), []);
+    let stats = world.end();
+    assert_eq!(stats.value(Stat::DisconnectedLost), rounds);
+    assert_eq!(stats.value(Stat::Messages), rounds + 1);
+    let discarded = stats.value(Stat::Discarded);
+    assert!(discarded > 0, "what the failed write was to bring");
+}
+
+#[test]
+fn clients_that_come_and_go_under_load_cost_the_others_nothing() {
+    const MESSAGES: usize = 1500;
+    let world = World::with(&config(3));
+    let mut publisher = world.connect("/room");
+    let mut listener = world.connect("/room");
+    let publisher = thread::spawn(move || {
+        for n in 0..MESSAGES {
+            publisher.say(n.to_string());
+            assert_eq!(publisher.hear(), n.to_string());
+        }
+    });
+    let listener = thread::spawn(move || {
+        for n in 0..MESSAGES {
+            assert_eq!(listener.hear(), n.to_string());
+        }
+    });
+    let mut came = 2;
+    while !(publisher.is_finished() && listener.is_finished()) {
+        for (n, client) in world.connect_many("/room", 6).into_iter().enumerate() {
+            match n % 3 {
+                0 => client.reset(),
+                1 => drop(client.leave()),
+                _ => drop(client),
+            }
+            came += 1;
+        }
+    }
+    publisher.join().unwrap();
+    listener.join().unwrap();
+    let stats = world.end();
+    assert_eq!(stats.value(Stat::Connections), came);
+}
+
+#[test]
+fn a_topic_is_forgotten_with_its_last_member_and_begins_anew() {
+    let world = World::with(&config(4));
+    for _ in 0..20 {
+        let mut clients = world.connect_many("/room", 5);
+        clients[0].say("again");
+        for client in &mut clients {
+            assert_eq!(client.hear(), "again");
+        }
+        drop(clients);
+        eventually("the topic is forgotten", || {
+            world.total(Stat::Topics) == 0 && world.total(Stat::OwnedTopics) == 0
+        });
+    }
+    world.end();
+}

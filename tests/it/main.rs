@@ -1,0 +1,23 @@
+//! The relay over real sockets, as its users meet it: started by the library's public face or as the binary, on
+//! 127.0.0.1 and ports that the system chooses, with tungstenite's blocking client as the independent peer.
+//!
+//! [`wire`] is the other peer, for what no well-behaved library can be made to send. [`support`] starts relays and
+//! audits their books: whatever a test does, at its end every delivery that was owed must have been made, dropped or
+//! discarded, and every gauge must be back at 0. Tests wait for events and counters; a time stands only where it is a
+//! setting under test, or as a bound on how long a broken relay may keep a test waiting.
+
+// Everything here is a test: a failed `unwrap` is a failed test.
+#![allow(clippy::unwrap_used)]
+
+mod config;
+mod frames;
+mod keepalive;
+mod laggards;
+mod leaving;
+mod metrics;
+mod relaying;
+mod shutdown;
+mod signals;
+mod support;
+mod upgrade;
+mod wire;

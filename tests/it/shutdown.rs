@@ -1,0 +1,250 @@
+//! The end: everybody gets what it is owed and Close 1001, nobody is waited for longer than was promised.
+
+use std::io::ErrorKind;
+use std::net::{Shutdown, TcpStream};
+use std::thread;
+use std::time::Duration;
+
+use fanwire::metrics::stats::Stat;
+use tungstenite::Message;
+use tungstenite::protocol::frame::coding::CloseCode;
+
+use crate::support::{Client, World, audit, config, eventually};
+use crate::wire::{FIN, TEXT, Wire, frame};
+
+/// What a client hears until its Close, which must be 1001, and then the end.
+fn hear_out(client: &mut Client) -> Vec<String> {
+    let mut heard = Vec::new();
+    loop {
+        match client.next() {
+            Message::Text(text) => heard.push(text.to_string()),
+            Message::Close(Some(frame)) => {
+                assert_eq!(frame.code, CloseCode::Away);
+                client.expect_end();
+                return heard;
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[test]
+fn everybody_is_told_1001() {
+    let world = World::with(&config(3));
+    let mut clients = world.connect_many("/room", 10);
+    clients.extend(world.connect_many("/other", 10));
+    world.relay.shutdown();
+    for client in &mut clients {
+        assert!(hear_out(client).is_empty());
+    }
+    let stats = world.join_ended();
+    assert_eq!(stats.value(Stat::DisconnectedShutdown), 20);
+}
+
+#[test]
+fn a_relay_without_clients_ends_at_once() {
+    let mut config = config(4);
+    config.shutdown.timeout = Duration::from_mins(10);
+    let world = World::with(&config);
+    world.relay.shutdown();
+    world.join_ended();
+}
+
+#[test]
+fn messages_in_flight_between_shards_reach_everybody_before_the_close() {
+    const PUBLISHERS: usize = 4;
+    let world = World::with(&config(4));
+    let publishers: Vec<_> = (0..PUBLISHERS).map(|_| world.join("/room")).collect();
+    let mut listeners = world.connect_many("/room", 8);
+    let publishers: Vec<_> = publishers
+        .into_iter()
+        .enumerate()
+        .map(|(id, mut publisher)| {
+            let sender = publisher.writer();
+            let sender = thread::spawn(move || send_until_cut(&Wire::over(sender), id));
+            let reader = thread::spawn(move || {
+                let mut heard = Vec::new();
+                loop {
+                    let frame = publisher.next();
+                    if frame.first != FIN | TEXT {
+                        assert_eq!(frame.payload[..2], 1001u16.to_be_bytes());
+                        // Ends the sender, too.
+                        publisher.stream().shutdown(Shutdown::Both).unwrap();
+                        return heard;
+                    }
+                    heard.push(String::from_utf8(frame.payload).unwrap());
+                }
+            });
+            (sender, reader)
+        })
+        .collect();
+    let listening: Vec<_> = listeners
+        .drain(..)
+        .map(|mut listener| thread::spawn(move || hear_out(&mut listener)))
+        .collect();
+    eventually("messages are on their way", || {
+        world.total(Stat::Messages) >= 500
+    });
+    world.relay.shutdown();
+    let heard: Vec<_> = listening
+        .into_iter()
+        .map(|listener| listener.join().unwrap())
+        .collect();
+    for (sender, reader) in publishers {
+        assert!(reader.join().unwrap() == heard[0]);
+        sender.join().unwrap();
+    }
+    assert!(heard.iter().all(|other| *other == heard[0]));
+    let stats = world.join_ended();
+    assert_eq!(
+        stats.value(Stat::Messages),
+        heard[0].len() as u64,
+        "what was accepted was delivered"
+    );
+    assert_eq!(stats.value(Stat::Delivered), stats.value(Stat::Offered));
+}
+
+/// Sends until the connection ends.
+fn send_until_cut(wire: &Wire, id: usize) {
+    let mut n = 0;
+    while wire
+        .try_send(frame(FIN | TEXT, format!("{id} {n}").as_bytes()))
+        .is_ok()
+    {
+        n += 1;
+    }
+}
+
+#[test]
+fn a_backlog_is_delivered_before_the_close() {
+    let mut config = config(2);
+    config.slow_consumer.max_lag_bytes = 64 << 20;
+    let world = World::with(&config);
+    let mut publisher = world.connect("/room");
+    let mut laggard = world.join_narrowly("/room");
+    let text = "x".repeat(60_000);
+    let mut sent = 0;
+    while world.total(Stat::LogBytes) < 1 << 20 {
+        publisher.say(&text);
+        assert_eq!(publisher.hear().len(), text.len());
+        sent += 1;
+    }
+    world.relay.shutdown();
+    assert!(
+        hear_out(&mut publisher).is_empty(),
+        "nobody waits for the laggard"
+    );
+    for _ in 0..sent {
+        assert_eq!(laggard.hear().len(), text.len());
+    }
+    assert_eq!(laggard.close().0, 1001);
+    laggard.reset();
+    let stats = world.join_ended();
+    assert_eq!(stats.value(Stat::Delivered), 2 * sent);
+}
+
+#[test]
+fn a_client_that_never_answers_is_cut_when_the_time_is_over() {
+    let mut config = config(2);
+    config.shutdown.timeout = Duration::from_millis(300);
+    let world = World::with(&config);
+    let mut silent = world.join("/room");
+    let mut polite = world.connect("/room");
+    world.relay.shutdown();
+    assert!(hear_out(&mut polite).is_empty());
+    assert_eq!(silent.close(), (1001, "going away".into()));
+    // It does not answer, and still the relay ends.
+    let stats = world.relay.join().unwrap();
+    audit(&stats);
+    assert_eq!(stats.value(Stat::DisconnectedShutdown), 2);
+    silent.expect_cut();
+}
+
+#[test]
+fn a_client_that_never_reads_is_cut_when_the_time_is_over_and_what_it_was_owed_is_discarded() {
+    let mut config = config(2);
+    config.slow_consumer.max_lag_bytes = 64 << 20;
+    config.shutdown.timeout = Duration::from_millis(300);
+    let world = World::with(&config);
+    let mut publisher = world.connect("/room");
+    let stuck = world.join_narrowly("/room");
+    let text = "x".repeat(60_000);
+    while world.total(Stat::LogBytes) < 1 << 20 {
+        publisher.say(&text);
+        publisher.hear();
+    }
+    world.relay.shutdown();
+    assert!(hear_out(&mut publisher).is_empty());
+    let stats = world.relay.join().unwrap();
+    audit(&stats);
+    assert!(stats.value(Stat::Discarded) >= (1 << 20) / 60_000);
+    drop(stuck);
+}
+
+#[test]
+fn a_connection_without_an_upgrade_is_told_503() {
+    let world = World::start();
+    let mut half = world.dial();
+    half.send("GET /room HTTP/1.1\r\n");
+    world.await_total(Stat::BytesIn, 20);
+    world.relay.shutdown();
+    assert_eq!(half.answer().status, 503);
+    half.expect_end();
+    drop(half);
+    let stats = world.join_ended();
+    assert_eq!(stats.value(Stat::HandshakeShutdown), 1);
+}
+
+#[test]
+fn a_second_shutdown_waits_for_nobody() {
+    let mut config = config(2);
+    config.shutdown.timeout = Duration::from_mins(10);
+    let world = World::with(&config);
+    let mut silent = world.join("/room");
+    world.relay.shutdown();
+    assert_eq!(silent.close().0, 1001);
+    world.relay.shutdown();
+    audit(&world.relay.join().unwrap());
+    silent.expect_cut();
+}
+
+#[test]
+fn during_the_drain_nobody_is_accepted_and_the_relay_is_not_ready() {
+    let mut config = config(2);
+    config.shutdown.timeout = Duration::from_mins(10);
+    let world = World::with(&config);
+    let metrics = world.relay.metrics_address().unwrap();
+    let ready = |expected: u16| {
+        let mut probe = Wire::over(TcpStream::connect(metrics).unwrap());
+        probe.send("GET /readyz HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        assert_eq!(probe.answer().status, expected);
+    };
+    ready(200);
+    let mut silent = world.join("/room");
+    world.relay.shutdown();
+    assert_eq!(silent.close().0, 1001);
+
+    let refused = TcpStream::connect(world.relay.address()).unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
+    ready(503);
+    silent.reset();
+    world.join_ended();
+}
+
+#[test]
+fn the_port_can_be_bound_again_at_once() {
+    let mut config = config(2);
+    let world = World::with(&config);
+    config.server.port = world.relay.address().port();
+    let mut client = world.connect("/room");
+    world.relay.shutdown();
+    assert!(hear_out(&mut client).is_empty());
+    world.join_ended();
+
+    let world = World::with(&config);
+    let mut client = world.connect("/room");
+    client.say("again");
+    assert_eq!(client.hear(), "again");
+    drop(client);
+    world.end();
+}

@@ -1,0 +1,279 @@
+//! A relay under test, the independent client, and the audit of the relay's books. Every module here uses it.
+//!
+//! Nothing here sleeps for a fixed time to let something happen: whoever waits, waits for a counter or for bytes.
+
+use std::net::{SocketAddr, TcpStream};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use fanwire::config::Config;
+use fanwire::metrics::stats::{Stat, Stats};
+use fanwire::server::{Relay, RelayHandle};
+use socket2::{Domain, Socket, Type};
+use tungstenite::protocol::frame::CloseFrame;
+use tungstenite::{Bytes, Error, Message, WebSocket};
+
+use crate::wire::Wire;
+
+/// How long a test waits for what must come, before it fails. Far beyond what a loaded machine needs.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+
+/// The receive buffer of a client that is to look slow soon: what the kernel hides from the relay is then small.
+const SMALL_RECEIVE_BUFFER: usize = 32 << 10;
+
+/// The reasons for which clients leave; their counters add up to `Disconnections`.
+const REASONS: [Stat; 8] = [
+    Stat::DisconnectedByClient,
+    Stat::DisconnectedLost,
+    Stat::DisconnectedProtocol,
+    Stat::DisconnectedTooBig,
+    Stat::DisconnectedLag,
+    Stat::DisconnectedStall,
+    Stat::DisconnectedPong,
+    Stat::DisconnectedShutdown,
+];
+
+/// What must be 0 when nobody is connected.
+const GAUGES: [Stat; 7] = [
+    Stat::ConnectedClients,
+    Stat::MembersLagging,
+    Stat::LogBytes,
+    Stat::Topics,
+    Stat::OwnedTopics,
+    Stat::TopicsHeld,
+    Stat::PartialBytes,
+];
+
+/// The defaults, on the loopback, on any free ports, with this many workers.
+pub(crate) fn config(workers: usize) -> Config {
+    let mut config = Config::default();
+    config.server.host = "127.0.0.1".into();
+    config.server.port = 0;
+    config.server.workers = workers;
+    config.metrics.port = 0;
+    config
+}
+
+/// Waits until `condition` holds; fails with `what` when it does not within [`PATIENCE`].
+pub(crate) fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !condition() {
+        assert!(Instant::now() < deadline, "never came true: {what}");
+        thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// A running relay.
+pub(crate) struct World {
+    pub(crate) relay: RelayHandle,
+}
+
+impl World {
+    /// A relay with two workers and otherwise the defaults.
+    pub(crate) fn start() -> World {
+        World::with(&config(2))
+    }
+
+    pub(crate) fn with(config: &Config) -> World {
+        config.validate().expect("a valid configuration");
+        World {
+            relay: Relay::start(config).expect("the relay starts"),
+        }
+    }
+
+    /// A client that has joined the topic of `path`.
+    pub(crate) fn connect(&self, path: &str) -> Client {
+        Client::connect(self.relay.address(), path)
+    }
+
+    /// So many clients that have joined the topic of `path`, one after the other.
+    pub(crate) fn connect_many(&self, path: &str, count: usize) -> Vec<Client> {
+        (0..count).map(|_| self.connect(path)).collect()
+    }
+
+    /// A raw connection that has sent nothing yet.
+    pub(crate) fn dial(&self) -> Wire {
+        Wire::over(TcpStream::connect(self.relay.address()).unwrap())
+    }
+
+    /// A raw connection that has joined the topic of `path`.
+    pub(crate) fn join(&self, path: &str) -> Wire {
+        let mut wire = self.dial();
+        wire.upgrade(path);
+        wire
+    }
+
+    /// The same, with so small a receive buffer that the relay notices soon when it is not emptied.
+    pub(crate) fn join_narrowly(&self, path: &str) -> Wire {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        socket.set_recv_buffer_size(SMALL_RECEIVE_BUFFER).unwrap();
+        socket.connect(&self.relay.address().into()).unwrap();
+        let mut wire = Wire::over(socket.into());
+        wire.upgrade(path);
+        wire
+    }
+
+    /// A counter. It may be a turn old: each shard publishes at the end of its turns, after what the turn wrote.
+    pub(crate) fn total(&self, stat: Stat) -> u64 {
+        self.relay.total(stat)
+    }
+
+    /// Waits until the number is `expected`.
+    pub(crate) fn await_total(&self, stat: Stat, expected: u64) {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let total = self.total(stat);
+            if total == expected {
+                return;
+            }
+            assert!(
+                Instant::now() < deadline,
+                "{stat:?} should be {expected} and is {total}"
+            );
+            thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    /// Waits until every client has been sent everything, or has had it dropped or discarded. What is on its way to
+    /// the relay, or between its shards, is the caller's to wait for.
+    pub(crate) fn await_rest(&self) {
+        eventually("offered = delivered + dropped + discarded", || {
+            let totals = self.relay.totals();
+            is_balanced(&totals)
+                && totals.value(Stat::LogBytes) == 0
+                && totals.value(Stat::MembersLagging) == 0
+        });
+    }
+
+    /// Ends the relay once its clients are gone, and audits its books. Clients that still stand would be waited for.
+    pub(crate) fn end(self) -> Stats {
+        self.await_total(Stat::ConnectedClients, 0);
+        self.relay.shutdown();
+        self.join_ended()
+    }
+
+    /// Waits for the end of a relay that was told to shut down, and audits its books.
+    pub(crate) fn join_ended(self) -> Stats {
+        let stats = self.relay.join().expect("the relay ends well");
+        audit(&stats);
+        for gauge in GAUGES {
+            assert_eq!(stats.value(gauge), 0, "{gauge:?} with nobody connected");
+        }
+        stats
+    }
+}
+
+fn is_balanced(stats: &Stats) -> bool {
+    let settled = [Stat::Delivered, Stat::Dropped, Stat::Discarded];
+    stats.value(Stat::Offered) == settled.iter().map(|&stat| stats.value(stat)).sum::<u64>()
+}
+
+/// What holds of the final counters of any relay, however it ended.
+pub(crate) fn audit(stats: &Stats) {
+    assert!(
+        is_balanced(stats),
+        "of {} deliveries offered, {} were delivered, {} dropped and {} discarded",
+        stats.value(Stat::Offered),
+        stats.value(Stat::Delivered),
+        stats.value(Stat::Dropped),
+        stats.value(Stat::Discarded)
+    );
+    assert_eq!(
+        stats.value(Stat::Connections),
+        stats.value(Stat::Disconnections),
+        "whoever came has gone"
+    );
+    assert_eq!(
+        REASONS.iter().map(|&stat| stats.value(stat)).sum::<u64>(),
+        stats.value(Stat::Disconnections),
+        "each departure has one reason"
+    );
+    assert_eq!(stats.value(Stat::ConnectedClients), 0);
+}
+
+/// The independent peer: tungstenite's client, which fails the test on whatever it does not expect.
+pub(crate) struct Client {
+    socket: WebSocket<TcpStream>,
+}
+
+impl Client {
+    pub(crate) fn connect(address: SocketAddr, path: &str) -> Client {
+        let stream = TcpStream::connect(address).unwrap();
+        stream.set_nodelay(true).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_write_timeout(Some(PATIENCE)).unwrap();
+        let (socket, _) =
+            tungstenite::client(format!("ws://{address}{path}"), stream).expect("an upgrade");
+        Client { socket }
+    }
+
+    pub(crate) fn send(&mut self, message: Message) {
+        self.socket.send(message).unwrap();
+    }
+
+    pub(crate) fn say(&mut self, text: impl Into<String>) {
+        self.send(Message::text(text.into()));
+    }
+
+    /// Whatever comes next, control frames too.
+    pub(crate) fn next(&mut self) -> Message {
+        self.socket.read().unwrap()
+    }
+
+    /// The next message, which must be text.
+    pub(crate) fn hear(&mut self) -> String {
+        match self.next() {
+            Message::Text(text) => text.to_string(),
+            other => panic!("text was expected, and {other:?} came"),
+        }
+    }
+
+    /// The next message, which must be binary.
+    pub(crate) fn binary(&mut self) -> Bytes {
+        match self.next() {
+            Message::Binary(bytes) => bytes,
+            other => panic!("binary was expected, and {other:?} came"),
+        }
+    }
+
+    /// The Close that comes next, and then the end of the connection.
+    pub(crate) fn expect_close(&mut self) -> CloseFrame {
+        let Message::Close(Some(frame)) = self.next() else {
+            panic!("a Close with a code was expected");
+        };
+        self.expect_end();
+        frame
+    }
+
+    pub(crate) fn expect_end(&mut self) {
+        match self.socket.read() {
+            Err(Error::ConnectionClosed) => {}
+            other => panic!("the end was expected, and {other:?} came"),
+        }
+    }
+
+    /// Leaves in order: Close, and everything that comes until its answer.
+    pub(crate) fn leave(mut self) -> Vec<Message> {
+        self.socket.close(None).unwrap();
+        let mut received = Vec::new();
+        loop {
+            match self.socket.read() {
+                Ok(Message::Close(_)) => return received,
+                Ok(message) => received.push(message),
+                Err(error) => panic!("the Close was not answered: {error}"),
+            }
+        }
+    }
+
+    /// Leaves without a word: by a reset.
+    pub(crate) fn reset(self) {
+        reset(self.socket.get_ref());
+    }
+}
+
+/// Has the socket reset its connection when it is closed.
+pub(crate) fn reset(stream: &TcpStream) {
+    socket2::SockRef::from(stream)
+        .set_linger(Some(Duration::ZERO))
+        .unwrap();
+}

@@ -1,0 +1,221 @@
+//! From a TCP connection to a member of a topic, and what everybody else is answered.
+
+use std::net::Shutdown;
+use std::time::Duration;
+
+use fanwire::config::Config;
+use fanwire::metrics::stats::Stat;
+
+use crate::support::{World, config, eventually};
+use crate::wire::{Answer, FIN, TEXT, frame, request};
+
+#[test]
+fn a_client_connects_and_is_counted() {
+    let world = World::start();
+    let client = world.connect("/room");
+    world.await_total(Stat::Connections, 1);
+    eventually("it is connected", || world.relay.client_count() == 1);
+    drop(client);
+    world.end();
+}
+
+#[test]
+fn frames_in_the_packet_of_the_upgrade_are_served() {
+    frames_in_the_packet_of_the_upgrade_are_served_by(1);
+}
+
+#[test]
+fn frames_in_the_packet_of_the_upgrade_are_served_while_another_shard_is_asked() {
+    frames_in_the_packet_of_the_upgrade_are_served_by(4);
+}
+
+fn frames_in_the_packet_of_the_upgrade_are_served_by(workers: usize) {
+    let world = World::with(&config(workers));
+    // As many clients as shards: all but one of them live elsewhere than their topic.
+    for n in 0..workers {
+        let path = format!("/room/{n}");
+        let mut client = world.dial();
+        let frames = [frame(FIN | TEXT, b"one"), frame(FIN | TEXT, b"two")].concat();
+        client.send([request(&path).as_bytes(), &frames].concat());
+        assert_eq!(client.answer().status, 101);
+        assert_eq!(client.hear(), "one");
+        assert_eq!(client.hear(), "two");
+        client.reset();
+    }
+    assert_eq!(world.end().value(Stat::Delivered), 2 * workers as u64);
+}
+
+#[test]
+fn a_request_that_comes_byte_by_byte_is_granted() {
+    let world = World::start();
+    let mut client = world.dial();
+    for byte in request("/room").bytes() {
+        client.send([byte]);
+    }
+    assert_eq!(client.answer().status, 101);
+    drop(client);
+    world.end();
+}
+
+// Who is refused, and how
+
+/// What a connection gets that sends `request`: an answer, and then the orderly end of the connection, counted once.
+fn refusal(config: &Config, request: &str, stat: Stat) -> Answer {
+    let world = World::with(config);
+    let mut client = world.dial();
+    client.send(request);
+    let answer = client.answer();
+    client.expect_end();
+    let connection = answer.header("connection").unwrap();
+    assert!(connection.starts_with("close"), "{connection}");
+    drop(client);
+    let stats = world.end();
+    assert_eq!(stats.value(stat), 1, "{stat:?}");
+    assert_eq!(stats.value(Stat::Connections), 0);
+    answer
+}
+
+#[test]
+fn a_plain_get_is_told_to_upgrade() {
+    let request = "GET /room HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    let answer = refusal(&config(2), request, Stat::HandshakeNotUpgrade);
+    assert_eq!(answer.status, 426);
+    assert_eq!(answer.header("upgrade"), Some("websocket"));
+    assert!(answer.body.contains("ws://"), "{}", answer.body);
+}
+
+#[test]
+fn a_post_is_told_what_is_allowed() {
+    let request = "POST /room HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n";
+    let answer = refusal(&config(2), request, Stat::HandshakeMethod);
+    assert_eq!((answer.status, answer.header("allow")), (405, Some("GET")));
+}
+
+#[test]
+fn another_version_of_the_protocol_is_told_ours() {
+    let request = request("/room").replace("Version: 13", "Version: 8");
+    let answer = refusal(&config(2), &request, Stat::HandshakeNotUpgrade);
+    assert_eq!(answer.status, 426);
+    assert_eq!(answer.header("sec-websocket-version"), Some("13"));
+}
+
+#[test]
+fn a_head_over_the_limit_is_too_large() {
+    let long = format!("Host: localhost\r\nCookie: {}", "x".repeat(16 << 10));
+    let request = request("/room").replace("Host: localhost", &long);
+    let answer = refusal(&config(2), &request, Stat::HandshakeHeadTooLarge);
+    assert_eq!(answer.status, 431);
+}
+
+#[test]
+fn the_refusal_of_an_endless_head_arrives_although_the_client_goes_on_sending() {
+    let endless = format!("GET /room HTTP/1.1\r\nX: {}", "x".repeat(1 << 20));
+    let answer = refusal(&config(2), &endless, Stat::HandshakeHeadTooLarge);
+    assert_eq!(answer.status, 431);
+}
+
+#[test]
+fn a_path_over_the_limit_is_too_long() {
+    let request = request(&format!("/{}", "x".repeat(2000)));
+    let answer = refusal(&config(2), &request, Stat::HandshakePathTooLong);
+    assert_eq!(answer.status, 414);
+}
+
+#[test]
+fn garbage_is_a_bad_request() {
+    let answer = refusal(
+        &config(2),
+        "\u{16}\u{3}\u{1}garbage\r\n\r\n",
+        Stat::HandshakeBadRequest,
+    );
+    assert_eq!(answer.status, 400);
+}
+
+#[test]
+fn an_upgrade_without_a_key_is_a_bad_request() {
+    let request = request("/room").replace("Sec-WebSocket-Key", "X-Key");
+    let answer = refusal(&config(2), &request, Stat::HandshakeBadRequest);
+    assert_eq!(answer.status, 400);
+}
+
+#[test]
+fn a_path_with_a_broken_escape_is_a_bad_request() {
+    let answer = refusal(&config(2), &request("/a%zz"), Stat::HandshakeBadRequest);
+    assert_eq!(answer.status, 400);
+}
+
+/// So little time for the upgrade that a test can wait for its end.
+fn hasty() -> Config {
+    let mut config = config(2);
+    config.server.handshake_timeout = Duration::from_millis(200);
+    config
+}
+
+#[test]
+fn half_a_request_is_timed_out() {
+    let answer = refusal(
+        &hasty(),
+        "GET /room HTTP/1.1\r\nHost:",
+        Stat::HandshakeTimeout,
+    );
+    assert_eq!(answer.status, 408);
+}
+
+#[test]
+fn a_silent_connection_is_timed_out() {
+    let answer = refusal(&hasty(), "", Stat::HandshakeTimeout);
+    assert_eq!(answer.status, 408);
+}
+
+#[test]
+fn a_byte_now_and_then_does_not_renew_the_deadline() {
+    let world = World::with(&hasty());
+    let mut client = world.dial();
+    client.send("GET /room HTTP/1.1\r\nX: ");
+    // A write after the connection's end fails; one before it changes nothing.
+    eventually("the connection was timed out", || {
+        let _ = client.try_send("x");
+        world.total(Stat::HandshakeTimeout) == 1
+    });
+    client.expect_cut();
+    drop(client);
+    world.end();
+}
+
+#[test]
+fn a_connection_that_ends_before_its_upgrade_is_counted_as_lost() {
+    let world = World::start();
+    let half = world.dial();
+    half.send("GET /room HT");
+    half.reset();
+    let shut = world.dial();
+    shut.stream().shutdown(Shutdown::Write).unwrap();
+    world.await_total(Stat::HandshakeLost, 2);
+    drop(shut);
+    let stats = world.end();
+    assert_eq!(stats.value(Stat::Connections), 0);
+}
+
+#[test]
+fn a_connection_too_many_is_told_so_and_a_place_that_is_given_up_can_be_taken() {
+    let mut config = config(2);
+    config.server.max_connections = 2;
+    let world = World::with(&config);
+    let first = world.connect("/room");
+    let mut second = world.connect("/room");
+
+    let mut third = world.dial();
+    assert_eq!(third.answer().status, 503);
+    third.expect_end();
+    world.await_total(Stat::HandshakeCapacity, 1);
+
+    first.leave();
+    eventually("the place is free", || {
+        let mut next = world.dial();
+        next.try_send(request("/room")).is_ok() && next.try_answer() == Some(101)
+    });
+    second.say("unharmed");
+    assert_eq!(second.hear(), "unharmed");
+    drop((second, third));
+    world.end();
+}
