@@ -1,0 +1,186 @@
+//! What must hold after every turn, once the world is at rest, and at its end.
+
+use fanwire::config::SlowConsumerPolicy;
+use fanwire::metrics::stats::Stat;
+
+use crate::plan::{Ending, Plan};
+use crate::world::World;
+
+/// Why clients leave; together these are all disconnections.
+const REASONS: [Stat; 8] = [
+    Stat::DisconnectedByClient,
+    Stat::DisconnectedLost,
+    Stat::DisconnectedProtocol,
+    Stat::DisconnectedTooBig,
+    Stat::DisconnectedLag,
+    Stat::DisconnectedStall,
+    Stat::DisconnectedPong,
+    Stat::DisconnectedShutdown,
+];
+
+/// Gauges that are at zero when nobody is there.
+const GAUGES: [Stat; 7] = [
+    Stat::ConnectedClients,
+    Stat::MembersLagging,
+    Stat::LogBytes,
+    Stat::Topics,
+    Stat::OwnedTopics,
+    Stat::TopicsHeld,
+    Stat::PartialBytes,
+];
+
+impl World {
+    /// After a turn of the host.
+    pub(crate) fn check_turn(&self, host: usize) {
+        self.hosts[host].shard.check();
+        self.check_accounts(host);
+        self.check_memory(host);
+    }
+
+    fn check_accounts(&self, host_key: usize) {
+        let host = &self.hosts[host_key];
+        let value = |stat| host.value(stat);
+        assert_eq!(
+            host.connections(),
+            host.shard.len(),
+            "connections and clients"
+        );
+        let departures = value(Stat::Disconnections);
+        assert_eq!(
+            value(Stat::Connections) - departures,
+            value(Stat::ConnectedClients)
+        );
+        let reasons: u64 = REASONS.iter().map(|&reason| value(reason)).sum();
+        assert_eq!(reasons, departures, "one reason for each departure");
+        assert_eq!(
+            value(Stat::Delivered),
+            self.model.delivered[host_key],
+            "Delivered counts last bytes"
+        );
+        self.check_identity(host_key);
+    }
+
+    /// Offered = delivered + dropped + discarded + still owed.
+    fn check_identity(&self, host_key: usize) {
+        let value = |stat| self.hosts[host_key].value(stat);
+        let settled = value(Stat::Delivered) + value(Stat::Dropped) + value(Stat::Discarded);
+        let owed = value(Stat::Offered)
+            .checked_sub(settled)
+            .expect("nothing is accounted for twice");
+        let most = self.model.owed(host_key);
+        assert!(owed <= most, "{owed} deliveries owed, {most} at most");
+        let known = self.model.departures(host_key);
+        assert!(known <= value(Stat::Disconnections));
+        let is_lossy = self.plan.config.slow_consumer.policy == SlowConsumerPolicy::Drop;
+        if known == value(Stat::Disconnections) && !is_lossy {
+            assert_eq!(owed, most, "deliveries owed");
+        }
+        if value(Stat::Disconnections) == 0 {
+            assert_eq!(value(Stat::Discarded), 0, "nobody has left");
+        }
+        if !is_lossy {
+            assert_eq!(value(Stat::Dropped), 0, "only `drop` drops");
+        }
+        assert!(self.model.skipped(host_key) <= value(Stat::Dropped));
+    }
+
+    fn check_memory(&self, host: usize) {
+        let held = self.hosts[host].value(Stat::LogBytes);
+        let most = (self.plan.topics.len() * self.most_log_bytes()) as u64;
+        assert!(held <= most, "the logs hold {held} bytes, {most} at most");
+        let partial = self.hosts[host].value(Stat::PartialBytes);
+        let limits = &self.plan.config.limits;
+        let each = limits.max_header_bytes
+            + 2 * limits.max_message_bytes
+            + 4 * self.plan.scratch_bytes
+            + 1024;
+        let most = (each * self.hosts[host].shard.len()) as u64;
+        assert!(partial <= most, "{partial} bytes of parts, {most} at most");
+    }
+
+    /// The most that a topic's log may hold: the limit, and behind it what was on its way before anybody could have
+    /// been told to wait. That is the window of a quarter that publishers share, and for each client what is read of it at once: a client is known to
+    /// publish, and asked to wait, only behind its first message.
+    fn most_log_bytes(&self) -> usize {
+        let Plan {
+            config,
+            scratch_bytes,
+            receive_buffer_bytes,
+            ..
+        } = &self.plan;
+        let limit = config.slow_consumer.max_lag_bytes;
+        let one_read = *scratch_bytes.min(receive_buffer_bytes);
+        let per_client = one_read + config.limits.max_message_bytes;
+        limit + limit / 4 + self.plan.clients * per_client
+    }
+
+    /// Once nothing is under way and everybody reads: nobody waits.
+    pub(crate) fn check_at_rest(&mut self) {
+        self.model.check_nothing_under_way();
+        for id in 0..self.peers.len() {
+            let peer = &self.peers[id];
+            let is_there = self.model.is_member(id) && !peer.is_gone();
+            if !is_there || peer.has_said_goodbye || peer.shuts_when_sent {
+                continue;
+            }
+            assert_eq!(peer.unsent_bytes(), 0, "client {id} is not read");
+            assert!(peer.pipe.is_drained_by_server(), "client {id} is not read");
+            self.model.check_at_rest(id);
+        }
+        for host in 0..self.hosts.len() {
+            self.check_dropped(host);
+            let value = |stat| self.hosts[host].value(stat);
+            assert_eq!(value(Stat::LogBytes), 0, "a log keeps what everybody has");
+            assert_eq!(value(Stat::MembersLagging), 0, "everybody reads");
+            assert_eq!(value(Stat::TopicsHeld), 0, "nobody lags");
+        }
+    }
+
+    /// What members were not sent is what was dropped.
+    fn check_dropped(&self, host: usize) {
+        let value = |stat| self.hosts[host].value(stat);
+        if value(Stat::Disconnections) > 0 {
+            return;
+        }
+        let missing = self.model.skipped(host) + self.model.owed(host);
+        assert_eq!(missing, value(Stat::Dropped), "gaps are counted");
+    }
+
+    /// Nobody who does what is expected has to be timed out.
+    pub(crate) fn check_polite_are_gone(&self) {
+        for peer in self.peers.iter().filter(|peer| World::is_polite(peer)) {
+            assert!(!self.is_connected(peer), "client {} is not let go", peer.id);
+        }
+    }
+
+    /// When everybody is gone.
+    pub(crate) fn check_end(&self) {
+        self.model.check_farewells();
+        for (key, host) in self.hosts.iter().enumerate() {
+            host.shard.check();
+            self.check_accounts(key);
+            assert!(host.shard.is_empty(), "somebody is left on shard {key}");
+            let settled = [Stat::Delivered, Stat::Dropped, Stat::Discarded];
+            let settled: u64 = settled.iter().map(|&stat| host.value(stat)).sum();
+            assert_eq!(
+                host.value(Stat::Offered),
+                settled,
+                "the accounting identity"
+            );
+            for gauge in GAUGES {
+                assert_eq!(host.value(gauge), 0, "{gauge:?} with nobody there");
+            }
+            if self.plan.ending == Ending::Drain {
+                assert!(host.shard.is_drained(), "shard {key} is drained");
+            }
+        }
+        for peer in &self.peers {
+            let is_told = self.model.farewell(peer.id).is_some();
+            assert!(
+                !is_told || !peer.stream.is_torn(),
+                "client {}: a frame is torn",
+                peer.id
+            );
+        }
+    }
+}

@@ -1,0 +1,478 @@
+//! What the relay should do, said a second time and without its machinery: no logs, no cursors, no bytes.
+//!
+//! The model is told what each shard accepted, in which order that reached the topic's owner, and when the owner
+//! confirmed a member. From this follows the order of each topic, and from the order the exact sequence of messages
+//! that each member must be sent, each whole, once, and none left out: the model compares every message as it leaves.
+
+use std::collections::{HashMap, VecDeque};
+
+use fanwire::config::SlowConsumerPolicy;
+use fanwire::ids::ClientKey;
+
+use crate::plan::Plan;
+use crate::stream::Item;
+
+/// A message that a client has queued.
+#[derive(Debug)]
+pub(crate) struct Message {
+    publisher: usize,
+    is_text: bool,
+    payload: Vec<u8>,
+    /// The step in which it was queued, before any byte of it was sent.
+    posted_at: usize,
+}
+
+/// A topic: the order that all its members share, and what is on the way there.
+#[derive(Debug)]
+struct Topic {
+    order: Vec<usize>,
+    /// By shard: accepted from clients there, and not arrived at the owner.
+    accepted: Vec<VecDeque<usize>>,
+    /// Arrived at the owner in this turn of its.
+    pending: Vec<usize>,
+    /// By shard: how much of the order has arrived there.
+    mirrored: Vec<usize>,
+}
+
+/// A client that was confirmed.
+#[derive(Debug)]
+struct Member {
+    /// The place in the order of its first message.
+    join: usize,
+    /// The place of the next one.
+    next: usize,
+    /// Messages left out under the policy `drop`.
+    skipped: usize,
+    /// It was sent Close, or its connection was closed.
+    is_over: bool,
+}
+
+/// What the model knows of a client.
+#[derive(Debug)]
+struct Client {
+    shard: usize,
+    topic: usize,
+    /// Messages not accepted yet, and where in what the client says each ends.
+    posted: VecDeque<(u64, usize)>,
+    /// Pings, likewise.
+    pinged: VecDeque<(u64, u32)>,
+    /// The newest ping that the shard has read, and the newest answer.
+    last_ping: Option<u32>,
+    last_pong: Option<u32>,
+    /// Bytes that the shard has read.
+    consumed: u64,
+    /// How long the topic's order was when the client connected.
+    numbered_before: usize,
+    /// The step in which it read the 101.
+    opened_at: Option<usize>,
+    member: Option<Member>,
+    /// The last thing that it was sent.
+    close: Option<(u16, String)>,
+    /// The status of the response.
+    status: Option<u16>,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Model {
+    policy: SlowConsumerPolicy,
+    echo: bool,
+    pings: bool,
+    messages: Vec<Message>,
+    topics: Vec<Topic>,
+    clients: Vec<Client>,
+    /// Confirmations under way: for whom, and the place of its first message.
+    confirmed: HashMap<(usize, ClientKey), usize>,
+    /// By shard: messages whose last byte was written.
+    pub(crate) delivered: Vec<u64>,
+}
+
+impl Model {
+    pub(crate) fn new(plan: &Plan) -> Self {
+        let topic = || Topic {
+            order: Vec::new(),
+            accepted: vec![VecDeque::new(); plan.shards],
+            pending: Vec::new(),
+            mirrored: vec![0; plan.shards],
+        };
+        Model {
+            policy: plan.config.slow_consumer.policy,
+            echo: plan.config.relay.echo,
+            pings: !plan.config.keepalive.ping_interval.is_zero(),
+            messages: Vec::new(),
+            topics: plan.topics.iter().map(|_| topic()).collect(),
+            clients: Vec::new(),
+            confirmed: HashMap::new(),
+            delivered: vec![0; plan.shards],
+        }
+    }
+
+    // What clients do.
+
+    pub(crate) fn connect(&mut self, shard: usize, topic: usize) {
+        self.clients.push(Client {
+            shard,
+            topic,
+            posted: VecDeque::new(),
+            pinged: VecDeque::new(),
+            last_ping: None,
+            last_pong: None,
+            consumed: 0,
+            numbered_before: self.topics[topic].order.len(),
+            opened_at: None,
+            member: None,
+            close: None,
+            status: None,
+        });
+    }
+
+    /// The client has read the 101.
+    pub(crate) fn open(&mut self, client: usize, step: usize) {
+        self.clients[client].opened_at.get_or_insert(step);
+    }
+
+    /// The number of the next message.
+    pub(crate) fn next_message(&self) -> usize {
+        self.messages.len()
+    }
+
+    /// The client has queued a message that ends at `end` of what it says.
+    pub(crate) fn post(
+        &mut self,
+        publisher: usize,
+        end: u64,
+        is_text: bool,
+        payload: Vec<u8>,
+        step: usize,
+    ) {
+        self.clients[publisher]
+            .posted
+            .push_back((end, self.messages.len()));
+        self.messages.push(Message {
+            publisher,
+            is_text,
+            payload,
+            posted_at: step,
+        });
+    }
+
+    /// The client has queued a ping.
+    pub(crate) fn ping(&mut self, client: usize, end: u64, number: u32) {
+        self.clients[client].pinged.push_back((end, number));
+    }
+
+    // What shards do.
+
+    /// The shard has read `count` bytes of the client.
+    pub(crate) fn consume(&mut self, client: usize, count: usize) {
+        self.clients[client].consumed += count as u64;
+    }
+
+    /// The shard has accepted `count` messages of the client.
+    pub(crate) fn accept(&mut self, client: usize, count: u64) {
+        let Client {
+            shard,
+            topic,
+            consumed,
+            posted,
+            ..
+        } = &mut self.clients[client];
+        for _ in 0..count {
+            let (_, message) = posted
+                .pop_front_if(|(end, _)| *end <= *consumed)
+                .expect("a message is accepted once its last byte was read, and once only");
+            self.topics[*topic].accepted[*shard].push_back(message);
+        }
+    }
+
+    /// The owner has confirmed the client.
+    pub(crate) fn confirm(&mut self, shard: usize, client: ClientKey, topic: usize) {
+        let next = self.topics[topic].order.len();
+        self.confirmed.insert((shard, client), next);
+    }
+
+    /// The confirmation has arrived, and the client is a member.
+    pub(crate) fn join(&mut self, client: usize, key: ClientKey) {
+        let shard = self.clients[client].shard;
+        let join = self.confirmed.remove(&(shard, key));
+        let join = join.expect("a client joins once its topic's owner has confirmed it");
+        self.join_at(client, join);
+    }
+
+    /// The client is a member of a topic that its own shard owns.
+    pub(crate) fn join_at_head(&mut self, client: usize) {
+        let join = self.topics[self.clients[client].topic].order.len();
+        self.join_at(client, join);
+    }
+
+    fn join_at(&mut self, client: usize, join: usize) {
+        let client = &mut self.clients[client];
+        assert!(
+            join >= client.numbered_before,
+            "a late joiner sees what was published before it connected"
+        );
+        assert!(client.member.is_none(), "a client joins once");
+        let mirrored = &mut self.topics[client.topic].mirrored[client.shard];
+        *mirrored = (*mirrored).max(join);
+        client.member = Some(Member {
+            join,
+            next: join,
+            skipped: 0,
+            is_over: false,
+        });
+    }
+
+    /// `count` messages of `shard` have arrived at the owner.
+    pub(crate) fn publish(&mut self, shard: usize, topic: usize, count: usize) {
+        let topic = &mut self.topics[topic];
+        topic.pending.extend(topic.accepted[shard].drain(..count));
+    }
+
+    /// The owner, `shard`, numbers what has arrived, and what it has accepted itself behind that. Returns how many
+    /// messages the topic had before.
+    pub(crate) fn number(&mut self, shard: usize, topic_key: usize) -> usize {
+        let topic = &mut self.topics[topic_key];
+        let before = topic.order.len();
+        topic.order.append(&mut topic.pending);
+        topic.order.extend(topic.accepted[shard].drain(..));
+        topic.mirrored[shard] = topic.order.len();
+        let numbered = &topic.order[before..];
+        if numbered.is_empty() {
+            return before;
+        }
+        for member in self.clients.iter().filter(|one| one.topic == topic_key) {
+            let (Some(opened_at), Some(Member { join, .. })) = (member.opened_at, &member.member)
+            else {
+                continue;
+            };
+            let is_early = |message: &usize| self.messages[*message].posted_at > opened_at;
+            let missed = numbered.iter().position(is_early);
+            assert!(
+                missed.is_none_or(|at| before + at >= *join),
+                "a member that has its 101 gets what is published from then on"
+            );
+        }
+        before
+    }
+
+    /// The topic's messages up to `end` have arrived at `shard`.
+    pub(crate) fn mirror(&mut self, shard: usize, topic: usize, end: usize) {
+        let mirrored = &mut self.topics[topic].mirrored[shard];
+        assert!(*mirrored <= end, "batches arrive in order");
+        *mirrored = end;
+    }
+
+    /// The connection is closed by the shard.
+    pub(crate) fn close(&mut self, client: usize) {
+        if let Some(member) = &mut self.clients[client].member {
+            member.is_over = true;
+        }
+    }
+
+    /// The last byte of `item` was written.
+    pub(crate) fn written(&mut self, client: usize, item: &Item, may_be_refused: bool) {
+        match item {
+            Item::Response(status) => self.on_response(client, *status, may_be_refused),
+            Item::Message { is_text, payload } => self.on_message(client, *is_text, payload),
+            Item::Ping => assert!(self.pings, "a ping although there are to be none"),
+            Item::Pong(payload) => self.on_pong(client, payload),
+            Item::Close { code, reason } => self.on_close(client, *code, reason),
+        }
+    }
+
+    fn on_response(&mut self, client: usize, status: u16, may_be_refused: bool) {
+        let client = &mut self.clients[client];
+        client.status = Some(status);
+        match status {
+            101 => assert!(
+                client.member.is_some(),
+                "101 before the topic's owner has confirmed"
+            ),
+            _ => assert!(
+                may_be_refused && client.member.is_none(),
+                "{status} for a good request"
+            ),
+        }
+    }
+
+    fn on_message(&mut self, client_key: usize, is_text: bool, payload: &[u8]) {
+        let client = &mut self.clients[client_key];
+        let topic = &self.topics[client.topic];
+        let mirrored = topic.mirrored[client.shard];
+        let member = client.member.as_mut().expect("messages are for members");
+        let is_it = |message: &Message| message.is_text == is_text && message.payload == payload;
+        loop {
+            assert!(
+                member.next < mirrored,
+                "a message that the shard does not have: repeated, or of another topic"
+            );
+            let message = &self.messages[topic.order[member.next]];
+            member.next += 1;
+            let is_own = !self.echo && message.publisher == client_key;
+            if is_own {
+                continue;
+            }
+            if is_it(message) {
+                break;
+            }
+            assert!(
+                self.policy == SlowConsumerPolicy::Drop,
+                "not the message that comes next: a gap, a repetition or another order \
+                 (place {} of client {client_key}, {} bytes of client {} expected, {} bytes sent)",
+                member.next - 1,
+                message.payload.len(),
+                message.publisher,
+                payload.len()
+            );
+            member.skipped += 1;
+        }
+        self.delivered[client.shard] += 1;
+    }
+
+    fn on_pong(&mut self, client: usize, payload: &[u8]) {
+        let client = &mut self.clients[client];
+        let number = payload.try_into().map(u32::from_be_bytes);
+        let number = number.expect("a pong has the payload of a ping");
+        let is_read = |(end, _): &mut (u64, u32)| *end <= client.consumed;
+        while let Some((_, ping)) = client.pinged.pop_front_if(is_read) {
+            client.last_ping = Some(ping);
+        }
+        assert!(
+            client.last_pong < Some(number),
+            "pongs answer pings in their order"
+        );
+        assert!(
+            Some(number) <= client.last_ping,
+            "a pong before the ping was read"
+        );
+        client.last_pong = Some(number);
+    }
+
+    fn on_close(&mut self, client: usize, code: u16, reason: &str) {
+        if reason == "slow consumer: too far behind" {
+            let is_policy = self.policy == SlowConsumerPolicy::Disconnect;
+            assert!(is_policy, "disconnected for a lag under another policy");
+        }
+        let client = &mut self.clients[client];
+        let member = client.member.as_mut().expect("Close is for members");
+        member.is_over = true;
+        client.close = Some((code, reason.to_owned()));
+    }
+
+    // What must hold.
+
+    /// What members of the shard are owed at most: exactly this, if the model knows of all departures and nothing was
+    /// skipped.
+    pub(crate) fn owed(&self, shard: usize) -> u64 {
+        let members = self.clients.iter().enumerate();
+        members
+            .filter(|(_, client)| client.shard == shard)
+            .map(|(key, client)| self.owed_to(key, client))
+            .sum()
+    }
+
+    fn owed_to(&self, key: usize, client: &Client) -> u64 {
+        let Some(member) = client.member.as_ref().filter(|member| !member.is_over) else {
+            return 0;
+        };
+        let topic = &self.topics[client.topic];
+        let mirrored = topic.mirrored[client.shard];
+        let is_owed = |&&message: &&usize| self.echo || self.messages[message].publisher != key;
+        let waiting = topic.order.get(member.next..mirrored).unwrap_or_default();
+        waiting.iter().filter(is_owed).count() as u64
+    }
+
+    /// Members of the shard that are known to have departed.
+    pub(crate) fn departures(&self, shard: usize) -> u64 {
+        let members = self.members_of(shard);
+        members.filter(|member| member.is_over).count() as u64
+    }
+
+    /// Messages known to have been skipped on the shard.
+    pub(crate) fn skipped(&self, shard: usize) -> u64 {
+        self.members_of(shard)
+            .map(|member| member.skipped as u64)
+            .sum()
+    }
+
+    fn members_of(&self, shard: usize) -> impl Iterator<Item = &Member> {
+        let clients = self.clients.iter().filter(move |one| one.shard == shard);
+        clients.filter_map(|client| client.member.as_ref())
+    }
+
+    /// Whether the client is a member as far as the model knows.
+    pub(crate) fn is_member(&self, client: usize) -> bool {
+        let member = &self.clients[client].member;
+        member.as_ref().is_some_and(|member| !member.is_over)
+    }
+
+    /// What the client was told when it was closed.
+    pub(crate) fn farewell(&self, client: usize) -> Option<&(u16, String)> {
+        self.clients[client].close.as_ref()
+    }
+
+    /// Checks what holds for a member that reads, once nothing is under way: it has had everything that its topic will
+    /// ever bring so far, everything that it said was taken, and its last ping was answered.
+    pub(crate) fn check_at_rest(&mut self, client_key: usize) {
+        let client = &self.clients[client_key];
+        assert!(
+            client.posted.is_empty(),
+            "client {client_key}: {} messages were not taken, and nobody will come back for them",
+            client.posted.len()
+        );
+        let end = self.topics[client.topic].order.len();
+        let mirrored = self.topics[client.topic].mirrored[client.shard];
+        assert_eq!(
+            mirrored, end,
+            "client {client_key}: its shard lacks messages"
+        );
+        let owed = self.owed_to(client_key, client);
+        let is_lossy = self.policy == SlowConsumerPolicy::Drop;
+        assert!(
+            owed == 0 || is_lossy,
+            "client {client_key}: {owed} messages wait for ever"
+        );
+        let last_ping = client.pinged.back().map(|&(_, number)| number);
+        let last_ping = last_ping.or(client.last_ping);
+        assert_eq!(
+            client.last_pong, last_ping,
+            "client {client_key}: the newest ping is answered"
+        );
+    }
+
+    /// Checks what holds for everybody who was told that the relay is going away: nothing was withheld before.
+    pub(crate) fn check_farewells(&self) {
+        if self.policy == SlowConsumerPolicy::Drop {
+            return;
+        }
+        for (key, client) in self.clients.iter().enumerate() {
+            let is_farewell =
+                |(code, reason): &(u16, String)| *code == 1001 && reason == "going away";
+            if !client.close.as_ref().is_some_and(is_farewell) {
+                continue;
+            }
+            let Some(member) = &client.member else {
+                continue;
+            };
+            let rest = &self.topics[client.topic].order[member.next..];
+            let is_owed = |&&message: &&usize| self.echo || self.messages[message].publisher != key;
+            let withheld = rest.iter().filter(is_owed).count();
+            assert_eq!(
+                withheld, 0,
+                "client {key} was sent away before it had everything"
+            );
+        }
+    }
+
+    /// Nothing is under way: whatever was accepted has been numbered.
+    pub(crate) fn check_nothing_under_way(&self) {
+        for (key, topic) in self.topics.iter().enumerate() {
+            let accepted: usize = topic.accepted.iter().map(VecDeque::len).sum();
+            assert_eq!(
+                accepted + topic.pending.len(),
+                0,
+                "messages of topic {key} were accepted and never numbered"
+            );
+        }
+    }
+}

@@ -1,0 +1,293 @@
+//! A client: what it wants to say, how it says it, and how it answers. It knows nothing of what the relay should do;
+//! that is the model's.
+
+use std::collections::VecDeque;
+use std::io::Read;
+
+use fanwire::ids::ClientKey;
+
+use crate::pipe::Pipe;
+use crate::plan::Plan;
+use crate::rng::Rng;
+use crate::stream::{Item, Stream};
+
+/// What a client does when it is spoken to.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Manners {
+    pub(crate) answers_pings: bool,
+    pub(crate) answers_close: bool,
+    /// Shuts its side when the server has shut its own.
+    pub(crate) ends: bool,
+    /// Sends frames before it has read the 101.
+    pub(crate) pipelines: bool,
+    /// Only listens.
+    pub(crate) is_silent: bool,
+}
+
+/// What a client asks for when it connects.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Request {
+    Upgrade,
+    /// Something that must not be answered 101.
+    Bad,
+    /// The beginning of a request, and nothing behind it.
+    Half,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Peer {
+    pub(crate) id: usize,
+    /// The shard that it is placed on.
+    pub(crate) host: usize,
+    /// Its name there, once it is accepted.
+    pub(crate) key: Option<ClientKey>,
+    pub(crate) topic: usize,
+    pub(crate) request: Request,
+    pub(crate) manners: Manners,
+    pub(crate) pipe: Pipe,
+    pub(crate) stream: Stream,
+    /// In its host's list of those with news.
+    pub(crate) is_listed: bool,
+    pub(crate) is_reading: bool,
+    /// Gone without a word: it neither reads nor writes nor ends.
+    pub(crate) has_vanished: bool,
+    /// It has read the 101.
+    pub(crate) is_open: bool,
+    /// It has sent, or queued, the last thing that it will say.
+    pub(crate) has_said_goodbye: bool,
+    /// What it says breaks the protocol somewhere.
+    pub(crate) is_offensive: bool,
+    /// It shuts its side once it has sent what it has to say.
+    pub(crate) shuts_when_sent: bool,
+    /// Where the server's items end that it has not read yet.
+    unread: VecDeque<(u64, Item)>,
+    read_offset: u64,
+    /// Not yet in the pipe.
+    to_send: VecDeque<u8>,
+    /// Bytes ever queued.
+    pub(crate) queued_bytes: u64,
+}
+
+impl Peer {
+    pub(crate) fn connect(id: usize, topic: usize, plan: &Plan, rng: &mut Rng) -> Peer {
+        let trouble = plan.trouble;
+        let request = match rng.percent(trouble) {
+            true if rng.percent(30) => Request::Half,
+            true => Request::Bad,
+            false => Request::Upgrade,
+        };
+        let mut peer = Peer {
+            id,
+            host: rng.below(plan.shards),
+            key: None,
+            topic,
+            request,
+            manners: Manners {
+                answers_pings: !rng.percent(trouble),
+                answers_close: !rng.percent(trouble),
+                ends: !rng.percent(trouble),
+                pipelines: rng.percent(30),
+                is_silent: rng.percent(25),
+            },
+            pipe: Pipe::new(plan),
+            stream: Stream::default(),
+            is_listed: false,
+            is_reading: true,
+            has_vanished: false,
+            is_open: false,
+            has_said_goodbye: false,
+            is_offensive: false,
+            shuts_when_sent: false,
+            unread: VecDeque::new(),
+            read_offset: 0,
+            to_send: VecDeque::new(),
+            queued_bytes: 0,
+        };
+        let target = crate::plan::TOPICS[topic].0;
+        peer.say(request_head(request, target, rng).as_bytes());
+        peer
+    }
+
+    /// Whether it can have anything to do with the relay any more.
+    pub(crate) fn is_gone(&self) -> bool {
+        self.has_vanished || self.pipe.is_over()
+    }
+
+    /// Whether it may say more.
+    pub(crate) fn may_speak(&self) -> bool {
+        let is_welcome = self.is_open || self.manners.pipelines;
+        self.request == Request::Upgrade
+            && is_welcome
+            && !self.is_gone()
+            && !self.has_said_goodbye
+            && !self.shuts_when_sent
+            && !self.pipe.is_shut_by_client()
+    }
+
+    /// Queues bytes.
+    pub(crate) fn say(&mut self, bytes: &[u8]) {
+        self.to_send.extend(bytes);
+        self.queued_bytes += bytes.len() as u64;
+    }
+
+    pub(crate) fn unsent_bytes(&self) -> usize {
+        self.to_send.len()
+    }
+
+    /// Puts bytes into the pipe, at most `most`; says whether anything has happened.
+    pub(crate) fn transmit(&mut self, most: usize) -> bool {
+        if self.has_vanished || self.pipe.is_over() {
+            return false;
+        }
+        let count = most.min(self.to_send.len()).min(self.pipe.room_to_server());
+        if count > 0 {
+            let mut bytes = vec![0; count];
+            self.to_send
+                .read_exact(&mut bytes)
+                .expect("as many were counted");
+            self.pipe.send(&bytes);
+        }
+        let shuts =
+            self.shuts_when_sent && self.to_send.is_empty() && !self.pipe.is_shut_by_client();
+        if shuts {
+            self.pipe.shut_by_client();
+        }
+        count > 0 || shuts
+    }
+
+    /// Notes what the server has sent, to be read later.
+    pub(crate) fn expect(&mut self, offset: u64, item: Item) {
+        self.unread.push_back((offset, item));
+    }
+
+    /// Reads at most `most` bytes and answers what they complete; says whether anything has happened.
+    pub(crate) fn read(&mut self, most: usize, rng: &mut Rng) -> bool {
+        if self.is_gone() || !self.is_reading {
+            return false;
+        }
+        let count = most.min(self.pipe.waiting_for_client());
+        if count > 0 {
+            self.pipe.receive(count);
+            self.read_offset += count as u64;
+        }
+        while let Some((_, item)) = self
+            .unread
+            .pop_front_if(|(offset, _)| *offset <= self.read_offset)
+        {
+            self.answer(&item, rng);
+        }
+        let ends = self.pipe.is_at_servers_end() && self.manners.ends && !self.shuts_when_sent;
+        if ends {
+            // Nobody reads what was still to be said.
+            self.to_send.clear();
+            self.shuts_when_sent = true;
+            self.transmit(0);
+        }
+        count > 0 || ends
+    }
+
+    fn answer(&mut self, item: &Item, rng: &mut Rng) {
+        match item {
+            Item::Response(status) => self.is_open = *status == 101,
+            Item::Ping if self.manners.answers_pings && self.may_speak() => {
+                self.say(&frame(0x8a, b"", rng));
+            }
+            Item::Ping | Item::Message { .. } | Item::Pong(_) => {}
+            Item::Close { code, .. } => {
+                let is_first = !std::mem::replace(&mut self.has_said_goodbye, true);
+                if is_first && self.manners.answers_close {
+                    let code = if *code == 1005 { 1000 } else { *code };
+                    self.say(&frame(0x88, &code.to_be_bytes(), rng));
+                }
+            }
+        }
+    }
+}
+
+/// A client's frame, masked with any key, whole.
+pub(crate) fn frame(first: u8, payload: &[u8], rng: &mut Rng) -> Vec<u8> {
+    let mut frame = vec![first];
+    let len = payload.len();
+    match len {
+        0..=125 => frame.push(0x80 | len as u8),
+        126..=0xffff => {
+            frame.push(0xfe);
+            frame.extend((len as u16).to_be_bytes());
+        }
+        _ => {
+            frame.push(0xff);
+            frame.extend((len as u64).to_be_bytes());
+        }
+    }
+    let mask = (rng.next() as u32).to_be_bytes();
+    frame.extend(mask);
+    let start = frame.len();
+    frame.extend_from_slice(payload);
+    for four in frame[start..].chunks_mut(4) {
+        for (byte, key) in four.iter_mut().zip(mask) {
+            *byte ^= key;
+        }
+    }
+    frame
+}
+
+/// A message, whole or in fragments, with control frames in between that nobody need answer.
+pub(crate) fn message(is_text: bool, payload: &[u8], rng: &mut Rng) -> Vec<u8> {
+    let opcode = if is_text { 0x1 } else { 0x2 };
+    if !rng.percent(20) {
+        return frame(0x80 | opcode, payload, rng);
+    }
+    let (mut bytes, mut rest, mut opcode) = (Vec::new(), payload, opcode);
+    for _ in 0..rng.within(1..=3) {
+        let (piece, after) = rest.split_at(rng.within(0..=rest.len()));
+        bytes.extend(frame(opcode, piece, rng));
+        if rng.percent(30) {
+            bytes.extend(frame(0x8a, b"between fragments", rng));
+        }
+        (rest, opcode) = (after, 0x0);
+    }
+    bytes.extend(frame(0x80, rest, rng));
+    bytes
+}
+
+/// Frames that break the protocol, one way each.
+pub(crate) fn offence(max_message_bytes: usize, rng: &mut Rng) -> Vec<u8> {
+    match rng.below(6) {
+        // Unmasked.
+        0 => vec![0x82, 0x01, b'x'],
+        // A reserved opcode, a reserved bit.
+        1 => frame(0x83, b"", rng),
+        2 => frame(0xc2, b"", rng),
+        // A continuation of nothing.
+        3 => frame(0x80, b"", rng),
+        // Not UTF-8.
+        4 => frame(0x81, b"\xff\xff", rng),
+        // Too big, from its header alone.
+        _ => {
+            let mut bytes = vec![0x82, 0xff];
+            bytes.extend((max_message_bytes.max(65_536) as u64 + 1).to_be_bytes());
+            bytes.extend(*b"mask");
+            bytes
+        }
+    }
+}
+
+fn request_head(request: Request, target: &str, rng: &mut Rng) -> String {
+    let good = format!(
+        "GET {target} HTTP/1.1\r\nHost: relay\r\nConnection: keep-alive, Upgrade\r\nUpgrade: websocket\r\n\
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    );
+    match request {
+        Request::Upgrade => good,
+        Request::Half => good[..rng.below(good.len())].to_owned(),
+        Request::Bad => match rng.below(6) {
+            0 => good.replace("GET", "POST"),
+            1 => good.replace("Upgrade: websocket", "Upgrade: h2c"),
+            2 => good.replace("Version: 13", "Version: 8"),
+            3 => good.replace(target, &"/x".repeat(2000)),
+            4 => "\x16\x03\x01\x02\x00\x01\x00".to_owned(),
+            _ => good.replace(target, "/%zz"),
+        },
+    }
+}

@@ -1,0 +1,196 @@
+//! A connection as the kernel would have it: two bounded buffers, and edges that come once.
+//!
+//! A read that leaves room in its buffer has drained the pipe; a write that is not taken whole is followed by a
+//! writable edge once there is room, and by nothing else. Whoever forgets an edge waits for ever: that is the point.
+
+use std::collections::VecDeque;
+use std::io::{self, Read};
+
+use fanwire::net::conn::Filled;
+
+use crate::plan::Plan;
+
+/// What an event loop would report, all edges since the last report merged.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Readiness {
+    pub(crate) readable: bool,
+    pub(crate) writable: bool,
+    /// The client has shut its writing side.
+    pub(crate) read_closed: bool,
+    pub(crate) error: bool,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Pipe {
+    to_server: VecDeque<u8>,
+    /// The most that `to_server` holds.
+    receive_buffer: usize,
+    client_fin: bool,
+    reset: bool,
+    /// Bytes on their way to the client; what they are was looked at when they were written.
+    to_client: usize,
+    /// The most that `to_client` may be.
+    send_buffer: usize,
+    /// Goes beyond `send_buffer` for the rest of one write.
+    is_elastic: bool,
+    server_fin: bool,
+    server_closed: bool,
+    /// The last write was not taken whole: an edge is owed.
+    starved: bool,
+    readiness: Readiness,
+}
+
+impl Pipe {
+    pub(crate) fn new(plan: &Plan) -> Self {
+        Pipe {
+            to_server: VecDeque::new(),
+            receive_buffer: plan.receive_buffer_bytes,
+            client_fin: false,
+            reset: false,
+            to_client: 0,
+            send_buffer: plan.send_buffer_bytes,
+            is_elastic: plan.is_elastic,
+            server_fin: false,
+            server_closed: false,
+            starved: false,
+            // Registration reports what is there already.
+            readiness: Readiness {
+                writable: true,
+                ..Readiness::default()
+            },
+        }
+    }
+
+    // The client's end.
+
+    /// Bytes that the client can write now.
+    pub(crate) fn room_to_server(&self) -> usize {
+        if self.reset || self.server_closed || self.client_fin {
+            return 0;
+        }
+        self.receive_buffer.saturating_sub(self.to_server.len())
+    }
+
+    pub(crate) fn send(&mut self, bytes: &[u8]) {
+        self.to_server.extend(bytes);
+        self.readiness.readable = true;
+        // An edge of either kind reports the whole state.
+        self.readiness.writable |= self.room_to_client() > 0;
+    }
+
+    pub(crate) fn shut_by_client(&mut self) {
+        self.client_fin = true;
+        self.readiness.readable = true;
+        self.readiness.read_closed = true;
+    }
+
+    pub(crate) fn reset_by_client(&mut self) {
+        self.reset = true;
+        self.to_server.clear();
+        self.to_client = 0;
+        self.readiness = Readiness {
+            readable: true,
+            writable: true,
+            read_closed: true,
+            error: true,
+        };
+    }
+
+    /// Bytes that the client can read now.
+    pub(crate) fn waiting_for_client(&self) -> usize {
+        self.to_client
+    }
+
+    pub(crate) fn receive(&mut self, count: usize) {
+        self.to_client -= count;
+        self.announce_room();
+    }
+
+    /// Whether the client has read everything that it will ever be sent.
+    pub(crate) fn is_at_servers_end(&self) -> bool {
+        self.server_fin && self.to_client == 0
+    }
+
+    pub(crate) fn is_shut_by_client(&self) -> bool {
+        self.client_fin
+    }
+
+    pub(crate) fn is_over(&self) -> bool {
+        self.reset || self.server_closed
+    }
+
+    /// Whether the shard has read everything that the client wrote.
+    pub(crate) fn is_drained_by_server(&self) -> bool {
+        self.to_server.is_empty()
+    }
+
+    // The server's end.
+
+    pub(crate) fn take_readiness(&mut self) -> Readiness {
+        std::mem::take(&mut self.readiness)
+    }
+
+    pub(crate) fn has_news(&self) -> bool {
+        self.readiness != Readiness::default()
+    }
+
+    pub(crate) fn read(&mut self, buffer: &mut [u8]) -> Filled {
+        if self.reset {
+            return Filled::Failed;
+        }
+        let count = self.to_server.len().min(buffer.len());
+        if count == 0 {
+            return if self.client_fin {
+                Filled::Eof
+            } else {
+                Filled::Empty
+            };
+        }
+        self.to_server
+            .read_exact(&mut buffer[..count])
+            .expect("as many were counted");
+        if count < buffer.len() {
+            Filled::Last(count)
+        } else {
+            Filled::More(count)
+        }
+    }
+
+    /// Takes at most `most` of `offered` bytes; says how many. An error: the connection is dead.
+    pub(crate) fn write(&mut self, offered: usize, most: usize) -> io::Result<usize> {
+        if self.reset {
+            return Err(io::ErrorKind::ConnectionReset.into());
+        }
+        assert!(!self.server_fin, "written behind the end of the stream");
+        let room = match self.room_to_client() {
+            0 => 0,
+            _ if self.is_elastic => usize::MAX,
+            room => room,
+        };
+        let taken = offered.min(most).min(room);
+        self.to_client += taken;
+        self.starved |= taken < offered;
+        self.announce_room();
+        Ok(taken)
+    }
+
+    pub(crate) fn shut_by_server(&mut self) {
+        self.server_fin = true;
+    }
+
+    pub(crate) fn close_by_server(&mut self) {
+        self.server_closed = true;
+    }
+
+    fn room_to_client(&self) -> usize {
+        self.send_buffer.saturating_sub(self.to_client)
+    }
+
+    fn announce_room(&mut self) {
+        if self.starved && self.room_to_client() > 0 {
+            self.starved = false;
+            self.readiness.writable = true;
+        }
+    }
+}

@@ -1,0 +1,145 @@
+//! What a seed decides before the first step: the configuration, the world's size, and how it ends.
+
+use std::time::Duration;
+
+use fanwire::config::{Config, SlowConsumerPolicy, Topics};
+
+use crate::rng::Rng;
+
+/// How a world ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ending {
+    /// Every shard is told to drain, at any step or at the end.
+    Drain,
+    /// The same, and half way everything that is left is cut.
+    DrainThenCut,
+    /// Every connection is cut.
+    Cut,
+    /// The clients leave by themselves.
+    Leave,
+}
+
+/// See the module.
+#[derive(Clone, Debug)]
+pub(crate) struct Plan {
+    pub(crate) config: Config,
+    pub(crate) shards: usize,
+    pub(crate) topics: Vec<&'static str>,
+    pub(crate) router_seed: u64,
+    /// Steps before the world is brought to rest.
+    pub(crate) steps: usize,
+    /// Clients that ever connect.
+    pub(crate) clients: usize,
+    /// The most messages that a client queues at once.
+    pub(crate) burst: usize,
+    /// The most microseconds between two turns.
+    pub(crate) pace_micros: usize,
+    /// How often the clock jumps, in a thousand steps.
+    pub(crate) jumps: usize,
+    /// Bytes of a host's read buffer.
+    pub(crate) scratch_bytes: usize,
+    /// Clients flushed in a turn.
+    pub(crate) flush_budget: usize,
+    /// Reads wait while an inbox holds this many bytes of messages.
+    pub(crate) inbox_high_water_bytes: usize,
+    /// Bytes that a connection holds for a client that does not read.
+    pub(crate) send_buffer_bytes: usize,
+    /// A connection that has any room for the client takes a whole write, so that it is full at the end of one.
+    pub(crate) is_elastic: bool,
+    /// Bytes that a connection holds for a shard that does not read.
+    pub(crate) receive_buffer_bytes: usize,
+    /// The share of clients that misbehave, in percent.
+    pub(crate) trouble: usize,
+    pub(crate) ending: Ending,
+    /// The step at which the drain begins, in the midst of everything; otherwise at the end.
+    pub(crate) drain_at: Option<usize>,
+}
+
+/// Names that need decoding among them; as a client writes them and as the router reads them.
+pub(crate) const TOPICS: [(&str, &str); 5] = [
+    ("/a", "/a"),
+    ("/caf%C3%A9?token=1", "/café"),
+    ("/c/d", "/c/d"),
+    ("/", "/"),
+    ("/%65", "/e"),
+];
+
+impl Plan {
+    pub(crate) fn draw(rng: &mut Rng) -> Plan {
+        let ending = rng.pick(&[
+            Ending::Drain,
+            Ending::Drain,
+            Ending::DrainThenCut,
+            Ending::Cut,
+            Ending::Leave,
+            Ending::Leave,
+        ]);
+        let steps = rng.pick(&[200, 800, 2_500]);
+        let drains = matches!(ending, Ending::Drain | Ending::DrainThenCut);
+        let topics = TOPICS.map(|(_, name)| name);
+        let config = config(rng);
+        let lag = config.slow_consumer.max_lag_bytes;
+        let message = config.limits.max_message_bytes;
+        let scratch_bytes = rng.pick(&[16, 256, 2 << 10, 16 << 10, 128 << 10]);
+        Plan {
+            shards: rng.within(1..=4),
+            topics: topics[..rng.pick(&[1, 1, 2, 3, topics.len()])].to_vec(),
+            router_seed: rng.next(),
+            clients: rng.pick(&[3, 6, 12, 24]),
+            burst: rng.pick(&[1, 4, 25]),
+            pace_micros: rng.pick(&[30, 300, 3_000]),
+            jumps: rng.pick(&[0, 2, 5, 15]),
+            scratch_bytes,
+            flush_budget: rng.pick(&[1, 2, 3, 8, 512]),
+            inbox_high_water_bytes: rng.pick(&[lag / 4, lag, 8 << 20]),
+            send_buffer_bytes: rng
+                .pick(&[64, 1 << 10, 8 << 10, 64 << 10])
+                .max(message / 64),
+            is_elastic: rng.percent(40),
+            receive_buffer_bytes: rng.pick(&[100, 2 << 10, 64 << 10]),
+            trouble: rng.pick(&[0, 5, 5, 30]),
+            drain_at: (drains && rng.percent(60)).then(|| rng.below(steps)),
+            steps,
+            ending,
+            config,
+        }
+    }
+}
+
+fn config(rng: &mut Rng) -> Config {
+    let mut config = Config::default();
+    let is_large = rng.percent(12);
+    let message = if is_large {
+        rng.within(70 << 10..=140 << 10)
+    } else {
+        rng.pick(&[200, 1 << 10, 2 << 10, 8 << 10])
+    };
+    config.limits.max_message_bytes = message;
+    config.limits.max_header_bytes = 1 << 10;
+    config.relay.echo = rng.percent(65);
+    config.relay.topics = if rng.percent(90) {
+        Topics::Path
+    } else {
+        Topics::Single
+    };
+    config.slow_consumer.policy = rng.pick(&[
+        SlowConsumerPolicy::Disconnect,
+        SlowConsumerPolicy::Drop,
+        SlowConsumerPolicy::Backpressure,
+    ]);
+    config.slow_consumer.max_lag_bytes = 2 * message * rng.pick(&[1, 2, 8]);
+    let is_hasty = rng.percent(35);
+    let millis = |rng: &mut Rng| {
+        let span = if is_hasty { 20..=400 } else { 1_000..=20_000 };
+        Duration::from_millis(rng.within(span) as u64)
+    };
+    config.slow_consumer.stall_timeout = millis(rng);
+    config.server.handshake_timeout = millis(rng);
+    config.keepalive.ping_interval = if rng.percent(30) {
+        Duration::ZERO
+    } else {
+        millis(rng)
+    };
+    config.keepalive.pong_timeout = millis(rng);
+    config
+}

@@ -1,0 +1,193 @@
+//! What a client reads, taken apart by a reader of the simulation's own: one HTTP response, then frames (RFC 6455,
+//! section 5.2), every rule that binds a server checked, and nothing shared with the relay's own code.
+
+/// Something a server sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Item {
+    /// The status of the response.
+    Response(u16),
+    /// A whole message.
+    Message {
+        /// Text, or else binary.
+        is_text: bool,
+        payload: Vec<u8>,
+    },
+    Ping,
+    Pong(Vec<u8>),
+    Close {
+        /// 1005 where the frame had none.
+        code: u16,
+        reason: String,
+    },
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum State {
+    #[default]
+    Head,
+    /// The body of a refusal.
+    Body,
+    Frames,
+    Closed,
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(crate) struct Stream {
+    state: State,
+    /// What has arrived of the next item.
+    partial: Vec<u8>,
+    /// Bytes of all items so far.
+    offset: u64,
+}
+
+impl Stream {
+    /// Takes in bytes; returns what they complete, each with the offset in the stream behind it.
+    pub(crate) fn push(&mut self, bytes: &[u8]) -> Result<Vec<(u64, Item)>, String> {
+        self.partial.extend_from_slice(bytes);
+        let (mut items, mut at) = (Vec::new(), 0);
+        while let Some((item, len)) = self.next(at)? {
+            at += len;
+            self.offset += len as u64;
+            items.extend(item.map(|item| (self.offset, item)));
+        }
+        self.partial.drain(..at);
+        Ok(items)
+    }
+
+    /// Whether the server has begun a frame, or its response, and not ended it.
+    pub(crate) fn is_torn(&self) -> bool {
+        !self.partial.is_empty()
+    }
+
+    fn next(&mut self, at: usize) -> Result<Option<(Option<Item>, usize)>, String> {
+        let bytes = &self.partial[at..];
+        match self.state {
+            State::Head => {
+                let Some(end) = bytes.windows(4).position(|four| four == b"\r\n\r\n") else {
+                    return Ok(None);
+                };
+                let status = status(bytes)?;
+                self.state = if status == 101 {
+                    State::Frames
+                } else {
+                    State::Body
+                };
+                Ok(Some((Some(Item::Response(status)), end + 4)))
+            }
+            State::Body | State::Closed if bytes.is_empty() => Ok(None),
+            State::Body => Ok(Some((None, bytes.len()))),
+            State::Frames => {
+                let Some((item, len)) = frame(bytes)? else {
+                    return Ok(None);
+                };
+                if matches!(item, Item::Close { .. }) {
+                    self.state = State::Closed;
+                }
+                Ok(Some((Some(item), len)))
+            }
+            State::Closed => Err(format!("{} bytes behind Close", bytes.len())),
+        }
+    }
+}
+
+fn status(head: &[u8]) -> Result<u16, String> {
+    let line = String::from_utf8_lossy(&head[..head.len().min(40)]).into_owned();
+    let code = line
+        .strip_prefix("HTTP/1.1 ")
+        .and_then(|rest| rest.get(..3));
+    code.and_then(|code| code.parse().ok())
+        .ok_or_else(|| format!("no status line: {line:?}"))
+}
+
+/// A frame and its length, once it is there.
+fn frame(bytes: &[u8]) -> Result<Option<(Item, usize)>, String> {
+    let &[first, second, ..] = bytes else {
+        return Ok(None);
+    };
+    if first & 0xf0 != 0x80 {
+        return Err(format!("first byte {first:#x}: not one final frame"));
+    }
+    if second & 0x80 != 0 {
+        return Err("a server's frame is masked".into());
+    }
+    let Some((len, header)) = length(second, bytes)? else {
+        return Ok(None);
+    };
+    let Some(payload) = bytes.get(header..header + len) else {
+        return Ok(None);
+    };
+    let item = item(first & 0x0f, payload)?;
+    if !matches!(item, Item::Message { .. }) && len > 125 {
+        return Err(format!("a control frame of {len} bytes"));
+    }
+    Ok(Some((item, header + len)))
+}
+
+fn length(second: u8, bytes: &[u8]) -> Result<Option<(usize, usize)>, String> {
+    let (len, header, least) = match second {
+        126 => {
+            let Some(len) = bytes.get(2..4) else {
+                return Ok(None);
+            };
+            (usize::from(u16::from_be_bytes([len[0], len[1]])), 4, 126)
+        }
+        127 => {
+            let Some(len) = bytes.get(2..10) else {
+                return Ok(None);
+            };
+            let len = len
+                .iter()
+                .fold(0, |len, &byte| len << 8 | usize::from(byte));
+            (len, 10, 65_536)
+        }
+        len => (usize::from(len), 2, 0),
+    };
+    if len < least {
+        return Err(format!("a length of {len} in {header} bytes"));
+    }
+    Ok(Some((len, header)))
+}
+
+fn item(opcode: u8, payload: &[u8]) -> Result<Item, String> {
+    match opcode {
+        0x1 if std::str::from_utf8(payload).is_err() => Err("text that is not UTF-8".into()),
+        0x1 | 0x2 => Ok(Item::Message {
+            is_text: opcode == 0x1,
+            payload: payload.to_vec(),
+        }),
+        0x8 => match payload {
+            [] => Ok(Item::Close {
+                code: 1005,
+                reason: String::new(),
+            }),
+            [high, low, reason @ ..] => Ok(Item::Close {
+                code: u16::from_be_bytes([*high, *low]),
+                reason: String::from_utf8(reason.to_vec()).map_err(|error| error.to_string())?,
+            }),
+            [_] => Err("a Close of one byte".into()),
+        },
+        0x9 => Ok(Item::Ping),
+        0xa => Ok(Item::Pong(payload.to_vec())),
+        _ => Err(format!("opcode {opcode}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_torn_frame_is_noticed() {
+        // A ping in the middle of a message of four bytes, whose last two then begin no frame.
+        let torn = b"HTTP/1.1 101 Switching Protocols\r\n\r\n\x82\x04ab\x89\x00cd";
+        assert!(Stream::default().push(torn).is_err());
+    }
+
+    #[test]
+    fn nothing_may_follow_a_close() {
+        let mut stream = Stream::default();
+        let bytes = b"HTTP/1.1 101 Switching Protocols\r\n\r\n\x88\x00\x82\x00";
+        assert!(stream.push(bytes).is_err());
+    }
+}
