@@ -1,0 +1,278 @@
+//! The load generator: sends in a closed loop, and checks every delivery.
+//!
+//! It is one thread that does as little as it can: frames have one size, so a delivery is checked by looking at its
+//! first twelve bytes. Each member must get each sender's messages in the order they were sent in, none missing and
+//! none twice, and all members must get the messages of all senders in one and the same order; anything else is an
+//! error, and ends the benchmark.
+
+use std::io::{self, Read, Write};
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use mio::net::TcpStream;
+use mio::{Events, Interest, Poll, Token};
+
+use crate::wire::{CHECKED_BYTES, Pace, Traffic};
+
+/// Read in one go: more than the largest window of any scenario brings to one member.
+const SCRATCH_BYTES: usize = 512 << 10;
+
+/// Without a delivery for so long, something is broken.
+const STALL: Duration = Duration::from_secs(10);
+
+/// How long the generator looks away while it waits for deliveries of small messages. A thread that waits for events
+/// is woken by almost every send, and the sender pays for it, more or less depending on which of the two happens to
+/// be faster; clients on other machines never cost a server that.
+const NAP: Duration = Duration::from_micros(50);
+
+/// The naps are for many small sends; larger messages are about throughput.
+const NAP_BELOW_PAYLOAD_BYTES: usize = 4 << 10;
+
+const REQUEST: &[u8] =
+    b"GET /bench HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+    Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n";
+
+/// What a stretch of load has brought.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Served {
+    pub(crate) deliveries: u64,
+    pub(crate) elapsed: Duration,
+}
+
+/// The members of one topic on one server.
+#[derive(Debug)]
+pub(crate) struct Load {
+    traffic: Traffic,
+    poll: Poll,
+    events: Events,
+    /// The first of them publish.
+    members: Vec<Member>,
+    scratch: Vec<u8>,
+}
+
+#[derive(Debug)]
+struct Member {
+    stream: TcpStream,
+    sent: u64,
+    received: u64,
+    /// By sender: the count that its next message must have.
+    expected: Vec<u32>,
+    /// Of everything received, in its order.
+    hash: u64,
+    /// Bytes of the frame that has arrived in part, and the first of them.
+    partial_bytes: usize,
+    partial: [u8; CHECKED_BYTES],
+    /// What the socket has not accepted yet.
+    unsent: Vec<u8>,
+}
+
+impl Load {
+    /// Connects all members. `upgrade` asks for WebSocket, as the relay expects and the floor does not.
+    pub(crate) fn connect(server: SocketAddr, traffic: Traffic, upgrade: bool) -> io::Result<Load> {
+        let poll = Poll::new()?;
+        let members = (0..traffic.members).map(|index| {
+            let mut stream = connect(server, upgrade)?;
+            let interest = Interest::READABLE | Interest::WRITABLE;
+            poll.registry()
+                .register(&mut stream, Token(index), interest)?;
+            Ok(Member {
+                stream,
+                sent: 0,
+                received: 0,
+                expected: vec![0; traffic.publishers],
+                hash: 0,
+                partial_bytes: 0,
+                partial: [0; CHECKED_BYTES],
+                unsent: Vec::new(),
+            })
+        });
+        Ok(Load {
+            traffic,
+            members: members.collect::<io::Result<_>>()?,
+            poll,
+            events: Events::with_capacity(1024),
+            scratch: vec![0; SCRATCH_BYTES],
+        })
+    }
+
+    /// Keeps the window full for `span`, then waits for what is still on its way.
+    pub(crate) fn run(&mut self, span: Duration) -> io::Result<Served> {
+        let began = Instant::now();
+        let sent_before = self.sent();
+        loop {
+            let received_by_all = self.received_by_all();
+            if began.elapsed() < span {
+                self.publish(received_by_all)?;
+            } else if received_by_all == self.sent() {
+                break;
+            }
+            self.receive()?;
+        }
+        self.check_order()?;
+        Ok(Served {
+            deliveries: (self.sent() - sent_before) * self.members.len() as u64,
+            elapsed: began.elapsed(),
+        })
+    }
+
+    fn sent(&self) -> u64 {
+        self.members.iter().map(|member| member.sent).sum()
+    }
+
+    fn received_by_all(&self) -> u64 {
+        let received = self.members.iter().map(|member| member.received);
+        received.min().unwrap_or(0)
+    }
+
+    fn publish(&mut self, received_by_all: u64) -> io::Result<()> {
+        let publishers = self.traffic.publishers;
+        for (sender, member) in self.members[..publishers].iter_mut().enumerate() {
+            let received = match self.traffic.pace {
+                Pace::All => received_by_all,
+                Pace::Sender => member.received,
+            };
+            let allowed = received / publishers as u64 + self.traffic.window as u64;
+            if allowed == member.sent {
+                continue;
+            }
+            for count in member.sent..allowed {
+                self.traffic
+                    .push_client_frame(&mut member.unsent, sender, count);
+            }
+            member.sent = allowed;
+            member.flush()?;
+        }
+        Ok(())
+    }
+
+    fn receive(&mut self) -> io::Result<()> {
+        self.poll.poll(&mut self.events, Some(STALL))?;
+        if self.events.is_empty() {
+            return Err(io::Error::other("deliveries are missing"));
+        }
+        for event in &self.events {
+            let member = &mut self.members[event.token().0];
+            if event.is_writable() {
+                member.flush()?;
+            }
+            if event.is_readable() {
+                member.receive(&self.traffic, &mut self.scratch)?;
+            }
+        }
+        if self.traffic.payload_bytes < NAP_BELOW_PAYLOAD_BYTES {
+            std::thread::sleep(NAP);
+        }
+        Ok(())
+    }
+
+    fn check_order(&self) -> io::Result<()> {
+        let hash = self.members[0].hash;
+        if self.members.iter().any(|member| member.hash != hash) {
+            return Err(io::Error::other("members have seen different orders"));
+        }
+        Ok(())
+    }
+}
+
+impl Member {
+    fn flush(&mut self) -> io::Result<()> {
+        while !self.unsent.is_empty() {
+            match self.stream.write(&self.unsent) {
+                Ok(n) => drop(self.unsent.drain(..n)),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    fn receive(&mut self, traffic: &Traffic, scratch: &mut [u8]) -> io::Result<()> {
+        loop {
+            match self.stream.read(scratch) {
+                Ok(0) => return Err(io::Error::other("the server has closed a connection")),
+                Ok(n) => {
+                    self.check(traffic, &scratch[..n])?;
+                    if n < scratch.len() {
+                        return Ok(());
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    fn check(&mut self, traffic: &Traffic, mut input: &[u8]) -> io::Result<()> {
+        let frame_bytes = traffic.server_frame_bytes();
+        if self.partial_bytes > 0 {
+            let missing = frame_bytes - self.partial_bytes;
+            let (rest, next) = input.split_at(missing.min(input.len()));
+            self.keep(rest);
+            input = next;
+            if self.partial_bytes < frame_bytes {
+                return Ok(());
+            }
+            self.partial_bytes = 0;
+            let start = self.partial;
+            self.check_frame(traffic, &start)?;
+        }
+        let mut frames = input.chunks_exact(frame_bytes);
+        for frame in &mut frames {
+            let start = frame.first_chunk().expect("a frame is longer");
+            self.check_frame(traffic, start)?;
+        }
+        self.keep(frames.remainder());
+        Ok(())
+    }
+
+    /// Takes in bytes of a frame whose end has not arrived.
+    fn keep(&mut self, bytes: &[u8]) {
+        if self.partial_bytes < CHECKED_BYTES {
+            let room = &mut self.partial[self.partial_bytes..];
+            let n = room.len().min(bytes.len());
+            room[..n].copy_from_slice(&bytes[..n]);
+        }
+        self.partial_bytes += bytes.len();
+    }
+
+    fn check_frame(&mut self, traffic: &Traffic, start: &[u8; CHECKED_BYTES]) -> io::Result<()> {
+        let Some((sender, count)) = traffic.parse(start) else {
+            let error = format!("not a frame that anybody sent: {start:02x?}");
+            return Err(io::Error::other(error));
+        };
+        let expected = &mut self.expected[sender];
+        if count != *expected {
+            let error = format!("message {count} of sender {sender}, where {expected} was due");
+            return Err(io::Error::other(error));
+        }
+        *expected = (*expected + 1) % traffic.counts();
+        // Any mixing that depends on the order will do; this multiplier is Knuth's for MMIX.
+        self.hash = self
+            .hash
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(sender as u64 + 1);
+        self.received += 1;
+        Ok(())
+    }
+}
+
+/// Connects one client, and has it upgraded.
+fn connect(server: SocketAddr, upgrade: bool) -> io::Result<TcpStream> {
+    let mut stream = std::net::TcpStream::connect(server)?;
+    stream.set_nodelay(true)?;
+    if upgrade {
+        stream.write_all(REQUEST)?;
+        let mut response = Vec::new();
+        let mut byte = [0];
+        // Bytewise: nothing behind the head may be taken.
+        while !response.ends_with(b"\r\n\r\n") {
+            stream.read_exact(&mut byte)?;
+            response.push(byte[0]);
+        }
+        if !response.starts_with(b"HTTP/1.1 101 ") {
+            return Err(io::Error::other(String::from_utf8_lossy(&response)));
+        }
+    }
+    stream.set_nonblocking(true)?;
+    Ok(TcpStream::from_std(stream))
+}

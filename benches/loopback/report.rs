@@ -1,0 +1,139 @@
+//! What is printed: one table in Markdown, and what machine it was measured on.
+
+use std::fmt;
+use std::io::{self, Write};
+
+/// One row: the subject beside what it is compared with, one value of each per repeat.
+#[derive(Debug)]
+pub(crate) struct Row {
+    pub(crate) scenario: String,
+    pub(crate) reference: &'static str,
+    pub(crate) unit: &'static str,
+    pub(crate) subject_values: Vec<f64>,
+    pub(crate) reference_values: Vec<f64>,
+    /// What the ratio, or else the subject's value, may be at most.
+    pub(crate) target: Target,
+    /// Write calls of the subject per delivery, and of the reference.
+    pub(crate) writes_per_delivery: Option<(f64, f64)>,
+}
+
+/// What a row is judged by.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Target {
+    /// The most that the ratio to the reference may be.
+    Ratio(f64),
+    /// The most that the subject's own value may be.
+    Value(f64),
+    /// Nothing: it is there to be read.
+    None,
+}
+
+/// The middle of some values, and their extremes.
+struct Spread {
+    median: f64,
+    least: f64,
+    most: f64,
+}
+
+impl Spread {
+    fn of(values: impl IntoIterator<Item = f64>) -> Spread {
+        let mut values: Vec<f64> = values.into_iter().collect();
+        values.sort_by(f64::total_cmp);
+        let median = f64::midpoint(values[(values.len() - 1) / 2], values[values.len() / 2]);
+        Spread {
+            median,
+            least: values[0],
+            most: values[values.len() - 1],
+        }
+    }
+}
+
+impl fmt::Display for Spread {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let digits = |value: f64| if value < 100.0 { 3 } else { 0 };
+        let Spread {
+            median,
+            least,
+            most,
+        } = *self;
+        write!(f, "{median:.*}", digits(median))?;
+        if least < most {
+            write!(f, " ({least:.*}–{most:.*})", digits(least), digits(most))?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Row {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let subject = Spread::of(self.subject_values.iter().copied());
+        let reference = Spread::of(self.reference_values.iter().copied());
+        // Each repeat's own ratio: what disturbs the machine for longer than a moment disturbs both of a pair.
+        let pairs = self.subject_values.iter().zip(&self.reference_values);
+        let ratio = Spread::of(pairs.map(|(subject, reference)| subject / reference));
+        let target = match self.target {
+            Target::Ratio(most) => verdict(ratio.median, most),
+            Target::Value(most) => verdict(subject.median, most),
+            Target::None => "–".into(),
+        };
+        let writes = self
+            .writes_per_delivery
+            .map_or("–".into(), |(subject, reference)| {
+                format!("{subject:.4} / {reference:.4}")
+            });
+        let Row {
+            scenario,
+            reference: name,
+            unit,
+            ..
+        } = self;
+        write!(
+            f,
+            "| {scenario} | {unit} | {subject} | {reference} ({name}) | {ratio} | {target} | {writes} |"
+        )
+    }
+}
+
+fn verdict(value: f64, most: f64) -> String {
+    let met = if value <= most { "met" } else { "**missed**" };
+    format!("≤ {most}: {met}")
+}
+
+/// Prints the head of the table.
+pub(crate) fn print_head(repeats: usize) -> io::Result<()> {
+    let mut out = io::stdout();
+    writeln!(out, "\nMachine: {}", machine())?;
+    writeln!(
+        out,
+        "Medians of {repeats} interleaved repeats (extremes in brackets); CPU is the server's, user and system.\n"
+    )?;
+    writeln!(
+        out,
+        "| scenario | measure | fanwire | reference | ratio | target | writes per delivery |"
+    )?;
+    writeln!(out, "|---|---|---|---|---|---|---|")
+}
+
+/// Prints a row as soon as it is known.
+pub(crate) fn print_row(row: &Row) -> io::Result<()> {
+    let mut out = io::stdout();
+    writeln!(out, "{row}")?;
+    out.flush()
+}
+
+fn machine() -> String {
+    let read = |path| std::fs::read_to_string(path).unwrap_or_default();
+    let cpuinfo = read("/proc/cpuinfo");
+    let model = cpuinfo
+        .lines()
+        .find_map(|line| line.strip_prefix("model name"))
+        .map_or("unknown CPU", |rest| {
+            rest.trim_start_matches([' ', '\t', ':'])
+        });
+    let cpus = cpuinfo
+        .lines()
+        .filter(|line| line.starts_with("processor"))
+        .count();
+    let kernel = read("/proc/sys/kernel/osrelease");
+    format!("{model}, {cpus} CPUs, Linux {}", kernel.trim())
+}

@@ -1,0 +1,158 @@
+//! The processes under measurement: the benchmark starts itself anew, as the relay or as the floor, and asks it for
+//! its counters.
+//!
+//! A server says its address on the first line of its standard output, answers each line of its standard input with
+//! its counters, and ends when its standard input does; so none outlives the benchmark.
+
+use std::io::{self, BufRead, BufReader, Write};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::time::Duration;
+
+use rustix::thread::CpuSet;
+use rustix::time::{ClockId, clock_gettime};
+
+use fanwire::config::Config;
+use fanwire::metrics::stats::Stat;
+use fanwire::server::Relay;
+
+use crate::floor::{self, Sends};
+use crate::wire::Traffic;
+
+/// The server's CPU; the load generator has the next one.
+pub(crate) const SERVER_CPU: usize = 0;
+
+/// The end of a turn, when counters are published, comes a little after its last send.
+const SETTLE: Duration = Duration::from_millis(2);
+
+/// What a server has used and done since its start.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Counters {
+    /// Time that its threads have run, in the kernel and outside.
+    pub(crate) cpu_ns: u64,
+    /// Write calls, whatever came of them.
+    pub(crate) writes: u64,
+}
+
+/// A server in a process of its own.
+#[derive(Debug)]
+pub(crate) struct Server {
+    child: Child,
+    stdout: BufReader<ChildStdout>,
+    pub(crate) address: SocketAddr,
+}
+
+impl Server {
+    /// Starts `exe`, a build of this benchmark, with arguments that make it a server.
+    pub(crate) fn spawn(exe: &Path, args: &[String]) -> io::Result<Server> {
+        let mut child = Command::new(exe)
+            .args(args)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()?;
+        let stdout = child.stdout.take().expect("it is piped");
+        let mut stdout = BufReader::new(stdout);
+        let address = read_line(&mut stdout)?;
+        let address = address.parse().map_err(io::Error::other)?;
+        Ok(Server {
+            child,
+            stdout,
+            address,
+        })
+    }
+
+    /// Its counters, once the turn under way is over.
+    pub(crate) fn counters(&mut self) -> io::Result<Counters> {
+        std::thread::sleep(SETTLE);
+        let stdin = self.child.stdin.as_mut().expect("it is piped");
+        stdin.write_all(b"\n")?;
+        let line = read_line(&mut self.stdout)?;
+        let mut numbers = line.split_ascii_whitespace().map(str::parse);
+        match (numbers.next(), numbers.next()) {
+            (Some(Ok(cpu_ns)), Some(Ok(writes))) => Ok(Counters { cpu_ns, writes }),
+            _ => Err(io::Error::other(format!("no counters: {line:?}"))),
+        }
+    }
+
+    /// Bytes of its memory that are resident, exactly: the cheaper figures in `/proc` are off by up to a megabyte.
+    pub(crate) fn resident_bytes(&self) -> io::Result<u64> {
+        let path = format!("/proc/{}/smaps_rollup", self.child.id());
+        let text = std::fs::read_to_string(path)?;
+        let kib = text
+            .lines()
+            .find_map(|line| line.strip_prefix("Rss:"))
+            .and_then(|rest| rest.trim().strip_suffix(" kB"))
+            .and_then(|kib| kib.parse::<u64>().ok());
+        Ok(kib.ok_or_else(|| io::Error::other("smaps_rollup without Rss"))? << 10)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // Waiting closes its standard input first. How it ends says nothing about what was measured before.
+        let _ = self.child.wait();
+    }
+}
+
+fn read_line(from: &mut impl BufRead) -> io::Result<String> {
+    let mut line = String::new();
+    if from.read_line(&mut line)? == 0 {
+        return Err(io::Error::other("the server ended"));
+    }
+    Ok(line.trim_end().to_owned())
+}
+
+/// Is the relay until standard input ends.
+pub(crate) fn serve_relay(workers: usize, tcp_notsent_lowat: Option<usize>) -> io::Result<()> {
+    let mut config = Config::default();
+    config.server.host = "127.0.0.1".into();
+    config.server.port = 0;
+    config.server.workers = workers;
+    config.metrics.enabled = false;
+    // The load generator knows one kind of frame, and long runs would be pinged.
+    config.keepalive.ping_interval = Duration::ZERO;
+    if let Some(bytes) = tcp_notsent_lowat {
+        config.server.tcp_notsent_lowat = bytes;
+    }
+    let relay = Relay::start(&config).map_err(io::Error::other)?;
+    let writes = [
+        Stat::WritesFull,
+        Stat::WritesPartial,
+        Stat::WritesBlocked,
+        Stat::WritesFailed,
+    ];
+    serve(relay.address(), || {
+        writes.iter().map(|&stat| relay.total(stat)).sum()
+    })
+}
+
+/// Is the floor until standard input ends.
+pub(crate) fn serve_floor(traffic: Traffic, sends: Sends) -> io::Result<()> {
+    let floor = floor::start(traffic, sends)?;
+    serve(floor.address, || floor.writes())
+}
+
+fn serve(address: SocketAddr, writes: impl Fn() -> u64) -> io::Result<()> {
+    let mut out = io::stdout();
+    writeln!(out, "{address}")?;
+    for line in io::stdin().lines() {
+        line?;
+        writeln!(out, "{} {}", cpu_ns(), writes())?;
+    }
+    Ok(())
+}
+
+fn cpu_ns() -> u64 {
+    let time = clock_gettime(ClockId::ProcessCPUTime);
+    Duration::try_from(time).map_or(0, |time| time.as_nanos() as u64)
+}
+
+/// Binds this process, and the threads it will start, to the given CPUs.
+pub(crate) fn pin(cpus: impl IntoIterator<Item = usize>) -> io::Result<()> {
+    let mut set = CpuSet::new();
+    for cpu in cpus {
+        set.set(cpu);
+    }
+    Ok(rustix::thread::sched_setaffinity(None, &set)?)
+}
