@@ -1,4 +1,34 @@
 //! fanwire: a high-throughput, sharded WebSocket relay.
+//!
+//! A client sends a message; every client connected to the same URL path gets it, the sender included, all in one order,
+//! without silent loss, in bounded memory. [`server::Relay`] starts one; the rest is public for the binary, the tests,
+//! the benches and the curious.
+//!
+//! # Threads
+//!
+//! ```text
+//! control      server::control     listens, accepts, places connections on workers; signals; the drain
+//!    │ sockets
+//!    ▼
+//! worker 0…N   net::worker         one relay::shard::Shard each, and its clients' sockets; one event loop
+//!    │ ▲                           envelopes to and from the other workers, through mailbox::Mailbox
+//!    ▼ counters, once a turn
+//! metrics      metrics::exporter   /metrics, /livez, /readyz; never waits for a worker
+//! log          logging             lines to standard error; nobody waits for it
+//! ```
+//!
+//! # Layers
+//!
+//! Imports point down only, and what is marked pure knows no socket, clock, thread or atomic:
+//!
+//! ```text
+//! main, cli, logging
+//! server
+//! net                      metrics::{collector, exporter}
+//! mailbox
+//! relay                                                       pure
+//! ws  http  metrics::{catalogue, stats}  config  ids  time    pure, save atomics in stats, files in config
+//! ```
 
 pub mod cli;
 pub mod config;

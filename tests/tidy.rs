@@ -1,0 +1,428 @@
+//! The house rules that a program can check, checked by reading the sources.
+//!
+//! A failure names the file, the line and the rule. Test code is exempt from the rules about purity and panics. The
+//! sources are cut into tokens first, so that comments and strings may say what code may not.
+
+#![allow(clippy::unwrap_used, reason = "a test may panic where it stands")]
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use tokens::{Token, is_word, matches, paths, tokenize};
+
+#[path = "tidy/planted.rs"]
+mod planted;
+#[path = "tidy/tokens.rs"]
+mod tokens;
+
+/// Files that may contain `unsafe`: each small, with its reasons, and a benchmark that paid for it.
+const MAY_BE_UNSAFE: &[&str] = &[];
+
+/// The longest file.
+const MAX_LINES: usize = 700;
+
+/// Folders whose code is handed bytes, events and the time, and touches nothing else.
+const PURE: &[&str] = &["src/ws/", "src/http/", "src/relay/"];
+
+/// What a pure folder may not name, each as a path of which the tokens must match.
+const IMPURE: &[&str] = &[
+    "mio",
+    "socket2",
+    "rustix",
+    "std::net",
+    "std::thread",
+    "std::fs",
+    "std::sync::atomic",
+    "core::sync::atomic",
+    "Instant",
+    "SystemTime",
+];
+
+/// The layers from the top down. A component may use those of lower layers only; those of the lowest, which are
+/// libraries, may use each other.
+const LAYERS: &[&[&str]] = &[
+    &["main"],
+    &["cli", "logging"],
+    &["server"],
+    &["net", "metrics::exporter"],
+    &["mailbox"],
+    &["relay"],
+    &["ws", "http", "metrics", "config", "ids", "time"],
+];
+
+/// Documents whose links and paths must lead somewhere.
+const DOCUMENTS: &[&str] = &[
+    "README.md",
+    "AGENTS.md",
+    "CHANGELOG.md",
+    ".agents/summary/architecture.md",
+    ".agents/summary/components.md",
+    ".agents/summary/interfaces.md",
+];
+
+/// Ways to go through a map in its order. `retain` is not among them: what a pure predicate keeps has no order.
+const ITERATIONS: &[&str] = &[
+    "iter",
+    "iter_mut",
+    "into_iter",
+    "keys",
+    "into_keys",
+    "values",
+    "values_mut",
+    "into_values",
+    "drain",
+    "extract_if",
+];
+
+/// Beginnings of paths that exist on one machine only; written in two parts, so that this file passes its own rule.
+const ELSEWHERE: &[&str] = &[
+    concat!("/ho", "me/"),
+    concat!("/ro", "ot/"),
+    concat!("/tm", "p/"),
+    concat!("/wo", "rk/"),
+    concat!("/Use", "rs/"),
+];
+
+/// A broken rule.
+#[derive(Debug, PartialEq)]
+struct Finding {
+    line: usize,
+    what: String,
+}
+
+fn finding(line: usize, what: impl Into<String>) -> Finding {
+    Finding {
+        line,
+        what: what.into(),
+    }
+}
+
+#[test]
+fn the_sources_keep_the_house_rules() {
+    let mut report = Vec::new();
+    for path in sources() {
+        let text = fs::read_to_string(root().join(&path)).unwrap();
+        let findings = check_source(&path, &text);
+        report.extend(
+            findings
+                .iter()
+                .map(|found| format!("{path}:{}: {}", found.line, found.what)),
+        );
+    }
+    assert!(report.is_empty(), "\n{}", report.join("\n"));
+}
+
+#[test]
+fn links_and_paths_in_the_documents_lead_somewhere() {
+    let mut report = Vec::new();
+    for document in DOCUMENTS {
+        let text = fs::read_to_string(root().join(document)).unwrap();
+        let folder = Path::new(document).parent().unwrap();
+        let findings = check_document(&text, |target| exists(folder, target));
+        report.extend(
+            findings
+                .iter()
+                .map(|found| format!("{document}:{}: {}", found.line, found.what)),
+        );
+    }
+    assert!(report.is_empty(), "\n{}", report.join("\n"));
+}
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// All Rust sources of the workspace, by their paths from the root, in order.
+fn sources() -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    let mut folders: Vec<PathBuf> = ["src", "tests", "benches", "examples", "loadtest"]
+        .iter()
+        .map(|folder| root().join(folder))
+        .collect();
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).into_iter().flatten() {
+            let path = entry.unwrap().path();
+            if path.is_dir() && path.file_name().is_some_and(|name| name != "target") {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                found.insert(
+                    path.strip_prefix(root())
+                        .unwrap()
+                        .to_str()
+                        .unwrap()
+                        .to_owned(),
+                );
+            }
+        }
+    }
+    assert!(
+        found.contains("src/lib.rs") && found.contains("tests/tidy.rs"),
+        "the sources were not found"
+    );
+    found
+}
+
+/// Whether a document in `folder` means something when it says `target`: from its folder, the root or the sources.
+fn exists(folder: &Path, target: &str) -> bool {
+    [folder, Path::new(""), Path::new("src")]
+        .iter()
+        .any(|base| root().join(base).join(target).exists())
+}
+
+fn check_source(path: &str, text: &str) -> Vec<Finding> {
+    let mut findings = check_text(path, text);
+    let tokens = tokenize(text);
+    if !MAY_BE_UNSAFE.contains(&path) {
+        findings.extend(find(
+            &tokens,
+            &["unsafe"],
+            "`unsafe` outside the files that may be",
+        ));
+    }
+    for name in ["todo", "unimplemented", "dbg"] {
+        findings.extend(find(&tokens, &[name, "!"], &format!("`{name}!` is left")));
+    }
+    let Some(code) = production(path, tokens) else {
+        return findings;
+    };
+    findings.extend(find(
+        &code,
+        &[".", "unwrap", "(", ")"],
+        "a bare `.unwrap()`: say with `expect` why it cannot fail",
+    ));
+    findings.extend(check_layers(path, &code));
+    if PURE.iter().any(|folder| path.starts_with(folder)) {
+        findings.extend(check_purity(&code));
+        findings.extend(check_hash_iteration(&code));
+    }
+    findings
+}
+
+/// The rules that look at lines, not at code.
+fn check_text(path: &str, text: &str) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    if !text.starts_with("//!") {
+        findings.push(finding(
+            1,
+            "does not open with `//!`: what lives here, who calls it, what it refuses to do",
+        ));
+    }
+    let lines = text.lines().count();
+    if lines > MAX_LINES {
+        let what =
+            format!("{path} has {lines} lines, more than {MAX_LINES}: which noun wants to leave?");
+        findings.push(finding(MAX_LINES + 1, what));
+    }
+    for (index, line) in text.lines().enumerate() {
+        if line.ends_with([' ', '\t']) {
+            findings.push(finding(index + 1, "ends with white space"));
+        }
+        if let Some(path) = ELSEWHERE.iter().find(|path| line.contains(**path)) {
+            findings.push(finding(
+                index + 1,
+                format!("names a path of one machine, `{path}…`"),
+            ));
+        }
+    }
+    findings
+}
+
+/// What runs in production of a file under `src`: everything but its tests. `None` for a file of tests.
+fn production(path: &str, mut tokens: Vec<Token>) -> Option<Vec<Token>> {
+    if !path.starts_with("src/") || path.ends_with("/tests.rs") || path.contains("/tests/") {
+        return None;
+    }
+    let tests = ["#", "[", "cfg", "(", "test", ")", "]", "mod"];
+    let tests_here = |at: &usize| {
+        matches(&tokens[*at..], &tests) && tokens[*at..].get(9).is_some_and(|t| t.text == "{")
+    };
+    if let Some(start) = (0..tokens.len()).find(tests_here) {
+        tokens.truncate(start);
+    }
+    Some(tokens)
+}
+
+/// One finding for each place where `pattern` stands.
+fn find(tokens: &[Token], pattern: &[&str], what: &str) -> Vec<Finding> {
+    let places = (0..tokens.len()).filter(|&at| matches(&tokens[at..], pattern));
+    places.map(|at| finding(tokens[at].line, what)).collect()
+}
+
+/// Refuses what a pure folder may not name.
+fn check_purity(code: &[Token]) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for (path, line) in paths(code) {
+        let impure = IMPURE.iter().find(|impure| {
+            let whole = path == **impure || path.starts_with(&format!("{impure}::"));
+            whole || !impure.contains("::") && path.split("::").any(|segment| segment == **impure)
+        });
+        if let Some(impure) = impure {
+            findings.push(finding(line, format!("pure code names `{impure}`")));
+        } else if path.split("::").any(is_atomic) {
+            findings.push(finding(
+                line,
+                format!("pure code names the atomic `{path}`"),
+            ));
+        }
+    }
+    findings
+}
+
+fn is_atomic(name: &str) -> bool {
+    name.strip_prefix("Atomic")
+        .is_some_and(|kind| kind.starts_with(|first: char| first.is_ascii_uppercase()))
+}
+
+/// Refuses imports that point up or sideways.
+fn check_layers(path: &str, code: &[Token]) -> Vec<Finding> {
+    let inside = path.trim_start_matches("src/").trim_end_matches(".rs");
+    if inside == "lib" {
+        return Vec::new();
+    }
+    let Some((from, from_layer)) = component(inside, "/") else {
+        return vec![finding(
+            1,
+            "belongs to no layer: give it its place in `LAYERS`",
+        )];
+    };
+    let lowest = LAYERS.len() - 1;
+    let mut findings = Vec::new();
+    for (path, line) in paths(code) {
+        let inner = path
+            .strip_prefix("crate::")
+            .or_else(|| path.strip_prefix("fanwire::"));
+        let Some((to, to_layer)) = inner.and_then(|inner| component(inner, "::")) else {
+            continue;
+        };
+        let among_libraries = from_layer == lowest && to_layer == lowest;
+        if from != to && to_layer <= from_layer && !among_libraries {
+            findings.push(finding(
+                line,
+                format!("`{from}` may not use `{to}`: imports point down only"),
+            ));
+        }
+    }
+    findings
+}
+
+/// The component that a path belongs to, and its layer, 0 at the top.
+fn component(path: &str, separator: &str) -> Option<(&'static str, usize)> {
+    let mut segments = path.split(separator);
+    let first = segments.next()?;
+    let second = segments.next().unwrap_or("");
+    let of_layer = |name: &str| LAYERS.iter().position(|layer| layer.contains(&name));
+    let both = format!("{first}::{second}");
+    let (name, layer) = of_layer(&both)
+        .map(|layer| (both.as_str(), layer))
+        .or(of_layer(first).map(|l| (first, l)))?;
+    Some((LAYERS[layer].iter().find(|known| **known == name)?, layer))
+}
+
+/// Refuses going through a hash map or set, whose order differs from run to run. Knows them by the names of fields and
+/// variables declared as such in the same file.
+fn check_hash_iteration(code: &[Token]) -> Vec<Finding> {
+    let names = hash_names(code);
+    let mut findings = Vec::new();
+    for at in 0..code.len() {
+        let token = &code[at];
+        if !names.contains(&token.text) {
+            continue;
+        }
+        let called = matches(&code[at + 1..], &["."])
+            && code
+                .get(at + 2)
+                .is_some_and(|method| ITERATIONS.contains(&method.text.as_str()));
+        if called || is_looped_over(code, at) {
+            findings.push(finding(
+                token.line,
+                format!("`{}` is hashed, and has no order to go through", token.text),
+            ));
+        }
+    }
+    findings
+}
+
+/// Names declared as `name: …HashMap<…`, `name = …HashMap::…`, or the same with a set.
+fn hash_names(code: &[Token]) -> BTreeSet<String> {
+    let is_hashed =
+        |token: &Token| token.text.ends_with("HashMap") || token.text.ends_with("HashSet");
+    let mut names = BTreeSet::new();
+    for at in (0..code.len()).filter(|&at| is_hashed(&code[at])) {
+        // Back over the path of the type, references and wrappers, to the name in front of `:` or `=`.
+        let mut back = at;
+        while back > 0
+            && (is_word(&code[back - 1].text)
+                || matches!(code[back - 1].text.as_str(), "&" | "<" | "'"))
+            || back > 1 && matches(&code[back - 2..], &[":", ":"])
+        {
+            back -= if code[back - 1].text == ":" { 2 } else { 1 };
+        }
+        if back > 1
+            && matches!(code[back - 1].text.as_str(), ":" | "=")
+            && is_word(&code[back - 2].text)
+        {
+            names.insert(code[back - 2].text.clone());
+        }
+    }
+    names
+}
+
+/// Whether the name at `at` ends the expression of a `for`: `for x in &mut self.name {`.
+fn is_looped_over(code: &[Token], at: usize) -> bool {
+    let ends = code.get(at + 1).is_some_and(|next| next.text == "{");
+    let mut back = at;
+    while back > 0 && matches!(code[back - 1].text.as_str(), "&" | "mut" | "self" | ".") {
+        back -= 1;
+    }
+    ends && back > 0 && code[back - 1].text == "in"
+}
+
+/// Refuses links and paths that lead nowhere.
+fn check_document(text: &str, exists: impl Fn(&str) -> bool) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for (index, line) in text.lines().enumerate() {
+        let links = line
+            .split("](")
+            .skip(1)
+            .filter_map(|rest| rest.split_once(')'))
+            .map(|(target, _)| target);
+        let links = links.filter(|target| !target.contains(':') && !target.starts_with('#'));
+        // Every second part of a line split at backticks is code.
+        let named = line
+            .split('`')
+            .skip(1)
+            .step_by(2)
+            .filter(|code| is_path(code));
+        for target in links.chain(named) {
+            let file = target.split(['#', ':']).next().unwrap_or(target);
+            if !exists(file) {
+                findings.push(finding(index + 1, format!("`{target}` does not exist")));
+            }
+        }
+    }
+    findings
+}
+
+/// Whether code in a document names a file or a folder of the repository: it has a slash, and an end that says so.
+fn is_path(code: &str) -> bool {
+    let plain = code
+        .chars()
+        .all(|c| c.is_ascii_alphanumeric() || "/._-:".contains(c));
+    let relative = code.contains('/') && !code.starts_with('/') && !code.contains("//");
+    let file = code.split(':').next().unwrap_or(code);
+    let ends = [".rs", ".md", ".yaml", ".toml", ".proto", ".py", ".sh", "/"]
+        .iter()
+        .any(|end| file.ends_with(end));
+    let begins = [
+        "src/",
+        "tests/",
+        "benches/",
+        "examples/",
+        ".agents/",
+        ".ci/",
+    ]
+    .iter()
+    .any(|top| code.starts_with(top));
+    plain && relative && (ends || begins)
+}

@@ -1,0 +1,276 @@
+//! Each rule, given a snippet that breaks it, reports it; and it leaves alone what only looks alike.
+
+use super::*;
+
+/// What is found in `code`, at `path`, below a proper opening.
+fn found_in(path: &str, code: &str) -> Vec<String> {
+    let findings = check_source(path, &format!("//! Planted.\n{code}\n"));
+    findings
+        .into_iter()
+        .map(|found| format!("{}: {}", found.line, found.what))
+        .collect()
+}
+
+fn assert_found(path: &str, code: &str, what: &str) {
+    let found = found_in(path, code);
+    assert!(
+        found.len() == 1 && found[0].contains(what),
+        "{path}: {code}: {found:?}"
+    );
+}
+
+fn assert_clean(path: &str, code: &str) {
+    assert_eq!(found_in(path, code), Vec::<String>::new(), "{path}: {code}");
+}
+
+#[test]
+fn impure_code_is_found_in_pure_folders_only() {
+    for (code, what) in [
+        ("use mio::Token;", "2: pure code names `mio`"),
+        ("use std::net::TcpStream;", "`std::net`"),
+        ("use std::{mem, thread};", "`std::thread`"),
+        (
+            "use std::sync::{Arc, atomic::Ordering};",
+            "`std::sync::atomic`",
+        ),
+        ("struct A(AtomicU64);", "atomic `AtomicU64`"),
+        ("fn f() { std::thread::yield_now() }", "`std::thread`"),
+        ("fn f() { let now = Instant::now(); }", "`Instant`"),
+        ("fn f() -> std::time::SystemTime;", "`SystemTime`"),
+    ] {
+        for path in ["src/ws/a.rs", "src/http/a.rs", "src/relay/a.rs"] {
+            assert_found(path, code, what);
+        }
+        assert_clean("src/net/a.rs", code);
+    }
+}
+
+#[test]
+fn words_in_comments_and_strings_and_longer_words_are_no_code() {
+    assert_clean(
+        "src/ws/a.rs",
+        "// mio, std::net\n/* std::thread */ const A: &str = \"mio\\\" std::net\";",
+    );
+    assert_clean(
+        "src/ws/a.rs",
+        "const A: &str = r#\"mio \" unsafe\"#; const B: char = '\"'; type C<'a> = &'a u8;",
+    );
+    assert_clean(
+        "src/ws/a.rs",
+        "fn camio(atomically: Atomic) { internet::thread() }",
+    );
+}
+
+#[test]
+fn tests_are_exempt_from_purity_but_not_what_stands_before_them() {
+    assert_clean(
+        "src/ws/a.rs",
+        "#[cfg(test)]\nmod tests { use std::thread; fn f() { a.unwrap() } }",
+    );
+    assert_clean("src/ws/a/tests.rs", "use std::thread;");
+    assert_found(
+        "src/ws/a.rs",
+        "#[cfg(test)]\nmod tests;\nuse std::thread;",
+        "4: pure code names `std::thread`",
+    );
+}
+
+#[test]
+fn going_through_a_hash_map_is_found() {
+    let field = "struct A { members: HashMap<u8, u8> }";
+    for code in [
+        "fn f(a: &A) { for x in &a.members.keys() {} }",
+        "fn f(&self) { self\n.members\n.iter(); }",
+        "fn f(&mut self) { for (_, x) in &mut self.members {} }",
+        "fn f(&mut self) { self.members.drain() }",
+    ] {
+        assert_found(
+            "src/relay/a.rs",
+            &format!("{field} {code}"),
+            "`members` is hashed",
+        );
+    }
+    assert_found(
+        "src/relay/a.rs",
+        "fn f() { let mut seen = HashSet::new(); seen.iter() }",
+        "`seen` is hashed",
+    );
+    assert_found(
+        "src/relay/a.rs",
+        "fn f(s: &std::collections::HashSet<u8>) { for x in s {} }",
+        "`s` is hashed",
+    );
+    assert_found(
+        "src/relay/a.rs",
+        "struct A { m: Option<HashMap<u8, u8>> } fn f() { m.values() }",
+        "`m` is hashed",
+    );
+}
+
+#[test]
+fn asking_a_hash_map_and_going_through_ordered_things_is_allowed() {
+    let code = "struct A { members: HashMap<u8, u8>, order: Vec<u8> }
+        fn f(a: A) { a.members.get(&1); a.order.iter(); for x in a.order {} a.members.retain(|_, _| true); }";
+    assert_clean("src/relay/a.rs", code);
+}
+
+#[test]
+fn imports_that_point_up_or_sideways_are_found() {
+    for (path, code, what) in [
+        (
+            "src/relay/a.rs",
+            "use crate::net::Conn;",
+            "`relay` may not use `net`",
+        ),
+        (
+            "src/relay/a.rs",
+            "use crate::{ids::Seq, mailbox::Mailbox};",
+            "`relay` may not use `mailbox`",
+        ),
+        (
+            "src/ws/a.rs",
+            "use crate::relay::Shard;",
+            "`ws` may not use `relay`",
+        ),
+        (
+            "src/metrics/stats.rs",
+            "use crate::net::Conn;",
+            "`metrics` may not use `net`",
+        ),
+        (
+            "src/metrics/exporter.rs",
+            "use crate::net::Conn;",
+            "`metrics::exporter` may not use `net`",
+        ),
+        (
+            "src/net/a.rs",
+            "fn f() { crate::server::start() }",
+            "`net` may not use `server`",
+        ),
+        (
+            "src/mailbox.rs",
+            "use crate::net;",
+            "`mailbox` may not use `net`",
+        ),
+        (
+            "src/config/a.rs",
+            "use crate::cli::Args;",
+            "`config` may not use `cli`",
+        ),
+        (
+            "src/cli.rs",
+            "use crate::logging;",
+            "`cli` may not use `logging`",
+        ),
+        (
+            "src/net.rs",
+            "use crate::metrics::{exporter, stats::Stats};",
+            "`net` may not use `metrics::exporter`",
+        ),
+    ] {
+        assert_found(path, code, what);
+    }
+}
+
+#[test]
+fn imports_that_point_down_are_allowed() {
+    assert_clean(
+        "src/main.rs",
+        "use fanwire::{cli, config::Config, server::Relay};",
+    );
+    assert_clean(
+        "src/server/mod.rs",
+        "use crate::net::Worker; use crate::metrics::exporter::Exporter;",
+    );
+    assert_clean(
+        "src/net/a.rs",
+        "use crate::net::b; use crate::{mailbox::Mailbox, relay::Shard, ws};",
+    );
+    assert_clean("src/ws/handshake.rs", "use crate::http::request::Request;");
+    assert_clean("src/metrics/exporter.rs", "use crate::metrics::catalogue;");
+}
+
+#[test]
+fn a_component_without_a_layer_is_found() {
+    assert_found("src/stray/a.rs", "", "belongs to no layer");
+}
+
+#[test]
+fn what_panics_or_is_unfinished_is_found() {
+    assert_found(
+        "src/net/a.rs",
+        "fn f() { a\n.unwrap() }",
+        "3: a bare `.unwrap()`",
+    );
+    assert_found("src/net/a.rs", "fn f() { todo!() }", "`todo!` is left");
+    assert_found(
+        "tests/a.rs",
+        "fn f() { unimplemented!() }",
+        "`unimplemented!` is left",
+    );
+    assert_found("tests/a.rs", "fn f() { dbg!(1) }", "`dbg!` is left");
+    assert_found(
+        "benches/a.rs",
+        "fn f() { unsafe { g() } }",
+        "`unsafe` outside",
+    );
+    assert_clean(
+        "src/net/a.rs",
+        "fn f() { a.unwrap_or(1); b.unwrap_or_default(); todo(); }",
+    );
+    assert_clean("tests/a.rs", "fn f() { a.unwrap() }");
+}
+
+#[test]
+fn files_without_an_opening_or_without_an_end_are_found() {
+    let found = check_source("src/net/a.rs", "fn f() {}\n");
+    assert!(
+        found[0].what.contains("does not open with `//!`"),
+        "{found:?}"
+    );
+    assert_found(
+        "src/net/a.rs",
+        &"\n".repeat(MAX_LINES),
+        "which noun wants to leave?",
+    );
+    assert_clean("src/net/a.rs", &"\n".repeat(MAX_LINES - 2));
+}
+
+#[test]
+fn white_space_at_the_end_and_paths_of_one_machine_are_found() {
+    assert_found(
+        "src/net/a.rs",
+        "fn f() {} \nfn g() {}",
+        "2: ends with white space",
+    );
+    assert_found(
+        "src/net/a.rs",
+        &format!("// see {}me/a", ELSEWHERE[0]),
+        "names a path of one machine",
+    );
+}
+
+#[test]
+fn dead_links_and_paths_in_documents_are_found() {
+    let exists = |target: &str| matches!(target, "src/lib.rs" | "AGENTS.md" | "src/ws/");
+    let document =
+        "[a](AGENTS.md#x) `src/lib.rs` `src/ws/`\n[b](gone.md) `src/gone.rs:12`\n`ws/gone.rs`";
+    let found: Vec<String> = check_document(document, exists)
+        .into_iter()
+        .map(|f| format!("{}: {}", f.line, f.what))
+        .collect();
+    assert_eq!(
+        found,
+        [
+            "2: `gone.md` does not exist",
+            "2: `src/gone.rs:12` does not exist",
+            "3: `ws/gone.rs` does not exist"
+        ]
+    );
+}
+
+#[test]
+fn addresses_of_the_web_anchors_and_other_code_are_no_paths() {
+    let document = "[a](https://example.org/b) [c](#d) `GET /metrics` `text/plain` `a::b` `/livez` `ws/{a,b}.rs`";
+    assert_eq!(check_document(document, |_| false), []);
+}
