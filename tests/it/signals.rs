@@ -179,3 +179,33 @@ fn the_program_goes_on_when_the_reader_of_its_log_is_gone() {
     });
     assert_eq!(code.unwrap().code(), Some(0));
 }
+
+#[test]
+fn the_log_is_json_where_the_configuration_says_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = "server: {host: 127.0.0.1, port: 0}\nmetrics: {port: 0}\nlog: {format: json}\n";
+    fs::write(folder.path().join("config.yaml"), config).unwrap();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_fanwire"))
+        .current_dir(folder.path())
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut log = BufReader::new(child.stderr.take().unwrap());
+    let ready: serde_json::Value = serde_json::from_str(&await_line(&mut log, "ready")).unwrap();
+    kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
+    let mut rest = String::new();
+    log.read_to_string(&mut rest).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    assert_eq!(ready["level"], "INFO");
+    let address: SocketAddr = ready["fields"]["address"]
+        .as_str()
+        .unwrap()
+        .parse()
+        .unwrap();
+    assert_ne!(address.port(), 0);
+    for line in rest.lines() {
+        serde_json::from_str::<serde_json::Value>(line).unwrap();
+    }
+}
