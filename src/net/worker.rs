@@ -142,8 +142,7 @@ impl Worker {
             });
         }
         let next = self.shard.next_timeout()?.max(self.patience.until());
-        // A millisecond more, because the kernel counts in those and rounds down.
-        Some(next.since(self.clock.now()) + Duration::from_millis(1))
+        Some(next.since(self.clock.now()))
     }
 
     /// One turn: take in, decide, tell the others, flush, settle, publish.
@@ -159,7 +158,8 @@ impl Worker {
         }
         self.take_mail();
         self.read_ready();
-        if self.patience.is_over(began) {
+        // Whoever is not read cannot be late.
+        if self.patience.is_over(began) && !self.congested {
             self.shard.handle_timeouts();
         }
         // 2. Decide, and tell the others.
@@ -168,16 +168,14 @@ impl Worker {
         // 3. Flush: one write for each client that has something to get.
         self.flush();
         // 4. Settle.
-        let ended = self.clock.now();
-        self.shard.end_turn(ended);
+        self.shard.end_turn(self.clock.now());
         self.post();
         self.apply_effects();
         self.take_resumed();
         self.report_if_drained();
         // 5. Publish.
-        self.shard
-            .stats_mut()
-            .add(Stat::BusyMicros, ended.0 - began.0);
+        let busy = self.clock.now().0 - began.0;
+        self.shard.stats_mut().add(Stat::BusyMicros, busy);
         self.published.publish(self.shard.stats());
     }
 

@@ -16,8 +16,8 @@ use crate::time::Timestamp;
 use crate::ws::encode;
 use crate::ws::frame::MessageKind;
 
-/// Drafts below this size are copied together when several shards publish in one turn of the owner; larger ones stay
-/// as they are. At 4 KiB and above a slice of its own costs `writev` less than the copy; below, a copy is cheaper.
+/// Drafts that are both below this size are copied together when several shards publish in one turn of the owner; others
+/// stay as they are. At 4 KiB and above a slice of its own costs `writev` less than the copy; below, a copy is cheaper.
 const JOIN_BELOW_BYTES: usize = 4 << 10;
 
 /// A buffer that wastes more than this share of itself is reallocated before it goes into a log.
@@ -116,7 +116,7 @@ impl Draft {
         let (Body::Open(bytes), Body::Open(more)) = (&mut self.body, &other.body) else {
             return Some(other);
         };
-        if bytes.len() >= JOIN_BELOW_BYTES && more.len() >= JOIN_BELOW_BYTES {
+        if bytes.len() >= JOIN_BELOW_BYTES || more.len() >= JOIN_BELOW_BYTES {
             return Some(other);
         }
         let base = frame_end(bytes.len());

@@ -2,13 +2,13 @@
 //!
 //! A burst that is faster than the fastest reader can read would put every member over the limit, and disconnecting
 //! honest readers for a burst is no isolation. So before anybody is judged, publishers wait a little for the laggards.
-//! Whoever drains in that time is not cut: a member that accepts some `max_lag_bytes` a second keeps its connection
-//! however fast is published. The wait is short, shorter still when nobody makes progress, and once it was in vain it
-//! is not granted again for a while, so that a member that does not read costs the others at most
-//! [`WITHOUT_PROGRESS`] in [`RECOVERY`], and members that read too slowly at most [`GRACE`] in it, however many they
-//! are.
+//! Whoever drains in that time is not cut: half of `max_lag_bytes` in [`GRACE`], thus some twice `max_lag_bytes` a
+//! second, however fast is published. The wait is shorter when no laggard makes progress, and once it was in vain it is
+//! not granted again for a while: on one shard, members that do not read cost the others [`WITHOUT_PROGRESS`] in
+//! [`RECOVERY`], and members that read too slowly [`GRACE`] in it, however many they are.
 //!
-//! One for each topic and shard. It knows how much the log holds and what time it is; the marks are the policy's.
+//! One for each topic and shard: laggards on several shards may be waited for one after the other. It knows how much the
+//! log holds and what time it is; the marks are the policy's.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use crate::time::Timestamp;
 /// The longest wait for laggards that make progress.
 pub const GRACE: Duration = Duration::from_millis(250);
 
-/// The longest wait in which the log does not shrink.
+/// The longest wait in which no laggard takes a byte.
 pub const WITHOUT_PROGRESS: Duration = Duration::from_millis(50);
 
 /// How long no wait is granted after one that was in vain.
@@ -34,6 +34,8 @@ pub struct LogState {
     pub release_mark: u64,
     /// Members are still to be visited.
     pub is_round_open: bool,
+    /// A member that is behind has taken bytes since the last review.
+    pub laggards_progress: bool,
 }
 
 /// See the module.
@@ -46,10 +48,8 @@ pub enum Grace {
     Granted {
         /// When the hold ends at the latest.
         until: Timestamp,
-        /// When the log shrank last.
+        /// When a laggard took bytes last.
         progress_at: Timestamp,
-        /// What it held then.
-        held_bytes: u64,
     },
     /// It was granted in vain: members are judged.
     Spent {
@@ -67,39 +67,34 @@ impl Grace {
         match self {
             Grace::Spent { until } if now < until => self,
             Grace::Granted { .. } if log.held_bytes <= log.release_mark => Grace::Unneeded,
-            Grace::Granted { .. } if log.is_round_open => Grace::grant(now, log.held_bytes),
-            Grace::Granted { .. } if self.next_review().is_some_and(|end| now >= end) => {
-                Grace::Spent {
-                    until: now + RECOVERY,
-                }
-            }
-            Grace::Granted {
-                until,
-                progress_at,
-                held_bytes,
-            } => Grace::Granted {
-                until,
-                progress_at: if log.held_bytes < held_bytes {
+            Grace::Granted { .. } if log.is_round_open => Grace::grant(now),
+            Grace::Granted { until, progress_at } => {
+                let progress_at = if log.laggards_progress {
                     now
                 } else {
                     progress_at
-                },
-                held_bytes: log.held_bytes,
-            },
+                };
+                let renewed = Grace::Granted { until, progress_at };
+                if renewed.next_review().is_some_and(|end| now >= end) {
+                    return Grace::Spent {
+                        until: now + RECOVERY,
+                    };
+                }
+                renewed
+            }
             Grace::Unneeded | Grace::Spent { .. }
                 if log.held_bytes <= log.hold_mark || log.is_round_open =>
             {
                 Grace::Unneeded
             }
-            Grace::Unneeded | Grace::Spent { .. } => Grace::grant(now, log.held_bytes),
+            Grace::Unneeded | Grace::Spent { .. } => Grace::grant(now),
         }
     }
 
-    fn grant(now: Timestamp, held_bytes: u64) -> Grace {
+    fn grant(now: Timestamp) -> Grace {
         Grace::Granted {
             until: now + GRACE,
             progress_at: now,
-            held_bytes,
         }
     }
 
@@ -116,9 +111,9 @@ impl Grace {
     /// When the state is to be reviewed even if nothing happens.
     pub fn next_review(self) -> Option<Timestamp> {
         match self {
-            Grace::Granted {
-                until, progress_at, ..
-            } => Some(until.min(progress_at + WITHOUT_PROGRESS)),
+            Grace::Granted { until, progress_at } => {
+                Some(until.min(progress_at + WITHOUT_PROGRESS))
+            }
             Grace::Unneeded | Grace::Spent { .. } => None,
         }
     }
@@ -130,24 +125,38 @@ mod tests {
 
     const START: Timestamp = Timestamp(1_000_000);
 
-    fn review(grace: Grace, after_ms: u64, held_bytes: u64) -> Grace {
-        let log = LogState {
+    fn log(held_bytes: u64) -> LogState {
+        LogState {
             held_bytes,
             hold_mark: 500,
             release_mark: 250,
             is_round_open: false,
+            laggards_progress: false,
+        }
+    }
+
+    fn at(after_ms: u64) -> Timestamp {
+        START + Duration::from_millis(after_ms)
+    }
+
+    fn review(grace: Grace, after_ms: u64, held_bytes: u64) -> Grace {
+        grace.review(at(after_ms), log(held_bytes))
+    }
+
+    fn review_with_progress(grace: Grace, after_ms: u64, held_bytes: u64) -> Grace {
+        let log = LogState {
+            laggards_progress: true,
+            ..log(held_bytes)
         };
-        grace.review(START + Duration::from_millis(after_ms), log)
+        grace.review(at(after_ms), log)
     }
 
     fn review_in_round(grace: Grace, after_ms: u64, held_bytes: u64) -> Grace {
         let log = LogState {
-            held_bytes,
-            hold_mark: 500,
-            release_mark: 250,
             is_round_open: true,
+            ..log(held_bytes)
         };
-        grace.review(START + Duration::from_millis(after_ms), log)
+        grace.review(at(after_ms), log)
     }
 
     fn granted() -> Grace {
@@ -177,10 +186,10 @@ mod tests {
     fn it_ends_for_those_who_are_too_slow() {
         let mut grace = granted();
         for step in 1..10 {
-            grace = review(grace, step * 25, 501 - step);
+            grace = review_with_progress(grace, step * 25, 501);
             assert!(grace.is_granted(), "step {step}");
         }
-        assert!(review(grace, 250, 490).is_spent());
+        assert!(review_with_progress(grace, 250, 490).is_spent());
     }
 
     #[test]
@@ -192,9 +201,10 @@ mod tests {
     }
 
     #[test]
-    fn what_arrives_while_publishers_are_being_held_is_no_lack_of_progress() {
-        let grace = review(review(granted(), 10, 900), 20, 800);
-        assert!(review(grace, 69, 800).is_granted());
+    fn progress_within_one_large_batch_counts() {
+        let grace = review_with_progress(granted(), 49, 900);
+        assert!(review(grace, 98, 900).is_granted());
+        assert!(review(grace, 99, 900).is_spent());
     }
 
     #[test]

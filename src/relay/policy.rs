@@ -21,8 +21,8 @@ const RELEASE_SHARE: u64 = 4;
 /// slowed down by its own connection, before it can push those that read as fast as it does over the limit.
 const OWN_LAG_SHARE: u64 = 4;
 
-/// What the shards together may have on its way to a topic's log is this share of `max_lag_bytes`, so that what comes
-/// between a hold and its effect puts no member over the limit.
+/// What the shards together may have on its way to a topic's log is this share of `max_lag_bytes`, and on each shard one
+/// read more, so that what comes between a hold and its effect puts hardly a member over the limit.
 const WINDOW_SHARE: u64 = 4;
 
 /// See the module.
@@ -94,6 +94,7 @@ impl Policy {
         now: Timestamp,
         held_bytes: u64,
         is_round_open: bool,
+        laggards_progress: bool,
     ) -> Grace {
         if self.is_lossless() {
             return Grace::Unneeded;
@@ -103,8 +104,14 @@ impl Policy {
             hold_mark: self.hold_mark(),
             release_mark: self.release_mark(),
             is_round_open,
+            laggards_progress,
         };
         grace.review(now, log)
+    }
+
+    /// Whether a member that lags by `lag_bytes` is one that grace is granted for.
+    pub fn is_behind(&self, lag_bytes: u64) -> bool {
+        lag_bytes > self.release_mark()
     }
 
     /// Whether a publisher that lags by `lag_bytes` may be read.

@@ -37,6 +37,10 @@ pub struct Topic {
     pub in_flight_bytes: u64,
     /// Whether publishers wait for laggards.
     pub grace: Grace,
+    /// Whether a laggard has taken bytes since the grace was reviewed last.
+    pub laggards_progress: bool,
+    /// Bytes taken in while the topic was closed to publishers, from clients that had not been publishers before.
+    pub overdraft_bytes: u64,
     /// Which of the turn's drafts takes the next small message, and which turn that is.
     open_draft: Option<(u64, u32)>,
     members: Vec<ClientKey>,
@@ -69,6 +73,8 @@ impl Topic {
             gauged_bytes: 0,
             in_flight_bytes: 0,
             grace: Grace::default(),
+            laggards_progress: false,
+            overdraft_bytes: 0,
             open_draft: None,
             members: Vec::new(),
             round: Round::default(),
@@ -157,6 +163,13 @@ impl Topic {
     /// Whether publishers may be read, with `window_bytes` allowed on their way.
     pub fn is_open_to_publishers(&self, window_bytes: u64) -> bool {
         !self.held && self.in_flight_bytes <= window_bytes
+    }
+
+    /// Whether a client may be read, which has published or has not. One that has not might only have a pong or a Close
+    /// to say, and is read until those of its kind have published a window's worth while the topic was closed.
+    pub fn is_open_to(&self, is_publisher: bool, window_bytes: u64) -> bool {
+        self.is_open_to_publishers(window_bytes)
+            || !is_publisher && self.overdraft_bytes <= window_bytes
     }
 }
 

@@ -121,9 +121,7 @@ impl Control {
         let deadline = self
             .deadline
             .map(|deadline| deadline.saturating_duration_since(Instant::now()));
-        let next = [retry, deadline].into_iter().flatten().min()?;
-        // The kernel counts in milliseconds and rounds down.
-        Some(next + Duration::from_millis(1))
+        [retry, deadline].into_iter().flatten().min()
     }
 
     /// One look at everything: there are few sources, and each is cheap to ask.

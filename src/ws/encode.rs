@@ -1,6 +1,6 @@
 //! Frames that the server sends: final, unmasked, the same for every receiver.
 //!
-//! The owner of a topic calls [`push_message`] for each message of a batch; messages too large to copy become frames
+//! The sender's shard calls [`push_message`] for each message of a turn; messages too large to copy become frames
 //! where they lie ([`Assembled::into_frame`](super::assembled::Assembled::into_frame)). Control frames are small values
 //! of their own, because they go out between other frames and never wait behind them.
 

@@ -166,7 +166,8 @@ impl World {
         let peer = &mut self.peers[id];
         peer.is_listed = false;
         let news = peer.pipe.take_readiness();
-        let host = &mut self.hosts[host];
+        let host_id = host;
+        let host = &mut self.hosts[host_id];
         let Some(key) = peer.key.filter(|&key| host.peer_of(key) == Some(id)) else {
             return;
         };
@@ -179,8 +180,14 @@ impl World {
         if news.readable || news.read_closed || news.error {
             host.make_ready(key);
         }
-        if news.error && host.shard.permit(key) == Permit::Parked {
-            host.shard.on_end(key, End::Failed);
+        if !news.error {
+            return;
+        }
+        let before = self.counts(host_id);
+        let permit = self.hosts[host_id].shard.permit(key);
+        self.observe(host_id, key, before, true);
+        if permit == Permit::Parked {
+            self.hosts[host_id].shard.on_end(key, End::Failed);
         }
     }
 
@@ -370,9 +377,12 @@ impl World {
     /// Reads a connection; says whether there may be more that could be read now.
     fn read_conn(&mut self, host: usize, key: ClientKey, id: usize, read_closed: bool) -> bool {
         for _ in 0..READS_PER_CONN {
-            match self.hosts[host].shard.permit(key) {
-                Permit::Read => {}
-                Permit::Parked => return false,
+            // What came with the request and had to wait is taken in before anything is read.
+            let before = self.counts(host);
+            let permit = self.hosts[host].shard.permit(key);
+            self.observe(host, key, before, true);
+            if permit == Permit::Parked {
+                return false;
             }
             match self.fill(host, key, id) {
                 Filled::More(_) => {}

@@ -10,7 +10,7 @@ use crate::http::request::RequestHead;
 use crate::ids::ClientKey;
 use crate::metrics::stats::Stat;
 use crate::relay::batch::Draft;
-use crate::relay::client::{Client, Phase, Reading};
+use crate::relay::client::{Arrival, Client, Phase, Reading};
 use crate::relay::departure::{Departure, refusal_stat};
 use crate::relay::router::{Router, TopicError, TopicName};
 use crate::ws::close::CloseCode;
@@ -48,10 +48,12 @@ impl Shard {
         self.refuse(key, Refusal::CAPACITY);
     }
 
-    /// Whether the client may be read now. Asked before every read.
+    /// Whether the client may be read now. Asked before every read; takes in first what came with the client's request
+    /// and had to wait.
     ///
-    /// Those who only listen are always read, so that their pongs and closes are heard; a publisher is not read while
-    /// its topic is held or has too much on its way, nor while it lags itself.
+    /// A publisher is not read while its topic is held or has too much on its way, nor while it lags itself. Those who
+    /// only listen are read even then, so that their pongs and closes are heard, as long as they do not turn publishers
+    /// in numbers.
     pub fn permit(&mut self, key: ClientKey) -> Permit {
         let Some(client) = self
             .clients
@@ -60,32 +62,35 @@ impl Shard {
         else {
             return Permit::Parked;
         };
-        let is_publisher = client.publisher && client.phase == Phase::Open;
-        let reading = match &client.member {
+        let policy = &self.settings.policy;
+        client.reading = match &client.member {
             _ if client.phase == Phase::Joining => Reading::AwaitsPhase,
+            None => Reading::Allowed,
             Some(_) if self.drain.has_begun() => Reading::AwaitsPhase,
-            Some(member) if is_publisher => {
-                let policy = &self.settings.policy;
+            Some(member) => {
                 let topic = &mut self.topics[member.topic.0 as usize];
-                if !topic.is_open_to_publishers(policy.window_bytes) {
+                if !topic.is_open_to(client.publisher, policy.window_bytes) {
                     if client.reading != Reading::AwaitsTopic {
                         topic.waiting.push(key);
                     }
                     Reading::AwaitsTopic
-                } else if policy.may_publish(topic.log.lag_bytes(member.cursor)) {
-                    Reading::Allowed
-                } else {
+                } else if client.publisher
+                    && !policy.may_publish(topic.log.lag_bytes(member.cursor))
+                {
                     Reading::AwaitsItself
+                } else {
+                    Reading::Allowed
                 }
             }
-            _ => Reading::Allowed,
         };
-        client.reading = reading;
-        if reading == Reading::Allowed {
-            Permit::Read
-        } else {
-            Permit::Parked
+        if client.reading != Reading::Allowed {
+            return Permit::Parked;
         }
+        let Some(arrival) = client.arrival.take_if(|_| client.phase == Phase::Open) else {
+            return Permit::Read;
+        };
+        self.on_early_frames(key, arrival.early);
+        self.permit(key)
     }
 
     /// Takes in what was read from the client, in the worker's scratch buffer, which it unmasks in place.
@@ -186,13 +191,30 @@ impl Shard {
             Err(refusal) => return self.refuse(key, refusal),
         }
         // Frames may come in the same packet as the request, before the 101 they need not wait for.
+        if rest.is_empty() {
+            return;
+        }
         if self
             .client(key)
             .is_some_and(|client| client.phase == Phase::Joining)
         {
             self.keep_early(key, rest);
         } else {
-            self.on_frames(key, rest);
+            self.on_early_frames(key, rest.to_vec());
+        }
+    }
+
+    /// Frames that came with the request. They are subject to what [`Shard::permit`] says, as if they were read now, or
+    /// a topic that is closed would be open to everybody who connects anew.
+    pub(super) fn on_early_frames(&mut self, key: ClientKey, mut early: Vec<u8>) {
+        if early.is_empty() || self.permit(key) == Permit::Read {
+            return self.on_frames(key, &mut early);
+        }
+        if let Some(client) = self.client_mut(key) {
+            client.arrival = Some(Box::new(Arrival {
+                early,
+                ..Arrival::default()
+            }));
         }
     }
 
@@ -257,10 +279,13 @@ impl Shard {
             // Behind our Close, or behind the fence: accepted no more.
             return;
         };
-        client.publisher = true;
+        let was_publisher = std::mem::replace(&mut client.publisher, true);
         self.stats.inc(Stat::Messages);
         let topic_key = member.topic;
         let topic = &mut self.topics[topic_key.0 as usize];
+        if !was_publisher && !topic.is_open_to(true, self.settings.policy.window_bytes) {
+            topic.overdraft_bytes += message.payload.as_slice().len() as u64;
+        }
         let (kind, payload) = match message.payload {
             Payload::Assembled(assembled) if assembled.len() >= KEEP_BUFFER_FROM_BYTES => {
                 let frame = assembled.into_frame(message.kind);

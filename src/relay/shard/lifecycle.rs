@@ -79,7 +79,12 @@ impl Shard {
             }
         };
         self.count_departure(key, departure, true);
-        let due = self.now + CLOSE_TIMEOUT;
+        // The drain has a deadline of its own, for all.
+        let due = if departure == Departure::Shutdown {
+            Timestamp(u64::MAX)
+        } else {
+            self.now + CLOSE_TIMEOUT
+        };
         let client = &mut self.clients[key.slot as usize];
         client.phase = phase;
         client.due = due;
@@ -188,12 +193,11 @@ impl Shard {
     fn deadline(&self, key: ClientKey) -> Option<Timestamp> {
         let client = self.client(key)?;
         match client.phase {
-            Phase::Upgrading | Phase::Joining | Phase::Finishing | Phase::Lingering => {
-                Some(client.due)
-            }
-            // The drain has a deadline of its own, for all.
-            Phase::Closing if self.is_draining() => None,
-            Phase::Closing => Some(client.due),
+            Phase::Upgrading
+            | Phase::Joining
+            | Phase::Closing
+            | Phase::Finishing
+            | Phase::Lingering => Some(client.due),
             Phase::Open => [self.stall_deadline(client), self.keepalive_deadline(client)]
                 .into_iter()
                 .flatten()

@@ -123,6 +123,10 @@ pub struct Shard {
     outbox: Vec<(ShardId, Envelope)>,
     /// Clients with something of their own to be sent.
     urgent: VecDeque<ClientKey>,
+    /// Whether `urgent` is being served, or `dirty`.
+    is_row_urgent: bool,
+    /// Clients served since that changed.
+    row: u32,
     /// Topics with a round under way; the first is being served.
     dirty: VecDeque<TopicKey>,
     /// Members of the first of `dirty` served since it came to the front.
@@ -162,6 +166,8 @@ impl Shard {
             deserted: Vec::new(),
             outbox: Vec::new(),
             urgent: VecDeque::new(),
+            is_row_urgent: true,
+            row: 0,
             dirty: VecDeque::new(),
             served: 0,
             ended_rounds: Vec::new(),
@@ -344,13 +350,103 @@ impl Shard {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Topics;
+    use crate::config::{SlowConsumerPolicy, Topics};
+    use crate::relay::member::Slices;
+
+    const PING: [u8; 6] = [0x89, 0x80, 0, 0, 0, 0];
+
+    fn shard_with(config: &Config) -> Shard {
+        let router = Router::new(Topics::Path, 1, 0);
+        Shard::new(ShardId(0), Settings::new(config, 1), router, Timestamp(0))
+    }
+
+    /// A text message of `len` bytes, below 126, masked with zeros.
+    fn text(len: u8) -> Vec<u8> {
+        let mut frame = vec![0x81, 0x80 | len, 0, 0, 0, 0];
+        frame.resize(6 + usize::from(len), b'x');
+        frame
+    }
+
+    /// A client that has joined `path`, with `frames` in the packet of its request.
+    fn join(shard: &mut Shard, path: &str, frames: &[u8]) -> ClientKey {
+        let request = format!(
+            "GET {path} HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+        );
+        let key = shard.accept();
+        shard.on_bytes(key, &mut [request.as_bytes(), frames].concat());
+        key
+    }
+
+    /// A turn in which up to `budget` clients are flushed, and all but `stuck` take everything; says who was.
+    fn turn(shard: &mut Shard, budget: usize, stuck: Option<ClientKey>) -> Vec<ClientKey> {
+        shard.decide();
+        let mut flushed = Vec::new();
+        while flushed.len() < budget
+            && let Some(key) = shard.poll_flush()
+        {
+            flushed.push(key);
+            let mut slices = Slices::new();
+            let offered = shard.gather(key, &mut slices);
+            drop(slices);
+            if offered > 0 {
+                let taken = if stuck == Some(key) { 0 } else { offered };
+                shard.advance(key, taken, offered);
+            }
+        }
+        shard.end_turn(shard.now);
+        shard.begin_turn(shard.now);
+        shard.check();
+        flushed
+    }
+
+    #[test]
+    fn a_crowd_that_pings_does_not_keep_a_topic_waiting() {
+        const CROWD: usize = 1000;
+        let mut shard = shard_with(&Config::default());
+        let crowd: Vec<ClientKey> = (0..CROWD)
+            .map(|_| join(&mut shard, "/crowd", b""))
+            .collect();
+        let bystander = join(&mut shard, "/quiet", b"");
+        turn(&mut shard, usize::MAX, None);
+        shard.on_bytes(bystander, &mut text(1));
+        for client in crowd {
+            shard.on_bytes(client, &mut PING.to_vec());
+        }
+        assert!(turn(&mut shard, CROWD / 4, None).contains(&bystander));
+    }
+
+    #[test]
+    fn whoever_connects_anew_does_not_get_round_a_hold() {
+        let mut config = Config::default();
+        config.limits.max_message_bytes = 125;
+        config.slow_consumer.policy = SlowConsumerPolicy::Backpressure;
+        config.slow_consumer.max_lag_bytes = 4096;
+        let mut shard = shard_with(&config);
+        let stuck = join(&mut shard, "/", b"");
+        turn(&mut shard, usize::MAX, None);
+        let mut left = None;
+        for _ in 0..1000 {
+            if let Some(key) = left.replace(join(&mut shard, "/", &text(100))) {
+                shard.on_end(key, End::Failed);
+            }
+            turn(&mut shard, usize::MAX, Some(stuck));
+        }
+        let log_bytes = shard.stats.value(Stat::LogBytes);
+        assert!(log_bytes <= 4096 + 1024, "{log_bytes}");
+        // The last of them is still there, and what it said is not lost.
+        shard.on_writable(stuck);
+        turn(&mut shard, usize::MAX, None);
+        let resumed: Vec<ClientKey> = shard.take_resumed().collect();
+        assert!(resumed.contains(&left.unwrap()));
+        let before = shard.stats.value(Stat::Messages);
+        assert_eq!(shard.permit(left.unwrap()), Permit::Read);
+        assert_eq!(shard.stats.value(Stat::Messages), before + 1);
+    }
 
     #[test]
     fn a_table_that_was_made_for_all_keeps_its_size_through_a_crowd_and_after_it() {
-        let router = Router::new(Topics::Path, 1, 0);
-        let settings = Settings::new(&Config::default(), 1);
-        let mut shard = Shard::new(ShardId(0), settings, router, Timestamp(0));
+        let mut shard = shard_with(&Config::default());
         shard.reserve(100);
         let reserved = shard.clients.capacity();
         let clients: Vec<ClientKey> = (0..100).map(|_| shard.accept()).collect();

@@ -19,13 +19,45 @@ const SERVED_IN_A_ROW: u32 = 64;
 
 impl Shard {
     /// The next client to be written to; none when everybody has what there is.
+    ///
+    /// Clients with something of their own and members of topics take turns, a row of each: a crowd that pings, or that
+    /// has just joined, must not keep the topics waiting, nor a topic those.
     pub fn poll_flush(&mut self) -> Option<ClientKey> {
+        if self.row == SERVED_IN_A_ROW {
+            self.begin_row();
+        }
+        let key = self.next_in_row().or_else(|| {
+            self.begin_row();
+            self.next_in_row()
+        })?;
+        self.row += 1;
+        Some(key)
+    }
+
+    fn begin_row(&mut self) {
+        self.row = 0;
+        self.is_row_urgent = !self.is_row_urgent;
+    }
+
+    fn next_in_row(&mut self) -> Option<ClientKey> {
+        if self.is_row_urgent {
+            self.next_urgent()
+        } else {
+            self.next_member()
+        }
+    }
+
+    fn next_urgent(&mut self) -> Option<ClientKey> {
         while let Some(key) = self.urgent.pop_front() {
             if let Some(client) = self.client_mut(key) {
                 client.urgent = false;
                 return Some(key);
             }
         }
+        None
+    }
+
+    fn next_member(&mut self) -> Option<ClientKey> {
         while let Some(&topic_key) = self.dirty.front() {
             if self.served == SERVED_IN_A_ROW {
                 self.served = 0;
@@ -173,7 +205,12 @@ impl Shard {
         let mut is_behind = !client.has_nothing_to_send();
         if let Some(member) = &mut client.member {
             let topic_key = member.topic;
-            let log = &mut self.topics[topic_key.0 as usize].log;
+            let topic = &mut self.topics[topic_key.0 as usize];
+            if topic.grace.is_granted() && carried.left > 0 {
+                let lag_bytes = topic.log.lag_bytes(member.cursor);
+                topic.laggards_progress |= self.settings.policy.is_behind(lag_bytes);
+            }
+            let log = &mut topic.log;
             delivered += member.advance(log, carried.left, own);
             is_behind |= !member.is_at_head(log) || client.leaves_at_head;
             self.touch(topic_key);

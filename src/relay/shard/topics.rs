@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use slab::Slab;
 
 use super::Shard;
 use crate::ids::{ClientId, ClientKey, Seq, ShardId};
@@ -197,8 +198,7 @@ impl Shard {
         self.make_urgent(key);
         self.resume(key);
         self.reschedule(key);
-        let mut early = arrival.early;
-        self.on_frames(key, &mut early);
+        self.on_early_frames(key, arrival.early);
         self.gauge_partial(key);
     }
 
@@ -254,11 +254,10 @@ impl Shard {
 
     fn resume_publishers_if_open(&mut self, key: TopicKey) {
         let topic = &mut self.topics[key.0 as usize];
-        if topic.waiting.is_empty()
-            || !topic.is_open_to_publishers(self.settings.policy.window_bytes)
-        {
+        if !topic.is_open_to_publishers(self.settings.policy.window_bytes) {
             return;
         }
+        topic.overdraft_bytes = 0;
         for publisher in std::mem::take(&mut topic.waiting) {
             self.resume(publisher);
         }
@@ -349,6 +348,7 @@ impl Shard {
             self.now,
             topic.log.held_bytes(),
             topic.is_round_open(),
+            std::mem::take(&mut topic.laggards_progress),
         );
         if topic.grace.is_granted() {
             self.graced.push(key);
@@ -416,6 +416,11 @@ impl Shard {
         }
         let topic = self.topics.remove(key.0 as usize);
         self.topics_by_name.remove(&topic.name);
+        if self.topics.is_empty() {
+            // What a crowd of topics had needed is given back.
+            self.topics = Slab::new();
+            self.topics_by_name.shrink_to_fit();
+        }
         self.stats.dec(Stat::Topics);
         self.send(
             topic.owner,
@@ -435,6 +440,10 @@ impl Shard {
         }
         self.owned.remove(slot);
         self.owned_by_name.remove(name);
+        if self.owned.is_empty() {
+            self.owned = Slab::new();
+            self.owned_by_name.shrink_to_fit();
+        }
         self.stats.dec(Stat::OwnedTopics);
     }
 
