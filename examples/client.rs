@@ -33,10 +33,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
     eprintln!("connected to {url}; type a line to send it, Ctrl-D to leave");
     let lines = read_lines();
-    let mut is_leaving = false;
     loop {
-        if !is_leaving {
-            is_leaving = send_lines(&mut socket, &lines)?;
+        // One line for each message read at the most: who sends and does not read is not read either.
+        if socket.can_write() {
+            send_line(&mut socket, &lines)?;
         }
         match socket.read() {
             Ok(message) => print(&message)?,
@@ -49,7 +49,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
 /// Reads standard input on a thread of its own, because a terminal cannot be waited for together with a socket.
 fn read_lines() -> Receiver<String> {
-    let (sender, receiver) = mpsc::channel();
+    let (sender, receiver) = mpsc::sync_channel(1);
     thread::spawn(move || {
         for line in io::stdin().lock().lines().map_while(Result::ok) {
             if sender.send(line).is_err() {
@@ -60,17 +60,12 @@ fn read_lines() -> Receiver<String> {
     receiver
 }
 
-/// Sends what has been typed, and begins to leave when the input has ended.
-fn send_lines(socket: &mut Socket, lines: &Receiver<String>) -> tungstenite::Result<bool> {
-    loop {
-        match lines.try_recv() {
-            Ok(line) => socket.send(Message::text(line))?,
-            Err(TryRecvError::Empty) => return Ok(false),
-            Err(TryRecvError::Disconnected) => {
-                socket.close(None)?;
-                return Ok(true);
-            }
-        }
+/// Sends the line that has been typed, if one has, and begins to leave when the input has ended.
+fn send_line(socket: &mut Socket, lines: &Receiver<String>) -> tungstenite::Result<()> {
+    match lines.try_recv() {
+        Ok(line) => socket.send(Message::text(line)),
+        Err(TryRecvError::Empty) => Ok(()),
+        Err(TryRecvError::Disconnected) => socket.close(None),
     }
 }
 

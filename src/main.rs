@@ -58,6 +58,9 @@ fn log_and_run(config: &Config, source: &Source) -> ExitCode {
         Ok(guard) => guard,
         Err(error) => return complain(FAILED, error),
     };
+    // Through the log, which nobody waits for: a panic that is printed while the reader of standard error is stuck would
+    // never end, and the relay would live on half dead.
+    std::panic::set_hook(Box::new(|panic| tracing::error!(%panic, "a thread panics")));
     tracing::info!(%source, "configuration loaded");
     run(config, source)
 }
@@ -74,14 +77,17 @@ fn run(config: &Config, source: &Source) -> ExitCode {
             tracing::info!("the relay has shut down");
             ExitCode::SUCCESS
         }
-        Err(error) => complain(FAILED, error),
+        Err(error) => {
+            tracing::error!(%error, "the relay has failed");
+            ExitCode::from(FAILED)
+        }
     }
 }
 
 /// An address that cannot be listened on is the configuration's fault; what the system refuses is not.
 fn start_error_code(error: &StartError) -> u8 {
     match error {
-        StartError::Listen { .. } => MISCONFIGURED,
+        StartError::Listen { .. } | StartError::Config(_) => MISCONFIGURED,
         StartError::System(_) => FAILED,
     }
 }

@@ -215,7 +215,7 @@ pub const METRICS: &[Metric] = &[
     gauge(
         "fanwire_log_bytes",
         Source::Total(Stat::LogBytes),
-        "Bytes held in the logs of topics.",
+        "What the logs of topics cost, in bytes: messages, and what stands around them in memory.",
     ),
     gauge(
         "fanwire_partial_message_bytes",
@@ -240,7 +240,7 @@ pub const METRICS: &[Metric] = &[
     counter(
         "fanwire_deferred_reads_total",
         Source::Total(Stat::ReadsDeferred),
-        "Reads from clients put off because the inbox of some shard was full.",
+        "Turns in which reads from clients were put off because the inbox of some shard was full.",
     ),
     gauge(
         "fanwire_shard_clients",

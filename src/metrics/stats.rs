@@ -77,7 +77,7 @@ pub enum Stat {
     WritesFailed,
     /// Gauge: members whose socket accepts no more for now.
     MembersLagging,
-    /// Gauge: bytes held in the logs of topics.
+    /// Gauge: what the logs of topics cost, in bytes: messages, and what stands around them.
     LogBytes,
     /// Gauge: topics with members on the shard.
     Topics,

@@ -52,6 +52,8 @@ pub enum Accepted {
     Socket(TcpStream),
     /// Nobody waits.
     Nobody,
+    /// A connection that failed before it was accepted, as accept(2) reports with the network's own errors.
+    Dead(io::Error),
     /// Descriptors or memory have run out, or the like: try again after [`Acceptor::retry_in`].
     Failed(io::Error),
 }
@@ -86,24 +88,22 @@ impl Acceptor {
 
     /// Accepts one connection and sets its options.
     pub fn accept(&mut self) -> Accepted {
-        loop {
-            match self.listener.accept() {
-                Ok((stream, _)) => {
-                    self.retry_at = None;
-                    self.configure(&stream);
-                    return Accepted::Socket(stream);
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    self.retry_at = None;
-                    return Accepted::Nobody;
-                }
-                // The connection died while it waited, or a signal came; neither says anything about the next.
-                Err(error) if is_passing(&error) => {}
-                Err(error) => {
-                    self.retry_at = Some(Instant::now() + RETRY_AFTER);
-                    return Accepted::Failed(error);
-                }
+        match self.listener.accept() {
+            Ok((stream, _)) => {
+                self.retry_at = None;
+                self.configure(&stream);
+                Accepted::Socket(stream)
             }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                self.retry_at = None;
+                Accepted::Nobody
+            }
+            Err(error) if is_exhaustion(&error) => {
+                self.retry_at = Some(Instant::now() + RETRY_AFTER);
+                Accepted::Failed(error)
+            }
+            // The connection died while it waited, or a signal came; neither says anything about the next.
+            Err(error) => Accepted::Dead(error),
         }
     }
 
@@ -127,11 +127,13 @@ impl Acceptor {
     }
 }
 
-/// Errors of `accept` that are one connection's own (accept(2)). All others, such as EMFILE, ENFILE, ENOBUFS and ENOMEM,
-/// leave the connection waiting and would come again at once.
-fn is_passing(error: &io::Error) -> bool {
+/// Errors of `accept` that leave the connection waiting and would come again at once (accept(2)).
+fn is_exhaustion(error: &io::Error) -> bool {
     let code = error.raw_os_error().map(Errno::from_raw_os_error);
-    matches!(code, Some(Errno::CONNABORTED | Errno::INTR | Errno::PROTO))
+    matches!(
+        code,
+        Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM)
+    )
 }
 
 #[cfg(test)]
@@ -150,7 +152,7 @@ mod tests {
 
     #[test]
     fn running_out_of_descriptors_is_told_from_a_connection_that_died() {
-        assert!(!is_passing(&Errno::MFILE.into()));
-        assert!(is_passing(&Errno::CONNABORTED.into()));
+        assert!(is_exhaustion(&Errno::MFILE.into()));
+        assert!(!is_exhaustion(&Errno::CONNABORTED.into()));
     }
 }

@@ -19,8 +19,8 @@ pub enum Mail {
     Socket(TcpStream),
     /// From the acceptor: a connection over the limit, to be told so and closed in order.
     Refusal(TcpStream),
-    /// From the acceptor: so many over the limit that there is no room for an orderly close.
-    Surplus(TcpStream),
+    /// From the acceptor: a connection was closed at once, because too many over the limit are being refused already.
+    Surplus,
     /// From the control thread: see every member off.
     Drain,
     /// From the control thread: cut whatever is left, and end.

@@ -236,10 +236,7 @@ impl Worker {
                 self.take_socket(stream);
             }
             Mail::Refusal(stream) => self.refuse_socket(stream),
-            Mail::Surplus(stream) => {
-                self.shard.stats_mut().inc(Stat::HandshakeCapacity);
-                drop(stream);
-            }
+            Mail::Surplus => self.shard.stats_mut().inc(Stat::HandshakeCapacity),
             Mail::Drain => self.shard.begin_drain(),
             Mail::Stop => self.stop(),
         }

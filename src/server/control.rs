@@ -211,6 +211,7 @@ impl Control {
                     place(&self.postboxes, self.max_connections, stream);
                 }
                 Accepted::Nobody => return,
+                Accepted::Dead(error) => debug!(%error, "a connection died before it was accepted"),
                 Accepted::Failed(error) => {
                     if !std::mem::replace(&mut self.accepting_fails, true) {
                         warn!(%error, "accepting fails; connections wait until it works again");
@@ -264,7 +265,9 @@ fn place(postboxes: &[Postbox], max_connections: usize, stream: TcpStream) {
         least.refusals.fetch_add(1, Ordering::Relaxed);
         Mail::Refusal(stream)
     } else {
-        Mail::Surplus(stream)
+        // Closed here and now: only the count goes to the worker.
+        drop(stream);
+        Mail::Surplus
     };
     least.inbox.push(mail, 0);
     least.inbox.notify();

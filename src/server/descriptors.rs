@@ -2,8 +2,9 @@
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// Descriptors that are no clients' and no worker's: listeners, signals, up to 64 scrapers, logs, and some in hand.
-const RESERVED: u64 = 100;
+/// Descriptors that are no clients' and no worker's: 64 scrapers, 32 connections that are being refused, some dozen of
+/// listeners, event loops, signals and standard streams, and some in hand.
+const RESERVED: u64 = 128;
 
 /// Descriptors of a worker: its event loop and its waker, twice over.
 const RESERVED_PER_WORKER: u64 = 4;
@@ -57,7 +58,7 @@ mod tests {
 
     #[test]
     fn what_the_relay_itself_needs_is_left_out() {
-        assert_eq!(available(20_000, 2), 20_000 - 108);
+        assert_eq!(available(20_000, 2), 20_000 - 136);
     }
 
     #[test]

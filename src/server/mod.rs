@@ -27,7 +27,7 @@ use std::thread::{self, JoinHandle};
 use mio::{Poll, Waker};
 
 use self::control::Control;
-use crate::config::Config;
+use crate::config::{Config, ConfigError};
 use crate::ids::ShardId;
 use crate::mailbox::Mailbox;
 use crate::metrics::collector::{Exposition, InboxDepth};
@@ -58,6 +58,8 @@ pub enum StartError {
         /// What the system said.
         source: io::Error,
     },
+    /// A value out of range, or one that this build cannot serve.
+    Config(ConfigError),
     /// The system refused an event loop, a thread or a signal handler.
     System(io::Error),
 }
@@ -86,8 +88,8 @@ pub struct RelayHandle {
 impl Relay {
     /// Starts a relay that lives until [`RelayHandle::shutdown`].
     ///
-    /// With port 0 the system chooses, and [`RelayHandle::address`] tells. The configuration is taken as it is; see
-    /// [`Config::validate`].
+    /// With port 0 the system chooses, and [`RelayHandle::address`] tells. The process' limit on open files is raised to
+    /// its hard limit.
     pub fn start(config: &Config) -> Result<RelayHandle, StartError> {
         Relay::start_parts(config, false)
     }
@@ -98,6 +100,7 @@ impl Relay {
     }
 
     fn start_parts(config: &Config, with_signals: bool) -> Result<RelayHandle, StartError> {
+        config.validate().map_err(StartError::Config)?;
         let workers = worker_count(config.server.workers);
         let max_connections = descriptors::raise_and_derive(config.server.max_connections, workers);
         let listener = listen("server.port", &config.server.host, config.server.port)?;
@@ -349,6 +352,15 @@ impl fmt::Display for StartError {
                 )
             }
             StartError::Listen {
+                key, port, source, ..
+            } if source.kind() == io::ErrorKind::PermissionDenied => {
+                write!(
+                    f,
+                    "{key}: {port}: this user may not listen on the port; choose one from 1024 on, or grant CAP_NET_BIND_SERVICE"
+                )
+            }
+            StartError::Config(error) => error.fmt(f),
+            StartError::Listen {
                 key,
                 host,
                 port,
@@ -372,6 +384,7 @@ impl std::error::Error for StartError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             StartError::Listen { source, .. } | StartError::System(source) => Some(source),
+            StartError::Config(error) => Some(error),
         }
     }
 }

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use fanwire::config::{Config, SlowConsumerPolicy};
 use fanwire::metrics::stats::Stat;
+use fanwire::relay::batch::OVERHEAD_BYTES;
 use tungstenite::{Bytes, Message};
 
 use crate::support::{Client, World, config};
@@ -298,7 +299,7 @@ fn a_ping_is_answered_at_the_next_frame_boundary_although_there_is_a_backlog() {
     );
     let left = company.sent - heard;
     assert!(
-        u64::from(left) >= backlog_bytes / FRAME_BYTES - 1,
+        u64::from(left) >= backlog_bytes / (FRAME_BYTES + OVERHEAD_BYTES as u64) - 1,
         "the pong waited for all but {left} messages"
     );
     for n in heard..company.sent {

@@ -9,7 +9,7 @@ use super::Shard;
 use crate::http::request::RequestHead;
 use crate::ids::ClientKey;
 use crate::metrics::stats::Stat;
-use crate::relay::batch::Draft;
+use crate::relay::batch::{Draft, OVERHEAD_BYTES};
 use crate::relay::client::{Arrival, Client, Phase, Reading};
 use crate::relay::departure::{Departure, refusal_stat};
 use crate::relay::router::{Router, TopicError, TopicName};
@@ -284,7 +284,8 @@ impl Shard {
         let topic_key = member.topic;
         let topic = &mut self.topics[topic_key.0 as usize];
         if !was_publisher && !topic.is_open_to(true, self.settings.policy.window_bytes) {
-            topic.overdraft_bytes += message.payload.as_slice().len() as u64;
+            // At its worst: each in a batch of its own.
+            topic.overdraft_bytes += (message.payload.as_slice().len() + OVERHEAD_BYTES) as u64;
         }
         let (kind, payload) = match message.payload {
             Payload::Assembled(assembled) if assembled.len() >= KEEP_BUFFER_FROM_BYTES => {
