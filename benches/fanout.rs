@@ -16,7 +16,7 @@ use fanwire::ids::{ClientKey, ShardId};
 use fanwire::metrics::stats::Stat;
 use fanwire::relay::member::Slices;
 use fanwire::relay::router::Router;
-use fanwire::relay::shard::{Settings, Shard};
+use fanwire::relay::shard::{Settings, Shard, Written};
 use fanwire::time::Timestamp;
 
 /// The binary's allocator.
@@ -120,7 +120,7 @@ impl OneShard {
                 let offered = self.shard.gather(client, &mut slices);
                 black_box(&slices);
                 drop(slices);
-                if offered == 0 || !self.shard.advance(client, offered, offered) {
+                if offered == 0 || !self.shard.advance(client, Written::plain(offered, offered)) {
                     break;
                 }
             }

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 
 use crossbeam_utils::CachePadded;
-use mio::net::TcpStream;
 
+use super::stream::Stream;
 use crate::ids::ShardId;
 use crate::mailbox::{Mailbox, Wake};
 use crate::relay::envelope::Envelope;
@@ -16,9 +16,9 @@ pub enum Mail {
     /// From another shard.
     Envelope(Envelope),
     /// From the acceptor: a connection to take in.
-    Socket(TcpStream),
+    Socket(Stream),
     /// From the acceptor: a connection over the limit, to be told so and closed in order.
-    Refusal(TcpStream),
+    Refusal(Stream),
     /// From the acceptor: a connection was closed at once, because too many over the limit are being refused already.
     Surplus,
     /// From the control thread: see every member off.

@@ -7,4 +7,5 @@ pub mod clock;
 pub mod conn;
 pub mod listener;
 pub mod mail;
+pub mod stream;
 pub mod worker;

@@ -10,12 +10,12 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use mio::event::Event;
-use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
 
 use super::clock::{Clock, Patience};
 use super::conn::{Conn, Filled, client_of, token_of};
 use super::mail::{ControlBox, Mail, Postboxes, Report};
+use super::stream::Stream;
 use crate::ids::{ClientKey, ShardId};
 use crate::metrics::stats::{Published, Stat};
 use crate::relay::member::Slices;
@@ -242,7 +242,7 @@ impl Worker {
         }
     }
 
-    fn refuse_socket(&mut self, stream: TcpStream) {
+    fn refuse_socket(&mut self, stream: Stream) {
         let key = self.take_socket(stream);
         if let Some(conn) = self.conn(key) {
             conn.refused = true;
@@ -250,7 +250,7 @@ impl Worker {
         self.shard.refuse_at_capacity(key);
     }
 
-    fn take_socket(&mut self, stream: TcpStream) -> ClientKey {
+    fn take_socket(&mut self, stream: Stream) -> ClientKey {
         // A slot that was given up in this turn may be given out again.
         self.apply_effects();
         let key = self.shard.accept();
@@ -369,20 +369,20 @@ impl Worker {
             if offered == 0 {
                 return total;
             }
-            let written = conn.flush(&slices);
+            let written = conn.flush(&slices, offered);
             drop(slices);
-            let Ok(taken) = written else {
+            let Ok(written) = written else {
                 self.shard.stats_mut().inc(Stat::WritesFailed);
                 self.shard.on_end(key, End::Failed);
                 return total;
             };
-            self.shard.stats_mut().inc(match taken {
-                0 => Stat::WritesBlocked,
-                _ if taken < offered => Stat::WritesPartial,
-                _ => Stat::WritesFull,
+            self.shard.stats_mut().inc(match written {
+                _ if !written.is_blocked => Stat::WritesFull,
+                _ if written.has_progressed => Stat::WritesPartial,
+                _ => Stat::WritesBlocked,
             });
-            total += taken;
-            if !self.shard.advance(key, taken, offered) {
+            total += written.taken;
+            if !self.shard.advance(key, written) {
                 return total;
             }
         }

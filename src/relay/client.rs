@@ -83,6 +83,8 @@ pub struct Client {
     pub phase: Phase,
     /// The socket accepted less than it was given; the writable edge is awaited.
     pub blocked: bool,
+    /// The transport has bytes that the socket has not accepted yet: the last word is not said before they are.
+    pub holds_back: bool,
     /// The socket has accepted nothing since `stalled_since`, although there was something.
     is_stalled: bool,
     /// In the shard's list of clients to be flushed on their own account.
@@ -144,6 +146,7 @@ impl Client {
             generation,
             phase: Phase::Upgrading,
             blocked: false,
+            holds_back: false,
             is_stalled: false,
             urgent: false,
             reading: Reading::Allowed,

@@ -260,10 +260,10 @@ fn place(postboxes: &[Postbox], max_connections: usize, stream: TcpStream) {
         .expect("there is a worker");
     let mail = if postboxes.iter().map(connections).sum::<usize>() < max_connections {
         least.connections.fetch_add(1, Ordering::Relaxed);
-        Mail::Socket(stream)
+        Mail::Socket(stream.into())
     } else if postboxes.iter().map(refusals).sum::<usize>() < REFUSED_IN_ORDER {
         least.refusals.fetch_add(1, Ordering::Relaxed);
-        Mail::Refusal(stream)
+        Mail::Refusal(stream.into())
     } else {
         // Closed here and now: only the count goes to the worker.
         drop(stream);

@@ -9,7 +9,7 @@ use fanwire::metrics::stats::Stat;
 use fanwire::net::conn::Filled;
 use fanwire::relay::envelope::Envelope;
 use fanwire::relay::member::Slices;
-use fanwire::relay::shard::{Effect, End, Permit, Shard};
+use fanwire::relay::shard::{Effect, End, Permit, Shard, Written};
 
 use crate::peer::{Peer, Request};
 use crate::stream::Item;
@@ -493,7 +493,7 @@ impl World {
                 bytes.extend_from_slice(&slice[..slice.len().min(taken - bytes.len())]);
             }
             drop(slices);
-            let again = host.shard.advance(key, taken, offered);
+            let again = host.shard.advance(key, Written::plain(taken, offered));
             self.tell(|| {
                 format!("shard {host_id} writes {taken} of {offered} bytes to client {id}")
             });

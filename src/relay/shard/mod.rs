@@ -23,6 +23,7 @@ mod outflow;
 mod topics;
 
 pub use self::lifecycle::End;
+pub use self::outflow::Written;
 
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
@@ -301,6 +302,10 @@ impl Shard {
     pub fn check(&self) {
         let mut lagging = 0;
         for (slot, client) in &self.clients {
+            assert!(
+                client.blocked || client.urgent || !client.holds_back,
+                "a transport holds bytes back and nobody will send them"
+            );
             let Some(member) = &client.member else {
                 continue;
             };
@@ -391,7 +396,7 @@ mod tests {
             drop(slices);
             if offered > 0 {
                 let taken = if stuck == Some(key) { 0 } else { offered };
-                shard.advance(key, taken, offered);
+                shard.advance(key, Written::plain(taken, offered));
             }
         }
         shard.end_turn(shard.now);

@@ -17,6 +17,32 @@ use crate::relay::policy::Verdict;
 /// millisecond of writes, so that a topic with two members need not wait for one with ten thousand.
 const SERVED_IN_A_ROW: u32 = 64;
 
+/// What became of the bytes that [`Shard::gather`] listed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Written {
+    /// Bytes of the list that the transport took. They are not listed again.
+    pub taken: usize,
+    /// Whether the kernel accepted anything, of these bytes or of what the transport had taken before.
+    pub has_progressed: bool,
+    /// The kernel accepts no more for now; its writable edge is awaited.
+    pub is_blocked: bool,
+    /// The transport has taken bytes that the kernel has not accepted, as TLS does, which encrypts before it sends. Only
+    /// while it is blocked.
+    pub holds_back: bool,
+}
+
+impl Written {
+    /// A write of a transport without a buffer of its own: the kernel accepted `taken` of `offered` bytes.
+    pub fn plain(taken: usize, offered: usize) -> Self {
+        Written {
+            taken,
+            has_progressed: taken > 0,
+            is_blocked: taken < offered,
+            holds_back: false,
+        }
+    }
+}
+
 impl Shard {
     /// The next client to be written to; none when everybody has what there is.
     ///
@@ -185,9 +211,10 @@ impl Shard {
         self.resume_publisher_that_caught_up(key);
     }
 
-    /// Takes account of a write: the kernel took `taken` of the `offered` bytes that [`Shard::gather`] listed. Says
-    /// whether the client is to be gathered again at once.
-    pub fn advance(&mut self, key: ClientKey, taken: usize, offered: usize) -> bool {
+    /// Takes account of a write of what [`Shard::gather`] listed, or of what the transport held back. Says whether the
+    /// client is to be gathered again at once.
+    pub fn advance(&mut self, key: ClientKey, written: Written) -> bool {
+        debug_assert!(written.is_blocked || !written.holds_back, "{written:?}");
         let own = self.own(key);
         let Some(client) = self
             .clients
@@ -196,11 +223,12 @@ impl Shard {
         else {
             return false;
         };
-        self.stats.add(Stat::BytesOut, taken as u64);
-        if taken > 0 {
+        self.stats.add(Stat::BytesOut, written.taken as u64);
+        client.holds_back = written.holds_back;
+        if written.has_progressed {
             client.note_progress();
         }
-        let carried = client.advance_carry(taken);
+        let carried = client.advance_carry(written.taken);
         let mut delivered = u64::from(carried.delivered);
         let mut is_behind = !client.has_nothing_to_send();
         if let Some(member) = &mut client.member {
@@ -217,7 +245,7 @@ impl Shard {
         }
         self.stats.add(Stat::Delivered, delivered);
         self.resume_publisher_that_caught_up(key);
-        if taken < offered {
+        if written.is_blocked {
             self.block(key);
             return false;
         }
@@ -240,11 +268,11 @@ impl Shard {
         self.reschedule(key);
     }
 
-    /// The socket takes bytes again.
-    pub fn on_writable(&mut self, key: ClientKey) {
+    /// The socket takes bytes again. Says whether that was waited for: the client is then flushed in this turn.
+    pub fn on_writable(&mut self, key: ClientKey) -> bool {
         let now = self.now;
         let Some(client) = self.client_mut(key).filter(|client| client.blocked) else {
-            return;
+            return false;
         };
         client.blocked = false;
         // Its system has acknowledged bytes: it is there.
@@ -255,6 +283,7 @@ impl Shard {
         }
         self.make_urgent(key);
         self.reschedule(key);
+        true
     }
 
     /// A publisher that was not read because it lagged itself is read again once it does not.
@@ -283,7 +312,7 @@ impl Shard {
         let now = self.now;
         let Some(client) = self
             .client_mut(key)
-            .filter(|client| client.phase == Phase::Finishing)
+            .filter(|client| client.phase == Phase::Finishing && !client.holds_back)
         else {
             return;
         };
