@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use fanwire::cli::{self, Args, Source};
 use fanwire::config::Config;
 use fanwire::logging;
-use fanwire::server::{Relay, RelayHandle, StartError};
+use fanwire::server::{self, Relay, RelayHandle, StartError};
 
 /// Memory allocated on one shard is freed on another, which costs a sixth of what it does with glibc.
 #[cfg(feature = "mimalloc")]
@@ -41,14 +41,17 @@ fn answer(args: &Args) -> ExitCode {
         Ok(loaded) => loaded,
         Err(error) => return complain(MISCONFIGURED, error),
     };
-    if args.check {
-        return print(|out| writeln!(out, "{source}: the configuration is valid"));
-    }
     if args.print_config {
         return match config.to_yaml() {
             Ok(yaml) => print(|out| out.write_all(yaml.as_bytes())),
             Err(error) => complain(MISCONFIGURED, error),
         };
+    }
+    if let Err(error) = server::check(&config) {
+        return complain(MISCONFIGURED, error.within(&source.to_string()));
+    }
+    if args.check {
+        return print(|out| writeln!(out, "{source}: the configuration is valid"));
     }
     log_and_run(&config, &source)
 }

@@ -15,7 +15,7 @@ use fanwire::ids::ShardId;
 use fanwire::metrics::catalogue::METRICS;
 use fanwire::metrics::collector::{Exposition, InboxDepth};
 use fanwire::metrics::exporter::{Exporter, ExporterHandle, Limits};
-use fanwire::metrics::stats::{Published, Stat, Stats};
+use fanwire::metrics::stats::{Published, Stat, Stats, TlsStatus};
 
 /// How long a client waits for what must come, before the test fails.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -38,7 +38,11 @@ impl World {
             Arc::new(Published::default()),
         ];
         let ready = Arc::new(AtomicBool::new(true));
-        let exposition = Exposition::new(shards.clone(), |_| InboxDepth::default());
+        let exposition = Exposition::new(
+            shards.clone(),
+            |_| InboxDepth::default(),
+            Some(Arc::new(TlsStatus::new(1_800_000_000))),
+        );
         let exporter =
             Exporter::start_with(listener(), exposition, Arc::clone(&ready), limits).unwrap();
         World {
@@ -664,9 +668,11 @@ fn a_dropped_handle_stops_the_exporter() {
 
 #[test]
 fn a_panic_in_the_thread_is_told_by_join() {
-    let exposition = Exposition::new(vec![Arc::default()], |shard: ShardId| {
-        panic!("{shard:?} has no inbox")
-    });
+    let exposition = Exposition::new(
+        vec![Arc::default()],
+        |shard: ShardId| panic!("{shard:?} has no inbox"),
+        None,
+    );
     let exporter = Exporter::start(listener(), exposition, Arc::default()).unwrap();
     let mut client = Client::connect(exporter.address());
     client.send(&get("/metrics"));

@@ -16,7 +16,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 #[test]
 fn who_waited_while_descriptors_had_run_out_is_served_without_a_newcomer_to_wake_the_listener() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let exposition = Exposition::new(Vec::new(), |_| InboxDepth::default());
+    let exposition = Exposition::new(Vec::new(), |_| InboxDepth::default(), None);
     let exporter = Exporter::start(listener, exposition, Arc::default()).unwrap();
     let before = getrlimit(Resource::Nofile);
 

@@ -30,6 +30,7 @@ const IMPURE: &[&str] = &[
     "mio",
     "socket2",
     "rustix",
+    "rustls",
     "std::net",
     "std::thread",
     "std::fs",

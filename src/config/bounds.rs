@@ -8,7 +8,7 @@ use std::fs::File;
 use std::io;
 use std::net::{IpAddr, Ipv6Addr};
 use std::ops::RangeInclusive;
-use std::path::PathBuf;
+use std::path::Path;
 use std::time::Duration;
 
 use super::units::{Bytes, Span};
@@ -204,44 +204,57 @@ fn overlap(one: &str, other: &str) -> bool {
     one == other || any(one) || any(other)
 }
 
-/// Refuses TLS, and first of all what would be wrong with it in any build.
+/// Looks for the files that TLS needs. What is in them is found out when they are read.
 fn validate_tls(tls: &Tls) -> Result<(), ConfigError> {
     if !tls.enabled {
         return Ok(());
     }
-    check_pem(
+    pem_file(
         "server.tls.cert_file",
         "certificate",
-        tls.cert_file.as_ref(),
+        tls.cert_file.as_deref(),
     )?;
-    check_pem("server.tls.key_file", "private key", tls.key_file.as_ref())?;
-    let fix = "set it to false, and let a proxy in front of the relay speak TLS";
-    Err(ConfigError::new("true, but this build has no TLS yet", fix).of_key("server.tls.enabled"))
+    pem_file(
+        "server.tls.key_file",
+        "private key",
+        tls.key_file.as_deref(),
+    )?;
+    if tls.client_ca_file.is_some() {
+        pem_file(
+            "server.tls.client_ca_file",
+            "client CA",
+            tls.client_ca_file.as_deref(),
+        )?;
+    }
+    Ok(())
 }
 
-fn check_pem(key: &str, noun: &str, file: Option<&PathBuf>) -> Result<(), ConfigError> {
+/// Opens the file that `key` names, if it is one that can be read.
+pub(crate) fn pem_file(key: &str, noun: &str, path: Option<&Path>) -> Result<File, ConfigError> {
     const FIX: &str = "name a PEM file that can be read, or set server.tls.enabled to false";
-    let Some(path) = file else {
+    let Some(path) = path else {
         return Err(
             ConfigError::new(format!("TLS is enabled, and no {noun} is named"), FIX).of_key(key),
         );
     };
-    readable(path).map_err(|error| {
+    open_regular(path).map_err(|error| {
         let problem = format!("the {noun} `{}` cannot be read: {error}", path.display());
         ConfigError::new(problem, FIX).of_key(key)
     })
 }
 
-fn readable(path: &PathBuf) -> io::Result<()> {
+fn open_regular(path: &Path) -> io::Result<File> {
     // Asked before opening: opening a pipe would wait for its writer.
     if !path.metadata()?.is_file() {
         return Err(io::Error::other("it is not a regular file"));
     }
-    File::open(path).map(drop)
+    File::open(path)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::path::PathBuf;
+
     use super::*;
 
     /// The refusal of the defaults after one change.
@@ -400,6 +413,7 @@ mod tests {
                 enabled: true,
                 cert_file,
                 key_file,
+                client_ca_file: None,
             }
         })
     }
@@ -429,19 +443,6 @@ mod tests {
         );
         let text = tls(Some(folder.path().into()), None);
         assert!(text.contains("not a regular file"), "{text}");
-    }
-
-    #[test]
-    fn tls_is_refused_while_there_is_none() {
-        let file = tempfile::NamedTempFile::new().unwrap();
-        let path = Some(file.path().to_path_buf());
-        let text = tls(path.clone(), path);
-        assert!(
-            text.contains(
-                "server.tls.enabled: true, but this build has no TLS yet; set it to false"
-            ),
-            "{text}"
-        );
     }
 
     #[test]

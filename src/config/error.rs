@@ -19,7 +19,7 @@ pub struct ConfigError {
 
 impl ConfigError {
     /// A problem with the whole configuration; `fix` is an advice in the imperative.
-    pub(super) fn new(problem: impl Into<String>, fix: impl Into<String>) -> Self {
+    pub(crate) fn new(problem: impl Into<String>, fix: impl Into<String>) -> Self {
         ConfigError {
             origin: "configuration".into(),
             line: None,
@@ -30,7 +30,7 @@ impl ConfigError {
     }
 
     /// Names the key, with its sections, such as `server.port`.
-    pub(super) fn of_key(mut self, key: impl Into<String>) -> Self {
+    pub(crate) fn of_key(mut self, key: impl Into<String>) -> Self {
         self.key = Some(key.into());
         self
     }
@@ -42,7 +42,8 @@ impl ConfigError {
     }
 
     /// Names the file.
-    pub(super) fn within(mut self, origin: &str) -> Self {
+    #[must_use]
+    pub fn within(mut self, origin: &str) -> Self {
         self.origin = origin.into();
         self
     }

@@ -1,7 +1,8 @@
 //! The configuration: what an operator may set, how a file says it, and what is allowed.
 //!
 //! `cli` loads a [`Config`] at start; `server` hands each part to whom it concerns; tests build one in code and change
-//! fields. Nothing here is read again while the relay runs. A file is refused as a whole, with one line that says
+//! fields. Nothing here is read again while the relay runs; what the
+//! files of `server.tls` hold is `net::tls`' business. A file is refused as a whole, with one line that says
 //! where, what and how to put it right ([`ConfigError`]); no value is ever guessed or silently replaced.
 //!
 //! `types` holds the fields and their defaults, `units` spells durations and sizes, `file` reads and writes YAML,
@@ -17,6 +18,7 @@ mod suggest;
 mod types;
 mod units;
 
+pub(crate) use bounds::pem_file;
 pub use bounds::{
     MAX_HEADER_BYTES, MAX_LAG_BYTES, MAX_MESSAGE_BYTES, MAX_SHUTDOWN, MAX_WAIT, MAX_WORKERS,
     MIN_HEADER_BYTES, MIN_MESSAGE_BYTES, MIN_WAIT,

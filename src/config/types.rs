@@ -76,12 +76,15 @@ pub struct Server {
 pub struct Tls {
     /// Whether clients speak TLS.
     pub enabled: bool,
-    /// The certificate chain in PEM; a relative path starts at the working directory. Read only when TLS is enabled.
+    /// The certificate chain in PEM, the server's own first; a relative path starts at the working directory. Read only
+    /// when TLS is enabled, and again on SIGHUP.
     #[serde(alias = "certfile", alias = "certFile")]
     pub cert_file: Option<PathBuf>,
     /// The private key in PEM; a relative path starts at the working directory. Read only when TLS is enabled.
     #[serde(alias = "keyfile", alias = "keyFile")]
     pub key_file: Option<PathBuf>,
+    /// Certificates in PEM of the authorities whose clients are served; every client must then have a certificate.
+    pub client_ca_file: Option<PathBuf>,
 }
 
 /// `relay`: what is relayed to whom.

@@ -51,6 +51,10 @@ pub enum Source {
     InboxBytes,
     /// The latency buckets, added up over the shards.
     FanoutLatency,
+    /// When the certificate in force expires; no series where clients do not speak TLS.
+    TlsExpiry,
+    /// How often the certificate was read again, with success and without.
+    TlsReloads,
     /// The constant 1 under labels that say which build this is.
     BuildInfo,
     /// CPU time of the process, to the microsecond.
@@ -82,9 +86,12 @@ impl Metric {
                 vec!["shard"]
             }
             Source::BuildInfo => vec!["version", "profile", "os", "arch"],
-            Source::Total(_) | Source::FanoutLatency | Source::CpuTime | Source::Process => {
-                Vec::new()
-            }
+            Source::TlsReloads => vec!["result"],
+            Source::Total(_)
+            | Source::FanoutLatency
+            | Source::TlsExpiry
+            | Source::CpuTime
+            | Source::Process => Vec::new(),
         }
     }
 
@@ -98,6 +105,8 @@ impl Metric {
             Source::InboxEnvelopes
             | Source::InboxBytes
             | Source::FanoutLatency
+            | Source::TlsExpiry
+            | Source::TlsReloads
             | Source::BuildInfo
             | Source::CpuTime
             | Source::Process => Vec::new(),
@@ -164,7 +173,7 @@ pub const METRICS: &[Metric] = &[
     counter(
         "fanwire_deliveries_total",
         Source::Total(Stat::Delivered),
-        "Deliveries whose last byte the kernel accepted.",
+        "Deliveries whose last byte the kernel accepted, or TLS has encrypted for it.",
     ),
     counter(
         "fanwire_dropped_deliveries_total",
@@ -179,12 +188,12 @@ pub const METRICS: &[Metric] = &[
     counter(
         "fanwire_received_bytes_total",
         Source::Total(Stat::BytesIn),
-        "Bytes read from clients.",
+        "Bytes read from clients, without what TLS adds.",
     ),
     counter(
         "fanwire_sent_bytes_total",
         Source::Total(Stat::BytesOut),
-        "Bytes that the kernel accepted for clients.",
+        "Bytes written to clients, without what TLS adds.",
     ),
     counter(
         "fanwire_disconnections_total",
@@ -195,6 +204,21 @@ pub const METRICS: &[Metric] = &[
         "fanwire_failed_handshakes_total",
         Source::Cases("reason", FAILED_HANDSHAKES),
         "Connections that ended without an upgrade to WebSocket, by reason.",
+    ),
+    counter(
+        "fanwire_tls_handshakes_total",
+        Source::Cases("kind", TLS_HANDSHAKES),
+        "TLS handshakes completed, in full or resumed from a ticket.",
+    ),
+    gauge(
+        "fanwire_tls_certificate_expiry_timestamp_seconds",
+        Source::TlsExpiry,
+        "When the certificate that clients are shown expires, in seconds since the Unix epoch; absent without TLS.",
+    ),
+    counter(
+        "fanwire_tls_reloads_total",
+        Source::TlsReloads,
+        "Times that SIGHUP had the certificate and key read again, by result; after a failed one the old stay in force.",
     ),
     counter(
         "fanwire_write_calls_total",
@@ -342,7 +366,14 @@ const FAILED_HANDSHAKES: &[(&str, Stat)] = &[
     ("lost", Stat::HandshakeLost),
     ("capacity", Stat::HandshakeCapacity),
     ("shutdown", Stat::HandshakeShutdown),
+    ("tls", Stat::HandshakeTls),
 ];
+
+const TLS_HANDSHAKES: &[(&str, Stat)] = &[("full", Stat::TlsFull), ("resumed", Stat::TlsResumed)];
+
+/// The values of the label of [`Source::TlsReloads`], in the order of
+/// [`TlsStatus::reloads`](super::stats::TlsStatus::reloads).
+pub const TLS_RELOADS: [&str; 2] = ["ok", "failed"];
 
 const WRITE_CALLS: &[(&str, Stat)] = &[
     ("full", Stat::WritesFull),
@@ -399,13 +430,12 @@ pub fn markdown_table() -> String {
 
 /// A label with its values, where those are known beforehand.
 fn label_cell(metric: &Metric, label: &str) -> String {
-    let Source::Cases(_, cases) = metric.source else {
-        return format!("`{label}`");
+    let values: Vec<&str> = match metric.source {
+        Source::Cases(_, cases) => cases.iter().map(|&(value, _)| value).collect(),
+        Source::TlsReloads => TLS_RELOADS.to_vec(),
+        _ => return format!("`{label}`"),
     };
-    let values: Vec<String> = cases
-        .iter()
-        .map(|(value, _)| format!("`{value}`"))
-        .collect();
+    let values: Vec<String> = values.iter().map(|value| format!("`{value}`")).collect();
     format!("`{label}`: {}", values.join(", "))
 }
 

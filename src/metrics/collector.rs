@@ -16,8 +16,8 @@ use prometheus::proto::{
 use prometheus::{Registry, TextEncoder};
 use rustix::time::{ClockId, clock_gettime};
 
-use super::catalogue::{Kind, METRICS, Metric, Source};
-use super::stats::{LATENCY_BOUNDS_MICROS, Published, Stats};
+use super::catalogue::{Kind, METRICS, Metric, Source, TLS_RELOADS};
+use super::stats::{LATENCY_BOUNDS_MICROS, Published, Stats, TlsStatus};
 use crate::ids::ShardId;
 
 const MICROS_PER_SECOND: f64 = 1e6;
@@ -38,18 +38,20 @@ pub struct Exposition {
 }
 
 impl Exposition {
-    /// An exposition of the shards' numbers, shard 0 first, and of the process.
+    /// An exposition of the shards' numbers, shard 0 first, of the process, and of the certificate where there is one.
     ///
     /// `inbox_depth` is called for every shard at every scrape, from the exporter's thread.
     pub fn new(
         shards: Vec<Arc<Published>>,
         inbox_depth: impl Fn(ShardId) -> InboxDepth + Send + Sync + 'static,
+        tls: Option<Arc<TlsStatus>>,
     ) -> Exposition {
         let registry = Registry::new();
         let collector = ShardCollector {
             descs: descs(),
             shards,
             inbox_depth: Box::new(inbox_depth),
+            tls,
         };
         registry
             .register(Box::new(collector))
@@ -101,6 +103,7 @@ struct ShardCollector {
     descs: Vec<Desc>,
     shards: Vec<Arc<Published>>,
     inbox_depth: Box<dyn Fn(ShardId) -> InboxDepth + Send + Sync>,
+    tls: Option<Arc<TlsStatus>>,
 }
 
 impl Collector for ShardCollector {
@@ -112,6 +115,7 @@ impl Collector for ShardCollector {
         let scrape = self.read();
         own_metrics()
             .map(|metric| family(metric, scrape.samples(metric)))
+            .filter(|family| !family.get_metric().is_empty())
             .collect()
     }
 }
@@ -124,6 +128,8 @@ impl ShardCollector {
             total: shards.iter().cloned().sum(),
             inboxes: ids.map(&self.inbox_depth).collect(),
             shards,
+            tls_expiry: self.tls.as_ref().map(|tls| tls.expires_at()),
+            tls_reloads: self.tls.as_ref().map_or((0, 0), |tls| tls.reloads()),
         }
     }
 }
@@ -133,6 +139,8 @@ struct Scrape {
     shards: Vec<Stats>,
     total: Stats,
     inboxes: Vec<InboxDepth>,
+    tls_expiry: Option<i64>,
+    tls_reloads: (u64, u64),
 }
 
 impl Scrape {
@@ -157,6 +165,17 @@ impl Scrape {
             }
             Source::InboxBytes => per_shard(kind, &self.inboxes, |inbox| inbox.bytes as f64),
             Source::FanoutLatency => vec![latency(&self.total)],
+            Source::TlsExpiry => {
+                let expiry = self.tls_expiry.iter();
+                expiry.map(|&at| number(kind, at as f64)).collect()
+            }
+            Source::TlsReloads => {
+                let (ok, failed) = self.tls_reloads;
+                let results = TLS_RELOADS.iter().zip([ok, failed]);
+                results
+                    .map(|(result, count)| labelled("result", result, kind, count as f64))
+                    .collect()
+            }
             Source::BuildInfo => vec![build_info(metric)],
             Source::CpuTime => vec![number(kind, cpu_seconds())],
             Source::Process => unreachable!("own_metrics leaves these out"),
@@ -270,7 +289,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::metrics::stats::Stat;
+    use crate::metrics::stats::{Stat, TlsStatus};
 
     /// The exposition of two shards that counted what `count` says.
     fn text(count: impl Fn(u64, &mut Stats)) -> String {
@@ -285,7 +304,13 @@ mod tests {
             envelopes: u64::from(shard.0) + 5,
             bytes: 1000,
         };
-        Exposition::new(shards.into(), depth).text().unwrap()
+        Exposition::new(
+            shards.into(),
+            depth,
+            Some(Arc::new(TlsStatus::new(1_800_000_000))),
+        )
+        .text()
+        .unwrap()
     }
 
     fn assert_lines(text: &str, expected: &[&str]) {

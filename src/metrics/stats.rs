@@ -5,7 +5,7 @@
 //! The names under which each number appears are in [`super::catalogue`], not here.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 use crossbeam_utils::CachePadded;
 
@@ -67,6 +67,12 @@ pub enum Stat {
     HandshakeCapacity,
     /// The relay is shutting down: 503.
     HandshakeShutdown,
+    /// TLS failed before the request was there: an alert, or plain HTTP on a port that speaks TLS.
+    HandshakeTls,
+    /// TLS handshakes in full.
+    TlsFull,
+    /// TLS handshakes that resumed an earlier session by a ticket.
+    TlsResumed,
     /// Write calls that the kernel accepted whole.
     WritesFull,
     /// Write calls that the kernel accepted in part.
@@ -100,6 +106,50 @@ pub enum Stat {
 impl Stat {
     /// How many there are.
     pub const COUNT: usize = Stat::ReadsDeferred as usize + 1;
+}
+
+/// What is known of the certificate that clients are shown: written by the control thread, read at scrapes.
+#[derive(Debug)]
+pub struct TlsStatus {
+    /// In seconds since the Unix epoch.
+    expires_at: AtomicI64,
+    reloads: AtomicU64,
+    failed_reloads: AtomicU64,
+}
+
+impl TlsStatus {
+    /// The certificate that the relay began with expires at `expires_at`, in seconds since the Unix epoch.
+    pub fn new(expires_at: i64) -> Self {
+        TlsStatus {
+            expires_at: AtomicI64::new(expires_at),
+            reloads: AtomicU64::new(0),
+            failed_reloads: AtomicU64::new(0),
+        }
+    }
+
+    // Relaxed throughout: numbers for people, each on its own.
+
+    /// Another certificate is in force.
+    pub fn note_reload(&self, expires_at: i64) {
+        self.expires_at.store(expires_at, Ordering::Relaxed);
+        self.reloads.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The files could not be used, and the old certificate stays in force.
+    pub fn note_failed_reload(&self) {
+        self.failed_reloads.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// When the certificate in force expires, in seconds since the Unix epoch.
+    pub fn expires_at(&self) -> i64 {
+        self.expires_at.load(Ordering::Relaxed)
+    }
+
+    /// How often the files were read again, with success and without.
+    pub fn reloads(&self) -> (u64, u64) {
+        let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        (read(&self.reloads), read(&self.failed_reloads))
+    }
 }
 
 /// Upper bounds of the latency histogram's buckets, in microseconds; one more bucket catches the rest.

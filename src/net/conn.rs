@@ -5,13 +5,16 @@ use std::io::{self, IoSlice, Read, Write};
 use mio::Token;
 
 use super::stream::Stream;
+use super::tls::session::{Failure, Handshake, Session};
 use crate::ids::ClientKey;
 use crate::relay::shard::Written;
 
-/// See the module. It counts towards what an idle connection costs: sixteen bytes in a release build.
+/// See the module. It counts towards what an idle connection costs: 24 bytes in a release build.
 #[derive(Debug)]
 pub struct Conn {
     stream: Stream,
+    /// Where the client speaks TLS, until it breaks it.
+    tls: Option<Box<Session>>,
     /// Tells this connection from others that had its slot.
     pub generation: u32,
     /// Waits in the worker's list of connections to be read.
@@ -36,13 +39,42 @@ pub enum Filled {
     Eof,
     /// The connection is dead.
     Failed,
+    /// The client broke TLS, and has been told as far as possible. What it still sends is read and thrown away.
+    TlsFailed,
+}
+
+/// What a worker reads into, shared by all its connections.
+#[derive(Debug)]
+pub struct Scratch {
+    /// Bytes for the shard.
+    pub plain: Box<[u8]>,
+    /// Bytes of TLS records as they come from the socket: empty where no client speaks TLS.
+    sealed: Box<[u8]>,
+}
+
+/// A quarter of the second-level cache: what is read is still there when it is decoded.
+const PLAIN_BYTES: usize = 128 << 10;
+
+/// Half of that, so that what it decrypts to, and a record more that waited for its end, has room there.
+const SEALED_BYTES: usize = PLAIN_BYTES / 2;
+
+impl Scratch {
+    /// Buffers for connections of which some, with `has_tls`, speak TLS.
+    pub fn new(has_tls: bool) -> Self {
+        let sealed_bytes = if has_tls { SEALED_BYTES } else { 0 };
+        Scratch {
+            plain: vec![0; PLAIN_BYTES].into_boxed_slice(),
+            sealed: vec![0; sealed_bytes].into_boxed_slice(),
+        }
+    }
 }
 
 impl Conn {
-    /// Takes in a socket.
-    pub fn new(stream: Stream, generation: u32) -> Self {
+    /// Takes in a socket, and the session of TLS that is to be spoken over it.
+    pub fn new(stream: Stream, tls: Option<Session>, generation: u32) -> Self {
         Conn {
             stream,
+            tls: tls.map(Box::new),
             generation,
             ready: false,
             refused: false,
@@ -55,24 +87,79 @@ impl Conn {
         &mut self.stream
     }
 
-    /// Reads once.
-    pub fn fill(&mut self, buffer: &mut [u8]) -> Filled {
-        loop {
-            return match self.stream.read(buffer) {
-                Ok(0) => Filled::Eof,
-                // Under edge triggering a read that leaves room has drained the socket, and what comes later is announced;
-                // unless the same edge has announced the end already.
-                Ok(n) if n < buffer.len() && !self.ending => Filled::Last(n),
-                Ok(n) => Filled::More(n),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => Filled::Empty,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(_) => Filled::Failed,
-            };
+    /// Whether bytes are encrypted on their way.
+    pub fn is_encrypted(&self) -> bool {
+        self.tls.is_some()
+    }
+
+    /// Whether nothing can be sent yet, because the TLS handshake is not over.
+    pub fn is_handshaking(&self) -> bool {
+        self.tls.as_ref().is_some_and(|tls| tls.is_handshaking())
+    }
+
+    /// How the TLS handshake came about, once it is over.
+    pub fn handshake(&self) -> Option<Handshake> {
+        self.tls.as_ref()?.handshake()
+    }
+
+    /// Reads once, and decrypts what came into the front of `scratch.plain`.
+    pub fn fill(&mut self, scratch: &mut Scratch) -> Filled {
+        let Some(tls) = &mut self.tls else {
+            return read(&mut self.stream, self.ending, &mut scratch.plain);
+        };
+        if tls.is_closed() {
+            return Filled::Eof;
+        }
+        let (count, is_last) = match read(&mut self.stream, self.ending, &mut scratch.sealed) {
+            Filled::More(count) => (count, false),
+            Filled::Last(count) => (count, true),
+            other => return other,
+        };
+        let held_back = tls.holds_back();
+        let opened = match tls.open(&scratch.sealed[..count], &mut scratch.plain) {
+            Ok(opened) => opened,
+            Err(failure) => return self.fail(&failure),
+        };
+        let is_last = is_last && !tls.is_closed();
+        // What the handshake has to say does not wait for the end of the turn: there is no fan-out to join it to.
+        if tls.holds_back() && !held_back && tls.flush(&mut self.stream, &[]).is_err() {
+            return Filled::Failed;
+        }
+        match opened {
+            0 if is_last => Filled::Empty,
+            opened if is_last => Filled::Last(opened),
+            opened => Filled::More(opened),
         }
     }
 
-    /// Writes `slices`, of `offered` bytes together, once. An error means that the connection is dead.
+    /// Reads once, into `buffer`, from a client that does not speak TLS.
+    pub fn fill_plain(&mut self, buffer: &mut [u8]) -> Filled {
+        debug_assert!(self.tls.is_none(), "records are no payload");
+        read(&mut self.stream, self.ending, buffer)
+    }
+
+    /// Gives the session up, and tells the client why.
+    fn fail(&mut self, failure: &Failure) -> Filled {
+        tracing::debug!(?failure, "a client breaks TLS");
+        if let Some(mut tls) = self.tls.take()
+            && let Err(error) = tls.fail(&mut self.stream, failure)
+        {
+            tracing::trace!(%error, "the failure could not be told");
+        }
+        Filled::TlsFailed
+    }
+
+    /// Whether the transport has bytes that the kernel has not accepted.
+    pub fn holds_back(&self) -> bool {
+        self.tls.as_ref().is_some_and(|tls| tls.holds_back())
+    }
+
+    /// Writes `slices`, of `offered` bytes together, and first what is held back, in one call. An error means that the
+    /// connection is dead.
     pub fn flush(&mut self, slices: &[IoSlice<'_>], offered: usize) -> io::Result<Written> {
+        if let Some(tls) = &mut self.tls {
+            return tls.flush(&mut self.stream, slices);
+        }
         let taken = loop {
             // One slice is the rule, and `send` spares the kernel the list.
             let result = match slices {
@@ -90,11 +177,37 @@ impl Conn {
     }
 
     /// Shuts the writing side.
-    pub fn shutdown_write(&self) {
+    pub fn shutdown_write(&mut self) {
+        self.say_goodbye();
         if let Err(error) = self.stream.shutdown_write() {
             // The client was faster.
             tracing::trace!(%error, "shutdown");
         }
+    }
+
+    /// Ends TLS in order, where it is spoken, so that the client can tell the end from a cut.
+    pub fn say_goodbye(&mut self) {
+        if let Some(tls) = &mut self.tls
+            && let Err(error) = tls.close(&mut self.stream)
+        {
+            tracing::trace!(%error, "the end of TLS could not be told");
+        }
+    }
+}
+
+/// Reads once. `is_ending`: the client's end, or an error, has been announced.
+fn read(stream: &mut Stream, is_ending: bool, buffer: &mut [u8]) -> Filled {
+    loop {
+        return match stream.read(buffer) {
+            Ok(0) => Filled::Eof,
+            // Under edge triggering a read that leaves room has drained the socket, and what comes later is announced;
+            // unless the same edge has announced the end already.
+            Ok(n) if n < buffer.len() && !is_ending => Filled::Last(n),
+            Ok(n) => Filled::More(n),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Filled::Empty,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(_) => Filled::Failed,
+        };
     }
 }
 

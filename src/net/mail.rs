@@ -36,6 +36,8 @@ pub enum Report {
     Failed(ShardId, String),
     /// The library's user asks for a shutdown.
     ShutdownRequested,
+    /// The library's user asks that certificates be read again.
+    ReloadRequested,
 }
 
 /// Ends the sleep of a poll loop.

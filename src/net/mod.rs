@@ -8,4 +8,5 @@ pub mod conn;
 pub mod listener;
 pub mod mail;
 pub mod stream;
+pub mod tls;
 pub mod worker;

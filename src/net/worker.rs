@@ -13,9 +13,11 @@ use mio::event::Event;
 use mio::{Events, Interest, Poll, Token};
 
 use super::clock::{Clock, Patience};
-use super::conn::{Conn, Filled, client_of, token_of};
+use super::conn::{Conn, Filled, Scratch, client_of, token_of};
 use super::mail::{ControlBox, Mail, Postboxes, Report};
 use super::stream::Stream;
+use super::tls::keeper::Keeper;
+use super::tls::session::Handshake;
 use crate::ids::{ClientKey, ShardId};
 use crate::metrics::stats::{Published, Stat};
 use crate::relay::member::Slices;
@@ -27,15 +29,15 @@ pub const WAKER: Token = Token(usize::MAX);
 /// Events taken from the kernel in one go.
 const EVENTS: usize = 1024;
 
-/// The one read buffer that all connections of a worker share. A quarter of the second-level cache: what is read is
-/// still there when it is decoded.
-const SCRATCH_BYTES: usize = 128 << 10;
-
 /// Bytes read in one turn, before the last read: what a turn takes in is what the next ones have to send many times.
 const READ_BUDGET_BYTES: usize = 1 << 20;
 
 /// Reads of one connection in one turn.
 const READS_PER_CONN: usize = 4;
+
+/// Steps of TLS handshakes in one turn: each may cost as much CPU as a hundred messages, and a flood of them must not
+/// keep members waiting for more than some milliseconds.
+const HANDSHAKES_PER_TURN: usize = 32;
 
 /// Clients flushed in one turn, before sockets and the inbox are looked at again: about 4 ms of writes.
 const FLUSH_BUDGET_CLIENTS: usize = 512;
@@ -67,6 +69,8 @@ pub struct Parts {
     pub published: Arc<Published>,
     /// The relay's clock.
     pub clock: Clock,
+    /// What clients over TCP are shown, where they speak TLS.
+    pub tls: Option<Arc<Keeper>>,
 }
 
 /// See the module.
@@ -84,7 +88,8 @@ pub struct Worker {
     conns: Vec<Option<Conn>>,
     /// Connections that may have something to read.
     ready: VecDeque<ClientKey>,
-    scratch: Box<[u8]>,
+    scratch: Scratch,
+    tls: Option<Arc<Keeper>>,
     /// Some inbox is over its mark, so reads wait.
     congested: bool,
     /// By shard: it has been sent something that it was not woken for yet.
@@ -108,7 +113,8 @@ impl Worker {
             clock: parts.clock,
             conns: Vec::new(),
             ready: VecDeque::new(),
-            scratch: vec![0; SCRATCH_BYTES].into_boxed_slice(),
+            scratch: Scratch::new(parts.tls.is_some()),
+            tls: parts.tls,
             congested: false,
             has_reported: false,
             stopped: false,
@@ -189,8 +195,8 @@ impl Worker {
             return;
         };
         conn.ending |= event.is_read_closed() || event.is_error();
-        if event.is_writable() {
-            self.shard.on_writable(key);
+        if event.is_writable() && !self.shard.on_writable(key) {
+            self.flush_own(key);
         }
         if event.is_readable() || event.is_read_closed() || event.is_error() {
             self.make_ready(key);
@@ -206,6 +212,16 @@ impl Worker {
             .get_mut(key.slot as usize)?
             .as_mut()
             .filter(|conn| conn.generation == key.generation)
+    }
+
+    /// Goes on sending what TLS has to say for itself, of which the shard knows nothing.
+    fn flush_own(&mut self, key: ClientKey) {
+        let Some(conn) = self.conn(key).filter(|conn| conn.holds_back()) else {
+            return;
+        };
+        if conn.flush(&[], 0).is_err() {
+            self.shard.on_end(key, End::Failed);
+        }
     }
 
     fn make_ready(&mut self, key: ClientKey) {
@@ -254,7 +270,11 @@ impl Worker {
         // A slot that was given up in this turn may be given out again.
         self.apply_effects();
         let key = self.shard.accept();
-        let mut conn = Conn::new(stream, key.generation);
+        let session = match (&self.tls, &stream) {
+            (Some(tls), Stream::Tcp(_)) => Some(tls.session()),
+            (Some(_), Stream::Unix(_)) | (None, _) => None,
+        };
+        let mut conn = Conn::new(stream, session, key.generation);
         let interest = Interest::READABLE | Interest::WRITABLE;
         let registered = self
             .poll
@@ -287,11 +307,17 @@ impl Worker {
             return;
         }
         let mut budget = READ_BUDGET_BYTES;
+        let mut handshakes = 0;
         for _ in 0..self.ready.len() {
             let Some(key) = self.ready.pop_front() else {
                 return;
             };
             if let Some(conn) = self.conn(key) {
+                handshakes += usize::from(conn.is_handshaking());
+                if conn.is_handshaking() && handshakes > HANDSHAKES_PER_TURN {
+                    self.ready.push_back(key);
+                    continue;
+                }
                 conn.ready = false;
             }
             let (read, is_left_over) = self.read(key);
@@ -334,6 +360,10 @@ impl Worker {
                     self.shard.on_end(key, End::Failed);
                     return (total, false);
                 }
+                Filled::TlsFailed => {
+                    self.shard.on_end(key, End::TlsFailed);
+                    return (total, true);
+                }
             }
         }
         (total, true)
@@ -362,11 +392,18 @@ impl Worker {
         else {
             return 0;
         };
+        if conn.is_handshaking() {
+            // A refusal, for which there is no way yet: it was too slow, or the relay is full or on its way down.
+            self.shard.on_end(key, End::Failed);
+            return 0;
+        }
         let mut total = 0;
         loop {
+            // What is held back waits for the writable edge, with or without more to come behind it.
+            let is_due = conn.holds_back() && !self.shard.is_blocked(key);
             let mut slices = Slices::new();
             let offered = self.shard.gather(key, &mut slices);
-            if offered == 0 {
+            if offered == 0 && !is_due {
                 return total;
             }
             let written = conn.flush(&slices, offered);
@@ -410,9 +447,10 @@ impl Worker {
             let Some(slot) = self.conns.get_mut(key.slot as usize) else {
                 continue;
             };
-            match (effect, &slot) {
+            match (effect, &mut *slot) {
                 (Effect::ShutdownWrite(_), Some(conn)) => conn.shutdown_write(),
                 (Effect::Close(_), Some(conn)) => {
+                    conn.say_goodbye();
                     let postbox = &self.postboxes[self.id.index()];
                     let count = if conn.refused {
                         &postbox.refusals
@@ -451,17 +489,27 @@ impl Worker {
 }
 
 /// Reads into the client's own buffer when it is in the middle of a large message, and into the scratch otherwise.
-fn fill(shard: &mut Shard, conn: &mut Conn, key: ClientKey, scratch: &mut [u8]) -> Filled {
-    if let Some(buffer) = shard.direct_buffer(key) {
-        let filled = conn.fill(buffer);
+fn fill(shard: &mut Shard, conn: &mut Conn, key: ClientKey, scratch: &mut Scratch) -> Filled {
+    if !conn.is_encrypted()
+        && let Some(buffer) = shard.direct_buffer(key)
+    {
+        let filled = conn.fill_plain(buffer);
         if let Filled::More(n) | Filled::Last(n) = filled {
             shard.on_direct(key, n);
         }
         return filled;
     }
+    let is_handshaking = conn.is_handshaking();
     let filled = conn.fill(scratch);
-    if let Filled::More(n) | Filled::Last(n) = filled {
-        shard.on_bytes(key, &mut scratch[..n]);
+    if is_handshaking && let Some(handshake) = conn.handshake() {
+        shard.stats_mut().inc(match handshake {
+            Handshake::Full => Stat::TlsFull,
+            Handshake::Resumed => Stat::TlsResumed,
+        });
+    }
+    // A read may bring nothing but records of TLS' own.
+    if let Filled::More(n @ 1..) | Filled::Last(n) = filled {
+        shard.on_bytes(key, &mut scratch.plain[..n]);
     }
     filled
 }

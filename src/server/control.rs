@@ -18,6 +18,7 @@ use crate::config::Config;
 use crate::metrics::exporter::ExporterHandle;
 use crate::net::listener::{Accepted, Acceptor};
 use crate::net::mail::{ControlBox, Mail, Postbox, Postboxes, Report};
+use crate::net::tls::keeper::Keeper;
 
 /// The control loop's own waker.
 pub(super) const WAKER: Token = Token(0);
@@ -37,6 +38,7 @@ pub(super) struct Parts {
     pub(super) is_ready: Arc<AtomicBool>,
     pub(super) max_connections: usize,
     pub(super) postboxes: Postboxes,
+    pub(super) tls: Option<Arc<Keeper>>,
 }
 
 /// See the module.
@@ -49,6 +51,7 @@ pub(super) struct Control {
     is_ready: Arc<AtomicBool>,
     max_connections: usize,
     postboxes: Postboxes,
+    tls: Option<Arc<Keeper>>,
     signals: Option<Signals>,
     shutdown_timeout: Duration,
     /// There may be connections to accept that no event will announce.
@@ -88,6 +91,7 @@ impl Control {
             is_ready: parts.is_ready,
             max_connections: parts.max_connections,
             postboxes: parts.postboxes,
+            tls: parts.tls,
             signals,
             shutdown_timeout: config.shutdown.timeout,
             accepts_left: false,
@@ -146,6 +150,7 @@ impl Control {
         while let Some(report) = self.inbox.pop() {
             match report {
                 Report::ShutdownRequested => self.begin_shutdown("requested"),
+                Report::ReloadRequested => self.reload("requested"),
                 Report::Drained(_) => self.drained += 1,
                 Report::Failed(shard, reason) => self.fail(RunError::Worker(shard, reason)),
             }
@@ -165,10 +170,25 @@ impl Control {
         let pending: Vec<i32> = signals.pending().collect();
         for signal in pending {
             match signal {
-                SIGHUP => info!("SIGHUP: there is nothing to read again"),
+                SIGHUP => self.reload("SIGHUP"),
                 SIGINT => self.begin_shutdown("SIGINT"),
                 _ => self.begin_shutdown("SIGTERM"),
             }
+        }
+    }
+
+    /// Reads certificate and key again. Files that cannot be used change nothing.
+    fn reload(&self, cause: &str) {
+        let Some(tls) = &self.tls else {
+            info!(cause, "nothing to read again: TLS is off");
+            return;
+        };
+        match tls.reload() {
+            Ok(()) => info!(
+                cause,
+                "certificate and key read again; they are shown to new connections"
+            ),
+            Err(error) => warn!(cause, %error, "the old certificate and key stay in force"),
         }
     }
 

@@ -36,6 +36,7 @@ use crate::metrics::stats::{Published, Stat, Stats};
 use crate::net::clock::Clock;
 use crate::net::listener;
 use crate::net::mail::{ControlBox, PollWaker, Postbox, Postboxes, Report};
+use crate::net::tls::keeper::Keeper;
 use crate::net::worker::{Parts, WAKER, Worker};
 use crate::relay::router::Router;
 use crate::relay::shard::{Settings, Shard};
@@ -73,6 +74,13 @@ pub enum RunError {
     Control(String),
 }
 
+/// Checks what [`Relay::start`] would find wrong with a configuration, without listening: ranges and relations, and what
+/// is in the files that TLS needs.
+pub fn check(config: &Config) -> Result<(), ConfigError> {
+    config.validate()?;
+    Keeper::new(&config.server.tls).map(drop)
+}
+
 /// A relay that runs. Dropping it leaves the relay running; [`RelayHandle::shutdown`] ends it.
 #[derive(Debug)]
 pub struct RelayHandle {
@@ -101,6 +109,8 @@ impl Relay {
 
     fn start_parts(config: &Config, with_signals: bool) -> Result<RelayHandle, StartError> {
         config.validate().map_err(StartError::Config)?;
+        let tls = Keeper::new(&config.server.tls).map_err(StartError::Config)?;
+        let tls = tls.map(Arc::new);
         let workers = worker_count(config.server.workers);
         let max_connections = descriptors::raise_and_derive(config.server.max_connections, workers);
         let listener = listen("server.port", &config.server.host, config.server.port)?;
@@ -112,8 +122,8 @@ impl Relay {
             poll.registry(),
             control::WAKER,
         )?)));
-        let workers = Workers::build(config, workers, max_connections, &control)?;
-        let exporter = start_exporter(config, &workers, is_ready.clone())?;
+        let workers = Workers::build(config, workers, max_connections, &control, tls.as_ref())?;
+        let exporter = start_exporter(config, &workers, is_ready.clone(), tls.as_deref())?;
         let metrics_address = exporter.as_ref().map(ExporterHandle::address);
         let published = workers.published.clone();
         let shards = published.len();
@@ -127,6 +137,7 @@ impl Relay {
                 is_ready,
                 max_connections,
                 postboxes: workers.postboxes.clone(),
+                tls,
             },
             config,
             with_signals,
@@ -191,6 +202,13 @@ impl RelayHandle {
         self.control.notify();
     }
 
+    /// Has the certificate and the key of `server.tls` read again, as SIGHUP does. Returns at once; what came of it is
+    /// logged, and counted in the metrics.
+    pub fn reload(&self) {
+        self.control.push(Report::ReloadRequested, 0);
+        self.control.notify();
+    }
+
     /// Waits for the end of the relay, and returns its final counters.
     pub fn join(self) -> Result<Stats, RunError> {
         self.thread
@@ -214,6 +232,7 @@ impl Workers {
         count: u16,
         max_connections: usize,
         control: &ControlBox,
+        tls: Option<&Arc<Keeper>>,
     ) -> io::Result<Workers> {
         // Drawn by the operating system's randomness, which `RandomState` is made of.
         let router = Router::new(config.relay.topics, count, RandomState::new().hash_one(0));
@@ -242,6 +261,7 @@ impl Workers {
                 control: control.clone(),
                 published: published[id.index()].clone(),
                 clock,
+                tls: tls.cloned(),
             })
         };
         let workers = router.shards().zip(polls).map(new_worker).collect();
@@ -314,6 +334,7 @@ fn start_exporter(
     config: &Config,
     workers: &Workers,
     is_ready: Arc<AtomicBool>,
+    tls: Option<&Keeper>,
 ) -> Result<Option<ExporterHandle>, StartError> {
     if !config.metrics.enabled {
         return Ok(None);
@@ -327,7 +348,11 @@ fn start_exporter(
             bytes: inbox.backlog_bytes() as u64,
         }
     };
-    let exposition = Exposition::new(workers.published.clone(), depth);
+    let exposition = Exposition::new(
+        workers.published.clone(),
+        depth,
+        tls.map(|tls| tls.status().clone()),
+    );
     Ok(Some(Exporter::start(listener, exposition, is_ready)?))
 }
 

@@ -149,14 +149,18 @@ fn a_certificate_that_is_absent_is_named() {
 }
 
 #[test]
-fn tls_is_refused_while_this_build_has_none() {
+fn certificates_that_cannot_be_used_are_refused_with_and_without_the_check() {
     let folder = folder_with("server: {tls: {enabled: true, certfile: a.pem, keyfile: a.pem}}\n");
     fs::write(folder.path().join("a.pem"), "").expect("a temporary file");
-    let line = refusal(&fanwire(folder.path(), &["--check"]));
-    assert!(
-        line.contains("server.tls.enabled: true, but this build has no TLS yet; set it to false"),
-        "{line}"
-    );
+    for args in [&["--check"][..], &[]] {
+        let line = refusal(&fanwire(folder.path(), args));
+        assert!(
+            line.contains(
+                "config.yaml: server.tls.cert_file: the certificate `a.pem` has no certificate in it"
+            ),
+            "{line}"
+        );
+    }
 }
 
 #[test]

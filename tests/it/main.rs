@@ -11,6 +11,7 @@
 
 mod config;
 mod frames;
+mod hostile_tls;
 mod keepalive;
 mod laggards;
 mod leaving;
@@ -19,5 +20,7 @@ mod relaying;
 mod shutdown;
 mod signals;
 mod support;
+mod tls;
+mod tls_support;
 mod upgrade;
 mod wire;

@@ -396,6 +396,7 @@ impl World {
                     self.hosts[host].shard.on_end(key, End::Failed);
                     return false;
                 }
+                Filled::TlsFailed => unreachable!("nobody speaks TLS here"),
             }
         }
         true

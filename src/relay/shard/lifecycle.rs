@@ -30,6 +30,8 @@ pub enum End {
     Eof,
     /// The connection failed: nothing can be read or written any more.
     Failed,
+    /// The client broke the encryption, and has been told so beneath us: nothing more can be said.
+    TlsFailed,
 }
 
 impl Shard {
@@ -44,9 +46,22 @@ impl Shard {
                 client.ended = true;
                 self.make_urgent(key);
             }
+            Phase::Upgrading if end == End::TlsFailed => self.refuse_silently(key),
             Phase::Upgrading | Phase::Joining | Phase::Open => self.cut(key, Departure::Lost),
             Phase::Closing | Phase::Finishing | Phase::Lingering => self.remove(key),
         }
+    }
+
+    /// Closes in order a connection that has been told already why, so that a reset does not destroy that on its way.
+    fn refuse_silently(&mut self, key: ClientKey) {
+        let due = self.now + LINGER;
+        self.stats.inc(Stat::HandshakeTls);
+        let client = &mut self.clients[key.slot as usize];
+        client.arrival = None;
+        client.phase = Phase::Finishing;
+        client.due = due;
+        self.make_urgent(key);
+        self.reschedule(key);
     }
 
     /// Ends a connection at once, whatever its phase.

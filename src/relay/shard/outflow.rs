@@ -268,6 +268,11 @@ impl Shard {
         self.reschedule(key);
     }
 
+    /// Whether the client's writable edge is awaited.
+    pub fn is_blocked(&self, key: ClientKey) -> bool {
+        self.client(key).is_some_and(|client| client.blocked)
+    }
+
     /// The socket takes bytes again. Says whether that was waited for: the client is then flushed in this turn.
     pub fn on_writable(&mut self, key: ClientKey) -> bool {
         let now = self.now;

@@ -1,0 +1,323 @@
+//! What clients do wrong in TLS, by accident or on purpose, and how each ends; that those who do nothing wrong notice
+//! nothing of it.
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::sync::Arc;
+use std::time::Duration;
+
+use fanwire::metrics::stats::Stat;
+use rustls::ClientConnection;
+
+use crate::support::{PATIENCE, config, eventually};
+use crate::tls_support::{NAME, TlsClient, TlsWorld};
+use crate::wire::request;
+
+/// The types of records (RFC 8446, section 5.1).
+const ALERT: u8 = 21;
+
+/// Two who talk all along.
+struct Witnesses(TlsClient, TlsClient, u32);
+
+impl Witnesses {
+    fn join(tls: &TlsWorld) -> Witnesses {
+        Witnesses(tls.connect("/witness"), tls.connect("/witness"), 0)
+    }
+
+    fn talk(&mut self) {
+        self.2 += 1;
+        let text = self.2.to_string();
+        self.0.say(text.clone());
+        assert_eq!((self.0.hear(), self.1.hear()), (text.clone(), text));
+    }
+
+    fn leave(mut self) {
+        self.talk();
+        self.0.leave();
+        self.1.leave();
+    }
+}
+
+fn dial(tls: &TlsWorld) -> TcpStream {
+    let stream = TcpStream::connect(tls.address()).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream
+}
+
+/// All that comes until the relay ends the connection, by a FIN or a reset.
+fn rest(stream: &mut TcpStream) -> Vec<u8> {
+    let mut rest = Vec::new();
+    match stream.read_to_end(&mut rest) {
+        Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
+            panic!("the connection did not end")
+        }
+        Ok(_) | Err(_) => rest,
+    }
+}
+
+/// The first flight of an ordinary client.
+fn hello(tls: &TlsWorld) -> Vec<u8> {
+    let mut client = ClientConnection::new(tls.client.clone(), NAME.try_into().unwrap()).unwrap();
+    let mut bytes = Vec::new();
+    client.write_tls(&mut bytes).unwrap();
+    bytes
+}
+
+/// A `ClientHello` of TLS 1.0, which offers what servers of its time spoke.
+fn old_hello() -> Vec<u8> {
+    let mut body = vec![3, 1];
+    body.extend([7; 32]);
+    // No session, one suite (RSA with AES-128), no compression.
+    body.extend([0, 0, 2, 0, 0x2f, 1, 0]);
+    let mut bytes = vec![22, 3, 1, 0, body.len() as u8 + 4, 1, 0, 0, body.len() as u8];
+    bytes.extend(body);
+    bytes
+}
+
+#[test]
+fn old_versions_are_refused_with_an_alert() {
+    let tls = TlsWorld::start();
+    let mut stream = dial(&tls);
+    stream.write_all(&old_hello()).unwrap();
+    let answer = rest(&mut stream);
+    assert_eq!(answer.first(), Some(&ALERT), "{answer:?}");
+    tls.world.await_total(Stat::HandshakeTls, 1);
+    tls.world.end();
+}
+
+#[test]
+fn a_client_that_speaks_another_protocol_inside_is_refused_with_an_alert() {
+    let tls = TlsWorld::start();
+    let mut client = tls.authority.client(rustls::ALL_VERSIONS);
+    client.alpn_protocols = vec![b"h2".to_vec()];
+    let mut stream = tls.dial_as(&Arc::new(client));
+    let error = stream.write_all(b"x").unwrap_err().to_string();
+    assert!(error.contains("NoApplicationProtocol"), "{error}");
+    tls.world.await_total(Stat::HandshakeTls, 1);
+    drop(stream);
+    tls.world.end();
+}
+
+#[test]
+fn garbage_and_damaged_handshakes_end_with_an_alert_and_harm_nobody() {
+    let tls = TlsWorld::start();
+    let mut witnesses = Witnesses::join(&tls);
+    let hello = hello(&tls);
+    let mut attacks = vec![
+        vec![0; 300],
+        vec![0xff; 5],
+        b"\x16\x03\x01\xff\xff".to_vec(),
+    ];
+    for at in (0..hello.len()).step_by(hello.len() / 20) {
+        let mut damaged = hello.clone();
+        damaged[at] ^= 0x55;
+        attacks.push(damaged);
+    }
+    for attack in &attacks {
+        let mut stream = dial(&tls);
+        stream.write_all(attack).unwrap();
+        stream.shutdown(Shutdown::Write).unwrap();
+        rest(&mut stream);
+        witnesses.talk();
+    }
+    witnesses.leave();
+    let stats = tls.world.end();
+    let failed = stats.value(Stat::HandshakeTls) + stats.value(Stat::HandshakeLost);
+    assert_eq!(failed, attacks.len() as u64, "each is counted once");
+}
+
+#[test]
+fn a_hello_in_single_bytes_and_in_records_of_one_byte_is_served() {
+    let tls = TlsWorld::start();
+    let mut pieces = tls.dial();
+    let mut bytes = Vec::new();
+    pieces.conn.write_tls(&mut bytes).unwrap();
+    for byte in &bytes {
+        pieces.sock.write_all(&[*byte]).unwrap();
+    }
+    pieces.write_all(request("/").as_bytes()).unwrap();
+    let mut answer = [0; 12];
+    pieces.read_exact(&mut answer).unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 101");
+
+    // RFC 8446, section 5.1: a handshake message may be cut into records anywhere.
+    let mut records = tls.dial();
+    let mut bytes = Vec::new();
+    records.conn.write_tls(&mut bytes).unwrap();
+    let cut: Vec<u8> = bytes[5..]
+        .iter()
+        .flat_map(|&byte| [22, 3, 1, 0, 1, byte])
+        .collect();
+    records.sock.write_all(&cut).unwrap();
+    records.write_all(request("/").as_bytes()).unwrap();
+    records.read_exact(&mut answer).unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 101");
+    drop((pieces, records));
+    tls.world.end();
+}
+
+#[test]
+fn handshakes_that_trickle_or_never_end_are_cut_at_the_one_deadline() {
+    let mut config = config(2);
+    config.server.handshake_timeout = Duration::from_millis(300);
+    let tls = TlsWorld::with(config);
+    let hello = hello(&tls);
+    let mut silent = dial(&tls);
+    let mut half = dial(&tls);
+    half.write_all(&hello[..hello.len() / 2]).unwrap();
+    let mut whole = dial(&tls);
+    whole.write_all(&hello).unwrap();
+    let mut through = tls.dial();
+    while through.conn.is_handshaking() {
+        through.conn.complete_io(&mut through.sock).unwrap();
+    }
+    // A byte now and then does not put the deadline off: it goes on until the relay has cut it.
+    let mut trickle = dial(&tls);
+    let mut sent = 0;
+    eventually("the trickle is cut", || {
+        sent += 1;
+        std::thread::sleep(Duration::from_millis(20));
+        trickle.write_all(&hello[sent % 100..=sent % 100]).is_err()
+            || tls.world.total(Stat::HandshakeTimeout) + tls.world.total(Stat::HandshakeTls) == 5
+    });
+    for stream in [&mut silent, &mut half, &mut whole, &mut trickle] {
+        rest(stream);
+    }
+    // Whoever has come through the handshake can be told.
+    let mut answer = [0; 12];
+    through.read_exact(&mut answer).unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 408");
+    drop(through);
+    let stats = tls.world.end();
+    assert_eq!(
+        stats.value(Stat::HandshakeTimeout) + stats.value(Stat::HandshakeTls),
+        5
+    );
+    assert!(stats.value(Stat::HandshakeTimeout) >= 4);
+}
+
+#[test]
+fn an_alert_ends_the_connection_before_and_behind_the_handshake() {
+    let tls = TlsWorld::start();
+    let mut witnesses = Witnesses::join(&tls);
+    // CVE-2024-32650: a server must not go on waiting for a client that says goodbye in the handshake.
+    for alert in [[1, 0], [2, 40]] {
+        let mut stream = dial(&tls);
+        stream.write_all(&hello(&tls)).unwrap();
+        stream
+            .write_all(&[&[ALERT, 3, 3, 0, 2][..], &alert].concat())
+            .unwrap();
+        rest(&mut stream);
+        witnesses.talk();
+    }
+    let mut client = tls.connect("/");
+    client.socket.get_mut().conn.send_close_notify();
+    client.socket.get_mut().flush().unwrap();
+    rest(&mut client.tcp().try_clone().unwrap());
+    tls.world.await_total(Stat::DisconnectedLost, 1);
+    drop(client);
+    witnesses.leave();
+    let stats = tls.world.end();
+    assert_eq!(
+        stats.value(Stat::HandshakeTls) + stats.value(Stat::HandshakeLost),
+        2
+    );
+}
+
+#[test]
+fn a_cut_without_a_goodbye_is_an_end_like_any_other() {
+    let tls = TlsWorld::start();
+    let mut witnesses = Witnesses::join(&tls);
+    let clients: Vec<TlsClient> = (0..10).map(|_| tls.connect("/")).collect();
+    for (n, client) in clients.iter().enumerate() {
+        if n % 2 == 0 {
+            crate::support::reset(client.tcp());
+        }
+        client.tcp().shutdown(Shutdown::Write).unwrap();
+    }
+    tls.world.await_total(Stat::DisconnectedLost, 10);
+    drop(clients);
+    witnesses.talk();
+    witnesses.leave();
+    tls.world.end();
+}
+
+#[test]
+fn a_forged_record_ends_its_connection_and_nothing_of_it_is_relayed() {
+    let tls = TlsWorld::start();
+    let mut witnesses = Witnesses::join(&tls);
+    let mut forger = tls.connect("/witness");
+    let bytes = crate::wire::frame(0x81, b"forged");
+    let mut sealed = Vec::new();
+    let stream = forger.socket.get_mut();
+    stream.conn.writer().write_all(&bytes).unwrap();
+    stream.conn.write_tls(&mut sealed).unwrap();
+    *sealed.last_mut().unwrap() ^= 1;
+    stream.sock.write_all(&sealed).unwrap();
+    rest(&mut stream.sock);
+    tls.world.await_total(Stat::DisconnectedLost, 1);
+    witnesses.talk();
+    witnesses.leave();
+    tls.world.end();
+}
+
+#[test]
+fn key_updates_without_end_are_answered_within_bounds() {
+    let tls = TlsWorld::start();
+    let mut witnesses = Witnesses::join(&tls);
+    let mut client = tls.connect_as(
+        &Arc::new(tls.authority.client(&[&rustls::version::TLS13])),
+        "/",
+    );
+    // It asks again and again and never reads an answer: the relay must neither loop nor pile answers up.
+    for _ in 0..200 {
+        let stream = client.socket.get_mut();
+        stream.conn.refresh_traffic_keys().unwrap();
+        if stream.conn.write_tls(&mut stream.sock).is_err() {
+            break;
+        }
+        witnesses.talk();
+    }
+    drop(client);
+    tls.world.await_total(Stat::DisconnectedLost, 1);
+    witnesses.leave();
+    tls.world.end();
+}
+
+#[test]
+fn a_flood_of_hellos_does_not_keep_members_waiting() {
+    let tls = TlsWorld::with(config(1));
+    let mut witnesses = Witnesses::join(&tls);
+    let hello = hello(&tls);
+    for _ in 0..5 {
+        let flood: Vec<TcpStream> = (0..100)
+            .map(|_| {
+                let mut stream = dial(&tls);
+                stream.write_all(&hello).unwrap();
+                stream
+            })
+            .collect();
+        witnesses.talk();
+        drop(flood);
+    }
+    witnesses.leave();
+    eventually("each is counted", || {
+        tls.world.total(Stat::HandshakeLost) == 500
+    });
+    tls.world.end();
+}
+
+#[test]
+fn a_full_relay_closes_and_a_relay_on_its_way_down_does_too() {
+    let mut config = config(1);
+    config.server.max_connections = 1;
+    let tls = TlsWorld::with(config);
+    let mut member = tls.connect("/");
+    rest(&mut dial(&tls));
+    tls.world.await_total(Stat::HandshakeCapacity, 1);
+    member.say("unharmed");
+    assert_eq!(member.hear(), "unharmed");
+    tls.world.relay.shutdown();
+    assert_eq!(u16::from(member.expect_close().code), 1001);
+    tls.world.join_ended();
+}

@@ -1,0 +1,357 @@
+//! Clients that speak TLS: that they are relayed to as others are, what the relay shows them, and what becomes of its
+//! certificate while it runs.
+
+use std::io::{Read, Write};
+use std::sync::Arc;
+
+use fanwire::config::SlowConsumerPolicy;
+use fanwire::metrics::stats::Stat;
+use rustls::ProtocolVersion;
+use tungstenite::Message;
+
+use crate::support::{config, eventually};
+use crate::tls_support::{Authority, TlsClient, TlsWorld, parse};
+use crate::wire::{FIN, TEXT, frame, request};
+
+#[test]
+fn a_message_reaches_every_client_in_the_order_that_all_see() {
+    let tls = TlsWorld::start();
+    let mut clients: Vec<TlsClient> = (0..6).map(|_| tls.connect("/room")).collect();
+    for n in 0..50 {
+        for client in &mut clients {
+            client.say(n.to_string());
+        }
+    }
+    let heard: Vec<Vec<String>> = clients
+        .iter_mut()
+        .map(|client| (0..300).map(|_| client.hear()).collect())
+        .collect();
+    for other in &heard[1..] {
+        assert_eq!(other, &heard[0]);
+    }
+    for client in clients {
+        client.leave();
+    }
+    let stats = tls.world.end();
+    assert_eq!(stats.value(Stat::Delivered), 6 * 300);
+    assert_eq!(
+        stats.value(Stat::TlsFull) + stats.value(Stat::TlsResumed),
+        6
+    );
+}
+
+#[test]
+fn both_versions_are_spoken_with_http_1_1_inside() {
+    let tls = TlsWorld::start();
+    for (version, number) in [
+        (&rustls::version::TLS12, ProtocolVersion::TLSv1_2),
+        (&rustls::version::TLS13, ProtocolVersion::TLSv1_3),
+    ] {
+        let mut client = tls.authority.client(&[version]);
+        client.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        let mut client = tls.connect_as(&Arc::new(client), "/");
+        client.say("hello");
+        assert_eq!(client.hear(), "hello");
+        assert_eq!(client.tls().protocol_version(), Some(number));
+        assert_eq!(client.tls().alpn_protocol(), Some(&b"http/1.1"[..]));
+        client.leave();
+    }
+    tls.world.end();
+}
+
+#[test]
+fn large_messages_pass_whole_in_both_directions() {
+    let tls = TlsWorld::start();
+    let mut sender = tls.connect("/");
+    let mut reader = tls.connect("/");
+    for size in [0, 1, 16_384, 65_535, 65_536, 1 << 20] {
+        let payload: Vec<u8> = (0..size).map(|n: usize| (n * 31) as u8).collect();
+        sender.send(Message::binary(payload.clone()));
+        for client in [&mut sender, &mut reader] {
+            assert_eq!(client.next(), Message::binary(payload.clone()), "{size}");
+        }
+    }
+    sender.leave();
+    reader.leave();
+    tls.world.end();
+}
+
+#[test]
+fn a_frame_in_the_same_record_as_the_request_is_served_and_so_is_one_in_many() {
+    let tls = TlsWorld::start();
+    let mut stream = tls.dial();
+    let mut bytes = request("/").into_bytes();
+    bytes.extend(frame(FIN | TEXT, b"early"));
+    stream.write_all(&bytes).unwrap();
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        let mut byte = [0];
+        stream.read_exact(&mut byte).unwrap();
+        head.push(byte[0]);
+    }
+    let mut echo = [0; 7];
+    stream.read_exact(&mut echo).unwrap();
+    assert_eq!(&echo[2..], b"early");
+    for byte in frame(FIN | TEXT, b"piece") {
+        stream.write_all(&[byte]).unwrap();
+    }
+    stream.read_exact(&mut echo).unwrap();
+    assert_eq!(&echo[2..], b"piece");
+    drop(stream);
+    tls.world.end();
+}
+
+#[test]
+fn a_session_is_resumed_from_its_ticket() {
+    let tls = TlsWorld::start();
+    let mut first = tls.connect("/");
+    // The ticket comes behind the handshake; whoever has heard something has it.
+    first.say("hello");
+    first.hear();
+    first.leave();
+    assert_eq!(tls.world.total(Stat::TlsResumed), 0);
+    tls.connect("/").leave();
+    let stats = tls.world.end();
+    assert_eq!(stats.value(Stat::TlsFull), 1);
+    assert_eq!(stats.value(Stat::TlsResumed), 1);
+}
+
+#[test]
+fn with_a_client_ca_only_clients_with_its_certificates_are_served() {
+    let tls = TlsWorld::prepare(config(2), |config, authority, files| {
+        std::fs::write(files.path("ca.pem"), authority.pem()).unwrap();
+        config.server.tls.client_ca_file = Some(files.path("ca.pem"));
+    });
+    let own = tls.authority.client_with(&tls.authority.issue());
+    let foreign = tls.authority.client_with(&Authority::new().issue());
+    let mut known = tls.connect_as(&Arc::new(own), "/");
+    known.say("hello");
+    assert_eq!(known.hear(), "hello");
+    for unknown in [Arc::new(foreign), tls.client.clone()] {
+        let mut stream = tls.dial_as(&unknown);
+        // In TLS 1.3 the client believes that it is through before it is refused.
+        let _ = stream.write_all(request("/").as_bytes());
+        let error = stream.read(&mut [0]).unwrap_err().to_string();
+        assert!(error.contains("alert"), "{error}");
+    }
+    tls.world.await_total(Stat::HandshakeTls, 2);
+    known.leave();
+    let stats = tls.world.end();
+    assert_eq!(stats.value(Stat::Connections), 1);
+}
+
+/// The certificate that a new connection is shown.
+fn shown(tls: &TlsWorld) -> Vec<u8> {
+    let client = Arc::new(tls.authority.client(rustls::ALL_VERSIONS));
+    let client = tls.connect_as(&client, "/");
+    let shown = client.tls().peer_certificates().unwrap()[0].to_vec();
+    client.leave();
+    shown
+}
+
+/// A number in the exposition.
+fn metric(tls: &TlsWorld, series: &str) -> u64 {
+    let address = tls.world.relay.metrics_address().unwrap();
+    let mut stream = std::net::TcpStream::connect(address).unwrap();
+    stream
+        .write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        .unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).unwrap();
+    let line = text.lines().find_map(|line| line.strip_prefix(series));
+    line.unwrap_or_else(|| panic!("no {series} in {text}"))
+        .trim()
+        .parse()
+        .unwrap()
+}
+
+const EXPIRY: &str = "fanwire_tls_certificate_expiry_timestamp_seconds ";
+const RELOADED: &str = "fanwire_tls_reloads_total{result=\"ok\"} ";
+const NOT_RELOADED: &str = "fanwire_tls_reloads_total{result=\"failed\"} ";
+
+#[test]
+fn new_connections_get_a_new_certificate_and_old_ones_live_on() {
+    let tls = TlsWorld::start();
+    let mut old = tls.connect("/room");
+    let first = metric(&tls, EXPIRY);
+    let renewed = tls.authority.issue_until(2095);
+    tls.files.replace(&renewed);
+    tls.world.relay.reload();
+    eventually("the certificate is read again", || {
+        metric(&tls, RELOADED) == 1
+    });
+    assert_eq!(shown(&tls), parse(&renewed.cert).to_vec());
+    assert!(metric(&tls, EXPIRY) > first + 4 * 365 * 86_400);
+    let mut new = tls.connect("/room");
+    new.say("both");
+    assert_eq!((old.hear(), new.hear()), ("both".into(), "both".into()));
+    old.leave();
+    new.leave();
+    tls.world.end();
+}
+
+#[test]
+fn files_that_cannot_be_used_leave_the_old_certificate_in_force_and_are_counted() {
+    let tls = TlsWorld::start();
+    let before = shown(&tls);
+    let other = tls.authority.issue();
+    let mut failures = 0;
+    for (name, text) in [
+        ("cert.pem", "rubbish"),
+        ("cert.pem", &*other.cert),
+        ("key.pem", ""),
+    ] {
+        std::fs::write(tls.files.path(name), text).unwrap();
+        tls.world.relay.reload();
+        failures += 1;
+        eventually("the attempt is counted", || {
+            metric(&tls, NOT_RELOADED) == failures
+        });
+        assert_eq!(shown(&tls), before, "{name}");
+    }
+    std::fs::remove_file(tls.files.path("cert.pem")).unwrap();
+    tls.world.relay.reload();
+    eventually("the attempt is counted", || {
+        metric(&tls, NOT_RELOADED) == failures + 1
+    });
+    assert_eq!(metric(&tls, RELOADED), 0);
+    tls.files.replace(&other);
+    tls.world.relay.reload();
+    eventually("the certificate is read again", || {
+        metric(&tls, RELOADED) == 1
+    });
+    assert_eq!(shown(&tls), parse(&other.cert).to_vec());
+    tls.world.end();
+}
+
+#[test]
+fn without_tls_there_is_no_expiry_to_be_alarmed_by() {
+    let world = crate::support::World::start();
+    let address = world.relay.metrics_address().unwrap();
+    let mut stream = std::net::TcpStream::connect(address).unwrap();
+    stream
+        .write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        .unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).unwrap();
+    assert!(text.contains("fanwire_tls_reloads_total"));
+    assert!(!text.contains(EXPIRY.trim()));
+    world.end();
+}
+
+#[test]
+fn what_arrives_in_one_turn_leaves_in_one_write_per_member() {
+    const BURST: usize = 200;
+    let tls = TlsWorld::with(config(1));
+    let mut publisher = tls.connect("/");
+    let mut readers: Vec<TlsClient> = (0..5).map(|_| tls.connect("/")).collect();
+    // Whoever hears this has been sent its 101 and its ticket as well.
+    publisher.say("begin");
+    publisher.hear();
+    for reader in &mut readers {
+        reader.hear();
+    }
+    tls.world.await_total(Stat::Delivered, 6);
+    let writes_before = tls.world.total(Stat::WritesFull);
+    // One record, one read, one turn.
+    let mut burst = Vec::new();
+    for n in 0..BURST {
+        burst.extend(frame(FIN | TEXT, n.to_string().as_bytes()));
+    }
+    let stream = publisher.socket.get_mut();
+    stream.conn.writer().write_all(&burst).unwrap();
+    stream.flush().unwrap();
+    for client in readers.iter_mut().chain([&mut publisher]) {
+        for n in 0..BURST {
+            assert_eq!(client.hear(), n.to_string());
+        }
+    }
+    tls.world.await_total(Stat::Delivered, 6 + 6 * BURST as u64);
+    assert_eq!(tls.world.total(Stat::WritesFull) - writes_before, 6);
+    publisher.leave();
+    for reader in readers {
+        reader.leave();
+    }
+    tls.world.end();
+}
+
+#[test]
+fn a_laggard_is_judged_as_without_tls_and_its_backlog_waits_in_the_log() {
+    const MESSAGE: usize = 16 << 10;
+    const MAX_LAG: usize = 256 << 10;
+    for policy in [SlowConsumerPolicy::Disconnect, SlowConsumerPolicy::Drop] {
+        let mut config = config(2);
+        config.limits.max_message_bytes = MESSAGE;
+        config.slow_consumer.policy = policy;
+        config.slow_consumer.max_lag_bytes = MAX_LAG;
+        let tls = TlsWorld::with(config);
+        let mut publisher = tls.connect("/");
+        let mut laggard = tls.connect_narrowly("/");
+        let judged = |tls: &TlsWorld| {
+            tls.world.total(Stat::DisconnectedLag) + tls.world.total(Stat::Dropped)
+        };
+        let mut sent = 0;
+        while judged(&tls) == 0 {
+            assert!(sent < 4000, "never judged");
+            publisher.send(Message::binary(vec![sent as u8; MESSAGE]));
+            publisher.next();
+            sent += 1;
+            let held = tls.world.total(Stat::LogBytes) as usize;
+            assert!(held <= MAX_LAG + 3 * MESSAGE, "the log holds {held}");
+        }
+        publisher.say("end");
+        publisher.next();
+        let mut heard = 0;
+        // What it was sent is whole and in order, and it is told why it goes, or goes on behind a gap.
+        let last = loop {
+            match laggard.next() {
+                Message::Binary(bytes) => {
+                    assert!(bytes.iter().all(|&byte| byte == bytes[0]), "torn");
+                    heard += 1;
+                }
+                other => break other,
+            }
+        };
+        if policy == SlowConsumerPolicy::Drop {
+            assert_eq!(last, Message::text("end"));
+            assert_eq!(heard + tls.world.total(Stat::Dropped), sent);
+            laggard.leave();
+        } else {
+            let Message::Close(Some(close)) = last else {
+                panic!("{last:?}");
+            };
+            assert_eq!(u16::from(close.code), 1013);
+            laggard.expect_end();
+        }
+        publisher.leave();
+        tls.world.end();
+    }
+}
+
+#[test]
+fn the_shutdown_says_going_away_and_ends_tls_in_order() {
+    let tls = TlsWorld::start();
+    let mut clients: Vec<TlsClient> = (0..4).map(|_| tls.connect("/")).collect();
+    tls.world.relay.shutdown();
+    for client in &mut clients {
+        assert_eq!(u16::from(client.expect_close().code), 1001);
+    }
+    tls.world.join_ended();
+}
+
+#[test]
+fn a_client_without_tls_is_told_so_in_its_own_words() {
+    let tls = TlsWorld::start();
+    let stream = std::net::TcpStream::connect(tls.address()).unwrap();
+    let upgrade = tungstenite::client("ws://localhost/", stream);
+    assert!(upgrade.unwrap_err().to_string().contains("400"));
+    let mut wire = tls.world.dial();
+    wire.send(request("/"));
+    let answer = wire.answer();
+    assert_eq!(answer.status, 400);
+    assert!(answer.body.contains("wss://"), "{answer:?}");
+    wire.expect_end();
+    drop(wire);
+    tls.world.await_total(Stat::HandshakeTls, 2);
+    tls.world.end();
+}
