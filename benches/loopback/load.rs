@@ -7,11 +7,12 @@
 
 use std::io::{self, Read, Write};
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
 
+use crate::transport::{self, Speech, Transport};
 use crate::wire::{CHECKED_BYTES, Pace, Traffic};
 
 /// Read in one go: more than the largest window of any scenario brings to one member.
@@ -27,10 +28,6 @@ const NAP: Duration = Duration::from_micros(50);
 
 /// The naps are for many small sends; larger messages are about throughput.
 const NAP_BELOW_PAYLOAD_BYTES: usize = 4 << 10;
-
-const REQUEST: &[u8] =
-    b"GET /bench HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-    Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n";
 
 /// What a stretch of load has brought.
 #[derive(Clone, Copy, Debug)]
@@ -52,7 +49,7 @@ pub(crate) struct Load {
 
 #[derive(Debug)]
 struct Member {
-    stream: TcpStream,
+    stream: Transport,
     sent: u64,
     received: u64,
     /// By sender: the count that its next message must have.
@@ -67,14 +64,19 @@ struct Member {
 }
 
 impl Load {
-    /// Connects all members. `upgrade` asks for WebSocket, as the relay expects and the floor does not.
-    pub(crate) fn connect(server: SocketAddr, traffic: Traffic, upgrade: bool) -> io::Result<Load> {
+    /// Connects all members.
+    pub(crate) fn connect(
+        server: SocketAddr,
+        traffic: Traffic,
+        speech: Speech,
+    ) -> io::Result<Load> {
         let poll = Poll::new()?;
+        let trust = Arc::new(transport::trust()?);
         let members = (0..traffic.members).map(|index| {
-            let mut stream = connect(server, upgrade)?;
+            let mut stream = Transport::connect(server, speech, &trust)?;
             let interest = Interest::READABLE | Interest::WRITABLE;
             poll.registry()
-                .register(&mut stream, Token(index), interest)?;
+                .register(stream.socket(), Token(index), interest)?;
             Ok(Member {
                 stream,
                 sent: 0,
@@ -192,7 +194,7 @@ impl Member {
                 Ok(0) => return Err(io::Error::other("the server has closed a connection")),
                 Ok(n) => {
                     self.check(traffic, &scratch[..n])?;
-                    if n < scratch.len() {
+                    if n < scratch.len() && self.stream.is_drained_by_a_short_read() {
                         return Ok(());
                     }
                 }
@@ -254,25 +256,4 @@ impl Member {
         self.received += 1;
         Ok(())
     }
-}
-
-/// Connects one client, and has it upgraded.
-fn connect(server: SocketAddr, upgrade: bool) -> io::Result<TcpStream> {
-    let mut stream = std::net::TcpStream::connect(server)?;
-    stream.set_nodelay(true)?;
-    if upgrade {
-        stream.write_all(REQUEST)?;
-        let mut response = Vec::new();
-        let mut byte = [0];
-        // Bytewise: nothing behind the head may be taken.
-        while !response.ends_with(b"\r\n\r\n") {
-            stream.read_exact(&mut byte)?;
-            response.push(byte[0]);
-        }
-        if !response.starts_with(b"HTTP/1.1 101 ") {
-            return Err(io::Error::other(String::from_utf8_lossy(&response)));
-        }
-    }
-    stream.set_nonblocking(true)?;
-    Ok(TcpStream::from_std(stream))
 }

@@ -13,6 +13,7 @@ mod floor;
 mod load;
 mod report;
 mod server;
+mod transport;
 mod wire;
 
 use std::io;
@@ -26,6 +27,7 @@ use self::floor::Sends;
 use self::load::Load;
 use self::report::{Row, Target};
 use self::server::{SERVER_CPU, Server};
+use self::transport::Speech;
 use self::wire::{Pace, Traffic};
 
 /// The binary's allocator, so that the relay here is the relay there.
@@ -81,6 +83,8 @@ enum Serve {
         lowat: Option<usize>,
         #[arg(long)]
         unpinned: bool,
+        #[arg(long)]
+        tls: bool,
     },
     #[command(hide = true)]
     Floor {
@@ -108,13 +112,24 @@ struct Scenario {
 /// One of the two that are compared.
 #[derive(Clone, Copy, Debug)]
 enum Side {
-    Relay { workers: usize, unpinned: bool },
+    Relay {
+        workers: usize,
+        unpinned: bool,
+        tls: bool,
+    },
     Floor(Sends),
 }
 
 const ONE_SHARD: Side = Side::Relay {
     workers: 1,
     unpinned: false,
+    tls: false,
+};
+
+const ONE_SHARD_TLS: Side = Side::Relay {
+    workers: 1,
+    unpinned: false,
+    tls: true,
 };
 
 const fn traffic(
@@ -132,7 +147,7 @@ const fn traffic(
     }
 }
 
-const SCENARIOS: [Scenario; 8] = [
+const SCENARIOS: [Scenario; 9] = [
     Scenario {
         name: "1 → 1000, 128 B, 64 in flight",
         traffic: traffic(1, 1001, 64, 128),
@@ -184,6 +199,7 @@ const SCENARIOS: [Scenario; 8] = [
         subject: Side::Relay {
             workers: 2,
             unpinned: false,
+            tls: false,
         },
         reference: ONE_SHARD,
         target: Target::Ratio(1.15),
@@ -194,11 +210,20 @@ const SCENARIOS: [Scenario; 8] = [
         subject: Side::Relay {
             workers: 2,
             unpinned: true,
+            tls: false,
         },
         reference: Side::Relay {
             workers: 1,
             unpinned: true,
+            tls: false,
         },
+        target: Target::None,
+    },
+    Scenario {
+        name: "TLS, 1 → 500, 128 B, 64 in flight",
+        traffic: traffic(1, 501, 64, 128),
+        subject: ONE_SHARD_TLS,
+        reference: ONE_SHARD,
         target: Target::None,
     },
 ];
@@ -230,13 +255,14 @@ fn be_server(serve: &Serve) -> io::Result<()> {
             workers,
             lowat,
             unpinned,
+            tls,
         } => {
             if unpinned {
                 server::pin(0..cpus())?;
             } else {
                 server::pin([SERVER_CPU])?;
             }
-            server::serve_relay(workers, lowat)
+            server::serve_relay(workers, lowat, tls)
         }
         Serve::Floor {
             sends,
@@ -266,9 +292,13 @@ fn bench(args: &Args) -> io::Result<()> {
             report::print_row(&row)?;
         }
     }
-    let idle = format!("{IDLE} idle connections");
-    if is_wanted(&idle) {
-        report::print_row(&measure_idle(idle, args)?)?;
+    for (side, name) in [
+        (ONE_SHARD, format!("{IDLE} idle connections")),
+        (ONE_SHARD_TLS, format!("TLS, {IDLE} idle connections")),
+    ] {
+        if is_wanted(&name) {
+            report::print_row(&measure_idle(side, name, args)?)?;
+        }
     }
     Ok(())
 }
@@ -286,7 +316,7 @@ struct Contender {
 impl Contender {
     fn new(side: Side, traffic: Traffic, other: Option<&Other>) -> io::Result<Contender> {
         let server = spawn(side, traffic, other)?;
-        let mut load = Load::connect(server.address, traffic, side.speaks_websocket())?;
+        let mut load = Load::connect(server.address, traffic, side.speech())?;
         // Socket buffers have found their size after this, and memory is warm.
         load.run(Duration::from_millis(300))?;
         Ok(Contender {
@@ -319,13 +349,18 @@ impl Contender {
 }
 
 impl Side {
-    fn speaks_websocket(self) -> bool {
-        matches!(self, Side::Relay { .. })
+    fn speech(self) -> Speech {
+        match self {
+            Side::Relay { tls: true, .. } => Speech::WebSocketOverTls,
+            Side::Relay { tls: false, .. } => Speech::WebSocket,
+            Side::Floor(_) => Speech::Bare,
+        }
     }
 
     fn name(self) -> &'static str {
         match self {
-            Side::Relay { .. } => "one shard",
+            Side::Relay { tls: true, .. } => "one shard, TLS",
+            Side::Relay { tls: false, .. } => "one shard",
             Side::Floor(Sends::PerTurn) => "floor, one send per turn",
             Side::Floor(Sends::PerFrame) => "floor, one send per frame",
         }
@@ -351,12 +386,17 @@ fn spawn(side: Side, traffic: Traffic, relay: Option<&Other>) -> io::Result<Serv
     let mut args: Vec<String> = Vec::new();
     let mut push = |key: &str, value: String| args.extend([key.to_owned(), value]);
     match side {
-        Side::Relay { workers, unpinned } => {
+        Side::Relay {
+            workers,
+            unpinned,
+            tls,
+        } => {
             push("relay", format!("--workers={workers}"));
             if let Some(lowat) = relay.lowat {
                 push("--lowat", lowat.to_string());
             }
             args.extend(unpinned.then(|| "--unpinned".to_owned()));
+            args.extend(tls.then(|| "--tls".to_owned()));
             Server::spawn(&relay.exe, &args)
         }
         Side::Floor(sends) => {
@@ -426,11 +466,11 @@ fn measure(scenario: &Scenario, args: &Args) -> io::Result<Vec<Row>> {
 }
 
 /// Resident memory of the server per connection that does nothing.
-fn measure_idle(name: String, args: &Args) -> io::Result<Row> {
+fn measure_idle(subject: Side, name: String, args: &Args) -> io::Result<Row> {
     let this = Other::this(args.lowat)?;
     let floor = Side::Floor(Sends::PerTurn);
     let (side, build, reference) = if let Some(exe) = args.against.clone() {
-        (ONE_SHARD, Other { exe, lowat: None }, "other build")
+        (subject, Other { exe, lowat: None }, "other build")
     } else {
         (floor, Other::this(None)?, floor.name())
     };
@@ -440,9 +480,9 @@ fn measure_idle(name: String, args: &Args) -> io::Result<Row> {
             members: IDLE_BEFORE,
             ..IDLE_TRAFFIC
         };
-        let _few = Load::connect(server.address, few, side.speaks_websocket())?;
+        let _few = Load::connect(server.address, few, side.speech())?;
         let before = server.resident_bytes()?;
-        let _idle = Load::connect(server.address, IDLE_TRAFFIC, side.speaks_websocket())?;
+        let _idle = Load::connect(server.address, IDLE_TRAFFIC, side.speech())?;
         // The floor does not say when it has taken the last connection in; this waits long enough.
         server.counters()?;
         let after = server.resident_bytes()?;
@@ -450,7 +490,7 @@ fn measure_idle(name: String, args: &Args) -> io::Result<Row> {
     };
     let (mut subject_values, mut reference_values) = (Vec::new(), Vec::new());
     for _ in 0..args.repeats.min(3) {
-        subject_values.push(bytes(ONE_SHARD, &this)?);
+        subject_values.push(bytes(subject, &this)?);
         reference_values.push(bytes(side, &build)?);
     }
     Ok(Row {
@@ -459,7 +499,11 @@ fn measure_idle(name: String, args: &Args) -> io::Result<Row> {
         unit: "resident bytes per connection",
         subject_values,
         reference_values,
-        target: Target::Value(450.0),
+        target: if subject.speech() == Speech::WebSocket {
+            Target::Value(450.0)
+        } else {
+            Target::None
+        },
         writes_per_delivery: None,
     })
 }

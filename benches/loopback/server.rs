@@ -18,6 +18,7 @@ use fanwire::metrics::stats::Stat;
 use fanwire::server::Relay;
 
 use crate::floor::{self, Sends};
+use crate::transport::key_file;
 use crate::wire::Traffic;
 
 /// The server's CPU; the load generator has the next one.
@@ -104,7 +105,11 @@ fn read_line(from: &mut impl BufRead) -> io::Result<String> {
 }
 
 /// Is the relay until standard input ends.
-pub(crate) fn serve_relay(workers: usize, tcp_notsent_lowat: Option<usize>) -> io::Result<()> {
+pub(crate) fn serve_relay(
+    workers: usize,
+    tcp_notsent_lowat: Option<usize>,
+    tls: bool,
+) -> io::Result<()> {
     let mut config = Config::default();
     config.server.host = "127.0.0.1".into();
     config.server.port = 0;
@@ -115,6 +120,9 @@ pub(crate) fn serve_relay(workers: usize, tcp_notsent_lowat: Option<usize>) -> i
     if let Some(bytes) = tcp_notsent_lowat {
         config.server.tcp_notsent_lowat = bytes;
     }
+    config.server.tls.enabled = tls;
+    config.server.tls.cert_file = Some(key_file("ec_cert.pem"));
+    config.server.tls.key_file = Some(key_file("ec_sec1.pem"));
     let relay = Relay::start(&config).map_err(io::Error::other)?;
     let writes = [
         Stat::WritesFull,
