@@ -1,5 +1,6 @@
 //! The little HTTP/1.1 that a relay needs, without input or output.
 
+pub mod percent;
 pub mod request;
 pub mod response;
 pub mod routes;

@@ -14,6 +14,7 @@ use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use crate::config::Topics;
+use crate::http::percent::{self, PercentError};
 use crate::ids::ShardId;
 
 /// Longest name of a topic in bytes. Long enough for a few UUIDs in a path, short enough that a hundred thousand
@@ -79,29 +80,11 @@ impl Router {
 }
 
 fn percent_decode(path: &str) -> Result<String, TopicError> {
-    let mut decoded = Vec::with_capacity(path.len().min(MAX_TOPIC_BYTES));
-    let mut rest = path.as_bytes();
-    while let Some((&byte, after)) = rest.split_first() {
-        if decoded.len() == MAX_TOPIC_BYTES {
-            return Err(TopicError::TooLong);
-        }
-        if byte != b'%' {
-            decoded.push(byte);
-            rest = after;
-            continue;
-        }
-        let [high, low, after @ ..] = after else {
-            return Err(TopicError::BadEscape);
-        };
-        decoded.push(hex_digit(*high)? << 4 | hex_digit(*low)?);
-        rest = after;
-    }
+    let decoded = percent::decode(path, MAX_TOPIC_BYTES).map_err(|error| match error {
+        PercentError::TooLong => TopicError::TooLong,
+        PercentError::BadEscape => TopicError::BadEscape,
+    })?;
     String::from_utf8(decoded).map_err(|_| TopicError::NotUtf8)
-}
-
-fn hex_digit(byte: u8) -> Result<u8, TopicError> {
-    let digit = char::from(byte).to_digit(16).ok_or(TopicError::BadEscape)?;
-    Ok(digit as u8)
 }
 
 #[cfg(test)]
