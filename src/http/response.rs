@@ -11,6 +11,7 @@ pub enum Status {
     SwitchingProtocols = 101,
     Ok = 200,
     BadRequest = 400,
+    Unauthorized = 401,
     Forbidden = 403,
     NotFound = 404,
     MethodNotAllowed = 405,
@@ -35,6 +36,7 @@ impl Status {
             Status::SwitchingProtocols => "Switching Protocols",
             Status::Ok => "OK",
             Status::BadRequest => "Bad Request",
+            Status::Unauthorized => "Unauthorized",
             Status::Forbidden => "Forbidden",
             Status::NotFound => "Not Found",
             Status::MethodNotAllowed => "Method Not Allowed",
@@ -208,6 +210,7 @@ mod tests {
         for status in [
             Status::Ok,
             Status::BadRequest,
+            Status::Unauthorized,
             Status::Forbidden,
             Status::NotFound,
             Status::MethodNotAllowed,
