@@ -64,6 +64,8 @@ impl Config {
     pub fn validate(&self) -> Result<(), ConfigError> {
         self.validate_server()?;
         self.validate_sizes()?;
+        self.validate_rate()?;
+        self.validate_access()?;
         self.validate_waits()?;
         self.validate_listeners()?;
         validate_tls(&self.server.tls)
@@ -150,7 +152,11 @@ fn check_wait(key: &str, wait: Duration) -> Result<(), ConfigError> {
     check_range(key, Span(wait), Span(MIN_WAIT)..=Span(MAX_WAIT))
 }
 
-fn check_range<T>(key: &str, value: T, allowed: RangeInclusive<T>) -> Result<(), ConfigError>
+pub(super) fn check_range<T>(
+    key: &str,
+    value: T,
+    allowed: RangeInclusive<T>,
+) -> Result<(), ConfigError>
 where
     T: Copy + PartialOrd + fmt::Display,
 {

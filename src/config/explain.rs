@@ -7,11 +7,17 @@
 use super::locate::line_of_key;
 use super::{ConfigError, suggest};
 
+/// The key whose values are shown to nobody, its entries included.
+const SECRETS: &str = "relay.publish_tokens";
+
 /// Puts an error of the parser into the operator's words.
 pub(super) fn explain(text: &str, error: &serde_yaml::Error) -> ConfigError {
     let line = error.location().map(|location| location.line());
     let message = without_location(error);
     let (path, message) = split_path(&message);
+    if path.starts_with(SECRETS) {
+        return unquoted(message).of_key(path).on_line(line);
+    }
     let quoted = |prefix: &str| {
         message
             .strip_prefix(prefix)?
@@ -104,6 +110,17 @@ fn found_and_expected(message: &str) -> Option<(&str, &str)> {
         (_, "field identifier") => (found, "a name as the key"),
         _ => (found, expected),
     })
+}
+
+/// An error about a value that must not be shown. The parser quotes what it found; what stands in front of the quote is
+/// its kind.
+fn unquoted(message: &str) -> ConfigError {
+    let (found, expected) = found_and_expected(message).unwrap_or(("a value", "a list of tokens"));
+    let kind = found.split(['"', '`']).next().unwrap_or_default();
+    ConfigError::new(
+        format!("found {}", kind.trim_end()),
+        format!("use {expected}"),
+    )
 }
 
 /// An error of syntax, in the parser's own words unless there is a plainer reason.

@@ -40,7 +40,8 @@ impl Config {
             .map_err(|error| error.within(origin))
     }
 
-    /// The whole configuration as YAML, which loads again to an equal one.
+    /// The whole configuration as YAML, which loads again to an equal one, unless it has tokens: those are not shown, and
+    /// what stands in their place is refused.
     ///
     /// # Errors
     ///
@@ -442,12 +443,25 @@ mod tests {
         );
     }
 
+    #[test]
+    fn a_token_is_not_printed_and_what_is_printed_for_it_is_no_token() {
+        let text = "relay: {publish: token, publish_tokens: [secret-4711-secret]}";
+        let printed = accept(text).to_yaml().unwrap();
+        assert!(
+            printed.contains("(hidden)") && !printed.contains("4711"),
+            "{printed}"
+        );
+        assert!(refuse(&printed).contains("relay.publish_tokens[0]: found what --print-config"));
+    }
+
     fn any_config() -> impl Strategy<Value = Config> {
         let sizes = (125..64usize << 20, 1024..65_537usize, 0..1usize << 20);
         let waits = (1..3_600_000u64, 0..600_000u64);
         let paths = (any::<Option<String>>(), "[a-z][a-z0-9.-]{0,20}");
-        (sizes, waits, paths, any::<bool>()).prop_map(
-            |((message, header, more), (wait, stop), (path, host), flag)| {
+        let origins =
+            proptest::collection::vec("null|(\\*\\.|https://)?[a-z]{1,9}\\.[a-z]{2}", 0..4);
+        (sizes, waits, paths, origins, any::<bool>()).prop_map(
+            |((message, header, more), (wait, stop), (path, host), origins, flag)| {
                 let mut config = Config::default();
                 config.limits.max_message_bytes = message;
                 config.limits.max_header_bytes = header;
@@ -456,6 +470,8 @@ mod tests {
                 config.shutdown.timeout = Duration::from_millis(stop);
                 config.server.tls.cert_file = path.map(PathBuf::from);
                 config.server.host = host;
+                config.server.allowed_origins =
+                    origins.iter().map(|text| text.parse().unwrap()).collect();
                 config.relay.echo = flag;
                 config
             },

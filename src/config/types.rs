@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::units;
+use super::{lists, units};
+use crate::http::bearer::Token;
+use crate::http::origin::OriginPattern;
 
 /// Everything an operator may set. Each part is optional in the file, and each default is that of [`Config::default`].
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -22,7 +24,7 @@ pub struct Config {
     pub server: Server,
     /// What is relayed to whom.
     pub relay: Relay,
-    /// How large an input may be.
+    /// How large an input may be, and how frequent.
     pub limits: Limits,
     /// What happens to clients that cannot keep up.
     pub slow_consumer: SlowConsumer,
@@ -62,6 +64,9 @@ pub struct Server {
     /// `TCP_NOTSENT_LOWAT` in bytes; 0 leaves the kernel's default.
     #[serde(with = "units::size")]
     pub tcp_notsent_lowat: usize,
+    /// The sites whose pages may connect. Empty: every site's. Programs that send no `Origin` always may.
+    #[serde(with = "lists")]
+    pub allowed_origins: Vec<OriginPattern>,
     /// Encryption.
     pub tls: Tls,
 }
@@ -100,6 +105,24 @@ pub struct Relay {
     pub topics: Topics,
     /// Whether a sender receives its own messages.
     pub echo: bool,
+    /// Who may send messages.
+    #[serde(deserialize_with = "units::word")]
+    pub publish: Publish,
+    /// The tokens that allow it, where `publish` demands one. Never printed.
+    #[serde(with = "lists")]
+    pub publish_tokens: Vec<Token>,
+}
+
+/// `relay.publish`: who may send messages. Everybody may listen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Publish {
+    /// Every client.
+    Everyone,
+    /// Clients that present one of `relay.publish_tokens`.
+    Token,
+    /// No client.
+    Nobody,
 }
 
 /// `relay.topics`: what names a topic.
@@ -112,7 +135,7 @@ pub enum Topics {
     Single,
 }
 
-/// `limits`: how large an input may be.
+/// `limits`: how large an input may be, and how frequent.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(
     default,
@@ -126,6 +149,12 @@ pub struct Limits {
     /// The largest head of an HTTP request in bytes; a larger one is answered 431.
     #[serde(with = "units::size")]
     pub max_header_bytes: usize,
+    /// Messages that a client may send in a second, on average; one more closes it with 1008. 0: any number.
+    #[serde(deserialize_with = "units::count")]
+    pub messages_per_second: usize,
+    /// Messages that a client may send at once. 0: [`Limits::DEFAULT_BURST_SECONDS`] of `messages_per_second`.
+    #[serde(deserialize_with = "units::count")]
+    pub burst: usize,
 }
 
 /// `slow_consumer`: what happens to clients that cannot keep up.
@@ -257,6 +286,7 @@ impl Default for Server {
             max_connections: 0,
             handshake_timeout: Duration::from_secs(10),
             tcp_notsent_lowat: 16 << 10,
+            allowed_origins: Vec::new(),
             tls: Tls::default(),
         }
     }
@@ -267,8 +297,16 @@ impl Default for Relay {
         Relay {
             topics: Topics::Path,
             echo: true,
+            publish: Publish::Everyone,
+            publish_tokens: Vec::new(),
         }
     }
+}
+
+impl Limits {
+    /// How many seconds' messages the burst is by default. As long as most pauses of a connection or a machine: what was
+    /// sent during one arrives at once behind it.
+    pub const DEFAULT_BURST_SECONDS: usize = 5;
 }
 
 impl Default for Limits {
@@ -276,6 +314,8 @@ impl Default for Limits {
         Limits {
             max_message_bytes: 1 << 20,
             max_header_bytes: 8 << 10,
+            messages_per_second: 0,
+            burst: 0,
         }
     }
 }

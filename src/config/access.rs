@@ -1,0 +1,146 @@
+//! The bounds of who may connect and publish, and how often: the rest of what [`super::bounds`] checks.
+
+use super::bounds::check_range;
+use super::{Config, ConfigError, Limits, Publish};
+
+/// The most `limits.messages_per_second`: more than a shard takes in from all its clients.
+const MAX_MESSAGES_PER_SECOND: usize = 1_000_000;
+/// The most `limits.burst`.
+const MAX_BURST: usize = 10_000_000;
+/// How many bursts a second's messages may at most be: what is read in one turn counts as sent at once, and on a busy
+/// machine a turn may take a tenth of a second.
+const BURSTS_PER_SECOND: usize = 10;
+/// The most entries of a list: each is looked at for each client that connects.
+const MAX_ENTRIES: usize = 256;
+
+const _: () = {
+    // Whatever rate is allowed, so is the burst that is derived from it.
+    assert!(MAX_MESSAGES_PER_SECOND * Limits::DEFAULT_BURST_SECONDS <= MAX_BURST);
+};
+
+impl Config {
+    pub(super) fn validate_rate(&self) -> Result<(), ConfigError> {
+        let Limits {
+            messages_per_second: rate,
+            burst,
+            ..
+        } = self.limits;
+        check_range(
+            "limits.messages_per_second",
+            rate,
+            0..=MAX_MESSAGES_PER_SECOND,
+        )?;
+        if burst == 0 {
+            return Ok(());
+        }
+        if rate == 0 {
+            let problem =
+                format!("{burst}, and limits.messages_per_second is 0: nothing is limited");
+            let fix = "set limits.messages_per_second as well, or this to 0";
+            return Err(ConfigError::new(problem, fix).of_key("limits.burst"));
+        }
+        let least = rate.div_ceil(BURSTS_PER_SECOND);
+        check_range("limits.burst", burst, least..=MAX_BURST).map_err(|error| {
+            let derived = Limits::DEFAULT_BURST_SECONDS;
+            error.or(format_args!("0 for what {derived} seconds may bring"))
+        })
+    }
+
+    pub(super) fn validate_access(&self) -> Result<(), ConfigError> {
+        let tokens = &self.relay.publish_tokens;
+        check_entries("server.allowed_origins", self.server.allowed_origins.len())?;
+        check_entries("relay.publish_tokens", tokens.len())?;
+        let (problem, fix) = match self.relay.publish {
+            Publish::Token if tokens.is_empty() => (
+                "none is listed, and relay.publish is token: nobody could publish",
+                "list a token, or set relay.publish to nobody",
+            ),
+            Publish::Everyone if !tokens.is_empty() => (
+                "some are listed, and relay.publish is everyone: nobody would need one",
+                "set relay.publish to token, or remove them",
+            ),
+            Publish::Nobody if !tokens.is_empty() => (
+                "some are listed, and relay.publish is nobody: they would be of no use",
+                "set relay.publish to token, or remove them",
+            ),
+            Publish::Everyone | Publish::Token | Publish::Nobody => return Ok(()),
+        };
+        Err(ConfigError::new(problem, fix).of_key("relay.publish_tokens"))
+    }
+}
+
+fn check_entries(key: &str, count: usize) -> Result<(), ConfigError> {
+    if count <= MAX_ENTRIES {
+        return Ok(());
+    }
+    let fix = format!("list {MAX_ENTRIES} at most");
+    Err(ConfigError::new(format!("{count} entries are too many"), fix).of_key(key))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::bearer::Token;
+
+    /// The refusal of the defaults after one change.
+    fn refusal(change: impl FnOnce(&mut Config)) -> String {
+        let mut config = Config::default();
+        change(&mut config);
+        config.validate().unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_burst_belongs_to_a_rate_and_holds_a_tenth_of_its_second() {
+        assert_eq!(
+            refusal(|config| config.limits.burst = 7),
+            "configuration: limits.burst: 7, and limits.messages_per_second is 0: nothing is limited; \
+             set limits.messages_per_second as well, or this to 0"
+        );
+        let rated = |burst| {
+            let mut config = Config::default();
+            (config.limits.messages_per_second, config.limits.burst) = (101, burst);
+            config.validate()
+        };
+        for burst in [0, 11, MAX_BURST] {
+            assert_eq!(rated(burst), Ok(()), "for {burst}");
+        }
+        assert_eq!(
+            rated(10).unwrap_err().to_string(),
+            "configuration: limits.burst: 10 is too small; use 11 to 10000000, or 0 for what 5 seconds may bring"
+        );
+        assert!(rated(MAX_BURST + 1).is_err());
+        let text = refusal(|config| config.limits.messages_per_second = 1_000_001);
+        assert!(
+            text.contains("limits.messages_per_second: 1000001 is too large"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn tokens_are_listed_where_they_are_demanded_and_nowhere_else() {
+        let with = |publish, tokens: &[&str]| {
+            let mut config = Config::default();
+            config.relay.publish = publish;
+            config.relay.publish_tokens = tokens
+                .iter()
+                .map(|text| Token::new(text).unwrap())
+                .collect();
+            config.validate().map_err(|error| error.to_string())
+        };
+        let one = &["aaaaaaaaaaaaaaaa"][..];
+        assert_eq!(with(Publish::Token, one), Ok(()));
+        assert_eq!(with(Publish::Nobody, &[]), Ok(()));
+        let refused = |publish, tokens| with(publish, tokens).unwrap_err();
+        assert_eq!(
+            refused(Publish::Token, &[]),
+            "configuration: relay.publish_tokens: none is listed, and relay.publish is token: nobody could publish; \
+             list a token, or set relay.publish to nobody"
+        );
+        for publish in [Publish::Everyone, Publish::Nobody] {
+            let text = refused(publish, one);
+            assert!(text.contains("relay.publish_tokens: some are listed, and relay.publish is"));
+        }
+        let many = ["aaaaaaaaaaaaaaaa"; MAX_ENTRIES + 1];
+        assert!(refused(Publish::Token, &many).contains("257 entries are too many; list 256"));
+    }
+}

@@ -1,0 +1,240 @@
+//! How lists are written in YAML, and how their entries are read.
+//!
+//! [`super::types`] names these functions in its serde attributes. An entry is taken as it is spelled: `null` is the
+//! word and not nothing, and a token of digits is no number. The errors about a token do not say what it is; those that
+//! the parser makes are [`super::explain`]'s to silence.
+
+use std::fmt;
+use std::marker::PhantomData;
+
+use serde::de::{Deserializer, Error, SeqAccess, Unexpected, Visitor};
+use serde::{Deserialize, Serializer};
+
+use crate::http::bearer::{TOKEN_BYTES, Token, TokenError};
+use crate::http::origin::{OriginError, OriginPattern};
+
+/// What may stand in a list.
+pub(super) trait Entry: Sized {
+    /// What a list of such entries looks like.
+    const LIST: &'static str;
+
+    /// Reads an entry. Fails with what was found and what to use instead.
+    fn read(text: &str) -> Result<Self, (String, String)>;
+}
+
+impl Entry for OriginPattern {
+    const LIST: &'static str = "a list such as `[https://app.example.org]`";
+
+    fn read(text: &str) -> Result<Self, (String, String)> {
+        text.parse().map_err(|OriginError { problem, remedy }| {
+            (format!("`{text}`, which {problem}"), remedy.into())
+        })
+    }
+}
+
+impl Entry for Token {
+    const LIST: &'static str = "a list, each token on a line of its own behind a dash";
+
+    fn read(text: &str) -> Result<Self, (String, String)> {
+        let (least, most) = TOKEN_BYTES.into_inner();
+        Token::new(text).map_err(|error| match error {
+            TokenError::Hidden => (
+                "what --print-config shows instead of a token".into(),
+                "the token itself".into(),
+            ),
+            TokenError::Length(length) => (
+                format!("a token of {length} bytes"),
+                format!("{least} to {most} bytes"),
+            ),
+            TokenError::Character => (
+                "a token with characters that no token may have".into(),
+                "letters, digits and -._~+/, with = at the end alone (RFC 6750)".into(),
+            ),
+        })
+    }
+}
+
+/// Writes a list, each entry as it displays.
+pub(super) fn serialize<S: Serializer, T: fmt::Display>(
+    entries: &[T],
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(entries.iter().map(ToString::to_string))
+}
+
+/// Reads a list.
+pub(super) fn deserialize<'de, D: Deserializer<'de>, T: Entry>(
+    deserializer: D,
+) -> Result<Vec<T>, D::Error> {
+    deserializer.deserialize_any(List(PhantomData))
+}
+
+struct List<T>(PhantomData<T>);
+
+impl<'de, T: Entry> Visitor<'de> for List<T> {
+    type Value = Vec<T>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(T::LIST)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Vec<T>, A::Error> {
+        let mut entries = Vec::new();
+        while let Some(One(entry)) = list.next_element()? {
+            entries.push(entry);
+        }
+        Ok(entries)
+    }
+}
+
+/// An entry, by the text it is spelled with.
+struct One<T>(T);
+
+impl<'de, T: Entry> Deserialize<'de> for One<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_str(Text(PhantomData)).map(One)
+    }
+}
+
+struct Text<T>(PhantomData<T>);
+
+impl<T: Entry> Visitor<'_> for Text<T> {
+    type Value = T;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a word for each entry")
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<T, E> {
+        T::read(text).map_err(|(found, remedy)| {
+            E::invalid_value(Unexpected::Other(&found), &remedy.as_str())
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::config::Config;
+
+    fn refuse(text: &str) -> String {
+        let refusal = Config::from_yaml(text, "test.yaml").unwrap_err();
+        refusal.to_string()
+    }
+
+    fn refuse_tokens(tokens: &str) -> String {
+        refuse(&format!(
+            "relay:\n  publish: token\n  publish_tokens: {tokens}\n"
+        ))
+    }
+
+    #[test]
+    fn an_entry_is_taken_as_it_is_spelled() {
+        let config = Config::from_yaml(
+            "server: {allowed_origins: [null, a.example, '*.b.example']}\n\
+             relay:\n  publish: token\n  publish_tokens:\n  - 1234567890123456\n  - 0x12345678901234567890\n  - 1e1000000000000000\n",
+            "test.yaml",
+        )
+        .unwrap();
+        let origins: Vec<String> = config
+            .server
+            .allowed_origins
+            .iter()
+            .map(ToString::to_string)
+            .collect();
+        assert_eq!(origins, ["null", "a.example", "*.b.example"]);
+        let tokens = [
+            "1234567890123456",
+            "0x12345678901234567890",
+            "1e1000000000000000",
+        ];
+        let tokens = tokens.map(|text| super::Token::new(text).unwrap());
+        assert_eq!(config.relay.publish_tokens, tokens);
+    }
+
+    #[test]
+    fn an_origin_that_could_never_match_is_refused_with_its_line_and_remedy() {
+        assert_eq!(
+            refuse("server:\n  allowed_origins:\n  - a.example\n  - https://a.example/\n"),
+            "test.yaml:4: server.allowed_origins[1]: found `https://a.example/`, which has something behind the host \
+             and port; use an origin, which has no path"
+        );
+        assert_eq!(
+            refuse("server: {allowed_origins: ['*']}"),
+            "test.yaml:1: server.allowed_origins[0]: found `*`, which matches no origin; \
+             use an empty list to let in every origin"
+        );
+    }
+
+    #[test]
+    fn a_value_where_a_list_belongs_is_refused() {
+        assert_eq!(
+            refuse("server: {allowed_origins: a.example}"),
+            "test.yaml:1: server.allowed_origins: found string \"a.example\"; use a list such as `[https://app.example.org]`"
+        );
+        assert!(refuse("server: {allowed_origins: }").contains("found no value; use a list"));
+        assert!(refuse("server: {allowed_origins: {a: b}}").contains("found map; use a list"));
+    }
+
+    #[test]
+    fn a_bad_token_is_named_by_its_place_and_never_quoted() {
+        assert_eq!(
+            refuse_tokens("[aaaaaaaaaaaaaaaa, secret]"),
+            "test.yaml:3: relay.publish_tokens[1]: found a token of 6 bytes; use 16 to 256 bytes"
+        );
+        assert_eq!(
+            refuse_tokens("['secret secret secret']"),
+            "test.yaml:3: relay.publish_tokens[0]: found a token with characters that no token may have; \
+             use letters, digits and -._~+/, with = at the end alone (RFC 6750)"
+        );
+        assert!(refuse_tokens("['(hidden)']").ends_with(
+            "[0]: found what --print-config shows instead of a token; use the token itself"
+        ));
+    }
+
+    #[test]
+    fn no_mistake_around_a_token_shows_it() {
+        for tokens in [
+            "secret-4711-secret-4711",
+            "'secret-4711-secret-4711'",
+            "[[secret-4711-secret-4711]]",
+            "[{secret-4711-secret-4711: 1}]",
+            "[{a: secret-4711-secret-4711}]",
+            "{a: secret-4711-secret-4711}",
+            "{secret-4711-secret-4711: }",
+            "!secret-4711-secret-4711 x",
+            "[!secret-4711-secret-4711 x]",
+            "!!int secret-4711-secret-4711",
+            "!!binary secret-4711-secret-4711",
+            "[*secret-4711-secret-4711]",
+            "[&secret-4711-secret-4711 x]",
+            "[secret-4711-secret-4711",
+            "[secret-4711-secret-4711\n  publish: x",
+            "[\"secret-4711-secret-4711]",
+            "[secret-4711-secret-4711]: x",
+            "secret-4711-secret-4711: x",
+            "[@secret-4711-secret-4711]",
+            "[%secret-4711-secret-4711]",
+            "[\"secret-4711-secret-4711\\q\"]",
+            "4711",
+            "471147114711471147114711",
+            "-471147114711471147114711",
+            "-4711",
+            "4711.5",
+            "!!int 4711",
+            "!!float secret-4711-secret-4711",
+            "!!bool secret-4711-secret-4711",
+            "!!null secret-4711-secret-4711",
+            "!!seq secret-4711-secret-4711",
+            "!!map secret-4711-secret-4711",
+            "[4711]",
+            "[-4711]",
+            "[4711471147114711, 4711.5]",
+        ] {
+            let refusal = refuse_tokens(tokens);
+            assert!(
+                !refusal.contains("4711") && !refusal.contains("secret"),
+                "for {tokens}: {refusal}"
+            );
+        }
+    }
+}
