@@ -353,6 +353,8 @@ const DISCONNECTIONS: &[(&str, Stat)] = &[
     ("lag", Stat::DisconnectedLag),
     ("stall", Stat::DisconnectedStall),
     ("pong_timeout", Stat::DisconnectedPong),
+    ("rate", Stat::DisconnectedRate),
+    ("publish_denied", Stat::DisconnectedPublishDenied),
     ("shutdown", Stat::DisconnectedShutdown),
 ];
 
@@ -362,6 +364,8 @@ const FAILED_HANDSHAKES: &[(&str, Stat)] = &[
     ("method", Stat::HandshakeMethod),
     ("path_too_long", Stat::HandshakePathTooLong),
     ("head_too_large", Stat::HandshakeHeadTooLarge),
+    ("origin", Stat::HandshakeOrigin),
+    ("unauthorized", Stat::HandshakeUnauthorized),
     ("timeout", Stat::HandshakeTimeout),
     ("lost", Stat::HandshakeLost),
     ("capacity", Stat::HandshakeCapacity),

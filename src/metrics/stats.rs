@@ -47,6 +47,10 @@ pub enum Stat {
     DisconnectedStall,
     /// The client did not answer a ping in time.
     DisconnectedPong,
+    /// The client sent more messages than its rate allows: closed with 1008.
+    DisconnectedRate,
+    /// The client sent a message and may not: closed with 1008.
+    DisconnectedPublishDenied,
     /// The relay is shutting down: closed with 1001.
     DisconnectedShutdown,
     /// Not HTTP, or HTTP that breaks its rules: 400.
@@ -59,6 +63,10 @@ pub enum Stat {
     HandshakePathTooLong,
     /// A head over `max_header_bytes`: 431.
     HandshakeHeadTooLarge,
+    /// A page of a site that is not let in: 403.
+    HandshakeOrigin,
+    /// Credentials that are not valid: 401.
+    HandshakeUnauthorized,
     /// No complete request within `handshake_timeout`: 408.
     HandshakeTimeout,
     /// The connection ended before it was upgraded.

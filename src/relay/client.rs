@@ -8,6 +8,7 @@ use bytes::{Buf, Bytes};
 
 use super::control::PendingControl;
 use super::member::Member;
+use super::rate::Bucket;
 use super::topic::TopicKey;
 use crate::http::request::HeadScanner;
 use crate::time::Timestamp;
@@ -89,8 +90,10 @@ pub struct Client {
     is_stalled: bool,
     /// In the shard's list of clients to be flushed on their own account.
     pub urgent: bool,
-    /// Whether it may be read.
+    /// Whether it may be read. Changed by [`Client::set_reading`] alone.
     pub reading: Reading,
+    /// May send messages.
+    pub may_publish: bool,
     /// Has sent a message.
     pub publisher: bool,
     /// A ping was sent at `due` − `pong_timeout`, and nothing has been read since.
@@ -111,6 +114,8 @@ pub struct Client {
     pub arrival: Option<Box<Arrival>>,
     /// When something was read last.
     pub last_read: Timestamp,
+    /// What it has used of its rate.
+    pub bucket: Bucket,
     stalled_since: Timestamp,
     /// The deadline of the present phase, or of the pong while `pinged`.
     pub due: Timestamp,
@@ -150,6 +155,7 @@ impl Client {
             is_stalled: false,
             urgent: false,
             reading: Reading::Allowed,
+            may_publish: false,
             publisher: false,
             pinged: false,
             leaves_at_head: false,
@@ -160,11 +166,23 @@ impl Client {
             decoder: Decoder::default(),
             arrival: Some(Box::default()),
             last_read: now,
+            bucket: Bucket::default(),
             stalled_since: now,
             due,
             timer: Timestamp(u64::MAX),
             gauged_partial_bytes: 0,
         }
+    }
+
+    /// Notes whether the client is read from now on, and what it waits for if not; says what was so before.
+    pub fn set_reading(&mut self, reading: Reading, now: Timestamp) -> Reading {
+        let before = std::mem::replace(&mut self.reading, reading);
+        match (before == Reading::Allowed, reading == Reading::Allowed) {
+            (true, false) => self.bucket.pause(now),
+            (false, true) => self.bucket.resume(now),
+            (true, true) | (false, false) => {}
+        }
+        before
     }
 
     /// What goes out before anything else; never empty.

@@ -22,6 +22,10 @@ pub enum Departure {
     Stall,
     /// It did not answer a ping within `keepalive.pong_timeout`.
     Pong,
+    /// It sent more messages than `limits.messages_per_second` and `limits.burst` allow.
+    Rate,
+    /// It sent a message, which `relay.publish` does not allow it.
+    PublishDenied,
     /// The relay is shutting down.
     Shutdown,
 }
@@ -50,6 +54,8 @@ impl Departure {
             Departure::Lag => Stat::DisconnectedLag,
             Departure::Stall => Stat::DisconnectedStall,
             Departure::Pong => Stat::DisconnectedPong,
+            Departure::Rate => Stat::DisconnectedRate,
+            Departure::PublishDenied => Stat::DisconnectedPublishDenied,
             Departure::Shutdown => Stat::DisconnectedShutdown,
         }
     }
@@ -63,14 +69,21 @@ impl Departure {
             | Departure::Protocol(_)
             | Departure::Lag
             | Departure::Stall
-            | Departure::Pong => Stat::HandshakeLost,
+            | Departure::Pong
+            | Departure::Rate
+            | Departure::PublishDenied => Stat::HandshakeLost,
         }
     }
 
     /// Whether it is worth a line in the log at debug: the client, or its connection, misbehaves.
     pub fn is_odd(self) -> bool {
         match self {
-            Departure::Protocol(_) | Departure::Lag | Departure::Stall | Departure::Pong => true,
+            Departure::Protocol(_)
+            | Departure::Lag
+            | Departure::Stall
+            | Departure::Pong
+            | Departure::Rate
+            | Departure::PublishDenied => true,
             Departure::ByClient | Departure::Lost | Departure::Shutdown => false,
         }
     }
@@ -88,6 +101,8 @@ impl Departure {
                 Farewell::Close(CloseCode::TRY_AGAIN_LATER, "slow consumer: accepts nothing")
             }
             Departure::Pong => Farewell::Fail(CloseCode::POLICY, "no pong in time"),
+            Departure::Rate => Farewell::Fail(CloseCode::POLICY, "too many messages"),
+            Departure::PublishDenied => Farewell::Fail(CloseCode::POLICY, "not allowed to publish"),
             Departure::Shutdown => Farewell::Close(CloseCode::GOING_AWAY, "going away"),
         }
     }
@@ -101,6 +116,8 @@ pub fn refusal_stat(kind: RefusalKind) -> Stat {
         RefusalKind::Method => Stat::HandshakeMethod,
         RefusalKind::PathTooLong => Stat::HandshakePathTooLong,
         RefusalKind::HeadTooLarge => Stat::HandshakeHeadTooLarge,
+        RefusalKind::Origin => Stat::HandshakeOrigin,
+        RefusalKind::Unauthorized => Stat::HandshakeUnauthorized,
         RefusalKind::Timeout => Stat::HandshakeTimeout,
         RefusalKind::Capacity => Stat::HandshakeCapacity,
         RefusalKind::Shutdown => Stat::HandshakeShutdown,

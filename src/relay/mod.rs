@@ -7,9 +7,11 @@
 //! client ── member ──▶ topic ── log ── batch          one shard's side of a topic, and who is in it
 //!                      owner                          the side that numbers messages and spreads them
 //! envelope, router                                    what shards say to one another, and to which
+//! access, rate                                        who may connect and publish, and how often
 //! policy, grace, departure, control, timers           laggards; why clients leave; control frames; deadlines
 //! ```
 
+pub mod access;
 pub mod batch;
 pub mod client;
 pub mod control;
@@ -20,6 +22,7 @@ pub mod log;
 pub mod member;
 pub mod owner;
 pub mod policy;
+pub mod rate;
 pub mod router;
 pub mod shard;
 pub mod timers;

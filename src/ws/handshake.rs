@@ -39,6 +39,10 @@ pub enum RefusalKind {
     PathTooLong,
     /// A head over the limit, in bytes or in header fields.
     HeadTooLarge,
+    /// A page of a site that is not let in.
+    Origin,
+    /// Credentials that are not valid.
+    Unauthorized,
     /// No complete request in time.
     Timeout,
     /// No room for another connection.
@@ -65,6 +69,18 @@ impl Refusal {
         RefusalKind::PathTooLong,
         Status::UriTooLong,
         "The path is too long.\n",
+    );
+    /// The page that connects is of a site that is not let in (RFC 6455, section 10.2).
+    pub const ORIGIN: Refusal = Refusal::new(
+        RefusalKind::Origin,
+        Status::Forbidden,
+        "Pages of this origin may not connect.\n",
+    );
+    /// The request's credentials are not valid (RFC 6750, section 3).
+    pub const UNAUTHORIZED: Refusal = Refusal::new(
+        RefusalKind::Unauthorized,
+        Status::Unauthorized,
+        "Present one valid token, or none to listen only.\n",
     );
     /// The request did not arrive in time.
     pub const TIMEOUT: Refusal = Refusal::new(
@@ -122,9 +138,11 @@ impl Refusal {
                     .header("Upgrade", "websocket")
                     .header("Sec-WebSocket-Version", WEBSOCKET_VERSION);
             }
+            RefusalKind::Unauthorized => response = response.header("WWW-Authenticate", "Bearer"),
             RefusalKind::BadRequest
             | RefusalKind::PathTooLong
             | RefusalKind::HeadTooLarge
+            | RefusalKind::Origin
             | RefusalKind::Timeout
             | RefusalKind::Capacity
             | RefusalKind::Shutdown => {}
@@ -442,9 +460,24 @@ mod tests {
     }
 
     #[test]
+    fn whoever_is_not_authorized_is_told_the_scheme() {
+        let answer = String::from_utf8(Refusal::UNAUTHORIZED.encode()).expect("UTF-8");
+        assert!(
+            answer.starts_with("HTTP/1.1 401 Unauthorized\r\n"),
+            "{answer}"
+        );
+        assert!(
+            answer.contains("\r\nWWW-Authenticate: Bearer\r\n"),
+            "{answer}"
+        );
+    }
+
+    #[test]
     fn every_refusal_closes_the_connection() {
         for refusal in [
             Refusal::PATH_TOO_LONG,
+            Refusal::ORIGIN,
+            Refusal::UNAUTHORIZED,
             Refusal::TIMEOUT,
             Refusal::CAPACITY,
             Refusal::SHUTDOWN,

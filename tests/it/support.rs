@@ -22,7 +22,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 const SMALL_RECEIVE_BUFFER: usize = 32 << 10;
 
 /// The reasons for which clients leave; their counters add up to `Disconnections`.
-const REASONS: [Stat; 8] = [
+const REASONS: [Stat; 10] = [
     Stat::DisconnectedByClient,
     Stat::DisconnectedLost,
     Stat::DisconnectedProtocol,
@@ -30,6 +30,8 @@ const REASONS: [Stat; 8] = [
     Stat::DisconnectedLag,
     Stat::DisconnectedStall,
     Stat::DisconnectedPong,
+    Stat::DisconnectedRate,
+    Stat::DisconnectedPublishDenied,
     Stat::DisconnectedShutdown,
 ];
 

@@ -9,6 +9,7 @@ use super::Shard;
 use crate::http::request::RequestHead;
 use crate::ids::ClientKey;
 use crate::metrics::stats::Stat;
+use crate::relay::access::{Access, Permission};
 use crate::relay::batch::{Draft, OVERHEAD_BYTES};
 use crate::relay::client::{Arrival, Client, Phase, Reading};
 use crate::relay::departure::{Departure, refusal_stat};
@@ -63,7 +64,7 @@ impl Shard {
             return Permit::Parked;
         };
         let policy = &self.settings.policy;
-        client.reading = match &client.member {
+        let reading = match &client.member {
             _ if client.phase == Phase::Joining => Reading::AwaitsPhase,
             None => Reading::Allowed,
             Some(_) if self.drain.has_begun() => Reading::AwaitsPhase,
@@ -83,7 +84,8 @@ impl Shard {
                 }
             }
         };
-        if client.reading != Reading::Allowed {
+        client.set_reading(reading, self.now);
+        if reading != Reading::Allowed {
             return Permit::Parked;
         }
         let Some(arrival) = client.arrival.take_if(|_| client.phase == Phase::Open) else {
@@ -181,13 +183,21 @@ impl Shard {
         };
         let (last, rest) = input.split_at_mut(end);
         let granted = if arrival.head.is_empty() {
-            grant(&self.router, last)
+            grant(&self.settings.access, &self.router, last)
         } else {
             arrival.head.extend_from_slice(last);
-            grant(&self.router, &std::mem::take(&mut arrival.head))
+            grant(
+                &self.settings.access,
+                &self.router,
+                &std::mem::take(&mut arrival.head),
+            )
         };
         match granted {
-            Ok((topic, response)) => self.join(key, topic, response),
+            Ok(granted) => {
+                let client = &mut self.clients[key.slot as usize];
+                client.may_publish = granted.permission == Permission::Publish;
+                self.join(key, granted.topic, granted.response);
+            }
             Err(refusal) => return self.refuse(key, refusal),
         }
         // Frames may come in the same packet as the request, before the 101 they need not wait for.
@@ -261,7 +271,7 @@ impl Shard {
 
     fn on_event(&mut self, key: ClientKey, event: Event<'_>) -> ControlFlow<()> {
         match event {
-            Event::Message(message) => self.on_message(key, message),
+            Event::Message(message) => return self.on_message(key, message),
             Event::Ping(payload) => self.on_ping(key, ControlFrame::pong(&payload)),
             Event::Pong => {}
             Event::Close(code) => {
@@ -272,7 +282,30 @@ impl Shard {
         ControlFlow::Continue(())
     }
 
-    fn on_message(&mut self, key: ClientKey, message: Message<'_>) {
+    fn on_message(&mut self, key: ClientKey, message: Message<'_>) -> ControlFlow<()> {
+        if let Some(departure) = self.objection(key) {
+            self.depart(key, departure);
+            return ControlFlow::Break(());
+        }
+        self.publish(key, message);
+        ControlFlow::Continue(())
+    }
+
+    /// Why a message of this client is not relayed and ends its membership, if there is a reason.
+    fn objection(&mut self, key: ClientKey) -> Option<Departure> {
+        let client = &mut self.clients[key.slot as usize];
+        if client.member.is_none() || self.drain.has_begun() {
+            // It is dropped in any case.
+            return None;
+        }
+        if !client.may_publish {
+            return Some(Departure::PublishDenied);
+        }
+        let rate = self.settings.rate.as_ref()?;
+        (!rate.admits(&mut client.bucket, self.now)).then_some(Departure::Rate)
+    }
+
+    fn publish(&mut self, key: ClientKey, message: Message<'_>) {
         let origin = self.own(key);
         let client = &mut self.clients[key.slot as usize];
         let Some(member) = client.member.as_ref().filter(|_| !self.drain.has_begun()) else {
@@ -354,12 +387,25 @@ impl Shard {
     }
 }
 
-/// Decides on a complete request: the topic that it joins, and the 101.
-fn grant(router: &Router, head: &[u8]) -> Result<(TopicName, Bytes), Refusal> {
+/// What a request that is granted gets.
+struct Granted {
+    permission: Permission,
+    topic: TopicName,
+    /// The 101.
+    response: Bytes,
+}
+
+/// Decides on a complete request.
+fn grant(access: &Access, router: &Router, head: &[u8]) -> Result<Granted, Refusal> {
     let head = RequestHead::parse(head)?;
     let upgrade = handshake::upgrade(&head)?;
+    let permission = access.admit(&head)?;
     let topic = router
         .topic(upgrade.path_and_query)
         .map_err(TopicError::refusal)?;
-    Ok((topic, Bytes::from(upgrade.response)))
+    Ok(Granted {
+        permission,
+        topic,
+        response: Bytes::from(upgrade.response),
+    })
 }

@@ -31,12 +31,14 @@ use std::time::Duration;
 use slab::Slab;
 
 use self::drain::Drain;
+use super::access::Access;
 use super::batch::Draft;
 use super::client::{Client, Reading};
 use super::envelope::Envelope;
 use super::grace::Grace;
 use super::owner::OwnedTopic;
 use super::policy::Policy;
+use super::rate::RateLimit;
 use super::router::{Router, TopicName};
 use super::timers::Wheel;
 use super::topic::{Topic, TopicKey};
@@ -60,6 +62,10 @@ pub struct Settings {
     pub ping_interval: Duration,
     /// The longest wait for a sign of life after a ping.
     pub pong_timeout: Duration,
+    /// Who may connect and publish.
+    pub access: Access,
+    /// How many messages a client may send; none for any number.
+    pub rate: Option<RateLimit>,
     /// What to do about laggards.
     pub policy: Policy,
 }
@@ -74,6 +80,8 @@ impl Settings {
             handshake_timeout: config.server.handshake_timeout,
             ping_interval: config.keepalive.ping_interval,
             pong_timeout: config.keepalive.pong_timeout,
+            access: Access::new(config),
+            rate: RateLimit::new(&config.limits),
             policy: Policy::new(&config.slow_consumer, shards),
         }
     }
@@ -290,7 +298,7 @@ impl Shard {
         let Some(client) = self.client_mut(key) else {
             return;
         };
-        if std::mem::replace(&mut client.reading, Reading::Allowed) != Reading::Allowed {
+        if client.set_reading(Reading::Allowed, now) != Reading::Allowed {
             // Whoever was not read could not be heard: keep-alive starts anew.
             client.last_read = now;
             self.resumed.push(key);
@@ -447,6 +455,39 @@ mod tests {
         let before = shard.stats.value(Stat::Messages);
         assert_eq!(shard.permit(left.unwrap()), Permit::Read);
         assert_eq!(shard.stats.value(Stat::Messages), before + 1);
+    }
+
+    #[test]
+    fn what_piled_up_while_a_topic_was_held_is_not_held_against_its_publisher() {
+        let mut config = Config::default();
+        config.limits.max_message_bytes = 125;
+        config.limits.messages_per_second = 10;
+        config.slow_consumer.policy = SlowConsumerPolicy::Backpressure;
+        config.slow_consumer.max_lag_bytes = 4096;
+        let mut shard = shard_with(&config);
+        let stuck = join(&mut shard, "/", b"");
+        let publisher = join(&mut shard, "/", b"");
+        turn(&mut shard, usize::MAX, None);
+        let later = |shard: &mut Shard, stuck, seconds| {
+            shard.begin_turn(shard.now + Duration::from_secs(seconds));
+            turn(shard, usize::MAX, stuck);
+        };
+        while shard.permit(publisher) == Permit::Read {
+            shard.on_bytes(publisher, &mut text(100));
+            later(&mut shard, Some(stuck), 1);
+        }
+        later(&mut shard, Some(stuck), 20);
+        shard.on_writable(stuck);
+        later(&mut shard, None, 0);
+        let before = shard.stats.value(Stat::Messages);
+        let piled_up = |count| text(0).repeat(count);
+        assert_eq!(shard.permit(publisher), Permit::Read);
+        shard.on_bytes(publisher, &mut piled_up(200));
+        assert_eq!(shard.stats.value(Stat::Messages), before + 200);
+        // It has its burst left, and no more.
+        shard.on_bytes(publisher, &mut piled_up(51));
+        assert_eq!(shard.stats.value(Stat::Messages), before + 250);
+        assert_eq!(shard.stats.value(Stat::DisconnectedRate), 1);
     }
 
     #[test]

@@ -1,0 +1,160 @@
+//! Who may connect, and who may publish: what the configuration says, asked once at each upgrade.
+//!
+//! The shard asks [`Access::admit`] when a request is complete, and keeps the answer with the client. What an origin and
+//! a token are is [`crate::http`]'s; here is what follows from them.
+
+use crate::config::{Config, Publish};
+use crate::http::bearer::{self, Credentials, Token};
+use crate::http::origin::{self, OriginPattern};
+use crate::http::request::RequestHead;
+use crate::ws::handshake::Refusal;
+
+/// See the module.
+#[derive(Clone, Debug)]
+pub struct Access {
+    /// Empty: every origin is let in.
+    allowed_origins: Vec<OriginPattern>,
+    publish: Publish,
+    tokens: Vec<Token>,
+}
+
+/// What a client that is let in may do beside listening.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Permission {
+    /// Nothing.
+    Listen,
+    /// Send messages.
+    Publish,
+}
+
+impl Access {
+    /// The rules of a configuration.
+    pub fn new(config: &Config) -> Self {
+        Access {
+            allowed_origins: config.server.allowed_origins.clone(),
+            publish: config.relay.publish,
+            tokens: config.relay.publish_tokens.clone(),
+        }
+    }
+
+    /// Lets a request in, or refuses it.
+    pub fn admit(&self, head: &RequestHead<'_>) -> Result<Permission, Refusal> {
+        self.check_origin(head)?;
+        match self.publish {
+            Publish::Everyone => Ok(Permission::Publish),
+            Publish::Nobody => Ok(Permission::Listen),
+            Publish::Token => match bearer::judge(head, &self.tokens) {
+                Credentials::Absent => Ok(Permission::Listen),
+                Credentials::Valid => Ok(Permission::Publish),
+                Credentials::Invalid => Err(Refusal::UNAUTHORIZED),
+            },
+        }
+    }
+
+    /// Whoever sends no origin is no browser, and could as well have claimed one that is let in.
+    fn check_origin(&self, head: &RequestHead<'_>) -> Result<(), Refusal> {
+        let mut values = head.values("origin");
+        let claimed = values.next();
+        if values.next().is_some() {
+            return Err(Refusal::bad_request("Origin must not be there twice.\n"));
+        }
+        match claimed {
+            Some(value) if !self.lets_in(value) => Err(Refusal::ORIGIN),
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    fn lets_in(&self, origin: &[u8]) -> bool {
+        self.allowed_origins.is_empty() || origin::is_allowed(&self.allowed_origins, origin)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ws::handshake::RefusalKind;
+
+    const TOKEN: &str = "0123456789abcdef";
+    const LISTEN: Result<Permission, RefusalKind> = Ok(Permission::Listen);
+    const PUBLISH: Result<Permission, RefusalKind> = Ok(Permission::Publish);
+
+    fn access(change: impl FnOnce(&mut Config)) -> Access {
+        let mut config = Config::default();
+        change(&mut config);
+        Access::new(&config)
+    }
+
+    fn publish(publish: Publish) -> Access {
+        access(|config| {
+            config.relay.publish = publish;
+            config.relay.publish_tokens = vec![Token::new(TOKEN).unwrap()];
+        })
+    }
+
+    /// What becomes of a request to `target` with `fields`, each ended as lines are.
+    fn admit(access: &Access, target: &str, fields: &str) -> Result<Permission, RefusalKind> {
+        let request = format!("GET {target} HTTP/1.1\r\n{fields}\r\n");
+        let head = RequestHead::parse(request.as_bytes()).unwrap();
+        access.admit(&head).map_err(|refusal| refusal.kind)
+    }
+
+    #[test]
+    fn by_default_any_page_may_connect_and_publish() {
+        let access = access(|_| {});
+        for fields in [
+            "",
+            "Origin: https://a.example\r\n",
+            "Origin: null\r\n",
+            "Origin: ?\r\n",
+        ] {
+            assert_eq!(admit(&access, "/", fields), PUBLISH, "{fields}");
+        }
+    }
+
+    #[test]
+    fn where_origins_are_listed_others_are_refused_and_none_at_all_is_not() {
+        let access = access(|config| {
+            config.server.allowed_origins = vec!["a.example".parse().unwrap()];
+        });
+        let refused = Err(RefusalKind::Origin);
+        assert_eq!(admit(&access, "/", ""), PUBLISH);
+        for (fields, expected) in [
+            ("Origin: https://a.example\r\n", PUBLISH),
+            ("Origin: https://b.example\r\n", refused),
+            ("Origin: null\r\n", refused),
+            ("Origin:\r\n", refused),
+        ] {
+            assert_eq!(admit(&access, "/", fields), expected, "{fields}");
+        }
+    }
+
+    #[test]
+    fn two_origins_are_a_bad_request_whatever_is_listed() {
+        let twice = "Origin: https://a.example\r\n".repeat(2);
+        assert_eq!(
+            admit(&access(|_| {}), "/", &twice),
+            Err(RefusalKind::BadRequest)
+        );
+    }
+
+    #[test]
+    fn a_token_allows_to_publish_and_a_wrong_one_does_not_even_listen() {
+        let access = publish(Publish::Token);
+        assert_eq!(admit(&access, "/", ""), LISTEN);
+        assert_eq!(admit(&access, &format!("/?token={TOKEN}"), ""), PUBLISH);
+        assert_eq!(
+            admit(&access, "/?token=wrong", ""),
+            Err(RefusalKind::Unauthorized)
+        );
+        let basic = "Authorization: Basic dXNlcjpwYXNz\r\n";
+        assert_eq!(admit(&access, "/", basic), Err(RefusalKind::Unauthorized));
+    }
+
+    #[test]
+    fn a_token_that_nobody_asks_for_is_ignored() {
+        for target in ["/", "/?token=wrong", &format!("/?token={TOKEN}")] {
+            assert_eq!(admit(&publish(Publish::Everyone), target, ""), PUBLISH);
+            assert_eq!(admit(&publish(Publish::Nobody), target, ""), LISTEN);
+        }
+    }
+}

@@ -1,0 +1,196 @@
+//! How many messages a client may send: a token bucket, kept as the generic cell rate algorithm keeps it.
+//!
+//! A bucket holds the burst and fills at the rate; each message takes one token, and one that finds none is over the
+//! limit. Instead of tokens, a client keeps the moment at which its bucket will be full again: nothing need be counted
+//! while nothing is sent. The shard asks at each message, with the time of its turn: what is read in one turn counts as
+//! sent at once.
+//!
+//! What a client sends while the relay does not read it (its topic is held, say) waits in its socket, and arrives at
+//! once afterwards. That is the relay's doing, so as much is excused as could have been sent meanwhile, for as long as
+//! the pause was.
+
+use std::time::Duration;
+
+use crate::config::Limits;
+use crate::time::Timestamp;
+
+const NANOS_PER_SECOND: u64 = 1_000_000_000;
+
+/// The most that a time in whole microseconds leaves out. Whoever sends to the nanosecond must not lose a message to it.
+const CUT_OFF_NANOS: u64 = 999;
+
+/// The limit, the same for all clients.
+#[derive(Clone, Copy, Debug)]
+pub struct RateLimit {
+    /// What one message takes.
+    message_nanos: u64,
+    /// What the bucket holds, and what the clock leaves out.
+    burst_nanos: u64,
+}
+
+/// A client's bucket; a new one is full.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Bucket {
+    /// When it will be full again; a moment in the past, when it is.
+    full_at_nanos: u64,
+    /// While the client is read, the end of its excuse; while it is not, the moment from which on it is excused.
+    excuse: Timestamp,
+}
+
+impl RateLimit {
+    /// The limit of a configuration, if it has one.
+    pub fn new(config: &Limits) -> Option<Self> {
+        let rate = config.messages_per_second as u64;
+        let burst = match config.burst as u64 {
+            0 => rate * Limits::DEFAULT_BURST_SECONDS as u64,
+            burst => burst,
+        };
+        // Nanoseconds, because microseconds are too coarse for a hundred thousand messages a second. The products fit:
+        // rate and burst are below 2²⁴.
+        let message_nanos = NANOS_PER_SECOND.checked_div(rate)?;
+        Some(RateLimit {
+            message_nanos,
+            burst_nanos: burst * message_nanos + CUT_OFF_NANOS,
+        })
+    }
+
+    /// Takes a token for a message that was read at `now`; says whether there was one.
+    pub fn admits(&self, bucket: &mut Bucket, now: Timestamp) -> bool {
+        let now_nanos = nanos(Duration::from_micros(now.0));
+        let full_at_nanos = bucket.full_at_nanos.max(now_nanos) + self.message_nanos;
+        let excused = nanos(bucket.excuse.since(now));
+        let is_within = full_at_nanos <= now_nanos + self.burst_nanos + excused;
+        if is_within {
+            bucket.full_at_nanos = full_at_nanos;
+        }
+        is_within
+    }
+}
+
+impl Bucket {
+    /// The relay stops reading the client.
+    pub fn pause(&mut self, now: Timestamp) {
+        // What is left of an earlier excuse is kept.
+        let left = self.excuse.since(now);
+        self.excuse = Timestamp(now.0.saturating_sub(left.as_micros() as u64));
+    }
+
+    /// The relay reads it again.
+    pub fn resume(&mut self, now: Timestamp) {
+        self.excuse = now + now.since(self.excuse);
+    }
+}
+
+fn nanos(span: Duration) -> u64 {
+    // 2⁶⁴ ns are half a thousand years.
+    span.as_nanos() as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+    const START: Timestamp = Timestamp(1_000_000_000);
+
+    fn limit(messages_per_second: usize, burst: usize) -> RateLimit {
+        let limits = Limits {
+            messages_per_second,
+            burst,
+            ..Limits::default()
+        };
+        RateLimit::new(&limits).expect("a limit")
+    }
+
+    /// How many of many messages are let through that are read at once.
+    fn burst(limit: &RateLimit, bucket: &mut Bucket, now: Timestamp) -> usize {
+        (0..1000).take_while(|_| limit.admits(bucket, now)).count()
+    }
+
+    #[test]
+    fn without_a_rate_there_is_no_limit() {
+        assert!(RateLimit::new(&Limits::default()).is_none());
+    }
+
+    #[test]
+    fn exactly_the_burst_is_let_through_at_once() {
+        let limit = limit(10, 7);
+        assert_eq!(burst(&limit, &mut Bucket::default(), START), 7);
+    }
+
+    #[test]
+    fn the_burst_is_five_seconds_worth_unless_it_is_set() {
+        let limit = limit(10, 0);
+        assert_eq!(burst(&limit, &mut Bucket::default(), START), 50);
+    }
+
+    #[test]
+    fn an_empty_bucket_fills_at_the_rate_and_no_further_than_the_burst() {
+        let limit = limit(10, 7);
+        let mut bucket = Bucket::default();
+        burst(&limit, &mut bucket, START);
+        assert_eq!(burst(&limit, &mut bucket, START + SECOND / 2), 5);
+        assert_eq!(burst(&limit, &mut bucket, START + SECOND * 100), 7);
+    }
+
+    #[test]
+    fn whoever_keeps_to_the_rate_is_never_over_the_limit() {
+        for rate in [1, 3, 10, 300_000, 1_000_000] {
+            let limit = limit(rate, rate.div_ceil(10));
+            let mut bucket = Bucket::default();
+            for n in 0..10_000 {
+                let now = START + SECOND * n / rate as u32;
+                assert!(
+                    limit.admits(&mut bucket, now),
+                    "message {n} at {rate} a second"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_little_more_than_the_rate_is_over_the_limit_in_the_end() {
+        let limit = limit(300_000, 30_000);
+        let mut bucket = Bucket::default();
+        let mut sent = (0..10_000_000u32).map(|n| START + SECOND * n / 303_000);
+        assert!(sent.any(|now| !limit.admits(&mut bucket, now)));
+    }
+
+    #[test]
+    fn a_message_over_the_limit_takes_nothing() {
+        let limit = limit(10, 7);
+        let mut bucket = Bucket::default();
+        burst(&limit, &mut bucket, START);
+        for _ in 0..100 {
+            assert!(!limit.admits(&mut bucket, START));
+        }
+        assert!(limit.admits(&mut bucket, START + SECOND / 10));
+    }
+
+    #[test]
+    fn what_could_have_been_sent_while_nothing_was_read_is_excused() {
+        let limit = limit(10, 7);
+        let mut bucket = Bucket::default();
+        bucket.pause(START);
+        let now = START + SECOND * 3;
+        bucket.resume(now);
+        assert_eq!(burst(&limit, &mut bucket, now), 7 + 30);
+    }
+
+    #[test]
+    fn an_excuse_lasts_as_long_as_the_pause_was_and_through_another_pause() {
+        let limit = limit(10, 7);
+        let resumed = START + SECOND * 3;
+        let after = |later: Duration| {
+            let mut bucket = Bucket::default();
+            bucket.pause(START);
+            bucket.resume(resumed);
+            let now = resumed + later;
+            bucket.pause(now);
+            bucket.resume(now);
+            burst(&limit, &mut bucket, now)
+        };
+        assert_eq!(after(SECOND), 7 + 20);
+        assert_eq!(after(SECOND * 3), 7);
+    }
+}
