@@ -215,6 +215,30 @@ fn a_printed_configuration_is_the_one_in_force_and_loads_again() {
 }
 
 #[test]
+fn a_token_is_neither_printed_nor_quoted() {
+    let folder = folder_with("relay:\n  publish: token\n  publish_tokens: [secret-4711-secret]\n");
+    let printed = fanwire(folder.path(), &["--print-config"]);
+    let text = String::from_utf8_lossy(&printed.stdout);
+    assert!(
+        text.contains("(hidden)") && !text.contains("4711"),
+        "{text}"
+    );
+    for tokens in [
+        "[secret-4711]",
+        "secret-4711-secret",
+        "[secret-4711 secret]",
+    ] {
+        let line = check(format!(
+            "relay:\n  publish: token\n  publish_tokens: {tokens}\n"
+        ));
+        assert!(
+            line.contains("config.yaml:3: relay.publish_tokens") && !line.contains("4711"),
+            "{line}"
+        );
+    }
+}
+
+#[test]
 fn the_version_is_that_of_the_package() {
     let output = fanwire(folder().path(), &["--version"]);
     assert_eq!(output.status.code(), Some(0));

@@ -9,6 +9,7 @@
 // Everything here is a test: a failed `unwrap` is a failed test.
 #![allow(clippy::unwrap_used)]
 
+mod access;
 mod config;
 mod frames;
 mod hostile_tls;

@@ -60,7 +60,7 @@ fn a_request_that_comes_byte_by_byte_is_granted() {
 // Who is refused, and how
 
 /// What a connection gets that sends `request`: an answer, and then the orderly end of the connection, counted once.
-fn refusal(config: &Config, request: &str, stat: Stat) -> Answer {
+pub(crate) fn refusal(config: &Config, request: &str, stat: Stat) -> Answer {
     let world = World::with(config);
     let mut client = world.dial();
     client.send(request);
