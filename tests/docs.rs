@@ -1,13 +1,19 @@
-//! The documents and the code agree: what the README says of the metrics is what the catalogue holds.
+//! The documents and the code agree: what the README says of the metrics is what the catalogue holds, and what it shows
+//! of a configuration is one.
 
 use std::path::Path;
 
+use fanwire::config::Config;
 use fanwire::metrics::catalogue;
+
+fn readme() -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md");
+    std::fs::read_to_string(path).expect("README.md is readable")
+}
 
 /// What stands in the README between two HTML comments of this name.
 fn readme_section(name: &str) -> String {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md");
-    let readme = std::fs::read_to_string(path).expect("README.md is readable");
+    let readme = readme();
     let begin = format!("<!-- {name}:begin -->\n");
     let end = format!("<!-- {name}:end -->");
     let (_, after) = readme
@@ -27,4 +33,16 @@ fn the_readme_has_the_table_of_all_metrics() {
         readme == table.trim(),
         "between its metrics markers, README.md should have exactly:\n\n{table}"
     );
+}
+
+#[test]
+fn the_readmes_rules_on_access_are_a_valid_configuration() {
+    let readme = readme();
+    let (_, section) = readme
+        .split_once("\n## Who may connect and publish\n")
+        .expect("the section is there");
+    let (_, example) = section.split_once("```yaml\n").expect("an example");
+    let (example, _) = example.split_once("```").expect("its end");
+    let config = Config::from_yaml(example, "README.md").expect("a valid configuration");
+    assert_eq!(config.server.allowed_origins.len(), 3);
 }
