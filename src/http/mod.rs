@@ -4,5 +4,6 @@ pub mod bearer;
 pub mod origin;
 pub mod percent;
 pub mod request;
+pub mod requests;
 pub mod response;
 pub mod routes;

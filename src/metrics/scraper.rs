@@ -12,12 +12,10 @@ use std::time::Instant;
 use mio::net::TcpStream;
 
 use super::exporter::Limits;
-use crate::http::request::{HeadScanner, RequestError, RequestHead, Version};
-use crate::http::response::{Body, Connection, Status};
-use crate::http::routes::{Answer, Route, route};
+use crate::http::requests::{Refused, Request, Requests};
+use crate::http::response::{Body, Connection};
+use crate::http::routes::{Answer, Route};
 
-/// The longest head of a request; a scraper's has a few hundred bytes.
-const MAX_HEAD_BYTES: usize = 8 << 10;
 /// What one read takes; requests are small.
 const READ_BYTES: usize = 4 << 10;
 /// Requests answered before other connections get their turn.
@@ -29,10 +27,7 @@ const LINGER_BYTES: usize = 4 << 20;
 pub(super) struct Scraper {
     stream: TcpStream,
     limits: Limits,
-    received: Vec<u8>,
-    scanner: HeadScanner,
-    /// How much of `received` the scanner has seen.
-    scanned: usize,
+    requests: Requests,
     unsent: Vec<u8>,
     sent: usize,
     phase: Phase,
@@ -65,23 +60,13 @@ pub(super) enum Next {
     Drop,
 }
 
-/// What a complete request head asks for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Request {
-    route: Route,
-    body: Body,
-    connection: Connection,
-}
-
 impl Scraper {
     /// A connection that was accepted `now`; the time for its first request runs already.
     pub(super) fn new(stream: TcpStream, limits: Limits, now: Instant) -> Scraper {
         Scraper {
             stream,
             limits,
-            received: Vec::new(),
-            scanner: HeadScanner::default(),
-            scanned: 0,
+            requests: Requests::default(),
             unsent: Vec::new(),
             sent: 0,
             phase: Phase::Busy,
@@ -126,8 +111,8 @@ impl Scraper {
                     Polled::Request(request) => {
                         self.send(&answer(request.route), request.body, request.connection);
                     }
-                    Polled::Refused(status) => {
-                        self.send(&Answer::of(status), Body::Send, Connection::Close);
+                    Polled::Refused(Refused { status, body }) => {
+                        self.send(&Answer::of(status), body, Connection::Close);
                     }
                     Polled::Blocked => return Ok(Next::Wait),
                     Polled::Ended => return Ok(Next::Drop),
@@ -161,7 +146,7 @@ impl Scraper {
         self.unsent = Vec::new();
         self.sent = 0;
         self.waiting_since = now;
-        if self.phase == Phase::Busy && self.received.is_empty() {
+        if self.phase == Phase::Busy && self.requests.is_empty() {
             self.phase = Phase::Idle;
             self.deadline = now + self.limits.idle_timeout;
         } else {
@@ -172,10 +157,10 @@ impl Scraper {
 
     fn poll_request(&mut self, now: Instant) -> io::Result<Polled> {
         loop {
-            match self.take_request() {
+            match self.requests.take() {
                 Ok(Some(request)) => return Ok(Polled::Request(request)),
                 Ok(None) => {}
-                Err(status) => return Ok(Polled::Refused(status)),
+                Err(refused) => return Ok(Polled::Refused(refused)),
             }
             let mut chunk = [0; READ_BYTES];
             match self.stream.read(&mut chunk) {
@@ -190,29 +175,8 @@ impl Scraper {
         }
     }
 
-    /// The request whose head has arrived, if one has.
-    ///
-    /// # Errors
-    /// The client's fault: the status to refuse it with.
-    fn take_request(&mut self) -> Result<Option<Request>, Status> {
-        let end = self
-            .scanner
-            .push(&self.received[self.scanned..], MAX_HEAD_BYTES)
-            .map_err(status)?;
-        let Some(end) = end.map(|end| self.scanned + end) else {
-            self.scanned = self.received.len();
-            return Ok(None);
-        };
-        let head = RequestHead::parse(&self.received[..end]).map_err(status)?;
-        let request = Request::of(&head)?;
-        self.received = self.received.split_off(end);
-        self.scanner = HeadScanner::default();
-        self.scanned = 0;
-        Ok(Some(request))
-    }
-
     fn on_input(&mut self, bytes: &[u8], now: Instant) {
-        self.received.extend_from_slice(bytes);
+        self.requests.push(bytes);
         if self.phase == Phase::Idle {
             self.phase = Phase::Busy;
             self.deadline = now + self.limits.request_timeout;
@@ -229,7 +193,7 @@ impl Scraper {
 
     fn shut(&mut self, now: Instant) -> io::Result<()> {
         self.stream.shutdown(Shutdown::Write)?;
-        self.received = Vec::new();
+        self.requests = Requests::default();
         self.phase = Phase::Lingering;
         self.deadline = now + self.limits.linger_timeout;
         Ok(())
@@ -252,50 +216,10 @@ impl Scraper {
 
 enum Polled {
     Request(Request),
-    /// What arrived is no request that we read; the status says why.
-    Refused(Status),
+    /// What arrived is no request that we serve.
+    Refused(Refused),
     /// No complete request yet.
     Blocked,
     /// The client sends no more.
     Ended,
-}
-
-impl Request {
-    /// What `head` asks for.
-    ///
-    /// # Errors
-    /// 400 for a request without exactly one Host, which RFC 9112, section 3.2, has refused, and for one with a body,
-    /// which no page of ours has a use for.
-    fn of(head: &RequestHead<'_>) -> Result<Request, Status> {
-        let route = head
-            .path_and_query()
-            .map_or(Route::NotFound, |path| route(head.method, path));
-        let hosts = head.values("host").count();
-        let lacks_host = hosts == 0 && head.version == Version::Http11;
-        let has_body = head.announces_body();
-        if hosts > 1 || lacks_host || (has_body && route != Route::MethodNotAllowed) {
-            return Err(Status::BadRequest);
-        }
-        // A body is never read as a next request: what follows its head is thrown away with the connection.
-        let keep = head.keeps_alive() && !has_body;
-        let connection = if keep {
-            Connection::KeepAlive
-        } else {
-            Connection::Close
-        };
-        Ok(Request {
-            route,
-            body: Body::for_method(head.method),
-            connection,
-        })
-    }
-}
-
-fn status(error: RequestError) -> Status {
-    match error {
-        RequestError::Malformed => Status::BadRequest,
-        RequestError::TargetTooLong => Status::UriTooLong,
-        RequestError::HeadTooLarge => Status::HeaderFieldsTooLarge,
-        RequestError::UnsupportedVersion => Status::VersionNotSupported,
-    }
 }
