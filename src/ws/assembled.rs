@@ -101,7 +101,8 @@ impl Assembled {
     /// many pieces is copied less than twice, whatever their number.
     fn grow(&mut self, len: usize, most: usize) {
         debug_assert!(len <= most, "{len} bytes of a message that may have {most}");
-        let (needed, most) = (HEADROOM + len, HEADROOM + most);
+        // Saturating: without a limit, `most` is the largest number there is.
+        let (needed, most) = (HEADROOM + len, most.saturating_add(HEADROOM));
         if self.buffer.is_empty() {
             self.buffer
                 .reserve_exact(needed.max(MIN_CAPACITY_BYTES.min(most)));
@@ -179,6 +180,19 @@ mod tests {
         }
         assert_eq!(assembled.capacity(), HEADROOM + 100_000);
         assert!(allocations < 12, "{allocations}");
+    }
+
+    #[test]
+    fn a_message_without_a_limit_grows_as_one_with_a_limit() {
+        let capacity_after = |count, most| {
+            let mut assembled = Assembled::default();
+            (0..count).for_each(|_| assembled.extend(&[1], most));
+            assembled.capacity()
+        };
+        for count in [1, 600, 5_000] {
+            let (without, with) = (usize::MAX, 1 << 20);
+            assert_eq!(capacity_after(count, without), capacity_after(count, with));
+        }
     }
 
     #[test]
