@@ -57,6 +57,7 @@ const DOCUMENTS: &[&str] = &[
     "README.md",
     "AGENTS.md",
     "CHANGELOG.md",
+    "tests/fuzz/README.md",
     ".agents/summary/architecture.md",
     ".agents/summary/components.md",
     ".agents/summary/interfaces.md",

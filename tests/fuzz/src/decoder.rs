@@ -1,0 +1,267 @@
+//! Any bytes, cut anywhere, under any limit, through [`fanwire::ws::decode`].
+//!
+//! Checked: however the stream is cut, and whether it is read into the scratch or into the decoder's own buffer, the same
+//! events and the same error come of it; an independent server sees the same, or more where ours is stricter; memory
+//! follows what was received; a decoder that is done holds nothing and stays done; a message that came in pieces becomes
+//! the frame that the encoder makes.
+//!
+//! The input: the limit on messages, flags (1: read directly), four sizes of reads, then where the stream is stretched (two
+//! bytes) and by how many KiB, and then the stream.
+
+use std::io::{self, Read, Write};
+
+use fanwire::ws::close::CloseCode;
+use fanwire::ws::decode::{Decoder, Event, Message, Payload};
+use fanwire::ws::encode::push_message;
+use fanwire::ws::error::DecodeError;
+use fanwire::ws::frame::MessageKind;
+use tungstenite::WebSocket;
+use tungstenite::protocol::{Role, WebSocketConfig};
+
+use super::input::Input;
+
+/// What a decoder may hold beside the payload: the records of a message and of a control frame in part, and the first
+/// allocation of a buffer.
+const OVERHEAD_BYTES: usize = 1024;
+
+/// What came of a stream, in a form that does not say where payloads lay.
+#[derive(Clone, Debug, PartialEq)]
+enum Seen {
+    Message(MessageKind, Vec<u8>),
+    Ping(Vec<u8>),
+    Pong,
+    Close(Option<u16>),
+}
+
+/// Longer messages are not compared: the independent server makes room for what a header claims.
+const MAX_COMPARED_BYTES: usize = 1 << 20;
+
+/// A code of IANA's registry that the independent server does not know, and takes for a breach of the protocol.
+const BAD_GATEWAY: u16 = 1014;
+
+/// The events, and the error that ended them.
+type Outcome = (Vec<Seen>, Option<DecodeError>);
+
+/// See the module.
+pub fn run(bytes: &[u8]) {
+    let mut input = Input::new(bytes);
+    let limit = limit(input.byte());
+    let is_direct = input.byte() & 1 != 0;
+    let reads = input.reads();
+    let at = input.number();
+    let stretch = vec![b'x'; usize::from(input.byte()) << 10];
+    let mut stream = input.rest().to_vec();
+    let at = at.min(stream.len());
+    stream.splice(at..at, stretch);
+
+    let whole = Reader::new(false).read(&stream, std::iter::repeat(usize::MAX), || limit);
+    let cut = Reader::new(is_direct).read(&stream, reads.clone(), || limit);
+    assert_eq!(cut, whole, "how a stream is cut changes nothing");
+    compare(
+        &whole,
+        &independent(stream.clone(), limit.min(MAX_COMPARED_BYTES)),
+    );
+
+    // A limit that changes on the way decides what is refused, and nothing else.
+    let mut limits = [limit, limit / 2, limit.saturating_mul(2)]
+        .into_iter()
+        .cycle();
+    Reader::new(is_direct).read(&stream, reads, || limits.next().unwrap_or_default());
+}
+
+/// Up to 199 itself, above that a power of two from 2⁸ to 2⁶³.
+fn limit(byte: u8) -> usize {
+    match byte {
+        0..200 => usize::from(byte),
+        power => 1 << (power - 192),
+    }
+}
+
+/// A connection as its shard has it.
+struct Reader {
+    decoder: Decoder,
+    is_direct: bool,
+    seen: Vec<Seen>,
+    /// Since the last message was complete: more than was received of the one under way.
+    received: usize,
+}
+
+impl Reader {
+    fn new(is_direct: bool) -> Self {
+        Reader {
+            decoder: Decoder::default(),
+            is_direct,
+            seen: Vec::new(),
+            received: 0,
+        }
+    }
+
+    /// Reads all of `stream`.
+    fn read(
+        mut self,
+        mut stream: &[u8],
+        reads: impl Iterator<Item = usize>,
+        mut limit: impl FnMut() -> usize,
+    ) -> Outcome {
+        for read in reads {
+            if stream.is_empty() {
+                break;
+            }
+            let size = read.min(stream.len());
+            let own_buffer = self.is_direct.then(|| self.decoder.direct_buffer());
+            let result = if let Some(buffer) = own_buffer.flatten() {
+                let size = size.min(buffer.len());
+                buffer[..size].copy_from_slice(&stream[..size]);
+                stream = &stream[size..];
+                self.take_direct(size)
+            } else {
+                let piece = &stream[..size];
+                stream = &stream[size..];
+                self.take_piece(piece, limit())
+            };
+            self.check_memory();
+            if let Err(error) = result {
+                self.check_end(Err(error));
+                return (self.seen, Some(error));
+            }
+        }
+        if matches!(self.seen.last(), Some(Seen::Close(_))) {
+            self.check_end(Ok(()));
+        }
+        (self.seen, None)
+    }
+
+    fn take_direct(&mut self, count: usize) -> Result<(), DecodeError> {
+        self.received += count;
+        let event = self.decoder.decode_direct(count)?;
+        if let Some(event) = event {
+            self.see(event);
+        }
+        Ok(())
+    }
+
+    fn take_piece(&mut self, piece: &[u8], limit: usize) -> Result<(), DecodeError> {
+        self.received += piece.len();
+        let mut scratch = piece.to_vec();
+        let mut input = &mut scratch[..];
+        while let Some(event) = self.decoder.decode(&mut input, limit)? {
+            let rest = input.len();
+            let is_message = matches!(event, Event::Message(_));
+            self.see(event);
+            if is_message {
+                self.received = rest;
+            }
+        }
+        assert!(input.is_empty(), "nothing to yield, and yet bytes are left");
+        Ok(())
+    }
+
+    fn see(&mut self, event: Event<'_>) {
+        self.seen.push(match event {
+            Event::Message(message) => seen_message(message),
+            Event::Ping(payload) => Seen::Ping(payload.as_slice().to_vec()),
+            Event::Pong => Seen::Pong,
+            Event::Close(code) => Seen::Close(code.map(CloseCode::value)),
+        });
+    }
+
+    /// A buffer doubles, and a direct read is offered as much as is there: four times what was received at most.
+    fn check_memory(&self) {
+        let (held, received) = (self.decoder.buffered_bytes(), self.received);
+        let factor = if self.is_direct { 4 } else { 2 };
+        assert!(
+            held <= factor * received + OVERHEAD_BYTES,
+            "{held} bytes are held of {received} received"
+        );
+    }
+
+    /// Behind its last event, a decoder holds nothing, yields nothing and says so again.
+    fn check_end(&mut self, end: Result<(), DecodeError>) {
+        let mut scratch = *b"\x82\x81\0\0\0\0x";
+        let mut input = &mut scratch[..];
+        let again = self.decoder.decode(&mut input, usize::MAX);
+        assert_eq!(again.map(|event| assert!(event.is_none())), end);
+        assert_eq!(self.decoder.buffered_bytes(), 0, "of no use any more");
+        assert!(self.decoder.direct_buffer().is_none());
+    }
+}
+
+fn seen_message(message: Message<'_>) -> Seen {
+    let kind = message.kind;
+    let payload = message.payload.as_slice().to_vec();
+    if kind == MessageKind::Text {
+        assert!(std::str::from_utf8(&payload).is_ok(), "text is UTF-8");
+    }
+    if let Payload::Assembled(assembled) = message.payload {
+        let mut expected = Vec::new();
+        push_message(&mut expected, kind, &payload);
+        assert_eq!(assembled.into_frame(kind), expected);
+    }
+    Seen::Message(kind, payload)
+}
+
+/// Ours is how theirs begins, because theirs takes lengths that are not minimal and looks at text only when a frame ends;
+/// without an error it is the same.
+fn compare((ours, error): &Outcome, theirs: &[Seen]) {
+    let mut ours = ours.clone();
+    for seen in ours
+        .iter_mut()
+        .filter(|seen| **seen == Seen::Close(Some(BAD_GATEWAY)))
+    {
+        *seen = Seen::Close(Some(CloseCode::PROTOCOL_ERROR.value()));
+    }
+    match error {
+        None => assert_eq!(ours, theirs, "an independent server sees something else"),
+        Some(_) => assert!(
+            theirs.starts_with(&ours),
+            "{ours:?} is not how {theirs:?} begins"
+        ),
+    }
+}
+
+/// What an independent server sees until its first error or the end of the stream.
+fn independent(stream: Vec<u8>, limit: usize) -> Vec<Seen> {
+    let config = WebSocketConfig::default()
+        .read_buffer_size(4 << 10)
+        .write_buffer_size(0)
+        .max_message_size(Some(limit))
+        // Where messages must be shorter than control frames may be, those are still let in.
+        .max_frame_size(Some(limit.max(125)));
+    let wire = Wire(io::Cursor::new(stream));
+    let mut socket = WebSocket::from_raw_socket(wire, Role::Server, Some(config));
+    let mut seen = Vec::new();
+    while let Ok(message) = socket.read() {
+        seen.push(match message {
+            tungstenite::Message::Text(text) => {
+                Seen::Message(MessageKind::Text, text.as_bytes().to_vec())
+            }
+            tungstenite::Message::Binary(bytes) => {
+                Seen::Message(MessageKind::Binary, bytes.to_vec())
+            }
+            tungstenite::Message::Ping(bytes) => Seen::Ping(bytes.to_vec()),
+            tungstenite::Message::Pong(_) => Seen::Pong,
+            tungstenite::Message::Close(frame) => Seen::Close(frame.map(|frame| frame.code.into())),
+            tungstenite::Message::Frame(_) => unreachable!("never returned by a read"),
+        });
+    }
+    seen
+}
+
+/// A connection that is only memory, and swallows what is written.
+struct Wire(io::Cursor<Vec<u8>>);
+
+impl Read for Wire {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.0.read(buffer)
+    }
+}
+
+impl Write for Wire {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

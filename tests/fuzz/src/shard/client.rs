@@ -1,0 +1,229 @@
+//! A client of a script: what it has still to send, and what the relay may be expected to make of what it sent.
+
+use std::collections::VecDeque;
+
+use fanwire::config::Topics;
+use fanwire::http::request::{HeadScanner, RequestHead};
+use fanwire::ids::ClientKey;
+use fanwire::relay::router::Router;
+use fanwire::relay::shard::Written;
+use fanwire::ws::decode::{Decoder, Event};
+use fanwire::ws::frame::MessageKind;
+use fanwire::ws::handshake;
+
+use super::wire::Wire;
+
+/// Spreads the topics of a script over two shards and over three.
+const SPREAD_SEED: u64 = 1;
+
+/// A message: text, or else binary, and what it says.
+pub(super) type Message = (bool, Vec<u8>);
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Client {
+    pub(super) host: usize,
+    pub(super) key: ClientKey,
+    /// Queued, and not read by the shard.
+    pub(super) unsent: VecDeque<u8>,
+    /// Nothing more will be queued.
+    pub(super) is_shut: bool,
+    /// Bytes that the socket will still take.
+    pub(super) room: usize,
+    /// Bytes that its transport takes ahead of the socket, as TLS does.
+    pub(super) takes_ahead: usize,
+    /// Bytes that its transport has taken and the socket has not.
+    pub(super) held_back: usize,
+    /// The socket did not take all of the last write: an edge is owed.
+    pub(super) is_starved: bool,
+    /// The shard is waiting for something of its own before it reads on.
+    pub(super) is_parked: bool,
+    /// The shard has closed the connection.
+    pub(super) is_closed: bool,
+    /// The shard has shut its side.
+    pub(super) is_finished: bool,
+    /// What it was sent.
+    pub(super) wire: Wire,
+    reader: Reader,
+}
+
+/// What the shard has read, read a second time: requests and frames are other targets' to check, the order of what follows
+/// from them is this one's.
+#[derive(Debug, Default)]
+struct Reader {
+    scanner: HeadScanner,
+    head: Vec<u8>,
+    is_upgraded: bool,
+    is_dead: bool,
+    topic: Option<String>,
+    decoder: Decoder,
+    /// Messages that have been read and not been accepted.
+    said: VecDeque<Message>,
+    pings: VecDeque<Vec<u8>>,
+}
+
+impl Client {
+    pub(super) fn new(host: usize, key: ClientKey) -> Self {
+        Client {
+            host,
+            key,
+            unsent: VecDeque::new(),
+            is_shut: false,
+            room: 256,
+            takes_ahead: 0,
+            held_back: 0,
+            is_starved: false,
+            is_parked: false,
+            is_closed: false,
+            is_finished: false,
+            wire: Wire::default(),
+            reader: Reader::default(),
+        }
+    }
+
+    /// Offers its transport some bytes. What it takes it sends on, as far as the socket has room.
+    pub(super) fn write(&mut self, offered: usize) -> Written {
+        let before = self.room;
+        let all = self.held_back + offered;
+        let sent = all.min(self.room);
+        self.room -= sent;
+        let taken = offered.min(sent + self.takes_ahead - self.held_back);
+        self.held_back = self.held_back + taken - sent;
+        let is_blocked = self.held_back > 0 || taken < offered;
+        self.is_starved |= is_blocked;
+        Written {
+            taken,
+            has_progressed: self.room < before,
+            is_blocked,
+            holds_back: self.held_back > 0,
+        }
+    }
+
+    // What it says.
+
+    pub(super) fn ask_for(&mut self, path: &str) {
+        let request = format!(
+            "GET {path} HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+        );
+        self.unsent.extend(request.into_bytes());
+    }
+
+    /// A message of `size` bytes, or twice as many. Flags: 1 text, 2 in fragments, 4 twice as long; the rest is what it says.
+    pub(super) fn say(&mut self, flags: u8, size: usize) {
+        let opcode = if flags & 1 != 0 { 0x1 } else { 0x2 };
+        let size = if flags & 4 != 0 { 2 * size } else { size };
+        let payload = vec![b'a' + (flags >> 3) % 26; size];
+        if flags & 2 == 0 {
+            return self.say_frame(0x80 | opcode, &payload);
+        }
+        let (front, back) = payload.split_at(size / 3);
+        self.say_frame(opcode, front);
+        self.say_frame(0x80, back);
+    }
+
+    /// A frame, masked with zeros.
+    pub(super) fn say_frame(&mut self, first: u8, payload: &[u8]) {
+        self.unsent.push_back(first);
+        match payload.len() {
+            len @ 0..126 => self.unsent.push_back(0x80 | len as u8),
+            len @ 126..65_536 => {
+                self.unsent.push_back(0x80 | 0x7e);
+                self.unsent.extend((len as u16).to_be_bytes());
+            }
+            len => {
+                self.unsent.push_back(0x80 | 0x7f);
+                self.unsent.extend((len as u64).to_be_bytes());
+            }
+        }
+        self.unsent.extend([0; 4]);
+        self.unsent.extend(payload);
+    }
+
+    // What is made of it.
+
+    /// Notes that the shard has read `bytes`.
+    pub(super) fn note_read(&mut self, bytes: &[u8], router: &Router, max_message_bytes: usize) {
+        self.reader.read(bytes, router, max_message_bytes);
+    }
+
+    /// The topic that it has asked for.
+    pub(super) fn topic(&self) -> Option<&str> {
+        self.reader.topic.as_deref()
+    }
+
+    /// The oldest of the messages that have been read and not been accepted, now accepted.
+    pub(super) fn accept(&mut self) -> Message {
+        let message = self.reader.said.pop_front();
+        message.expect("a message is accepted once its last byte was read, and once only")
+    }
+
+    /// Whether there was a ping with this payload, no earlier than the one that was answered last.
+    pub(super) fn answers(&mut self, pong: &[u8]) -> bool {
+        let pings = &mut self.reader.pings;
+        let at = pings.iter().position(|ping| ping == pong);
+        at.is_some_and(|at| pings.drain(..=at).count() > 0)
+    }
+
+    /// Whether its last words were a whole frame, so that more can follow.
+    pub(super) fn is_open(&self) -> bool {
+        self.reader.is_upgraded && !self.reader.is_dead && !self.is_closed
+    }
+}
+
+impl Reader {
+    fn read(&mut self, bytes: &[u8], router: &Router, max_message_bytes: usize) {
+        if self.is_dead {
+            return;
+        }
+        if self.is_upgraded {
+            return self.read_frames(bytes, max_message_bytes);
+        }
+        let Ok(end) = self.scanner.push(bytes, 512) else {
+            self.is_dead = true;
+            return;
+        };
+        let end_or_all = end.unwrap_or(bytes.len());
+        self.head.extend_from_slice(&bytes[..end_or_all]);
+        if end.is_none() {
+            return;
+        }
+        self.topic = topic(&self.head, router);
+        self.is_upgraded = true;
+        self.is_dead = self.topic.is_none();
+        self.read(&bytes[end_or_all..], router, max_message_bytes);
+    }
+
+    fn read_frames(&mut self, bytes: &[u8], max_message_bytes: usize) {
+        let mut scratch = bytes.to_vec();
+        let mut input = &mut scratch[..];
+        loop {
+            match self.decoder.decode(&mut input, max_message_bytes) {
+                Ok(None) => return,
+                Ok(Some(Event::Message(message))) => {
+                    let is_text = message.kind == MessageKind::Text;
+                    let payload = message.payload.as_slice().to_vec();
+                    self.said.push_back((is_text, payload));
+                }
+                Ok(Some(Event::Ping(payload))) => self.pings.push_back(payload.as_slice().to_vec()),
+                Ok(Some(Event::Pong)) => {}
+                Ok(Some(Event::Close(_))) | Err(_) => {
+                    self.is_dead = true;
+                    return;
+                }
+            }
+        }
+    }
+}
+
+fn topic(head: &[u8], router: &Router) -> Option<String> {
+    let head = RequestHead::parse(head).ok()?;
+    let upgrade = handshake::upgrade(&head).ok()?;
+    let topic = router.topic(upgrade.path_and_query).ok()?;
+    Some(topic.to_string())
+}
+
+/// A router like the relay's.
+pub(super) fn router(topics: Topics, shards: usize) -> Router {
+    Router::new(topics, shards as u16, SPREAD_SEED)
+}

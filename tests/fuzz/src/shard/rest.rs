@@ -1,0 +1,171 @@
+//! What must hold after every turn, at rest and at the end.
+
+use std::time::Duration;
+
+use fanwire::metrics::stats::Stat;
+
+use super::world::World;
+
+/// Why clients leave; together these are all disconnections.
+const REASONS: [Stat; 10] = [
+    Stat::DisconnectedByClient,
+    Stat::DisconnectedLost,
+    Stat::DisconnectedProtocol,
+    Stat::DisconnectedTooBig,
+    Stat::DisconnectedLag,
+    Stat::DisconnectedStall,
+    Stat::DisconnectedPong,
+    Stat::DisconnectedRate,
+    Stat::DisconnectedPublishDenied,
+    Stat::DisconnectedShutdown,
+];
+
+/// What is on its way or waits, and nothing of it where all have everything.
+const AT_REST: [Stat; 3] = [Stat::LogBytes, Stat::MembersLagging, Stat::TopicsHeld];
+
+/// What is there because somebody is.
+const AT_END: [Stat; 4] = [
+    Stat::ConnectedClients,
+    Stat::Topics,
+    Stat::OwnedTopics,
+    Stat::PartialBytes,
+];
+
+/// What changes as long as anything happens that matters here.
+const ACTIVITY: [Stat; 7] = [
+    Stat::Messages,
+    Stat::Offered,
+    Stat::Delivered,
+    Stat::Dropped,
+    Stat::Discarded,
+    Stat::Disconnections,
+    Stat::Envelopes,
+];
+
+/// A round while everybody waits for rest. Longer than a client's answer takes, shorter than any deadline.
+const ROUND: Duration = Duration::from_millis(10);
+
+/// Rounds without activity behind which there will be none: longer than any grace.
+const QUIET_ROUNDS: usize = 30;
+
+/// The same where nothing waits for a deadline, but for an answer.
+const QUIET_ROUNDS_OF_A_DRAIN: usize = 5;
+
+/// No script makes so much work.
+const MAX_ROUNDS: usize = 10_000;
+
+impl World {
+    fn value(&self, host: usize, stat: Stat) -> u64 {
+        self.hosts[host].shard.stats().value(stat)
+    }
+
+    /// What has become of the deliveries owed.
+    fn settled(&self, host: usize) -> u64 {
+        let outcomes = [Stat::Delivered, Stat::Dropped, Stat::Discarded];
+        outcomes.iter().map(|&stat| self.value(host, stat)).sum()
+    }
+
+    /// After a turn.
+    pub(super) fn check(&self, host: usize) {
+        self.hosts[host].shard.check();
+        let value = |stat| self.value(host, stat);
+        let departures = value(Stat::Disconnections);
+        let there = value(Stat::Connections) - departures;
+        assert_eq!(there, value(Stat::ConnectedClients), "who is there");
+        let reasons: u64 = REASONS.iter().map(|&reason| value(reason)).sum();
+        assert_eq!(reasons, departures, "one reason for each departure");
+        assert_eq!(value(Stat::Delivered), self.delivered[host], "last bytes");
+        assert!(self.settled(host) <= value(Stat::Offered), "settled twice");
+        assert!(
+            self.is_lossy || value(Stat::Dropped) == 0,
+            "only `drop` drops"
+        );
+    }
+
+    /// Lets everything happen that can, with sockets that take everything, and checks that nobody waits.
+    pub(super) fn come_to_rest(&mut self) {
+        self.is_at_end = true;
+        for client in 0..self.clients.len() {
+            self.make_room(client, usize::MAX / 2);
+        }
+        self.run_until_quiet(QUIET_ROUNDS);
+        // Whoever was pinged last answers.
+        self.step();
+        self.step();
+        assert!(self.model.is_settled(), "accepted and never numbered");
+        for id in 0..self.clients.len() {
+            let client = &self.clients[id];
+            if client.is_closed || !self.model.is_member(id) {
+                continue;
+            }
+            let is_draining = self.hosts[client.host].shard.is_draining();
+            assert!(
+                client.unsent.is_empty() || is_draining,
+                "client {id} is not read, and nobody will come back for it"
+            );
+            let owed = self.model.owed(id);
+            assert!(
+                owed == 0 || self.is_lossy,
+                "client {id}: {owed} wait for ever"
+            );
+        }
+        for host in 0..self.hosts.len() {
+            assert!(!self.hosts[host].shard.has_work(), "work that nobody does");
+            assert_eq!(self.settled(host), self.value(host, Stat::Offered));
+            for stat in AT_REST {
+                assert_eq!(self.value(host, stat), 0, "{stat:?} at rest");
+            }
+        }
+    }
+
+    /// Drains, cuts what is left, and checks that nothing is.
+    pub(super) fn end(&mut self) {
+        for host in &mut self.hosts {
+            host.shard.begin_drain();
+        }
+        self.run_until_quiet(QUIET_ROUNDS_OF_A_DRAIN);
+        for host in &mut self.hosts {
+            host.shard.cut_all();
+        }
+        self.run_until_quiet(QUIET_ROUNDS_OF_A_DRAIN);
+        for host in 0..self.hosts.len() {
+            let shard = &self.hosts[host].shard;
+            assert!(shard.is_drained() && shard.is_empty(), "drained");
+            assert_eq!(
+                self.settled(host),
+                self.value(host, Stat::Offered),
+                "offered = delivered + dropped + discarded"
+            );
+            for stat in AT_REST.into_iter().chain(AT_END) {
+                assert_eq!(self.value(host, stat), 0, "{stat:?} with nobody there");
+            }
+        }
+        let withheld = self.model.withheld();
+        assert!(
+            withheld == 0 || self.is_lossy,
+            "sent away before they had everything"
+        );
+        assert!(self.clients.iter().all(|client| client.is_closed));
+    }
+
+    fn run_until_quiet(&mut self, enough: usize) {
+        let (mut before, mut quiet) = (self.activity(), 0);
+        for _ in 0..MAX_ROUNDS {
+            self.pass(ROUND);
+            self.step();
+            let activity = self.activity();
+            quiet = if activity == before { quiet + 1 } else { 0 };
+            before = activity;
+            if quiet == enough {
+                return;
+            }
+        }
+        panic!("no rest after {MAX_ROUNDS} rounds");
+    }
+
+    fn activity(&self) -> u64 {
+        let hosts = 0..self.hosts.len();
+        let all = hosts.flat_map(|host| ACTIVITY.map(|stat| self.value(host, stat)));
+        all.sum()
+    }
+}

@@ -1,0 +1,420 @@
+//! The world of a script: shards, the envelopes between them, and clients' sockets, all of it data.
+//!
+//! It keeps the contract that `net::worker` keeps with its shard: the steps of a turn in their order, no read without a
+//! permit, no write behind the end, an edge only where one is due.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use fanwire::config::{Config, SlowConsumerPolicy};
+use fanwire::ids::{ClientKey, ShardId};
+use fanwire::metrics::stats::{Stat, Stats};
+use fanwire::relay::envelope::Envelope;
+use fanwire::relay::member::Slices;
+use fanwire::relay::router::Router;
+use fanwire::relay::shard::{Effect, End, Permit, Settings, Shard};
+use fanwire::time::Timestamp;
+
+use super::client::{Client, router};
+use super::model::Model;
+use super::wire::Item;
+
+/// Clients that a script may connect.
+const MAX_CLIENTS: usize = 24;
+
+/// The code of a Close that ends the drain: whoever gets it has had everything.
+const GOING_AWAY: u16 = 1001;
+
+/// What a socket brings at once when all is read.
+const READ_BYTES: usize = 16 << 10;
+
+/// What a transport takes that can send nothing: enough for some messages of most scripts.
+const TAKES_AHEAD_BYTES: usize = 300;
+
+/// Clients flushed in a turn when all are.
+const FLUSH_BUDGET: usize = 512;
+
+/// A shard and its inboxes, one for each shard that sends to it.
+#[derive(Debug)]
+pub(super) struct Host {
+    pub(super) shard: Shard,
+    inboxes: Vec<VecDeque<Envelope>>,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct World {
+    pub(super) hosts: Vec<Host>,
+    pub(super) clients: Vec<Client>,
+    clients_by_key: BTreeMap<(usize, ClientKey), usize>,
+    pub(super) model: Model,
+    router: Router,
+    max_message_bytes: usize,
+    pub(super) is_lossy: bool,
+    /// Sockets take everything, and clients answer: the script is over.
+    pub(super) is_at_end: bool,
+    now: Timestamp,
+    /// By shard: messages of which the last byte was written.
+    pub(super) delivered: Vec<u64>,
+}
+
+impl World {
+    pub(super) fn new(config: &Config, shards: usize) -> Self {
+        let router = router(config.relay.topics, shards);
+        let settings = Settings::new(config, shards as u16);
+        let host = |id: usize| {
+            let id = ShardId(id as u16);
+            let mut shard = Shard::new(id, settings.clone(), router.clone(), Timestamp(0));
+            shard.begin_turn(Timestamp(0));
+            Host {
+                shard,
+                inboxes: (0..shards).map(|_| VecDeque::new()).collect(),
+            }
+        };
+        let is_lossy = config.slow_consumer.policy == SlowConsumerPolicy::Drop;
+        World {
+            hosts: (0..shards).map(host).collect(),
+            clients: Vec::new(),
+            clients_by_key: BTreeMap::new(),
+            model: Model::new(shards, config.relay.echo, is_lossy),
+            max_message_bytes: config.limits.max_message_bytes,
+            router,
+            is_lossy,
+            is_at_end: false,
+            now: Timestamp(0),
+            delivered: vec![0; shards],
+        }
+    }
+
+    /// The host that a byte means.
+    pub(super) fn any_host(&self, byte: u8) -> usize {
+        usize::from(byte) % self.hosts.len()
+    }
+
+    /// The client that a byte means.
+    pub(super) fn any_client(&self, byte: u8) -> Option<usize> {
+        usize::from(byte).checked_rem(self.clients.len())
+    }
+
+    fn client_of(&self, host: usize, key: ClientKey) -> Option<usize> {
+        let client = *self.clients_by_key.get(&(host, key))?;
+        (!self.clients[client].is_closed).then_some(client)
+    }
+
+    /// What all shards have counted.
+    pub(super) fn stats(&self) -> Stats {
+        let hosts = self.hosts.iter();
+        hosts.map(|host| host.shard.stats().clone()).sum()
+    }
+
+    // What clients do.
+
+    /// The lower bits say to which shard, and the highest whether over a transport that takes more than it can send.
+    pub(super) fn connect(&mut self, shard: u8) -> Option<usize> {
+        if self.clients.len() == MAX_CLIENTS {
+            return None;
+        }
+        let host = self.any_host(shard & 0x7f);
+        // A slot that was given up in this turn may be given out again.
+        self.apply_effects(host);
+        let key = self.hosts[host].shard.accept();
+        let client = self.clients.len();
+        let mut new = Client::new(host, key);
+        new.takes_ahead = if shard & 0x80 != 0 {
+            TAKES_AHEAD_BYTES
+        } else {
+            0
+        };
+        self.clients.push(new);
+        let before = self.clients_by_key.insert((host, key), client);
+        assert!(before.is_none(), "two clients with one name");
+        Some(client)
+    }
+
+    pub(super) fn refuse(&mut self, client: usize) {
+        let Client { host, key, .. } = self.clients[client];
+        self.hosts[host].shard.refuse_at_capacity(key);
+    }
+
+    /// Reads a socket once. `is_edge`: it has just become readable, so it is read even if it was parked.
+    pub(super) fn read(&mut self, client: usize, size: usize, is_edge: bool) {
+        let Client {
+            host,
+            key,
+            is_parked,
+            is_closed,
+            ..
+        } = self.clients[client];
+        if is_closed || is_parked && !is_edge {
+            return;
+        }
+        let permit = self.watch(host, Some(client), |shard| shard.permit(key));
+        self.clients[client].is_parked = permit == Permit::Parked;
+        if permit == Permit::Parked {
+            return;
+        }
+        if self.clients[client].unsent.is_empty() {
+            let is_shut = self.clients[client].is_shut;
+            if is_shut {
+                self.hosts[host].shard.on_end(key, End::Eof);
+            }
+            return;
+        }
+        self.fill(client, size.max(1));
+    }
+
+    fn fill(&mut self, client: usize, size: usize) {
+        let Client { host, key, .. } = self.clients[client];
+        let direct = self.hosts[host].shard.direct_buffer(key);
+        let direct_len = direct.map(|buffer| buffer.len());
+        let unsent = &mut self.clients[client].unsent;
+        let count = size.min(unsent.len()).min(direct_len.unwrap_or(usize::MAX));
+        let mut bytes = unsent.make_contiguous()[..count].to_vec();
+        unsent.drain(..count);
+        self.clients[client].note_read(&bytes, &self.router, self.max_message_bytes);
+        if let Some(topic) = self.clients[client].topic() {
+            let owner = self.router.owner(topic).index();
+            self.model.know(topic, owner);
+        }
+        self.watch(host, Some(client), |shard| match direct_len {
+            Some(_) => {
+                let buffer = shard.direct_buffer(key).expect("it was there");
+                buffer[..count].copy_from_slice(&bytes);
+                shard.on_direct(key, count);
+            }
+            None => shard.on_bytes(key, &mut bytes),
+        });
+    }
+
+    /// Does something to a shard, and tells the model what came of it: `client` has joined, or messages of its were accepted.
+    fn watch<T>(
+        &mut self,
+        host: usize,
+        client: Option<usize>,
+        act: impl FnOnce(&mut Shard) -> T,
+    ) -> T {
+        let counts = |shard: &Shard| {
+            let value = |stat| shard.stats().value(stat);
+            (value(Stat::Connections), value(Stat::Messages))
+        };
+        let shard = &mut self.hosts[host].shard;
+        let was_draining = shard.is_draining();
+        let before = counts(shard);
+        let result = act(shard);
+        let after = counts(shard);
+        let (joined, accepted) = (after.0 - before.0, after.1 - before.1);
+        assert!(joined <= 1, "{joined} clients joined at once");
+        assert!(accepted == 0 || !was_draining, "accepted behind the fence");
+        let Some(client) = client else {
+            assert_eq!((joined, accepted), (0, 0), "of nobody");
+            return result;
+        };
+        let key = self.clients[client].key;
+        if joined == 1 {
+            let topic = self.clients[client].topic().expect("it has asked for one");
+            self.model.join(client, host, key, topic);
+        }
+        for _ in 0..accepted {
+            let message = self.clients[client].accept();
+            self.model.accept(host, client, message);
+        }
+        result
+    }
+
+    pub(super) fn make_room(&mut self, client: usize, size: usize) {
+        let client = &mut self.clients[client];
+        client.room += size;
+        if client.room > 0 && !client.is_closed && std::mem::take(&mut client.is_starved) {
+            let (host, key) = (client.host, client.key);
+            let was_awaited = self.hosts[host].shard.is_blocked(key);
+            assert_eq!(self.hosts[host].shard.on_writable(key), was_awaited);
+        }
+    }
+
+    pub(super) fn end_of(&mut self, client: usize, end: End) {
+        let Client { host, key, .. } = self.clients[client];
+        if end == End::TlsFailed {
+            // The session is given up, and what it held back with it.
+            self.clients[client].takes_ahead = 0;
+            self.clients[client].held_back = 0;
+        }
+        self.hosts[host].shard.on_end(key, end);
+    }
+
+    pub(super) fn pass(&mut self, span: Duration) {
+        self.now = self.now + span;
+    }
+
+    // Mail.
+
+    pub(super) fn take_mail(&mut self, host: u8, from: u8, count: usize) {
+        let (host, from) = (self.any_host(host), self.any_host(from));
+        for _ in 0..count {
+            let Some(envelope) = self.hosts[host].inboxes[from].pop_front() else {
+                return;
+            };
+            self.handle(host, from, envelope);
+        }
+    }
+
+    fn handle(&mut self, host: usize, from: usize, envelope: Envelope) {
+        let mut joining = None;
+        match &envelope {
+            Envelope::Subscribe { topic, client, .. } => {
+                self.model.confirm(topic, from, *client);
+            }
+            Envelope::Subscribed { client, .. } => joining = self.client_of(host, *client),
+            Envelope::Publish { topic, draft } => {
+                self.model.publish(topic, from, draft.len());
+            }
+            Envelope::Unsubscribe { .. }
+            | Envelope::Deliver { .. }
+            | Envelope::Hold { .. }
+            | Envelope::Release { .. }
+            | Envelope::Held { .. }
+            | Envelope::Fence
+            | Envelope::Fenced => {}
+        }
+        self.watch(host, joining, |shard| shard.handle(envelope));
+    }
+
+    // The steps of a turn.
+
+    /// Lets everything happen that can happen now: each shard takes its mail, reads, and ends a turn.
+    pub(super) fn step(&mut self) {
+        for host in 0..self.hosts.len() {
+            for from in 0..self.hosts.len() {
+                while let Some(envelope) = self.hosts[host].inboxes[from].pop_front() {
+                    self.handle(host, from, envelope);
+                }
+            }
+            for client in 0..self.clients.len() {
+                if self.clients[client].host == host {
+                    self.read(client, READ_BYTES, false);
+                }
+            }
+            self.turn(host, FLUSH_BUDGET, true);
+        }
+    }
+
+    /// Ends the host's turn and begins the next.
+    pub(super) fn turn(&mut self, host: usize, flush_budget: usize, has_timeouts: bool) {
+        if has_timeouts {
+            self.hosts[host].shard.handle_timeouts();
+        }
+        self.model.number(host);
+        self.hosts[host].shard.decide();
+        self.post(host);
+        self.flush(host, flush_budget);
+        self.hosts[host].shard.end_turn(self.now);
+        self.post(host);
+        self.apply_effects(host);
+        let resumed: Vec<ClientKey> = self.hosts[host].shard.take_resumed().collect();
+        for key in resumed {
+            if let Some(client) = self.client_of(host, key) {
+                self.clients[client].is_parked = false;
+            }
+        }
+        self.check(host);
+        self.hosts[host].shard.begin_turn(self.now);
+    }
+
+    fn post(&mut self, host: usize) {
+        let outbox: Vec<(ShardId, Envelope)> = self.hosts[host].shard.take_outbox().collect();
+        for (to, envelope) in outbox {
+            self.hosts[to.index()].inboxes[host].push_back(envelope);
+        }
+    }
+
+    fn flush(&mut self, host: usize, budget: usize) {
+        for _ in 0..budget {
+            let Some(key) = self.hosts[host].shard.poll_flush() else {
+                return;
+            };
+            if let Some(client) = self.client_of(host, key) {
+                self.write(client);
+            }
+        }
+    }
+
+    fn write(&mut self, id: usize) {
+        let Client { host, key, .. } = self.clients[id];
+        loop {
+            let shard = &mut self.hosts[host].shard;
+            let client = &mut self.clients[id];
+            let is_due = client.held_back > 0 && !shard.is_blocked(key);
+            let mut slices = Slices::new();
+            let offered = shard.gather(key, &mut slices);
+            if offered == 0 && !is_due {
+                return;
+            }
+            assert!(!client.is_finished, "written behind the end");
+            let listed = slices.iter().map(|slice| slice.len()).sum::<usize>();
+            assert_eq!(listed, offered, "what is listed is what is said");
+            let mut bytes = Vec::with_capacity(offered);
+            for slice in &slices {
+                bytes.extend_from_slice(slice);
+            }
+            drop(slices);
+            let written = client.write(offered);
+            let taken = written.taken;
+            let again = shard.advance(key, written);
+            let items = self.clients[id].wire.push(&bytes[..taken]);
+            for item in items {
+                self.on_item(id, item);
+            }
+            if !again {
+                return;
+            }
+        }
+    }
+
+    /// Something whole has been written.
+    fn on_item(&mut self, id: usize, item: Item) {
+        let client = &mut self.clients[id];
+        match item {
+            Item::Response(101) => assert!(client.topic().is_some(), "101 for no upgrade"),
+            Item::Response(status) => assert!((400..600).contains(&status), "{status}"),
+            Item::Message(is_text, payload) => {
+                self.delivered[client.host] += 1;
+                self.model.deliver(id, &(is_text, payload));
+            }
+            Item::Ping if self.is_at_end && client.is_open() => client.say_frame(0x8a, b""),
+            Item::Ping => {}
+            Item::Pong(payload) => assert!(client.answers(&payload), "a pong to no ping"),
+            Item::Close(code) => {
+                match code {
+                    Some(GOING_AWAY) => self.model.send_away(id),
+                    Some(_) | None => self.model.leave(id),
+                }
+                let client = &mut self.clients[id];
+                if self.is_at_end && client.is_open() {
+                    client.say_frame(0x88, b"");
+                    client.is_shut = true;
+                }
+            }
+        }
+    }
+
+    fn apply_effects(&mut self, host: usize) {
+        let effects: Vec<Effect> = self.hosts[host].shard.take_effects().collect();
+        for effect in effects {
+            let (Effect::ShutdownWrite(key) | Effect::Close(key)) = effect;
+            let id = self.client_of(host, key);
+            let id = id.unwrap_or_else(|| panic!("{effect:?} of a connection that is gone"));
+            let client = &mut self.clients[id];
+            match effect {
+                Effect::ShutdownWrite(_) => {
+                    assert!(!client.wire.is_torn(), "shut inside a frame");
+                    assert_eq!(client.held_back, 0, "shut before everything was sent");
+                    assert!(!client.is_finished, "shut twice");
+                    client.is_finished = true;
+                }
+                Effect::Close(_) => {
+                    client.is_closed = true;
+                    self.model.leave(id);
+                }
+            }
+        }
+    }
+}
