@@ -3,7 +3,8 @@
 //!
 //! [`wire`] is the other peer, for what no well-behaved library can be made to send. [`support`] starts relays and
 //! audits their books: whatever a test does, at its end every delivery that was owed must have been made, dropped or
-//! discarded, and every gauge must be back at 0. Tests wait for events and counters; a time stands only where it is a
+//! discarded, and every gauge must be back at 0. [`program`] is the relay as a process of its own, watched from outside,
+//! and [`witness`] an honest pair of clients that exchange messages while others attack. Tests wait for events and counters; a time stands only where it is a
 //! setting under test, or as a bound on how long a broken relay may keep a test waiting.
 
 // Everything here is a test: a failed `unwrap` is a failed test.
@@ -13,10 +14,12 @@ mod access;
 mod config;
 mod frames;
 mod hostile_tls;
+mod hostile_upgrade;
 mod keepalive;
 mod laggards;
 mod leaving;
 mod metrics;
+mod program;
 mod relaying;
 mod shutdown;
 mod signals;
@@ -25,3 +28,4 @@ mod tls;
 mod tls_support;
 mod upgrade;
 mod wire;
+mod witness;

@@ -1,0 +1,338 @@
+//! The program under test as a process of its own: started, signalled, watched from outside through /proc and its
+//! metrics, and ended.
+//!
+//! Tests of signals and of resources use it: what the process holds is then the relay's, and not the test's.
+
+use std::collections::HashMap;
+use std::fs;
+use std::io::{BufRead, BufReader, Read};
+use std::net::{SocketAddr, TcpStream};
+use std::path::PathBuf;
+use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
+
+use crate::support::{Client, PATIENCE, eventually};
+use crate::wire::Wire;
+
+/// The gauges that tell who is there.
+const STANDING: [&str; 3] = [
+    "websocket_connected_clients",
+    "fanwire_topics",
+    "fanwire_owned_topics",
+];
+
+/// The gauges that tell what is on its way: 0 again and again while honest clients alone exchange messages.
+const PASSING: [&str; 6] = [
+    "fanwire_members_lagging",
+    "fanwire_log_bytes",
+    "fanwire_partial_message_bytes",
+    "fanwire_topics_held",
+    "fanwire_inbox_envelopes",
+    "fanwire_inbox_bytes",
+];
+
+/// Requests during which a thread that has nothing to do with them must rest.
+const WORK_AT_REST: usize = 20;
+
+/// CPU time that a resting thread never takes meanwhile, and a spinning one always does.
+const SPINNING: Duration = Duration::from_millis(2);
+
+/// The program, running. Killed when the test forgets it.
+pub(crate) struct Program {
+    pub(crate) child: Child,
+    pub(crate) address: SocketAddr,
+    pub(crate) metrics: SocketAddr,
+    pub(crate) log: BufReader<ChildStderr>,
+    _folder: TempDir,
+}
+
+/// What the process held at some moment.
+#[derive(Debug)]
+pub(crate) struct Holdings {
+    descriptors: usize,
+    resident_bytes: u64,
+    standing: [f64; STANDING.len()],
+}
+
+impl Program {
+    /// Starts it with two workers on free ports, these further sections of the configuration, and otherwise the
+    /// defaults, and waits until it says that it is ready. The sections `server` and `metrics` are this file's.
+    pub(crate) fn with(sections: &str) -> Program {
+        Program::with_server("", sections)
+    }
+
+    /// The same with further keys of the section `server`, each behind a comma.
+    pub(crate) fn with_server(server: &str, sections: &str) -> Program {
+        let config = format!(
+            "server: {{host: 127.0.0.1, port: 0, workers: 2{server}}}\nmetrics: {{port: 0}}\n{sections}\n"
+        );
+        Program::spawn(&config, Command::new(env!("CARGO_BIN_EXE_fanwire")))
+    }
+
+    /// Runs `command` where `config` is the configuration, and waits until it says that it is ready.
+    pub(crate) fn spawn(config: &str, mut command: Command) -> Program {
+        let folder = folder_with(config);
+        let mut child = command
+            .current_dir(folder.path())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut log = BufReader::new(child.stderr.take().unwrap());
+        let ready = await_line(&mut log, "ready");
+        Program {
+            child,
+            address: field(&ready, "address"),
+            metrics: field(&ready, "metrics"),
+            log,
+            _folder: folder,
+        }
+    }
+
+    pub(crate) fn connect(&self, path: &str) -> Client {
+        Client::connect(self.address, path)
+    }
+
+    /// A raw connection that has sent nothing yet.
+    pub(crate) fn dial(&self) -> Wire {
+        Wire::over(TcpStream::connect(self.address).unwrap())
+    }
+
+    /// A raw connection that has joined the topic of `path`.
+    pub(crate) fn join(&self, path: &str) -> Wire {
+        let mut wire = self.dial();
+        wire.upgrade(path);
+        wire
+    }
+
+    /// A raw connection to the metrics port.
+    pub(crate) fn dial_metrics(&self) -> Wire {
+        Wire::over(TcpStream::connect(self.metrics).unwrap())
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).unwrap();
+    }
+
+    /// Waits for a line of the log that contains `text`.
+    pub(crate) fn await_log(&mut self, text: &str) {
+        await_line(&mut self.log, text);
+    }
+
+    /// Waits for the end, and returns the exit code and what was still logged.
+    pub(crate) fn end(mut self) -> (Option<i32>, String) {
+        let mut log = String::new();
+        self.log.read_to_string(&mut log).unwrap();
+        (self.child.wait().unwrap().code(), log)
+    }
+
+    /// Asks for the end, which must come in order: status 0, and nothing alarming in the log.
+    pub(crate) fn end_well(self) -> String {
+        self.signal(Signal::TERM);
+        let (code, log) = self.end();
+        assert_eq!(code, Some(0), "{log}");
+        assert!(!log.contains("panic") && !log.contains("ERROR"), "{log}");
+        log
+    }
+
+    /// Waits for the end of a program whose log nobody reads.
+    pub(crate) fn await_exit(&mut self) -> ExitStatus {
+        let mut status = None;
+        eventually("the program has ended", || {
+            status = self.child.try_wait().unwrap();
+            status.is_some()
+        });
+        status.unwrap()
+    }
+
+    // What it holds
+
+    /// The value of a metric, over all its series; of one series, where the name has its labels.
+    pub(crate) fn metric(&self, name: &str) -> f64 {
+        sum(&self.scrape(), name)
+    }
+
+    /// Waits until a metric is `expected`.
+    pub(crate) fn await_metric(&self, name: &str, expected: u64) {
+        await_value(name, expected as f64, || self.metric(name));
+    }
+
+    pub(crate) fn scrape(&self) -> String {
+        let mut scraper = self.dial_metrics();
+        scraper.send("GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+        let answer = scraper.answer();
+        assert_eq!(answer.status, 200);
+        answer.body
+    }
+
+    /// Waits until no thread takes CPU time that nobody asks for: not the workers and the control thread while metrics
+    /// are scraped, and not the metrics thread while clients are refused.
+    pub(crate) fn await_rest(&self) {
+        let is_at_rest = |work: &dyn Fn(), busy: &dyn Fn(&str) -> bool| {
+            let before = self.cpu_times();
+            (0..WORK_AT_REST).for_each(|_| work());
+            let idle = self.cpu_times().into_iter().filter(|(name, _)| !busy(name));
+            idle.map(|(name, time)| {
+                time.saturating_sub(before.get(&name).copied().unwrap_or_default())
+            })
+            .all(|time| time < SPINNING)
+        };
+        eventually("no thread spins", || {
+            is_at_rest(&|| drop(self.scrape()), &|name| name == "metrics")
+                && is_at_rest(&|| self.refused(), &|name| name != "metrics")
+        });
+    }
+
+    /// A request that is none for an upgrade, and its answer.
+    fn refused(&self) {
+        let mut client = self.dial();
+        client.send("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        assert_eq!(client.answer().status, 426);
+    }
+
+    /// CPU time of each thread, by name.
+    fn cpu_times(&self) -> HashMap<String, Duration> {
+        let tasks = format!("/proc/{}/task", self.child.id());
+        let time_of = |task: PathBuf| {
+            let name = fs::read_to_string(task.join("comm")).ok()?;
+            let times = fs::read_to_string(task.join("schedstat")).ok()?;
+            let nanos = times.split(' ').next()?.parse().ok()?;
+            Some((name.trim().to_owned(), Duration::from_nanos(nanos)))
+        };
+        let tasks = fs::read_dir(tasks).unwrap();
+        let times: HashMap<_, _> = tasks
+            .filter_map(|task| time_of(task.ok()?.path()))
+            .collect();
+        assert!(times.contains_key("metrics"), "{times:?}");
+        times
+    }
+
+    /// Open descriptors of the process.
+    pub(crate) fn descriptors(&self) -> usize {
+        let folder = format!("/proc/{}/fd", self.child.id());
+        fs::read_dir(folder).unwrap().count()
+    }
+
+    /// Resident memory of the process.
+    pub(crate) fn resident_bytes(&self) -> u64 {
+        self.status_bytes("VmRSS")
+    }
+
+    /// The most that the process ever had resident.
+    pub(crate) fn peak_bytes(&self) -> u64 {
+        self.status_bytes("VmHWM")
+    }
+
+    fn status_bytes(&self, field: &str) -> u64 {
+        let path = format!("/proc/{}/status", self.child.id());
+        let status = fs::read_to_string(path).unwrap();
+        let line = status.lines().find(|line| line.starts_with(field)).unwrap();
+        let kibibytes: u64 = line.split_whitespace().nth(1).unwrap().parse().unwrap();
+        kibibytes << 10
+    }
+
+    /// What it holds now. Descriptors are counted first: a scrape is one more.
+    pub(crate) fn holdings(&self) -> Holdings {
+        let descriptors = self.descriptors();
+        let scrape = self.scrape();
+        Holdings {
+            descriptors,
+            resident_bytes: self.resident_bytes(),
+            standing: STANDING.map(|name| sum(&scrape, name)),
+        }
+    }
+
+    /// Waits until descriptors and gauges are what they were, and asserts that memory never grew by more than
+    /// `max_growth_bytes` since.
+    pub(crate) fn await_return(&self, before: &Holdings, max_growth_bytes: u64) {
+        for (name, expected) in STANDING.into_iter().zip(before.standing) {
+            await_value(name, expected, || self.metric(name));
+        }
+        for name in PASSING {
+            await_value(name, 0.0, || self.metric(name));
+        }
+        await_value("open descriptors", before.descriptors as f64, || {
+            self.descriptors() as f64
+        });
+        let growth = self.peak_bytes().saturating_sub(before.resident_bytes);
+        assert!(
+            growth <= max_growth_bytes,
+            "memory grew by {growth} bytes, from {}",
+            before.resident_bytes
+        );
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        // It has ended already, as a rule.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A folder whose `config.yaml` is `text`.
+pub(crate) fn folder_with(text: impl AsRef<[u8]>) -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("config.yaml"), text).unwrap();
+    folder
+}
+
+/// Waits for a line that contains `text`.
+pub(crate) fn await_line(log: &mut impl BufRead, text: &str) -> String {
+    let mut line = String::new();
+    while !line.contains(text) {
+        line.clear();
+        assert!(
+            log.read_line(&mut line).unwrap() > 0,
+            "no {text:?} was logged"
+        );
+    }
+    line
+}
+
+/// An address in the line that says that the relay is ready.
+fn field(ready: &str, name: &str) -> SocketAddr {
+    let field = ready
+        .split_whitespace()
+        .find_map(|word| word.strip_prefix(name)?.strip_prefix('='));
+    field
+        .unwrap_or_else(|| panic!("no {name} in {ready:?}"))
+        .parse()
+        .unwrap()
+}
+
+/// The sum over all series of a metric.
+fn sum(scrape: &str, name: &str) -> f64 {
+    let series: Vec<f64> = scrape
+        .lines()
+        .filter(|line| {
+            line.strip_prefix(name)
+                .is_some_and(|rest| rest.starts_with(['{', ' ']))
+        })
+        .map(|line| line.rsplit(' ').next().unwrap().parse().unwrap())
+        .collect();
+    assert!(!series.is_empty(), "there is no {name}");
+    series.iter().sum()
+}
+
+/// Waits until a count, which came as a float, is `expected`.
+fn await_value(what: &str, expected: f64, actual: impl Fn() -> f64) {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let value = actual();
+        if (value - expected).abs() < 0.5 {
+            return;
+        }
+        assert!(
+            Instant::now() < deadline,
+            "{what} should be {expected} and is {value}"
+        );
+        thread::sleep(Duration::from_millis(1));
+    }
+}

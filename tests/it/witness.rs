@@ -1,0 +1,170 @@
+//! An honest pair that exchanges messages while others attack, and notices whatever is lost, repeated, out of order,
+//! or late.
+//!
+//! Whoever tests an attack summons it before, and dismisses it at the end. The two share a topic and, on a relay with
+//! two workers, no shard; so each message crosses from one worker to the other.
+
+use std::net::SocketAddr;
+use std::panic;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use fanwire::metrics::stats::Stat;
+
+use crate::program::Program;
+use crate::support::{Client, PATIENCE, World, eventually};
+
+/// Where the two meet. Attackers who are to meet them too use this path; what they say must not be text that starts as
+/// the pair's does.
+pub(crate) const PATH: &str = "/witness";
+
+/// Messages that each of the two sends before it reads.
+const SENT_AT_ONCE: u64 = 8;
+
+/// Between two rounds, so that the pair leaves the machine to the attack.
+const PAUSE: Duration = Duration::from_millis(2);
+
+/// See the module.
+pub(crate) struct Witness {
+    thread: Option<JoinHandle<Testimony>>,
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    dismissed: AtomicBool,
+    rounds: AtomicU64,
+}
+
+/// What the pair has to say at its end. That nothing was lost is not in it: it would have failed the test.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Testimony {
+    /// Messages that both heard, each once, in one order.
+    pub(crate) messages: u64,
+    /// The longest that it took from the first message of a round until both had heard them all.
+    pub(crate) slowest_round: Duration,
+}
+
+impl Witness {
+    /// A pair that has joined and exchanges messages already.
+    pub(crate) fn summon(address: SocketAddr) -> Witness {
+        let pair = [(); 2].map(|()| Client::connect(address, PATH));
+        let shared = Arc::<Shared>::default();
+        let of_thread = Arc::clone(&shared);
+        let thread = thread::spawn(move || exchange(pair, &of_thread));
+        let witness = Witness {
+            thread: Some(thread),
+            shared,
+        };
+        witness.await_rounds(1);
+        witness
+    }
+
+    pub(crate) fn of(world: &World) -> Witness {
+        Witness::summon(world.relay.address())
+    }
+
+    pub(crate) fn of_program(program: &Program) -> Witness {
+        Witness::summon(program.address)
+    }
+
+    /// Waits until so many further rounds are complete: whatever the relay had read before has then been dealt with by
+    /// both shards that the pair lives on.
+    pub(crate) fn await_rounds(&self, count: u64) {
+        // Relaxed: a number that stands for itself.
+        let rounds = || self.shared.rounds.load(Ordering::Relaxed);
+        let enough = rounds() + count;
+        eventually("the honest pair goes on", || {
+            let has_failed = self.thread.as_ref().is_none_or(JoinHandle::is_finished);
+            rounds() >= enough || has_failed
+        });
+    }
+
+    /// Ends the exchange. Fails if anything was lost, repeated or out of order since the pair was summoned.
+    pub(crate) fn dismiss(mut self) -> Testimony {
+        self.shared.dismissed.store(true, Ordering::Relaxed);
+        let thread = self.thread.take().expect("only here and on drop");
+        thread
+            .join()
+            .unwrap_or_else(|failure| panic::resume_unwind(failure))
+    }
+}
+
+impl Drop for Witness {
+    fn drop(&mut self) {
+        self.shared.dismissed.store(true, Ordering::Relaxed);
+    }
+}
+
+fn exchange(mut pair: [Client; 2], shared: &Shared) -> Testimony {
+    let mut testimony = Testimony {
+        messages: 0,
+        slowest_round: Duration::ZERO,
+    };
+    let mut round = 0;
+    while !shared.dismissed.load(Ordering::Relaxed) {
+        let began = Instant::now();
+        hold_round(&mut pair, round);
+        testimony.slowest_round = testimony.slowest_round.max(began.elapsed());
+        testimony.messages += 2 * SENT_AT_ONCE;
+        round += 1;
+        shared.rounds.store(round, Ordering::Relaxed);
+        thread::sleep(PAUSE);
+    }
+    for client in pair {
+        assert_eq!(client.leave(), [], "behind the last round");
+    }
+    testimony
+}
+
+/// Both say the round's messages, and both hear all of them in one order, each sender's in the order in which they were
+/// said.
+fn hold_round(pair: &mut [Client; 2], round: u64) {
+    for n in numbers(round) {
+        for (name, client) in pair.iter_mut().enumerate() {
+            client.say(format!("{name} {n}"));
+        }
+    }
+    let [first, second] = pair
+        .each_mut()
+        .map(|client| -> Vec<String> { (0..2 * SENT_AT_ONCE).map(|_| client.hear()).collect() });
+    assert_eq!(first, second, "both hear the same, in one order");
+    for name in ["0", "1"] {
+        let prefix = format!("{name} ");
+        let heard = first.iter().filter_map(|text| text.strip_prefix(&prefix));
+        let said = numbers(round).map(|n| n.to_string());
+        assert!(
+            heard.eq(said),
+            "{name} said the numbers from {} on, and {first:?} was heard",
+            round * SENT_AT_ONCE
+        );
+    }
+}
+
+fn numbers(round: u64) -> std::ops::Range<u64> {
+    round * SENT_AT_ONCE..(round + 1) * SENT_AT_ONCE
+}
+
+#[test]
+fn the_pair_exchanges_messages_and_hears_each_once() {
+    let world = World::start();
+    let witness = Witness::of(&world);
+    witness.await_rounds(10);
+    let testimony = witness.dismiss();
+    assert!(testimony.messages >= 160 && !testimony.slowest_round.is_zero());
+    let stats = world.end();
+    assert_eq!(stats.value(Stat::Messages), testimony.messages);
+    assert_eq!(stats.value(Stat::Delivered), 2 * testimony.messages);
+}
+
+#[test]
+#[should_panic(expected = "said the numbers from")]
+fn the_pair_notices_a_message_too_many() {
+    let world = World::start();
+    let witness = Witness::of(&world);
+    world.connect(PATH).say("0 0");
+    witness.await_rounds(PATIENCE.as_millis() as u64);
+    witness.dismiss();
+}
