@@ -226,15 +226,20 @@ fn refuse(error: httparse::Error, head: &[u8]) -> RequestError {
     }
 }
 
-/// Whether the request line ends as `HTTP/2.0` does: in a version, if not in one of ours.
+/// Whether the request line has its three words, and the last is a version as `HTTP/2.0` is, if not one of ours.
 fn names_a_version(head: &[u8]) -> bool {
     let line = head
         .trim_ascii_start()
         .split(|&byte| byte == b'\r')
         .next()
         .unwrap_or_default();
-    let word = line.rsplit(|&byte| byte == b' ').next().unwrap_or_default();
-    let Some([major, b'.', minor]) = word.strip_prefix(b"HTTP/") else {
+    let mut words = line.split(|&byte| byte == b' ');
+    let (Some(_), Some(_), Some(version), None) =
+        (words.next(), words.next(), words.next(), words.next())
+    else {
+        return false;
+    };
+    let Some([major, b'.', minor]) = version.strip_prefix(b"HTTP/") else {
         return false;
     };
     major.is_ascii_digit() && minor.is_ascii_digit()
@@ -382,6 +387,7 @@ mod tests {
             ("no target", b"GET HTTP/1.1\r\n\r\n"),
             ("a version of another protocol", b"GET / HTCPCP/1.0\r\n\r\n"),
             ("a version that is none", b"GET / HTTP/x\r\n\r\n"),
+            ("a space in the target", b"GET /a b HTTP/1.1\r\n\r\n"),
             ("a path that is not UTF-8", b"GET /\xff HTTP/1.1\r\n\r\n"),
         ] {
             assert_eq!(error(bytes), Some(RequestError::Malformed), "{what}");
