@@ -3,14 +3,57 @@
 
 use std::time::Duration;
 
+use fanwire::config::Config;
 use fanwire::metrics::stats::Stat;
 
 use crate::program::Program;
 use crate::support::{World, config, eventually};
+use crate::wire::{Answer, FIN, PING, TEXT, Wire, frame, request};
 use crate::witness::Witness;
 
 /// Growth of the process that no attack here may cause.
 const MAX_GROWTH_BYTES: u64 = 64 << 20;
+
+/// A request that asks for what `lines` say beside the usual.
+fn request_with(lines: &str) -> String {
+    request("/room").replacen("\r\n", &format!("\r\n{lines}\r\n"), 1)
+}
+
+/// The request with `from` replaced by `to`.
+fn altered(from: &str, to: &str) -> String {
+    let request = request("/room");
+    assert!(request.contains(from), "{from:?}");
+    request.replacen(from, to, 1)
+}
+
+/// What a request gets that is refused: one answer, then the orderly end, whatever stands behind the request.
+fn refusal(world: &World, request: impl AsRef<[u8]>) -> Answer {
+    let mut client = world.dial();
+    // A refusal may come before the last byte is sent, but no reset may.
+    client.send(request);
+    let answer = client.answer();
+    let connection = answer.header("connection").unwrap();
+    assert!(connection.starts_with("close"), "{connection}");
+    client.expect_end();
+    answer
+}
+
+/// Lets `attack` loose on a relay while the pair looks on. It must leave no member behind.
+fn under_attack(config: &Config, attack: impl FnOnce(&World)) {
+    let world = World::with(config);
+    let witness = Witness::of(&world);
+    attack(&world);
+    witness.await_rounds(1);
+    witness.dismiss();
+    let stats = world.end();
+    assert_eq!(
+        stats.value(Stat::Connections),
+        2,
+        "the pair and nobody else"
+    );
+}
+
+// Time
 
 #[test]
 fn silent_connections_by_the_thousand_are_timed_out_and_give_back_what_they_held() {
@@ -38,22 +81,325 @@ fn a_byte_now_and_then_holds_no_connection_beyond_the_deadline() {
     const SLOW: u64 = 50;
     let mut config = config(2);
     config.server.handshake_timeout = Duration::from_millis(500);
-    let world = World::with(&config);
-    let witness = Witness::of(&world);
-    let mut slow: Vec<_> = (0..SLOW).map(|_| world.dial()).collect();
-    for slow in &slow {
-        slow.send("GET /room HTTP/1.1\r\nX: ");
-    }
-    eventually("each was timed out", || {
+    under_attack(&config, |world| {
+        let mut slow: Vec<_> = (0..SLOW).map(|_| world.dial()).collect();
         for slow in &slow {
-            // A write behind the connection's end fails; one before it changes nothing.
-            let _ = slow.try_send("x");
+            slow.send("GET /room HTTP/1.1\r\nX: ");
         }
-        world.total(Stat::HandshakeTimeout) == SLOW
+        eventually("each was timed out", || {
+            for slow in &slow {
+                // A write behind the connection's end fails; one before it changes nothing.
+                let _ = slow.try_send("x");
+            }
+            world.total(Stat::HandshakeTimeout) == SLOW
+        });
+        for slow in &mut slow {
+            slow.expect_cut();
+        }
     });
-    for slow in &mut slow {
-        slow.expect_cut();
+}
+
+// Size
+
+#[test]
+fn heads_without_measure_are_refused_and_cost_no_memory() {
+    let program = Program::with("");
+    let witness = Witness::of_program(&program);
+    let before = program.holdings();
+    let megabyte = "x".repeat(1 << 20);
+    for (head, status) in [
+        (format!("GET /room HTTP/1.1\r\nX: {megabyte}"), 431),
+        (format!("GET /room HTTP/1.1\r\n{megabyte}: x"), 431),
+        (request_with(&"X: y\r\n".repeat(5000)), 431),
+        (request_with(&"X: y\r\n".repeat(120)), 431),
+        (request(&format!("/{megabyte}")), 414),
+        ("\r\n".repeat(1 << 19), 414),
+        (megabyte.clone(), 414),
+    ] {
+        for _ in 0..10 {
+            let mut client = program.dial();
+            client.send(&head);
+            assert_eq!(client.answer().status, status, "{}", &head[..100]);
+            client.expect_end();
+        }
     }
+    program.await_return(&before, MAX_GROWTH_BYTES);
     witness.dismiss();
+    program.end_well();
+}
+
+#[test]
+fn a_thousand_heads_that_stop_just_below_the_limit_hold_no_more_than_they_sent() {
+    const HEADS: usize = 1000;
+    const HEAD_BYTES: usize = 8000;
+    let program = Program::with("");
+    let witness = Witness::of_program(&program);
+    let before = program.holdings();
+    let head = format!("GET /room HTTP/1.1\r\nX: {}", "x".repeat(HEAD_BYTES));
+    let heads: Vec<_> = (0..HEADS)
+        .map(|_| {
+            let client = program.dial();
+            // In two pieces, because a head that comes whole is not held at all.
+            client.send(&head[..100]);
+            client.send(&head[100..]);
+            client
+        })
+        .collect();
+    let held_bytes = || program.metric("fanwire_partial_message_bytes");
+    eventually("they are held", || {
+        held_bytes() >= (HEADS * HEAD_BYTES) as f64
+    });
+    assert!(
+        held_bytes() <= (HEADS * 3 * HEAD_BYTES) as f64,
+        "{}",
+        held_bytes()
+    );
+    program.await_rest();
+    drop(heads);
+    program.await_return(&before, MAX_GROWTH_BYTES);
+    witness.dismiss();
+    program.end_well();
+}
+
+// Meaning
+
+#[test]
+fn requests_that_are_no_upgrade_of_ours_are_told_what_is() {
+    under_attack(&config(2), |world| {
+        for version in ["", "0", "8", "12", "14", "013", "13, 8", "\u{661}3"] {
+            let answer = refusal(
+                world,
+                altered("Version: 13", &format!("Version: {version}")),
+            );
+            assert_eq!(answer.status, 426, "{version:?}");
+            assert_eq!(answer.header("sec-websocket-version"), Some("13"));
+        }
+        for (from, to) in [
+            ("Connection: Upgrade\r\n", ""),
+            ("Connection: Upgrade", "Connection: close"),
+            ("Upgrade: websocket\r\n", ""),
+            ("Upgrade: websocket", "Upgrade: h2c"),
+            ("HTTP/1.1", "HTTP/1.0"),
+        ] {
+            let answer = refusal(world, altered(from, to));
+            assert_eq!(answer.status, 426, "{to:?}");
+            assert_eq!(answer.header("upgrade"), Some("websocket"));
+        }
+        for method in ["POST", "PUT", "HEAD", "OPTIONS", "CONNECT", "get", "BREW"] {
+            let answer = refusal_of_method(world, method);
+            assert_eq!(answer.status, 405, "{method}");
+            assert_eq!(answer.header("allow"), Some("GET"));
+        }
+    });
+}
+
+/// As [`refusal`]; the answer to a HEAD has a length but no body to read.
+fn refusal_of_method(world: &World, method: &str) -> Answer {
+    if method != "HEAD" {
+        return refusal(world, altered("GET", method));
+    }
+    let mut client = world.dial();
+    client.send(altered("GET", method));
+    let answer = client.head();
+    client.expect_end();
+    answer
+}
+
+#[test]
+fn requests_that_break_a_rule_are_bad_requests() {
+    let key = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==";
+    under_attack(&config(2), |world| {
+        for (from, to) in [
+            // The key: none, several, not 16 bytes, not base64.
+            (key, "X-Key: dGhlIHNhbXBsZSBub25jZQ=="),
+            (key, &*format!("{key}\r\n{key}")),
+            (key, "Sec-WebSocket-Key: "),
+            (key, "Sec-WebSocket-Key: dGhlIHNhbXBsZQ=="),
+            (key, "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZSBub25jZQ=="),
+            (key, "Sec-WebSocket-Key: dGhlIHNhbXBs!SBub25jZQ=="),
+            (key, "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ"),
+            // The host: none, several.
+            ("Host: localhost\r\n", ""),
+            ("Host: localhost", "Host: localhost\r\nHost: elsewhere"),
+            // What two readers might read in two ways.
+            ("Host:", "Host :"),
+            ("Host: ", "Host\0: "),
+            ("Host: localhost", "Host: local\0host"),
+            ("Host: localhost", "Host localhost"),
+            ("Host:", ": empty\r\nHost:"),
+            ("Host:", "X: a\rHost:"),
+            ("Host:", "X: a\nHost:"),
+            ("Host:", "X: a\r\n folded\r\nHost:"),
+            ("Host:", " Host:"),
+            ("GET ", "GET  "),
+            ("GET ", "G\0ET "),
+            ("/room", "room"),
+            ("/room", "/ro om"),
+            ("/room", "/room#part"),
+            ("/room", "/%f"),
+            ("/room", "/%ff"),
+            ("/room", "*"),
+            ("HTTP/1.1", "HTTP/1.x"),
+            ("HTTP/1.1", "HTTP/11"),
+            ("HTTP/1.1", "HTTQ/1.1"),
+            ("HTTP/1.1", "WEBSOCKET"),
+            (" HTTP/1.1", ""),
+        ] {
+            let answer = refusal(world, altered(from, to));
+            assert_eq!(answer.status, 400, "{to:?}");
+        }
+        for version in ["HTTP/2.0", "HTTP/3.0", "HTTP/0.9"] {
+            let answer = refusal(world, altered("HTTP/1.1", version));
+            assert_eq!(answer.status, 505, "{version}");
+        }
+    });
+}
+
+#[test]
+fn a_second_request_behind_a_body_is_never_answered() {
+    let smuggled = request("/smuggled");
+    let chunked = format!("{:x}\r\n{smuggled}\r\n0\r\n\r\n", smuggled.len());
+    let length = smuggled.len();
+    under_attack(&config(2), |world| {
+        for (lines, body) in [
+            (format!("Content-Length: {length}"), &smuggled),
+            ("Content-Length: 5".into(), &smuggled),
+            (
+                format!("Content-Length: 0\r\nContent-Length: {length}"),
+                &smuggled,
+            ),
+            ("Content-Length: 0, 9".into(), &smuggled),
+            ("Content-Length: -1".into(), &smuggled),
+            ("Content-Length: ".into(), &smuggled),
+            ("Transfer-Encoding: chunked".into(), &chunked),
+            ("Transfer-Encoding: identity".into(), &smuggled),
+            ("Transfer-Encoding: xchunked".into(), &chunked),
+            (
+                format!("Content-Length: {length}\r\nTransfer-Encoding: chunked"),
+                &chunked,
+            ),
+        ] {
+            let answer = refusal(world, request_with(&lines) + body);
+            assert_eq!(answer.status, 400, "{lines:?}");
+        }
+        let post =
+            format!("POST /room HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n\r\n");
+        assert_eq!(refusal(world, post + &smuggled).status, 405);
+        // Without a body the next request is as unwelcome: a refusal is the last word.
+        let plain = "GET /room HTTP/1.1\r\nHost: localhost\r\n\r\n";
+        assert_eq!(refusal(world, plain.to_owned() + &smuggled).status, 426);
+    });
+}
+
+#[test]
+fn odd_requests_that_are_right_are_granted_and_promised_nothing_that_they_did_not_ask_for() {
+    let world = World::start();
+    for request in [
+        altered(
+            "Connection: Upgrade",
+            "Connection: keep-alive\r\nConnection: Upgrade",
+        ),
+        altered("Connection: Upgrade", "CONNECTION:keep-alive,\t  uPGRADE  "),
+        altered("Upgrade: websocket", "upgrade: foo/2, WEBSOCKET"),
+        request_with("Content-Length: 0"),
+        altered("GET", "\r\n\r\nGET"),
+        altered("/room", "http://localhost/room"),
+        request_with(
+            "Sec-WebSocket-Extensions: permessage-deflate; server_no_context_takeover, x-unknown",
+        ),
+        request_with("Sec-WebSocket-Protocol: chat, superchat\r\nSec-WebSocket-Protocol: more"),
+    ] {
+        let mut client = world.dial();
+        client.send(&request);
+        let answer = client.answer();
+        assert_eq!(answer.status, 101, "{request}");
+        for promise in ["sec-websocket-extensions", "sec-websocket-protocol"] {
+            assert_eq!(answer.header(promise), None, "{request}");
+        }
+        client.send(frame(FIN | TEXT, b"here"));
+        assert_eq!(client.hear(), "here");
+        client.reset();
+    }
     world.end();
+}
+
+// What comes in the packet of the upgrade
+
+#[test]
+fn a_violation_in_the_packet_of_the_upgrade_is_answered_behind_the_101() {
+    for workers in [1, 4] {
+        let world = World::with(&config(workers));
+        for n in 0..workers {
+            let mut client = world.dial();
+            let frames = [&frame(FIN | PING, b"answered")[..], b"\x81\x02hi"].concat();
+            client.send([request(&format!("/room/{n}")).as_bytes(), &frames].concat());
+            assert_eq!(client.answer().status, 101);
+            assert_eq!(client.next().payload, b"answered");
+            assert_eq!(client.close().0, 1002);
+            client.expect_end();
+        }
+        let stats = world.end();
+        assert_eq!(stats.value(Stat::DisconnectedProtocol), workers as u64);
+    }
+}
+
+#[test]
+fn megabytes_behind_the_request_are_all_served_and_in_order() {
+    const MESSAGES: usize = 3000;
+    let world = World::with(&config(4));
+    let mut clients: Vec<Wire> = (0..4).map(|_| world.dial()).collect();
+    for (n, client) in clients.iter_mut().enumerate() {
+        let text = |i: usize| format!("{i:0>1000}");
+        let frames: Vec<u8> = (0..MESSAGES)
+            .flat_map(|i| frame(FIN | TEXT, text(i).as_bytes()))
+            .collect();
+        let mut writer = client.writer();
+        let bytes = [request(&format!("/{n}")).as_bytes(), &frames].concat();
+        let sender = std::thread::spawn(move || std::io::Write::write_all(&mut writer, &bytes));
+        assert_eq!(client.answer().status, 101);
+        for i in 0..MESSAGES {
+            assert_eq!(client.hear(), text(i));
+        }
+        sender.join().unwrap().unwrap();
+    }
+    drop(clients);
+    let stats = world.end();
+    assert_eq!(stats.value(Stat::Delivered), 4 * MESSAGES as u64);
+}
+
+// What is no HTTP
+
+/// The start of a `ClientHello` of TLS 1.3, as browsers send it to `https://`.
+const CLIENT_HELLO: &[u8] = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\x9a\x1f\x77\x01\x02\x03\x04\x05\x06\x07\x08\x09\x0a\
+\x0b\x0c\x0d\x0e\x0f\x10\x11\x12\x13\x14\x15\x16\x17\x18\x19\x1a\x1b\x1c\x20\x00\x01\x02\x03\x04\x05\x06\x07\x08\x09\x0a\
+\x0b\x0c\x0d\x0e\x0f\x10\x11\x12\x13\x14\x15\x16\x17\x18\x19\x1a\x1b\x1c\x1d\x1e\x1f\x00\x06\x13\x01\x13\x02\x13\x03";
+
+#[test]
+fn what_is_no_http_is_refused_without_a_line_in_the_log() {
+    const EACH: usize = 200;
+    let program = Program::with("");
+    let witness = Witness::of_program(&program);
+    let before = program.holdings();
+    // Xorshift: the same noise in every run.
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut noise = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state.to_le_bytes()
+    };
+    for _ in 0..EACH {
+        let noise: Vec<u8> = (0..64).flat_map(|_| noise()).collect();
+        for bytes in [CLIENT_HELLO, &noise, &[0; 512], &[0xff; 9000]] {
+            let mut client = program.dial();
+            client.send(bytes);
+            let status = client.answer().status;
+            assert!(matches!(status, 400 | 414), "{status} for {bytes:?}");
+            client.expect_end();
+        }
+    }
+    program.await_return(&before, MAX_GROWTH_BYTES);
+    witness.dismiss();
+    let log = program.end_well();
+    assert!(log.lines().count() < 10, "{log}");
 }

@@ -126,9 +126,10 @@ impl Program {
 
     /// Waits for the end, and returns the exit code and what was still logged.
     pub(crate) fn end(mut self) -> (Option<i32>, String) {
+        let code = self.await_exit().code();
         let mut log = String::new();
         self.log.read_to_string(&mut log).unwrap();
-        (self.child.wait().unwrap().code(), log)
+        (code, log)
     }
 
     /// Asks for the end, which must come in order: status 0, and nothing alarming in the log.
@@ -140,7 +141,7 @@ impl Program {
         log
     }
 
-    /// Waits for the end of a program whose log nobody reads.
+    /// Waits for the end, while nobody reads the log.
     pub(crate) fn await_exit(&mut self) -> ExitStatus {
         let mut status = None;
         eventually("the program has ended", || {

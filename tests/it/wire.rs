@@ -128,17 +128,7 @@ impl Wire {
 
     /// The next answer, its body as long as its `Content-Length` says.
     pub(crate) fn answer(&mut self) -> Answer {
-        let mut head = String::new();
-        while !head.ends_with("\r\n\r\n") {
-            let read = self.reader.read_line(&mut head).unwrap();
-            assert!(read > 0, "the connection ended within a head: {head:?}");
-        }
-        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-        let mut answer = Answer {
-            status,
-            head,
-            body: String::new(),
-        };
+        let mut answer = self.head();
         let length = answer
             .header("content-length")
             .map_or(0, |length| length.parse().unwrap());
@@ -146,6 +136,21 @@ impl Wire {
         self.reader.read_exact(&mut body).unwrap();
         answer.body = String::from_utf8(body).unwrap();
         answer
+    }
+
+    /// The next answer without its body, as a HEAD is answered.
+    pub(crate) fn head(&mut self) -> Answer {
+        let mut head = String::new();
+        while !head.ends_with("\r\n\r\n") {
+            let read = self.reader.read_line(&mut head).unwrap();
+            assert!(read > 0, "the connection ended within a head: {head:?}");
+        }
+        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+        Answer {
+            status,
+            head,
+            body: String::new(),
+        }
     }
 
     /// The status of the answer, unless the connection ends before it.
