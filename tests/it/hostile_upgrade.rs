@@ -353,14 +353,13 @@ fn megabytes_behind_the_request_are_all_served_and_in_order() {
         let frames: Vec<u8> = (0..MESSAGES)
             .flat_map(|i| frame(FIN | TEXT, text(i).as_bytes()))
             .collect();
-        let mut writer = client.writer();
         let bytes = [request(&format!("/{n}")).as_bytes(), &frames].concat();
-        let sender = std::thread::spawn(move || std::io::Write::write_all(&mut writer, &bytes));
+        let sender = client.send_beside(std::iter::once(bytes));
         assert_eq!(client.answer().status, 101);
         for i in 0..MESSAGES {
             assert_eq!(client.hear(), text(i));
         }
-        sender.join().unwrap().unwrap();
+        sender.join().unwrap();
     }
     drop(clients);
     let stats = world.end();

@@ -13,6 +13,8 @@
 mod access;
 mod config;
 mod frames;
+mod hostile_floods;
+mod hostile_frames;
 mod hostile_tls;
 mod hostile_upgrade;
 mod keepalive;

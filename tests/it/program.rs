@@ -229,6 +229,11 @@ impl Program {
         self.status_bytes("VmHWM")
     }
 
+    /// The address space of the process.
+    pub(crate) fn virtual_bytes(&self) -> u64 {
+        self.status_bytes("VmSize")
+    }
+
     fn status_bytes(&self, field: &str) -> u64 {
         let path = format!("/proc/{}/status", self.child.id());
         let status = fs::read_to_string(path).unwrap();

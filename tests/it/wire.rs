@@ -4,6 +4,7 @@
 
 use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::TcpStream;
+use std::thread::{self, JoinHandle};
 
 use crate::support::{PATIENCE, reset};
 
@@ -118,6 +119,22 @@ impl Wire {
     /// Sends one byte or more to a peer that may be gone.
     pub(crate) fn try_send(&self, bytes: impl AsRef<[u8]>) -> io::Result<()> {
         self.stream().write_all(bytes.as_ref())
+    }
+
+    /// Sends on a thread of its own, so that what comes back can be read meanwhile. The thread ends when everything is
+    /// sent, or when the connection has ended.
+    pub(crate) fn send_beside(
+        &self,
+        chunks: impl Iterator<Item = Vec<u8>> + Send + 'static,
+    ) -> JoinHandle<()> {
+        let writer = Wire::over(self.writer());
+        thread::spawn(move || {
+            for chunk in chunks {
+                if writer.try_send(chunk).is_err() {
+                    return;
+                }
+            }
+        })
     }
 
     pub(crate) fn upgrade(&mut self, path: &str) {

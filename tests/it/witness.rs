@@ -15,6 +15,7 @@ use fanwire::metrics::stats::Stat;
 
 use crate::program::Program;
 use crate::support::{Client, PATIENCE, World, eventually};
+use crate::wire::{CLOSE, FIN, Frame, TEXT, Wire};
 
 /// Where the two meet. Attackers who are to meet them too use this path; what they say must not be text that starts as
 /// the pair's does.
@@ -145,6 +146,30 @@ fn hold_round(pair: &mut [Client; 2], round: u64) {
 
 fn numbers(round: u64) -> std::ops::Range<u64> {
     round * SENT_AT_ONCE..(round + 1) * SENT_AT_ONCE
+}
+
+/// What comes next to a member of the pair's topic that is not a message of the pair.
+pub(crate) fn next_own(wire: &mut Wire) -> Frame {
+    loop {
+        let frame = wire.next();
+        if !is_of_the_pair(&frame) {
+            return frame;
+        }
+    }
+}
+
+/// Whether a frame is a text as the pair exchanges them: one digit, a space, a number.
+fn is_of_the_pair(frame: &Frame) -> bool {
+    frame.first == FIN | TEXT && matches!(frame.payload[..], [b'0' | b'1', b' ', b'0'..=b'9', ..])
+}
+
+/// The Close that comes next, beside messages of the pair, and then the orderly end.
+pub(crate) fn expect_failure(wire: &mut Wire, code: u16, what: &str) {
+    let close = next_own(wire);
+    assert_eq!(close.first, FIN | CLOSE, "{what}: {close:?}");
+    assert_eq!(close.payload[..2], code.to_be_bytes(), "{what}");
+    assert!(close.payload.len() > 2, "{what}: the reason is said");
+    wire.expect_end();
 }
 
 #[test]
