@@ -28,6 +28,10 @@ const SIGNALS: Token = Token(2);
 /// Events taken in one go: there are three sources.
 const EVENTS: usize = 8;
 
+/// How long it goes without saying that accepting fails still, or again. Where descriptors are given back one by one,
+/// accepting fails and works in turn, ten times a second.
+const SAY_AGAIN_AFTER: Duration = Duration::from_mins(1);
+
 /// What the control loop is made of.
 #[derive(Debug)]
 pub(super) struct Parts {
@@ -56,8 +60,8 @@ pub(super) struct Control {
     shutdown_timeout: Duration,
     /// There may be connections to accept that no event will announce.
     accepts_left: bool,
-    /// Accepting fails, for want of descriptors as a rule; said once until it works again.
-    accepting_fails: bool,
+    /// When it was said that accepting fails, for want of descriptors as a rule.
+    said_accepting_fails: Option<Instant>,
     /// When the drain's patience ends.
     deadline: Option<Instant>,
     drained: usize,
@@ -95,7 +99,7 @@ impl Control {
             signals,
             shutdown_timeout: config.shutdown.timeout,
             accepts_left: false,
-            accepting_fails: false,
+            said_accepting_fails: None,
             deadline: None,
             drained: 0,
             stop: false,
@@ -226,21 +230,25 @@ impl Control {
         self.accepts_left = false;
         for _ in 0..Acceptor::budget() {
             match acceptor.accept() {
-                Accepted::Socket(stream) => {
-                    self.accepting_fails = false;
-                    place(&self.postboxes, self.max_connections, stream);
-                }
+                Accepted::Socket(stream) => place(&self.postboxes, self.max_connections, stream),
                 Accepted::Nobody => return,
                 Accepted::Dead(error) => debug!(%error, "a connection died before it was accepted"),
                 Accepted::Failed(error) => {
-                    if !std::mem::replace(&mut self.accepting_fails, true) {
-                        warn!(%error, "accepting fails; connections wait until it works again");
-                    }
+                    self.say_accepting_fails(&error);
                     return;
                 }
             }
         }
         self.accepts_left = true;
+    }
+
+    fn say_accepting_fails(&mut self, error: &io::Error) {
+        let now = Instant::now();
+        let is_said = |said| now.saturating_duration_since(said) < SAY_AGAIN_AFTER;
+        if !self.said_accepting_fails.is_some_and(is_said) {
+            self.said_accepting_fails = Some(now);
+            warn!(%error, "accepting fails; connections wait until it works again");
+        }
     }
 
     /// Stops and joins every thread.
