@@ -15,6 +15,8 @@ mod config;
 mod frames;
 mod hostile_floods;
 mod hostile_frames;
+mod hostile_metrics;
+mod hostile_signals;
 mod hostile_tls;
 mod hostile_upgrade;
 mod keepalive;

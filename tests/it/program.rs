@@ -5,17 +5,17 @@
 
 use std::collections::HashMap;
 use std::fs;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{self, BufRead, BufReader, PipeReader, Read};
 use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
-use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
-use crate::support::{Client, PATIENCE, eventually};
+use crate::support::{Client, PATIENCE, eventually, join_narrowly};
 use crate::wire::Wire;
 
 /// The gauges that tell who is there.
@@ -46,7 +46,7 @@ pub(crate) struct Program {
     pub(crate) child: Child,
     pub(crate) address: SocketAddr,
     pub(crate) metrics: SocketAddr,
-    pub(crate) log: BufReader<ChildStderr>,
+    pub(crate) log: BufReader<PipeReader>,
     _folder: TempDir,
 }
 
@@ -75,15 +75,27 @@ impl Program {
 
     /// Runs `command` where `config` is the configuration, and waits until it says that it is ready.
     pub(crate) fn spawn(config: &str, mut command: Command) -> Program {
+        let (reader, writer) = io::pipe().unwrap();
+        command.stderr(writer);
+        Program::spawn_logging_to(reader, config, command)
+    }
+
+    /// The same with a command whose standard error is the other end of `reader`.
+    pub(crate) fn spawn_logging_to(
+        reader: PipeReader,
+        config: &str,
+        mut command: Command,
+    ) -> Program {
         let folder = folder_with(config);
-        let mut child = command
+        let child = command
             .current_dir(folder.path())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
-            .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        let mut log = BufReader::new(child.stderr.take().unwrap());
+        // It holds the writer, without which the log would never end.
+        drop(command);
+        let mut log = BufReader::new(reader);
         let ready = await_line(&mut log, "ready");
         Program {
             child,
@@ -92,6 +104,14 @@ impl Program {
             log,
             _folder: folder,
         }
+    }
+
+    /// Runs the program where `config` is the configuration, with so many descriptors at most.
+    pub(crate) fn with_descriptors(limit: u32, config: &str) -> Program {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", &format!("ulimit -n {limit} && exec \"$0\"")]);
+        shell.arg(env!("CARGO_BIN_EXE_fanwire"));
+        Program::spawn(config, shell)
     }
 
     pub(crate) fn connect(&self, path: &str) -> Client {
@@ -108,6 +128,11 @@ impl Program {
         let mut wire = self.dial();
         wire.upgrade(path);
         wire
+    }
+
+    /// The same, with so small a receive buffer that the relay notices soon when it is not emptied.
+    pub(crate) fn join_narrowly(&self, path: &str) -> Wire {
+        join_narrowly(self.address, path)
     }
 
     /// A raw connection to the metrics port.
@@ -158,6 +183,15 @@ impl Program {
         sum(&self.scrape(), name)
     }
 
+    /// Asserts that a metric is `expected`.
+    pub(crate) fn assert_metric(&self, name: &str, expected: u64) {
+        let value = self.metric(name);
+        assert!(
+            is_count(value, expected as f64),
+            "{name} should be {expected} and is {value}"
+        );
+    }
+
     /// Waits until a metric is `expected`.
     pub(crate) fn await_metric(&self, name: &str, expected: u64) {
         await_value(name, expected as f64, || self.metric(name));
@@ -174,23 +208,30 @@ impl Program {
     /// Waits until no thread takes CPU time that nobody asks for: not the workers and the control thread while metrics
     /// are scraped, and not the metrics thread while clients are refused.
     pub(crate) fn await_rest(&self) {
-        let is_at_rest = |work: &dyn Fn(), busy: &dyn Fn(&str) -> bool| {
-            let before = self.cpu_times();
-            (0..WORK_AT_REST).for_each(|_| work());
-            let idle = self.cpu_times().into_iter().filter(|(name, _)| !busy(name));
-            idle.map(|(name, time)| {
-                time.saturating_sub(before.get(&name).copied().unwrap_or_default())
-            })
-            .all(|time| time < SPINNING)
-        };
         eventually("no thread spins", || {
-            is_at_rest(&|| drop(self.scrape()), &|name| name == "metrics")
-                && is_at_rest(&|| self.refused(), &|name| name != "metrics")
+            let scrape = || drop(self.scrape());
+            let refuse = || self.refused();
+            self.rests_during(scrape, |thread| thread != "metrics")
+                && self.rests_during(refuse, |thread| thread == "metrics")
         });
     }
 
+    /// Whether the threads of which `idle` holds take no CPU time while others do `work` some times over.
+    pub(crate) fn rests_during(&self, work: impl Fn(), idle: impl Fn(&str) -> bool) -> bool {
+        let before = self.cpu_times();
+        (0..WORK_AT_REST).for_each(|_| work());
+        let after = self.cpu_times();
+        let taken = after
+            .into_iter()
+            .filter(|(name, _)| idle(name))
+            .map(|(name, time)| {
+                time.saturating_sub(before.get(&name).copied().unwrap_or_default())
+            });
+        taken.max().is_some_and(|most| most < SPINNING)
+    }
+
     /// A request that is none for an upgrade, and its answer.
-    fn refused(&self) {
+    pub(crate) fn refused(&self) {
         let mut client = self.dial();
         client.send("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n");
         assert_eq!(client.answer().status, 426);
@@ -327,12 +368,17 @@ fn sum(scrape: &str, name: &str) -> f64 {
     series.iter().sum()
 }
 
+/// Equality of counts that came as floats.
+fn is_count(actual: f64, expected: f64) -> bool {
+    (actual - expected).abs() < 0.5
+}
+
 /// Waits until a count, which came as a float, is `expected`.
 fn await_value(what: &str, expected: f64, actual: impl Fn() -> f64) {
     let deadline = Instant::now() + PATIENCE;
     loop {
         let value = actual();
-        if (value - expected).abs() < 0.5 {
+        if is_count(value, expected) {
             return;
         }
         assert!(

@@ -2,7 +2,7 @@
 
 use std::io::{BufReader, Read};
 use std::net::SocketAddr;
-use std::process::{ChildStderr, Command, Stdio};
+use std::process::{Command, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
 use tungstenite::protocol::frame::coding::CloseCode;
@@ -74,10 +74,7 @@ fn the_program_goes_on_when_the_reader_of_its_log_is_gone() {
     let mut program = Program::with("shutdown: {timeout: 600s}");
     let (reader, _) = std::io::pipe().unwrap();
     // The last reader of the log is closed.
-    drop(std::mem::replace(
-        &mut program.log,
-        BufReader::new(ChildStderr::from(std::os::fd::OwnedFd::from(reader))),
-    ));
+    drop(std::mem::replace(&mut program.log, BufReader::new(reader)));
     let mut client = program.connect("/room");
     program.signal(Signal::HUP);
     client.say("still here");

@@ -107,12 +107,7 @@ impl World {
 
     /// The same, with so small a receive buffer that the relay notices soon when it is not emptied.
     pub(crate) fn join_narrowly(&self, path: &str) -> Wire {
-        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-        socket.set_recv_buffer_size(SMALL_RECEIVE_BUFFER).unwrap();
-        socket.connect(&self.relay.address().into()).unwrap();
-        let mut wire = Wire::over(socket.into());
-        wire.upgrade(path);
-        wire
+        join_narrowly(self.relay.address(), path)
     }
 
     /// A counter. It may be a turn old: each shard publishes at the end of its turns, after what the turn wrote.
@@ -163,6 +158,21 @@ impl World {
         }
         stats
     }
+}
+
+/// A raw connection with a small receive buffer that has joined the topic of `path`.
+pub(crate) fn join_narrowly(address: SocketAddr, path: &str) -> Wire {
+    let mut wire = Wire::over(connect_narrowly(address));
+    wire.upgrade(path);
+    wire
+}
+
+/// A connection with a small receive buffer.
+pub(crate) fn connect_narrowly(address: SocketAddr) -> TcpStream {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.set_recv_buffer_size(SMALL_RECEIVE_BUFFER).unwrap();
+    socket.connect(&address.into()).unwrap();
+    socket.into()
 }
 
 fn is_balanced(stats: &Stats) -> bool {
