@@ -13,6 +13,7 @@
 mod access;
 mod config;
 mod frames;
+mod hostile_config;
 mod hostile_floods;
 mod hostile_frames;
 mod hostile_metrics;
