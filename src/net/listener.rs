@@ -127,8 +127,9 @@ impl Acceptor {
     }
 }
 
-/// Errors of `accept` that leave the connection waiting and would come again at once (accept(2)).
-fn is_exhaustion(error: &io::Error) -> bool {
+/// Whether descriptors or memory have run out. Of `accept`, these errors leave the connection waiting and would come again
+/// at once (accept(2)); of [`bind`], they say nothing about the address.
+pub fn is_exhaustion(error: &io::Error) -> bool {
     let code = error.raw_os_error().map(Errno::from_raw_os_error);
     matches!(
         code,

@@ -322,11 +322,16 @@ fn worker_count(configured: usize) -> u16 {
 }
 
 fn listen(key: &'static str, host: &str, port: u16) -> Result<std::net::TcpListener, StartError> {
-    listener::bind(host, port).map_err(|source| StartError::Listen {
-        key,
-        host: host.into(),
-        port,
-        source,
+    listener::bind(host, port).map_err(|source| {
+        if listener::is_exhaustion(&source) {
+            return StartError::System(source);
+        }
+        StartError::Listen {
+            key,
+            host: host.into(),
+            port,
+            source,
+        }
     })
 }
 
