@@ -256,6 +256,25 @@ fn two_hundred_frames_in_one_packet_are_served_in_order() {
 }
 
 #[test]
+fn every_code_that_may_be_sent_is_echoed_and_the_relay_ends_the_connection() {
+    let world = World::start();
+    let witness = Witness::of(&world);
+    let codes = (1000..=1003)
+        .chain(1007..=1014)
+        .chain([3000, 3999, 4000, 4999]);
+    for code in codes.clone() {
+        let mut wire = world.join(witness::PATH);
+        let reason = "\u{20ac}".repeat(41);
+        wire.send(frame(FIN | CLOSE, &close_body(code, &reason)));
+        assert_eq!(next_own(&mut wire).payload[..2], code.to_be_bytes());
+        wire.expect_end();
+    }
+    witness.dismiss();
+    let left = world.end().value(Stat::DisconnectedByClient);
+    assert_eq!(left, 2 + codes.count() as u64);
+}
+
+#[test]
 fn what_follows_a_close_is_dropped_whatever_it_is() {
     let world = World::start();
     let witness = Witness::of(&world);

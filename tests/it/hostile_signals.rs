@@ -294,3 +294,21 @@ fn with_sixty_four_descriptors_members_are_served_and_those_who_wait_are_served_
     assert_eq!(code, Some(0), "{log}");
     assert_eq!(log.matches("accepting fails").count(), 1, "{log}");
 }
+
+#[test]
+fn with_too_few_descriptors_to_start_the_system_is_named_and_not_the_configuration() {
+    let folder = folder_with(on_ports(0, 0));
+    for limit in 5..=12 {
+        let output = Command::new("sh")
+            .args(["-c", &format!("ulimit -n {limit} && exec \"$0\"")])
+            .arg(env!("CARGO_BIN_EXE_fanwire"))
+            .current_dir(folder.path())
+            .stdin(Stdio::null())
+            .output()
+            .unwrap();
+        let log = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{limit}: {log}");
+        let reason = "the system refused what the relay needs to start: Too many open files";
+        assert!(log.contains(reason), "{limit}: {log}");
+    }
+}

@@ -129,6 +129,27 @@ fn heads_without_measure_are_refused_and_cost_no_memory() {
 }
 
 #[test]
+fn the_refusal_of_a_head_without_end_arrives_while_the_client_sends_on() {
+    under_attack(&config(2), |world| {
+        for (front, more, status) in [
+            ("GET /room HTTP/1.1\r\n", "X: y\r\n", 431),
+            ("GET /room HTTP/1.1\r\nX:", " y", 431),
+            ("GET /", "x", 414),
+            ("", "\r\n", 414),
+        ] {
+            let mut client = world.dial();
+            client.send(front);
+            let more = more.repeat(1000).into_bytes();
+            let sender = client.send_beside(std::iter::repeat(more));
+            assert_eq!(client.answer().status, status, "{front:?}");
+            client.expect_end();
+            drop(client);
+            sender.join().unwrap();
+        }
+    });
+}
+
+#[test]
 fn a_thousand_heads_that_stop_just_below_the_limit_hold_no_more_than_they_sent() {
     const HEADS: usize = 1000;
     const HEAD_BYTES: usize = 8000;
