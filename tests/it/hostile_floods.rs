@@ -61,7 +61,7 @@ fn memory_is_held_for_what_was_sent_and_not_for_what_was_claimed() {
     assert!(held_bytes() <= 4.0 * sent_bytes, "{}", held_bytes());
     // Not even address space is reserved for the three gigabytes.
     assert!(program.virtual_bytes() < virtual_bytes + (1 << 30));
-    program.await_rest();
+    witness.while_silent(|| program.await_rest_beside(&before, CLAIMS));
     drop(claimants);
     program.await_return(&before, 16 << 20);
     witness.dismiss();
@@ -154,22 +154,22 @@ fn of_a_flood_of_pings_that_reads_its_pongs_the_newest_is_answered() {
 
 #[test]
 fn a_flood_of_pings_that_reads_nothing_is_bounded() {
-    const CHUNKS: usize = 400;
+    const CHUNKS: usize = 600;
     let program = Program::with("");
     let witness = Witness::of_program(&program);
     let before = program.holdings();
     let wire = program.join("/pings");
     let received = || program.metric("fanwire_received_bytes_total");
-    // 20 MB of pings, which their sender would be owed again.
+    // 31 MB of pings, which their sender would be owed again.
     let chunk = frame(FIN | PING, &[b'x'; 125]).repeat(400);
     let all = received() + (CHUNKS * chunk.len()) as f64;
     let sender = wire.send_beside(std::iter::repeat_n(chunk, CHUNKS));
     eventually("all are taken in, or no more is sent", || {
         received() >= all || sender.is_finished()
     });
-    program.await_rest();
+    witness.while_silent(|| program.await_rest_beside(&before, 1));
     drop(wire);
-    program.await_return(&before, MAX_GROWTH_BYTES);
+    program.await_return(&before, 16 << 20);
     sender.join().unwrap();
     witness.dismiss();
     program.end_well();

@@ -62,7 +62,7 @@ fn silent_connections_by_the_thousand_are_timed_out_and_give_back_what_they_held
     let witness = Witness::of_program(&program);
     let before = program.holdings();
     let silent: Vec<_> = (0..SILENT).map(|_| program.dial()).collect();
-    program.await_rest();
+    witness.while_silent(|| program.await_rest_beside(&before, SILENT));
     for mut silent in silent {
         assert_eq!(silent.answer().status, 408);
         silent.expect_end();
@@ -175,7 +175,7 @@ fn a_thousand_heads_that_stop_just_below_the_limit_hold_no_more_than_they_sent()
         "{}",
         held_bytes()
     );
-    program.await_rest();
+    witness.while_silent(|| program.await_rest_beside(&before, HEADS));
     drop(heads);
     program.await_return(&before, MAX_GROWTH_BYTES);
     witness.dismiss();

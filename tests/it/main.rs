@@ -4,8 +4,9 @@
 //! [`wire`] is the other peer, for what no well-behaved library can be made to send. [`support`] starts relays and
 //! audits their books: whatever a test does, at its end every delivery that was owed must have been made, dropped or
 //! discarded, and every gauge must be back at 0. [`program`] is the relay as a process of its own, watched from outside,
-//! and [`witness`] an honest pair of clients that exchange messages while others attack. Tests wait for events and counters; a time stands only where it is a
-//! setting under test, or as a bound on how long a broken relay may keep a test waiting.
+//! and [`witness`] an honest pair of clients that exchange messages while others attack. Tests wait for events and
+//! counters; a time stands only where it is a setting under test, or as a bound on how long a broken relay may keep a
+//! test waiting.
 
 // Everything here is a test: a failed `unwrap` is a failed test.
 #![allow(clippy::unwrap_used)]

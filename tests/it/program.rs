@@ -35,11 +35,14 @@ const PASSING: [&str; 6] = [
     "fanwire_inbox_bytes",
 ];
 
-/// Requests during which a thread that has nothing to do with them must rest.
-const WORK_AT_REST: usize = 20;
+/// How long a thread that has nothing to do is looked at. On a machine with more to do than it can, one that spins waits
+/// for its turn like the others.
+const LOOK_AT_REST: Duration = Duration::from_millis(250);
 
-/// CPU time that a resting thread never takes meanwhile, and a spinning one always does.
-const SPINNING: Duration = Duration::from_millis(2);
+/// CPU time that a thread at rest may take meanwhile: this, and one part in [`SHARE_AT_REST`] of the time that passes,
+/// for timers. One that spins takes all that the machine has for it.
+const AT_REST: Duration = Duration::from_millis(2);
+const SHARE_AT_REST: u32 = 50;
 
 /// The program, running. Killed when the test forgets it.
 pub(crate) struct Program {
@@ -108,10 +111,7 @@ impl Program {
 
     /// Runs the program where `config` is the configuration, with so many descriptors at most.
     pub(crate) fn with_descriptors(limit: u32, config: &str) -> Program {
-        let mut shell = Command::new("sh");
-        shell.args(["-c", &format!("ulimit -n {limit} && exec \"$0\"")]);
-        shell.arg(env!("CARGO_BIN_EXE_fanwire"));
-        Program::spawn(config, shell)
+        Program::spawn(config, limited_to_descriptors(limit))
     }
 
     pub(crate) fn connect(&self, path: &str) -> Client {
@@ -206,20 +206,33 @@ impl Program {
     }
 
     /// Waits until no thread takes CPU time that nobody asks for: not the workers and the control thread while metrics
-    /// are scraped, and not the metrics thread while clients are refused.
+    /// are scraped, and not the metrics thread while clients are refused. Members must be silent meanwhile.
     pub(crate) fn await_rest(&self) {
-        eventually("no thread spins", || {
-            let scrape = || drop(self.scrape());
-            let refuse = || self.refused();
-            self.rests_during(scrape, |thread| thread != "metrics")
-                && self.rests_during(refuse, |thread| thread == "metrics")
+        eventually("no thread spins", || self.is_at_rest());
+    }
+
+    /// The same while so many connections stand that were not there before. Without them, a thread that spun on their
+    /// account would rest, too.
+    pub(crate) fn await_rest_beside(&self, before: &Holdings, connections: usize) {
+        let do_stand = || self.descriptors() >= before.descriptors + connections;
+        eventually("no thread spins while the connections stand", || {
+            do_stand() && self.is_at_rest() && do_stand()
         });
+    }
+
+    fn is_at_rest(&self) -> bool {
+        let scrape = || drop(self.scrape());
+        let refuse = || self.refused();
+        self.rests_during(scrape, |thread| thread != "metrics")
+            && self.rests_during(refuse, |thread| thread == "metrics")
     }
 
     /// Whether the threads of which `idle` holds take no CPU time while others do `work` some times over.
     pub(crate) fn rests_during(&self, work: impl Fn(), idle: impl Fn(&str) -> bool) -> bool {
-        let before = self.cpu_times();
-        (0..WORK_AT_REST).for_each(|_| work());
+        let (began, before) = (Instant::now(), self.cpu_times());
+        while began.elapsed() < LOOK_AT_REST {
+            work();
+        }
         let after = self.cpu_times();
         let taken = after
             .into_iter()
@@ -227,7 +240,8 @@ impl Program {
             .map(|(name, time)| {
                 time.saturating_sub(before.get(&name).copied().unwrap_or_default())
             });
-        taken.max().is_some_and(|most| most < SPINNING)
+        let most = AT_REST + began.elapsed() / SHARE_AT_REST;
+        taken.max().is_some_and(|taken| taken < most)
     }
 
     /// A request that is none for an upgrade, and its answer.
@@ -321,6 +335,38 @@ impl Drop for Program {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// The program with so many descriptors at most.
+pub(crate) fn limited_to_descriptors(limit: u32) -> Command {
+    let mut shell = Command::new("sh");
+    shell.args(["-c", &format!("ulimit -n {limit} && exec \"$0\"")]);
+    shell.arg(env!("CARGO_BIN_EXE_fanwire"));
+    shell
+}
+
+/// The exit code and the log of `command` where `config` is the configuration, which must end by itself.
+pub(crate) fn failed_start(config: &str, mut command: Command) -> (Option<i32>, String) {
+    let folder = folder_with(config);
+    let mut child = command
+        .current_dir(folder.path())
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let deadline = Instant::now() + PATIENCE;
+    while child.try_wait().unwrap().is_none() {
+        if Instant::now() >= deadline {
+            child.kill().unwrap();
+        }
+        thread::sleep(Duration::from_millis(1));
+    }
+    let output = child.wait_with_output().unwrap();
+    (
+        output.status.code(),
+        String::from_utf8(output.stderr).unwrap(),
+    )
 }
 
 /// A folder whose `config.yaml` is `text`.

@@ -36,6 +36,10 @@ pub(crate) struct Witness {
 #[derive(Debug, Default)]
 struct Shared {
     dismissed: AtomicBool,
+    /// The pair is asked to be silent.
+    hushed: AtomicBool,
+    /// It is.
+    silent: AtomicBool,
     rounds: AtomicU64,
 }
 
@@ -83,6 +87,17 @@ impl Witness {
         });
     }
 
+    /// Does `something` while the pair is connected and silent.
+    pub(crate) fn while_silent(&self, something: impl FnOnce()) {
+        self.shared.hushed.store(true, Ordering::Relaxed);
+        eventually("the pair falls silent", || {
+            self.shared.silent.load(Ordering::Relaxed)
+        });
+        something();
+        self.shared.hushed.store(false, Ordering::Relaxed);
+        self.await_rounds(1);
+    }
+
     /// Ends the exchange. Fails if anything was lost, repeated or out of order since the pair was summoned.
     pub(crate) fn dismiss(mut self) -> Testimony {
         self.shared.dismissed.store(true, Ordering::Relaxed);
@@ -106,6 +121,12 @@ fn exchange(mut pair: [Client; 2], shared: &Shared) -> Testimony {
     };
     let mut round = 0;
     while !shared.dismissed.load(Ordering::Relaxed) {
+        let is_hushed = shared.hushed.load(Ordering::Relaxed);
+        shared.silent.store(is_hushed, Ordering::Relaxed);
+        if is_hushed {
+            thread::sleep(PAUSE);
+            continue;
+        }
         let began = Instant::now();
         hold_round(&mut pair, round);
         testimony.slowest_round = testimony.slowest_round.max(began.elapsed());
