@@ -292,7 +292,6 @@ impl Client {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ws::frame::ControlPayload;
 
     fn client() -> Client {
         Client::new(0, Timestamp(0), Timestamp(0))
@@ -334,16 +333,5 @@ mod tests {
         client.advance_carry(4);
         client.take_up_control();
         assert_eq!(client.carry().unwrap(), b"\x89\x00");
-    }
-
-    #[test]
-    fn of_many_pongs_the_newest_is_sent() {
-        let mut client = client();
-        for n in 0..1000u16 {
-            let payload = ControlPayload::new(&n.to_be_bytes()).unwrap();
-            client.queue_control(|control| control.pong(ControlFrame::pong(&payload)));
-        }
-        client.take_up_control();
-        assert_eq!(client.carry().unwrap(), b"\x8a\x02\x03\xe7");
     }
 }

@@ -58,6 +58,26 @@ fn a_ping_is_answered_with_its_payload() {
 }
 
 #[test]
+fn each_of_many_pings_in_one_packet_is_answered_in_order() {
+    let world = World::start();
+    let mut client = world.join("/room");
+    let payloads: Vec<String> = (0..10).map(|n| format!("ping {n}")).collect();
+    let pings = payloads
+        .iter()
+        .map(|payload| frame(FIN | PING, payload.as_bytes()));
+    client.send(pings.collect::<Vec<_>>().concat());
+    for payload in payloads {
+        let pong = Frame {
+            first: FIN | PONG,
+            payload: payload.into_bytes(),
+        };
+        assert_eq!(client.next(), pong);
+    }
+    drop(client);
+    world.end();
+}
+
+#[test]
 fn an_unsolicited_pong_is_ignored() {
     let world = World::start();
     let mut client = world.connect("/room");

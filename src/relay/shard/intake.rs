@@ -272,7 +272,7 @@ impl Shard {
     fn on_event(&mut self, key: ClientKey, event: Event<'_>) -> ControlFlow<()> {
         match event {
             Event::Message(message) => return self.on_message(key, message),
-            Event::Ping(payload) => self.on_ping(key, ControlFrame::pong(&payload)),
+            Event::Ping(payload) => self.on_ping(key, &ControlFrame::pong(&payload)),
             Event::Pong => {}
             Event::Close(code) => {
                 self.on_close(key, code);
@@ -342,7 +342,7 @@ impl Shard {
         topic.in_flight_bytes += pushed as u64;
     }
 
-    fn on_ping(&mut self, key: ClientKey, pong: ControlFrame) {
+    fn on_ping(&mut self, key: ClientKey, pong: &ControlFrame) {
         let Some(client) = self
             .client_mut(key)
             .filter(|client| client.phase == Phase::Open)
