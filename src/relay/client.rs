@@ -14,6 +14,7 @@ use crate::http::request::HeadScanner;
 use crate::time::Timestamp;
 use crate::ws::decode::Decoder;
 use crate::ws::encode::ControlFrame;
+use crate::ws::error::DecodeError;
 
 /// Where a client is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,7 +39,7 @@ pub enum Phase {
 pub enum Reading {
     /// It is, as its socket has something.
     Allowed,
-    /// For its own next phase: the 101, or the Close of a drain.
+    /// For its own next phase: the 101, or the Close of a drain or of a violation.
     AwaitsPhase,
     /// For its topic, whose publishers are held.
     AwaitsTopic,
@@ -71,6 +72,17 @@ pub struct Arrival {
     pub early: Vec<u8>,
 }
 
+/// A violation by a member that has published: it departs for it once it has been sent what it published before.
+#[derive(Debug)]
+pub struct Failing {
+    /// What it did.
+    pub error: DecodeError,
+    /// Where in what the shard published to the topic its own part ends; see `Topic::returned_bytes`.
+    pub published_bytes: u64,
+    /// How long that is waited for.
+    pub deadline: Timestamp,
+}
+
 /// See the module.
 ///
 /// What every delivery looks at comes first and fills one cache line: the kernel's part of a write leaves little of ours
@@ -98,7 +110,7 @@ pub struct Client {
     pub publisher: bool,
     /// A ping was sent at `due` − `pong_timeout`, and nothing has been read since.
     pub pinged: bool,
-    /// Gets Close once it has been sent all that it is owed.
+    /// Gets Close once it has been sent all that it is owed, and is not read until then.
     pub leaves_at_head: bool,
     /// The client has shut its writing side.
     pub ended: bool,
@@ -112,6 +124,8 @@ pub struct Client {
     pub decoder: Decoder,
     /// Present until the client has joined.
     pub arrival: Option<Box<Arrival>>,
+    /// Why it leaves at the head, if that is not the end of a drain.
+    pub failing: Option<Box<Failing>>,
     /// When something was read last.
     pub last_read: Timestamp,
     /// What it has used of its rate.
@@ -165,6 +179,7 @@ impl Client {
             member: None,
             decoder: Decoder::default(),
             arrival: Some(Box::default()),
+            failing: None,
             last_read: now,
             bucket: Bucket::default(),
             stalled_since: now,
@@ -273,6 +288,12 @@ impl Client {
         if let Some(control) = self.control.take() {
             self.carry_plain(control.into_bytes());
         }
+    }
+
+    /// Whether the topic's log has, or has had, what the client published before it broke the protocol, if it did.
+    pub fn has_back_what_it_published(&self, returned_bytes: u64) -> bool {
+        let failing = self.failing.as_ref();
+        failing.is_none_or(|failing| failing.published_bytes <= returned_bytes)
     }
 
     /// Whether nothing waits besides what the log has.

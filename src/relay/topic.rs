@@ -35,6 +35,8 @@ pub struct Topic {
     pub gauged_bytes: u64,
     /// Bytes that clients of this shard published and that have not come back from the owner.
     pub in_flight_bytes: u64,
+    /// Bytes that have come back, ever.
+    pub returned_bytes: u64,
     /// Whether publishers wait for laggards.
     pub grace: Grace,
     /// Whether a laggard has taken bytes since the grace was reviewed last.
@@ -72,6 +74,7 @@ impl Topic {
             touched: false,
             gauged_bytes: 0,
             in_flight_bytes: 0,
+            returned_bytes: 0,
             grace: Grace::default(),
             laggards_progress: false,
             overdraft_bytes: 0,

@@ -207,6 +207,28 @@ fn a_close_with_a_body_that_must_not_be_sent_fails_the_connection() {
 }
 
 #[test]
+fn what_was_published_before_a_violation_comes_back_before_the_close() {
+    let world = World::with(&config(2));
+    // So many topics that each shard owns some.
+    for path in ["/a", "/b", "/c", "/d", "/e", "/f"] {
+        let mut listener = world.connect(path);
+        let mut client = world.join(path);
+        let words = ["one", "two"].map(|word| frame(FIN | TEXT, word.as_bytes()));
+        client.send([&words.concat()[..], b"\x81\x02hi"].concat());
+        assert_eq!((client.hear(), client.hear()), ("one".into(), "two".into()));
+        assert_eq!(client.close().0, 1002);
+        client.expect_end();
+        assert_eq!(
+            (listener.hear(), listener.hear()),
+            ("one".into(), "two".into())
+        );
+    }
+    let stats = world.end();
+    assert_eq!(stats.value(Stat::DisconnectedProtocol), 6);
+    assert_eq!(stats.value(Stat::Messages), 12);
+}
+
+#[test]
 fn the_close_of_a_violation_arrives_although_the_client_goes_on_sending() {
     let world = World::start();
     let mut client = world.join("/room");

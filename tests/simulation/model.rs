@@ -54,7 +54,7 @@ struct Client {
     topic: usize,
     /// Messages not accepted yet, and where in what the client says each ends.
     posted: VecDeque<(u64, usize)>,
-    /// Pings, likewise.
+    /// Pings that have not been answered, likewise.
     pinged: VecDeque<(u64, u32)>,
     /// Bytes that the shard has read.
     consumed: u64,
@@ -328,6 +328,7 @@ impl Model {
         let client = &mut self.clients[client];
         let number = payload.try_into().map(u32::from_be_bytes);
         let number = number.expect("a pong has the payload of a ping");
+        // Each is answered: so many never wait at once that some would be left out.
         let is_read = |(end, _): &mut (u64, u32)| *end <= client.consumed;
         let ping = client.pinged.pop_front_if(is_read);
         let (_, ping) = ping.expect("a pong answers a ping that was read");
@@ -339,10 +340,31 @@ impl Model {
             let is_policy = self.policy == SlowConsumerPolicy::Disconnect;
             assert!(is_policy, "disconnected for a lag under another policy");
         }
+        if matches!(code, 1002 | 1007 | 1009) {
+            self.check_violator(client);
+        }
         let client = &mut self.clients[client];
         let member = client.member.as_mut().expect("Close is for members");
         member.is_over = true;
         client.close = Some((code, reason.to_owned()));
+    }
+
+    /// Whoever broke the protocol had back what it had published before that.
+    fn check_violator(&self, client_key: usize) {
+        if self.policy == SlowConsumerPolicy::Drop || !self.echo {
+            return;
+        }
+        let client = &self.clients[client_key];
+        let topic = &self.topics[client.topic];
+        let member = client.member.as_ref().expect("Close is for members");
+        let unsent = topic.order[member.next..].iter();
+        let under_way = topic.accepted[client.shard].iter().chain(&topic.pending);
+        let is_own = |&&message: &&usize| self.messages[message].publisher == client_key;
+        let withheld = unsent.chain(under_way).filter(is_own).count();
+        assert_eq!(
+            withheld, 0,
+            "client {client_key} was failed before it had back what it published"
+        );
     }
 
     // What must hold.

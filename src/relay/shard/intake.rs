@@ -67,7 +67,7 @@ impl Shard {
         let reading = match &client.member {
             _ if client.phase == Phase::Joining => Reading::AwaitsPhase,
             None => Reading::Allowed,
-            Some(_) if self.drain.has_begun() => Reading::AwaitsPhase,
+            Some(_) if self.drain.has_begun() || client.leaves_at_head => Reading::AwaitsPhase,
             Some(member) => {
                 let topic = &mut self.topics[member.topic.0 as usize];
                 if !topic.is_open_to(client.publisher, policy.window_bytes) {
@@ -129,7 +129,9 @@ impl Shard {
                 // There is no more input to go on with either way.
                 let _: ControlFlow<()> = self.on_event(key, event);
             }
-            Err(error) => self.depart(key, Departure::Protocol(error)),
+            Err(error) => {
+                let _: ControlFlow<()> = self.on_violation(key, error);
+            }
         }
         self.gauge_partial(key);
     }
@@ -377,7 +379,7 @@ impl Shard {
             return ControlFlow::Break(());
         };
         if client.phase == Phase::Open {
-            self.depart(key, Departure::Protocol(error));
+            self.fail(key, error);
         } else if client.phase == Phase::Closing {
             // Our Close is said; an answer can no longer be made out.
             client.phase = Phase::Finishing;

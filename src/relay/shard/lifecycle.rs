@@ -7,11 +7,12 @@ use slab::Slab;
 use super::{Effect, Shard};
 use crate::ids::ClientKey;
 use crate::metrics::stats::Stat;
-use crate::relay::client::{Client, Phase, Reading};
+use crate::relay::client::{Client, Failing, Phase, Reading};
 use crate::relay::control::PendingControl;
 use crate::relay::departure::{Departure, Farewell};
 use crate::time::Timestamp;
 use crate::ws::encode::ControlFrame;
+use crate::ws::error::DecodeError;
 use crate::ws::handshake::Refusal;
 
 /// The longest wait for a client's part of the closing handshake, and for the last bytes to be accepted.
@@ -66,6 +67,7 @@ impl Shard {
 
     /// Ends a connection at once, whatever its phase.
     pub(super) fn cut(&mut self, key: ClientKey, departure: Departure) {
+        let departure = self.take_first_reason(key, departure);
         let Some(client) = self.client(key) else {
             return;
         };
@@ -77,8 +79,39 @@ impl Shard {
         self.remove(key);
     }
 
+    /// A member broke the protocol. What it published before that is good: it is sent to the member as well, before
+    /// the Close, and until then the member stays one, but is not read.
+    pub(super) fn fail(&mut self, key: ClientKey, error: DecodeError) {
+        let deadline = self.now + CLOSE_TIMEOUT;
+        let client = &mut self.clients[key.slot as usize];
+        let member = client.member.as_ref().expect("open clients are members");
+        let topic = &self.topics[member.topic.0 as usize];
+        if client.publisher {
+            client.reading = Reading::AwaitsPhase;
+            client.leaves_at_head = true;
+            client.failing = Some(Box::new(Failing {
+                error,
+                published_bytes: topic.returned_bytes + topic.in_flight_bytes,
+                deadline,
+            }));
+            self.make_urgent(key);
+            self.reschedule(key);
+        } else {
+            self.depart(key, Departure::Protocol(error));
+        }
+    }
+
+    /// The reason that a departure counts for: the violation, if there was one before.
+    fn take_first_reason(&mut self, key: ClientKey, departure: Departure) -> Departure {
+        let failing = self
+            .client_mut(key)
+            .and_then(|client| client.failing.take());
+        failing.map_or(departure, |failing| Departure::Protocol(failing.error))
+    }
+
     /// A member leaves: its topic forgets it, and it is told why if it can be.
     pub(super) fn depart(&mut self, key: ClientKey, departure: Departure) {
+        let departure = self.take_first_reason(key, departure);
         let Some(client) = self.client(key) else {
             return;
         };
@@ -213,10 +246,14 @@ impl Shard {
             | Phase::Closing
             | Phase::Finishing
             | Phase::Lingering => Some(client.due),
-            Phase::Open => [self.stall_deadline(client), self.keepalive_deadline(client)]
-                .into_iter()
-                .flatten()
-                .min(),
+            Phase::Open => [
+                self.stall_deadline(client),
+                self.keepalive_deadline(client),
+                client.failing.as_ref().map(|failing| failing.deadline),
+            ]
+            .into_iter()
+            .flatten()
+            .min(),
         }
     }
 
@@ -246,6 +283,15 @@ impl Shard {
             Phase::Upgrading => self.refuse(key, Refusal::TIMEOUT),
             Phase::Joining => self.cut(key, Departure::Lost),
             Phase::Closing | Phase::Finishing | Phase::Lingering => self.remove(key),
+            Phase::Open
+                if client
+                    .failing
+                    .as_ref()
+                    .is_some_and(|failing| failing.deadline <= now) =>
+            {
+                // It reads so slowly that it would not get the Close either.
+                self.cut(key, Departure::Lost);
+            }
             Phase::Open
                 if self
                     .stall_deadline(client)

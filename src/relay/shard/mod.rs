@@ -336,7 +336,7 @@ impl Shard {
             let lag = topic.log.lag_bytes(member.cursor);
             let is_parked = match client.reading {
                 Reading::Allowed => true,
-                Reading::AwaitsPhase => self.drain.has_begun(),
+                Reading::AwaitsPhase => self.drain.has_begun() || client.leaves_at_head,
                 Reading::AwaitsTopic => {
                     let window = self.settings.policy.window_bytes;
                     !topic.is_open_to_publishers(window) && topic.waiting.contains(&key)
@@ -367,6 +367,7 @@ mod tests {
     use crate::relay::member::Slices;
 
     const PING: [u8; 6] = [0x89, 0x80, 0, 0, 0, 0];
+    const UNMASKED: [u8; 2] = [0x89, 0x00];
 
     fn shard_with(config: &Config) -> Shard {
         let router = Router::new(Topics::Path, 1, 0);
@@ -488,6 +489,34 @@ mod tests {
         shard.on_bytes(publisher, &mut piled_up(51));
         assert_eq!(shard.stats.value(Stat::Messages), before + 250);
         assert_eq!(shard.stats.value(Stat::DisconnectedRate), 1);
+    }
+
+    #[test]
+    fn a_violator_that_does_not_read_is_not_waited_for_and_counts_as_a_violator() {
+        let mut shard = shard_with(&Config::default());
+        let stuck = join(&mut shard, "/", b"");
+        turn(&mut shard, usize::MAX, None);
+        shard.on_bytes(stuck, &mut [&text(1)[..], &UNMASKED].concat());
+        assert_eq!(shard.permit(stuck), Permit::Parked);
+        turn(&mut shard, usize::MAX, Some(stuck));
+        let due = shard.next_timeout().expect("a deadline");
+        assert!(due > shard.now && due <= shard.now + Duration::from_secs(6));
+        shard.begin_turn(due);
+        shard.handle_timeouts();
+        assert!(shard.is_empty());
+        assert_eq!(shard.stats.value(Stat::Discarded), 1);
+        assert_eq!(shard.stats.value(Stat::DisconnectedProtocol), 1);
+    }
+
+    #[test]
+    fn a_violator_that_is_lost_before_its_close_counts_as_a_violator() {
+        let mut shard = shard_with(&Config::default());
+        let violator = join(&mut shard, "/", b"");
+        turn(&mut shard, usize::MAX, None);
+        shard.on_bytes(violator, &mut [&text(1)[..], &UNMASKED].concat());
+        shard.on_end(violator, End::Failed);
+        assert_eq!(shard.stats.value(Stat::DisconnectedProtocol), 1);
+        assert_eq!(shard.stats.value(Stat::DisconnectedLost), 0);
     }
 
     #[test]

@@ -166,7 +166,9 @@ impl Shard {
         if member.is_mid_frame(log) {
             return;
         }
-        let is_done = client.leaves_at_head && member.is_at_head(log);
+        let is_done = client.leaves_at_head
+            && member.is_at_head(log)
+            && client.has_back_what_it_published(topic.returned_bytes);
         client.take_up_control();
         if is_done && client.carry().is_none() {
             self.depart(key, Departure::Shutdown);

@@ -249,6 +249,7 @@ impl Shard {
         let topic = &mut self.topics[key.0 as usize];
         // Saturating: it may have been sent by a topic of this name that was forgotten and made anew since.
         topic.in_flight_bytes = topic.in_flight_bytes.saturating_sub(bytes);
+        topic.returned_bytes += bytes;
         self.resume_publishers_if_open(key);
     }
 
