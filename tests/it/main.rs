@@ -13,6 +13,7 @@
 
 mod access;
 mod config;
+mod conformance;
 mod frames;
 mod hostile_config;
 mod hostile_floods;
