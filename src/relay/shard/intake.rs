@@ -365,7 +365,9 @@ impl Shard {
                 self.depart(key, Departure::ByClient);
             }
             // It has our Close and has answered: nothing is on its way that a reset could destroy.
-            Phase::Closing if client.has_nothing_to_send() => self.remove(key),
+            Phase::Closing if client.has_nothing_to_send() && !client.holds_back => {
+                self.remove(key);
+            }
             Phase::Closing => {
                 client.phase = Phase::Finishing;
                 self.make_urgent(key);

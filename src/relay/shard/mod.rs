@@ -520,6 +520,35 @@ mod tests {
     }
 
     #[test]
+    fn a_close_that_the_transport_holds_back_is_sent_although_the_clients_own_has_come() {
+        let mut shard = shard_with(&Config::default());
+        let client = join(&mut shard, "/", b"");
+        turn(&mut shard, usize::MAX, None);
+        shard.begin_drain();
+        shard.decide();
+        assert_eq!(shard.poll_flush(), Some(client));
+        let offered = shard.gather(client, &mut Slices::new());
+        let mut written = Written {
+            taken: offered,
+            has_progressed: false,
+            is_blocked: true,
+            holds_back: true,
+        };
+        shard.advance(client, written);
+        // The client closes as well, before ours is on its way.
+        shard.on_bytes(client, &mut [0x88, 0x80, 0, 0, 0, 0]);
+        assert_eq!(shard.take_effects().next(), None);
+        assert!(shard.on_writable(client));
+        assert_eq!(shard.poll_flush(), Some(client));
+        assert_eq!(shard.gather(client, &mut Slices::new()), 0);
+        (written.taken, written.has_progressed) = (0, true);
+        (written.is_blocked, written.holds_back) = (false, false);
+        shard.advance(client, written);
+        let shut = Effect::ShutdownWrite(client);
+        assert_eq!(shard.take_effects().next(), Some(shut));
+    }
+
+    #[test]
     fn a_table_that_was_made_for_all_keeps_its_size_through_a_crowd_and_after_it() {
         let mut shard = shard_with(&Config::default());
         shard.reserve(100);
