@@ -110,3 +110,54 @@ impl Shard {
             .collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Config, Topics};
+    use crate::ids::{Seq, ShardId};
+    use crate::relay::member::Slices;
+    use crate::relay::router::Router;
+    use crate::relay::shard::{Effect, Permit, Settings, Written};
+    use crate::time::Timestamp;
+
+    #[test]
+    fn a_close_that_came_with_the_request_is_heard_although_the_drain_came_between() {
+        let router = Router::new(Topics::Path, 2, 0);
+        let elsewhere = |path: &String| router.owner(path) == ShardId(1);
+        let path = (0..100).map(|n| format!("/{n}")).find(elsewhere).unwrap();
+        let settings = Settings::new(&Config::default(), 2);
+        let mut shard = Shard::new(ShardId(0), settings, router, Timestamp(0));
+        let client = shard.accept();
+        let request = format!(
+            "GET {path} HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+        );
+        let close = [0x88, 0x80, 0, 0, 0, 0];
+        shard.on_bytes(client, &mut [request.as_bytes(), &close].concat());
+        shard.begin_drain();
+        shard.handle(Envelope::Subscribed {
+            topic: path.as_str().into(),
+            client,
+            next: Seq(0),
+            held: false,
+        });
+        // The other shard's fence, and its answer to ours.
+        shard.handle(Envelope::Fence);
+        shard.handle(Envelope::Fenced);
+        shard.decide();
+        while let Some(key) = shard.poll_flush() {
+            loop {
+                let offered = shard.gather(key, &mut Slices::new());
+                if offered == 0 || !shard.advance(key, Written::plain(offered, offered)) {
+                    break;
+                }
+            }
+        }
+        let resumed: Vec<ClientKey> = shard.take_resumed().collect();
+        assert!(resumed.contains(&client));
+        assert_eq!(shard.permit(client), Permit::Parked);
+        assert_eq!(shard.take_effects().next(), Some(Effect::Close(client)));
+        assert!(shard.is_drained());
+    }
+}

@@ -88,7 +88,9 @@ impl Shard {
         if reading != Reading::Allowed {
             return Permit::Parked;
         }
-        let Some(arrival) = client.arrival.take_if(|_| client.phase == Phase::Open) else {
+        // Its answer to our Close may be among it.
+        let is_heard = matches!(client.phase, Phase::Open | Phase::Closing);
+        let Some(arrival) = client.arrival.take_if(|_| is_heard) else {
             return Permit::Read;
         };
         self.on_early_frames(key, arrival.early);
