@@ -549,6 +549,29 @@ mod tests {
     }
 
     #[test]
+    fn what_a_transport_holds_back_is_the_shards_until_it_has_been_flushed() {
+        let mut shard = shard_with(&Config::default());
+        let client = join(&mut shard, "/", b"");
+        turn(&mut shard, usize::MAX, None);
+        shard.on_bytes(client, &mut PING.to_vec());
+        assert_eq!(shard.poll_flush(), Some(client));
+        let taken = shard.gather(client, &mut Slices::new());
+        let written = Written {
+            taken,
+            has_progressed: true,
+            is_blocked: true,
+            holds_back: true,
+        };
+        shard.advance(client, written);
+        assert!(shard.on_writable(client));
+        // The next edge may come before the budget of a turn gets to the client.
+        assert!(shard.on_writable(client));
+        assert_eq!(shard.poll_flush(), Some(client));
+        shard.advance(client, Written::plain(0, 0));
+        assert!(!shard.on_writable(client));
+    }
+
+    #[test]
     fn a_table_that_was_made_for_all_keeps_its_size_through_a_crowd_and_after_it() {
         let mut shard = shard_with(&Config::default());
         shard.reserve(100);

@@ -275,12 +275,18 @@ impl Shard {
         self.client(key).is_some_and(|client| client.blocked)
     }
 
-    /// The socket takes bytes again. Says whether that was waited for: the client is then flushed in this turn.
+    /// The socket takes bytes again. Says whether the client is flushed on that account, now or when its turn comes: if
+    /// its transport holds bytes back, it is then to be told with [`Shard::advance`], and not beside it, what becomes of
+    /// them.
     pub fn on_writable(&mut self, key: ClientKey) -> bool {
         let now = self.now;
-        let Some(client) = self.client_mut(key).filter(|client| client.blocked) else {
+        let Some(client) = self.client_mut(key) else {
             return false;
         };
+        if !client.blocked {
+            // An edge that comes while it waits for its turn.
+            return client.holds_back;
+        }
         client.blocked = false;
         // Its system has acknowledged bytes: it is there.
         client.last_read = now;
