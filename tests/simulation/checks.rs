@@ -120,11 +120,20 @@ impl World {
         for id in 0..self.peers.len() {
             let peer = &self.peers[id];
             let is_there = self.model.is_member(id) && !peer.is_gone();
-            if !is_there || peer.has_said_goodbye || peer.shuts_when_sent {
+            // Whoever never reads may be on its way out without knowing it, and the model neither.
+            let is_leaving = peer.has_said_goodbye || peer.shuts_when_sent || peer.never_reads;
+            if !is_there || is_leaving {
                 continue;
             }
             assert_eq!(peer.unsent_bytes(), 0, "client {id} is not read");
-            assert!(peer.pipe.is_drained_by_server(), "client {id} is not read");
+            assert!(
+                peer.pipe.is_drained_by_server() && peer.transport.is_drained(),
+                "client {id} is not read"
+            );
+            assert!(
+                peer.has_read_everything(),
+                "client {id}: nobody sends what its transport took"
+            );
             self.model.check_at_rest(id);
         }
         for host in 0..self.hosts.len() {

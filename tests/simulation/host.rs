@@ -3,45 +3,67 @@
 //! much mail a turn takes in, how much the kernel takes of a write, how early a flush stops.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use fanwire::ids::{ClientKey, ShardId};
 use fanwire::metrics::stats::Stat;
-use fanwire::net::conn::Filled;
+use fanwire::net::clock::Patience;
 use fanwire::relay::envelope::Envelope;
-use fanwire::relay::member::Slices;
-use fanwire::relay::shard::{Effect, End, Permit, Shard, Written};
+use fanwire::relay::shard::{End, Permit, Shard};
+use fanwire::time::Timestamp;
 
-use crate::peer::{Peer, Request};
-use crate::stream::Item;
+use crate::tally::Event;
 use crate::world::{Parcel, World};
 
-/// Reads of one connection in one turn.
-const READS_PER_CONN: usize = 4;
+/// Whoever sleeps this much longer than it meant to was stopped, and must not blame its clients.
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// How soon a host looks again whether the inboxes have been emptied.
+const CONGESTION_RETRY: Duration = Duration::from_millis(1);
+
+/// What a host may hold against clients that let it wait.
+const IMPATIENCE: [Stat; 3] = [
+    Stat::DisconnectedStall,
+    Stat::DisconnectedPong,
+    Stat::HandshakeTimeout,
+];
 
 /// A connection as a worker knows it.
 #[derive(Clone, Copy, Debug)]
-struct Conn {
+pub(crate) struct Conn {
     generation: u32,
-    peer: usize,
+    pub(crate) peer: usize,
     /// In the list of those to be read.
-    is_ready: bool,
+    pub(crate) is_ready: bool,
     /// The client has shut its side: a short read does not mean that nothing is left to be found out.
-    read_closed: bool,
+    pub(crate) read_closed: bool,
 }
 
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Host {
     pub(crate) shard: Shard,
-    conns: Vec<Option<Conn>>,
-    ready: VecDeque<ClientKey>,
-    scratch: Vec<u8>,
+    pub(crate) conns: Vec<Option<Conn>>,
+    pub(crate) ready: VecDeque<ClientKey>,
+    pub(crate) scratch: Vec<u8>,
     /// Clients with news, in the order in which the event loop would report them.
     pub(crate) events: VecDeque<usize>,
     /// Connections to be taken in.
     pub(crate) sockets: VecDeque<usize>,
     pub(crate) drain_is_due: bool,
     pub(crate) cut_is_due: bool,
+    /// It was cut, and takes no connections in.
+    is_cut: bool,
+    /// It does nothing before this step.
+    pub(crate) paused_until: usize,
+    /// Some inbox is full, so nothing is read.
+    pub(crate) is_congested: bool,
+    patience: Patience,
+    /// When it meant to take its next turn, at the latest.
+    meant_to_wake: Option<Timestamp>,
+    /// In this turn connections may be closed whatever their transports hold back: a deadline has passed, or
+    /// everything is cut.
+    pub(crate) is_ruthless: bool,
 }
 
 /// Where a piece of mail comes from.
@@ -53,7 +75,7 @@ enum Source {
 }
 
 impl Host {
-    pub(crate) fn new(shard: Shard, scratch_bytes: usize) -> Self {
+    pub(crate) fn new(shard: Shard, scratch_bytes: usize, now: Timestamp) -> Self {
         Host {
             shard,
             conns: Vec::new(),
@@ -63,6 +85,12 @@ impl Host {
             sockets: VecDeque::new(),
             drain_is_due: false,
             cut_is_due: false,
+            is_cut: false,
+            paused_until: 0,
+            is_congested: false,
+            patience: Patience::new(now),
+            meant_to_wake: None,
+            is_ruthless: false,
         }
     }
 
@@ -74,6 +102,32 @@ impl Host {
             || !self.sockets.is_empty()
             || self.drain_is_due
             || self.cut_is_due
+    }
+
+    /// When it takes a turn even if nothing happens.
+    pub(crate) fn next_timeout(&self) -> Option<Timestamp> {
+        let next = self.shard.next_timeout()?;
+        Some(next.max(self.patience.until()))
+    }
+
+    /// How long it sleeps when nothing happens.
+    fn sleep(&self, now: Timestamp) -> Option<Duration> {
+        if self.shard.has_work() {
+            return Some(Duration::ZERO);
+        }
+        if !self.ready.is_empty() {
+            return Some(if self.is_congested {
+                CONGESTION_RETRY
+            } else {
+                Duration::ZERO
+            });
+        }
+        Some(self.next_timeout()?.since(now))
+    }
+
+    /// How many were let go because they did nothing.
+    fn impatience(&self) -> u64 {
+        IMPATIENCE.iter().map(|&stat| self.value(stat)).sum()
     }
 
     /// The client behind a name, if it is connected.
@@ -92,14 +146,14 @@ impl Host {
         self.shard.stats().value(stat)
     }
 
-    fn conn(&mut self, key: ClientKey) -> Option<&mut Conn> {
+    pub(crate) fn conn(&mut self, key: ClientKey) -> Option<&mut Conn> {
         self.conns
             .get_mut(key.slot as usize)?
             .as_mut()
             .filter(|conn| conn.generation == key.generation)
     }
 
-    fn make_ready(&mut self, key: ClientKey) {
+    pub(crate) fn make_ready(&mut self, key: ClientKey) {
         let Some(conn) = self.conn(key) else {
             return;
         };
@@ -117,12 +171,13 @@ impl World {
         }
         self.tell(|| format!("turn of shard {host}"));
         let now = self.now;
+        let (impatience, must_be_patient) = self.wake(host);
         self.hosts[host].shard.begin_turn(now);
         self.take_events(host);
         self.take_mail(host);
         self.something_happens_meanwhile();
         self.read_ready(host);
-        self.hosts[host].shard.handle_timeouts();
+        self.enforce_deadlines(host, now);
 
         let numbered_before = self.number(host);
         self.hosts[host].shard.decide();
@@ -135,18 +190,68 @@ impl World {
         self.post(host, Vec::new());
         self.apply_effects(host);
         self.take_resumed(host);
+        assert!(
+            !must_be_patient || self.hosts[host].impatience() == impatience,
+            "clients are blamed for a pause of the host"
+        );
+        self.fall_asleep(host);
         self.check_turn(host);
     }
 
-    /// Clients do not wait for turns to end.
+    /// The host looks at the clock. Returns whom it has let go so far because they did nothing, and whether it has just
+    /// been paused itself.
+    fn wake(&mut self, host: usize) -> (u64, bool) {
+        let now = self.now;
+        let host = &mut self.hosts[host];
+        host.patience.note(now, Some(Duration::ZERO));
+        let is_late = host
+            .meant_to_wake
+            .is_some_and(|meant| now.since(meant) > PAUSE);
+        host.is_ruthless = false;
+        let impatience = host.impatience();
+        if is_late {
+            self.tally.note(Event::Patience);
+        }
+        (impatience, is_late)
+    }
+
+    fn fall_asleep(&mut self, host: usize) {
+        let now = self.now;
+        let host = &mut self.hosts[host];
+        let sleep = host.sleep(now);
+        host.patience.note(now, sleep);
+        host.meant_to_wake = sleep.map(|sleep| now + sleep);
+    }
+
+    fn enforce_deadlines(&mut self, host: usize, now: Timestamp) {
+        let host = &mut self.hosts[host];
+        // Whoever is not read cannot be late.
+        if !host.patience.is_over(now) || host.is_congested {
+            return;
+        }
+        let before = host.shard.len();
+        host.shard.handle_timeouts();
+        host.is_ruthless |= host.shard.len() < before;
+    }
+
+    /// Clients do not wait for turns to end, and a host may be stopped in the middle of one.
     fn something_happens_meanwhile(&mut self) {
-        if !self.is_settling && self.rng.percent(20) {
+        if self.is_settling {
+            return;
+        }
+        if self.rng.percent(20) {
             self.any_peer_acts();
+        }
+        if self.rng.below(2_000) < self.plan.resets && self.reset_somebody() {
+            self.tally.note(Event::ResetMidTurn);
+        }
+        if self.rng.below(4_000) < self.plan.pauses {
+            self.clock_stands_still_for_us(Event::PauseMidTurn);
         }
     }
 
     /// Most of the time all of `n`, otherwise some; when the world comes to rest, all.
-    fn portion(&mut self, n: usize) -> usize {
+    pub(crate) fn portion(&mut self, n: usize) -> usize {
         if self.is_settling || n == 0 || self.rng.percent(50) {
             return n;
         }
@@ -174,12 +279,18 @@ impl World {
         if let Some(conn) = host.conn(key) {
             conn.read_closed |= news.read_closed;
         }
-        if news.writable {
-            host.shard.on_writable(key);
+        if news.writable && !host.shard.on_writable(key) && peer.transport.holds_back() {
+            // Something of the transport's own, of which the shard knows nothing.
+            let flushed = peer.transport.flush(&mut peer.pipe, &[], 0, usize::MAX);
+            if flushed.is_err() {
+                host.shard.on_end(key, End::Failed);
+            }
         }
         if news.readable || news.read_closed || news.error {
             host.make_ready(key);
         }
+        // What the transport went on with may have met a full buffer again.
+        self.raise(id);
         if !news.error {
             return;
         }
@@ -245,6 +356,8 @@ impl World {
         }
         if std::mem::take(&mut host.cut_is_due) {
             host.shard.cut_all();
+            host.is_cut = true;
+            host.is_ruthless = true;
         }
     }
 
@@ -254,6 +367,10 @@ impl World {
             return;
         };
         let host = &mut self.hosts[host];
+        if host.is_cut {
+            self.peers[id].pipe.close_by_server();
+            return;
+        }
         let key = host.shard.accept();
         let slot = key.slot as usize;
         if slot >= host.conns.len() {
@@ -344,221 +461,6 @@ impl World {
             self.links[to][host].push_back(Parcel { envelope, end });
         }
     }
-
-    // Reading.
-
-    fn read_ready(&mut self, host: usize) {
-        let weight = |link: &VecDeque<Parcel>| -> usize {
-            link.iter()
-                .map(|parcel| parcel.envelope.weight_bytes())
-                .sum()
-        };
-        let is_full = |inbox: &Vec<VecDeque<Parcel>>| {
-            inbox.iter().map(weight).sum::<usize>() > self.plan.inbox_high_water_bytes
-        };
-        if self.links.iter().any(is_full) {
-            return;
-        }
-        for _ in 0..self.portion(self.hosts[host].ready.len()) {
-            let Some(key) = self.hosts[host].ready.pop_front() else {
-                return;
-            };
-            let Some(conn) = self.hosts[host].conn(key) else {
-                continue;
-            };
-            conn.is_ready = false;
-            let (id, read_closed) = (conn.peer, conn.read_closed);
-            if self.read_conn(host, key, id, read_closed) {
-                self.hosts[host].make_ready(key);
-            }
-        }
-    }
-
-    /// Reads a connection; says whether there may be more that could be read now.
-    fn read_conn(&mut self, host: usize, key: ClientKey, id: usize, read_closed: bool) -> bool {
-        for _ in 0..READS_PER_CONN {
-            // What came with the request and had to wait is taken in before anything is read.
-            let before = self.counts(host);
-            let permit = self.hosts[host].shard.permit(key);
-            self.observe(host, key, before, true);
-            if permit == Permit::Parked {
-                return false;
-            }
-            match self.fill(host, key, id) {
-                Filled::More(_) => {}
-                Filled::Last(_) if read_closed => {}
-                Filled::Last(_) | Filled::Empty => return false,
-                Filled::Eof => {
-                    self.hosts[host].shard.on_end(key, End::Eof);
-                    return false;
-                }
-                Filled::Failed => {
-                    self.hosts[host].shard.on_end(key, End::Failed);
-                    return false;
-                }
-                Filled::TlsFailed => unreachable!("nobody speaks TLS here"),
-            }
-        }
-        true
-    }
-
-    fn fill(&mut self, host_id: usize, key: ClientKey, id: usize) -> Filled {
-        let before = self.counts(host_id);
-        let host = &mut self.hosts[host_id];
-        let pipe = &mut self.peers[id].pipe;
-        let (filled, is_direct) = match host.shard.direct_buffer(key) {
-            Some(buffer) => (pipe.read(buffer), true),
-            None => (pipe.read(&mut host.scratch), false),
-        };
-        if let Filled::More(count) | Filled::Last(count) = filled {
-            self.model.consume(id, count);
-            if is_direct {
-                host.shard.on_direct(key, count);
-            } else {
-                host.shard.on_bytes(key, &mut host.scratch[..count]);
-            }
-            self.tell(|| format!("shard {host_id} reads {count} bytes of client {id}"));
-            self.observe(host_id, key, before, true);
-        }
-        filled
-    }
-
-    /// Clients that joined and messages that were accepted, ever.
-    fn counts(&self, host: usize) -> (u64, u64) {
-        let host = &self.hosts[host];
-        (host.value(Stat::Connections), host.value(Stat::Messages))
-    }
-
-    /// Tells the model what an input of the client has led to: it has joined, or messages of its were accepted.
-    fn observe(&mut self, host: usize, key: ClientKey, before: (u64, u64), is_local: bool) {
-        let after = self.counts(host);
-        let (joined, accepted) = (after.0 - before.0, after.1 - before.1);
-        let Some(id) = self.hosts[host].peer_of(key) else {
-            assert_eq!((joined, accepted), (0, 0), "of a client that is gone");
-            return;
-        };
-        match (joined, is_local) {
-            (0, _) => {}
-            (1, true) => self.model.join_at_head(id),
-            (1, false) => self.model.join(id, key),
-            (more, _) => panic!("{more} clients joined at once"),
-        }
-        if is_local && joined == 1 {
-            let topic = self.plan.topics[self.peers[id].topic];
-            let owner = self.router.owner(topic).index();
-            assert_eq!(owner, host, "joined without a word from the topic's owner");
-        }
-        let is_shut = self.hosts[host].shard.is_draining();
-        assert!(accepted == 0 || !is_shut, "accepted behind the fence");
-        self.model.accept(id, accepted);
-    }
-
-    // Writing.
-
-    fn flush(&mut self, host: usize) {
-        let budget = if self.is_settling {
-            self.plan.flush_budget.max(16)
-        } else {
-            self.rng.within(0..=self.plan.flush_budget)
-        };
-        for _ in 0..budget {
-            let Some(key) = self.hosts[host].shard.poll_flush() else {
-                return;
-            };
-            if let Some(id) = self.hosts[host].peer_of(key) {
-                self.write(host, key, id);
-            }
-        }
-    }
-
-    fn write(&mut self, host_id: usize, key: ClientKey, id: usize) {
-        loop {
-            let most = match self.rng.below(100) {
-                0..6 => 0,
-                6..14 => self.rng.within(0..=200),
-                _ => usize::MAX,
-            };
-            let host = &mut self.hosts[host_id];
-            let mut slices = Slices::new();
-            let offered = host.shard.gather(key, &mut slices);
-            if offered == 0 {
-                return;
-            }
-            let Ok(taken) = self.peers[id].pipe.write(offered, most) else {
-                drop(slices);
-                host.shard.on_end(key, End::Failed);
-                return;
-            };
-            let mut bytes: Vec<u8> = Vec::with_capacity(taken);
-            for slice in &slices {
-                bytes.extend_from_slice(&slice[..slice.len().min(taken - bytes.len())]);
-            }
-            drop(slices);
-            let again = host.shard.advance(key, Written::plain(taken, offered));
-            self.tell(|| {
-                format!("shard {host_id} writes {taken} of {offered} bytes to client {id}")
-            });
-            self.take_written(host_id, id, &bytes);
-            self.raise(id);
-            if !again {
-                return;
-            }
-        }
-    }
-
-    /// Has the model look at what was written, and the client read it in its time.
-    fn take_written(&mut self, host: usize, id: usize, bytes: &[u8]) {
-        let items = self.peers[id].stream.push(bytes);
-        let items = items.unwrap_or_else(|error| panic!("to client {id}: {error}"));
-        for (offset, item) in items {
-            self.tell(|| format!("client {id} is sent {}", describe(&item)));
-            let may_be_refused = self.may_be_refused(host, id, &item);
-            self.model.written(id, &item, may_be_refused);
-            self.peers[id].expect(offset, item);
-        }
-    }
-
-    fn may_be_refused(&self, host: usize, id: usize, item: &Item) -> bool {
-        let is_draining = self.hosts[host].shard.is_draining();
-        let is_too_late = *item == Item::Response(408);
-        let is_turned_away = *item == Item::Response(503) && is_draining;
-        self.peers[id].request != Request::Upgrade || is_too_late || is_turned_away
-    }
-
-    // What follows.
-
-    fn apply_effects(&mut self, host: usize) {
-        let effects: Vec<Effect> = self.hosts[host].shard.take_effects().collect();
-        for effect in effects {
-            let (Effect::ShutdownWrite(key) | Effect::Close(key)) = effect;
-            let Some(id) = self.hosts[host].peer_of(key) else {
-                panic!("{effect:?} of a connection that is not there");
-            };
-            self.tell(|| format!("client {id}: {effect:?}"));
-            let Peer { pipe, stream, .. } = &mut self.peers[id];
-            match effect {
-                Effect::ShutdownWrite(_) => {
-                    assert!(
-                        !stream.is_torn(),
-                        "client {id}: shut in the middle of a frame"
-                    );
-                    pipe.shut_by_server();
-                }
-                Effect::Close(_) => {
-                    pipe.close_by_server();
-                    self.hosts[host].conns[key.slot as usize] = None;
-                    self.model.close(id);
-                }
-            }
-        }
-    }
-
-    fn take_resumed(&mut self, host: usize) {
-        let resumed: Vec<ClientKey> = self.hosts[host].shard.take_resumed().collect();
-        for key in resumed {
-            self.hosts[host].make_ready(key);
-        }
-    }
 }
 
 fn summary(envelope: &Envelope) -> String {
@@ -569,20 +471,6 @@ fn summary(envelope: &Envelope) -> String {
                 "Deliver {} of {topic} from {:?}",
                 batch.frames(),
                 batch.first()
-            )
-        }
-        other => format!("{other:?}"),
-    }
-}
-
-fn describe(item: &Item) -> String {
-    match item {
-        Item::Message { payload, .. } => {
-            let start = payload.get(..8).unwrap_or(payload);
-            format!(
-                "{} bytes, {:?}",
-                payload.len(),
-                String::from_utf8_lossy(start)
             )
         }
         other => format!("{other:?}"),

@@ -4,139 +4,105 @@
 //! A failure names the seed and the step. One command runs that seed again and tells what happens:
 //!
 //! ```text
-//! FANWIRE_SEED=17 cargo test --test simulation replay -- --nocapture
+//! FANWIRE_SEED=17 cargo test --test simulation replay
 //! ```
 //!
-//! `FANWIRE_SEEDS=5000` has the tests run that many seeds in all instead of the usual number, best with `--release`, and
-//! `FANWIRE_TOTALS=1 … -- --nocapture` shows what happened in them.
+//! And this runs as many seeds as one likes, on all cores, up to the first that fails, and says what happened in them:
+//!
+//! ```text
+//! cargo test --release --test simulation -- --seeds 20000
+//! ```
+//!
+//! Besides, names and options are those of any other test. `libtest-mimic` reads them, because the test harness of the
+//! compiler knows no option of ours.
 //!
 //! Whoever adds a promise plants a fault against it first and sees a seed fail. Limits of what is looked at here: the
-//! event loop is this directory's own (`host.rs` follows `net::worker` step by step), and of a topic's log only its size
-//! on one shard is known, not each member's share in it.
+//! event loop is this directory's own (`host.rs` and its neighbours follow `net::worker` step by step), and so is what
+//! stands for TLS (`transport.rs`); of a topic's log only its size on one shard is known, not each member's share in it.
 
+mod acts;
 mod checks;
+mod counterpart;
+mod ending;
 mod host;
 mod model;
 mod peer;
 mod pipe;
 mod plan;
+mod reading;
+mod records;
 mod rng;
+mod runs;
 mod stream;
+mod tally;
+mod transport;
 mod world;
+mod writing;
 
-use std::any::Any;
-use std::cell::Cell;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::rc::Rc;
+use std::process::ExitCode;
 
-use fanwire::metrics::stats::{Stat, Stats};
+use libtest_mimic::{Arguments, Failed, Trial};
 
-use crate::world::World;
-
-/// Seeds in an ordinary run, over all of the tests below.
+/// Seeds in an ordinary run.
 const SEEDS: u64 = 1_024;
 
-/// Tests that share the seeds, so that they run side by side.
-const PARTS: u64 = 4;
-
-/// What must happen in the seeds of each part, or else they show nothing.
-const CORNERS: [Stat; 24] = [
-    Stat::Messages,
-    Stat::Connections,
-    Stat::Offered,
-    Stat::Delivered,
-    Stat::Dropped,
-    Stat::Discarded,
-    Stat::BytesIn,
-    Stat::BytesOut,
-    Stat::DisconnectedByClient,
-    Stat::DisconnectedLost,
-    Stat::DisconnectedProtocol,
-    Stat::DisconnectedLag,
-    Stat::DisconnectedStall,
-    Stat::DisconnectedPong,
-    Stat::DisconnectedShutdown,
-    Stat::HandshakeBadRequest,
-    Stat::HandshakeNotUpgrade,
-    Stat::HandshakeMethod,
-    Stat::HandshakePathTooLong,
-    Stat::HandshakeTimeout,
-    Stat::HandshakeLost,
-    Stat::HandshakeShutdown,
-    Stat::Envelopes,
-    Stat::Turns,
-];
-
-/// Whether the totals of each part are to be shown.
-fn is_told() -> bool {
-    std::env::var_os("FANWIRE_TOTALS").is_some()
-}
-
-fn number_from(variable: &str) -> Option<u64> {
-    let text = std::env::var(variable).ok()?;
-    Some(text.parse().expect("a number of seeds, or a seed"))
-}
-
-/// Runs one seed; a failure says how to see it again.
-fn run(seed: u64, is_told: bool) -> Stats {
-    let step = Rc::new(Cell::new(0));
-    let world = AssertUnwindSafe(|| World::new(seed, step.clone(), is_told).run());
-    catch_unwind(world).unwrap_or_else(|cause| {
-        panic!(
-            "seed {seed}, step {}: {}\nto see it: FANWIRE_SEED={seed} cargo test --test simulation replay -- --nocapture",
-            step.get(),
-            message(&*cause)
-        )
-    })
-}
-
-fn message(cause: &(dyn Any + Send)) -> &str {
-    let text = cause.downcast_ref::<String>().map(String::as_str);
-    text.or_else(|| cause.downcast_ref::<&str>().copied())
-        .unwrap_or("a panic without words")
-}
-
-fn run_part(part: u64) {
-    let seeds = number_from("FANWIRE_SEEDS").unwrap_or(SEEDS);
-    let totals: Stats = (0..seeds)
-        .filter(|seed| seed % PARTS == part)
-        .map(|seed| run(seed, false))
-        .sum();
-    for corner in CORNERS {
-        let count = totals.value(corner);
-        assert!(
-            count > 0 || seeds < SEEDS,
-            "no seed of part {part} gets to {corner:?}"
-        );
-        if is_told() {
-            eprintln!("part {part}: {corner:?} {count}");
-        }
+fn main() -> ExitCode {
+    let mut arguments: Vec<String> = std::env::args().collect();
+    if let Some(seeds) = take_seeds(&mut arguments) {
+        return match runs::run(seeds, true) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(failure) => {
+                eprintln!("{failure}");
+                ExitCode::FAILURE
+            }
+        };
     }
+    let arguments = Arguments::from_iter(arguments);
+    libtest_mimic::run(&arguments, trials()).exit_code()
 }
 
-#[test]
-fn no_seed_breaks_a_promise_first_part() {
-    run_part(0);
+/// Takes `--seeds N` out of the arguments.
+fn take_seeds(arguments: &mut Vec<String>) -> Option<u64> {
+    let at = arguments
+        .iter()
+        .position(|argument| argument == "--seeds")?;
+    let seeds = arguments.get(at + 1).and_then(|seeds| seeds.parse().ok());
+    let seeds = seeds.expect("--seeds and how many");
+    arguments.drain(at..=at + 1);
+    Some(seeds)
 }
 
-#[test]
-fn no_seed_breaks_a_promise_second_part() {
-    run_part(1);
-}
-
-#[test]
-fn no_seed_breaks_a_promise_third_part() {
-    run_part(2);
-}
-
-#[test]
-fn no_seed_breaks_a_promise_fourth_part() {
-    run_part(3);
+fn trials() -> Vec<Trial> {
+    let unit = |name: &str, check: fn()| {
+        Trial::test(name, move || {
+            check();
+            Ok(())
+        })
+    };
+    vec![
+        Trial::test("no_seed_breaks_a_promise", || {
+            runs::run(SEEDS, false).map_err(Failed::from)
+        }),
+        Trial::test("replay", || replay().map_err(Failed::from)),
+        unit("a_torn_frame_is_noticed", stream::a_torn_frame_is_noticed),
+        unit(
+            "nothing_may_follow_a_close",
+            stream::nothing_may_follow_a_close,
+        ),
+        unit(
+            "records_are_read_however_they_arrive",
+            records::records_are_read_however_they_arrive,
+        ),
+        unit(
+            "a_record_that_is_lost_or_torn_is_noticed",
+            records::a_record_that_is_lost_or_torn_is_noticed,
+        ),
+    ]
 }
 
 /// Runs the seed in `FANWIRE_SEED` and tells what happens; without one, the first.
-#[test]
-fn replay() {
-    let seed = number_from("FANWIRE_SEED");
-    run(seed.unwrap_or(0), seed.is_some());
+fn replay() -> Result<(), String> {
+    let seed = std::env::var("FANWIRE_SEED").ok();
+    let number = seed.as_ref().map(|seed| seed.parse().expect("a seed"));
+    runs::run_seed(number.unwrap_or(0), seed.is_some()).map(|_| ())
 }

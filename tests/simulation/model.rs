@@ -80,7 +80,9 @@ pub(crate) struct Model {
     clients: Vec<Client>,
     /// Confirmations under way: for whom, and the place of its first message.
     confirmed: HashMap<(usize, ClientKey), usize>,
-    /// By shard: messages whose last byte was written.
+    /// By shard: messages whose last byte the client's transport took. The kernel may not have accepted it yet: what
+    /// a transport holds back when a connection fails counts as delivered, and its client never sees it. Until then it
+    /// is the transport's to send, and a client that reads sees it all (`Peer::hear`, `World::close`).
     pub(crate) delivered: Vec<u64>,
 }
 
@@ -264,7 +266,7 @@ impl Model {
         }
     }
 
-    /// The last byte of `item` was written.
+    /// The client's transport took the last byte of `item`.
     pub(crate) fn written(&mut self, client: usize, item: &Item, may_be_refused: bool) {
         match item {
             Item::Response(status) => self.on_response(client, *status, may_be_refused),
@@ -406,6 +408,21 @@ impl Model {
     fn members_of(&self, shard: usize) -> impl Iterator<Item = &Member> {
         let clients = self.clients.iter().filter(move |one| one.shard == shard);
         clients.filter_map(|client| client.member.as_ref())
+    }
+
+    /// Whether the shard has read `count` bytes of the client.
+    pub(crate) fn has_read(&self, client: usize, count: u64) -> bool {
+        self.clients[client].consumed >= count
+    }
+
+    /// Whether the client was ever a member.
+    pub(crate) fn has_joined(&self, client: usize) -> bool {
+        self.clients[client].member.is_some()
+    }
+
+    /// Whether messages wait for the client.
+    pub(crate) fn is_owed(&self, client: usize) -> bool {
+        self.owed_to(client, &self.clients[client]) > 0
     }
 
     /// Whether the client is a member as far as the model knows.

@@ -6,10 +6,12 @@ use std::io::Read;
 
 use fanwire::ids::ClientKey;
 
+use crate::counterpart::Counterpart;
 use crate::pipe::Pipe;
 use crate::plan::Plan;
 use crate::rng::Rng;
 use crate::stream::{Item, Stream};
+use crate::transport::Transport;
 
 /// What a client does when it is spoken to.
 #[derive(Clone, Copy, Debug)]
@@ -46,10 +48,17 @@ pub(crate) struct Peer {
     pub(crate) request: Request,
     pub(crate) manners: Manners,
     pub(crate) pipe: Pipe,
+    /// The shard's end of it.
+    pub(crate) transport: Transport,
+    /// Its own end.
+    pub(crate) counterpart: Counterpart,
+    /// What it was sent, as the shard counts it.
     pub(crate) stream: Stream,
     /// In its host's list of those with news.
     pub(crate) is_listed: bool,
     pub(crate) is_reading: bool,
+    /// It has stopped to read for good.
+    pub(crate) never_reads: bool,
     /// Gone without a word: it neither reads nor writes nor ends.
     pub(crate) has_vanished: bool,
     /// It has read the 101.
@@ -63,10 +72,14 @@ pub(crate) struct Peer {
     /// Where the server's items end that it has not read yet.
     unread: VecDeque<(u64, Item)>,
     read_offset: u64,
+    /// What its transport took for it and it has not read yet.
+    taken: VecDeque<u8>,
     /// Not yet in the pipe.
     to_send: VecDeque<u8>,
     /// Bytes ever queued.
     pub(crate) queued_bytes: u64,
+    /// How many of these are the request.
+    pub(crate) request_bytes: u64,
 }
 
 impl Peer {
@@ -76,6 +89,13 @@ impl Peer {
             true if rng.percent(30) => Request::Half,
             true => Request::Bad,
             false => Request::Upgrade,
+        };
+        let (transport, counterpart) = if rng.percent(plan.encrypted) {
+            let is_cut_short = request == Request::Half && rng.percent(50);
+            let counterpart = Counterpart::records(plan, is_cut_short, rng);
+            (Transport::records(plan, rng), counterpart)
+        } else {
+            (Transport::Plain, Counterpart::Plain)
         };
         let mut peer = Peer {
             id,
@@ -91,9 +111,12 @@ impl Peer {
                 is_silent: rng.percent(25),
             },
             pipe: Pipe::new(plan),
+            transport,
+            counterpart,
             stream: Stream::default(),
             is_listed: false,
             is_reading: true,
+            never_reads: false,
             has_vanished: false,
             is_open: false,
             has_said_goodbye: false,
@@ -101,11 +124,14 @@ impl Peer {
             shuts_when_sent: false,
             unread: VecDeque::new(),
             read_offset: 0,
+            taken: VecDeque::new(),
             to_send: VecDeque::new(),
             queued_bytes: 0,
+            request_bytes: 0,
         };
         let target = crate::plan::TOPICS[topic].0;
         peer.say(request_head(request, target, rng).as_bytes());
+        peer.request_bytes = peer.queued_bytes;
         peer
     }
 
@@ -132,33 +158,63 @@ impl Peer {
     }
 
     pub(crate) fn unsent_bytes(&self) -> usize {
-        self.to_send.len()
+        self.to_send.len() + self.counterpart.unsent_bytes()
+    }
+
+    /// Whether it has begun to say something beyond its request and not ended.
+    pub(crate) fn is_speaking(&self) -> bool {
+        let sent = self.queued_bytes - self.unsent_bytes() as u64;
+        self.unsent_bytes() > 0 && sent > self.request_bytes
     }
 
     /// Puts bytes into the pipe, at most `most`; says whether anything has happened.
     pub(crate) fn transmit(&mut self, most: usize) -> bool {
-        if self.has_vanished || self.pipe.is_over() {
+        if self.has_vanished || self.pipe.is_over() || self.pipe.is_shut_by_client() {
             return false;
         }
-        let count = most.min(self.to_send.len()).min(self.pipe.room_to_server());
-        if count > 0 {
-            let mut bytes = vec![0; count];
-            self.to_send
-                .read_exact(&mut bytes)
-                .expect("as many were counted");
-            self.pipe.send(&bytes);
+        if self.shuts_when_sent && self.to_send.is_empty() {
+            self.counterpart.end();
         }
-        let shuts =
-            self.shuts_when_sent && self.to_send.is_empty() && !self.pipe.is_shut_by_client();
+        let has_sent = self
+            .counterpart
+            .send(&mut self.pipe, &mut self.to_send, most);
+        let shuts = self.shuts_when_sent && self.unsent_bytes() == 0;
         if shuts {
             self.pipe.shut_by_client();
         }
-        count > 0 || shuts
+        has_sent || shuts
+    }
+
+    /// Shuts its side, whatever it was saying.
+    pub(crate) fn shut_at_once(&mut self) {
+        self.to_send.clear();
+        self.counterpart.fall_silent();
+        self.shuts_when_sent = true;
+        self.transmit(0);
+    }
+
+    /// Notes what the transport has taken for it, to be compared with what it reads.
+    pub(crate) fn note_taken(&mut self, bytes: &[u8]) {
+        self.taken.extend(bytes);
     }
 
     /// Notes what the server has sent, to be read later.
     pub(crate) fn expect(&mut self, offset: u64, item: Item) {
         self.unread.push_back((offset, item));
+    }
+
+    /// Messages that were sent to it as the shard counts it, and that its transport has not sent to the last byte.
+    pub(crate) fn messages_held_back(&self) -> usize {
+        let end = self.read_offset + self.taken.len() as u64;
+        let sent = end - self.transport.held_back_bytes() as u64;
+        let is_held_back =
+            |(offset, item): &&(u64, Item)| matches!(item, Item::Message { .. }) && *offset > sent;
+        self.unread.iter().filter(is_held_back).count()
+    }
+
+    /// Whether it has read all that was ever sent to it.
+    pub(crate) fn has_read_everything(&self) -> bool {
+        self.taken.is_empty() && self.unread.is_empty()
     }
 
     /// Reads at most `most` bytes and answers what they complete; says whether anything has happened.
@@ -168,8 +224,8 @@ impl Peer {
         }
         let count = most.min(self.pipe.waiting_for_client());
         if count > 0 {
-            self.pipe.receive(count);
-            self.read_offset += count as u64;
+            let words = self.counterpart.receive(&mut self.pipe, count);
+            self.hear(&words);
         }
         while let Some((_, item)) = self
             .unread
@@ -177,14 +233,32 @@ impl Peer {
         {
             self.answer(&item, rng);
         }
-        let ends = self.pipe.is_at_servers_end() && self.manners.ends && !self.shuts_when_sent;
+        let is_at_end = self.pipe.is_at_servers_end();
+        if is_at_end {
+            self.counterpart
+                .check_end(self.transport.has_said_goodbye());
+            assert!(
+                self.has_read_everything(),
+                "client {}: the server has ended before all was sent",
+                self.id
+            );
+        }
+        let ends = is_at_end && self.manners.ends && !self.shuts_when_sent;
         if ends {
             // Nobody reads what was still to be said.
-            self.to_send.clear();
-            self.shuts_when_sent = true;
-            self.transmit(0);
+            self.shut_at_once();
         }
         count > 0 || ends
+    }
+
+    fn hear(&mut self, words: &[u8]) {
+        assert!(words.len() <= self.taken.len(), "more than was sent");
+        let mut taken = vec![0; words.len()];
+        self.taken
+            .read_exact(&mut taken)
+            .expect("as many were counted");
+        assert!(taken == words, "client {} reads something else", self.id);
+        self.read_offset += words.len() as u64;
     }
 
     fn answer(&mut self, item: &Item, rng: &mut Rng) {

@@ -4,7 +4,7 @@
 //! writable edge once there is room, and by nothing else. Whoever forgets an edge waits for ever: that is the point.
 
 use std::collections::VecDeque;
-use std::io::{self, Read};
+use std::io::{self, IoSlice, Read};
 
 use fanwire::net::conn::Filled;
 
@@ -28,9 +28,9 @@ pub(crate) struct Pipe {
     receive_buffer: usize,
     client_fin: bool,
     reset: bool,
-    /// Bytes on their way to the client; what they are was looked at when they were written.
-    to_client: usize,
-    /// The most that `to_client` may be.
+    /// Bytes on their way to the client.
+    to_client: VecDeque<u8>,
+    /// The most that `to_client` holds.
     send_buffer: usize,
     /// Goes beyond `send_buffer` for the rest of one write.
     is_elastic: bool,
@@ -48,7 +48,7 @@ impl Pipe {
             receive_buffer: plan.receive_buffer_bytes,
             client_fin: false,
             reset: false,
-            to_client: 0,
+            to_client: VecDeque::new(),
             send_buffer: plan.send_buffer_bytes,
             is_elastic: plan.is_elastic,
             server_fin: false,
@@ -88,7 +88,7 @@ impl Pipe {
     pub(crate) fn reset_by_client(&mut self) {
         self.reset = true;
         self.to_server.clear();
-        self.to_client = 0;
+        self.to_client.clear();
         self.readiness = Readiness {
             readable: true,
             writable: true,
@@ -99,21 +99,30 @@ impl Pipe {
 
     /// Bytes that the client can read now.
     pub(crate) fn waiting_for_client(&self) -> usize {
-        self.to_client
+        self.to_client.len()
     }
 
-    pub(crate) fn receive(&mut self, count: usize) {
-        self.to_client -= count;
+    /// Takes `count` bytes of those that the client can read.
+    pub(crate) fn receive(&mut self, count: usize) -> Vec<u8> {
+        let mut bytes = vec![0; count];
+        self.to_client
+            .read_exact(&mut bytes)
+            .expect("as many were counted");
         self.announce_room();
+        bytes
     }
 
     /// Whether the client has read everything that it will ever be sent.
     pub(crate) fn is_at_servers_end(&self) -> bool {
-        self.server_fin && self.to_client == 0
+        self.server_fin && self.to_client.is_empty()
     }
 
     pub(crate) fn is_shut_by_client(&self) -> bool {
         self.client_fin
+    }
+
+    pub(crate) fn is_reset(&self) -> bool {
+        self.reset
     }
 
     pub(crate) fn is_over(&self) -> bool {
@@ -157,8 +166,14 @@ impl Pipe {
         }
     }
 
-    /// Takes at most `most` of `offered` bytes; says how many. An error: the connection is dead.
-    pub(crate) fn write(&mut self, offered: usize, most: usize) -> io::Result<usize> {
+    /// Takes at most `most` bytes of `slices`, which are of `offered` bytes together; says how many. An error: the
+    /// connection is dead.
+    pub(crate) fn write(
+        &mut self,
+        slices: &[IoSlice<'_>],
+        offered: usize,
+        most: usize,
+    ) -> io::Result<usize> {
         if self.reset {
             return Err(io::ErrorKind::ConnectionReset.into());
         }
@@ -169,7 +184,12 @@ impl Pipe {
             room => room,
         };
         let taken = offered.min(most).min(room);
-        self.to_client += taken;
+        let mut left = taken;
+        for slice in slices {
+            let part = &slice[..slice.len().min(left)];
+            self.to_client.extend(part);
+            left -= part.len();
+        }
         self.starved |= taken < offered;
         self.announce_room();
         Ok(taken)
@@ -184,7 +204,7 @@ impl Pipe {
     }
 
     fn room_to_client(&self) -> usize {
-        self.send_buffer.saturating_sub(self.to_client)
+        self.send_buffer.saturating_sub(self.to_client.len())
     }
 
     fn announce_room(&mut self) {

@@ -5,15 +5,16 @@ use std::time::Duration;
 use fanwire::config::{Config, SlowConsumerPolicy, Topics};
 
 use crate::rng::Rng;
+use crate::tally::Moment;
 
 /// How a world ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Ending {
-    /// Every shard is told to drain, at any step or at the end.
+    /// Every shard is told to drain.
     Drain,
     /// The same, and half way everything that is left is cut.
     DrainThenCut,
-    /// Every connection is cut.
+    /// Every connection is cut, without a drain.
     Cut,
     /// The clients leave by themselves.
     Leave,
@@ -50,9 +51,32 @@ pub(crate) struct Plan {
     pub(crate) receive_buffer_bytes: usize,
     /// The share of clients that misbehave, in percent.
     pub(crate) trouble: usize,
+    /// The share of clients whose transport makes records, in percent.
+    pub(crate) encrypted: usize,
+    /// The longest content of a record.
+    pub(crate) record_bytes: usize,
+    /// Connections that are reset, in a thousand steps.
+    pub(crate) resets: usize,
+    /// Clients that shut their side, in a thousand steps.
+    pub(crate) half_closes: usize,
+    /// Clients that stop to read, in a thousand steps.
+    pub(crate) stalls: usize,
+    /// The share of those that never go on, in percent.
+    pub(crate) stalls_for_ever: usize,
+    /// Hosts that are stopped, in a thousand steps.
+    pub(crate) pauses: usize,
     pub(crate) ending: Ending,
-    /// The step at which the drain begins, in the midst of everything; otherwise at the end.
-    pub(crate) drain_at: Option<usize>,
+    /// When the end begins, in the midst of everything; otherwise once the world is at rest.
+    pub(crate) end_at: Option<EndAt>,
+}
+
+/// The end begins at this step, or at the first one after it in which this is under way.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct EndAt {
+    pub(crate) step: usize,
+    pub(crate) moment: Moment,
+    /// Steps between the beginning of a drain and the cut.
+    pub(crate) steps_to_cut: usize,
 }
 
 /// Names that need decoding among them; as a client writes them and as the router reads them.
@@ -63,6 +87,9 @@ pub(crate) const TOPICS: [(&str, &str); 5] = [
     ("/", "/"),
     ("/%65", "/e"),
 ];
+
+/// What an end waits for more often, because worlds seldom come to it by themselves.
+const RARE: [Moment; 3] = [Moment::Join, Moment::Hold, Moment::CloseAwaited];
 
 impl Plan {
     pub(crate) fn draw(rng: &mut Rng) -> Plan {
@@ -75,7 +102,6 @@ impl Plan {
             Ending::Leave,
         ]);
         let steps = rng.pick(&[200, 800, 2_500]);
-        let drains = matches!(ending, Ending::Drain | Ending::DrainThenCut);
         let topics = TOPICS.map(|(_, name)| name);
         let config = config(rng);
         let lag = config.slow_consumer.max_lag_bytes;
@@ -85,7 +111,7 @@ impl Plan {
             shards: rng.within(1..=4),
             topics: topics[..rng.pick(&[1, 1, 2, 3, topics.len()])].to_vec(),
             router_seed: rng.next(),
-            clients: rng.pick(&[3, 6, 12, 24]),
+            clients: rng.pick(&[3, 6, 12, 24, 40]),
             burst: rng.pick(&[1, 4, 25]),
             pace_micros: rng.pick(&[30, 300, 3_000]),
             jumps: rng.pick(&[0, 2, 5, 15]),
@@ -98,7 +124,22 @@ impl Plan {
             is_elastic: rng.percent(40),
             receive_buffer_bytes: rng.pick(&[100, 2 << 10, 64 << 10]),
             trouble: rng.pick(&[0, 5, 5, 30]),
-            drain_at: (drains && rng.percent(60)).then(|| rng.below(steps)),
+            encrypted: rng.pick(&[0, 30, 50, 100]),
+            record_bytes: rng.pick(&[16, 64, 200, 512]),
+            resets: rng.pick(&[0, 1, 3, 10]),
+            half_closes: rng.pick(&[0, 1, 3]),
+            stalls: rng.pick(&[0, 3, 20]),
+            stalls_for_ever: rng.pick(&[0, 5, 30]),
+            pauses: rng.pick(&[0, 2, 10]),
+            end_at: (ending != Ending::Leave && rng.percent(75)).then(|| EndAt {
+                step: rng.below(steps),
+                moment: if rng.percent(40) {
+                    rng.pick(&RARE)
+                } else {
+                    rng.pick(&Moment::ALL)
+                },
+                steps_to_cut: rng.pick(&[0, 3, 20, 60]),
+            }),
             steps,
             ending,
             config,

@@ -173,21 +173,16 @@ fn item(opcode: u8, payload: &[u8]) -> Result<Item, String> {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+// Tests, run by `main`.
 
-    #[test]
-    fn a_torn_frame_is_noticed() {
-        // A ping in the middle of a message of four bytes, whose last two then begin no frame.
-        let torn = b"HTTP/1.1 101 Switching Protocols\r\n\r\n\x82\x04ab\x89\x00cd";
-        assert!(Stream::default().push(torn).is_err());
-    }
+pub(crate) fn a_torn_frame_is_noticed() {
+    // A ping in the middle of a message of four bytes, whose last two then begin no frame.
+    let torn = b"HTTP/1.1 101 Switching Protocols\r\n\r\n\x82\x04ab\x89\x00cd";
+    assert!(Stream::default().push(torn).is_err());
+}
 
-    #[test]
-    fn nothing_may_follow_a_close() {
-        let mut stream = Stream::default();
-        let bytes = b"HTTP/1.1 101 Switching Protocols\r\n\r\n\x88\x00\x82\x00";
-        assert!(stream.push(bytes).is_err());
-    }
+pub(crate) fn nothing_may_follow_a_close() {
+    let mut stream = Stream::default();
+    let bytes = b"HTTP/1.1 101 Switching Protocols\r\n\r\n\x88\x00\x82\x00";
+    assert!(stream.push(bytes).is_err());
 }

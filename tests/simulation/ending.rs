@@ -1,0 +1,236 @@
+//! How a world comes to rest and to its end.
+
+use fanwire::metrics::stats::Stat;
+use fanwire::relay::envelope::Envelope;
+
+use crate::host::Host;
+use crate::peer::{self, Peer};
+use crate::plan::{EndAt, Ending};
+use crate::tally::{Event, Moment, Stage};
+use crate::world::World;
+
+/// Rounds in which everybody acts, before a world that does not come to rest is called broken.
+const ROUNDS_TO_REST: usize = 200_000;
+
+/// Deadlines waited for, one after the other, before a client that does not leave is called forgotten.
+const DEADLINES_TO_EMPTY: usize = 2_000;
+
+impl World {
+    /// Everybody who is still there reads and writes again; who has vanished is found out.
+    pub(crate) fn calm(&mut self) {
+        self.tell(|| "everybody reads".into());
+        for id in 0..self.peers.len() {
+            self.peers[id].is_reading = !self.peers[id].never_reads;
+            if self.peers[id].has_vanished {
+                self.peers[id].pipe.reset_by_client();
+                self.raise(id);
+            }
+        }
+    }
+
+    /// Lets everybody act until nobody can.
+    pub(crate) fn settle(&mut self) {
+        self.is_settling = true;
+        for _ in 0..ROUNDS_TO_REST {
+            self.step.set(self.step.get() + 1);
+            if !self.everybody_acts() {
+                self.is_settling = false;
+                return;
+            }
+        }
+        panic!("the world does not come to rest");
+    }
+
+    fn everybody_acts(&mut self) -> bool {
+        let mut has_acted = false;
+        for id in 0..self.peers.len() {
+            has_acted |= self.peers[id].read(usize::MAX, &mut self.rng);
+            has_acted |= self.peers[id].transmit(usize::MAX);
+            self.note_open(id);
+            self.raise(id);
+        }
+        for host in 0..self.hosts.len() {
+            if self.is_awake(host) {
+                self.turn(host);
+                has_acted = true;
+            }
+        }
+        has_acted
+    }
+
+    /// Lets those be seen off who never read: with the clock stopped they would hold up everybody.
+    pub(crate) fn outwait_the_stuck(&mut self) {
+        self.settle();
+        for _ in 0..DEADLINES_TO_EMPTY {
+            let lagging = |host: &Host| host.value(Stat::MembersLagging);
+            if self.hosts.iter().map(lagging).sum::<u64>() == 0 {
+                return;
+            }
+            self.tally.note(Event::Outwaited);
+            let next = self.next_timeout().expect("a stuck client has a deadline");
+            self.now = self.now.max(next);
+            self.settle();
+        }
+        panic!("a stuck client is not seen off");
+    }
+
+    /// Whether the end begins now, if it is to begin in the midst of everything.
+    pub(crate) fn is_time(&self, end: EndAt) -> bool {
+        self.step.get() >= end.step && self.is_moment(end.moment)
+    }
+
+    /// Whether this is under way.
+    fn is_moment(&self, moment: Moment) -> bool {
+        let is_at = |stage: Stage| self.there().any(|peer| self.stage(peer.id) == stage);
+        match moment {
+            Moment::Any => true,
+            Moment::Upgrade => is_at(Stage::Upgrading) || is_at(Stage::Greeting),
+            Moment::Join => self.envelopes().any(is_of_a_join),
+            Moment::Hold => {
+                let holds = |host: &Host| host.value(Stat::TopicsHeld) > 0;
+                self.envelopes().any(is_of_a_hold) || self.hosts.iter().any(holds)
+            }
+            Moment::Messages => self.envelopes().any(|envelope| envelope.weight_bytes() > 0),
+            Moment::HeldBack => is_at(Stage::HeldBack),
+            Moment::MidFrame => self.there().any(|peer| peer.stream.is_torn()),
+            Moment::CloseAwaited => is_at(Stage::CloseAwaited),
+            Moment::Stall => self.there().any(|peer| !peer.is_reading),
+            Moment::Pause => (0..self.hosts.len()).any(|host| self.is_paused(host)),
+        }
+    }
+
+    /// What is on its way between shards.
+    fn envelopes(&self) -> impl Iterator<Item = &Envelope> {
+        let parcels = self.links.iter().flatten().flatten();
+        parcels.map(|parcel| &parcel.envelope)
+    }
+
+    fn there(&self) -> impl Iterator<Item = &Peer> {
+        self.peers.iter().filter(|peer| !peer.is_gone())
+    }
+
+    fn note_moments(&mut self, event: fn(Moment) -> Event) {
+        for moment in Moment::ALL {
+            if self.is_moment(moment) {
+                self.tally.note(event(moment));
+            }
+        }
+    }
+
+    pub(crate) fn end(&mut self) {
+        let ending = self.plan.ending;
+        self.tell(|| format!("the end: {ending:?}"));
+        match ending {
+            Ending::Drain => {
+                self.begin_drain();
+                self.steps_on(60);
+                self.calm();
+                self.settle();
+                self.check_polite_are_gone();
+                self.wait_for_deadlines();
+                self.cut_the_rude();
+            }
+            Ending::DrainThenCut => {
+                self.begin_drain();
+                let most = self.plan.end_at.map_or(60, |end| end.steps_to_cut);
+                self.steps_on(most);
+                self.tally.note(Event::CutMidDrain);
+                self.cut();
+            }
+            Ending::Cut => self.cut(),
+            Ending::Leave => {
+                self.everybody_leaves();
+                self.calm();
+                self.settle();
+                self.check_polite_are_gone();
+                self.wait_for_deadlines();
+            }
+        }
+    }
+
+    fn begin_drain(&mut self) {
+        self.tell(|| "the drain begins".into());
+        self.note_moments(Event::Drain);
+        self.is_draining = true;
+        for host in &mut self.hosts {
+            host.drain_is_due = true;
+        }
+    }
+
+    /// Things go on as before for a while, of `most` steps.
+    fn steps_on(&mut self, most: usize) {
+        for _ in 0..self.rng.within(0..=most) {
+            self.step();
+        }
+    }
+
+    fn cut(&mut self) {
+        self.tell(|| "everything is cut".into());
+        self.note_moments(Event::Cut);
+        self.is_cut = true;
+        for host in &mut self.hosts {
+            host.cut_is_due = true;
+        }
+        // Each host gets to it in its time.
+        self.steps_on(20);
+        self.calm();
+        self.settle();
+    }
+
+    fn everybody_leaves(&mut self) {
+        for id in 0..self.peers.len() {
+            match self.rng.below(3) {
+                0 if self.peers[id].may_speak() => {
+                    let bytes = peer::frame(0x88, &1000u16.to_be_bytes(), &mut self.rng);
+                    self.peers[id].say(&bytes);
+                    self.peers[id].has_said_goodbye = true;
+                }
+                1 if !self.peers[id].is_gone() => self.peers[id].pipe.reset_by_client(),
+                _ => self.peers[id].shuts_when_sent = true,
+            }
+            self.raise(id);
+        }
+    }
+
+    fn wait_for_deadlines(&mut self) {
+        for _ in 0..DEADLINES_TO_EMPTY {
+            let Some(next) = self.next_timeout() else {
+                return;
+            };
+            if self.hosts.iter().all(|host| host.shard.is_empty()) {
+                return;
+            }
+            self.now = self.now.max(next);
+            self.settle();
+        }
+        panic!("somebody stays for ever");
+    }
+
+    /// Who answers no Close is cut at last, and nobody else.
+    fn cut_the_rude(&mut self) {
+        for peer in self.peers.iter().filter(|peer| self.is_connected(peer)) {
+            assert!(
+                !peer.manners.answers_close || peer.never_reads,
+                "client {} answers and is not seen off",
+                peer.id
+            );
+        }
+        if self.hosts.iter().any(|host| !host.shard.is_empty()) {
+            self.cut();
+        }
+    }
+}
+
+fn is_of_a_join(envelope: &Envelope) -> bool {
+    matches!(
+        envelope,
+        Envelope::Subscribe { .. } | Envelope::Subscribed { .. }
+    )
+}
+
+fn is_of_a_hold(envelope: &Envelope) -> bool {
+    matches!(
+        envelope,
+        Envelope::Hold { .. } | Envelope::Release { .. } | Envelope::Held { .. }
+    )
+}

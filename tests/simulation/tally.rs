@@ -1,0 +1,231 @@
+//! What has happened in a world besides what its shards count: a plan that never gets to something shows nothing of it.
+
+use std::collections::BTreeMap;
+
+/// Where a client is, as seen from outside; the first that holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Stage {
+    /// Its host has not taken it in.
+    Unaccepted,
+    /// It waits for the other side's hello.
+    Greeting,
+    /// It was sent Close, and has not answered.
+    CloseAwaited,
+    /// It has said Close, or offended.
+    Leaving,
+    /// Its transport has bytes that the kernel has not accepted.
+    HeldBack,
+    /// It has been sent the beginning of a frame.
+    MidFrame,
+    /// Its request is not read whole.
+    Upgrading,
+    /// The topic's owner has not confirmed it.
+    Joining,
+    /// It is a member and has not read the 101.
+    Answered,
+    /// Messages wait for it.
+    Owed,
+    /// Some of what it says is not sent.
+    Speaking,
+    Idle,
+}
+
+impl Stage {
+    pub(crate) const ALL: [Stage; 12] = [
+        Stage::Unaccepted,
+        Stage::Greeting,
+        Stage::CloseAwaited,
+        Stage::Leaving,
+        Stage::HeldBack,
+        Stage::MidFrame,
+        Stage::Upgrading,
+        Stage::Joining,
+        Stage::Answered,
+        Stage::Owed,
+        Stage::Speaking,
+        Stage::Idle,
+    ];
+}
+
+/// What is under way somewhere when a drain or a cut begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Moment {
+    /// Nothing that is asked for.
+    Any,
+    /// A connection has not been upgraded.
+    Upgrade,
+    /// A subscription or its confirmation is between two shards.
+    Join,
+    /// A topic's publishers are held, or are about to be, or to be released.
+    Hold,
+    /// Messages are between two shards.
+    Messages,
+    /// A transport holds back what it took.
+    HeldBack,
+    /// A client has been sent the beginning of a frame.
+    MidFrame,
+    /// A client's Close is awaited.
+    CloseAwaited,
+    /// A client does not read.
+    Stall,
+    /// A host is paused.
+    Pause,
+}
+
+impl Moment {
+    pub(crate) const ALL: [Moment; 10] = [
+        Moment::Any,
+        Moment::Upgrade,
+        Moment::Join,
+        Moment::Hold,
+        Moment::Messages,
+        Moment::HeldBack,
+        Moment::MidFrame,
+        Moment::CloseAwaited,
+        Moment::Stall,
+        Moment::Pause,
+    ];
+}
+
+/// Something that has happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Event {
+    /// A client's connection is reset.
+    Reset(Stage),
+    /// The same between two steps of a turn.
+    ResetMidTurn,
+    /// A client shuts its side, whatever it was saying.
+    HalfClose(Stage),
+    /// A client stops to read,
+    Stall,
+    /// and goes on,
+    Resumption,
+    /// or never does.
+    StallForEver,
+    /// A deadline is waited for, because of clients that never read.
+    Outwaited,
+    /// A host does nothing for a while,
+    PauseOfOne,
+    /// or all do,
+    PauseOfAll,
+    /// or one in the middle of a turn.
+    PauseMidTurn,
+    /// Deadlines are put off, because a host has noticed its pause.
+    Patience,
+    /// Reads wait, because an inbox is full.
+    Congestion,
+    Drain(Moment),
+    /// Everything is cut, in a drain or without one.
+    Cut(Moment),
+    CutMidDrain,
+    /// A transport took less than it was offered, because it was full.
+    TransportFull,
+    /// The kernel accepted a part of a record.
+    RecordSentInPart,
+    /// A transport was flushed with nothing offered.
+    FlushOfNothing,
+    /// A frame was taken whole, and its last byte was held back.
+    DeliveryHeldBack,
+    /// The same of Close.
+    CloseHeldBack,
+    /// There was no room for the record that ends a transport.
+    EndCut,
+    /// The hello of the server had to wait for room.
+    HelloHeldBack,
+    /// A read brought no whole record,
+    RecordReadInPart,
+    /// or several.
+    RecordsReadAtOnce,
+    /// A message counts as delivered and was never seen, because its connection was over before the transport could
+    /// send it.
+    LostInTransport,
+}
+
+/// How often each event must happen in an ordinary run: about a third of how often it does.
+pub(crate) const LEAST: [(Event, u64); 65] = [
+    (Event::Reset(Stage::Unaccepted), 20),
+    (Event::Reset(Stage::Greeting), 100),
+    (Event::Reset(Stage::CloseAwaited), 8),
+    (Event::Reset(Stage::Leaving), 40),
+    (Event::Reset(Stage::HeldBack), 25),
+    (Event::Reset(Stage::MidFrame), 40),
+    (Event::Reset(Stage::Upgrading), 100),
+    (Event::Reset(Stage::Joining), 40),
+    (Event::Reset(Stage::Answered), 100),
+    (Event::Reset(Stage::Owed), 15),
+    (Event::Reset(Stage::Speaking), 80),
+    (Event::Reset(Stage::Idle), 80),
+    (Event::HalfClose(Stage::Unaccepted), 6),
+    (Event::HalfClose(Stage::Greeting), 50),
+    (Event::HalfClose(Stage::CloseAwaited), 4),
+    (Event::HalfClose(Stage::Leaving), 20),
+    (Event::HalfClose(Stage::HeldBack), 10),
+    (Event::HalfClose(Stage::MidFrame), 15),
+    (Event::HalfClose(Stage::Upgrading), 50),
+    (Event::HalfClose(Stage::Joining), 15),
+    (Event::HalfClose(Stage::Answered), 40),
+    (Event::HalfClose(Stage::Owed), 10),
+    (Event::HalfClose(Stage::Speaking), 40),
+    (Event::HalfClose(Stage::Idle), 30),
+    (Event::Drain(Moment::Any), 200),
+    (Event::Drain(Moment::Upgrade), 40),
+    (Event::Drain(Moment::Join), 10),
+    (Event::Drain(Moment::Hold), 10),
+    (Event::Drain(Moment::Messages), 8),
+    (Event::Drain(Moment::HeldBack), 15),
+    (Event::Drain(Moment::MidFrame), 15),
+    (Event::Drain(Moment::CloseAwaited), 3),
+    (Event::Drain(Moment::Stall), 30),
+    (Event::Drain(Moment::Pause), 15),
+    (Event::Cut(Moment::Any), 150),
+    (Event::Cut(Moment::Upgrade), 25),
+    (Event::Cut(Moment::Join), 5),
+    (Event::Cut(Moment::Hold), 5),
+    (Event::Cut(Moment::Messages), 4),
+    (Event::Cut(Moment::HeldBack), 8),
+    (Event::Cut(Moment::MidFrame), 10),
+    (Event::Cut(Moment::CloseAwaited), 20),
+    (Event::Cut(Moment::Stall), 30),
+    (Event::Cut(Moment::Pause), 10),
+    (Event::ResetMidTurn, 150),
+    (Event::Stall, 1_000),
+    (Event::Resumption, 300),
+    (Event::StallForEver, 100),
+    (Event::Outwaited, 70),
+    (Event::PauseOfOne, 700),
+    (Event::PauseOfAll, 700),
+    (Event::PauseMidTurn, 100),
+    (Event::Patience, 1_500),
+    (Event::Congestion, 1_000),
+    (Event::CutMidDrain, 60),
+    (Event::TransportFull, 100_000),
+    (Event::RecordSentInPart, 40_000),
+    (Event::FlushOfNothing, 7_000),
+    (Event::DeliveryHeldBack, 20_000),
+    (Event::CloseHeldBack, 40),
+    (Event::EndCut, 50),
+    (Event::HelloHeldBack, 150),
+    (Event::RecordReadInPart, 300_000),
+    (Event::RecordsReadAtOnce, 30_000),
+    (Event::LostInTransport, 90),
+];
+
+/// See the module.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Tally(BTreeMap<Event, u64>);
+
+impl Tally {
+    pub(crate) fn note(&mut self, event: Event) {
+        *self.0.entry(event).or_default() += 1;
+    }
+
+    pub(crate) fn count(&self, event: Event) -> u64 {
+        self.0.get(&event).copied().unwrap_or_default()
+    }
+
+    pub(crate) fn add(&mut self, other: &Tally) {
+        for (&event, count) in &other.0 {
+            *self.0.entry(event).or_default() += count;
+        }
+    }
+}
