@@ -34,7 +34,7 @@ const MIN_NOTSENT_LOWAT: usize = 1 << 10;
 const MAX_NOTSENT_LOWAT: usize = 64 << 20;
 /// The most `server.workers`.
 pub const MAX_WORKERS: usize = 256;
-/// The most `server.max_connections`.
+/// The most `server.max_connections` and `server.max_connections_per_ip`.
 const MAX_CONNECTIONS: usize = 10_000_000;
 /// The shortest timeout: the resolution of the workers' timers is not finer.
 pub const MIN_WAIT: Duration = Duration::from_millis(1);
@@ -77,6 +77,11 @@ impl Config {
         check_range(
             "server.max_connections",
             server.max_connections,
+            0..=MAX_CONNECTIONS,
+        )?;
+        check_range(
+            "server.max_connections_per_ip",
+            server.max_connections_per_ip,
             0..=MAX_CONNECTIONS,
         )?;
         if server.tcp_notsent_lowat == 0 {
@@ -312,7 +317,7 @@ mod tests {
     #[test]
     fn values_just_out_of_range_are_refused_by_their_keys() {
         type Change = fn(&mut Config);
-        let changes: [(&str, Change); 10] = [
+        let changes: [(&str, Change); 11] = [
             ("limits.max_message_bytes", |config| {
                 config.limits.max_message_bytes = MAX_MESSAGE_BYTES + 1;
             }),
@@ -330,6 +335,9 @@ mod tests {
             }),
             ("server.workers", |config| {
                 config.server.workers = MAX_WORKERS + 1;
+            }),
+            ("server.max_connections_per_ip", |config| {
+                config.server.max_connections_per_ip = MAX_CONNECTIONS + 1;
             }),
             ("server.tcp_notsent_lowat", |config| {
                 config.server.tcp_notsent_lowat = 1;

@@ -58,6 +58,10 @@ pub struct Server {
     /// Connections served at once; more are answered 503. 0: derived from the limit on open files.
     #[serde(deserialize_with = "units::count")]
     pub max_connections: usize,
+    /// Connections from one address served at once, an IPv6 address counted by its /64; more are answered 429. 0: no
+    /// limit.
+    #[serde(deserialize_with = "units::count")]
+    pub max_connections_per_ip: usize,
     /// The longest time from accept to a complete upgrade request, not renewed by what arrives.
     #[serde(with = "units::duration")]
     pub handshake_timeout: Duration,
@@ -284,6 +288,7 @@ impl Default for Server {
             port: 8443,
             workers: 0,
             max_connections: 0,
+            max_connections_per_ip: 0,
             handshake_timeout: Duration::from_secs(10),
             tcp_notsent_lowat: 16 << 10,
             allowed_origins: Vec::new(),

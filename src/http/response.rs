@@ -18,6 +18,7 @@ pub enum Status {
     RequestTimeout = 408,
     UriTooLong = 414,
     UpgradeRequired = 426,
+    TooManyRequests = 429,
     HeaderFieldsTooLarge = 431,
     InternalServerError = 500,
     ServiceUnavailable = 503,
@@ -30,7 +31,7 @@ impl Status {
         self as u16
     }
 
-    /// The reason phrase of RFC 9110, and for 431 of RFC 6585.
+    /// The reason phrase of RFC 9110, and for 429 and 431 of RFC 6585.
     pub fn reason(self) -> &'static str {
         match self {
             Status::SwitchingProtocols => "Switching Protocols",
@@ -43,6 +44,7 @@ impl Status {
             Status::RequestTimeout => "Request Timeout",
             Status::UriTooLong => "URI Too Long",
             Status::UpgradeRequired => "Upgrade Required",
+            Status::TooManyRequests => "Too Many Requests",
             Status::HeaderFieldsTooLarge => "Request Header Fields Too Large",
             Status::InternalServerError => "Internal Server Error",
             Status::ServiceUnavailable => "Service Unavailable",
@@ -217,6 +219,7 @@ mod tests {
             Status::RequestTimeout,
             Status::UriTooLong,
             Status::UpgradeRequired,
+            Status::TooManyRequests,
             Status::HeaderFieldsTooLarge,
             Status::InternalServerError,
             Status::ServiceUnavailable,

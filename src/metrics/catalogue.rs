@@ -369,6 +369,7 @@ const FAILED_HANDSHAKES: &[(&str, Stat)] = &[
     ("timeout", Stat::HandshakeTimeout),
     ("lost", Stat::HandshakeLost),
     ("capacity", Stat::HandshakeCapacity),
+    ("per_ip", Stat::HandshakePerIp),
     ("shutdown", Stat::HandshakeShutdown),
     ("tls", Stat::HandshakeTls),
 ];

@@ -73,6 +73,8 @@ pub enum Stat {
     HandshakeLost,
     /// `max_connections` reached or descriptors run out: 503.
     HandshakeCapacity,
+    /// `max_connections_per_ip` reached: 429.
+    HandshakePerIp,
     /// The relay is shutting down: 503.
     HandshakeShutdown,
     /// TLS failed before the request was there: an alert, or plain HTTP on a port that speaks TLS.

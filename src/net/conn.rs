@@ -4,15 +4,18 @@ use std::io::{self, IoSlice, Read, Write};
 
 use mio::Token;
 
+use super::admission::Admission;
 use super::stream::Stream;
 use super::tls::session::{Failure, Handshake, Session};
 use crate::ids::ClientKey;
 use crate::relay::shard::Written;
 
-/// See the module. It counts towards what an idle connection costs: 24 bytes in a release build.
+/// See the module. It counts towards what an idle connection costs: 32 bytes in a release build.
 #[derive(Debug)]
 pub struct Conn {
     stream: Stream,
+    /// Held until the connection is gone.
+    _admission: Admission,
     /// Where the client speaks TLS, until it breaks it.
     tls: Option<Box<Session>>,
     /// Tells this connection from others that had its slot.
@@ -70,10 +73,16 @@ impl Scratch {
 }
 
 impl Conn {
-    /// Takes in a socket, and the session of TLS that is to be spoken over it.
-    pub fn new(stream: Stream, tls: Option<Session>, generation: u32) -> Self {
+    /// Takes in a socket, what it brings from the acceptor, and the session of TLS that is to be spoken over it.
+    pub fn new(
+        stream: Stream,
+        admission: Admission,
+        tls: Option<Session>,
+        generation: u32,
+    ) -> Self {
         Conn {
             stream,
+            _admission: admission,
             tls: tls.map(Box::new),
             generation,
             ready: false,

@@ -1,7 +1,7 @@
 //! Accepting: the listening socket, the options of the sockets it brings, and what happens when descriptors run out.
 
 use std::io;
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::time::{Duration, Instant};
 
 use mio::net::{TcpListener, TcpStream};
@@ -48,8 +48,8 @@ fn bind_address(address: SocketAddr) -> io::Result<std::net::TcpListener> {
 /// What an attempt to accept brought.
 #[derive(Debug)]
 pub enum Accepted {
-    /// A connection.
-    Socket(TcpStream),
+    /// A connection, and where it comes from.
+    Socket(TcpStream, IpAddr),
     /// Nobody waits.
     Nobody,
     /// A connection that failed before it was accepted, as accept(2) reports with the network's own errors.
@@ -89,10 +89,10 @@ impl Acceptor {
     /// Accepts one connection and sets its options.
     pub fn accept(&mut self) -> Accepted {
         match self.listener.accept() {
-            Ok((stream, _)) => {
+            Ok((stream, peer)) => {
                 self.retry_at = None;
                 self.configure(&stream);
-                Accepted::Socket(stream)
+                Accepted::Socket(stream, peer.ip())
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 self.retry_at = None;

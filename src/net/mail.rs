@@ -5,10 +5,12 @@ use std::sync::atomic::AtomicUsize;
 
 use crossbeam_utils::CachePadded;
 
+use super::admission::Admission;
 use super::stream::Stream;
 use crate::ids::ShardId;
 use crate::mailbox::{Mailbox, Wake};
 use crate::relay::envelope::Envelope;
+use crate::ws::handshake::{Refusal, RefusalKind};
 
 /// Something for a worker.
 #[derive(Debug)]
@@ -16,11 +18,11 @@ pub enum Mail {
     /// From another shard.
     Envelope(Envelope),
     /// From the acceptor: a connection to take in.
-    Socket(Stream),
-    /// From the acceptor: a connection over the limit, to be told so and closed in order.
-    Refusal(Stream),
-    /// From the acceptor: a connection was closed at once, because too many over the limit are being refused already.
-    Surplus,
+    Socket(Stream, Admission),
+    /// From the acceptor: a connection over a limit, to be told so and closed in order.
+    Refusal(Stream, Refusal),
+    /// From the acceptor: a connection over a limit was closed at once, because too many are being refused already.
+    Surplus(RefusalKind),
     /// From the control thread: see every member off.
     Drain,
     /// From the control thread: cut whatever is left, and end.

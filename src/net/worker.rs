@@ -12,6 +12,7 @@ use std::time::Duration;
 use mio::event::Event;
 use mio::{Events, Interest, Poll, Token};
 
+use super::admission::Admission;
 use super::clock::{Clock, Patience};
 use super::conn::{Conn, Filled, Scratch, client_of, token_of};
 use super::mail::{ControlBox, Mail, Postboxes, Report};
@@ -20,8 +21,10 @@ use super::tls::keeper::Keeper;
 use super::tls::session::Handshake;
 use crate::ids::{ClientKey, ShardId};
 use crate::metrics::stats::{Published, Stat};
+use crate::relay::departure::refusal_stat;
 use crate::relay::member::Slices;
 use crate::relay::shard::{Effect, End, Permit, Shard};
+use crate::ws::handshake::Refusal;
 
 /// The token of the worker's waker: no client has it, because generations and slots do not reach it together.
 pub const WAKER: Token = Token(usize::MAX);
@@ -248,25 +251,25 @@ impl Worker {
     fn on_mail(&mut self, mail: Mail) {
         match mail {
             Mail::Envelope(envelope) => self.shard.handle(envelope),
-            Mail::Socket(stream) => {
-                self.take_socket(stream);
+            Mail::Socket(stream, admission) => {
+                self.take_socket(stream, admission);
             }
-            Mail::Refusal(stream) => self.refuse_socket(stream),
-            Mail::Surplus => self.shard.stats_mut().inc(Stat::HandshakeCapacity),
+            Mail::Refusal(stream, refusal) => self.refuse_socket(stream, refusal),
+            Mail::Surplus(kind) => self.shard.stats_mut().inc(refusal_stat(kind)),
             Mail::Drain => self.shard.begin_drain(),
             Mail::Stop => self.stop(),
         }
     }
 
-    fn refuse_socket(&mut self, stream: Stream) {
-        let key = self.take_socket(stream);
+    fn refuse_socket(&mut self, stream: Stream, refusal: Refusal) {
+        let key = self.take_socket(stream, None);
         if let Some(conn) = self.conn(key) {
             conn.refused = true;
         }
-        self.shard.refuse_at_capacity(key);
+        self.shard.refuse_unheard(key, refusal);
     }
 
-    fn take_socket(&mut self, stream: Stream) -> ClientKey {
+    fn take_socket(&mut self, stream: Stream, admission: Admission) -> ClientKey {
         // A slot that was given up in this turn may be given out again.
         self.apply_effects();
         let key = self.shard.accept();
@@ -274,7 +277,7 @@ impl Worker {
             (Some(tls), Stream::Tcp(_)) => Some(tls.session()),
             (Some(_), Stream::Unix(_)) | (None, _) => None,
         };
-        let mut conn = Conn::new(stream, session, key.generation);
+        let mut conn = Conn::new(stream, admission, session, key.generation);
         let interest = Interest::READABLE | Interest::WRITABLE;
         let registered = self
             .poll

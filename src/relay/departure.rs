@@ -120,6 +120,7 @@ pub fn refusal_stat(kind: RefusalKind) -> Stat {
         RefusalKind::Unauthorized => Stat::HandshakeUnauthorized,
         RefusalKind::Timeout => Stat::HandshakeTimeout,
         RefusalKind::Capacity => Stat::HandshakeCapacity,
+        RefusalKind::PerIp => Stat::HandshakePerIp,
         RefusalKind::Shutdown => Stat::HandshakeShutdown,
     }
 }

@@ -7,17 +7,17 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook_mio::v1_0::Signals;
 use tracing::{debug, error, info, warn};
 
 use super::RunError;
+use super::placement::Placement;
 use crate::config::Config;
 use crate::metrics::exporter::ExporterHandle;
 use crate::net::listener::{Accepted, Acceptor};
-use crate::net::mail::{ControlBox, Mail, Postbox, Postboxes, Report};
+use crate::net::mail::{ControlBox, Mail, Report};
 use crate::net::tls::keeper::Keeper;
 
 /// The control loop's own waker.
@@ -40,8 +40,7 @@ pub(super) struct Parts {
     pub(super) listener: TcpListener,
     pub(super) exporter: Option<ExporterHandle>,
     pub(super) is_ready: Arc<AtomicBool>,
-    pub(super) max_connections: usize,
-    pub(super) postboxes: Postboxes,
+    pub(super) placement: Placement,
     pub(super) tls: Option<Arc<Keeper>>,
 }
 
@@ -53,8 +52,7 @@ pub(super) struct Control {
     acceptor: Option<Acceptor>,
     exporter: Option<ExporterHandle>,
     is_ready: Arc<AtomicBool>,
-    max_connections: usize,
-    postboxes: Postboxes,
+    placement: Placement,
     tls: Option<Arc<Keeper>>,
     signals: Option<Signals>,
     shutdown_timeout: Duration,
@@ -93,8 +91,7 @@ impl Control {
             acceptor: Some(acceptor),
             exporter: parts.exporter,
             is_ready: parts.is_ready,
-            max_connections: parts.max_connections,
-            postboxes: parts.postboxes,
+            placement: parts.placement,
             tls: parts.tls,
             signals,
             shutdown_timeout: config.shutdown.timeout,
@@ -144,7 +141,7 @@ impl Control {
             warn!(timeout = ?self.shutdown_timeout, "the shutdown's time is over; cutting the connections that are left");
             self.stop = true;
         }
-        if self.drained == self.postboxes.len() {
+        if self.drained == self.placement.postboxes.len() {
             self.stop = true;
         }
     }
@@ -214,7 +211,7 @@ impl Control {
     }
 
     fn tell_workers(&self, mail: impl Fn() -> Mail) {
-        for postbox in self.postboxes.iter() {
+        for postbox in self.placement.postboxes.iter() {
             postbox.inbox.push(mail(), 0);
             postbox.inbox.notify();
         }
@@ -230,7 +227,7 @@ impl Control {
         self.accepts_left = false;
         for _ in 0..Acceptor::budget() {
             match acceptor.accept() {
-                Accepted::Socket(stream) => place(&self.postboxes, self.max_connections, stream),
+                Accepted::Socket(stream, peer) => self.placement.place(stream.into(), peer),
                 Accepted::Nobody => return,
                 Accepted::Dead(error) => debug!(%error, "a connection died before it was accepted"),
                 Accepted::Failed(error) => {
@@ -271,32 +268,4 @@ impl Control {
         }
         self.failure.map_or(Ok(()), Err)
     }
-}
-
-/// Connections over `max_connections` that are refused in order at any time; what comes beyond is closed at once. Fewer
-/// than the descriptors that are kept in reserve.
-const REFUSED_IN_ORDER: usize = 32;
-
-/// Hands a connection to the worker with the fewest; to be refused there, when there are `max_connections`.
-fn place(postboxes: &[Postbox], max_connections: usize, stream: TcpStream) {
-    // Relaxed: counts for placement. Only this thread raises them, so the limits are never exceeded.
-    let connections = |postbox: &Postbox| postbox.connections.load(Ordering::Relaxed);
-    let refusals = |postbox: &Postbox| postbox.refusals.load(Ordering::Relaxed);
-    let least = postboxes
-        .iter()
-        .min_by_key(|postbox| connections(postbox))
-        .expect("there is a worker");
-    let mail = if postboxes.iter().map(connections).sum::<usize>() < max_connections {
-        least.connections.fetch_add(1, Ordering::Relaxed);
-        Mail::Socket(stream.into())
-    } else if postboxes.iter().map(refusals).sum::<usize>() < REFUSED_IN_ORDER {
-        least.refusals.fetch_add(1, Ordering::Relaxed);
-        Mail::Refusal(stream.into())
-    } else {
-        // Closed here and now: only the count goes to the worker.
-        drop(stream);
-        Mail::Surplus
-    };
-    least.inbox.push(mail, 0);
-    least.inbox.notify();
 }

@@ -15,6 +15,7 @@
 
 mod control;
 mod descriptors;
+mod placement;
 
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
@@ -27,12 +28,14 @@ use std::thread::{self, JoinHandle};
 use mio::{Poll, Waker};
 
 use self::control::Control;
+use self::placement::Placement;
 use crate::config::{Config, ConfigError};
 use crate::ids::ShardId;
 use crate::mailbox::Mailbox;
 use crate::metrics::collector::{Exposition, InboxDepth};
 use crate::metrics::exporter::{Exporter, ExporterHandle};
 use crate::metrics::stats::{Published, Stat, Stats};
+use crate::net::admission::Seats;
 use crate::net::clock::Clock;
 use crate::net::listener;
 use crate::net::mail::{ControlBox, PollWaker, Postbox, Postboxes, Report};
@@ -135,8 +138,11 @@ impl Relay {
                 listener,
                 exporter,
                 is_ready,
-                max_connections,
-                postboxes: workers.postboxes.clone(),
+                placement: Placement {
+                    postboxes: workers.postboxes.clone(),
+                    max_connections,
+                    seats: Seats::new(config.server.max_connections_per_ip),
+                },
                 tls,
             },
             config,

@@ -47,6 +47,8 @@ pub enum RefusalKind {
     Timeout,
     /// No room for another connection.
     Capacity,
+    /// No room for another connection from the client's address.
+    PerIp,
     /// The relay is shutting down.
     Shutdown,
 }
@@ -93,6 +95,12 @@ impl Refusal {
         RefusalKind::Capacity,
         Status::ServiceUnavailable,
         "The server is full. Try again later.\n",
+    );
+    /// The client's address has as many connections as it may have.
+    pub const PER_IP: Refusal = Refusal::new(
+        RefusalKind::PerIp,
+        Status::TooManyRequests,
+        "Your address has too many connections here. Close one, or try again later.\n",
     );
     /// The server is shutting down.
     pub const SHUTDOWN: Refusal = Refusal::new(
@@ -145,6 +153,7 @@ impl Refusal {
             | RefusalKind::Origin
             | RefusalKind::Timeout
             | RefusalKind::Capacity
+            | RefusalKind::PerIp
             | RefusalKind::Shutdown => {}
         }
         response

@@ -12,6 +12,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod access;
+mod admission;
 mod config;
 mod conformance;
 mod frames;

@@ -98,6 +98,14 @@ impl World {
         Wire::over(TcpStream::connect(self.relay.address()).unwrap())
     }
 
+    /// A raw connection from another of the loopback's addresses.
+    pub(crate) fn dial_from(&self, address: [u8; 4]) -> Wire {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        socket.bind(&SocketAddr::from((address, 0)).into()).unwrap();
+        socket.connect(&self.relay.address().into()).unwrap();
+        Wire::over(socket.into())
+    }
+
     /// A raw connection that has joined the topic of `path`.
     pub(crate) fn join(&self, path: &str) -> Wire {
         let mut wire = self.dial();

@@ -44,9 +44,9 @@ impl Shard {
         key
     }
 
-    /// Tells a connection that was just accepted that the relay is full, and closes it in order.
-    pub fn refuse_at_capacity(&mut self, key: ClientKey) {
-        self.refuse(key, Refusal::CAPACITY);
+    /// Tells a connection of which nothing was read yet why it cannot stay, and closes it in order.
+    pub fn refuse_unheard(&mut self, key: ClientKey, refusal: Refusal) {
+        self.refuse(key, refusal);
     }
 
     /// Whether the client may be read now. Asked before every read; takes in first what came with the client's request

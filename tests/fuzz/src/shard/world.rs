@@ -14,6 +14,7 @@ use fanwire::relay::member::Slices;
 use fanwire::relay::router::Router;
 use fanwire::relay::shard::{Effect, End, Permit, Settings, Shard};
 use fanwire::time::Timestamp;
+use fanwire::ws::handshake::Refusal;
 
 use super::client::{Client, router};
 use super::model::Model;
@@ -133,7 +134,9 @@ impl World {
 
     pub(super) fn refuse(&mut self, client: usize) {
         let Client { host, key, .. } = self.clients[client];
-        self.hosts[host].shard.refuse_at_capacity(key);
+        self.hosts[host]
+            .shard
+            .refuse_unheard(key, Refusal::CAPACITY);
     }
 
     /// Reads a socket once. `is_edge`: it has just become readable, so it is read even if it was parked.

@@ -1,0 +1,68 @@
+//! Where an accepted connection goes: to the worker with the fewest, to be served or to be refused.
+//!
+//! The control loop calls it for each connection. It reads no byte of it and answers none: a refusal is the worker's to
+//! say, in order.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use crate::net::admission::Seats;
+use crate::net::mail::{Mail, Postbox, Postboxes};
+use crate::net::stream::Stream;
+use crate::ws::handshake::Refusal;
+
+/// Connections over a limit that are refused in order at any time; what comes beyond is closed at once. Fewer than the
+/// descriptors that are kept in reserve.
+const REFUSED_IN_ORDER: usize = 32;
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Placement {
+    /// All workers.
+    pub(super) postboxes: Postboxes,
+    /// Connections served at once.
+    pub(super) max_connections: usize,
+    /// The connections that each address has, if they are limited.
+    pub(super) seats: Option<Arc<Seats>>,
+}
+
+impl Placement {
+    /// Hands a connection to a worker; to be refused there, when the relay or the client's address has as many as it may
+    /// have.
+    pub(super) fn place(&self, stream: Stream, peer: IpAddr) {
+        // Relaxed: counts for placement. Only this thread raises them, so the limits are never exceeded.
+        let connections = |postbox: &Postbox| postbox.connections.load(Ordering::Relaxed);
+        let least = self
+            .postboxes
+            .iter()
+            .min_by_key(|postbox| connections(postbox))
+            .expect("there is a worker");
+        if self.postboxes.iter().map(connections).sum::<usize>() >= self.max_connections {
+            return self.refuse(least, stream, Refusal::CAPACITY);
+        }
+        let seat = self.seats.as_ref().map(|seats| seats.take(peer));
+        if let Some(None) = seat {
+            return self.refuse(least, stream, Refusal::PER_IP);
+        }
+        least.connections.fetch_add(1, Ordering::Relaxed);
+        post(least, Mail::Socket(stream, seat.flatten().map(Box::new)));
+    }
+
+    fn refuse(&self, worker: &Postbox, stream: Stream, refusal: Refusal) {
+        // Relaxed: as above.
+        let refusals = |postbox: &Postbox| postbox.refusals.load(Ordering::Relaxed);
+        if self.postboxes.iter().map(refusals).sum::<usize>() < REFUSED_IN_ORDER {
+            worker.refusals.fetch_add(1, Ordering::Relaxed);
+            return post(worker, Mail::Refusal(stream, refusal));
+        }
+        // Closed here and now: only the count goes to the worker.
+        drop(stream);
+        post(worker, Mail::Surplus(refusal.kind));
+    }
+}
+
+fn post(worker: &Postbox, mail: Mail) {
+    worker.inbox.push(mail, 0);
+    worker.inbox.notify();
+}
