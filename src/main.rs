@@ -87,10 +87,12 @@ fn run(config: &Config, source: &Source) -> ExitCode {
     }
 }
 
-/// An address that cannot be listened on is the configuration's fault; what the system refuses is not.
+/// An address or a path that cannot be listened on is the configuration's fault; what the system refuses is not.
 fn start_error_code(error: &StartError) -> u8 {
     match error {
-        StartError::Listen { .. } | StartError::Config(_) => MISCONFIGURED,
+        StartError::Listen { .. } | StartError::UnixSocket { .. } | StartError::Config(_) => {
+            MISCONFIGURED
+        }
         StartError::System(_) => FAILED,
     }
 }
@@ -100,6 +102,7 @@ fn announce(config: &Config, relay: &RelayHandle) {
     let metrics = relay.metrics_address().map(tracing::field::display);
     tracing::info!(
         address = %relay.address(),
+        unix_socket = relay.unix_socket().map(|path| tracing::field::display(path.display())),
         metrics,
         shards = relay.shards(),
         max_connections = relay.max_connections(),

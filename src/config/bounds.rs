@@ -11,7 +11,7 @@ use std::ops::RangeInclusive;
 use std::path::Path;
 use std::time::Duration;
 
-use super::units::{Bytes, Span};
+use super::units::{Bytes, Octal, Span};
 use super::{Config, ConfigError, Tls};
 
 /// The smallest `limits.max_message_bytes`: what a control frame may hold (RFC 6455 section 5.5), so that no setting
@@ -42,6 +42,10 @@ pub const MIN_WAIT: Duration = Duration::from_millis(1);
 pub const MAX_WAIT: Duration = Duration::from_hours(1);
 /// The longest `shutdown.timeout`: service managers kill earlier.
 pub const MAX_SHUTDOWN: Duration = Duration::from_mins(10);
+/// The longest path of a Unix socket in bytes: its address holds 108, one of them the end (unix(7)).
+const MAX_UNIX_PATH_BYTES: usize = 107;
+/// The permission bits that a Unix socket's file may have.
+const MAX_MODE: u32 = 0o777;
 /// The longest name of a host (RFC 1035 section 2.3.4).
 const MAX_HOST_BYTES: usize = 253;
 
@@ -68,6 +72,7 @@ impl Config {
         self.validate_access()?;
         self.validate_waits()?;
         self.validate_listeners()?;
+        self.validate_unix_socket()?;
         validate_tls(&self.server.tls)
     }
 
@@ -150,6 +155,26 @@ impl Config {
             return Err(ConfigError::new(problem, "use another port").of_key("metrics.port"));
         }
         Ok(())
+    }
+
+    fn validate_unix_socket(&self) -> Result<(), ConfigError> {
+        check_range(
+            "server.unix_socket_mode",
+            Octal(self.server.unix_socket_mode),
+            Octal(0)..=Octal(MAX_MODE),
+        )?;
+        let Some(path) = &self.server.unix_socket else {
+            return Ok(());
+        };
+        let bytes = path.as_os_str().as_encoded_bytes();
+        let problem = match bytes.len() {
+            0 => "it is empty".to_owned(),
+            length if length > MAX_UNIX_PATH_BYTES => format!("it is {length} bytes long"),
+            _ if bytes.contains(&0) => "it contains a NUL".to_owned(),
+            _ => return Ok(()),
+        };
+        let fix = format!("use a path of 1 to {MAX_UNIX_PATH_BYTES} bytes");
+        Err(ConfigError::new(problem, fix).of_key("server.unix_socket"))
     }
 }
 
@@ -419,6 +444,33 @@ mod tests {
         assert_eq!(config.validate(), Ok(()));
         (config.server.host, config.server.port, config.metrics.port) = ("::".into(), 0, 0);
         assert_eq!(config.validate(), Ok(()));
+    }
+
+    #[test]
+    fn a_path_that_no_unix_socket_can_have_is_refused() {
+        for (path, problem) in [
+            (String::new(), "it is empty"),
+            ("x".repeat(108), "it is 108 bytes long"),
+            ("a\0b".into(), "it contains a NUL"),
+        ] {
+            assert_eq!(
+                refusal(|config| config.server.unix_socket = Some(path.into())),
+                format!(
+                    "configuration: server.unix_socket: {problem}; use a path of 1 to 107 bytes"
+                )
+            );
+        }
+        let mut config = Config::default();
+        config.server.unix_socket = Some("x".repeat(107).into());
+        assert_eq!(config.validate(), Ok(()));
+    }
+
+    #[test]
+    fn a_mode_has_permission_bits_alone() {
+        assert_eq!(
+            refusal(|config| config.server.unix_socket_mode = 0o1777),
+            "configuration: server.unix_socket_mode: 1777 is too large; use 0000 to 0777"
+        );
     }
 
     fn tls(cert_file: Option<PathBuf>, key_file: Option<PathBuf>) -> String {

@@ -322,6 +322,23 @@ mod tests {
     }
 
     #[test]
+    fn a_mode_is_octal_digits_in_quotes() {
+        assert_eq!(
+            accept("server: {unix_socket_mode: '0600'}")
+                .server
+                .unix_socket_mode,
+            0o600
+        );
+        let fix = "use octal digits in quotes, such as `\"0660\"`";
+        for (value, found) in [("660", "integer `660`"), ("'0680'", "string \"0680\"")] {
+            assert_eq!(
+                refuse(&format!("server: {{unix_socket_mode: {value}}}")),
+                format!("test.yaml:1: server.unix_socket_mode: found {found}; {fix}")
+            );
+        }
+    }
+
+    #[test]
     fn a_value_out_of_range_is_refused_with_its_line() {
         assert_eq!(
             refuse("log: {}\nlimits:\n  max_header_bytes: 8KiB\n  max_message_bytes: 1"),
@@ -469,6 +486,7 @@ mod tests {
                 config.slow_consumer.stall_timeout = Duration::from_millis(wait);
                 config.shutdown.timeout = Duration::from_millis(stop);
                 config.server.tls.cert_file = path.map(PathBuf::from);
+                config.server.unix_socket_mode = header as u32 % 0o1000;
                 config.server.host = host;
                 config.server.allowed_origins =
                     origins.iter().map(|text| text.parse().unwrap()).collect();

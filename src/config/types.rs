@@ -52,6 +52,11 @@ pub struct Server {
     /// The TCP port to listen on. 0: any free port, which the line at start names.
     #[serde(deserialize_with = "units::port")]
     pub port: u16,
+    /// A Unix socket to listen on as well; a relative path starts at the working directory.
+    pub unix_socket: Option<PathBuf>,
+    /// The permission bits of the Unix socket's file.
+    #[serde(with = "units::mode")]
+    pub unix_socket_mode: u32,
     /// Worker threads, each with one shard. 0: one per available core.
     #[serde(deserialize_with = "units::count")]
     pub workers: usize,
@@ -286,6 +291,8 @@ impl Default for Server {
         Server {
             host: "0.0.0.0".into(),
             port: 8443,
+            unix_socket: None,
+            unix_socket_mode: 0o660,
             workers: 0,
             max_connections: 0,
             max_connections_per_ip: 0,

@@ -160,6 +160,48 @@ pub(super) mod size {
     }
 }
 
+/// Permission bits that print as they are written in a file, in octal.
+#[derive(Clone, Copy, PartialEq, PartialOrd)]
+pub(super) struct Octal(pub(super) u32);
+
+impl fmt::Display for Octal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:04o}", self.0)
+    }
+}
+
+/// Permission bits in octal. As text only: without quotes YAML reads 660 as a decimal number, and 0660 as text.
+pub(super) mod mode {
+    use super::{Deserializer, Error, Octal, Unexpected, Visitor, fmt};
+    use serde::Serializer;
+
+    #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+    pub(crate) fn serialize<S: Serializer>(bits: &u32, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&Octal(*bits))
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
+        deserializer.deserialize_any(Mode)
+    }
+
+    struct Mode;
+
+    impl Visitor<'_> for Mode {
+        type Value = u32;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("octal digits in quotes, such as `\"0660\"`")
+        }
+
+        fn visit_str<E: Error>(self, text: &str) -> Result<u32, E> {
+            let is_octal =
+                !text.is_empty() && text.bytes().all(|digit| matches!(digit, b'0'..=b'7'));
+            let bits = u32::from_str_radix(text, 8).ok().filter(|_| is_octal);
+            bits.ok_or_else(|| E::invalid_value(Unexpected::Str(text), &self))
+        }
+    }
+}
+
 /// A length of time that prints as it is written in a file, such as `1m 30s`.
 #[derive(Clone, Copy, PartialEq, PartialOrd)]
 pub(super) struct Span(pub(super) std::time::Duration);

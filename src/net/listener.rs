@@ -1,21 +1,29 @@
-//! Accepting: the listening socket, the options of the sockets it brings, and what happens when descriptors run out.
+//! Accepting: the listening sockets, the options of the sockets it brings, and what happens when descriptors run out.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::time::{Duration, Instant};
 
-use mio::net::{TcpListener, TcpStream};
+use mio::net::{TcpListener, TcpStream, UnixListener};
+use mio::{Interest, Registry, Token};
 use rustix::io::Errno;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
+use super::stream::Stream;
+use super::unix::{Bound, SocketFile};
+
 /// Connections that may wait to be accepted; the kernel caps it at `net.core.somaxconn`.
-const BACKLOG: i32 = 4096;
+pub(super) const BACKLOG: i32 = 4096;
 
 /// Connections accepted before the control loop looks at its other events.
 const ACCEPTS_IN_A_ROW: usize = 64;
 
 /// How long to wait before trying again when descriptors have run out. No edge announces those that wait already.
 const RETRY_AFTER: Duration = Duration::from_millis(100);
+
+/// How long it goes without saying that accepting fails still, or again. Where descriptors are given back one by one,
+/// accepting fails and works in turn, ten times a second.
+const SAY_AGAIN_AFTER: Duration = Duration::from_mins(1);
 
 /// Binds a listening socket to the first address of `host` that can be bound.
 ///
@@ -49,36 +57,86 @@ fn bind_address(address: SocketAddr) -> io::Result<std::net::TcpListener> {
 #[derive(Debug)]
 pub enum Accepted {
     /// A connection, and where it comes from.
-    Socket(TcpStream, IpAddr),
+    Socket(Stream, Peer),
     /// Nobody waits.
     Nobody,
     /// A connection that failed before it was accepted, as accept(2) reports with the network's own errors.
     Dead(io::Error),
     /// Descriptors or memory have run out, or the like: try again after [`Acceptor::retry_in`].
-    Failed(io::Error),
+    Failed {
+        /// What the system said.
+        error: io::Error,
+        /// It has not been said for a while.
+        is_news: bool,
+    },
 }
 
-/// The listening socket of the control loop.
+/// Where a connection comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Peer {
+    /// From this address.
+    Address(IpAddr),
+    /// Through the Unix socket.
+    Unix,
+}
+
+/// A listening socket of the control loop.
 #[derive(Debug)]
 pub struct Acceptor {
-    listener: TcpListener,
-    tcp_notsent_lowat: u32,
+    listener: Listener,
     retry_at: Option<Instant>,
+    /// When it was said that accepting fails.
+    said_at: Option<Instant>,
+}
+
+#[derive(Debug)]
+enum Listener {
+    Tcp {
+        listener: TcpListener,
+        notsent_lowat: u32,
+    },
+    Unix {
+        // First, as in `Bound`.
+        _file: SocketFile,
+        listener: UnixListener,
+    },
 }
 
 impl Acceptor {
-    /// Wraps a socket made by [`bind`]. `tcp_notsent_lowat` in bytes is set on every connection, unless it is 0.
-    pub fn new(listener: std::net::TcpListener, tcp_notsent_lowat: u32) -> Self {
-        Acceptor {
+    /// Wraps a socket made by [`bind`]. `notsent_lowat` in bytes is set on every connection, unless it is 0.
+    pub fn tcp(listener: std::net::TcpListener, notsent_lowat: u32) -> Self {
+        Acceptor::new(Listener::Tcp {
             listener: TcpListener::from_std(listener),
-            tcp_notsent_lowat,
+            notsent_lowat,
+        })
+    }
+
+    /// Wraps a socket made by [`super::unix::bind`]. Its file goes when this is dropped.
+    pub fn unix(bound: Bound) -> Self {
+        Acceptor::new(Listener::Unix {
+            _file: bound.file,
+            listener: UnixListener::from_std(bound.listener),
+        })
+    }
+
+    fn new(listener: Listener) -> Self {
+        Acceptor {
+            listener,
             retry_at: None,
+            said_at: None,
         }
     }
 
-    /// The socket, for registration.
-    pub fn listener_mut(&mut self) -> &mut TcpListener {
-        &mut self.listener
+    /// Registers the socket for what waits to be accepted.
+    pub fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
+        match &mut self.listener {
+            Listener::Tcp { listener, .. } => {
+                registry.register(listener, token, Interest::READABLE)
+            }
+            Listener::Unix { listener, .. } => {
+                registry.register(listener, token, Interest::READABLE)
+            }
+        }
     }
 
     /// How many connections may be accepted before other events are looked at.
@@ -91,32 +149,24 @@ impl Acceptor {
         match self.listener.accept() {
             Ok((stream, peer)) => {
                 self.retry_at = None;
-                self.configure(&stream);
-                Accepted::Socket(stream, peer.ip())
+                Accepted::Socket(stream, peer)
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 self.retry_at = None;
                 Accepted::Nobody
             }
             Err(error) if is_exhaustion(&error) => {
-                self.retry_at = Some(Instant::now() + RETRY_AFTER);
-                Accepted::Failed(error)
+                let now = Instant::now();
+                self.retry_at = Some(now + RETRY_AFTER);
+                let is_said = |said| now.saturating_duration_since(said) < SAY_AGAIN_AFTER;
+                let is_news = !self.said_at.is_some_and(is_said);
+                if is_news {
+                    self.said_at = Some(now);
+                }
+                Accepted::Failed { error, is_news }
             }
             // The connection died while it waited, or a signal came; neither says anything about the next.
             Err(error) => Accepted::Dead(error),
-        }
-    }
-
-    fn configure(&self, stream: &TcpStream) {
-        let socket = SockRef::from(stream);
-        // Either fails only on a connection that is dead already, which the first read will tell.
-        let nodelay = socket.set_tcp_nodelay(true);
-        let lowat = match self.tcp_notsent_lowat {
-            0 => Ok(()),
-            bytes => socket.set_tcp_notsent_lowat(bytes),
-        };
-        if let Err(error) = nodelay.and(lowat) {
-            tracing::debug!(%error, "socket options");
         }
     }
 
@@ -124,6 +174,38 @@ impl Acceptor {
     pub fn retry_in(&self) -> Option<Duration> {
         self.retry_at
             .map(|at| at.saturating_duration_since(Instant::now()))
+    }
+}
+
+impl Listener {
+    fn accept(&self) -> io::Result<(Stream, Peer)> {
+        match self {
+            Listener::Tcp {
+                listener,
+                notsent_lowat,
+            } => {
+                let (stream, peer) = listener.accept()?;
+                configure(&stream, *notsent_lowat);
+                Ok((stream.into(), Peer::Address(peer.ip())))
+            }
+            Listener::Unix { listener, .. } => {
+                let (stream, _) = listener.accept()?;
+                Ok((stream.into(), Peer::Unix))
+            }
+        }
+    }
+}
+
+fn configure(stream: &TcpStream, notsent_lowat: u32) {
+    let socket = SockRef::from(stream);
+    // Either fails only on a connection that is dead already, which the first read will tell.
+    let nodelay = socket.set_tcp_nodelay(true);
+    let lowat = match notsent_lowat {
+        0 => Ok(()),
+        bytes => socket.set_tcp_notsent_lowat(bytes),
+    };
+    if let Err(error) = nodelay.and(lowat) {
+        tracing::debug!(%error, "socket options");
     }
 }
 

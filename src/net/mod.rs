@@ -10,4 +10,5 @@ pub mod listener;
 pub mod mail;
 pub mod stream;
 pub mod tls;
+pub mod unix;
 pub mod worker;

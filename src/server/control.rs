@@ -19,18 +19,16 @@ use crate::metrics::exporter::ExporterHandle;
 use crate::net::listener::{Accepted, Acceptor};
 use crate::net::mail::{ControlBox, Mail, Report};
 use crate::net::tls::keeper::Keeper;
+use crate::net::unix;
 
 /// The control loop's own waker.
 pub(super) const WAKER: Token = Token(0);
 const LISTENER: Token = Token(1);
 const SIGNALS: Token = Token(2);
+const UNIX_LISTENER: Token = Token(3);
 
-/// Events taken in one go: there are three sources.
+/// Events taken in one go: there are four sources.
 const EVENTS: usize = 8;
-
-/// How long it goes without saying that accepting fails still, or again. Where descriptors are given back one by one,
-/// accepting fails and works in turn, ten times a second.
-const SAY_AGAIN_AFTER: Duration = Duration::from_mins(1);
 
 /// What the control loop is made of.
 #[derive(Debug)]
@@ -38,6 +36,7 @@ pub(super) struct Parts {
     pub(super) poll: Poll,
     pub(super) inbox: ControlBox,
     pub(super) listener: TcpListener,
+    pub(super) unix_listener: Option<unix::Bound>,
     pub(super) exporter: Option<ExporterHandle>,
     pub(super) is_ready: Arc<AtomicBool>,
     pub(super) placement: Placement,
@@ -49,7 +48,7 @@ pub(super) struct Control {
     poll: Poll,
     inbox: ControlBox,
     /// None from the shutdown on.
-    acceptor: Option<Acceptor>,
+    acceptors: Vec<Acceptor>,
     exporter: Option<ExporterHandle>,
     is_ready: Arc<AtomicBool>,
     placement: Placement,
@@ -58,8 +57,6 @@ pub(super) struct Control {
     shutdown_timeout: Duration,
     /// There may be connections to accept that no event will announce.
     accepts_left: bool,
-    /// When it was said that accepting fails, for want of descriptors as a rule.
-    said_accepting_fails: Option<Instant>,
     /// When the drain's patience ends.
     deadline: Option<Instant>,
     drained: usize,
@@ -71,11 +68,14 @@ impl Control {
     /// A control loop that listens; with `with_signals`, to signals too.
     pub(super) fn new(parts: Parts, config: &Config, with_signals: bool) -> io::Result<Control> {
         // Validation bounds it far below 2³².
-        let mut acceptor = Acceptor::new(parts.listener, config.server.tcp_notsent_lowat as u32);
-        parts
-            .poll
-            .registry()
-            .register(acceptor.listener_mut(), LISTENER, Interest::READABLE)?;
+        let mut tcp = Acceptor::tcp(parts.listener, config.server.tcp_notsent_lowat as u32);
+        tcp.register(parts.poll.registry(), LISTENER)?;
+        let mut acceptors = vec![tcp];
+        if let Some(bound) = parts.unix_listener {
+            let mut unix = Acceptor::unix(bound);
+            unix.register(parts.poll.registry(), UNIX_LISTENER)?;
+            acceptors.push(unix);
+        }
         let mut signals = with_signals
             .then(|| Signals::new([SIGINT, SIGTERM, SIGHUP]))
             .transpose()?;
@@ -88,7 +88,7 @@ impl Control {
         Ok(Control {
             poll: parts.poll,
             inbox: parts.inbox,
-            acceptor: Some(acceptor),
+            acceptors,
             exporter: parts.exporter,
             is_ready: parts.is_ready,
             placement: parts.placement,
@@ -96,7 +96,6 @@ impl Control {
             signals,
             shutdown_timeout: config.shutdown.timeout,
             accepts_left: false,
-            said_accepting_fails: None,
             deadline: None,
             drained: 0,
             stop: false,
@@ -122,7 +121,7 @@ impl Control {
         if self.accepts_left {
             return Some(Duration::ZERO);
         }
-        let retry = self.acceptor.as_ref().and_then(Acceptor::retry_in);
+        let retry = self.acceptors.iter().filter_map(Acceptor::retry_in).min();
         let deadline = self
             .deadline
             .map(|deadline| deadline.saturating_duration_since(Instant::now()));
@@ -203,8 +202,8 @@ impl Control {
         info!(cause, timeout = ?self.shutdown_timeout, "shutting down: every member gets what it is owed, then Close 1001");
         // Relaxed: a flag that bears no other data.
         self.is_ready.store(false, Ordering::Relaxed);
-        // Closing the socket takes it out of the event loop; who waits in the backlog is refused by the kernel.
-        self.acceptor = None;
+        // Closing a socket takes it out of the event loop; who waits in the backlog is refused by the kernel.
+        self.acceptors.clear();
         self.accepts_left = false;
         self.deadline = Some(Instant::now() + self.shutdown_timeout);
         self.tell_workers(|| Mail::Drain);
@@ -218,39 +217,18 @@ impl Control {
     }
 
     fn accept(&mut self) {
-        let Some(acceptor) = &mut self.acceptor else {
-            return;
-        };
-        if acceptor.retry_in().is_some_and(|left| !left.is_zero()) {
-            return;
-        }
         self.accepts_left = false;
-        for _ in 0..Acceptor::budget() {
-            match acceptor.accept() {
-                Accepted::Socket(stream, peer) => self.placement.place(stream.into(), peer),
-                Accepted::Nobody => return,
-                Accepted::Dead(error) => debug!(%error, "a connection died before it was accepted"),
-                Accepted::Failed(error) => {
-                    self.say_accepting_fails(&error);
-                    return;
-                }
+        for acceptor in &mut self.acceptors {
+            if acceptor.retry_in().is_none_or(|left| left.is_zero()) {
+                self.accepts_left |= accept_some(acceptor, &self.placement);
             }
-        }
-        self.accepts_left = true;
-    }
-
-    fn say_accepting_fails(&mut self, error: &io::Error) {
-        let now = Instant::now();
-        let is_said = |said| now.saturating_duration_since(said) < SAY_AGAIN_AFTER;
-        if !self.said_accepting_fails.is_some_and(is_said) {
-            self.said_accepting_fails = Some(now);
-            warn!(%error, "accepting fails; connections wait until it works again");
         }
     }
 
     /// Stops and joins every thread.
     fn end(mut self, workers: Vec<JoinHandle<()>>) -> Result<(), RunError> {
         self.is_ready.store(false, Ordering::Relaxed);
+        self.acceptors.clear();
         self.tell_workers(|| Mail::Stop);
         for worker in workers {
             // A panic in it has been caught and reported.
@@ -268,4 +246,22 @@ impl Control {
         }
         self.failure.map_or(Ok(()), Err)
     }
+}
+
+/// Accepts as many as one look may bring, and says whether there may be more that no event will announce.
+fn accept_some(acceptor: &mut Acceptor, placement: &Placement) -> bool {
+    for _ in 0..Acceptor::budget() {
+        match acceptor.accept() {
+            Accepted::Socket(stream, peer) => placement.place(stream, peer),
+            Accepted::Nobody => return false,
+            Accepted::Dead(error) => debug!(%error, "a connection died before it was accepted"),
+            Accepted::Failed { error, is_news } => {
+                if is_news {
+                    warn!(%error, "accepting fails; connections wait until it works again");
+                }
+                return false;
+            }
+        }
+    }
+    true
 }

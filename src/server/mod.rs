@@ -21,6 +21,7 @@ use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::thread::{self, JoinHandle};
@@ -40,6 +41,7 @@ use crate::net::clock::Clock;
 use crate::net::listener;
 use crate::net::mail::{ControlBox, PollWaker, Postbox, Postboxes, Report};
 use crate::net::tls::keeper::Keeper;
+use crate::net::unix::{self, BindError};
 use crate::net::worker::{Parts, WAKER, Worker};
 use crate::relay::router::Router;
 use crate::relay::shard::{Settings, Shard};
@@ -61,6 +63,13 @@ pub enum StartError {
         port: u16,
         /// What the system said.
         source: io::Error,
+    },
+    /// A Unix socket that cannot be listened on.
+    UnixSocket {
+        /// The path that was configured.
+        path: PathBuf,
+        /// What is there, or what the system said.
+        source: BindError,
     },
     /// A value out of range, or one that this build cannot serve.
     Config(ConfigError),
@@ -88,6 +97,7 @@ pub fn check(config: &Config) -> Result<(), ConfigError> {
 #[derive(Debug)]
 pub struct RelayHandle {
     address: SocketAddr,
+    unix_socket: Option<PathBuf>,
     metrics_address: Option<SocketAddr>,
     shards: usize,
     max_connections: usize,
@@ -118,6 +128,7 @@ impl Relay {
         let max_connections = descriptors::raise_and_derive(config.server.max_connections, workers);
         let listener = listen("server.port", &config.server.host, config.server.port)?;
         let address = listener.local_addr()?;
+        let unix_listener = listen_on_path(config)?;
         let is_ready = Arc::new(AtomicBool::new(true));
 
         let poll = Poll::new()?;
@@ -136,6 +147,7 @@ impl Relay {
                 poll,
                 inbox: control.clone(),
                 listener,
+                unix_listener,
                 exporter,
                 is_ready,
                 placement: Placement {
@@ -154,6 +166,7 @@ impl Relay {
             .spawn(move || control_loop.run(threads))?;
         Ok(RelayHandle {
             address,
+            unix_socket: config.server.unix_socket.clone(),
             metrics_address,
             shards,
             max_connections,
@@ -168,6 +181,11 @@ impl RelayHandle {
     /// Where clients connect.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// The file through which clients of the same machine connect as well, if there is one.
+    pub fn unix_socket(&self) -> Option<&Path> {
+        self.unix_socket.as_deref()
     }
 
     /// Where metrics are scraped, unless they are off.
@@ -341,6 +359,19 @@ fn listen(key: &'static str, host: &str, port: u16) -> Result<std::net::TcpListe
     })
 }
 
+/// After the port is bound: of two relays with the same configuration the second fails there, before it touches the file
+/// of the first.
+fn listen_on_path(config: &Config) -> Result<Option<unix::Bound>, StartError> {
+    let Some(path) = &config.server.unix_socket else {
+        return Ok(None);
+    };
+    let bound = unix::bind(path, config.server.unix_socket_mode);
+    bound.map(Some).map_err(|source| StartError::UnixSocket {
+        path: path.clone(),
+        source,
+    })
+}
+
 fn start_exporter(
     config: &Config,
     workers: &Workers,
@@ -396,6 +427,14 @@ impl fmt::Display for StartError {
                 )
             }
             StartError::Config(error) => error.fmt(f),
+            StartError::UnixSocket { path, source } => {
+                // In quotes, so that whatever the path holds stays on one line.
+                write!(
+                    f,
+                    "server.unix_socket: {:?}: {source}",
+                    path.to_string_lossy()
+                )
+            }
             StartError::Listen {
                 key,
                 host,
@@ -419,7 +458,13 @@ impl fmt::Display for StartError {
 impl std::error::Error for StartError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            StartError::Listen { source, .. } | StartError::System(source) => Some(source),
+            StartError::Listen { source, .. }
+            | StartError::UnixSocket {
+                source: BindError::System(source),
+                ..
+            }
+            | StartError::System(source) => Some(source),
+            StartError::UnixSocket { .. } => None,
             StartError::Config(error) => Some(error),
         }
     }

@@ -3,11 +3,11 @@
 //! The control loop calls it for each connection. It reads no byte of it and answers none: a refusal is the worker's to
 //! say, in order.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use crate::net::admission::Seats;
+use crate::net::admission::{Admission, Seats};
+use crate::net::listener::Peer;
 use crate::net::mail::{Mail, Postbox, Postboxes};
 use crate::net::stream::Stream;
 use crate::ws::handshake::Refusal;
@@ -30,7 +30,7 @@ pub(super) struct Placement {
 impl Placement {
     /// Hands a connection to a worker; to be refused there, when the relay or the client's address has as many as it may
     /// have.
-    pub(super) fn place(&self, stream: Stream, peer: IpAddr) {
+    pub(super) fn place(&self, stream: Stream, peer: Peer) {
         // Relaxed: counts for placement. Only this thread raises them, so the limits are never exceeded.
         let connections = |postbox: &Postbox| postbox.connections.load(Ordering::Relaxed);
         let least = self
@@ -41,12 +41,25 @@ impl Placement {
         if self.postboxes.iter().map(connections).sum::<usize>() >= self.max_connections {
             return self.refuse(least, stream, Refusal::CAPACITY);
         }
-        let seat = self.seats.as_ref().map(|seats| seats.take(peer));
-        if let Some(None) = seat {
-            return self.refuse(least, stream, Refusal::PER_IP);
+        match self.admit(peer) {
+            Ok(admission) => {
+                least.connections.fetch_add(1, Ordering::Relaxed);
+                post(least, Mail::Socket(stream, admission));
+            }
+            Err(refusal) => self.refuse(least, stream, refusal),
         }
-        least.connections.fetch_add(1, Ordering::Relaxed);
-        post(least, Mail::Socket(stream, seat.flatten().map(Box::new)));
+    }
+
+    /// Seats a connection among those of its address.
+    fn admit(&self, peer: Peer) -> Result<Admission, Refusal> {
+        match (peer, &self.seats) {
+            (Peer::Address(address), Some(seats)) => match seats.take(address) {
+                Some(seat) => Ok(Some(Box::new(seat))),
+                None => Err(Refusal::PER_IP),
+            },
+            // Whoever comes through the Unix socket has no address.
+            (Peer::Unix, _) | (_, None) => Ok(None),
+        }
     }
 
     fn refuse(&self, worker: &Postbox, stream: Stream, refusal: Refusal) {

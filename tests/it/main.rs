@@ -34,6 +34,7 @@ mod signals;
 mod support;
 mod tls;
 mod tls_support;
+mod unix;
 mod upgrade;
 mod wire;
 mod witness;

@@ -4,6 +4,8 @@
 
 use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::TcpStream;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
 use std::thread::{self, JoinHandle};
 
 use crate::support::{PATIENCE, reset};
@@ -100,6 +102,15 @@ impl Wire {
         stream.set_write_timeout(Some(PATIENCE)).unwrap();
         Wire {
             reader: BufReader::new(stream),
+        }
+    }
+
+    /// Over a Unix socket: std's `TcpStream` reads and writes a descriptor of any family.
+    pub(crate) fn over_unix(stream: UnixStream) -> Wire {
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_write_timeout(Some(PATIENCE)).unwrap();
+        Wire {
+            reader: BufReader::new(TcpStream::from(OwnedFd::from(stream))),
         }
     }
 

@@ -1,0 +1,240 @@
+//! The Unix socket that the relay may listen on beside its port: made at start, gone with the shutdown.
+//!
+//! [`super::listener`] accepts from it. A file that an earlier run left behind is in nobody's way; whatever else is there
+//! is left alone.
+
+use std::fmt;
+use std::fs::{self, Permissions};
+use std::io;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+
+use rustix::io::Errno;
+use socket2::{Domain, SockAddr, Socket, Type};
+
+use super::listener::BACKLOG;
+
+/// Why a path cannot be listened on.
+#[derive(Debug)]
+pub enum BindError {
+    /// Somebody listens there.
+    InUse,
+    /// What is there is no socket.
+    NotASocket,
+    /// The system said no.
+    System(io::Error),
+}
+
+/// A socket that listens, and its file.
+#[derive(Debug)]
+pub struct Bound {
+    /// The file. First, because it must go before the socket closes: between the two a relay that starts would take the
+    /// file for a stale one and put its own in its place, which would then be removed.
+    pub file: SocketFile,
+    /// The socket.
+    pub listener: UnixListener,
+}
+
+/// The file of a socket of ours. Dropping it removes the file, unless another has taken its place.
+#[derive(Debug)]
+pub struct SocketFile {
+    path: PathBuf,
+    /// Device and number.
+    inode: (u64, u64),
+}
+
+/// Binds a listening socket to `path`, with the permission bits `mode`.
+///
+/// Whether a file is stale is found out by connecting to it; a relay that lives there counts a lost handshake. Two relays
+/// that find the same stale file in the same instant could each remove it, and the first would listen to nobody. That
+/// takes two with one path and different ports: the caller binds the port first.
+pub fn bind(path: &Path, mode: u32) -> Result<Bound, BindError> {
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    socket.set_nonblocking(true)?;
+    make_way(path)?;
+    socket.bind(&SockAddr::unix(path)?)?;
+    let file = SocketFile::at(path)?;
+    // Nobody can connect before the socket listens, so nobody comes in under the mode that the umask gave it. The umask
+    // itself belongs to the process, and a thread that creates a file in the meantime would feel its change.
+    fs::set_permissions(path, Permissions::from_mode(mode))?;
+    socket.listen(BACKLOG)?;
+    Ok(Bound {
+        file,
+        listener: socket.into(),
+    })
+}
+
+/// Removes what a relay that did not end in order has left at `path`.
+fn make_way(path: &Path) -> Result<(), BindError> {
+    match fs::symlink_metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error.into()),
+        Ok(file) if !file.file_type().is_socket() => return Err(BindError::NotASocket),
+        Ok(_) => {}
+    }
+    let Err(error) = connect(path) else {
+        return Err(BindError::InUse);
+    };
+    match error.raw_os_error().map(Errno::from_raw_os_error) {
+        Some(Errno::CONNREFUSED) => Ok(fs::remove_file(path)?),
+        Some(Errno::NOENT) => Ok(()),
+        // A backlog that is full, and a socket of another type.
+        Some(Errno::AGAIN | Errno::PROTOTYPE) => Err(BindError::InUse),
+        Some(_) | None => Err(error.into()),
+    }
+}
+
+fn connect(path: &Path) -> io::Result<()> {
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    // A full backlog would be waited for.
+    socket.set_nonblocking(true)?;
+    socket.connect(&SockAddr::unix(path)?)
+}
+
+impl SocketFile {
+    fn at(path: &Path) -> io::Result<SocketFile> {
+        Ok(SocketFile {
+            path: path.to_owned(),
+            inode: inode(path)?,
+        })
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+fn inode(path: &Path) -> io::Result<(u64, u64)> {
+    let file = fs::symlink_metadata(path)?;
+    Ok((file.dev(), file.ino()))
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        if !inode(&self.path).is_ok_and(|inode| inode == self.inode) {
+            tracing::debug!(path = %self.path.display(), "the socket's file is gone, or another's");
+            return;
+        }
+        if let Err(error) = fs::remove_file(&self.path) {
+            tracing::warn!(%error, path = %self.path.display(), "the socket's file cannot be removed");
+        }
+    }
+}
+
+impl From<io::Error> for BindError {
+    fn from(error: io::Error) -> Self {
+        BindError::System(error)
+    }
+}
+
+impl fmt::Display for BindError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            BindError::InUse => {
+                f.write_str("another process listens there; stop it or choose another path")
+            }
+            BindError::NotASocket => {
+                f.write_str("there is a file that is no socket; remove it or choose another path")
+            }
+            BindError::System(error) => write!(
+                f,
+                "cannot listen there ({error}); choose a path in a folder that this user may write to"
+            ),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::net::{UnixDatagram, UnixStream};
+
+    const MODE: u32 = 0o660;
+
+    fn folder() -> tempfile::TempDir {
+        tempfile::tempdir().unwrap()
+    }
+
+    #[test]
+    fn a_socket_can_be_connected_to_and_its_file_goes_with_it() {
+        let path = folder().path().join("absent/s");
+        assert!(matches!(bind(&path, MODE), Err(BindError::System(_))));
+        let folder = folder();
+        let path = folder.path().join("s");
+        let bound = bind(&path, MODE).unwrap();
+        UnixStream::connect(&path).unwrap();
+        drop(bound);
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn the_mode_is_the_one_asked_for_whatever_the_umask() {
+        let folder = folder();
+        for mode in [0o600, 0o660, 0o666] {
+            let path = folder.path().join(format!("{mode:o}"));
+            let _bound = bind(&path, mode).unwrap();
+            let file = fs::symlink_metadata(&path).unwrap();
+            assert_eq!(file.permissions().mode() & 0o7777, mode);
+        }
+    }
+
+    #[test]
+    fn a_stale_file_is_replaced() {
+        let folder = folder();
+        let path = folder.path().join("s");
+        drop(UnixListener::bind(&path).unwrap());
+        let _bound = bind(&path, MODE).unwrap();
+        UnixStream::connect(&path).unwrap();
+    }
+
+    #[test]
+    fn a_socket_that_somebody_listens_on_is_left_alone() {
+        let folder = folder();
+        let path = folder.path().join("s");
+        let _listener = UnixListener::bind(&path).unwrap();
+        assert!(matches!(bind(&path, MODE), Err(BindError::InUse)));
+        UnixStream::connect(&path).unwrap();
+
+        let path = folder.path().join("d");
+        let _datagrams = UnixDatagram::bind(&path).unwrap();
+        assert!(matches!(bind(&path, MODE), Err(BindError::InUse)));
+    }
+
+    #[test]
+    fn a_socket_whose_backlog_is_full_is_in_use() {
+        let folder = folder();
+        let path = folder.path().join("s");
+        let socket = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
+        socket.bind(&SockAddr::unix(&path).unwrap()).unwrap();
+        socket.listen(0).unwrap();
+        let waiting: Vec<_> = (0..2).map(|_| connect(&path)).collect();
+        assert!(waiting.iter().any(Result::is_err), "{waiting:?}");
+        assert!(matches!(bind(&path, MODE), Err(BindError::InUse)));
+    }
+
+    #[test]
+    fn what_is_no_socket_is_left_alone() {
+        let folder = folder();
+        let path = folder.path().join("f");
+        fs::write(&path, "precious").unwrap();
+        let link = folder.path().join("l");
+        std::os::unix::fs::symlink(&path, &link).unwrap();
+        for path in [&path, &link, &folder.path().to_owned()] {
+            assert!(matches!(bind(path, MODE), Err(BindError::NotASocket)));
+        }
+        assert_eq!(fs::read(&path).unwrap(), b"precious");
+    }
+
+    #[test]
+    fn a_file_that_took_the_place_of_ours_stays() {
+        let folder = folder();
+        let path = folder.path().join("s");
+        let bound = bind(&path, MODE).unwrap();
+        fs::rename(&path, folder.path().join("ours")).unwrap();
+        let _other = UnixListener::bind(&path).unwrap();
+        drop(bound);
+        UnixStream::connect(&path).unwrap();
+    }
+}
