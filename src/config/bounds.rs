@@ -12,7 +12,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::units::{Bytes, Octal, Span};
-use super::{Config, ConfigError, Tls};
+use super::{Config, ConfigError, ProxySource, Tls};
 
 /// The smallest `limits.max_message_bytes`: what a control frame may hold (RFC 6455 section 5.5), so that no setting
 /// forbids control frames.
@@ -42,6 +42,8 @@ pub const MIN_WAIT: Duration = Duration::from_millis(1);
 pub const MAX_WAIT: Duration = Duration::from_hours(1);
 /// The longest `shutdown.timeout`: service managers kill earlier.
 pub const MAX_SHUTDOWN: Duration = Duration::from_mins(10);
+/// The most entries of `server.proxy_protocol.from`: each is looked at for each connection.
+const MAX_PROXIES: usize = 256;
 /// The longest path of a Unix socket in bytes: its address holds 108, one of them the end (unix(7)).
 const MAX_UNIX_PATH_BYTES: usize = 107;
 /// The permission bits that a Unix socket's file may have.
@@ -73,6 +75,7 @@ impl Config {
         self.validate_waits()?;
         self.validate_listeners()?;
         self.validate_unix_socket()?;
+        self.validate_proxies()?;
         validate_tls(&self.server.tls)
     }
 
@@ -153,6 +156,24 @@ impl Config {
                 metrics.port
             );
             return Err(ConfigError::new(problem, "use another port").of_key("metrics.port"));
+        }
+        Ok(())
+    }
+
+    fn validate_proxies(&self) -> Result<(), ConfigError> {
+        const KEY: &str = "server.proxy_protocol.from";
+        let proxies = &self.server.proxy_protocol.from;
+        if proxies.len() > MAX_PROXIES {
+            let problem = format!("it has {} entries", proxies.len());
+            let fix =
+                format!("use up to {MAX_PROXIES}, such as a network instead of its addresses");
+            return Err(ConfigError::new(problem, fix).of_key(KEY));
+        }
+        if proxies.contains(&ProxySource::Unix) && self.server.unix_socket.is_none() {
+            let problem = "`unix` is in it, and there is no Unix socket";
+            return Err(
+                ConfigError::new(problem, "set server.unix_socket, or leave it out").of_key(KEY),
+            );
         }
         Ok(())
     }
@@ -463,6 +484,22 @@ mod tests {
         let mut config = Config::default();
         config.server.unix_socket = Some("x".repeat(107).into());
         assert_eq!(config.validate(), Ok(()));
+    }
+
+    #[test]
+    fn proxies_are_few_and_connect_through_a_socket_that_is_there() {
+        let text = refusal(|config| {
+            config.server.proxy_protocol.from = vec![ProxySource::Unix];
+        });
+        assert!(
+            text.contains("server.proxy_protocol.from: `unix` is in it, and there is no Unix socket; set server.unix_socket"),
+            "{text}"
+        );
+        let text = refusal(|config| {
+            config.server.unix_socket = Some("s".into());
+            config.server.proxy_protocol.from = vec![ProxySource::Unix; 257];
+        });
+        assert!(text.contains("it has 257 entries; use up to 256"), "{text}");
     }
 
     #[test]

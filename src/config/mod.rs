@@ -5,9 +5,10 @@
 //! files of `server.tls` hold is `net::tls`' business. A file is refused as a whole, with one line that says
 //! where, what and how to put it right ([`ConfigError`]); no value is ever guessed or silently replaced.
 //!
-//! `types` holds the fields and their defaults, `units` spells durations and sizes, `lists` reads lists, `file` reads and
-//! writes YAML, `bounds` and `access` judge ranges and relations. For the errors, `explain` translates the parser's,
-//! `locate` finds the line of a key, and `suggest` guesses what a misspelt one was meant to be.
+//! `types` holds the fields and their defaults, `units` spells durations and sizes, `lists` reads lists, `proxies` spells
+//! who is believed as a proxy, `file` reads and writes YAML, `bounds` and `access` judge ranges and relations. For the
+//! errors, `explain` translates the parser's, `locate` finds the line of a key, and `suggest` guesses what a misspelt one
+//! was meant to be.
 
 mod access;
 mod bounds;
@@ -16,6 +17,7 @@ mod explain;
 mod file;
 mod lists;
 mod locate;
+mod proxies;
 mod suggest;
 mod types;
 mod units;
@@ -27,7 +29,8 @@ pub use bounds::{
 };
 pub use error::ConfigError;
 pub use file::MAX_FILE_BYTES;
+pub use proxies::ProxySource;
 pub use types::{
-    Config, Keepalive, Limits, Log, LogFormat, LogLevel, Metrics, Publish, Relay, Server, Shutdown,
-    SlowConsumer, SlowConsumerPolicy, Tls, Topics,
+    Config, Keepalive, Limits, Log, LogFormat, LogLevel, Metrics, ProxyProtocol, Publish, Relay,
+    Server, Shutdown, SlowConsumer, SlowConsumerPolicy, Tls, Topics,
 };

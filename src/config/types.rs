@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::proxies::ProxySource;
 use super::{lists, units};
 use crate::http::bearer::Token;
 use crate::http::origin::OriginPattern;
@@ -76,8 +77,23 @@ pub struct Server {
     /// The sites whose pages may connect. Empty: every site's. Programs that send no `Origin` always may.
     #[serde(with = "lists")]
     pub allowed_origins: Vec<OriginPattern>,
+    /// Proxies that say whom they speak for.
+    pub proxy_protocol: ProxyProtocol,
     /// Encryption.
     pub tls: Tls,
+}
+
+/// `server.proxy_protocol`: proxies that say whom they speak for.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(
+    default,
+    deny_unknown_fields,
+    expecting = "a mapping such as `from: [10.0.0.0/8]`"
+)]
+pub struct ProxyProtocol {
+    /// Whose connections must begin with a header of the PROXY protocol, version 2.
+    #[serde(with = "lists")]
+    pub from: Vec<ProxySource>,
 }
 
 /// `server.tls`: encryption.
@@ -299,6 +315,7 @@ impl Default for Server {
             handshake_timeout: Duration::from_secs(10),
             tcp_notsent_lowat: 16 << 10,
             allowed_origins: Vec::new(),
+            proxy_protocol: ProxyProtocol::default(),
             tls: Tls::default(),
         }
     }

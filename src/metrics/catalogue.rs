@@ -370,6 +370,7 @@ const FAILED_HANDSHAKES: &[(&str, Stat)] = &[
     ("lost", Stat::HandshakeLost),
     ("capacity", Stat::HandshakeCapacity),
     ("per_ip", Stat::HandshakePerIp),
+    ("proxy_header", Stat::HandshakeProxyHeader),
     ("shutdown", Stat::HandshakeShutdown),
     ("tls", Stat::HandshakeTls),
 ];

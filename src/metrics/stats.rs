@@ -75,6 +75,8 @@ pub enum Stat {
     HandshakeCapacity,
     /// `max_connections_per_ip` reached: 429.
     HandshakePerIp,
+    /// A connection of a proxy did not begin with a PROXY header: closed without an answer.
+    HandshakeProxyHeader,
     /// The relay is shutting down: 503.
     HandshakeShutdown,
     /// TLS failed before the request was there: an alert, or plain HTTP on a port that speaks TLS.

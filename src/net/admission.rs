@@ -4,9 +4,11 @@
 //! whatever ends it, so the count is exact without anybody having to remember it. Refusing is the callers' work.
 
 use std::collections::HashMap;
-use std::collections::hash_map::Entry;
+use std::collections::hash_map;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::proxy::Preface;
 
 /// Whose connections are counted together.
 ///
@@ -48,8 +50,18 @@ pub struct Seat {
     origin: Origin,
 }
 
-/// The seat that a connection brings from the acceptor; nothing, and no memory, where there is no limit.
-pub type Admission = Option<Box<Seat>>;
+/// What a connection brings from the acceptor. Nothing, and no memory, where addresses are not limited and no proxy is
+/// believed.
+pub type Admission = Option<Box<Entry>>;
+
+/// See [`Admission`].
+#[derive(Debug)]
+pub enum Entry {
+    /// The connection is a proxy's, and begins with a header. Whom that names is seated when it is there.
+    Header(Preface),
+    /// Held until the connection is gone.
+    Seat(Seat),
+}
 
 impl Seats {
     /// Seats without limit are none: what is not limited is not counted.
@@ -67,9 +79,9 @@ impl Seats {
     pub fn take(self: &Arc<Seats>, address: IpAddr) -> Option<Seat> {
         let origin = Origin::from(address);
         match self.taken().entry(origin) {
-            Entry::Occupied(taken) if *taken.get() >= self.limit => return None,
-            Entry::Occupied(mut taken) => *taken.get_mut() += 1,
-            Entry::Vacant(entry) => {
+            hash_map::Entry::Occupied(taken) if *taken.get() >= self.limit => return None,
+            hash_map::Entry::Occupied(mut taken) => *taken.get_mut() += 1,
+            hash_map::Entry::Vacant(entry) => {
                 entry.insert(1);
             }
         }
@@ -81,7 +93,7 @@ impl Seats {
 
     fn give_up(&self, origin: Origin) {
         let mut taken = self.taken();
-        let Entry::Occupied(mut entry) = taken.entry(origin) else {
+        let hash_map::Entry::Occupied(mut entry) = taken.entry(origin) else {
             unreachable!("a seat is counted as long as it lives");
         };
         *entry.get_mut() -= 1;

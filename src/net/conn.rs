@@ -14,8 +14,8 @@ use crate::relay::shard::Written;
 #[derive(Debug)]
 pub struct Conn {
     stream: Stream,
-    /// Held until the connection is gone.
-    _admission: Admission,
+    /// A proxy's header on its way, or the seat that is held until the connection is gone.
+    pub admission: Admission,
     /// Where the client speaks TLS, until it breaks it.
     tls: Option<Box<Session>>,
     /// Tells this connection from others that had its slot.
@@ -82,7 +82,7 @@ impl Conn {
     ) -> Self {
         Conn {
             stream,
-            _admission: admission,
+            admission,
             tls: tls.map(Box::new),
             generation,
             ready: false,

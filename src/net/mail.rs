@@ -1,7 +1,7 @@
 //! What reaches a worker from other threads, and the box it arrives in.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crossbeam_utils::CachePadded;
 
@@ -61,9 +61,9 @@ impl Wake for PollWaker {
 pub struct Postbox {
     /// Its inbox.
     pub inbox: Mailbox<Mail, PollWaker>,
-    /// Connections placed with it that it has not closed: raised by the acceptor, lowered by the worker.
+    /// Connections placed with it that it has neither closed nor refused: raised by the acceptor, lowered by the worker.
     pub connections: CachePadded<AtomicUsize>,
-    /// The same of connections over the limit, which are being refused.
+    /// Connections over a limit, which are being refused: raised by whoever refuses, lowered by the worker.
     pub refusals: CachePadded<AtomicUsize>,
 }
 
@@ -76,6 +76,20 @@ impl Postbox {
             refusals: CachePadded::default(),
         }
     }
+}
+
+/// Connections over a limit that are refused in order at any time; what comes beyond is closed at once. Fewer than the
+/// descriptors that are kept in reserve.
+const REFUSED_IN_ORDER: usize = 32;
+
+/// Whether one more connection may be refused in order. Two threads that ask at once may both be told so: there are a few
+/// descriptors in reserve for each worker.
+pub fn may_refuse_in_order(postboxes: &[Postbox]) -> bool {
+    // Relaxed: a count that bears no other data.
+    let refusals = postboxes
+        .iter()
+        .map(|postbox| postbox.refusals.load(Ordering::Relaxed));
+    refusals.sum::<usize>() < REFUSED_IN_ORDER
 }
 
 /// The boxes of all workers, by shard.

@@ -8,6 +8,7 @@ pub mod clock;
 pub mod conn;
 pub mod listener;
 pub mod mail;
+pub mod proxy;
 pub mod stream;
 pub mod tls;
 pub mod unix;

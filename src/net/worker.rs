@@ -3,6 +3,8 @@
 //! It works in turns. Each step has a budget; what is left over waits on a list for the next turn,
 //! which then begins without sleeping, so that no connection, however busy, keeps the others waiting.
 
+mod admit;
+
 use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
@@ -12,7 +14,7 @@ use std::time::Duration;
 use mio::event::Event;
 use mio::{Events, Interest, Poll, Token};
 
-use super::admission::Admission;
+use super::admission::{Admission, Seats};
 use super::clock::{Clock, Patience};
 use super::conn::{Conn, Filled, Scratch, client_of, token_of};
 use super::mail::{ControlBox, Mail, Postboxes, Report};
@@ -70,6 +72,8 @@ pub struct Parts {
     pub control: ControlBox,
     /// Where its counters are published.
     pub published: Arc<Published>,
+    /// The connections that each address has, if they are limited.
+    pub seats: Option<Arc<Seats>>,
     /// The relay's clock.
     pub clock: Clock,
     /// What clients over TCP are shown, where they speak TLS.
@@ -85,6 +89,7 @@ pub struct Worker {
     postboxes: Postboxes,
     control: ControlBox,
     published: Arc<Published>,
+    seats: Option<Arc<Seats>>,
     clock: Clock,
     patience: Patience,
     /// Sockets by slot.
@@ -113,6 +118,7 @@ impl Worker {
             postboxes: parts.postboxes,
             control: parts.control,
             published: parts.published,
+            seats: parts.seats,
             clock: parts.clock,
             conns: Vec::new(),
             ready: VecDeque::new(),
@@ -336,6 +342,9 @@ impl Worker {
 
     /// Reads a connection, and says how many bytes came and whether there may be more that could be read now.
     fn read(&mut self, key: ClientKey) -> (usize, bool) {
+        if !self.is_introduced(key) {
+            return (0, false);
+        }
         let Some(conn) = self
             .conns
             .get_mut(key.slot as usize)

@@ -121,6 +121,7 @@ pub fn refusal_stat(kind: RefusalKind) -> Stat {
         RefusalKind::Timeout => Stat::HandshakeTimeout,
         RefusalKind::Capacity => Stat::HandshakeCapacity,
         RefusalKind::PerIp => Stat::HandshakePerIp,
+        RefusalKind::ProxyHeader => Stat::HandshakeProxyHeader,
         RefusalKind::Shutdown => Stat::HandshakeShutdown,
     }
 }

@@ -136,7 +136,15 @@ impl Relay {
             poll.registry(),
             control::WAKER,
         )?)));
-        let workers = Workers::build(config, workers, max_connections, &control, tls.as_ref())?;
+        let seats = Seats::new(config.server.max_connections_per_ip);
+        let workers = Workers::build(
+            config,
+            workers,
+            max_connections,
+            seats.as_ref(),
+            &control,
+            tls.as_ref(),
+        )?;
         let exporter = start_exporter(config, &workers, is_ready.clone(), tls.as_deref())?;
         let metrics_address = exporter.as_ref().map(ExporterHandle::address);
         let published = workers.published.clone();
@@ -153,7 +161,8 @@ impl Relay {
                 placement: Placement {
                     postboxes: workers.postboxes.clone(),
                     max_connections,
-                    seats: Seats::new(config.server.max_connections_per_ip),
+                    seats,
+                    proxies: config.server.proxy_protocol.from.clone(),
                 },
                 tls,
             },
@@ -255,6 +264,7 @@ impl Workers {
         config: &Config,
         count: u16,
         max_connections: usize,
+        seats: Option<&Arc<Seats>>,
         control: &ControlBox,
         tls: Option<&Arc<Keeper>>,
     ) -> io::Result<Workers> {
@@ -284,6 +294,7 @@ impl Workers {
                 postboxes: postboxes.clone(),
                 control: control.clone(),
                 published: published[id.index()].clone(),
+                seats: seats.cloned(),
                 clock,
                 tls: tls.cloned(),
             })

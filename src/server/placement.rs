@@ -6,15 +6,13 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use crate::net::admission::{Admission, Seats};
+use crate::config::ProxySource;
+use crate::net::admission::{Admission, Entry, Seats};
 use crate::net::listener::Peer;
-use crate::net::mail::{Mail, Postbox, Postboxes};
+use crate::net::mail::{Mail, Postbox, Postboxes, may_refuse_in_order};
+use crate::net::proxy::Preface;
 use crate::net::stream::Stream;
 use crate::ws::handshake::Refusal;
-
-/// Connections over a limit that are refused in order at any time; what comes beyond is closed at once. Fewer than the
-/// descriptors that are kept in reserve.
-const REFUSED_IN_ORDER: usize = 32;
 
 /// See the module.
 #[derive(Debug)]
@@ -25,13 +23,15 @@ pub(super) struct Placement {
     pub(super) max_connections: usize,
     /// The connections that each address has, if they are limited.
     pub(super) seats: Option<Arc<Seats>>,
+    /// The proxies that name their clients.
+    pub(super) proxies: Vec<ProxySource>,
 }
 
 impl Placement {
     /// Hands a connection to a worker; to be refused there, when the relay or the client's address has as many as it may
     /// have.
     pub(super) fn place(&self, stream: Stream, peer: Peer) {
-        // Relaxed: counts for placement. Only this thread raises them, so the limits are never exceeded.
+        // Relaxed: a count for placement. Only this thread raises it, so the limit is never exceeded.
         let connections = |postbox: &Postbox| postbox.connections.load(Ordering::Relaxed);
         let least = self
             .postboxes
@@ -50,11 +50,14 @@ impl Placement {
         }
     }
 
-    /// Seats a connection among those of its address.
+    /// Seats a connection among those of its address; a proxy's, when its header has named the client.
     fn admit(&self, peer: Peer) -> Result<Admission, Refusal> {
+        if self.proxies.iter().any(|proxy| is_from(*proxy, peer)) {
+            return Ok(Some(Box::new(Entry::Header(Preface::default()))));
+        }
         match (peer, &self.seats) {
             (Peer::Address(address), Some(seats)) => match seats.take(address) {
-                Some(seat) => Ok(Some(Box::new(seat))),
+                Some(seat) => Ok(Some(Box::new(Entry::Seat(seat)))),
                 None => Err(Refusal::PER_IP),
             },
             // Whoever comes through the Unix socket has no address.
@@ -63,15 +66,21 @@ impl Placement {
     }
 
     fn refuse(&self, worker: &Postbox, stream: Stream, refusal: Refusal) {
-        // Relaxed: as above.
-        let refusals = |postbox: &Postbox| postbox.refusals.load(Ordering::Relaxed);
-        if self.postboxes.iter().map(refusals).sum::<usize>() < REFUSED_IN_ORDER {
+        if may_refuse_in_order(&self.postboxes) {
+            // Relaxed: as above.
             worker.refusals.fetch_add(1, Ordering::Relaxed);
             return post(worker, Mail::Refusal(stream, refusal));
         }
         // Closed here and now: only the count goes to the worker.
         drop(stream);
         post(worker, Mail::Surplus(refusal.kind));
+    }
+}
+
+fn is_from(proxy: ProxySource, peer: Peer) -> bool {
+    match peer {
+        Peer::Address(address) => proxy.contains(address),
+        Peer::Unix => proxy == ProxySource::Unix,
     }
 }
 

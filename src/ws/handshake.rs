@@ -49,6 +49,8 @@ pub enum RefusalKind {
     Capacity,
     /// No room for another connection from the client's address.
     PerIp,
+    /// A proxy did not say whom it speaks for. It is not answered: what it speaks is not known.
+    ProxyHeader,
     /// The relay is shutting down.
     Shutdown,
 }
@@ -154,6 +156,7 @@ impl Refusal {
             | RefusalKind::Timeout
             | RefusalKind::Capacity
             | RefusalKind::PerIp
+            | RefusalKind::ProxyHeader
             | RefusalKind::Shutdown => {}
         }
         response

@@ -8,6 +8,7 @@ use fanwire::config::Config;
 use fanwire::metrics::stats::Stat;
 
 use crate::support::{World, config, eventually};
+use crate::tls_support::{TlsWorld, expect_cut};
 use crate::wire::{CLOSE, FIN, PING, Wire, frame, request};
 
 fn limited(limit: usize) -> Config {
@@ -163,6 +164,17 @@ fn the_limit_is_exact_when_the_crowd_has_gone() {
         drop(seated);
     }
     world.end();
+}
+
+#[test]
+fn over_tls_a_connection_too_many_is_cut_and_counted() {
+    let tls = TlsWorld::with(limited(1));
+    let client = tls.connect("/room");
+    expect_cut(tls.dial());
+    client.leave();
+    let stats = tls.world.end();
+    assert_eq!(stats.value(Stat::HandshakePerIp), 1);
+    assert_eq!(stats.value(Stat::HandshakeLost), 0);
 }
 
 #[test]

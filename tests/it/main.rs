@@ -28,6 +28,7 @@ mod laggards;
 mod leaving;
 mod metrics;
 mod program;
+mod proxy;
 mod relaying;
 mod shutdown;
 mod signals;

@@ -107,7 +107,7 @@ fn every_series_is_there_at_zero_before_anybody_comes() {
     assert_eq!(labels("fanwire_disconnections_total", "reason").len(), 10);
     assert_eq!(
         labels("fanwire_failed_handshakes_total", "reason").len(),
-        13
+        14
     );
     assert_eq!(labels("fanwire_write_calls_total", "result").len(), 4);
     assert_eq!(labels("fanwire_shard_clients", "shard"), ["0", "1", "2"]);

@@ -2,6 +2,7 @@
 //! speaks TLS by rustls and WebSocket by tungstenite.
 
 use std::fs;
+use std::io::{ErrorKind, Read};
 use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -202,6 +203,12 @@ pub(crate) fn secure(client: &Arc<ClientConfig>, stream: TcpStream) -> TlsStream
     stream.set_write_timeout(Some(PATIENCE)).unwrap();
     let connection = ClientConnection::new(client.clone(), NAME.try_into().unwrap()).unwrap();
     StreamOwned::new(connection, stream)
+}
+
+/// Asserts that the relay ends a connection without a word of TLS.
+pub(crate) fn expect_cut(mut stream: TlsStream) {
+    let error = stream.read(&mut [0]).expect_err("no TLS");
+    assert_ne!(error.kind(), ErrorKind::WouldBlock, "nothing comes");
 }
 
 /// tungstenite's client over rustls'.

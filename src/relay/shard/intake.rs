@@ -18,7 +18,7 @@ use crate::ws::close::CloseCode;
 use crate::ws::decode::{Event, Message, Payload};
 use crate::ws::encode::ControlFrame;
 use crate::ws::error::DecodeError;
-use crate::ws::handshake::{self, Refusal};
+use crate::ws::handshake::{self, Refusal, RefusalKind};
 
 /// A message that arrived in pieces is copied behind its neighbours when it is below this size, and keeps the buffer
 /// it was read into from this size on: one write of many small messages is worth more than a copy saved.
@@ -47,6 +47,15 @@ impl Shard {
     /// Tells a connection of which nothing was read yet why it cannot stay, and closes it in order.
     pub fn refuse_unheard(&mut self, key: ClientKey, refusal: Refusal) {
         self.refuse(key, refusal);
+    }
+
+    /// Closes such a connection without a word. One that was refused already stays until that is over.
+    pub fn turn_away(&mut self, key: ClientKey, kind: RefusalKind) {
+        let is_upgrading = |client: &Client| client.phase == Phase::Upgrading;
+        if self.client(key).is_some_and(is_upgrading) {
+            self.stats.inc(refusal_stat(kind));
+            self.remove(key);
+        }
     }
 
     /// Whether the client may be read now. Asked before every read; takes in first what came with the client's request

@@ -1,0 +1,344 @@
+//! The header with which a proxy says whom it speaks for: the PROXY protocol, version 2, as `doc/proxy-protocol.txt` in
+//! the sources of `HAProxy` specifies it.
+//!
+//! It stands in front of everything, TLS too, and may come in pieces. A [`Preface`] says how many bytes it still wants, and
+//! never one that stands behind the header: those stay in the socket for whoever reads next. Who has to send a header is
+//! `server.proxy_protocol.from`'s to say; what becomes of a connection without one, the worker's.
+//!
+//! What else a header may tell is skipped. Its checksum is not verified, which the specification leaves free: TCP has one
+//! of its own, and a Unix socket needs none. Version 1, which is text, is not understood.
+
+use std::io::{self, Read};
+use std::net::IpAddr;
+
+use proxy_header::{ParseConfig, ProxyHeader};
+
+/// What every header begins with; chosen so that no other protocol does.
+const SIGNATURE: &[u8; 12] = b"\r\n\r\n\0\r\nQUIT\n";
+
+/// The part that every header has: the signature, version and command, family, and the length of the rest.
+const FIXED_BYTES: usize = 16;
+
+/// Version 2 and the command LOCAL: the proxy speaks for itself, as a rule to see whether we live.
+const LOCAL: u8 = 0x20;
+
+/// Version 2 and the command PROXY: the proxy speaks for a client.
+const PROXY: u8 = 0x21;
+
+/// The longest header. Addresses take 232 bytes at most, and what proxies add, such as a host name, the subject of a
+/// certificate or a cloud's identifiers, some hundred; the protocol itself would allow 64 KiB.
+pub const MAX_HEADER_BYTES: usize = 4 << 10;
+
+/// A header on its way. It holds what has arrived, and nothing for what was only announced.
+#[derive(Debug, Default)]
+pub struct Preface {
+    header: Vec<u8>,
+}
+
+/// What has arrived.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// A part of the header.
+    Incomplete,
+    /// The header. It names the client, unless the proxy speaks for itself or does not know the address.
+    Complete(Option<IpAddr>),
+}
+
+/// Why the bytes are no header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HeaderError {
+    /// Another protocol, or version 1.
+    Signature,
+    /// A version other than 2, or a command that is unknown.
+    Command,
+    /// Longer than [`MAX_HEADER_BYTES`].
+    TooLong,
+    /// An unknown family, or too short for its addresses.
+    Addresses,
+}
+
+/// What an attempt to read a header brought.
+#[derive(Debug)]
+pub enum Arrived {
+    /// Not all of it yet: an edge will announce more.
+    Part,
+    /// All of it; see [`Progress::Complete`].
+    Header(Option<IpAddr>),
+    /// Something else.
+    Bad(HeaderError),
+    /// The end.
+    Eof,
+    /// The connection is dead.
+    Failed,
+}
+
+impl Preface {
+    /// Reads what has arrived, through `scratch`.
+    pub fn read_from(&mut self, stream: &mut impl Read, scratch: &mut [u8]) -> Arrived {
+        // Each round takes a byte at least of the few that a header may have.
+        loop {
+            let wanted = self.wanted().min(scratch.len());
+            match stream.read(&mut scratch[..wanted]) {
+                Ok(0) => return Arrived::Eof,
+                Ok(n) => match self.push(&scratch[..n]) {
+                    Ok(Progress::Incomplete) => {}
+                    Ok(Progress::Complete(named)) => return Arrived::Header(named),
+                    Err(error) => return Arrived::Bad(error),
+                },
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Arrived::Part,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => return Arrived::Failed,
+            }
+        }
+    }
+
+    /// How many bytes may be taken in next. Not 0 before the header is complete.
+    pub fn wanted(&self) -> usize {
+        self.announced() - self.header.len()
+    }
+
+    /// Takes in what comes next, at most [`Preface::wanted`] bytes.
+    pub fn push(&mut self, bytes: &[u8]) -> Result<Progress, HeaderError> {
+        debug_assert!(bytes.len() <= self.wanted(), "never behind the header");
+        self.header.extend_from_slice(bytes);
+        let signed = self.header.len().min(SIGNATURE.len());
+        // As soon as it cannot be one any more: whoever speaks another protocol may wait for us.
+        if self.header[..signed] != SIGNATURE[..signed] {
+            return Err(HeaderError::Signature);
+        }
+        if self.header.len() < FIXED_BYTES {
+            return Ok(Progress::Incomplete);
+        }
+        let command = self.header[SIGNATURE.len()];
+        if command != LOCAL && command != PROXY {
+            return Err(HeaderError::Command);
+        }
+        if self.announced() > MAX_HEADER_BYTES {
+            return Err(HeaderError::TooLong);
+        }
+        if self.wanted() > 0 {
+            return Ok(Progress::Incomplete);
+        }
+        self.named().map(Progress::Complete)
+    }
+
+    /// The length of the header as far as it is known.
+    fn announced(&self) -> usize {
+        match self.header.get(FIXED_BYTES - 2..FIXED_BYTES) {
+            Some(length) => FIXED_BYTES + usize::from(u16::from_be_bytes([length[0], length[1]])),
+            None => FIXED_BYTES,
+        }
+    }
+
+    /// The client's address in a complete header.
+    fn named(&self) -> Result<Option<IpAddr>, HeaderError> {
+        if self.header[SIGNATURE.len()] == LOCAL {
+            // What else it says is to be ignored, the family too.
+            return Ok(None);
+        }
+        let config = ParseConfig {
+            include_tlvs: false,
+            allow_v1: false,
+            allow_v2: true,
+        };
+        // The header is whole, so one that is too short for its own family is not to be waited for either.
+        let (header, _) =
+            ProxyHeader::parse(&self.header, config).map_err(|_| HeaderError::Addresses)?;
+        Ok(header.proxied_address().map(|address| address.source.ip()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const V4: [u8; 12] = [192, 0, 2, 1, 10, 0, 0, 1, 0x30, 0x39, 0x01, 0xbb];
+
+    fn v6() -> Vec<u8> {
+        let source: std::net::Ipv6Addr = "2001:db8::1".parse().unwrap();
+        let destination: std::net::Ipv6Addr = "2001:db8::2".parse().unwrap();
+        [
+            &source.octets()[..],
+            &destination.octets(),
+            &[0x30, 0x39, 0x01, 0xbb],
+        ]
+        .concat()
+    }
+
+    fn header(command: u8, family: u8, rest: &[u8]) -> Vec<u8> {
+        let length = u16::try_from(rest.len()).unwrap().to_be_bytes();
+        [&SIGNATURE[..], &[command, family], &length, rest].concat()
+    }
+
+    /// A stream whose reads end where `cuts` says, with a pause at each cut, and which ends with a pause.
+    struct Pieces<'a> {
+        bytes: &'a [u8],
+        cuts: Vec<usize>,
+        at: usize,
+    }
+
+    impl Read for Pieces<'_> {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            if self.cuts.first() == Some(&self.at) {
+                self.cuts.remove(0);
+                return Err(io::ErrorKind::WouldBlock.into());
+            }
+            let end = self.cuts.first().copied().unwrap_or(self.bytes.len());
+            if self.at == end {
+                return Err(io::ErrorKind::WouldBlock.into());
+            }
+            let n = buffer.len().min(end - self.at);
+            buffer[..n].copy_from_slice(&self.bytes[self.at..self.at + n]);
+            self.at += n;
+            Ok(n)
+        }
+    }
+
+    /// What a header in these pieces comes to, and how much of `bytes` it left unread.
+    fn read(bytes: &[u8], cuts: &[usize]) -> (Arrived, usize) {
+        let mut stream = Pieces {
+            bytes,
+            cuts: cuts.to_vec(),
+            at: 0,
+        };
+        let mut preface = Preface::default();
+        loop {
+            let arrived = preface.read_from(&mut stream, &mut [0; 64]);
+            let is_over = !matches!(arrived, Arrived::Part) || stream.at == bytes.len();
+            if is_over {
+                return (arrived, bytes.len() - stream.at);
+            }
+        }
+    }
+
+    fn named(bytes: &[u8]) -> Option<IpAddr> {
+        match read(bytes, &[]) {
+            (Arrived::Header(named), 0) => named,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn bad(bytes: &[u8]) -> HeaderError {
+        match read(bytes, &[]) {
+            (Arrived::Bad(error), _) => error,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_client_is_the_source_of_either_family_over_either_transport() {
+        let v4: Option<IpAddr> = Some("192.0.2.1".parse().unwrap());
+        let v6_source: Option<IpAddr> = Some("2001:db8::1".parse().unwrap());
+        for transport in [1, 2] {
+            assert_eq!(named(&header(PROXY, 0x10 | transport, &V4)), v4);
+            assert_eq!(named(&header(PROXY, 0x20 | transport, &v6())), v6_source);
+        }
+    }
+
+    #[test]
+    fn a_proxy_that_speaks_for_itself_or_for_whom_it_does_not_know_names_nobody() {
+        assert_eq!(named(&header(LOCAL, 0, &[])), None);
+        assert_eq!(named(&header(LOCAL, 0x11, &V4)), None);
+        // Whatever stands in a LOCAL header is ignored, what makes no sense too.
+        assert_eq!(named(&header(LOCAL, 0x11, &[])), None);
+        assert_eq!(named(&header(LOCAL, 0xff, b"x")), None);
+        assert_eq!(named(&header(PROXY, 0, &[])), None);
+        assert_eq!(named(&header(PROXY, 0, b"ignored")), None);
+        assert_eq!(named(&header(PROXY, 0x31, &[0; 216])), None);
+    }
+
+    #[test]
+    fn what_else_a_header_tells_is_skipped_whether_it_makes_sense_or_not() {
+        let noop = [&[4, 1, 0][..], &[0; 256]].concat();
+        let checksum_that_is_wrong = [3, 0, 4, 1, 2, 3, 4];
+        let cut = [1, 0xff, 0xff];
+        for more in [&noop[..], &checksum_that_is_wrong, &cut] {
+            let header = header(PROXY, 0x11, &[&V4, more].concat());
+            assert_eq!(named(&header), Some("192.0.2.1".parse().unwrap()));
+        }
+    }
+
+    #[test]
+    fn nothing_behind_a_header_is_read_wherever_it_is_cut() {
+        let header = header(PROXY, 0x21, &[&v6()[..], &[4, 0, 2, 0, 0]].concat());
+        let stream = [&header[..], b"GET /room HTTP/1.1\r\n"].concat();
+        let behind = stream.len() - header.len();
+        for first in 0..=header.len() {
+            for second in first..=header.len() {
+                let (arrived, left) = read(&stream, &[first, second]);
+                assert!(
+                    matches!(arrived, Arrived::Header(Some(_))),
+                    "{first} {second}: {arrived:?}"
+                );
+                assert_eq!(left, behind, "cut at {first} and {second}");
+            }
+        }
+        let every_byte: Vec<usize> = (0..header.len()).collect();
+        assert_eq!(read(&stream, &every_byte).1, behind);
+    }
+
+    #[test]
+    fn a_header_is_not_complete_before_its_last_byte() {
+        let header = header(PROXY, 0x11, &V4);
+        for len in 0..header.len() {
+            let (arrived, _) = read(&header[..len], &[]);
+            assert!(matches!(arrived, Arrived::Part), "{len}: {arrived:?}");
+        }
+    }
+
+    #[test]
+    fn another_protocol_is_told_by_its_first_wrong_byte() {
+        for bytes in [
+            &b"G"[..],
+            b"P",
+            b"\x16",
+            b"\r\n\r\n\r",
+            b"\r\n\r\n\0\r\nQUIT\r",
+        ] {
+            assert_eq!(bad(bytes), HeaderError::Signature, "{bytes:?}");
+        }
+        for at in 0..SIGNATURE.len() {
+            let mut header = header(PROXY, 0x11, &V4);
+            header[at] ^= 0x80;
+            assert_eq!(bad(&header), HeaderError::Signature, "byte {at}");
+        }
+    }
+
+    #[test]
+    fn a_version_or_command_that_is_unknown_is_refused() {
+        for command in [0x00, 0x11, 0x22, 0x2f, 0x31] {
+            assert_eq!(bad(&header(command, 0x11, &V4)), HeaderError::Command);
+        }
+    }
+
+    #[test]
+    fn a_header_too_short_for_its_addresses_or_of_an_unknown_family_is_refused() {
+        assert_eq!(bad(&header(PROXY, 0x11, &V4[..11])), HeaderError::Addresses);
+        assert_eq!(
+            bad(&header(PROXY, 0x21, &v6()[..35])),
+            HeaderError::Addresses
+        );
+        assert_eq!(bad(&header(PROXY, 0x31, &[0; 215])), HeaderError::Addresses);
+        for family in [0x01, 0x10, 0x13, 0x41, 0xff] {
+            let header = header(PROXY, family, &[0; 216]);
+            assert_eq!(bad(&header), HeaderError::Addresses, "{family:#x}");
+        }
+    }
+
+    #[test]
+    fn a_header_over_the_limit_is_refused_when_it_is_announced() {
+        let longest = vec![0; MAX_HEADER_BYTES - FIXED_BYTES];
+        assert_eq!(named(&header(PROXY, 0, &longest)), None);
+        let longer = vec![0; longest.len() + 1];
+        let announced = &header(PROXY, 0, &longer)[..FIXED_BYTES];
+        assert_eq!(bad(announced), HeaderError::TooLong);
+    }
+
+    #[test]
+    fn memory_is_taken_for_what_has_come_and_not_for_what_was_announced() {
+        let mut preface = Preface::default();
+        let longest = header(PROXY, 0, &vec![0; MAX_HEADER_BYTES - FIXED_BYTES]);
+        preface.push(&longest[..FIXED_BYTES]).unwrap();
+        assert!(preface.header.capacity() < 64);
+    }
+}

@@ -1,0 +1,86 @@
+//! What a worker does before its shard is handed a byte: read the header of a proxy, and seat whom it names.
+
+use std::net::IpAddr;
+use std::sync::atomic::Ordering;
+
+use super::Worker;
+use crate::ids::ClientKey;
+use crate::net::admission::Entry;
+use crate::net::mail::may_refuse_in_order;
+use crate::net::proxy::Arrived;
+use crate::relay::shard::End;
+use crate::ws::handshake::{Refusal, RefusalKind};
+
+impl Worker {
+    /// Whether what the connection has to say is for the shard: not while a proxy's header is on its way.
+    pub(super) fn is_introduced(&mut self, key: ClientKey) -> bool {
+        match self.conn(key).and_then(|conn| conn.admission.as_deref()) {
+            Some(Entry::Header(_)) => self.read_header(key),
+            Some(Entry::Seat(_)) | None => true,
+        }
+    }
+
+    /// Reads the header as far as it has come. Once it is there, or turns out to be none, whatever comes is the shard's to
+    /// take or, after a refusal, to throw away.
+    fn read_header(&mut self, key: ClientKey) -> bool {
+        // As `conn`, which would borrow the scratch as well.
+        let Some(conn) = self.conns[key.slot as usize].as_mut() else {
+            return false;
+        };
+        let mut admission = conn.admission.take();
+        let Some(Entry::Header(preface)) = admission.as_deref_mut() else {
+            unreachable!("the caller has seen it");
+        };
+        match preface.read_from(conn.stream_mut(), &mut self.scratch.plain) {
+            Arrived::Part => {
+                conn.admission = admission;
+                return false;
+            }
+            Arrived::Header(Some(named)) => self.seat(key, named),
+            Arrived::Header(None) => {}
+            Arrived::Bad(error) => {
+                tracing::debug!(
+                    shard = self.id.0,
+                    client = key.slot,
+                    ?error,
+                    "a proxy sends no header that can be used"
+                );
+                self.shard.turn_away(key, RefusalKind::ProxyHeader);
+            }
+            Arrived::Eof => self.shard.on_end(key, End::Eof),
+            Arrived::Failed => self.shard.on_end(key, End::Failed),
+        }
+        true
+    }
+
+    /// Seats a client among those of the address that its proxy has named.
+    fn seat(&mut self, key: ClientKey, address: IpAddr) {
+        let Some(seats) = &self.seats else {
+            return;
+        };
+        let Some(seat) = seats.take(address) else {
+            return self.refuse_named(key);
+        };
+        if let Some(conn) = self.conn(key) {
+            conn.admission = Some(Box::new(Entry::Seat(seat)));
+        }
+    }
+
+    /// Refuses a client whose address has as many connections as it may have: in order, as far as there is room for that.
+    /// Its place among those who are served is free from now on, or refusals would fill the relay.
+    fn refuse_named(&mut self, key: ClientKey) {
+        // Over TLS there is nothing to say it with, and the handshake is not made for that alone.
+        let is_encrypted = self.conn(key).is_some_and(|conn| conn.is_encrypted());
+        if is_encrypted || !may_refuse_in_order(&self.postboxes) {
+            return self.shard.turn_away(key, RefusalKind::PerIp);
+        }
+        let postbox = &self.postboxes[self.id.index()];
+        // Relaxed: counts for placement and limits, which bear no other data.
+        postbox.refusals.fetch_add(1, Ordering::Relaxed);
+        postbox.connections.fetch_sub(1, Ordering::Relaxed);
+        if let Some(conn) = self.conn(key) {
+            conn.refused = true;
+        }
+        self.shard.refuse_unheard(key, Refusal::PER_IP);
+    }
+}

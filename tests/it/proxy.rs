@@ -1,0 +1,323 @@
+//! Proxies that say whom they speak for: the header in front of everything, and the address that counts then.
+
+use std::io::Write;
+use std::net::{IpAddr, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
+
+use fanwire::config::{Config, ProxySource};
+use fanwire::metrics::stats::Stat;
+use rustls::{ClientConnection, StreamOwned};
+
+use crate::support::{PATIENCE, World, config, eventually};
+use crate::tls_support::{NAME, TlsClient, TlsStream, TlsWorld, expect_cut};
+use crate::wire::{FIN, TEXT, Wire, frame, request};
+
+const SIGNATURE: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
+const LOCAL: u8 = 0x20;
+const PROXY: u8 = 0x21;
+const TCP4: u8 = 0x11;
+const TCP6: u8 = 0x21;
+
+/// Tests connect from 127.0.0.1, which is believed as a proxy.
+fn behind_proxy() -> Config {
+    let mut config = config(2);
+    let network = "127.0.0.1/32".parse().unwrap();
+    config.server.proxy_protocol.from = vec![ProxySource::Network(network)];
+    config
+}
+
+fn header(command: u8, family: u8, rest: &[u8]) -> Vec<u8> {
+    let length = u16::try_from(rest.len()).unwrap().to_be_bytes();
+    [SIGNATURE, &[command, family], &length, rest].concat()
+}
+
+/// The header of a connection from `client`.
+fn header_of(client: &str) -> Vec<u8> {
+    const PORTS: [u8; 4] = [0x30, 0x39, 0x01, 0xbb];
+    match client.parse().unwrap() {
+        IpAddr::V4(client) => {
+            let rest = [&client.octets()[..], &[10, 0, 0, 1], &PORTS].concat();
+            header(PROXY, TCP4, &rest)
+        }
+        IpAddr::V6(client) => {
+            let rest = [&client.octets()[..], &[0xfe; 16], &PORTS].concat();
+            header(PROXY, TCP6, &rest)
+        }
+    }
+}
+
+/// A connection that a proxy makes for `client`, and what it is answered to its request.
+fn status_of(world: &World, client: &str) -> (u16, Wire) {
+    let mut wire = world.dial();
+    wire.send([&header_of(client), request("/room").as_bytes()].concat());
+    let answer = wire.answer();
+    (answer.status, wire)
+}
+
+/// What holds of a connection that a proxy begins with `bytes`: it is cut without an answer, and counted once.
+fn assert_cut(bytes: &[u8]) {
+    let world = World::with(&behind_proxy());
+    let mut wire = world.dial();
+    wire.send(bytes);
+    assert_eq!(wire.try_answer(), None, "for {bytes:?}");
+    drop(wire);
+    world.await_total(Stat::HandshakeProxyHeader, 1);
+    let stats = world.end();
+    assert_eq!(stats.value(Stat::HandshakeProxyHeader), 1);
+    for other in [Stat::HandshakeLost, Stat::HandshakeBadRequest] {
+        assert_eq!(stats.value(other), 0, "{other:?} for {bytes:?}");
+    }
+}
+
+#[test]
+fn the_header_the_upgrade_and_a_message_in_one_packet_are_served() {
+    for client in ["192.0.2.1", "2001:db8::1"] {
+        let world = World::with(&behind_proxy());
+        let mut wire = world.dial();
+        let message = frame(FIN | TEXT, b"hello");
+        wire.send([&header_of(client), request("/room").as_bytes(), &message].concat());
+        assert_eq!(wire.answer().status, 101);
+        assert_eq!(wire.hear(), "hello");
+        drop(wire);
+        assert_eq!(world.end().value(Stat::Messages), 1);
+    }
+}
+
+#[test]
+fn the_header_and_the_upgrade_byte_by_byte_are_served() {
+    let world = World::with(&behind_proxy());
+    let mut wire = world.dial();
+    for byte in [&header_of("192.0.2.1"), request("/room").as_bytes()].concat() {
+        wire.send([byte]);
+    }
+    assert_eq!(wire.answer().status, 101);
+    drop(wire);
+    world.end();
+}
+
+#[test]
+fn a_long_header_is_skipped_to_its_end() {
+    let world = World::with(&behind_proxy());
+    let mut wire = world.dial();
+    let mut rest = header_of("192.0.2.1").split_off(16);
+    // One thing to know, of no meaning.
+    rest.extend([4, 0x0f, 0]);
+    rest.resize(rest.len() + 0xf00, b'G');
+    wire.send([&header(PROXY, TCP4, &rest), request("/room").as_bytes()].concat());
+    assert_eq!(wire.answer().status, 101);
+    drop(wire);
+    world.end();
+}
+
+#[test]
+fn a_proxy_that_asks_for_itself_is_answered() {
+    for header in [
+        header(LOCAL, 0, &[]),
+        header(LOCAL, TCP4, &[0; 12]),
+        header(PROXY, 0, &[]),
+    ] {
+        let mut config = behind_proxy();
+        config.server.max_connections_per_ip = 1;
+        let world = World::with(&config);
+        let checks: Vec<Wire> = (0..3)
+            .map(|_| {
+                let mut wire = world.dial();
+                wire.send([&header[..], request("/room").as_bytes()].concat());
+                assert_eq!(wire.answer().status, 101);
+                wire
+            })
+            .collect();
+        drop(checks);
+        world.end();
+    }
+}
+
+#[test]
+fn a_check_that_connects_and_leaves_is_lost_and_nothing_else() {
+    let world = World::with(&behind_proxy());
+    drop(world.dial());
+    let wire = world.dial();
+    wire.send(&header_of("192.0.2.1")[..20]);
+    drop(wire);
+    world.await_total(Stat::HandshakeLost, 2);
+    assert_eq!(world.end().value(Stat::HandshakeProxyHeader), 0);
+}
+
+#[test]
+fn a_proxy_without_a_header_is_cut() {
+    assert_cut(request("/room").as_bytes());
+    assert_cut(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03");
+}
+
+#[test]
+fn a_header_of_version_1_is_refused() {
+    assert_cut(b"PROXY TCP4 192.0.2.1 10.0.0.1 12345 443\r\nGET /room HTTP/1.1\r\n");
+}
+
+#[test]
+fn a_header_that_breaks_the_rules_is_refused() {
+    assert_cut(b"\r\n\r\n\0\r\nQUIX\n");
+    // Version 3, a family that there is not, and too few bytes for an address.
+    assert_cut(&header(0x31, TCP4, &[0; 12]));
+    assert_cut(&header(PROXY, 0x41, &[0; 12]));
+    assert_cut(&header(PROXY, TCP4, &[0; 11]));
+    // Longer than the limit: by its announcement alone.
+    assert_cut(&header(PROXY, 0, &[0; 5000])[..16]);
+}
+
+#[test]
+fn from_anybody_else_a_header_is_a_bad_request() {
+    let world = World::with(&behind_proxy());
+    let mut stranger = world.dial_from([127, 0, 0, 2]);
+    stranger.send([&header_of("192.0.2.1"), request("/room").as_bytes()].concat());
+    assert_eq!(stranger.answer().status, 400);
+    drop(stranger);
+    let mut polite = world.dial_from([127, 0, 0, 2]);
+    polite.upgrade("/room");
+    drop(polite);
+    let stats = world.end();
+    assert_eq!(stats.value(Stat::HandshakeBadRequest), 1);
+    assert_eq!(stats.value(Stat::HandshakeProxyHeader), 0);
+}
+
+#[test]
+fn a_header_that_trickles_is_under_the_one_deadline() {
+    let mut config = behind_proxy();
+    config.server.handshake_timeout = Duration::from_millis(200);
+    let world = World::with(&config);
+    let mut wire = world.dial();
+    wire.send(&header(PROXY, 0, &[0; 4000])[..16]);
+    eventually("the connection was timed out", || {
+        // A byte more, as long as somebody listens.
+        let _ = wire.try_send([0]);
+        world.total(Stat::HandshakeTimeout) == 1
+    });
+    wire.expect_cut();
+    drop(wire);
+    assert_eq!(world.end().value(Stat::HandshakeProxyHeader), 0);
+}
+
+#[test]
+fn the_address_that_is_named_is_the_one_that_counts() {
+    let mut config = behind_proxy();
+    config.server.max_connections_per_ip = 2;
+    let world = World::with(&config);
+    // The proxy has more than two, and no client has.
+    let mut seated = Vec::new();
+    for client in [
+        "192.0.2.1",
+        "192.0.2.1",
+        "192.0.2.2",
+        "2001:db8::1",
+        "2001:db8::2",
+    ] {
+        let (status, wire) = status_of(&world, client);
+        assert_eq!(status, 101, "for {client}");
+        seated.push(wire);
+    }
+    for client in ["192.0.2.1", "::ffff:192.0.2.1", "2001:db8::3"] {
+        let (status, mut wire) = status_of(&world, client);
+        assert_eq!(status, 429, "for {client}");
+        wire.expect_end();
+    }
+    // A client that leaves makes room for one, and only for one.
+    seated.remove(0).reset();
+    eventually("a seat is given back", || {
+        let (status, wire) = status_of(&world, "192.0.2.1");
+        seated.push(wire);
+        status == 101
+    });
+    assert_eq!(status_of(&world, "192.0.2.1").0, 429);
+    drop(seated);
+    world.end();
+}
+
+#[test]
+fn those_who_are_refused_by_the_name_take_nobodys_place() {
+    const CROWD: u64 = 100;
+    let mut config = behind_proxy();
+    config.server.max_connections = 3;
+    config.server.max_connections_per_ip = 1;
+    let world = World::with(&config);
+    let (_, first) = status_of(&world, "192.0.2.1");
+    let mut crowd = Vec::new();
+    for n in 1..=CROWD {
+        // None of them reads its answer or goes.
+        let wire = world.dial();
+        wire.send(header_of("192.0.2.1"));
+        crowd.push(wire);
+        world.await_total(Stat::HandshakePerIp, n);
+    }
+    let (status, second) = status_of(&world, "192.0.2.2");
+    assert_eq!(status, 101);
+    // Those who were refused are counted once, in either account.
+    drop((crowd, first, second));
+    eventually("all places are free again", || {
+        let clients = ["192.0.2.1", "192.0.2.2", "192.0.2.3"];
+        let served = clients.map(|client| status_of(&world, client));
+        served.iter().all(|(status, _)| *status == 101)
+    });
+    world.await_total(Stat::ConnectedClients, 0);
+    world.end();
+}
+
+/// A connection that a proxy makes for `client`, whose first words in TLS come in the packet of the header.
+fn dial_secretly(tls: &TlsWorld, client: &str) -> TlsStream {
+    let mut connection =
+        ClientConnection::new(tls.client.clone(), NAME.try_into().unwrap()).unwrap();
+    let mut packet = header_of(client);
+    connection.write_tls(&mut packet).unwrap();
+    let mut stream = TcpStream::connect(tls.address()).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.write_all(&packet).unwrap();
+    StreamOwned::new(connection, stream)
+}
+
+#[test]
+fn behind_the_header_clients_speak_tls() {
+    let mut config = behind_proxy();
+    config.server.max_connections_per_ip = 1;
+    let tls = TlsWorld::with(config);
+    let (socket, _) =
+        tungstenite::client("wss://localhost/room", dial_secretly(&tls, "192.0.2.1")).unwrap();
+    let mut client = TlsClient { socket };
+    client.say("hello");
+    assert_eq!(client.hear(), "hello");
+
+    // A client too many is cut: for a refusal alone there is no handshake.
+    expect_cut(dial_secretly(&tls, "192.0.2.1"));
+    tls.world.await_total(Stat::HandshakePerIp, 1);
+    // So is a proxy that forgets the header.
+    expect_cut(tls.dial());
+    tls.world.await_total(Stat::HandshakeProxyHeader, 1);
+    client.leave();
+    let stats = tls.world.end();
+    assert_eq!(stats.value(Stat::TlsFull), 1);
+    assert_eq!(stats.value(Stat::HandshakeTls), 0);
+    assert_eq!(stats.value(Stat::HandshakeLost), 0);
+}
+
+#[test]
+fn through_the_unix_socket_the_header_names_the_client_as_well() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("relay.sock");
+    let mut config = config(2);
+    config.server.unix_socket = Some(path.clone());
+    config.server.proxy_protocol.from = vec![ProxySource::Unix];
+    config.server.max_connections_per_ip = 1;
+    let world = World::with(&config);
+    let status_of = |client: &str| {
+        let mut wire = Wire::over_unix(UnixStream::connect(&path).unwrap());
+        wire.send([&header_of(client), request("/room").as_bytes()].concat());
+        (wire.answer().status, wire)
+    };
+    let (first, first_wire) = status_of("192.0.2.1");
+    let (second, second_wire) = status_of("192.0.2.1");
+    let (third, third_wire) = status_of("192.0.2.2");
+    assert_eq!([first, second, third], [101, 429, 101]);
+    // Clients of the port are no proxies.
+    let direct = world.join("/room");
+    drop((first_wire, second_wire, third_wire, direct));
+    world.end();
+}
