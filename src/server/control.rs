@@ -47,7 +47,7 @@ pub(super) struct Parts {
 pub(super) struct Control {
     poll: Poll,
     inbox: ControlBox,
-    /// None from the shutdown on.
+    /// None is left from the shutdown on.
     acceptors: Vec<Acceptor>,
     exporter: Option<ExporterHandle>,
     is_ready: Arc<AtomicBool>,
