@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use fanwire::config::Config;
+use fanwire::config::{Config, ProxySource};
 use fanwire::metrics::catalogue;
 
 fn readme() -> String {
@@ -35,14 +35,26 @@ fn the_readme_has_the_table_of_all_metrics() {
     );
 }
 
-#[test]
-fn the_readmes_rules_on_access_are_a_valid_configuration() {
+/// The first configuration that a section of the README shows.
+fn example_in(section: &str) -> Config {
     let readme = readme();
     let (_, section) = readme
-        .split_once("\n## Who may connect and publish\n")
+        .split_once(&format!("\n## {section}\n"))
         .expect("the section is there");
     let (_, example) = section.split_once("```yaml\n").expect("an example");
     let (example, _) = example.split_once("```").expect("its end");
-    let config = Config::from_yaml(example, "README.md").expect("a valid configuration");
+    Config::from_yaml(example, "README.md").expect("a valid configuration")
+}
+
+#[test]
+fn the_readmes_rules_on_access_are_a_valid_configuration() {
+    let config = example_in("Who may connect and publish");
     assert_eq!(config.server.allowed_origins.len(), 3);
+}
+
+#[test]
+fn the_readmes_relay_behind_a_load_balancer_is_a_valid_configuration() {
+    let config = example_in("Behind a load balancer");
+    assert_eq!(config.server.proxy_protocol.from, [ProxySource::Unix]);
+    assert_eq!(config.server.max_connections_per_ip, 100);
 }
