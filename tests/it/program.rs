@@ -145,8 +145,8 @@ impl Program {
     }
 
     /// Waits for a line of the log that contains `text`.
-    pub(crate) fn await_log(&mut self, text: &str) {
-        await_line(&mut self.log, text);
+    pub(crate) fn await_log(&mut self, text: &str) -> String {
+        await_line(&mut self.log, text)
     }
 
     /// Waits for the end, and returns the exit code and what was still logged.

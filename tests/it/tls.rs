@@ -2,15 +2,18 @@
 //! certificate while it runs.
 
 use std::io::{Read, Write};
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use fanwire::config::SlowConsumerPolicy;
 use fanwire::metrics::stats::Stat;
+use rustix::process::Signal;
 use rustls::ProtocolVersion;
 use tungstenite::Message;
 
+use crate::program::Program;
 use crate::support::{config, eventually};
-use crate::tls_support::{Authority, TlsClient, TlsWorld, parse};
+use crate::tls_support::{Authority, Files, TlsClient, TlsWorld, parse};
 use crate::wire::{FIN, TEXT, frame, request};
 
 #[test]
@@ -141,9 +144,9 @@ fn with_a_client_ca_only_clients_with_its_certificates_are_served() {
 }
 
 /// The certificate that a new connection is shown.
-fn shown(tls: &TlsWorld) -> Vec<u8> {
-    let client = Arc::new(tls.authority.client(rustls::ALL_VERSIONS));
-    let client = tls.connect_as(&client, "/");
+fn shown(address: SocketAddr, authority: &Authority) -> Vec<u8> {
+    let client = Arc::new(authority.client(rustls::ALL_VERSIONS));
+    let client = TlsClient::connect(address, &client, "/");
     let shown = client.tls().peer_certificates().unwrap()[0].to_vec();
     client.leave();
     shown
@@ -180,7 +183,10 @@ fn new_connections_get_a_new_certificate_and_old_ones_live_on() {
     eventually("the certificate is read again", || {
         metric(&tls, RELOADED) == 1
     });
-    assert_eq!(shown(&tls), parse(&renewed.cert).to_vec());
+    assert_eq!(
+        shown(tls.address(), &tls.authority),
+        parse(&renewed.cert).to_vec()
+    );
     assert!(metric(&tls, EXPIRY) > first + 4 * 365 * 86_400);
     let mut new = tls.connect("/room");
     new.say("both");
@@ -191,9 +197,43 @@ fn new_connections_get_a_new_certificate_and_old_ones_live_on() {
 }
 
 #[test]
+fn sighup_has_the_program_read_its_certificate_again() {
+    let authority = Authority::new();
+    let (first, second) = (authority.issue(), authority.issue());
+    let files = Files::of(&first);
+    let (cert, key) = (files.path("cert.pem"), files.path("key.pem"));
+    let tls = format!(", tls: {{enabled: true, cert_file: {cert:?}, key_file: {key:?}}}");
+    let mut program = Program::with_server(&tls, "");
+    assert_eq!(
+        shown(program.address, &authority),
+        parse(&first.cert).to_vec()
+    );
+    files.replace(&second);
+    program.signal(Signal::HUP);
+    program.await_log("read again");
+    assert_eq!(
+        shown(program.address, &authority),
+        parse(&second.cert).to_vec()
+    );
+    std::fs::write(&key, "rubbish").unwrap();
+    program.signal(Signal::HUP);
+    let line = program.await_log("stay in force");
+    assert!(
+        line.contains("WARN") && line.contains("key.pem") && line.contains("no private key"),
+        "{line}"
+    );
+    assert_eq!(
+        shown(program.address, &authority),
+        parse(&second.cert).to_vec()
+    );
+    program.signal(Signal::TERM);
+    assert_eq!(program.end().0, Some(0));
+}
+
+#[test]
 fn files_that_cannot_be_used_leave_the_old_certificate_in_force_and_are_counted() {
     let tls = TlsWorld::start();
-    let before = shown(&tls);
+    let before = shown(tls.address(), &tls.authority);
     let other = tls.authority.issue();
     let mut failures = 0;
     for (name, text) in [
@@ -207,7 +247,7 @@ fn files_that_cannot_be_used_leave_the_old_certificate_in_force_and_are_counted(
         eventually("the attempt is counted", || {
             metric(&tls, NOT_RELOADED) == failures
         });
-        assert_eq!(shown(&tls), before, "{name}");
+        assert_eq!(shown(tls.address(), &tls.authority), before, "{name}");
     }
     std::fs::remove_file(tls.files.path("cert.pem")).unwrap();
     tls.world.relay.reload();
@@ -220,7 +260,10 @@ fn files_that_cannot_be_used_leave_the_old_certificate_in_force_and_are_counted(
     eventually("the certificate is read again", || {
         metric(&tls, RELOADED) == 1
     });
-    assert_eq!(shown(&tls), parse(&other.cert).to_vec());
+    assert_eq!(
+        shown(tls.address(), &tls.authority),
+        parse(&other.cert).to_vec()
+    );
     tls.world.end();
 }
 

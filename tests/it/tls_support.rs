@@ -175,7 +175,7 @@ impl TlsWorld {
     }
 
     pub(crate) fn connect_as(&self, client: &Arc<ClientConfig>, path: &str) -> TlsClient {
-        TlsClient::over(self.dial_as(client), self.address(), path)
+        TlsClient::connect(self.address(), client, path)
     }
 
     /// A client with so small a receive buffer that the relay notices soon when it is not emptied.
@@ -223,6 +223,11 @@ pub(crate) struct TlsClient {
 }
 
 impl TlsClient {
+    pub(crate) fn connect(address: SocketAddr, client: &Arc<ClientConfig>, path: &str) -> Self {
+        let stream = secure(client, TcpStream::connect(address).unwrap());
+        TlsClient::over(stream, address, path)
+    }
+
     fn over(stream: TlsStream, address: SocketAddr, path: &str) -> TlsClient {
         let url = format!("wss://{address}{path}");
         let (socket, _) = tungstenite::client(url, stream).expect("an upgrade");
