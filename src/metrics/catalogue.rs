@@ -356,6 +356,7 @@ const DISCONNECTIONS: &[(&str, Stat)] = &[
     ("rate", Stat::DisconnectedRate),
     ("publish_denied", Stat::DisconnectedPublishDenied),
     ("shutdown", Stat::DisconnectedShutdown),
+    ("internal_error", Stat::DisconnectedInternal),
 ];
 
 const FAILED_HANDSHAKES: &[(&str, Stat)] = &[

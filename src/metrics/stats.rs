@@ -53,6 +53,8 @@ pub enum Stat {
     DisconnectedPublishDenied,
     /// The relay is shutting down: closed with 1001.
     DisconnectedShutdown,
+    /// The relay has failed: closed with 1011.
+    DisconnectedInternal,
     /// Not HTTP, or HTTP that breaks its rules: 400.
     HandshakeBadRequest,
     /// HTTP, but no upgrade to WebSocket, or of another version: 426.

@@ -25,6 +25,8 @@ pub enum Mail {
     Surplus(RefusalKind),
     /// From the control thread: see every member off.
     Drain,
+    /// From the control thread: the relay has failed; tell every member so, without regard to what it is owed.
+    Abandon,
     /// From the control thread: cut whatever is left, and end.
     Stop,
 }

@@ -263,6 +263,7 @@ impl Worker {
             Mail::Refusal(stream, refusal) => self.refuse_socket(stream, refusal),
             Mail::Surplus(kind) => self.shard.stats_mut().inc(refusal_stat(kind)),
             Mail::Drain => self.shard.begin_drain(),
+            Mail::Abandon => self.shard.abandon(),
             Mail::Stop => self.stop(),
         }
     }

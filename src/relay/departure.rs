@@ -28,6 +28,8 @@ pub enum Departure {
     PublishDenied,
     /// The relay is shutting down.
     Shutdown,
+    /// The relay has failed.
+    Internal,
 }
 
 /// What happens to the connection once its membership is over.
@@ -57,6 +59,7 @@ impl Departure {
             Departure::Rate => Stat::DisconnectedRate,
             Departure::PublishDenied => Stat::DisconnectedPublishDenied,
             Departure::Shutdown => Stat::DisconnectedShutdown,
+            Departure::Internal => Stat::DisconnectedInternal,
         }
     }
 
@@ -71,7 +74,8 @@ impl Departure {
             | Departure::Stall
             | Departure::Pong
             | Departure::Rate
-            | Departure::PublishDenied => Stat::HandshakeLost,
+            | Departure::PublishDenied
+            | Departure::Internal => Stat::HandshakeLost,
         }
     }
 
@@ -84,7 +88,9 @@ impl Departure {
             | Departure::Pong
             | Departure::Rate
             | Departure::PublishDenied => true,
-            Departure::ByClient | Departure::Lost | Departure::Shutdown => false,
+            Departure::ByClient | Departure::Lost | Departure::Shutdown | Departure::Internal => {
+                false
+            }
         }
     }
 
@@ -104,6 +110,7 @@ impl Departure {
             Departure::Rate => Farewell::Fail(CloseCode::POLICY, "too many messages"),
             Departure::PublishDenied => Farewell::Fail(CloseCode::POLICY, "not allowed to publish"),
             Departure::Shutdown => Farewell::Close(CloseCode::GOING_AWAY, "going away"),
+            Departure::Internal => Farewell::Close(CloseCode::INTERNAL, "internal error"),
         }
     }
 }

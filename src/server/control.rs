@@ -30,6 +30,10 @@ const UNIX_LISTENER: Token = Token(3);
 /// Events taken in one go: there are four sources.
 const EVENTS: usize = 8;
 
+/// How long members may take to hear that the relay has failed. Short, because whoever supervises the process waits to
+/// start it anew.
+const FAREWELL: Duration = Duration::from_secs(1);
+
 /// What the control loop is made of.
 #[derive(Debug)]
 pub(super) struct Parts {
@@ -110,6 +114,8 @@ impl Control {
             match self.poll.poll(&mut events, self.timeout()) {
                 Err(error) if error.kind() != io::ErrorKind::Interrupted => {
                     self.fail(RunError::Control(error.to_string()));
+                    // Nothing can be waited for any more.
+                    self.stop = true;
                 }
                 Ok(()) | Err(_) => self.turn(),
             }
@@ -133,10 +139,8 @@ impl Control {
         self.take_reports();
         self.take_signals();
         self.accept();
-        if self
-            .deadline
-            .is_some_and(|deadline| Instant::now() >= deadline)
-        {
+        let is_over = |deadline| Instant::now() >= deadline;
+        if self.deadline.is_some_and(is_over) {
             warn!(timeout = ?self.shutdown_timeout, "the shutdown's time is over; cutting the connections that are left");
             self.stop = true;
         }
@@ -157,10 +161,23 @@ impl Control {
         }
     }
 
+    /// The relay must not live on half dead: the members of the workers that live are told, and then it ends.
     fn fail(&mut self, failure: RunError) {
         error!(%failure, "the relay cannot go on");
         self.failure.get_or_insert(failure);
-        self.stop = true;
+        self.turn_away();
+        self.shutdown_timeout = FAREWELL;
+        self.deadline = Some(Instant::now() + FAREWELL);
+        self.tell_workers(|| Mail::Abandon);
+    }
+
+    /// From now on nobody is let in, and whoever asks is told.
+    fn turn_away(&mut self) {
+        // Relaxed: a flag that bears no other data.
+        self.is_ready.store(false, Ordering::Relaxed);
+        // Closing a socket takes it out of the event loop; who waits in the backlog is refused by the kernel.
+        self.acceptors.clear();
+        self.accepts_left = false;
     }
 
     fn take_signals(&mut self) {
@@ -200,11 +217,7 @@ impl Control {
             return;
         }
         info!(cause, timeout = ?self.shutdown_timeout, "shutting down: every member gets what it is owed, then Close 1001");
-        // Relaxed: a flag that bears no other data.
-        self.is_ready.store(false, Ordering::Relaxed);
-        // Closing a socket takes it out of the event loop; who waits in the backlog is refused by the kernel.
-        self.acceptors.clear();
-        self.accepts_left = false;
+        self.turn_away();
         self.deadline = Some(Instant::now() + self.shutdown_timeout);
         self.tell_workers(|| Mail::Drain);
     }
@@ -227,8 +240,7 @@ impl Control {
 
     /// Stops and joins every thread.
     fn end(mut self, workers: Vec<JoinHandle<()>>) -> Result<(), RunError> {
-        self.is_ready.store(false, Ordering::Relaxed);
-        self.acceptors.clear();
+        self.turn_away();
         self.tell_workers(|| Mail::Stop);
         for worker in workers {
             // A panic in it has been caught and reported.

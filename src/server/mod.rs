@@ -16,6 +16,8 @@
 mod control;
 mod descriptors;
 mod placement;
+#[cfg(test)]
+mod tests;
 
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};

@@ -22,7 +22,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 const SMALL_RECEIVE_BUFFER: usize = 32 << 10;
 
 /// The reasons for which clients leave; their counters add up to `Disconnections`.
-const REASONS: [Stat; 10] = [
+const REASONS: [Stat; 11] = [
     Stat::DisconnectedByClient,
     Stat::DisconnectedLost,
     Stat::DisconnectedProtocol,
@@ -33,6 +33,7 @@ const REASONS: [Stat; 10] = [
     Stat::DisconnectedRate,
     Stat::DisconnectedPublishDenied,
     Stat::DisconnectedShutdown,
+    Stat::DisconnectedInternal,
 ];
 
 /// What must be 0 when nobody is connected.

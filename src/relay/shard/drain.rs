@@ -64,6 +64,17 @@ impl Shard {
         }
     }
 
+    /// Sends Close 1011 to every member, whatever it is still owed: a shard has failed, and its part of the topics' order
+    /// with it, so that nothing more can be relayed.
+    pub fn abandon(&mut self) {
+        for key in self.keys(|phase| phase == Phase::Upgrading) {
+            self.refuse(key, Refusal::SHUTDOWN);
+        }
+        for key in self.keys(|phase| phase == Phase::Open) {
+            self.depart(key, Departure::Internal);
+        }
+    }
+
     /// Sends the fences and their answers that are due, behind what the turn has published and spread.
     pub(super) fn send_fences(&mut self) {
         if std::mem::take(&mut self.drain.fence_due) {
