@@ -134,6 +134,11 @@ impl Log {
         }
     }
 
+    /// The cost of what was appended over the life of the log, in bytes.
+    pub fn end_bytes(&self) -> u64 {
+        self.end_bytes
+    }
+
     /// What the log costs, in bytes: what its slowest member lags, counted from the start of the batch it is in.
     pub fn held_bytes(&self) -> u64 {
         self.entries

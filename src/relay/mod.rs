@@ -4,7 +4,8 @@
 //! `net` drives it with real sockets, the simulation with invented ones. What a noun is, its file says:
 //!
 //! ```text
-//! client ── member ──▶ topic ── log ── batch          one shard's side of a topic, and who is in it
+//! client ── member ──▶ topic ── log ── batch          one shard's side of a topic, and what is in it
+//!                      roster                         who is in it, and whose turn it is
 //!                      owner                          the side that numbers messages and spreads them
 //! envelope, router                                    what shards say to one another, and to which
 //! access, rate                                        who may connect and publish, and how often
@@ -23,6 +24,7 @@ pub mod member;
 pub mod owner;
 pub mod policy;
 pub mod rate;
+pub mod roster;
 pub mod router;
 pub mod shard;
 pub mod timers;

@@ -1,7 +1,11 @@
-//! A topic on a shard that has members in it: the log, the list of members, and whose turn it is to be flushed.
+//! A topic on a shard that has members in it: the log, the members, and what is known of its publishers.
 
+use std::sync::Arc;
+
+use super::batch::Batch;
 use super::grace::Grace;
 use super::log::Log;
+use super::roster::{Moved, Roster};
 use super::router::TopicName;
 use crate::ids::{ClientKey, ShardId};
 use crate::time::Timestamp;
@@ -45,18 +49,7 @@ pub struct Topic {
     pub overdraft_bytes: u64,
     /// Which of the turn's drafts takes the next small message, and which turn that is.
     open_draft: Option<(u64, u32)>,
-    members: Vec<ClientKey>,
-    round: Round,
-}
-
-/// A round through the members, so that each is flushed once after what was appended last. It may be spread over turns:
-/// a member that is visited late is sent more at once, which is what makes one write carry many messages.
-#[derive(Debug, Default)]
-struct Round {
-    next: u32,
-    left: u32,
-    /// When the earliest message that the round carries was decoded.
-    oldest: Option<Timestamp>,
+    roster: Roster,
 }
 
 impl Topic {
@@ -79,76 +72,55 @@ impl Topic {
             laggards_progress: false,
             overdraft_bytes: 0,
             open_draft: None,
-            members: Vec::new(),
-            round: Round::default(),
+            roster: Roster::default(),
         }
     }
 
     /// The members, in no order that means anything.
     pub fn members(&self) -> &[ClientKey] {
-        &self.members
+        self.roster.members()
     }
 
     /// Whether nobody is in the topic or about to be.
     pub fn is_unused(&self) -> bool {
-        self.members.is_empty() && self.joining == 0
+        self.members().is_empty() && self.joining == 0
     }
 
     /// Takes in a member and returns its place in the list.
     pub fn add(&mut self, client: ClientKey) -> u32 {
-        self.members.push(client);
-        if self.round.left > 0 {
-            // Its place may lie between those that are still to be visited: the round must not end one of them early.
-            self.round.left += 1;
-        }
-        (self.members.len() - 1) as u32
+        self.roster.add(client)
     }
 
-    /// Removes the member at `place`, and returns the one that was moved there in its stead.
-    pub fn remove(&mut self, place: u32) -> Option<ClientKey> {
-        self.members.swap_remove(place as usize);
-        if self.members.is_empty() {
-            self.members.shrink_to_fit();
-        }
-        if self.round.left > 0 {
-            // The member that was moved may not have been visited yet, and its new place may lie behind the round.
-            self.round.left = self.members.len() as u32;
-        }
-        self.members.get(place as usize).copied()
+    /// Removes the member at `place`, and returns those that got another place.
+    pub fn remove(&mut self, place: u32) -> Moved {
+        self.roster.remove(place)
     }
 
-    /// Starts a round, or starts it anew from where it is. `decoded_at` is the moment that the latency counts from.
-    pub fn start_round(&mut self, decoded_at: Timestamp) {
-        self.round.left = self.members.len() as u32;
-        self.round.oldest = Some(
-            self.round
-                .oldest
-                .map_or(decoded_at, |oldest| oldest.min(decoded_at)),
-        );
+    /// Appends a batch and has every member visited after it.
+    pub fn append(&mut self, batch: Arc<Batch>) {
+        self.roster
+            .start_round(batch.decoded_at(), self.log.end_bytes());
+        self.log.append(batch);
     }
 
     /// Whether members are still to be visited.
     pub fn is_round_open(&self) -> bool {
-        self.round.left > 0
+        self.roster.is_round_open()
     }
 
     /// The next member of the round.
     pub fn next_in_round(&mut self) -> Option<ClientKey> {
-        self.round.left = self.round.left.checked_sub(1)?;
-        if self.round.next as usize >= self.members.len() {
-            self.round.next = 0;
-        }
-        let client = self.members.get(self.round.next as usize).copied();
-        self.round.next += 1;
-        client
+        self.roster.next_in_round(self.log.end_bytes())
     }
 
     /// Once the round is over: when the earliest of its messages was decoded. Told once.
     pub fn take_round_start(&mut self) -> Option<Timestamp> {
-        if self.is_round_open() {
-            return None;
-        }
-        self.round.oldest.take()
+        self.roster.take_round_start()
+    }
+
+    /// The most that a member lags because it has not been visited yet, whatever its socket takes.
+    pub fn unvisited_bytes(&self) -> u64 {
+        self.roster.unvisited_bytes(self.log.end_bytes())
     }
 
     /// The draft of `turn` that takes small messages; none if a large one came last, or none at all.
@@ -180,70 +152,9 @@ impl Topic {
 mod tests {
     use super::*;
 
-    fn client(slot: u32) -> ClientKey {
-        ClientKey {
-            slot,
-            generation: 0,
-        }
-    }
-
-    fn topic_of(members: u32) -> Topic {
-        let mut topic = Topic::new("/".into(), ShardId(0));
-        for slot in 0..members {
-            topic.add(client(slot));
-        }
-        topic
-    }
-
-    fn visit(topic: &mut Topic, most: usize) -> Vec<u32> {
-        std::iter::from_fn(|| topic.next_in_round())
-            .take(most)
-            .map(|client| client.slot)
-            .collect()
-    }
-
-    #[test]
-    fn a_round_visits_every_member_once() {
-        let mut topic = topic_of(3);
-        topic.start_round(Timestamp(1));
-        assert_eq!(visit(&mut topic, 9), [0, 1, 2]);
-        assert_eq!(topic.take_round_start(), Some(Timestamp(1)));
-        assert_eq!(topic.take_round_start(), None);
-    }
-
-    #[test]
-    fn what_is_appended_during_a_round_reaches_those_already_visited() {
-        let mut topic = topic_of(3);
-        topic.start_round(Timestamp(1));
-        assert_eq!(visit(&mut topic, 2), [0, 1]);
-        topic.start_round(Timestamp(2));
-        assert_eq!(visit(&mut topic, 9), [2, 0, 1]);
-        assert_eq!(topic.take_round_start(), Some(Timestamp(1)));
-    }
-
-    #[test]
-    fn a_member_that_is_moved_during_a_round_is_not_left_out() {
-        let mut topic = topic_of(4);
-        topic.start_round(Timestamp(1));
-        assert_eq!(visit(&mut topic, 2), [0, 1]);
-        assert_eq!(topic.remove(0), Some(client(3)));
-        assert!(visit(&mut topic, 9).contains(&3));
-    }
-
-    #[test]
-    fn a_member_that_joins_during_a_round_takes_nobodys_turn() {
-        let mut topic = topic_of(3);
-        topic.start_round(Timestamp(1));
-        assert_eq!(visit(&mut topic, 2), [0, 1]);
-        topic.start_round(Timestamp(2));
-        assert_eq!(visit(&mut topic, 1), [2]);
-        topic.add(client(3));
-        assert_eq!(visit(&mut topic, 9), [3, 0, 1]);
-    }
-
     #[test]
     fn a_draft_is_open_for_one_turn() {
-        let mut topic = topic_of(0);
+        let mut topic = Topic::new("/".into(), ShardId(0));
         topic.set_open_draft(1, Some(7));
         assert_eq!((topic.open_draft(1), topic.open_draft(2)), (Some(7), None));
         topic.set_open_draft(1, None);

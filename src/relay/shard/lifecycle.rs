@@ -171,12 +171,12 @@ impl Shard {
         }
         self.stats.add(Stat::Discarded, discarded);
         topic.log.leave(member.cursor);
-        if let Some(moved) = topic.remove(member.place) {
+        for (moved, place) in topic.remove(member.place) {
             let moved = self.clients[moved.slot as usize]
                 .member
                 .as_mut()
                 .expect("listed clients are members");
-            moved.place = member.place;
+            moved.place = place;
         }
         self.touch(member.topic);
         self.resume(key);

@@ -236,8 +236,7 @@ impl Shard {
         self.stats
             .add(Stat::Offered, members * batch.frames() as u64 - own);
         let topic = &mut self.topics[key.0 as usize];
-        topic.start_round(batch.decoded_at());
-        topic.log.append(batch);
+        topic.append(batch);
         if !std::mem::replace(&mut topic.queued, true) {
             self.dirty.push_back(key);
         }
