@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use super::batch::{Batch, Draft};
+use super::owner::Hold;
 use super::router::TopicName;
 use crate::ids::{ClientKey, Seq, ShardId};
 
@@ -29,8 +30,8 @@ pub enum Envelope {
         client: ClientKey,
         /// The number that the topic's next message will have.
         next: Seq,
-        /// Whether publishers of the topic are not to be read for now.
-        held: bool,
+        /// Whether publishers of the topic are not to be read for now, and why.
+        held: Option<Hold>,
     },
     /// To a topic's owner: `from` has no member left and wants no more batches.
     Unsubscribe {
@@ -59,20 +60,29 @@ pub enum Envelope {
         topic: TopicName,
         /// The shard that lags.
         from: ShardId,
+        /// Whether it is the shard that lags or members of its.
+        hold: Hold,
     },
-    /// To a topic's owner: `from` has caught up.
+    /// To a topic's owner: `from` has caught up, or gives up on its laggards.
     Release {
         /// The topic.
         topic: TopicName,
         /// The shard that lagged.
         from: ShardId,
+        /// Its laggards were waited for in vain.
+        in_vain: bool,
     },
     /// From a topic's owner: whether publishers of the topic may be read.
     Held {
         /// The topic.
         topic: TopicName,
-        /// True from the first `Hold` to the last `Release`.
-        held: bool,
+        /// Why not, from the first `Hold` to the last `Release`.
+        held: Option<Hold>,
+    },
+    /// From a topic's owner: laggards are not waited for, or no longer.
+    Judge {
+        /// The topic.
+        topic: TopicName,
     },
     /// Drain, from every shard to every owner: the sender publishes nothing after this.
     Fence,
@@ -92,6 +102,7 @@ impl Envelope {
             | Envelope::Hold { .. }
             | Envelope::Release { .. }
             | Envelope::Held { .. }
+            | Envelope::Judge { .. }
             | Envelope::Fence
             | Envelope::Fenced => 0,
         }

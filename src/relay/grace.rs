@@ -3,24 +3,24 @@
 //! A burst that is faster than the fastest reader can read would put every member over the limit, and disconnecting
 //! honest readers for a burst is no isolation. So before anybody is judged, publishers wait a little for the laggards.
 //! Whoever drains in that time is not cut: half of `max_lag_bytes` in [`GRACE`], thus some twice `max_lag_bytes` a
-//! second, however fast is published. The wait is shorter when no laggard makes progress, and once it was in vain it is
-//! not granted again for a while: on one shard, members that do not read cost the others [`WITHOUT_PROGRESS`] in
-//! [`RECOVERY`], and members that read too slowly [`GRACE`] in it, however many they are.
+//! second, however fast is published.
 //!
-//! One for each topic and shard: laggards on several shards may be waited for one after the other. It knows how much the
-//! log holds and what time it is; the marks are the policy's.
+//! A [`Grace`] is one shard's side of it: it asks the topic's owner when its log is over the mark, and gives up when no
+//! laggard makes progress. An [`Allowance`] is the owner's: it grants one wait for all shards together, and has so much
+//! time to give that in [`RECOVERY`] no more than [`GRACE`] is spent in vain, however many laggards there are, on however
+//! many shards. A shard whose laggards wait in vain judges them, and others do not pay for it.
 
 use std::time::Duration;
 
 use crate::time::Timestamp;
 
-/// The longest wait for laggards that make progress.
+/// The longest wait for laggards that make progress, and all that is spent in vain in [`RECOVERY`].
 pub const GRACE: Duration = Duration::from_millis(250);
 
-/// The longest wait in which no laggard takes a byte.
+/// The longest wait in which no laggard takes a byte; less is not granted either.
 pub const WITHOUT_PROGRESS: Duration = Duration::from_millis(50);
 
-/// How long no wait is granted after one that was in vain.
+/// How long it takes until what was spent in vain can be spent again.
 pub const RECOVERY: Duration = Duration::from_secs(5);
 
 /// What a review looks at.
@@ -28,79 +28,109 @@ pub const RECOVERY: Duration = Duration::from_secs(5);
 pub struct LogState {
     /// Bytes in the topic's log.
     pub held_bytes: u64,
-    /// Above it, publishers are held.
+    /// Above it, publishers are to wait.
     pub hold_mark: u64,
-    /// Below it, they are released.
+    /// Below it, they need not any more. Above it, a wait that others have been granted is used.
     pub release_mark: u64,
     /// Members are still to be visited.
     pub is_round_open: bool,
     /// A member that is behind has taken bytes since the last review.
     pub laggards_progress: bool,
+    /// The owner has granted a wait, to whomever.
+    pub is_granted: bool,
 }
 
-/// See the module.
-#[derive(Clone, Copy, Debug, Default)]
+/// A shard's side. See the module.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Grace {
     /// There is no need of it.
     #[default]
     Unneeded,
-    /// Publishers are held.
-    Granted {
-        /// When the hold ends at the latest.
+    /// The owner has been asked; until it says no, publishers wait.
+    Asked {
+        /// When the wait ends at the latest.
         until: Timestamp,
         /// When a laggard took bytes last.
         progress_at: Timestamp,
+        /// The log is over the mark. Otherwise the shard only makes use of what others were granted.
+        is_needed: bool,
     },
-    /// It was granted in vain: members are judged.
+    /// The wait was in vain or is not granted: members are judged, until the log has drained.
     Spent {
-        /// When it may be granted again.
+        /// When it may be asked for again.
         until: Timestamp,
     },
 }
 
 impl Grace {
-    /// Reviews the state at `now`, with `held_bytes` in the log. Grace is granted above `hold_mark` and ends below
-    /// `release_mark`. While a round `is_round_open`, members wait for the shard and not the shard for them: publishers
-    /// are held on that account, and no time passes.
+    /// Reviews the state at `now`. While a round is open, members wait for the shard and not the shard for them: no time
+    /// passes then.
     #[must_use]
     pub fn review(self, now: Timestamp, log: LogState) -> Grace {
         match self {
-            Grace::Spent { until } if now < until => self,
-            Grace::Granted { .. } if log.held_bytes <= log.release_mark => Grace::Unneeded,
-            Grace::Granted { .. } if log.is_round_open => Grace::grant(now),
-            Grace::Granted { until, progress_at } => {
+            Grace::Spent { until } if now < until && log.held_bytes > log.release_mark => self,
+            Grace::Asked { .. } if log.held_bytes <= log.release_mark => Grace::Unneeded,
+            Grace::Asked { .. } if log.is_round_open => Grace::ask(now, log),
+            Grace::Asked {
+                until, progress_at, ..
+            } => {
                 let progress_at = if log.laggards_progress {
                     now
                 } else {
                     progress_at
                 };
-                let renewed = Grace::Granted { until, progress_at };
-                if renewed.next_review().is_some_and(|end| now >= end) {
-                    return Grace::Spent {
-                        until: now + RECOVERY,
-                    };
+                if now >= until.min(progress_at + WITHOUT_PROGRESS) {
+                    return Grace::spent(now);
                 }
-                renewed
+                Grace::Asked {
+                    until,
+                    progress_at,
+                    is_needed: log.held_bytes > log.hold_mark,
+                }
             }
-            Grace::Unneeded | Grace::Spent { .. }
-                if log.held_bytes <= log.hold_mark || log.is_round_open =>
-            {
-                Grace::Unneeded
+            Grace::Unneeded | Grace::Spent { .. } => {
+                let mark = if log.is_granted {
+                    log.release_mark
+                } else {
+                    log.hold_mark
+                };
+                if log.held_bytes <= mark || log.is_round_open {
+                    return Grace::Unneeded;
+                }
+                Grace::ask(now, log)
             }
-            Grace::Unneeded | Grace::Spent { .. } => Grace::grant(now),
         }
     }
 
-    fn grant(now: Timestamp) -> Grace {
-        Grace::Granted {
+    fn ask(now: Timestamp, log: LogState) -> Grace {
+        Grace::Asked {
             until: now + GRACE,
             progress_at: now,
+            is_needed: log.held_bytes > log.hold_mark,
         }
     }
 
-    /// Whether publishers are to be held.
-    pub fn is_granted(self) -> bool {
-        matches!(self, Grace::Granted { .. })
+    /// Nobody waits any more, from `now` on.
+    pub fn spent(now: Timestamp) -> Grace {
+        Grace::Spent {
+            until: now + RECOVERY,
+        }
+    }
+
+    /// Whether publishers are to wait.
+    pub fn is_asked(self) -> bool {
+        matches!(self, Grace::Asked { .. })
+    }
+
+    /// Whether publishers are to wait on this shard's own account.
+    pub fn is_needed(self) -> bool {
+        matches!(
+            self,
+            Grace::Asked {
+                is_needed: true,
+                ..
+            }
+        )
     }
 
     /// Whether members over the limit are to be judged.
@@ -111,11 +141,74 @@ impl Grace {
     /// When the state is to be reviewed even if nothing happens.
     pub fn next_review(self) -> Option<Timestamp> {
         match self {
-            Grace::Granted { until, progress_at } => {
-                Some(until.min(progress_at + WITHOUT_PROGRESS))
-            }
+            Grace::Asked {
+                until, progress_at, ..
+            } => Some(until.min(progress_at + WITHOUT_PROGRESS)),
             Grace::Unneeded | Grace::Spent { .. } => None,
         }
+    }
+}
+
+/// The owner's side. See the module.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Allowance {
+    wait: Option<Wait>,
+    /// What was spent in vain since `since`.
+    spent: Duration,
+    since: Timestamp,
+}
+
+/// A wait that was granted and is not over.
+#[derive(Clone, Copy, Debug)]
+struct Wait {
+    began: Timestamp,
+    until: Timestamp,
+    /// A shard has given up on its laggards.
+    in_vain: bool,
+}
+
+impl Allowance {
+    /// Asks for a wait at `now`; says whether there is one. Whoever asks during a wait shares it.
+    pub fn ask(&mut self, now: Timestamp) -> bool {
+        if self.wait.is_some() {
+            return true;
+        }
+        if now >= self.since + RECOVERY {
+            self.spent = Duration::ZERO;
+        }
+        let left = GRACE.saturating_sub(self.spent);
+        if left < WITHOUT_PROGRESS {
+            return false;
+        }
+        self.wait = Some(Wait {
+            began: now,
+            until: now + left,
+            in_vain: false,
+        });
+        true
+    }
+
+    /// Notes that somebody has waited in vain.
+    pub fn note_in_vain(&mut self) {
+        if let Some(wait) = &mut self.wait {
+            wait.in_vain = true;
+        }
+    }
+
+    /// Nobody makes use of the wait any more. It costs nothing if everybody has caught up.
+    pub fn end(&mut self, now: Timestamp) {
+        let Some(wait) = self.wait.take().filter(|wait| wait.in_vain) else {
+            return;
+        };
+        if self.spent.is_zero() {
+            self.since = wait.began;
+        }
+        self.spent += now.since(wait.began);
+    }
+
+    /// When the wait ends at the latest, if there is one.
+    pub fn ends_at(&self) -> Option<Timestamp> {
+        self.wait.map(|wait| wait.until)
     }
 }
 
@@ -132,6 +225,7 @@ mod tests {
             release_mark: 250,
             is_round_open: false,
             laggards_progress: false,
+            is_granted: false,
         }
     }
 
@@ -159,60 +253,122 @@ mod tests {
         grace.review(at(after_ms), log)
     }
 
-    fn granted() -> Grace {
+    fn asked() -> Grace {
         review(Grace::default(), 0, 501)
     }
 
     #[test]
-    fn it_is_granted_over_the_mark_and_not_below() {
-        assert!(!review(Grace::default(), 0, 500).is_granted());
-        assert!(granted().is_granted());
+    fn it_is_asked_for_over_the_mark_and_not_below() {
+        assert!(!review(Grace::default(), 0, 500).is_asked());
+        assert!(asked().is_asked() && asked().is_needed());
     }
 
     #[test]
     fn laggards_that_drain_in_time_are_not_judged_and_may_need_it_again() {
-        let drained = review(review(granted(), 40, 400), 80, 250);
-        assert!(!drained.is_granted() && !drained.is_spent());
-        assert!(review(drained, 81, 501).is_granted());
+        let drained = review(review(asked(), 40, 400), 80, 250);
+        assert_eq!(drained, Grace::Unneeded);
+        assert!(review(drained, 81, 501).is_asked());
     }
 
     #[test]
     fn it_ends_early_when_nobody_makes_progress() {
-        assert!(review(granted(), 49, 501).is_granted());
-        assert!(review(granted(), 50, 501).is_spent());
+        assert!(review(asked(), 49, 501).is_asked());
+        assert!(review(asked(), 50, 501).is_spent());
     }
 
     #[test]
     fn it_ends_for_those_who_are_too_slow() {
-        let mut grace = granted();
+        let mut grace = asked();
         for step in 1..10 {
             grace = review_with_progress(grace, step * 25, 501);
-            assert!(grace.is_granted(), "step {step}");
+            assert!(grace.is_asked(), "step {step}");
         }
         assert!(review_with_progress(grace, 250, 490).is_spent());
     }
 
     #[test]
-    fn once_it_was_in_vain_it_is_not_granted_for_a_while() {
-        let spent = review(granted(), 50, 501);
+    fn members_are_judged_until_the_log_has_drained() {
+        let spent = review(asked(), 50, 501);
+        assert!(review(spent, 60, 251).is_spent());
+        assert_eq!(review(spent, 60, 250), Grace::Unneeded);
         assert!(review(spent, 5_049, 501).is_spent());
-        assert!(review(spent, 5_050, 501).is_granted());
-        assert!(!review(spent, 5_050, 100).is_granted());
+        assert!(review(spent, 5_050, 501).is_asked());
     }
 
     #[test]
     fn progress_within_one_large_batch_counts() {
-        let grace = review_with_progress(granted(), 49, 900);
-        assert!(review(grace, 98, 900).is_granted());
+        let grace = review_with_progress(asked(), 49, 900);
+        assert!(review(grace, 98, 900).is_asked());
         assert!(review(grace, 99, 900).is_spent());
     }
 
     #[test]
     fn no_time_passes_while_members_wait_for_the_shard() {
-        let grace = review_in_round(granted(), 1_000, 501);
-        assert!(grace.is_granted());
-        assert!(review(grace, 1_049, 501).is_granted());
+        let grace = review_in_round(asked(), 1_000, 501);
+        assert!(grace.is_asked());
+        assert!(review(grace, 1_049, 501).is_asked());
         assert!(review(grace, 1_050, 501).is_spent());
-        assert!(!review_in_round(Grace::default(), 0, 501).is_granted());
+        assert!(!review_in_round(Grace::default(), 0, 501).is_asked());
+    }
+
+    #[test]
+    fn what_others_were_granted_is_used_by_whoever_lags_and_costs_nobody_anything() {
+        let during_a_wait = |held_bytes| LogState {
+            is_granted: true,
+            ..log(held_bytes)
+        };
+        let idle = Grace::default().review(START, during_a_wait(250));
+        assert_eq!(idle, Grace::Unneeded);
+        let joins = Grace::default().review(START, during_a_wait(251));
+        assert!(joins.is_asked() && !joins.is_needed());
+        // It had its time with the others, and is judged when it is over the limit later.
+        assert!(joins.review(at(50), during_a_wait(251)).is_spent());
+    }
+
+    /// Has somebody wait in vain from `after_ms` on for `ms`, and says whether that was granted.
+    fn waits_in_vain(allowance: &mut Allowance, after_ms: u64, ms: u64) -> bool {
+        let is_granted = allowance.ask(at(after_ms));
+        allowance.note_in_vain();
+        allowance.end(at(after_ms + ms));
+        is_granted
+    }
+
+    #[test]
+    fn many_that_stall_one_after_the_other_are_waited_for_no_longer_than_one() {
+        let mut allowance = Allowance::default();
+        let granted: Vec<u64> = (0..50)
+            .map(|nth| nth * 90)
+            .filter(|&after_ms| waits_in_vain(&mut allowance, after_ms, 50))
+            .collect();
+        assert_eq!(granted, [0, 90, 180, 270, 360]);
+        assert!(waits_in_vain(&mut allowance, 5_000, 50));
+    }
+
+    #[test]
+    fn a_wait_that_ends_well_costs_nothing() {
+        let mut allowance = Allowance::default();
+        for nth in 0..100 {
+            assert!(allowance.ask(at(nth * 250)));
+            allowance.end(at(nth * 250 + 240));
+        }
+    }
+
+    #[test]
+    fn what_was_spent_in_vain_is_not_there_for_others() {
+        let mut allowance = Allowance::default();
+        assert!(waits_in_vain(&mut allowance, 0, 100));
+        assert!(allowance.ask(at(200)));
+        assert_eq!(allowance.ends_at(), Some(at(350)));
+        allowance.note_in_vain();
+        allowance.end(at(350));
+        assert!(!allowance.ask(at(4_999)));
+        assert!(allowance.ask(at(5_000)));
+    }
+
+    #[test]
+    fn whoever_asks_during_a_wait_shares_it() {
+        let mut allowance = Allowance::default();
+        assert!(allowance.ask(at(0)) && allowance.ask(at(200)));
+        assert_eq!(allowance.ends_at(), Some(at(250)));
     }
 }

@@ -3,8 +3,19 @@
 use std::sync::Arc;
 
 use super::batch::{Batch, Draft};
+use super::grace::Allowance;
 use super::router::TopicName;
 use crate::ids::{Seq, ShardId};
+use crate::time::Timestamp;
+
+/// On what terms publishers are not read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hold {
+    /// Until whoever asked for it says otherwise.
+    Open,
+    /// For laggards, as long as the owner has patience with them.
+    Grace,
+}
 
 /// The owner's side of a topic.
 #[derive(Debug)]
@@ -14,8 +25,12 @@ pub struct OwnedTopic {
     next: Seq,
     /// Shards with members, in the order they came.
     subscribers: Vec<ShardId>,
-    /// Those of them that asked to hold the publishers.
-    holders: Vec<ShardId>,
+    /// Those of them that asked to hold the publishers, and how.
+    holders: Vec<(ShardId, Hold)>,
+    /// The patience with laggards, on all shards together.
+    allowance: Allowance,
+    /// What subscribers have been told of holds.
+    told: Option<Hold>,
     /// What was published in this turn, in the order it came.
     pending: Vec<Draft>,
 }
@@ -28,6 +43,8 @@ impl OwnedTopic {
             next: Seq(0),
             subscribers: Vec::new(),
             holders: Vec::new(),
+            allowance: Allowance::default(),
+            told: None,
             pending: Vec::new(),
         }
     }
@@ -42,9 +59,16 @@ impl OwnedTopic {
         &self.subscribers
     }
 
-    /// Whether publishers are not to be read.
-    pub fn is_held(&self) -> bool {
-        !self.holders.is_empty()
+    /// Whether publishers are not to be read, and why.
+    pub fn held(&self) -> Option<Hold> {
+        let holds = || self.holders.iter().map(|&(_, hold)| hold);
+        holds().find(|&hold| hold == Hold::Grace).or(holds().next())
+    }
+
+    /// What to tell the subscribers of holds, if it is not what they were told last.
+    pub fn take_news(&mut self) -> Option<Option<Hold>> {
+        let held = self.held();
+        (std::mem::replace(&mut self.told, held) != held).then_some(held)
     }
 
     /// Whether nobody wants the topic and nothing is to be numbered: it may be forgotten.
@@ -59,26 +83,56 @@ impl OwnedTopic {
         }
     }
 
-    /// Removes a shard, and with it its wish to hold. Says whether the topic was held before and is no longer.
-    pub fn unsubscribe(&mut self, shard: ShardId) -> bool {
+    /// Removes a shard, and with it its wish to hold.
+    pub fn unsubscribe(&mut self, shard: ShardId, now: Timestamp) {
         self.subscribers.retain(|&subscriber| subscriber != shard);
-        self.release(shard)
+        self.release(shard, false, now);
     }
 
-    /// Notes that `shard` cannot keep up. Says whether it is the first.
-    pub fn hold(&mut self, shard: ShardId) -> bool {
-        let first = self.holders.is_empty();
-        if !self.holders.contains(&shard) {
-            self.holders.push(shard);
+    /// Notes that `shard` cannot keep up. Says whether it is waited for: for laggards that is not always so.
+    pub fn hold(&mut self, shard: ShardId, hold: Hold, now: Timestamp) -> bool {
+        self.holders.retain(|&(holder, _)| holder != shard);
+        let is_granted = hold == Hold::Open || self.allowance.ask(now);
+        if is_granted {
+            self.holders.push((shard, hold));
         }
-        first
+        self.end_wait_if_unused(now);
+        is_granted
     }
 
-    /// Notes that `shard` has caught up. Says whether it was the last.
-    pub fn release(&mut self, shard: ShardId) -> bool {
-        let held = !self.holders.is_empty();
-        self.holders.retain(|&holder| holder != shard);
-        held && self.holders.is_empty()
+    /// Notes that `shard` has caught up, or waited `in_vain`.
+    pub fn release(&mut self, shard: ShardId, in_vain: bool, now: Timestamp) {
+        if in_vain {
+            self.allowance.note_in_vain();
+        }
+        self.holders.retain(|&(holder, _)| holder != shard);
+        self.end_wait_if_unused(now);
+    }
+
+    fn end_wait_if_unused(&mut self, now: Timestamp) {
+        if self.held() != Some(Hold::Grace) {
+            self.allowance.end(now);
+        }
+    }
+
+    /// When laggards are not waited for any longer, if they are now.
+    pub fn wait_ends_at(&self) -> Option<Timestamp> {
+        self.allowance.ends_at()
+    }
+
+    /// Once the wait has lasted as long as it may: the shards whose laggards have waited in vain.
+    pub fn take_overdue(&mut self, now: Timestamp) -> Vec<ShardId> {
+        if self.wait_ends_at().is_none_or(|end| now < end) {
+            return Vec::new();
+        }
+        let overdue = self
+            .holders
+            .extract_if(.., |&mut (_, hold)| hold == Hold::Grace)
+            .map(|(shard, _)| shard)
+            .collect();
+        self.allowance.note_in_vain();
+        self.allowance.end(now);
+        overdue
     }
 
     /// Takes in what is to be numbered in this turn. Says whether it is the turn's first.
@@ -100,29 +154,72 @@ impl OwnedTopic {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::relay::grace::{GRACE, WITHOUT_PROGRESS};
+
+    const A: ShardId = ShardId(0);
+    const B: ShardId = ShardId(1);
+    const START: Timestamp = Timestamp(1_000_000);
+
+    fn topic() -> OwnedTopic {
+        let mut topic = OwnedTopic::new("/".into());
+        topic.subscribe(A);
+        topic.subscribe(B);
+        topic
+    }
 
     #[test]
     fn a_topic_is_held_from_the_first_wish_to_the_last_release() {
-        let mut topic = OwnedTopic::new("/".into());
-        for shard in [ShardId(0), ShardId(1)] {
-            topic.subscribe(shard);
-        }
-        assert!(topic.hold(ShardId(0)));
-        assert!(!topic.hold(ShardId(1)));
-        assert!(!topic.hold(ShardId(1)));
-        assert!(!topic.release(ShardId(0)));
-        assert!(topic.is_held());
-        assert!(topic.release(ShardId(1)));
-        assert!(!topic.release(ShardId(1)));
+        let mut topic = topic();
+        assert!(topic.hold(A, Hold::Open, START));
+        assert_eq!(topic.take_news(), Some(Some(Hold::Open)));
+        assert!(topic.hold(B, Hold::Open, START));
+        topic.release(A, false, START);
+        assert_eq!(topic.take_news(), None);
+        topic.release(B, false, START);
+        assert_eq!(topic.take_news(), Some(None));
     }
 
     #[test]
     fn a_shard_that_leaves_takes_its_wish_with_it() {
         let mut topic = OwnedTopic::new("/".into());
-        topic.subscribe(ShardId(0));
-        topic.subscribe(ShardId(0));
-        topic.hold(ShardId(0));
-        assert!(topic.unsubscribe(ShardId(0)));
-        assert!(topic.is_unused() && !topic.is_held());
+        topic.subscribe(A);
+        topic.subscribe(A);
+        topic.hold(A, Hold::Grace, START);
+        topic.unsubscribe(A, START);
+        assert!(topic.is_unused() && topic.held().is_none());
+        assert_eq!(topic.wait_ends_at(), None);
+    }
+
+    #[test]
+    fn laggards_on_all_shards_are_waited_for_at_once_and_not_one_after_the_other() {
+        let mut topic = topic();
+        assert!(topic.hold(A, Hold::Grace, START));
+        assert!(topic.hold(B, Hold::Grace, START + WITHOUT_PROGRESS));
+        assert_eq!(topic.take_overdue(START + WITHOUT_PROGRESS), []);
+        assert_eq!(topic.take_overdue(START + GRACE), [A, B]);
+        assert_eq!(topic.held(), None);
+        assert!(!topic.hold(B, Hold::Grace, START + GRACE));
+        assert_eq!(topic.held(), None);
+    }
+
+    #[test]
+    fn a_shard_that_is_behind_itself_is_waited_for_beyond_the_laggards_time() {
+        let mut topic = topic();
+        topic.hold(A, Hold::Open, START);
+        topic.hold(B, Hold::Grace, START);
+        assert_eq!(topic.held(), Some(Hold::Grace));
+        assert_eq!(topic.take_overdue(START + GRACE), [B]);
+        assert_eq!(topic.held(), Some(Hold::Open));
+    }
+
+    #[test]
+    fn who_gives_up_has_the_wait_counted_whoever_ends_it() {
+        let mut topic = topic();
+        topic.hold(A, Hold::Grace, START);
+        topic.hold(B, Hold::Grace, START);
+        topic.release(A, true, START + WITHOUT_PROGRESS);
+        assert_eq!(topic.held(), Some(Hold::Grace));
+        topic.release(B, false, START + GRACE);
+        assert!(!topic.hold(B, Hold::Grace, START + GRACE));
     }
 }

@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use super::grace::{Grace, LogState};
+use super::owner::Hold;
 use crate::config::{SlowConsumer, SlowConsumerPolicy};
 use crate::time::Timestamp;
 
@@ -47,6 +48,23 @@ pub enum Verdict {
     Disconnect,
 }
 
+/// How far the members of a topic on one shard are behind, and what is done about it.
+#[derive(Clone, Copy, Debug)]
+pub struct Lag {
+    /// Bytes in the topic's log: what its slowest member lags.
+    pub held_bytes: u64,
+    /// The most that a member lags because it has not been visited yet.
+    pub unvisited_bytes: u64,
+    /// Members are still to be visited.
+    pub is_round_open: bool,
+    /// The shard has asked for a hold already.
+    pub is_holding: bool,
+    /// The owner holds publishers for laggards, on whatever shard.
+    pub is_granted: bool,
+    /// Whether the shard waits for its laggards.
+    pub grace: Grace,
+}
+
 impl Policy {
     /// The policy of a relay with `shards` shards.
     pub fn new(config: &SlowConsumer, shards: u16) -> Self {
@@ -76,37 +94,42 @@ impl Policy {
         held_bytes > self.max_lag_bytes && !self.is_lossless()
     }
 
-    /// Whether a shard wants a topic's publishers held. `held_bytes` is what its log holds, `is_round_open` whether
-    /// members are still to be visited, `holding` whether it has asked for it already.
-    pub fn wants_hold(&self, held_bytes: u64, is_round_open: bool, holding: bool) -> bool {
-        let mark = if holding {
+    /// How a shard wants a topic's publishers held, if at all.
+    pub fn wants_hold(&self, lag: Lag) -> Option<Hold> {
+        let mark = if lag.is_holding {
             self.release_mark()
         } else {
             self.hold_mark()
         };
-        (self.is_lossless() || is_round_open) && held_bytes > mark
+        // What a laggard that is not waited for keeps in the log says nothing of how far the shard is behind.
+        let own_bytes = if lag.grace.is_spent() {
+            lag.unvisited_bytes
+        } else {
+            lag.held_bytes
+        };
+        if self.is_lossless() && lag.held_bytes > mark {
+            return Some(Hold::Open);
+        }
+        if lag.is_round_open && own_bytes > mark {
+            return Some(Hold::Open);
+        }
+        lag.grace.is_asked().then_some(Hold::Grace)
     }
 
     /// The state of a topic's grace at `now`. There is none under `backpressure`, which waits as long as it takes.
-    pub fn review_grace(
-        &self,
-        grace: Grace,
-        now: Timestamp,
-        held_bytes: u64,
-        is_round_open: bool,
-        laggards_progress: bool,
-    ) -> Grace {
+    pub fn review_grace(&self, now: Timestamp, lag: Lag, laggards_progress: bool) -> Grace {
         if self.is_lossless() {
             return Grace::Unneeded;
         }
         let log = LogState {
-            held_bytes,
+            held_bytes: lag.held_bytes,
             hold_mark: self.hold_mark(),
             release_mark: self.release_mark(),
-            is_round_open,
+            is_round_open: lag.is_round_open,
             laggards_progress,
+            is_granted: lag.is_granted,
         };
-        grace.review(now, log)
+        lag.grace.review(now, log)
     }
 
     /// Whether a member that lags by `lag_bytes` is one that grace is granted for.
@@ -157,17 +180,49 @@ mod tests {
         }
     }
 
+    fn lag(held_bytes: u64) -> Lag {
+        Lag {
+            held_bytes,
+            unvisited_bytes: 0,
+            is_round_open: false,
+            is_holding: false,
+            is_granted: false,
+            grace: Grace::Unneeded,
+        }
+    }
+
     #[test]
-    fn only_backpressure_holds_publishers_for_a_member() {
-        assert!(policy(SlowConsumerPolicy::Backpressure).wants_hold(501, false, false));
-        assert!(!policy(SlowConsumerPolicy::Disconnect).wants_hold(501, false, false));
-        assert!(!policy(SlowConsumerPolicy::Drop).wants_hold(501, false, false));
+    fn only_backpressure_holds_publishers_for_a_member_without_end() {
+        let wish = |rule| policy(rule).wants_hold(lag(501));
+        assert_eq!(wish(SlowConsumerPolicy::Backpressure), Some(Hold::Open));
+        assert_eq!(wish(SlowConsumerPolicy::Disconnect), None);
+        assert_eq!(wish(SlowConsumerPolicy::Drop), None);
     }
 
     #[test]
     fn a_shard_that_is_behind_with_its_own_work_holds_publishers_under_every_policy() {
-        assert!(policy(SlowConsumerPolicy::Disconnect).wants_hold(501, true, false));
-        assert!(!policy(SlowConsumerPolicy::Disconnect).wants_hold(500, true, false));
+        let wish = |held_bytes| {
+            policy(SlowConsumerPolicy::Disconnect).wants_hold(Lag {
+                is_round_open: true,
+                ..lag(held_bytes)
+            })
+        };
+        assert_eq!(wish(501), Some(Hold::Open));
+        assert_eq!(wish(500), None);
+    }
+
+    #[test]
+    fn a_laggard_that_is_not_waited_for_does_not_pass_for_the_shards_own_lag() {
+        let wish = |unvisited_bytes| {
+            policy(SlowConsumerPolicy::Disconnect).wants_hold(Lag {
+                is_round_open: true,
+                grace: Grace::spent(Timestamp(0)),
+                unvisited_bytes,
+                ..lag(900)
+            })
+        };
+        assert_eq!(wish(500), None);
+        assert_eq!(wish(501), Some(Hold::Open));
     }
 
     #[test]
@@ -177,8 +232,13 @@ mod tests {
 
     #[test]
     fn a_hold_ends_well_below_where_it_began() {
-        let policy = policy(SlowConsumerPolicy::Backpressure);
-        assert!(policy.wants_hold(251, false, true));
-        assert!(!policy.wants_hold(250, false, true));
+        let wish = |held_bytes| {
+            policy(SlowConsumerPolicy::Backpressure).wants_hold(Lag {
+                is_holding: true,
+                ..lag(held_bytes)
+            })
+        };
+        assert_eq!(wish(251), Some(Hold::Open));
+        assert_eq!(wish(250), None);
     }
 }

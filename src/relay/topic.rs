@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::batch::Batch;
 use super::grace::Grace;
 use super::log::Log;
+use super::owner::Hold;
 use super::roster::{Moved, Roster};
 use super::router::TopicName;
 use crate::ids::{ClientKey, ShardId};
@@ -25,10 +26,10 @@ pub struct Topic {
     pub log: Log,
     /// Clients whose subscription has not been confirmed.
     pub joining: u32,
-    /// Whether the owner says that publishers are not to be read.
-    pub held: bool,
-    /// Whether this shard has asked the owner to hold the publishers.
-    pub holding: bool,
+    /// Whether the owner says that publishers are not to be read, and why.
+    pub held: Option<Hold>,
+    /// Whether this shard has asked the owner to hold the publishers, and how.
+    pub holding: Option<Hold>,
     /// Publishers that wait for the hold to end.
     pub waiting: Vec<ClientKey>,
     /// Whether the topic is in the list of those with a round under way.
@@ -60,8 +61,8 @@ impl Topic {
             owner,
             log: Log::default(),
             joining: 0,
-            held: false,
-            holding: false,
+            held: None,
+            holding: None,
             waiting: Vec::new(),
             queued: false,
             touched: false,
@@ -137,7 +138,7 @@ impl Topic {
 
     /// Whether publishers may be read, with `window_bytes` allowed on their way.
     pub fn is_open_to_publishers(&self, window_bytes: u64) -> bool {
-        !self.held && self.in_flight_bytes <= window_bytes
+        self.held.is_none() && self.in_flight_bytes <= window_bytes
     }
 
     /// Whether a client may be read, which has published or has not. One that has not might only have a pong or a Close

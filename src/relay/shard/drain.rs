@@ -151,7 +151,7 @@ mod tests {
             topic: path.as_str().into(),
             client,
             next: Seq(0),
-            held: false,
+            held: None,
         });
         // The other shard's fence, and its answer to ours.
         shard.handle(Envelope::Fence);

@@ -17,6 +17,7 @@
 //! A shard never fails: a client that breaks the rules departs, and a broken rule of the shard's own is a panic.
 
 mod drain;
+mod holds;
 mod intake;
 mod lifecycle;
 mod outflow;
@@ -35,7 +36,6 @@ use super::access::Access;
 use super::batch::Draft;
 use super::client::{Client, Reading};
 use super::envelope::Envelope;
-use super::grace::Grace;
 use super::owner::OwnedTopic;
 use super::policy::Policy;
 use super::rate::RateLimit;
@@ -144,8 +144,10 @@ pub struct Shard {
     ended_rounds: Vec<Timestamp>,
     /// Topics to be looked at when the turn ends.
     touched: Vec<TopicKey>,
-    /// Topics whose publishers wait for laggards, for a time.
+    /// Topics whose publishers wait for laggards here, for a time.
     graced: Vec<TopicKey>,
+    /// Owned topics whose publishers wait for laggards anywhere, for a time.
+    granted: Vec<usize>,
     resumed: Vec<ClientKey>,
     effects: Vec<Effect>,
     wheel: Wheel,
@@ -182,6 +184,7 @@ impl Shard {
             ended_rounds: Vec::new(),
             touched: Vec::new(),
             graced: Vec::new(),
+            granted: Vec::new(),
             resumed: Vec::new(),
             effects: Vec::new(),
             wheel: Wheel::new(now),
@@ -220,18 +223,14 @@ impl Shard {
         self.resumed.drain(..)
     }
 
-    /// Whether the shard has something to flush without waiting for an event.
+    /// Whether the shard has something to flush or to settle without waiting for an event.
     pub fn has_work(&self) -> bool {
-        !self.urgent.is_empty() || !self.dirty.is_empty()
+        !self.urgent.is_empty() || !self.dirty.is_empty() || !self.touched.is_empty()
     }
 
     /// When a turn is to be taken even if nothing happens.
     pub fn next_timeout(&self) -> Option<Timestamp> {
-        let graced = self
-            .graced
-            .iter()
-            .map(|key| self.topics[key.0 as usize].grace);
-        let reviews = graced.filter_map(Grace::next_review);
+        let reviews = self.next_wait_review().into_iter();
         reviews.chain(self.wheel.next_due()).min()
     }
 

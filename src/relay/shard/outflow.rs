@@ -236,7 +236,7 @@ impl Shard {
         if let Some(member) = &mut client.member {
             let topic_key = member.topic;
             let topic = &mut self.topics[topic_key.0 as usize];
-            if topic.grace.is_granted() && carried.left > 0 {
+            if topic.grace.is_asked() && carried.left > 0 {
                 let lag_bytes = topic.log.lag_bytes(member.cursor);
                 topic.laggards_progress |= self.settings.policy.is_behind(lag_bytes);
             }

@@ -1,4 +1,4 @@
-//! Topics on a shard: joining, publishing, numbering, spreading, and holding publishers.
+//! Topics on a shard: joining, publishing, numbering and spreading.
 //!
 //! What a shard says to itself takes the same way as what it says to others ([`Shard::send`]), but is handled at once
 //! instead of being queued. Both keep the order, and that is all that joining and numbering rely on.
@@ -15,8 +15,7 @@ use crate::relay::batch::{Batch, Draft};
 use crate::relay::client::Phase;
 use crate::relay::envelope::Envelope;
 use crate::relay::member::Member;
-use crate::relay::owner::OwnedTopic;
-use crate::relay::policy::Verdict;
+use crate::relay::owner::{Hold, OwnedTopic};
 use crate::relay::router::TopicName;
 use crate::relay::topic::{Topic, TopicKey};
 use crate::time::Timestamp;
@@ -53,9 +52,14 @@ impl Shard {
             Envelope::Unsubscribe { topic, from } => self.on_unsubscribe(topic, from),
             Envelope::Publish { topic, draft } => self.on_publish(&topic, draft),
             Envelope::Deliver { topic, batch } => self.on_deliver(&topic, batch),
-            Envelope::Hold { topic, from } => self.on_hold(&topic, from),
-            Envelope::Release { topic, from } => self.on_release(&topic, from),
+            Envelope::Hold { topic, from, hold } => self.on_hold(topic, from, hold),
+            Envelope::Release {
+                topic,
+                from,
+                in_vain,
+            } => self.on_release(&topic, from, in_vain),
             Envelope::Held { topic, held } => self.on_held(&topic, held),
+            Envelope::Judge { topic } => self.on_judge(topic),
             Envelope::Fence => self.on_fence(),
             Envelope::Fenced => self.on_fenced(),
         }
@@ -135,7 +139,7 @@ impl Shard {
         let slot = self.owned_named(name);
         let owned = &mut self.owned[slot];
         owned.subscribe(from);
-        let (next, held) = (owned.next(), owned.is_held());
+        let (next, held) = (owned.next(), owned.held());
         self.send(
             from,
             Envelope::Subscribed {
@@ -159,7 +163,7 @@ impl Shard {
 
     /// A joining client becomes a member. What the owner sent before this envelope is in the log already or was for a
     /// membership that ended, and what it sends from now on is `next` and onwards: no gap, no repetition.
-    fn on_subscribed(&mut self, name: &TopicName, key: ClientKey, next: Seq, held: bool) {
+    fn on_subscribed(&mut self, name: &TopicName, key: ClientKey, next: Seq, held: Option<Hold>) {
         let Some(&topic_key) = self.topics_by_name.get(name) else {
             return;
         };
@@ -206,9 +210,8 @@ impl Shard {
         let Some(&slot) = self.owned_by_name.get(&name) else {
             return;
         };
-        if self.owned[slot].unsubscribe(from) {
-            self.tell_held(slot, false);
-        }
+        self.owned[slot].unsubscribe(from, self.now);
+        self.tell_held_if_news(slot);
         self.deserted.push(name);
     }
 
@@ -252,7 +255,7 @@ impl Shard {
         self.resume_publishers_if_open(key);
     }
 
-    fn resume_publishers_if_open(&mut self, key: TopicKey) {
+    pub(super) fn resume_publishers_if_open(&mut self, key: TopicKey) {
         let topic = &mut self.topics[key.0 as usize];
         if !topic.is_open_to_publishers(self.settings.policy.window_bytes) {
             return;
@@ -274,46 +277,6 @@ impl Shard {
         batch.origins().iter().filter(is_member).count() as u64
     }
 
-    fn on_hold(&mut self, name: &TopicName, from: ShardId) {
-        let Some(&slot) = self.owned_by_name.get(name) else {
-            return;
-        };
-        if self.owned[slot].hold(from) {
-            self.tell_held(slot, true);
-        }
-    }
-
-    fn on_release(&mut self, name: &TopicName, from: ShardId) {
-        let Some(&slot) = self.owned_by_name.get(name) else {
-            return;
-        };
-        if self.owned[slot].release(from) {
-            self.tell_held(slot, false);
-        }
-    }
-
-    fn tell_held(&mut self, slot: usize, held: bool) {
-        let owned = &self.owned[slot];
-        let (name, subscribers) = (owned.name.clone(), owned.subscribers().to_vec());
-        for shard in subscribers {
-            self.send(
-                shard,
-                Envelope::Held {
-                    topic: name.clone(),
-                    held,
-                },
-            );
-        }
-    }
-
-    fn on_held(&mut self, name: &TopicName, held: bool) {
-        let Some(&key) = self.topics_by_name.get(name) else {
-            return;
-        };
-        self.topics[key.0 as usize].held = held;
-        self.resume_publishers_if_open(key);
-    }
-
     /// Ends a turn: judges laggards, tells owners who is behind, and forgets topics that nobody uses. `flushed_at` is
     /// when the turn's last write returned.
     pub fn end_turn(&mut self, flushed_at: Timestamp) {
@@ -322,15 +285,11 @@ impl Shard {
             self.stats
                 .observe_latency_micros(flushed_at.since(decoded_at).as_micros() as u64);
         }
-        for key in std::mem::take(&mut self.graced) {
-            self.touch(key);
-        }
+        self.review_waits();
         let mut touched = std::mem::take(&mut self.touched);
         for key in touched.drain(..) {
             self.topics[key.0 as usize].touched = false;
-            self.review_grace(key);
-            self.judge_laggards(key);
-            self.review_hold(key);
+            self.review_laggards(key);
             self.gauge_log(key);
             self.forget_topic_if_unused(key);
         }
@@ -338,61 +297,6 @@ impl Shard {
         self.touched = touched;
         while let Some(name) = self.deserted.pop() {
             self.forget_owned_if_unused(&name);
-        }
-    }
-
-    fn review_grace(&mut self, key: TopicKey) {
-        let topic = &mut self.topics[key.0 as usize];
-        topic.grace = self.settings.policy.review_grace(
-            topic.grace,
-            self.now,
-            topic.log.held_bytes(),
-            topic.is_round_open(),
-            std::mem::take(&mut topic.laggards_progress),
-        );
-        if topic.grace.is_granted() {
-            self.graced.push(key);
-        }
-    }
-
-    /// Has blocked members flushed that are over the limit: `gather` passes the verdict on each.
-    fn judge_laggards(&mut self, key: TopicKey) {
-        let topic = &self.topics[key.0 as usize];
-        if !topic.grace.is_spent() || !self.settings.policy.is_log_over(topic.log.held_bytes()) {
-            return;
-        }
-        let is_over = |member: &&ClientKey| {
-            let client = &self.clients[member.slot as usize];
-            let lag = client
-                .member
-                .as_ref()
-                .map_or(0, |member| topic.log.lag_bytes(member.cursor));
-            client.blocked && self.settings.policy.verdict(lag) != Verdict::Keep
-        };
-        let over: Vec<ClientKey> = topic.members().iter().filter(is_over).copied().collect();
-        for member in over {
-            self.make_urgent(member);
-        }
-    }
-
-    fn review_hold(&mut self, key: TopicKey) {
-        let topic = &mut self.topics[key.0 as usize];
-        let wanted = topic.grace.is_granted()
-            || self.settings.policy.wants_hold(
-                topic.log.held_bytes(),
-                topic.is_round_open(),
-                topic.holding,
-            );
-        if wanted == std::mem::replace(&mut topic.holding, wanted) {
-            return;
-        }
-        let (owner, topic, from) = (topic.owner, topic.name.clone(), self.id);
-        if wanted {
-            self.stats.inc(Stat::TopicsHeld);
-            self.send(owner, Envelope::Hold { topic, from });
-        } else {
-            self.stats.dec(Stat::TopicsHeld);
-            self.send(owner, Envelope::Release { topic, from });
         }
     }
 

@@ -275,6 +275,7 @@ impl World {
             | Envelope::Hold { .. }
             | Envelope::Release { .. }
             | Envelope::Held { .. }
+            | Envelope::Judge { .. }
             | Envelope::Fence
             | Envelope::Fenced => {}
         }
