@@ -25,6 +25,11 @@ pub const MIN_HEADER_BYTES: usize = 1 << 10;
 pub const MAX_HEADER_BYTES: usize = 64 << 10;
 /// The largest `slow_consumer.max_lag_bytes`: each topic may hold as much on each shard.
 pub const MAX_LAG_BYTES: usize = 1 << 30;
+/// The largest `limits.max_buffered_bytes`: more than any machine at hand has.
+const MAX_BUFFERED_BYTES: usize = 1 << 40;
+/// How many lags of `slow_consumer.max_lag_bytes` a shard's share of `limits.max_buffered_bytes` holds at least: with
+/// one topic at its limit there must be room for the others, and for messages in part.
+const LAGS_PER_SHARE: usize = 2;
 /// How many largest messages `slow_consumer.max_lag_bytes` must hold: while one is on its way to a member, the next
 /// must not make a laggard of it.
 const MESSAGES_PER_LAG: usize = 2;
@@ -55,6 +60,7 @@ const _: () = {
     assert!(MIN_MESSAGE_BYTES < MAX_MESSAGE_BYTES && MIN_HEADER_BYTES < MAX_HEADER_BYTES);
     // Whatever message is allowed, some lag is allowed with it.
     assert!(MESSAGES_PER_LAG * MAX_MESSAGE_BYTES <= MAX_LAG_BYTES);
+    assert!(LAGS_PER_SHARE * MAX_LAG_BYTES <= MAX_BUFFERED_BYTES);
     // The socket option is a C int.
     assert!(MAX_NOTSENT_LOWAT <= i32::MAX as usize);
     // `ShardId` has 16 bits, and a client's slot 32.
@@ -77,6 +83,13 @@ impl Config {
         self.validate_unix_socket()?;
         self.validate_proxies()?;
         validate_tls(&self.server.tls)
+    }
+
+    /// What each of `shards` shards may hold: its share of `limits.max_buffered_bytes`, and room for two lags however many
+    /// shards there are.
+    pub fn buffered_bytes_per_shard(&self, shards: u16) -> u64 {
+        let share = self.limits.max_buffered_bytes / usize::from(shards.max(1));
+        share.max(LAGS_PER_SHARE * self.slow_consumer.max_lag_bytes) as u64
     }
 
     fn validate_server(&self) -> Result<(), ConfigError> {
@@ -122,6 +135,17 @@ impl Config {
         check_range("slow_consumer.max_lag_bytes", lag, least..=Bytes(MAX_LAG_BYTES)).map_err(|error| {
             error.or(format_args!(
                 "lower limits.max_message_bytes, now {message}, of which a lag must hold {MESSAGES_PER_LAG}"
+            ))
+        })?;
+        let least = Bytes(LAGS_PER_SHARE * lag.0);
+        check_range(
+            "limits.max_buffered_bytes",
+            Bytes(self.limits.max_buffered_bytes),
+            least..=Bytes(MAX_BUFFERED_BYTES),
+        )
+        .map_err(|error| {
+            error.or(format_args!(
+                "lower slow_consumer.max_lag_bytes, now {lag}, of which there must be room for {LAGS_PER_SHARE}"
             ))
         })
     }
@@ -340,6 +364,7 @@ mod tests {
         config.limits.max_message_bytes = MAX_MESSAGE_BYTES;
         config.limits.max_header_bytes = MAX_HEADER_BYTES;
         config.slow_consumer.max_lag_bytes = 2 * MAX_MESSAGE_BYTES;
+        config.limits.max_buffered_bytes = LAGS_PER_SHARE * 2 * MAX_MESSAGE_BYTES;
         config.server.workers = MAX_WORKERS;
         config.server.handshake_timeout = MAX_WAIT;
         config.slow_consumer.stall_timeout = MIN_WAIT;
@@ -361,9 +386,33 @@ mod tests {
     }
 
     #[test]
+    fn there_must_be_room_for_two_lags() {
+        let text = refusal(|config| config.slow_consumer.max_lag_bytes = MAX_LAG_BYTES);
+        assert!(
+            text.contains("limits.max_buffered_bytes: 1GiB is too small; use 2GiB to 1024GiB"),
+            "{text}"
+        );
+        assert!(
+            text.contains("or lower slow_consumer.max_lag_bytes, now 1GiB"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn shards_share_what_may_be_held_and_each_has_room_for_two_lags() {
+        let config = Config::default();
+        assert_eq!(config.buffered_bytes_per_shard(1), 1 << 30);
+        assert_eq!(config.buffered_bytes_per_shard(16), 64 << 20);
+        assert_eq!(config.buffered_bytes_per_shard(256), 8 << 20);
+    }
+
+    #[test]
     fn values_just_out_of_range_are_refused_by_their_keys() {
         type Change = fn(&mut Config);
-        let changes: [(&str, Change); 11] = [
+        let changes: [(&str, Change); 12] = [
+            ("limits.max_buffered_bytes", |config| {
+                config.limits.max_buffered_bytes = MAX_BUFFERED_BYTES + 1;
+            }),
             ("limits.max_message_bytes", |config| {
                 config.limits.max_message_bytes = MAX_MESSAGE_BYTES + 1;
             }),

@@ -180,6 +180,9 @@ pub struct Limits {
     /// Messages that a client may send at once. 0: [`Limits::DEFAULT_BURST_SECONDS`] of `messages_per_second`.
     #[serde(deserialize_with = "units::count")]
     pub burst: usize,
+    /// The most that logs and what arrived in part may hold together, in bytes; those who cost most give way.
+    #[serde(with = "units::size")]
+    pub max_buffered_bytes: usize,
 }
 
 /// `slow_consumer`: what happens to clients that cannot keep up.
@@ -345,6 +348,7 @@ impl Default for Limits {
             max_header_bytes: 8 << 10,
             messages_per_second: 0,
             burst: 0,
+            max_buffered_bytes: 1 << 30,
         }
     }
 }

@@ -247,6 +247,16 @@ pub const METRICS: &[Metric] = &[
         "Bytes held of messages and requests that arrived in part.",
     ),
     gauge(
+        "fanwire_carried_bytes",
+        Source::Total(Stat::CarriedBytes),
+        "Bytes that messages may keep in memory which left the log and wait for one client alone.",
+    ),
+    counter(
+        "fanwire_buffer_limit_reached_total",
+        Source::Total(Stat::BufferLimitReached),
+        "Turns at whose end a shard held more than its share of limits.max_buffered_bytes, so that somebody gave way.",
+    ),
+    gauge(
         "fanwire_topics",
         Source::Total(Stat::Topics),
         "Topics with clients, counted once for each shard that has some of them.",
@@ -355,6 +365,7 @@ const DISCONNECTIONS: &[(&str, Stat)] = &[
     ("pong_timeout", Stat::DisconnectedPong),
     ("rate", Stat::DisconnectedRate),
     ("publish_denied", Stat::DisconnectedPublishDenied),
+    ("memory", Stat::DisconnectedMemory),
     ("shutdown", Stat::DisconnectedShutdown),
     ("internal_error", Stat::DisconnectedInternal),
 ];

@@ -51,6 +51,8 @@ pub enum Stat {
     DisconnectedRate,
     /// The client sent a message and may not: closed with 1008.
     DisconnectedPublishDenied,
+    /// What was held for the client, or because it lagged, was too much for the memory limit: closed with 1013.
+    DisconnectedMemory,
     /// The relay is shutting down: closed with 1001.
     DisconnectedShutdown,
     /// The relay has failed: closed with 1011.
@@ -107,6 +109,10 @@ pub enum Stat {
     TopicsHeld,
     /// Gauge: bytes of messages and requests that arrived in part.
     PartialBytes,
+    /// Gauge: bytes that messages may keep in memory which left the log and wait for one client alone.
+    CarriedBytes,
+    /// Turns at whose end more was held than the shard's share of `max_buffered_bytes`.
+    BufferLimitReached,
     /// Turns of the worker.
     Turns,
     /// Microseconds the worker spent in turns, waiting for events excluded.

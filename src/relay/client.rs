@@ -137,6 +137,8 @@ pub struct Client {
     pub timer: Timestamp,
     /// Bytes of requests and messages in part that the shard's gauge counts.
     pub gauged_partial_bytes: u32,
+    /// Bytes of carried messages that the shard's gauge counts.
+    pub gauged_carried_bytes: u32,
 }
 
 const _: () = assert!(std::mem::offset_of!(Client, decoder) == 64);
@@ -147,6 +149,8 @@ struct Carry {
     bytes: Bytes,
     /// They are the rest of a message, owed but not delivered.
     is_message: bool,
+    /// What they may keep in memory: twice their number at first, for they may be a part of a batch.
+    cost_bytes: u32,
 }
 
 /// What a write of carried bytes completed.
@@ -186,6 +190,7 @@ impl Client {
             due,
             timer: Timestamp(u64::MAX),
             gauged_partial_bytes: 0,
+            gauged_carried_bytes: 0,
         }
     }
 
@@ -203,6 +208,11 @@ impl Client {
     /// What goes out before anything else; never empty.
     pub fn carry(&self) -> Option<&[u8]> {
         self.carry.as_ref().map(|carry| carry.bytes.as_ref())
+    }
+
+    /// Bytes that a message which left the log may keep in memory.
+    pub fn carried_bytes(&self) -> u32 {
+        self.carry.as_ref().map_or(0, |carry| carry.cost_bytes)
     }
 
     /// Whether a message that left the log is still to be completed.
@@ -225,7 +235,17 @@ impl Client {
     fn set_carry(&mut self, bytes: Bytes, is_message: bool) {
         debug_assert!(!bytes.is_empty(), "nothing to carry");
         debug_assert!(self.carry.is_none(), "carried bytes are never overtaken");
-        self.carry = Some(Box::new(Carry { bytes, is_message }));
+        // Messages are bounded far below 2 GiB.
+        let cost_bytes = if is_message {
+            2 * bytes.len() as u32
+        } else {
+            0
+        };
+        self.carry = Some(Box::new(Carry {
+            bytes,
+            is_message,
+            cost_bytes,
+        }));
     }
 
     /// Takes account of `n` bytes that the kernel accepted.

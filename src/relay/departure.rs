@@ -26,6 +26,8 @@ pub enum Departure {
     Rate,
     /// It sent a message, which `relay.publish` does not allow it.
     PublishDenied,
+    /// What is held for it, or because it lags, is too much for the relay's memory.
+    Memory,
     /// The relay is shutting down.
     Shutdown,
     /// The relay has failed.
@@ -58,6 +60,7 @@ impl Departure {
             Departure::Pong => Stat::DisconnectedPong,
             Departure::Rate => Stat::DisconnectedRate,
             Departure::PublishDenied => Stat::DisconnectedPublishDenied,
+            Departure::Memory => Stat::DisconnectedMemory,
             Departure::Shutdown => Stat::DisconnectedShutdown,
             Departure::Internal => Stat::DisconnectedInternal,
         }
@@ -67,6 +70,7 @@ impl Departure {
     pub fn handshake_stat(self) -> Stat {
         match self {
             Departure::Shutdown => Stat::HandshakeShutdown,
+            Departure::Memory => Stat::HandshakeCapacity,
             Departure::ByClient
             | Departure::Lost
             | Departure::Protocol(_)
@@ -87,7 +91,8 @@ impl Departure {
             | Departure::Stall
             | Departure::Pong
             | Departure::Rate
-            | Departure::PublishDenied => true,
+            | Departure::PublishDenied
+            | Departure::Memory => true,
             Departure::ByClient | Departure::Lost | Departure::Shutdown | Departure::Internal => {
                 false
             }
@@ -109,6 +114,9 @@ impl Departure {
             Departure::Pong => Farewell::Fail(CloseCode::POLICY, "no pong in time"),
             Departure::Rate => Farewell::Fail(CloseCode::POLICY, "too many messages"),
             Departure::PublishDenied => Farewell::Fail(CloseCode::POLICY, "not allowed to publish"),
+            Departure::Memory => {
+                Farewell::Fail(CloseCode::TRY_AGAIN_LATER, "the relay is short of memory")
+            }
             Departure::Shutdown => Farewell::Close(CloseCode::GOING_AWAY, "going away"),
             Departure::Internal => Farewell::Close(CloseCode::INTERNAL, "internal error"),
         }

@@ -9,7 +9,8 @@
 //!                      owner                          the side that numbers messages and spreads them
 //! envelope, router                                    what shards say to one another, and to which
 //! access, rate                                        who may connect and publish, and how often
-//! policy, grace, departure, control, timers           laggards; why clients leave; control frames; deadlines
+//! policy, grace, ranking                              laggards; who costs most
+//! departure, control, timers                          why clients leave; control frames; deadlines
 //! ```
 
 pub mod access;
@@ -23,6 +24,7 @@ pub mod log;
 pub mod member;
 pub mod owner;
 pub mod policy;
+pub mod ranking;
 pub mod rate;
 pub mod roster;
 pub mod router;

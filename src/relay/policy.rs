@@ -61,6 +61,8 @@ pub struct Lag {
     pub is_holding: bool,
     /// The owner holds publishers for laggards, on whatever shard.
     pub is_granted: bool,
+    /// The shard is short of memory.
+    pub is_pressed: bool,
     /// Whether the shard waits for its laggards.
     pub grace: Grace,
 }
@@ -96,7 +98,9 @@ impl Policy {
 
     /// How a shard wants a topic's publishers held, if at all.
     pub fn wants_hold(&self, lag: Lag) -> Option<Hold> {
-        let mark = if lag.is_holding {
+        let mark = if lag.is_pressed {
+            0
+        } else if lag.is_holding {
             self.release_mark()
         } else {
             self.hold_mark()
@@ -140,6 +144,11 @@ impl Policy {
     /// Whether a publisher that lags by `lag_bytes` may be read.
     pub fn may_publish(&self, lag_bytes: u64) -> bool {
         lag_bytes <= self.max_lag_bytes / OWN_LAG_SHARE
+    }
+
+    /// Whether laggards skip to the head instead of being disconnected.
+    pub fn skips(&self) -> bool {
+        self.policy == SlowConsumerPolicy::Drop
     }
 
     fn is_lossless(&self) -> bool {
@@ -187,6 +196,7 @@ mod tests {
             is_round_open: false,
             is_holding: false,
             is_granted: false,
+            is_pressed: false,
             grace: Grace::Unneeded,
         }
     }
@@ -228,6 +238,23 @@ mod tests {
     #[test]
     fn the_shards_share_what_may_be_on_its_way() {
         assert_eq!(policy(SlowConsumerPolicy::Disconnect).window_bytes, 125);
+    }
+
+    #[test]
+    fn under_pressure_publishers_wait_for_whatever_waits_but_not_for_those_who_may_be_cut() {
+        let wish = |rule, is_round_open| {
+            policy(rule).wants_hold(Lag {
+                is_pressed: true,
+                is_round_open,
+                ..lag(1)
+            })
+        };
+        assert_eq!(
+            wish(SlowConsumerPolicy::Backpressure, false),
+            Some(Hold::Open)
+        );
+        assert_eq!(wish(SlowConsumerPolicy::Disconnect, true), Some(Hold::Open));
+        assert_eq!(wish(SlowConsumerPolicy::Disconnect, false), None);
     }
 
     #[test]

@@ -12,7 +12,7 @@ use crate::ids::{ClientKey, ShardId};
 use crate::time::Timestamp;
 
 /// A topic within its shard. Valid as long as the topic has members, so it needs no generation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct TopicKey(pub u32);
 
 /// The mirror of a topic on one shard.

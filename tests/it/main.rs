@@ -19,6 +19,7 @@ mod frames;
 mod hostile_config;
 mod hostile_floods;
 mod hostile_frames;
+mod hostile_memory;
 mod hostile_metrics;
 mod hostile_signals;
 mod hostile_tls;

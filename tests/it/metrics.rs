@@ -104,7 +104,7 @@ fn every_series_is_there_at_zero_before_anybody_comes() {
             .map(|sample| label_of(&sample.labels))
             .collect()
     };
-    assert_eq!(labels("fanwire_disconnections_total", "reason").len(), 11);
+    assert_eq!(labels("fanwire_disconnections_total", "reason").len(), 12);
     assert_eq!(
         labels("fanwire_failed_handshakes_total", "reason").len(),
         14

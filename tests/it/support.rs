@@ -22,7 +22,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 const SMALL_RECEIVE_BUFFER: usize = 32 << 10;
 
 /// The reasons for which clients leave; their counters add up to `Disconnections`.
-const REASONS: [Stat; 11] = [
+const REASONS: [Stat; 12] = [
     Stat::DisconnectedByClient,
     Stat::DisconnectedLost,
     Stat::DisconnectedProtocol,
@@ -32,12 +32,13 @@ const REASONS: [Stat; 11] = [
     Stat::DisconnectedPong,
     Stat::DisconnectedRate,
     Stat::DisconnectedPublishDenied,
+    Stat::DisconnectedMemory,
     Stat::DisconnectedShutdown,
     Stat::DisconnectedInternal,
 ];
 
 /// What must be 0 when nobody is connected.
-const GAUGES: [Stat; 7] = [
+const GAUGES: [Stat; 8] = [
     Stat::ConnectedClients,
     Stat::MembersLagging,
     Stat::LogBytes,
@@ -45,6 +46,7 @@ const GAUGES: [Stat; 7] = [
     Stat::OwnedTopics,
     Stat::TopicsHeld,
     Stat::PartialBytes,
+    Stat::CarriedBytes,
 ];
 
 /// The defaults, on the loopback, on any free ports, with this many workers.

@@ -239,6 +239,13 @@ impl Wire {
         )
     }
 
+    /// The code of the Close that comes, unless the connection is reset before it, or does not block and nothing is there.
+    pub(crate) fn try_close(&mut self) -> Option<u16> {
+        let mut frame = [0; 4];
+        self.reader.read_exact(&mut frame).ok()?;
+        (frame[0] == FIN | CLOSE).then(|| u16::from_be_bytes([frame[2], frame[3]]))
+    }
+
     /// The orderly end of the relay's side.
     pub(crate) fn expect_end(&mut self) {
         let mut rest = Vec::new();

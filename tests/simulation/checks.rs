@@ -7,7 +7,7 @@ use crate::plan::{Ending, Plan};
 use crate::world::World;
 
 /// Why clients leave; together these are all disconnections.
-const REASONS: [Stat; 8] = [
+const REASONS: [Stat; 9] = [
     Stat::DisconnectedByClient,
     Stat::DisconnectedLost,
     Stat::DisconnectedProtocol,
@@ -15,11 +15,12 @@ const REASONS: [Stat; 8] = [
     Stat::DisconnectedLag,
     Stat::DisconnectedStall,
     Stat::DisconnectedPong,
+    Stat::DisconnectedMemory,
     Stat::DisconnectedShutdown,
 ];
 
 /// Gauges that are at zero when nobody is there.
-const GAUGES: [Stat; 7] = [
+const GAUGES: [Stat; 8] = [
     Stat::ConnectedClients,
     Stat::MembersLagging,
     Stat::LogBytes,
@@ -27,6 +28,7 @@ const GAUGES: [Stat; 7] = [
     Stat::OwnedTopics,
     Stat::TopicsHeld,
     Stat::PartialBytes,
+    Stat::CarriedBytes,
 ];
 
 impl World {
@@ -96,12 +98,24 @@ impl World {
             + 1024;
         let most = (each * self.hosts[host].shard.len()) as u64;
         assert!(partial <= most, "{partial} bytes of parts, {most} at most");
+        let all = held + partial + self.hosts[host].value(Stat::CarriedBytes);
+        let share = self
+            .plan
+            .config
+            .buffered_bytes_per_shard(self.plan.shards as u16);
+        let most = share + (self.plan.topics.len() * self.most_on_its_way_bytes()) as u64;
+        assert!(all <= most, "{all} bytes are held, {most} at most");
     }
 
-    /// The most that a topic's log may hold: the limit, and behind it what was on its way before anybody could have
-    /// been told to wait. That is the window of a quarter that publishers share, and for each client what is read of it at once: a client is known to
-    /// publish, and asked to wait, only behind its first message.
+    /// The most that a topic's log may hold: the limit, and behind it what was on its way.
     fn most_log_bytes(&self) -> usize {
+        self.plan.config.slow_consumer.max_lag_bytes + self.most_on_its_way_bytes()
+    }
+
+    /// What may be on its way to a topic's log before anybody could have been told to wait: the window of a quarter that
+    /// publishers share, and for each client what is read of it at once: a client is known to publish, and asked to
+    /// wait, only behind its first message.
+    fn most_on_its_way_bytes(&self) -> usize {
         let Plan {
             config,
             scratch_bytes,
@@ -111,7 +125,7 @@ impl World {
         let limit = config.slow_consumer.max_lag_bytes;
         let one_read = *scratch_bytes.min(receive_buffer_bytes);
         let per_client = one_read + config.limits.max_message_bytes;
-        limit + limit / 4 + self.plan.clients * per_client
+        limit / 4 + self.plan.clients * per_client
     }
 
     /// Once nothing is under way and everybody reads: nobody waits.

@@ -169,6 +169,9 @@ fn config(rng: &mut Rng) -> Config {
         SlowConsumerPolicy::Backpressure,
     ]);
     config.slow_consumer.max_lag_bytes = 2 * message * rng.pick(&[1, 2, 8]);
+    // The least that a shard's share may be is two lags.
+    config.limits.max_buffered_bytes =
+        2 * config.slow_consumer.max_lag_bytes * rng.pick(&[1, 1, 8, 1_000]);
     let is_hasty = rng.percent(35);
     let millis = |rng: &mut Rng| {
         let span = if is_hasty { 20..=400 } else { 1_000..=20_000 };

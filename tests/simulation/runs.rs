@@ -19,7 +19,7 @@ use crate::world::World;
 const SEEDS_PER_LINE: u64 = 1_000;
 
 /// What shards must count in an ordinary run, and how often at least.
-const CORNERS: [(Stat, u64); 24] = [
+const CORNERS: [(Stat, u64); 26] = [
     (Stat::Messages, 50_000),
     (Stat::Connections, 5_000),
     (Stat::Offered, 200_000),
@@ -34,6 +34,8 @@ const CORNERS: [(Stat, u64); 24] = [
     (Stat::DisconnectedLag, 20),
     (Stat::DisconnectedStall, 100),
     (Stat::DisconnectedPong, 100),
+    (Stat::DisconnectedMemory, 50),
+    (Stat::BufferLimitReached, 100),
     (Stat::DisconnectedShutdown, 500),
     (Stat::HandshakeBadRequest, 50),
     (Stat::HandshakeNotUpgrade, 50),

@@ -1,6 +1,7 @@
 //! What a host sends to its connections and does to them, as `net::worker` does it.
 
 use fanwire::ids::ClientKey;
+use fanwire::metrics::stats::Stat;
 use fanwire::relay::member::Slices;
 use fanwire::relay::shard::{Effect, End};
 
@@ -94,9 +95,10 @@ impl World {
     }
 
     fn may_be_refused(&self, host: usize, id: usize, item: &Item) -> bool {
-        let is_draining = self.hosts[host].shard.is_draining();
+        let host = &self.hosts[host];
+        let is_full = host.shard.is_draining() || host.value(Stat::BufferLimitReached) > 0;
         let is_too_late = *item == Item::Response(408);
-        let is_turned_away = *item == Item::Response(503) && is_draining;
+        let is_turned_away = *item == Item::Response(503) && is_full;
         self.peers[id].request != Request::Upgrade || is_too_late || is_turned_away
     }
 
@@ -139,8 +141,10 @@ impl World {
         } = &self.peers[id];
         let is_over = pipe.is_reset() || pipe.is_shut_by_client() || transport.is_ended();
         if transport.held_back_bytes() > 0 {
+            let host = &self.hosts[host];
+            let is_short = host.value(Stat::BufferLimitReached) > 0;
             assert!(
-                is_over || self.hosts[host].is_ruthless,
+                is_over || is_short || host.is_ruthless,
                 "client {id}: closed before its transport has sent what it took"
             );
             for _ in 0..self.peers[id].messages_held_back() {

@@ -135,10 +135,11 @@ impl Shard {
         let topic = &mut self.topics[key.0 as usize];
         let laggards_progress = std::mem::take(&mut topic.laggards_progress);
         let was_needed = topic.grace.is_needed();
-        topic.grace = self
-            .settings
-            .policy
-            .review_grace(self.now, lag_of(topic), laggards_progress);
+        topic.grace = self.settings.policy.review_grace(
+            self.now,
+            lag_of(topic, self.is_pressed),
+            laggards_progress,
+        );
         if topic.grace.is_asked() {
             self.graced.push(key);
         }
@@ -169,7 +170,10 @@ impl Shard {
 
     fn review_hold(&mut self, key: TopicKey, in_vain: bool) {
         let topic = &mut self.topics[key.0 as usize];
-        let wanted = self.settings.policy.wants_hold(lag_of(topic));
+        let wanted = self
+            .settings
+            .policy
+            .wants_hold(lag_of(topic, self.is_pressed));
         let before = std::mem::replace(&mut topic.holding, wanted);
         if wanted == before {
             return;
@@ -192,13 +196,14 @@ impl Shard {
     }
 }
 
-fn lag_of(topic: &Topic) -> Lag {
+fn lag_of(topic: &Topic, is_pressed: bool) -> Lag {
     Lag {
         held_bytes: topic.log.held_bytes(),
         unvisited_bytes: topic.unvisited_bytes(),
         is_round_open: topic.is_round_open(),
         is_holding: topic.holding.is_some(),
         is_granted: topic.held == Some(Hold::Grace),
+        is_pressed,
         grace: topic.grace,
     }
 }

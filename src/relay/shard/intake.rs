@@ -103,6 +103,7 @@ impl Shard {
             return Permit::Read;
         };
         self.on_early_frames(key, arrival.early);
+        self.gauge_client(key);
         self.permit(key)
     }
 
@@ -117,7 +118,7 @@ impl Shard {
             Phase::Open | Phase::Closing => self.on_frames(key, input),
             Phase::Finishing | Phase::Lingering => {}
         }
-        self.gauge_partial(key);
+        self.gauge_client(key);
     }
 
     /// The buffer to read into instead of the scratch, when the client is in the middle of a large message. What was
@@ -126,7 +127,10 @@ impl Shard {
         let client = self
             .client_mut(key)
             .filter(|client| client.phase == Phase::Open)?;
-        client.decoder.direct_buffer()
+        client.decoder.direct_buffer()?;
+        // The room counts whether anything comes or not.
+        self.gauge_client(key);
+        self.client_mut(key)?.decoder.direct_buffer()
     }
 
     /// Takes in the first `count` bytes of [`Shard::direct_buffer`].
@@ -144,7 +148,7 @@ impl Shard {
                 let _: ControlFlow<()> = self.on_violation(key, error);
             }
         }
-        self.gauge_partial(key);
+        self.gauge_client(key);
     }
 
     fn note_read(&mut self, key: ClientKey, count: usize) -> Option<Phase> {
@@ -158,19 +162,6 @@ impl Shard {
             self.reschedule(key);
         }
         Some(phase)
-    }
-
-    pub(super) fn gauge_partial(&mut self, key: ClientKey) {
-        let Some(client) = self.client_mut(key) else {
-            return;
-        };
-        // Bounded by the limits on messages and heads, which fit 32 bits.
-        let bytes = client.partial_bytes() as u32;
-        let gauged = std::mem::replace(&mut client.gauged_partial_bytes, bytes);
-        if bytes != gauged {
-            self.stats.add(Stat::PartialBytes, u64::from(bytes));
-            self.stats.sub(Stat::PartialBytes, u64::from(gauged));
-        }
     }
 
     fn keep_early(&mut self, key: ClientKey, input: &[u8]) {
@@ -257,6 +248,7 @@ impl Shard {
         self.stats.inc(refusal_stat(refusal.kind));
         tracing::debug!(shard = self.id.0, client = key.slot, kind = ?refusal.kind, "an upgrade is refused");
         self.make_urgent(key);
+        self.gauge_client(key);
         self.reschedule(key);
     }
 

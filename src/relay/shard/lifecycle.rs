@@ -139,6 +139,7 @@ impl Shard {
         if let Some(close) = close {
             client.queue_close(close);
         }
+        self.gauge_client(key);
         self.make_urgent(key);
         self.reschedule(key);
     }
@@ -189,8 +190,7 @@ impl Shard {
         if client.carries_message() {
             self.stats.inc(Stat::Discarded);
         }
-        self.stats
-            .sub(Stat::PartialBytes, u64::from(client.gauged_partial_bytes));
+        self.forget_gauge(key, &client);
         if client.phase == Phase::Joining {
             let topic = client
                 .arrival

@@ -20,6 +20,7 @@ mod drain;
 mod holds;
 mod intake;
 mod lifecycle;
+mod memory;
 mod outflow;
 mod topics;
 
@@ -38,6 +39,7 @@ use super::client::{Client, Reading};
 use super::envelope::Envelope;
 use super::owner::OwnedTopic;
 use super::policy::Policy;
+use super::ranking::Ranking;
 use super::rate::RateLimit;
 use super::router::{Router, TopicName};
 use super::timers::Wheel;
@@ -54,6 +56,8 @@ pub struct Settings {
     pub max_message_bytes: usize,
     /// Longest request head in bytes.
     pub max_header_bytes: usize,
+    /// The shard's share of what may be held for clients and in logs, in bytes.
+    pub max_buffered_bytes: u64,
     /// Whether a sender gets its own messages.
     pub echo: bool,
     /// From accept to the complete request for an upgrade.
@@ -76,6 +80,7 @@ impl Settings {
         Settings {
             max_message_bytes: config.limits.max_message_bytes,
             max_header_bytes: config.limits.max_header_bytes,
+            max_buffered_bytes: config.buffered_bytes_per_shard(shards),
             echo: config.relay.echo,
             handshake_timeout: config.server.handshake_timeout,
             ping_interval: config.keepalive.ping_interval,
@@ -148,6 +153,10 @@ pub struct Shard {
     graced: Vec<TopicKey>,
     /// Owned topics whose publishers wait for laggards anywhere, for a time.
     granted: Vec<usize>,
+    clients_by_size: Ranking<ClientKey>,
+    topics_by_size: Ranking<TopicKey>,
+    /// More than most of the shard's share of memory is in use.
+    is_pressed: bool,
     resumed: Vec<ClientKey>,
     effects: Vec<Effect>,
     wheel: Wheel,
@@ -185,6 +194,9 @@ impl Shard {
             touched: Vec::new(),
             graced: Vec::new(),
             granted: Vec::new(),
+            clients_by_size: Ranking::default(),
+            topics_by_size: Ranking::default(),
+            is_pressed: false,
             resumed: Vec::new(),
             effects: Vec::new(),
             wheel: Wheel::new(now),
@@ -353,6 +365,7 @@ impl Shard {
                 "a round that nobody serves"
             );
         }
+        self.check_memory();
         assert_eq!(self.stats.value(Stat::MembersLagging), lagging);
         assert_eq!(self.stats.value(Stat::LogBytes), log_bytes);
         assert_eq!(self.stats.value(Stat::Topics), self.topics.len() as u64);

@@ -198,7 +198,7 @@ impl Shard {
     }
 
     /// Moves a laggard to the head. The message that it is in the middle of is completed first, the rest is dropped.
-    fn skip(&mut self, key: ClientKey) {
+    pub(super) fn skip(&mut self, key: ClientKey) {
         let own = self.own(key);
         let client = &mut self.clients[key.slot as usize];
         let member = client.member.as_mut().expect("only members lag");
@@ -209,6 +209,7 @@ impl Shard {
         member.jump_to_head(log);
         client.carry_message(rest);
         self.stats.add(Stat::Dropped, dropped);
+        self.gauge_client(key);
         self.touch(topic_key);
         self.resume_publisher_that_caught_up(key);
     }
@@ -246,6 +247,9 @@ impl Shard {
             self.touch(topic_key);
         }
         self.stats.add(Stat::Delivered, delivered);
+        if carried.delivered {
+            self.gauge_client(key);
+        }
         self.resume_publisher_that_caught_up(key);
         if written.is_blocked {
             self.block(key);

@@ -203,7 +203,7 @@ impl Shard {
         self.resume(key);
         self.reschedule(key);
         self.on_early_frames(key, arrival.early);
-        self.gauge_partial(key);
+        self.gauge_client(key);
     }
 
     fn on_unsubscribe(&mut self, name: TopicName, from: ShardId) {
@@ -286,6 +286,17 @@ impl Shard {
                 .observe_latency_micros(flushed_at.since(decoded_at).as_micros() as u64);
         }
         self.review_waits();
+        self.settle_topics();
+        let is_relieved = self.relieve();
+        if self.review_pressure() || is_relieved {
+            self.settle_topics();
+        }
+        while let Some(name) = self.deserted.pop() {
+            self.forget_owned_if_unused(&name);
+        }
+    }
+
+    fn settle_topics(&mut self) {
         let mut touched = std::mem::take(&mut self.touched);
         for key in touched.drain(..) {
             self.topics[key.0 as usize].touched = false;
@@ -295,17 +306,6 @@ impl Shard {
         }
         touched.append(&mut self.touched);
         self.touched = touched;
-        while let Some(name) = self.deserted.pop() {
-            self.forget_owned_if_unused(&name);
-        }
-    }
-
-    fn gauge_log(&mut self, key: TopicKey) {
-        let topic = &mut self.topics[key.0 as usize];
-        let held = topic.log.held_bytes();
-        let gauged = std::mem::replace(&mut topic.gauged_bytes, held);
-        self.stats.add(Stat::LogBytes, held);
-        self.stats.sub(Stat::LogBytes, gauged);
     }
 
     fn forget_topic_if_unused(&mut self, key: TopicKey) {
@@ -319,6 +319,8 @@ impl Shard {
             return;
         }
         let topic = self.topics.remove(key.0 as usize);
+        // It may have been waited for when the turn was settled first.
+        self.graced.retain(|&graced| graced != key);
         self.topics_by_name.remove(&topic.name);
         if self.topics.is_empty() {
             // What a crowd of topics had needed is given back.

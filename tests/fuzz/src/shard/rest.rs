@@ -7,7 +7,7 @@ use fanwire::metrics::stats::Stat;
 use super::world::World;
 
 /// Why clients leave; together these are all disconnections.
-const REASONS: [Stat; 10] = [
+const REASONS: [Stat; 11] = [
     Stat::DisconnectedByClient,
     Stat::DisconnectedLost,
     Stat::DisconnectedProtocol,
@@ -15,6 +15,7 @@ const REASONS: [Stat; 10] = [
     Stat::DisconnectedLag,
     Stat::DisconnectedStall,
     Stat::DisconnectedPong,
+    Stat::DisconnectedMemory,
     Stat::DisconnectedRate,
     Stat::DisconnectedPublishDenied,
     Stat::DisconnectedShutdown,
@@ -24,11 +25,12 @@ const REASONS: [Stat; 10] = [
 const AT_REST: [Stat; 3] = [Stat::LogBytes, Stat::MembersLagging, Stat::TopicsHeld];
 
 /// What is there because somebody is.
-const AT_END: [Stat; 4] = [
+const AT_END: [Stat; 5] = [
     Stat::ConnectedClients,
     Stat::Topics,
     Stat::OwnedTopics,
     Stat::PartialBytes,
+    Stat::CarriedBytes,
 ];
 
 /// What changes as long as anything happens that matters here.

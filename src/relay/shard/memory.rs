@@ -1,0 +1,191 @@
+//! The shard's share of `limits.max_buffered_bytes`: what counts towards it, and who gives way when it is used up.
+//!
+//! What is held for one client alone counts (a request or message that arrived in part, the rest of a message that left
+//! the log), and what waits in logs for laggards. It is kept up to date where it changes, in constant time, and looked at
+//! once, at the end of a turn. Whichever kind has more than half of the share gives way, those who cost most first:
+//! clients are closed with 1013; of a topic, the members that hold the older half of its log are judged whatever its
+//! grace, and under `backpressure` disconnected as well, because a promise about memory goes before one about patience.
+//! Well before that, a shard under pressure has publishers wait for anything that waits, so that it seldom comes to it.
+
+use super::Shard;
+use crate::ids::ClientKey;
+use crate::metrics::stats::Stat;
+use crate::relay::client::{Client, Phase};
+use crate::relay::departure::Departure;
+use crate::relay::topic::TopicKey;
+use crate::ws::decode::Decoder;
+use crate::ws::handshake::Refusal;
+
+/// Topics relieved of laggards in one turn: looking for them takes time for each member.
+const TOPICS_RELIEVED: usize = 8;
+
+impl Shard {
+    /// Bytes that count towards the shard's share.
+    fn buffered_bytes(&self) -> u64 {
+        self.stats.value(Stat::LogBytes) + self.clients_bytes()
+    }
+
+    /// Those of them that are held for single clients.
+    fn clients_bytes(&self) -> u64 {
+        self.stats.value(Stat::PartialBytes) + self.stats.value(Stat::CarriedBytes)
+    }
+
+    /// Brings the gauges of what is held for the client up to date. Called wherever that changes.
+    pub(super) fn gauge_client(&mut self, key: ClientKey) {
+        let Some(client) = self.client_mut(key) else {
+            return;
+        };
+        // Bounded by the limits on messages and heads, which fit 32 bits.
+        let (partial, carried) = (client.partial_bytes() as u32, client.carried_bytes());
+        self.set_gauge(key, partial, carried);
+    }
+
+    /// The client is removed: nothing is held for it any more.
+    pub(super) fn forget_gauge(&mut self, key: ClientKey, client: &Client) {
+        let before = (client.gauged_partial_bytes, client.gauged_carried_bytes);
+        self.count(key, before, (0, 0));
+    }
+
+    fn set_gauge(&mut self, key: ClientKey, partial: u32, carried: u32) {
+        let client = &mut self.clients[key.slot as usize];
+        let before = (client.gauged_partial_bytes, client.gauged_carried_bytes);
+        client.gauged_partial_bytes = partial;
+        client.gauged_carried_bytes = carried;
+        self.count(key, before, (partial, carried));
+    }
+
+    fn count(&mut self, key: ClientKey, before: (u32, u32), after: (u32, u32)) {
+        if before == after {
+            return;
+        }
+        for (stat, before, after) in [
+            (Stat::PartialBytes, before.0, after.0),
+            (Stat::CarriedBytes, before.1, after.1),
+        ] {
+            self.stats.add(stat, u64::from(after));
+            self.stats.sub(stat, u64::from(before));
+        }
+        let sum = |(partial, carried)| u64::from(partial) + u64::from(carried);
+        self.clients_by_size.update(key, sum(before), sum(after));
+    }
+
+    /// Brings the gauge of the topic's log up to date.
+    pub(super) fn gauge_log(&mut self, key: TopicKey) {
+        let topic = &mut self.topics[key.0 as usize];
+        let held = topic.log.held_bytes();
+        let gauged = std::mem::replace(&mut topic.gauged_bytes, held);
+        self.stats.add(Stat::LogBytes, held);
+        self.stats.sub(Stat::LogBytes, gauged);
+        self.topics_by_size.update(key, gauged, held);
+    }
+
+    /// Has those give way who cost most, if the shard's share is used up, and says whether it is. Once a turn, when
+    /// everything is gauged.
+    pub(super) fn relieve(&mut self) -> bool {
+        if !self.is_over_share() {
+            return false;
+        }
+        self.stats.inc(Stat::BufferLimitReached);
+        // No more give way than have brought what is too much.
+        while self.is_over_share() && self.relieve_once() {}
+        true
+    }
+
+    fn is_over_share(&self) -> bool {
+        self.buffered_bytes() > self.settings.max_buffered_bytes
+    }
+
+    /// Has somebody give way; says whether there was anybody. Those for whom the shard itself is late are not blamed.
+    fn relieve_once(&mut self) -> bool {
+        if self.clients_bytes() > self.settings.max_buffered_bytes / 2 {
+            let largest = self.clients_by_size.largest().next();
+            self.relieve_of_client(largest.expect("somebody holds these bytes"));
+            return true;
+        }
+        let topics = self.topics_by_size.largest().take(TOPICS_RELIEVED);
+        let found = topics
+            .map(|key| (key, self.laggards(key)))
+            .find(|(_, laggards)| !laggards.is_empty());
+        let Some((key, laggards)) = found else {
+            return false;
+        };
+        for member in laggards {
+            if self.settings.policy.skips() {
+                self.skip(member);
+            } else {
+                self.depart(member, Departure::Memory);
+            }
+        }
+        self.gauge_log(key);
+        true
+    }
+
+    fn relieve_of_client(&mut self, key: ClientKey) {
+        let client = &mut self.clients[key.slot as usize];
+        match client.phase {
+            Phase::Upgrading => self.refuse(key, Refusal::CAPACITY),
+            Phase::Open => {
+                // Nothing more is read of it.
+                client.decoder = Decoder::default();
+                client.arrival = None;
+                self.depart(key, Departure::Memory);
+            }
+            Phase::Joining | Phase::Closing | Phase::Finishing | Phase::Lingering => {
+                self.cut(key, Departure::Memory);
+            }
+        }
+        self.gauge_client(key);
+    }
+
+    /// The members that keep the older half of the topic's log, if their sockets are full. Those that have not been
+    /// visited yet are no laggards, and publishers wait for them.
+    fn laggards(&self, key: TopicKey) -> Vec<ClientKey> {
+        let topic = &self.topics[key.0 as usize];
+        let most = topic.log.held_bytes() / 2;
+        let is_laggard = |member: &&ClientKey| {
+            let client = &self.clients[member.slot as usize];
+            let cursor = client.member.as_ref().map(|member| member.cursor);
+            client.blocked && cursor.is_some_and(|cursor| topic.log.lag_bytes(cursor) > most)
+        };
+        topic.members().iter().filter(is_laggard).copied().collect()
+    }
+
+    /// Whether the shard comes under pressure or out of it; every topic with a log is then to be looked at.
+    pub(super) fn review_pressure(&mut self) -> bool {
+        let share = self.settings.max_buffered_bytes;
+        let mark = if self.is_pressed {
+            share / 2
+        } else {
+            share / 4 * 3
+        };
+        let is_pressed = self.buffered_bytes() > mark;
+        if std::mem::replace(&mut self.is_pressed, is_pressed) == is_pressed {
+            return false;
+        }
+        let topics: Vec<TopicKey> = self.topics_by_size.largest().collect();
+        for key in topics {
+            self.touch(key);
+        }
+        true
+    }
+
+    /// Checks that what is held is what the gauges say, and that whoever is to give way has. For tests.
+    pub(super) fn check_memory(&self) {
+        let mut gauged = (0, 0);
+        for (_, client) in &self.clients {
+            gauged.0 += client.partial_bytes() as u64;
+            gauged.1 += u64::from(client.carried_bytes());
+        }
+        let stats = (Stat::PartialBytes, Stat::CarriedBytes);
+        let stats = (self.stats.value(stats.0), self.stats.value(stats.1));
+        assert_eq!(gauged, stats, "bytes in part, and carried");
+        if !self.is_over_share() {
+            return;
+        }
+        let half = self.settings.max_buffered_bytes / 2;
+        assert!(self.clients_bytes() <= half, "clients hold too much");
+        for key in self.topics_by_size.largest().take(TOPICS_RELIEVED) {
+            assert!(self.laggards(key).is_empty(), "laggards hold too much");
+        }
+    }
+}
