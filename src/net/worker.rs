@@ -156,7 +156,10 @@ impl Worker {
                 Duration::ZERO
             });
         }
-        let next = self.shard.next_timeout()?.max(self.patience.until());
+        let deadline = self.shard.next_deadline();
+        let deadline = deadline.map(|due| due.max(self.patience.until()));
+        let review = self.shard.next_review();
+        let next = review.into_iter().chain(deadline).min()?;
         Some(next.since(self.clock.now()))
     }
 

@@ -78,8 +78,8 @@ impl Shard {
         }
     }
 
-    /// When a wait for laggards is to be looked at even if nothing happens.
-    pub(super) fn next_wait_review(&self) -> Option<Timestamp> {
+    /// When a wait for laggards is to be looked at even if nothing happens: the publishers wait as well.
+    pub fn next_review(&self) -> Option<Timestamp> {
         let asked = self
             .graced
             .iter()

@@ -242,8 +242,15 @@ impl Shard {
 
     /// When a turn is to be taken even if nothing happens.
     pub fn next_timeout(&self) -> Option<Timestamp> {
-        let reviews = self.next_wait_review().into_iter();
-        reviews.chain(self.wheel.next_due()).min()
+        self.next_review()
+            .into_iter()
+            .chain(self.next_deadline())
+            .min()
+    }
+
+    /// When a client may be late; [`Shard::handle_timeouts`] may be put off.
+    pub fn next_deadline(&self) -> Option<Timestamp> {
+        self.wheel.next_due()
     }
 
     /// The shard's counters.
