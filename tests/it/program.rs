@@ -12,7 +12,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, prlimit};
 use tempfile::TempDir;
 
 use crate::support::{Client, PATIENCE, eventually, join_narrowly};
@@ -59,6 +59,13 @@ pub(crate) struct Holdings {
     descriptors: usize,
     resident_bytes: u64,
     standing: [f64; STANDING.len()],
+}
+
+impl Holdings {
+    /// Resident memory of the process.
+    pub(crate) fn resident(&self) -> u64 {
+        self.resident_bytes
+    }
 }
 
 impl Program {
@@ -266,6 +273,25 @@ impl Program {
             .collect();
         assert!(times.contains_key("metrics"), "{times:?}");
         times
+    }
+
+    /// CPU time of one thread so far.
+    pub(crate) fn cpu_time(&self, thread: &str) -> Duration {
+        self.cpu_times()[thread]
+    }
+
+    /// Changes how many descriptors the process may have open, and returns how many it could before.
+    pub(crate) fn limit_descriptors(&self, limit: u64) -> u64 {
+        let limit = Rlimit {
+            current: Some(limit),
+            // It was inherited from this process.
+            maximum: getrlimit(Resource::Nofile).maximum,
+        };
+        let pid = Some(Pid::from_child(&self.child));
+        prlimit(pid, Resource::Nofile, limit)
+            .unwrap()
+            .current
+            .unwrap()
     }
 
     /// Open descriptors of the process.

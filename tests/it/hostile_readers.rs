@@ -1,0 +1,228 @@
+//! Attacks by not reading: one that never reads while much is published, fifty of them that come one after the other,
+//! under each policy that loses, and one that only pauses. The relay is a process of its own, so that what it grew by is
+//! its own; honest readers look on and must miss nothing.
+
+use std::io::Write;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use fanwire::metrics::stats::Stat;
+
+use crate::program::Program;
+use crate::support::{World, eventually};
+use crate::wire::{BINARY, CLOSE, FIN, TEXT, Wire, frame};
+use crate::witness::Witness;
+
+/// Payload bytes of a message here.
+const MESSAGE_BYTES: usize = 16 << 10;
+
+/// Messages published at least: 200 MiB, and less where everything is slow.
+const FLOOD: u32 = ((if cfg!(debug_assertions) { 48 } else { 200 } << 20) / MESSAGE_BYTES) as u32;
+
+/// Messages between two of those who join one by one.
+const BETWEEN_JOINS: u32 = FLOOD / 50;
+
+/// Growth of the process that no attack here may cause.
+const MAX_GROWTH_BYTES: u64 = 64 << 20;
+
+/// How long the publishing of one message may keep a reader waiting at the worst. What the relay allows is a quarter of
+/// a second; the rest is for a busy machine. Fifty that were waited for in turn would take longer.
+const MAX_SILENCE: Duration = Duration::from_secs(5);
+
+/// Message number `n`.
+fn message(n: u32) -> Vec<u8> {
+    let mut payload = vec![n as u8; MESSAGE_BYTES];
+    payload[..4].copy_from_slice(&n.to_be_bytes());
+    payload
+}
+
+/// Reads messages from `first` on, all of them and in sequence, up to a text. Returns how many there were, and the
+/// longest wait for one.
+fn read_to_the_end(mut reader: Wire, first: u32) -> (u32, Duration) {
+    let mut longest = Duration::ZERO;
+    let mut next = first;
+    loop {
+        let began = Instant::now();
+        let frame = reader.next();
+        longest = longest.max(began.elapsed());
+        if frame.first == FIN | TEXT {
+            return (next, longest);
+        }
+        assert_eq!(frame.first, FIN | BINARY);
+        assert_eq!(frame.payload[..4], next.to_be_bytes());
+        assert!(frame.payload == message(next), "message {next} is torn");
+        next += 1;
+    }
+}
+
+/// One that publishes as fast as it can read its own echo, and two that read.
+struct Flood {
+    is_over: Arc<AtomicBool>,
+    writer: JoinHandle<u32>,
+    readers: Vec<JoinHandle<(u32, Duration)>>,
+}
+
+impl Flood {
+    fn begin(program: &Program, path: &str) -> Flood {
+        let publisher = program.join(path);
+        let mut writer = publisher.writer();
+        let readers = [publisher, program.join(path), program.join(path)];
+        let is_over = Arc::new(AtomicBool::new(false));
+        let must_stop = is_over.clone();
+        let writer = thread::spawn(move || {
+            let mut sent = 0;
+            while !must_stop.load(Ordering::Relaxed) {
+                let frame = frame(FIN | BINARY, &message(sent));
+                writer.write_all(&frame).unwrap();
+                sent += 1;
+            }
+            writer.write_all(&frame(FIN | TEXT, b"end")).unwrap();
+            sent
+        });
+        Flood {
+            is_over,
+            writer,
+            readers: readers
+                .into_iter()
+                .map(|reader| thread::spawn(move || read_to_the_end(reader, 0)))
+                .collect(),
+        }
+    }
+
+    /// Ends it; every reader must have got everything. Says how many messages there were.
+    fn end(self) -> u32 {
+        self.is_over.store(true, Ordering::Relaxed);
+        let sent = self.writer.join().unwrap();
+        for reader in self.readers {
+            let (read, silence) = reader.join().unwrap();
+            assert_eq!(read, sent);
+            eprintln!("longest wait for a message: {silence:?}");
+            assert!(silence < MAX_SILENCE, "nothing came for {silence:?}");
+        }
+        sent
+    }
+}
+
+fn await_messages(program: &Program, count: u32) {
+    eventually("the flood goes on", || {
+        program.metric("websocket_messages_total") >= f64::from(count)
+    });
+}
+
+/// The frames that a reader had been sent before it was cut: a sequence without a gap, and then 1013.
+fn expect_1013(mut stalled: Wire) {
+    let mut next = None;
+    loop {
+        let frame = stalled.next();
+        if frame.first == FIN | CLOSE {
+            assert_eq!(frame.payload[..2], 1013u16.to_be_bytes());
+            return;
+        }
+        let n = u32::from_be_bytes(*frame.payload.first_chunk().unwrap());
+        assert!(next.is_none_or(|next| next == n), "a gap before {n}");
+        next = Some(n + 1);
+    }
+}
+
+fn program(policy: &str) -> Program {
+    Program::with(&format!("slow_consumer: {{policy: {policy}}}"))
+}
+
+/// The series that counts what the policy does about laggards.
+fn losses(policy: &str) -> &'static str {
+    match policy {
+        "disconnect" => r#"fanwire_disconnections_total{reason="lag"}"#,
+        _ => "fanwire_dropped_deliveries_total",
+    }
+}
+
+fn one_that_never_reads(policy: &str) {
+    let program = program(policy);
+    let witness = Witness::of_program(&program);
+    let before = program.holdings();
+    let stalled = program.join_narrowly("/flood");
+    let flood = Flood::begin(&program, "/flood");
+    await_messages(&program, FLOOD);
+    eventually("the policy struck", || program.metric(losses(policy)) > 0.0);
+    flood.end();
+    if policy == "disconnect" {
+        program.await_metric(losses(policy), 1);
+        expect_1013(stalled);
+    } else {
+        drop(stalled);
+    }
+    program.await_return(&before, MAX_GROWTH_BYTES);
+    eprintln!(
+        "grew by {} KiB",
+        (program.peak_bytes() - before.resident()) >> 10
+    );
+    witness.dismiss();
+    program.end_well();
+}
+
+#[test]
+fn one_that_never_reads_is_told_1013_and_costs_the_others_nothing() {
+    one_that_never_reads("disconnect");
+}
+
+#[test]
+fn one_that_never_reads_loses_counted_messages_and_costs_the_others_nothing() {
+    one_that_never_reads("drop");
+}
+
+#[test]
+fn fifty_that_never_read_half_of_them_joining_one_by_one_cost_no_more_than_one() {
+    const STALLED: u32 = 50;
+    let program = program("disconnect");
+    let witness = Witness::of_program(&program);
+    let before = program.holdings();
+    let mut stalled: Vec<Wire> = (0..STALLED / 2)
+        .map(|_| program.join_narrowly("/flood"))
+        .collect();
+    let flood = Flood::begin(&program, "/flood");
+    for nth in 0..STALLED / 2 {
+        await_messages(&program, (nth + 1) * BETWEEN_JOINS);
+        stalled.push(program.join_narrowly("/flood"));
+    }
+    await_messages(&program, FLOOD);
+    program.await_metric(losses("disconnect"), u64::from(STALLED));
+    flood.end();
+    for stalled in stalled {
+        expect_1013(stalled);
+    }
+    program.await_return(&before, MAX_GROWTH_BYTES);
+    eprintln!(
+        "grew by {} KiB",
+        (program.peak_bytes() - before.resident()) >> 10
+    );
+    witness.dismiss();
+    program.end_well();
+}
+
+#[test]
+fn one_that_is_silent_for_two_seconds_and_then_reads_has_lost_nothing() {
+    const PAUSE: Duration = Duration::from_secs(2);
+    /// Three quarters of what it may lag.
+    const MESSAGES: u32 = (3 << 20) / MESSAGE_BYTES as u32;
+    let world = World::start();
+    let witness = Witness::of(&world);
+    let silent = world.join_narrowly("/room");
+    let mut publisher = world.join("/room");
+    let began = Instant::now();
+    for n in 0..MESSAGES {
+        publisher.send(frame(FIN | BINARY, &message(n)));
+        assert_eq!(publisher.next().payload[..4], n.to_be_bytes());
+        let due = began + PAUSE * (n + 1) / MESSAGES;
+        thread::sleep(due.saturating_duration_since(Instant::now()));
+    }
+    assert_eq!(world.total(Stat::MembersLagging), 1);
+    publisher.send(frame(FIN | TEXT, b"end"));
+    assert_eq!(read_to_the_end(silent, 0).0, MESSAGES);
+    drop(publisher);
+    witness.dismiss();
+    let stats = world.end();
+    assert_eq!(stats.value(Stat::Delivered), stats.value(Stat::Offered));
+    assert_eq!(stats.value(Stat::DisconnectedLost), 2);
+}
