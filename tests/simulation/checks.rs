@@ -114,18 +114,19 @@ impl World {
 
     /// What may be on its way to a topic's log before anybody could have been told to wait: the window of a quarter that
     /// publishers share, and for each client what is read of it at once: a client is known to publish, and asked to
-    /// wait, only behind its first message.
+    /// wait, only behind its first message. A shard that comes late to its turn finds as much more as an inbox may hold.
     fn most_on_its_way_bytes(&self) -> usize {
         let Plan {
             config,
             scratch_bytes,
             receive_buffer_bytes,
+            inbox_high_water_bytes,
             ..
         } = &self.plan;
         let limit = config.slow_consumer.max_lag_bytes;
         let one_read = *scratch_bytes.min(receive_buffer_bytes);
         let per_client = one_read + config.limits.max_message_bytes;
-        limit / 4 + self.plan.clients * per_client
+        limit / 4 + self.plan.clients * per_client + inbox_high_water_bytes
     }
 
     /// Once nothing is under way and everybody reads: nobody waits.
