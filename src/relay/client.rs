@@ -135,6 +135,8 @@ pub struct Client {
     pub due: Timestamp,
     /// When the timer wheel hands the client out next.
     pub timer: Timestamp,
+    /// Bytes to be accepted until it is waited for when it lags.
+    pub probation_bytes: u32,
     /// Bytes of requests and messages in part that the shard's gauge counts.
     pub gauged_partial_bytes: u32,
     /// Bytes of carried messages that the shard's gauge counts.
@@ -189,6 +191,7 @@ impl Client {
             stalled_since: now,
             due,
             timer: Timestamp(u64::MAX),
+            probation_bytes: 0,
             gauged_partial_bytes: 0,
             gauged_carried_bytes: 0,
         }
@@ -278,6 +281,13 @@ impl Client {
         if !std::mem::replace(&mut self.is_stalled, true) {
             self.stalled_since = now;
         }
+    }
+
+    /// Takes account of `n` bytes that it has accepted; says whether it has accepted enough to be waited for.
+    pub fn serve_probation(&mut self, n: usize) -> bool {
+        let n = u32::try_from(n).unwrap_or(u32::MAX);
+        self.probation_bytes = self.probation_bytes.saturating_sub(n);
+        self.probation_bytes == 0
     }
 
     /// Notes that the socket has taken something.

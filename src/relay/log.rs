@@ -31,6 +31,8 @@ struct Entry {
     start: u64,
     /// Members whose cursor is in this batch.
     cursors: u32,
+    /// Those of them that are waited for.
+    trusted: u32,
 }
 
 /// See the module.
@@ -43,6 +45,10 @@ pub struct Log {
     end_bytes: u64,
     /// Members that have been sent everything.
     cursors_at_head: u32,
+    /// Those of them that are waited for.
+    trusted_at_head: u32,
+    /// The first batch that somebody is in who is waited for, counted over the life of the log; the head if none is.
+    first_trusted: u64,
     next: Seq,
 }
 
@@ -72,11 +78,14 @@ impl Log {
         let start = self.end_bytes;
         self.end_bytes += batch.cost_bytes();
         let cursors = std::mem::take(&mut self.cursors_at_head);
+        let trusted = std::mem::take(&mut self.trusted_at_head);
         self.entries.push_back(Entry {
             batch,
             start,
             cursors,
+            trusted,
         });
+        self.pass_untrusted();
     }
 
     /// Where a member stands that has been sent everything.
@@ -108,6 +117,57 @@ impl Log {
         *self.cursors_in(from.batch) -= 1;
         *self.cursors_in(to.batch) += 1;
         self.trim();
+    }
+
+    /// Has the member at `cursor` waited for from now on.
+    pub fn trust(&mut self, cursor: Cursor) {
+        *self.trusted_in(cursor.batch) += 1;
+        self.first_trusted = self.first_trusted.min(cursor.batch);
+    }
+
+    /// Has it waited for no more. Before it leaves, too.
+    pub fn distrust(&mut self, cursor: Cursor) {
+        *self.trusted_in(cursor.batch) -= 1;
+        self.pass_untrusted();
+    }
+
+    /// Moves a member that is waited for; called before [`Log::relocate`].
+    pub fn relocate_trusted(&mut self, from: Cursor, to: Cursor) {
+        if from.batch != to.batch {
+            *self.trusted_in(from.batch) -= 1;
+            *self.trusted_in(to.batch) += 1;
+            self.pass_untrusted();
+        }
+    }
+
+    fn trusted_in(&mut self, batch: u64) -> &mut u32 {
+        let index = self.index(batch);
+        match self.entries.get_mut(index) {
+            Some(entry) => &mut entry.trusted,
+            None => &mut self.trusted_at_head,
+        }
+    }
+
+    /// Moves on to the first batch that somebody is in who is waited for. Back it goes with [`Log::trust`] only, so that
+    /// each batch is passed once for that and once otherwise.
+    fn pass_untrusted(&mut self) {
+        let mut index = self.index(self.first_trusted.max(self.first));
+        while self
+            .entries
+            .get(index)
+            .is_some_and(|entry| entry.trusted == 0)
+        {
+            index += 1;
+        }
+        self.first_trusted = self.first + index as u64;
+    }
+
+    /// What the log costs on account of members that are waited for, in bytes.
+    pub fn trusted_bytes(&self) -> u64 {
+        let first = self.first_trusted.max(self.first);
+        self.entries
+            .get(self.index(first))
+            .map_or(0, |entry| self.end_bytes - entry.start)
     }
 
     fn cursors_in(&mut self, batch: u64) -> &mut u32 {
@@ -184,6 +244,19 @@ impl Log {
             self.entries.front().is_none_or(|entry| entry.cursors > 0),
             "the log holds what nobody needs"
         );
+        let mut trusted = self.entries.iter().skip_while(|entry| entry.trusted == 0);
+        assert_eq!(
+            self.trusted_bytes(),
+            trusted
+                .next()
+                .map_or(0, |entry| self.end_bytes - entry.start),
+            "who is waited for is known"
+        );
+        assert!(
+            self.entries
+                .iter()
+                .all(|entry| entry.trusted <= entry.cursors)
+        );
         let held: u64 = self
             .entries
             .iter()
@@ -257,6 +330,28 @@ mod tests {
         log.relocate(within, log.head());
         log.check(2);
         assert_eq!(log.held_bytes(), 0);
+    }
+
+    #[test]
+    fn what_members_cost_that_are_waited_for_is_known() {
+        let mut log = Log::default();
+        let (trusted, other) = (log.enter(), log.enter());
+        append(&mut log, &[b"abc"]);
+        let first_cost = log.held_bytes();
+        append(&mut log, &[b"d"]);
+        assert_eq!(log.trusted_bytes(), 0);
+        log.trust(trusted);
+        assert_eq!(log.trusted_bytes(), log.held_bytes());
+        let second = trusted.at_offset(5, 5);
+        log.relocate_trusted(trusted, second);
+        log.relocate(trusted, second);
+        assert_eq!(log.trusted_bytes(), log.held_bytes() - first_cost);
+        log.trust(other);
+        assert_eq!(log.trusted_bytes(), log.held_bytes());
+        log.distrust(other);
+        log.distrust(second);
+        log.check(2);
+        assert_eq!(log.trusted_bytes(), 0);
     }
 
     #[test]

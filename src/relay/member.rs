@@ -32,6 +32,8 @@ pub struct Member {
     pub place: u32,
     /// The next byte that the member is to be sent.
     pub cursor: Cursor,
+    /// Whether it is waited for when it lags.
+    pub is_trusted: bool,
 }
 
 /// Bytes that are sent without a break: whole batches, or what lies between two of the member's own messages.
@@ -172,9 +174,36 @@ impl Member {
         if own.is_some() {
             cursor = Run::find(log, cursor, own).map_or(log.head(), |run| run.start);
         }
-        log.relocate(self.cursor, cursor);
-        self.cursor = cursor;
+        self.relocate(log, cursor);
         frames
+    }
+
+    fn relocate(&mut self, log: &mut Log, to: Cursor) {
+        if self.is_trusted {
+            log.relocate_trusted(self.cursor, to);
+        }
+        log.relocate(self.cursor, to);
+        self.cursor = to;
+    }
+
+    /// Has it waited for when it lags, from now on.
+    pub fn trust(&mut self, log: &mut Log) {
+        if !std::mem::replace(&mut self.is_trusted, true) {
+            log.trust(self.cursor);
+        }
+    }
+
+    /// Has it waited for no more.
+    pub fn distrust(&mut self, log: &mut Log) {
+        if std::mem::replace(&mut self.is_trusted, false) {
+            log.distrust(self.cursor);
+        }
+    }
+
+    /// Lets go of the log.
+    pub fn leave(mut self, log: &mut Log) {
+        self.distrust(log);
+        log.leave(self.cursor);
     }
 
     /// Messages that the member has not been sent to the last byte.
@@ -201,8 +230,7 @@ impl Member {
     /// Moves to the head, whatever lies between.
     pub fn jump_to_head(&mut self, log: &mut Log) {
         let head = log.head();
-        log.relocate(self.cursor, head);
-        self.cursor = head;
+        self.relocate(log, head);
     }
 }
 
@@ -236,6 +264,7 @@ mod tests {
             topic: TopicKey(0),
             place: 0,
             cursor: log.enter(),
+            is_trusted: false,
         };
         for letters in batches {
             let mut draft = Draft::new(ShardId(0), Timestamp(0));

@@ -22,6 +22,10 @@ const RELEASE_SHARE: u64 = 4;
 /// slowed down by its own connection, before it can push those that read as fast as it does over the limit.
 const OWN_LAG_SHARE: u64 = 4;
 
+/// Nobody waits for a member that has not accepted this share of `max_lag_bytes`: half a megabyte by default, more than
+/// sockets take in for a client that never reads.
+const PROBATION_SHARE: u64 = 8;
+
 /// What the shards together may have on its way to a topic's log is this share of `max_lag_bytes`, and on each shard one
 /// read more, so that what comes between a hold and its effect puts hardly a member over the limit.
 const WINDOW_SHARE: u64 = 4;
@@ -53,6 +57,8 @@ pub enum Verdict {
 pub struct Lag {
     /// Bytes in the topic's log: what its slowest member lags.
     pub held_bytes: u64,
+    /// The same without members that are not waited for.
+    pub trusted_bytes: u64,
     /// The most that a member lags because it has not been visited yet.
     pub unvisited_bytes: u64,
     /// Members are still to be visited.
@@ -91,6 +97,13 @@ impl Policy {
         }
     }
 
+    /// How much a member has to accept, since it joined or was skipped, until it is waited for when it lags: whoever never
+    /// reads would need and waste the patience that others deserve.
+    pub fn probation_bytes(&self) -> u32 {
+        // At most 1 GiB.
+        (self.max_lag_bytes / PROBATION_SHARE) as u32
+    }
+
     /// Whether a log that holds this much has members that the verdict falls on.
     pub fn is_log_over(&self, held_bytes: u64) -> bool {
         held_bytes > self.max_lag_bytes && !self.is_lossless()
@@ -109,7 +122,7 @@ impl Policy {
         let own_bytes = if lag.grace.is_spent() {
             lag.unvisited_bytes
         } else {
-            lag.held_bytes
+            lag.unvisited_bytes.max(lag.trusted_bytes)
         };
         if self.is_lossless() && lag.held_bytes > mark {
             return Some(Hold::Open);
@@ -126,7 +139,7 @@ impl Policy {
             return Grace::Unneeded;
         }
         let log = LogState {
-            held_bytes: lag.held_bytes,
+            held_bytes: lag.trusted_bytes,
             hold_mark: self.hold_mark(),
             release_mark: self.release_mark(),
             is_round_open: lag.is_round_open,
@@ -192,6 +205,7 @@ mod tests {
     fn lag(held_bytes: u64) -> Lag {
         Lag {
             held_bytes,
+            trusted_bytes: held_bytes,
             unvisited_bytes: 0,
             is_round_open: false,
             is_holding: false,

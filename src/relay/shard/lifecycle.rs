@@ -171,15 +171,16 @@ impl Shard {
             discarded -= 1;
         }
         self.stats.add(Stat::Discarded, discarded);
-        topic.log.leave(member.cursor);
-        for (moved, place) in topic.remove(member.place) {
+        let (place, topic_key) = (member.place, member.topic);
+        member.leave(&mut topic.log);
+        for (moved, place) in topic.remove(place) {
             let moved = self.clients[moved.slot as usize]
                 .member
                 .as_mut()
                 .expect("listed clients are members");
             moved.place = place;
         }
-        self.touch(member.topic);
+        self.touch(topic_key);
         self.resume(key);
     }
 

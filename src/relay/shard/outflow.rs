@@ -155,10 +155,11 @@ impl Shard {
         let topic = &mut self.topics[member.topic.0 as usize];
         let log = &mut topic.log;
         if client.blocked {
-            let verdict = self.settings.policy.verdict(log.lag_bytes(member.cursor));
-            match verdict {
-                Verdict::Skip if topic.grace.is_spent() => self.skip(key),
-                Verdict::Disconnect if topic.grace.is_spent() => self.depart(key, Departure::Lag),
+            let lag_bytes = log.lag_bytes(member.cursor);
+            let is_judged = topic.grace.is_spent() || !member.is_trusted;
+            match self.settings.policy.verdict(lag_bytes) {
+                Verdict::Skip if is_judged => self.skip(key),
+                Verdict::Disconnect if is_judged => self.depart(key, Departure::Lag),
                 Verdict::Keep | Verdict::Skip | Verdict::Disconnect => {}
             }
             return;
@@ -206,8 +207,10 @@ impl Shard {
         let log = &mut self.topics[topic_key.0 as usize].log;
         let rest = member.rest_of_frame(log);
         let dropped = member.owed(log, own) - u64::from(!rest.is_empty());
+        member.distrust(log);
         member.jump_to_head(log);
         client.carry_message(rest);
+        client.probation_bytes = self.settings.policy.probation_bytes();
         self.stats.add(Stat::Dropped, dropped);
         self.gauge_client(key);
         self.touch(topic_key);
@@ -234,12 +237,21 @@ impl Shard {
         let carried = client.advance_carry(written.taken);
         let mut delivered = u64::from(carried.delivered);
         let mut is_behind = !client.has_nothing_to_send();
+        let earns_trust = client
+            .member
+            .as_ref()
+            .is_some_and(|member| !member.is_trusted)
+            && client.serve_probation(written.taken);
         if let Some(member) = &mut client.member {
             let topic_key = member.topic;
             let topic = &mut self.topics[topic_key.0 as usize];
+            if earns_trust {
+                member.trust(&mut topic.log);
+            }
             if topic.grace.is_asked() && carried.left > 0 {
                 let lag_bytes = topic.log.lag_bytes(member.cursor);
-                topic.laggards_progress |= self.settings.policy.is_behind(lag_bytes);
+                let is_awaited = member.is_trusted && self.settings.policy.is_behind(lag_bytes);
+                topic.laggards_progress |= is_awaited;
             }
             let log = &mut topic.log;
             delivered += member.advance(log, carried.left, own);

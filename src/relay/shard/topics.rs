@@ -190,7 +190,9 @@ impl Shard {
             topic: topic_key,
             place,
             cursor: topic.log.enter(),
+            is_trusted: false,
         });
+        client.probation_bytes = self.settings.policy.probation_bytes();
         client.phase = Phase::Open;
         let arrival = client
             .arrival

@@ -1,0 +1,255 @@
+//! Tests of a shard by itself: turns, crowds, holds.
+
+use super::*;
+use crate::config::{SlowConsumerPolicy, Topics};
+use crate::relay::member::Slices;
+
+const PING: [u8; 6] = [0x89, 0x80, 0, 0, 0, 0];
+const UNMASKED: [u8; 2] = [0x89, 0x00];
+
+fn shard_with(config: &Config) -> Shard {
+    let router = Router::new(Topics::Path, 1, 0);
+    Shard::new(ShardId(0), Settings::new(config, 1), router, Timestamp(0))
+}
+
+/// A text message of `len` bytes, below 126, masked with zeros.
+fn text(len: u8) -> Vec<u8> {
+    let mut frame = vec![0x81, 0x80 | len, 0, 0, 0, 0];
+    frame.resize(6 + usize::from(len), b'x');
+    frame
+}
+
+/// A client that has joined `path`, with `frames` in the packet of its request.
+fn join(shard: &mut Shard, path: &str, frames: &[u8]) -> ClientKey {
+    let request = format!(
+        "GET {path} HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+    );
+    let key = shard.accept();
+    shard.on_bytes(key, &mut [request.as_bytes(), frames].concat());
+    key
+}
+
+/// A turn in which up to `budget` clients are flushed, and all but `stuck` take everything; says who was.
+fn turn(shard: &mut Shard, budget: usize, stuck: Option<ClientKey>) -> Vec<ClientKey> {
+    shard.decide();
+    let mut flushed = Vec::new();
+    while flushed.len() < budget
+        && let Some(key) = shard.poll_flush()
+    {
+        flushed.push(key);
+        let mut slices = Slices::new();
+        let offered = shard.gather(key, &mut slices);
+        drop(slices);
+        if offered > 0 {
+            let taken = if stuck == Some(key) { 0 } else { offered };
+            shard.advance(key, Written::plain(taken, offered));
+        }
+    }
+    shard.end_turn(shard.now);
+    shard.begin_turn(shard.now);
+    shard.check();
+    flushed
+}
+
+#[test]
+fn a_crowd_that_pings_does_not_keep_a_topic_waiting() {
+    const CROWD: usize = 1000;
+    let mut shard = shard_with(&Config::default());
+    let crowd: Vec<ClientKey> = (0..CROWD)
+        .map(|_| join(&mut shard, "/crowd", b""))
+        .collect();
+    let bystander = join(&mut shard, "/quiet", b"");
+    turn(&mut shard, usize::MAX, None);
+    shard.on_bytes(bystander, &mut text(1));
+    for client in crowd {
+        shard.on_bytes(client, &mut PING.to_vec());
+    }
+    assert!(turn(&mut shard, CROWD / 4, None).contains(&bystander));
+}
+
+#[test]
+fn whoever_connects_anew_does_not_get_round_a_hold() {
+    let mut config = Config::default();
+    config.limits.max_message_bytes = 125;
+    config.slow_consumer.policy = SlowConsumerPolicy::Backpressure;
+    config.slow_consumer.max_lag_bytes = 4096;
+    let mut shard = shard_with(&config);
+    let stuck = join(&mut shard, "/", b"");
+    turn(&mut shard, usize::MAX, None);
+    let mut left = None;
+    for _ in 0..1000 {
+        if let Some(key) = left.replace(join(&mut shard, "/", &text(100))) {
+            shard.on_end(key, End::Failed);
+        }
+        turn(&mut shard, usize::MAX, Some(stuck));
+    }
+    let log_bytes = shard.stats.value(Stat::LogBytes);
+    assert!(log_bytes <= 4096 + 1024, "{log_bytes}");
+    // The last of them is still there, and what it said is not lost.
+    shard.on_writable(stuck);
+    turn(&mut shard, usize::MAX, None);
+    let resumed: Vec<ClientKey> = shard.take_resumed().collect();
+    assert!(resumed.contains(&left.unwrap()));
+    let before = shard.stats.value(Stat::Messages);
+    assert_eq!(shard.permit(left.unwrap()), Permit::Read);
+    assert_eq!(shard.stats.value(Stat::Messages), before + 1);
+}
+
+#[test]
+fn what_piled_up_while_a_topic_was_held_is_not_held_against_its_publisher() {
+    let mut config = Config::default();
+    config.limits.max_message_bytes = 125;
+    config.limits.messages_per_second = 10;
+    config.slow_consumer.policy = SlowConsumerPolicy::Backpressure;
+    config.slow_consumer.max_lag_bytes = 4096;
+    let mut shard = shard_with(&config);
+    let stuck = join(&mut shard, "/", b"");
+    let publisher = join(&mut shard, "/", b"");
+    turn(&mut shard, usize::MAX, None);
+    let later = |shard: &mut Shard, stuck, seconds| {
+        shard.begin_turn(shard.now + Duration::from_secs(seconds));
+        turn(shard, usize::MAX, stuck);
+    };
+    while shard.permit(publisher) == Permit::Read {
+        shard.on_bytes(publisher, &mut text(100));
+        later(&mut shard, Some(stuck), 1);
+    }
+    later(&mut shard, Some(stuck), 20);
+    shard.on_writable(stuck);
+    later(&mut shard, None, 0);
+    let before = shard.stats.value(Stat::Messages);
+    let piled_up = |count| text(0).repeat(count);
+    assert_eq!(shard.permit(publisher), Permit::Read);
+    shard.on_bytes(publisher, &mut piled_up(200));
+    assert_eq!(shard.stats.value(Stat::Messages), before + 200);
+    // It has its burst left, and no more.
+    shard.on_bytes(publisher, &mut piled_up(51));
+    assert_eq!(shard.stats.value(Stat::Messages), before + 250);
+    assert_eq!(shard.stats.value(Stat::DisconnectedRate), 1);
+}
+
+#[test]
+fn a_violator_that_does_not_read_is_not_waited_for_and_counts_as_a_violator() {
+    let mut shard = shard_with(&Config::default());
+    let stuck = join(&mut shard, "/", b"");
+    turn(&mut shard, usize::MAX, None);
+    shard.on_bytes(stuck, &mut [&text(1)[..], &UNMASKED].concat());
+    assert_eq!(shard.permit(stuck), Permit::Parked);
+    turn(&mut shard, usize::MAX, Some(stuck));
+    let due = shard.next_timeout().expect("a deadline");
+    assert!(due > shard.now && due <= shard.now + Duration::from_secs(6));
+    shard.begin_turn(due);
+    shard.handle_timeouts();
+    assert!(shard.is_empty());
+    assert_eq!(shard.stats.value(Stat::Discarded), 1);
+    assert_eq!(shard.stats.value(Stat::DisconnectedProtocol), 1);
+}
+
+#[test]
+fn a_violator_that_is_lost_before_its_close_counts_as_a_violator() {
+    let mut shard = shard_with(&Config::default());
+    let violator = join(&mut shard, "/", b"");
+    turn(&mut shard, usize::MAX, None);
+    shard.on_bytes(violator, &mut [&text(1)[..], &UNMASKED].concat());
+    shard.on_end(violator, End::Failed);
+    assert_eq!(shard.stats.value(Stat::DisconnectedProtocol), 1);
+    assert_eq!(shard.stats.value(Stat::DisconnectedLost), 0);
+}
+
+#[test]
+fn a_close_that_the_transport_holds_back_is_sent_although_the_clients_own_has_come() {
+    let mut shard = shard_with(&Config::default());
+    let client = join(&mut shard, "/", b"");
+    turn(&mut shard, usize::MAX, None);
+    shard.begin_drain();
+    shard.decide();
+    assert_eq!(shard.poll_flush(), Some(client));
+    let offered = shard.gather(client, &mut Slices::new());
+    let mut written = Written {
+        taken: offered,
+        has_progressed: false,
+        is_blocked: true,
+        holds_back: true,
+    };
+    shard.advance(client, written);
+    // The client closes as well, before ours is on its way.
+    shard.on_bytes(client, &mut [0x88, 0x80, 0, 0, 0, 0]);
+    assert_eq!(shard.take_effects().next(), None);
+    assert!(shard.on_writable(client));
+    assert_eq!(shard.poll_flush(), Some(client));
+    assert_eq!(shard.gather(client, &mut Slices::new()), 0);
+    (written.taken, written.has_progressed) = (0, true);
+    (written.is_blocked, written.holds_back) = (false, false);
+    shard.advance(client, written);
+    let shut = Effect::ShutdownWrite(client);
+    assert_eq!(shard.take_effects().next(), Some(shut));
+}
+
+#[test]
+fn what_a_transport_holds_back_is_the_shards_until_it_has_been_flushed() {
+    let mut shard = shard_with(&Config::default());
+    let client = join(&mut shard, "/", b"");
+    turn(&mut shard, usize::MAX, None);
+    shard.on_bytes(client, &mut PING.to_vec());
+    assert_eq!(shard.poll_flush(), Some(client));
+    let taken = shard.gather(client, &mut Slices::new());
+    let written = Written {
+        taken,
+        has_progressed: true,
+        is_blocked: true,
+        holds_back: true,
+    };
+    shard.advance(client, written);
+    assert!(shard.on_writable(client));
+    // The next edge may come before the budget of a turn gets to the client.
+    assert!(shard.on_writable(client));
+    assert_eq!(shard.poll_flush(), Some(client));
+    shard.advance(client, Written::plain(0, 0));
+    assert!(!shard.on_writable(client));
+}
+
+#[test]
+fn a_table_that_was_made_for_all_keeps_its_size_through_a_crowd_and_after_it() {
+    let mut shard = shard_with(&Config::default());
+    shard.reserve(100);
+    let reserved = shard.clients.capacity();
+    let clients: Vec<ClientKey> = (0..100).map(|_| shard.accept()).collect();
+    assert_eq!(shard.clients.capacity(), reserved);
+    for client in clients {
+        shard.on_end(client, End::Failed);
+    }
+    assert_eq!(shard.clients.capacity(), reserved);
+}
+
+/// How often publishers were held for a member that reads so many messages and then no more, under `drop`.
+fn waits_for_one_that_reads(most: usize) -> u32 {
+    let mut config = Config::default();
+    config.limits.max_message_bytes = 125;
+    config.slow_consumer.policy = SlowConsumerPolicy::Drop;
+    config.slow_consumer.max_lag_bytes = 4096;
+    let mut shard = shard_with(&config);
+    let publisher = join(&mut shard, "/", b"");
+    let reader = join(&mut shard, "/", b"");
+    let mut waits = 0;
+    let mut was_held = false;
+    for n in 0..1000 {
+        // A wait that is in vain ends after 50 ms.
+        shard.begin_turn(shard.now + Duration::from_millis(10));
+        if shard.permit(publisher) == Permit::Read {
+            shard.on_bytes(publisher, &mut text(100));
+        }
+        turn(&mut shard, usize::MAX, (n >= most).then_some(reader));
+        let is_held = shard.stats.value(Stat::TopicsHeld) > 0;
+        waits += u32::from(is_held && !was_held);
+        was_held = is_held;
+    }
+    assert!(shard.stats.value(Stat::Dropped) > 800);
+    waits
+}
+
+#[test]
+fn nobody_waits_for_one_that_never_reads_and_once_for_one_that_reads_no_more() {
+    assert_eq!(waits_for_one_that_reads(1), 0);
+    assert_eq!(waits_for_one_that_reads(20), 1);
+}
