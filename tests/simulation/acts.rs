@@ -9,6 +9,9 @@ use crate::world::World;
 impl World {
     /// One client does something.
     pub(crate) fn any_peer_acts(&mut self) {
+        if self.peers.is_empty() {
+            return;
+        }
         let id = self.rng.below(self.peers.len());
         if self.peers[id].is_gone() {
             return;
@@ -108,12 +111,19 @@ impl World {
     }
 
     fn leave_in_order(&mut self, id: usize) {
-        if !self.peers[id].may_speak() || !self.rng.percent(30) {
+        if self.rng.percent(30) {
+            self.close_in_order(id, self.stage(id));
+        }
+    }
+
+    fn close_in_order(&mut self, id: usize, stage: Stage) {
+        if !self.peers[id].may_speak() {
             return;
         }
         let code: u16 = self.rng.pick(&[1000, 1001, 3000, 4999]);
         let bytes = peer::frame(0x88, &code.to_be_bytes(), &mut self.rng);
-        self.tell(|| format!("client {id} closes with {code}"));
+        self.tell(|| format!("client {id} closes with {code}: {stage:?}"));
+        self.tally.note(Event::Goodbye(stage));
         self.peers[id].say(&bytes);
         self.peers[id].has_said_goodbye = true;
     }
@@ -132,7 +142,7 @@ impl World {
                 let bytes = peer::offence(most, &mut self.rng);
                 self.peers[id].say(&bytes);
                 self.peers[id].has_said_goodbye = true;
-                self.peers[id].is_offensive = true;
+                self.peers[id].offended_at = Some(self.now);
             }
             _ => {}
         }
@@ -145,6 +155,11 @@ impl World {
         }
         if self.rng.below(1_000) < self.plan.half_closes {
             self.half_close_somebody();
+        }
+        if self.rng.below(1_000) < self.plan.goodbyes
+            && let Some((id, stage)) = self.any_victim()
+        {
+            self.close_in_order(id, stage);
         }
         if self.rng.below(1_000) < self.plan.stalls {
             self.stall_somebody();

@@ -1,7 +1,9 @@
 //! What must hold after every turn, once the world is at rest, and at its end.
 
 use fanwire::config::SlowConsumerPolicy;
+use fanwire::ids::ClientId;
 use fanwire::metrics::stats::Stat;
+use fanwire::relay::batch::OVERHEAD_BYTES;
 
 use crate::plan::{Ending, Plan};
 use crate::world::World;
@@ -18,6 +20,12 @@ const REASONS: [Stat; 9] = [
     Stat::DisconnectedMemory,
     Stat::DisconnectedShutdown,
 ];
+
+/// A client's frame of an empty message.
+const EMPTY_MESSAGE_BYTES: usize = 6;
+
+/// What a batch keeps beside the frame of a message: where it ends, and who sent it.
+const MARK_BYTES: usize = size_of::<u32>() + size_of::<ClientId>();
 
 /// Gauges that are at zero when nobody is there.
 const GAUGES: [Stat; 8] = [
@@ -87,8 +95,10 @@ impl World {
     }
 
     fn check_memory(&self, host: usize) {
+        let on_its_way = self.most_on_its_way_bytes();
         let held = self.hosts[host].value(Stat::LogBytes);
-        let most = (self.plan.topics.len() * self.most_log_bytes()) as u64;
+        let limit = self.plan.config.slow_consumer.max_lag_bytes;
+        let most = (self.plan.topics.len() * limit + on_its_way) as u64;
         assert!(held <= most, "the logs hold {held} bytes, {most} at most");
         let partial = self.hosts[host].value(Stat::PartialBytes);
         let limits = &self.plan.config.limits;
@@ -103,30 +113,29 @@ impl World {
             .plan
             .config
             .buffered_bytes_per_shard(self.plan.shards as u16);
-        let most = share + (self.plan.topics.len() * self.most_on_its_way_bytes()) as u64;
+        let most = share + on_its_way as u64;
         assert!(all <= most, "{all} bytes are held, {most} at most");
     }
 
-    /// The most that a topic's log may hold: the limit, and behind it what was on its way.
-    fn most_log_bytes(&self) -> usize {
-        self.plan.config.slow_consumer.max_lag_bytes + self.most_on_its_way_bytes()
-    }
-
-    /// What may be on its way to a topic's log before anybody could have been told to wait: the window of a quarter that
-    /// publishers share, and for each client what is read of it at once: a client is known to publish, and asked to
-    /// wait, only behind its first message. A shard that comes late to its turn finds as much more as an inbox may hold.
+    /// What may be on its way to the logs of topics before anybody could have been told to wait: for each the window of
+    /// a quarter that its publishers share, and for each client that may publish what is read of it at once: it is known
+    /// to publish, and asked to wait, only behind its first message. At its worst that is a batch of its own, of empty
+    /// messages. A shard that comes late to its turn finds as much more as an inbox may hold.
     fn most_on_its_way_bytes(&self) -> usize {
         let Plan {
             config,
+            topics,
             scratch_bytes,
             receive_buffer_bytes,
             inbox_high_water_bytes,
             ..
         } = &self.plan;
-        let limit = config.slow_consumer.max_lag_bytes;
+        let window = config.slow_consumer.max_lag_bytes / 4;
         let one_read = *scratch_bytes.min(receive_buffer_bytes);
-        let per_client = one_read + config.limits.max_message_bytes;
-        limit / 4 + self.plan.clients * per_client + inbox_high_water_bytes
+        let marks = one_read / EMPTY_MESSAGE_BYTES * MARK_BYTES;
+        let per_client = one_read + config.limits.max_message_bytes + marks + OVERHEAD_BYTES;
+        let speakers = self.peers.iter().filter(|peer| !peer.manners.is_silent);
+        topics.len() * (window + inbox_high_water_bytes) + speakers.count() * per_client
     }
 
     /// Once nothing is under way and everybody reads: nobody waits.

@@ -267,7 +267,19 @@ impl Model {
     }
 
     /// The client's transport took the last byte of `item`.
-    pub(crate) fn written(&mut self, client: usize, item: &Item, may_be_refused: bool) {
+    pub(crate) fn written(
+        &mut self,
+        client: usize,
+        item: &Item,
+        may_be_refused: bool,
+        is_out_of_patience: bool,
+    ) {
+        if let Item::Close { code, .. } = item
+            && matches!(code, 1002 | 1007 | 1009)
+            && !is_out_of_patience
+        {
+            self.check_violator(client);
+        }
         match item {
             Item::Response(status) => self.on_response(client, *status, may_be_refused),
             Item::Message { is_text, payload } => self.on_message(client, *is_text, payload),
@@ -341,9 +353,6 @@ impl Model {
         if reason == "slow consumer: too far behind" {
             let is_policy = self.policy == SlowConsumerPolicy::Disconnect;
             assert!(is_policy, "disconnected for a lag under another policy");
-        }
-        if matches!(code, 1002 | 1007 | 1009) {
-            self.check_violator(client);
         }
         let client = &mut self.clients[client];
         let member = client.member.as_mut().expect("Close is for members");

@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use std::io::Read;
 
 use fanwire::ids::ClientKey;
+use fanwire::time::Timestamp;
 
 use crate::counterpart::Counterpart;
 use crate::pipe::Pipe;
@@ -65,8 +66,8 @@ pub(crate) struct Peer {
     pub(crate) is_open: bool,
     /// It has sent, or queued, the last thing that it will say.
     pub(crate) has_said_goodbye: bool,
-    /// What it says breaks the protocol somewhere.
-    pub(crate) is_offensive: bool,
+    /// When it began to break the protocol.
+    pub(crate) offended_at: Option<Timestamp>,
     /// It shuts its side once it has sent what it has to say.
     pub(crate) shuts_when_sent: bool,
     /// Where the server's items end that it has not read yet.
@@ -120,7 +121,7 @@ impl Peer {
             has_vanished: false,
             is_open: false,
             has_said_goodbye: false,
-            is_offensive: false,
+            offended_at: None,
             shuts_when_sent: false,
             unread: VecDeque::new(),
             read_offset: 0,

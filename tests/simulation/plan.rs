@@ -59,6 +59,8 @@ pub(crate) struct Plan {
     pub(crate) resets: usize,
     /// Clients that shut their side, in a thousand steps.
     pub(crate) half_closes: usize,
+    /// Clients that close, in a thousand steps.
+    pub(crate) goodbyes: usize,
     /// Clients that stop to read, in a thousand steps.
     pub(crate) stalls: usize,
     /// The share of those that never go on, in percent.
@@ -128,6 +130,7 @@ impl Plan {
             record_bytes: rng.pick(&[16, 64, 200, 512]),
             resets: rng.pick(&[0, 1, 3, 10]),
             half_closes: rng.pick(&[0, 1, 3]),
+            goodbyes: rng.pick(&[0, 1, 5]),
             stalls: rng.pick(&[0, 3, 20]),
             stalls_for_ever: rng.pick(&[0, 5, 30]),
             pauses: rng.pick(&[0, 2, 10]),

@@ -96,6 +96,8 @@ pub(crate) enum Event {
     ResetMidTurn,
     /// A client shuts its side, whatever it was saying.
     HalfClose(Stage),
+    /// A client sends Close.
+    Goodbye(Stage),
     /// A client stops to read,
     Stall,
     /// and goes on,
@@ -142,7 +144,7 @@ pub(crate) enum Event {
 }
 
 /// How often each event must happen in an ordinary run: about a third of how often it does.
-pub(crate) const LEAST: [(Event, u64); 65] = [
+pub(crate) const LEAST: [(Event, u64); 69] = [
     (Event::Reset(Stage::Unaccepted), 20),
     (Event::Reset(Stage::Greeting), 100),
     (Event::Reset(Stage::CloseAwaited), 8),
@@ -157,16 +159,20 @@ pub(crate) const LEAST: [(Event, u64); 65] = [
     (Event::Reset(Stage::Idle), 80),
     (Event::HalfClose(Stage::Unaccepted), 6),
     (Event::HalfClose(Stage::Greeting), 50),
-    (Event::HalfClose(Stage::CloseAwaited), 4),
+    (Event::HalfClose(Stage::CloseAwaited), 2),
     (Event::HalfClose(Stage::Leaving), 20),
     (Event::HalfClose(Stage::HeldBack), 10),
     (Event::HalfClose(Stage::MidFrame), 15),
     (Event::HalfClose(Stage::Upgrading), 50),
     (Event::HalfClose(Stage::Joining), 15),
     (Event::HalfClose(Stage::Answered), 40),
-    (Event::HalfClose(Stage::Owed), 10),
+    (Event::HalfClose(Stage::Owed), 6),
     (Event::HalfClose(Stage::Speaking), 40),
     (Event::HalfClose(Stage::Idle), 30),
+    (Event::Goodbye(Stage::CloseAwaited), 7),
+    (Event::Goodbye(Stage::HeldBack), 20),
+    (Event::Goodbye(Stage::Joining), 4),
+    (Event::Goodbye(Stage::Idle), 80),
     (Event::Drain(Moment::Any), 200),
     (Event::Drain(Moment::Upgrade), 40),
     (Event::Drain(Moment::Join), 10),

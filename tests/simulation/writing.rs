@@ -1,5 +1,7 @@
 //! What a host sends to its connections and does to them, as `net::worker` does it.
 
+use std::time::Duration;
+
 use fanwire::ids::ClientKey;
 use fanwire::metrics::stats::Stat;
 use fanwire::relay::member::Slices;
@@ -9,6 +11,9 @@ use crate::peer::{Peer, Request};
 use crate::stream::Item;
 use crate::tally::Event;
 use crate::world::World;
+
+/// The longest wait for a client that is failed to take what it had published before.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 impl World {
     pub(crate) fn flush(&mut self, host: usize) {
@@ -83,7 +88,9 @@ impl World {
         for (offset, item) in items {
             self.tell(|| format!("client {id} is sent {}", describe(&item)));
             let may_be_refused = self.may_be_refused(host, id, &item);
-            self.model.written(id, &item, may_be_refused);
+            let is_out_of_patience = self.is_out_of_patience(id);
+            self.model
+                .written(id, &item, may_be_refused, is_out_of_patience);
             if is_held_back {
                 self.tally.note(match item {
                     Item::Close { .. } => Event::CloseHeldBack,
@@ -92,6 +99,12 @@ impl World {
             }
             self.peers[id].expect(offset, item);
         }
+    }
+
+    /// Whether a client that broke the protocol has had its time to read what it had published.
+    fn is_out_of_patience(&self, id: usize) -> bool {
+        let offended_at = self.peers[id].offended_at;
+        offended_at.is_some_and(|at| self.now.since(at) >= PATIENCE)
     }
 
     fn may_be_refused(&self, host: usize, id: usize, item: &Item) -> bool {
