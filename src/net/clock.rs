@@ -49,13 +49,16 @@ impl Patience {
         }
     }
 
-    /// Notes the time, and when the worker means to look again at the latest. Without a limit no deadline is near, and
-    /// a pause does no harm.
-    pub fn note(&mut self, now: Timestamp, limit: Option<Duration>) {
-        if now.since(self.expected) > PAUSE {
-            self.until = now + GRACE;
-        }
+    /// Notes the time, and when the worker means to look again at the latest, and says how long a pause there has been:
+    /// zero, as a rule. Without a limit no deadline is near, and a pause does no harm.
+    pub fn note(&mut self, now: Timestamp, limit: Option<Duration>) -> Duration {
+        let late = now.since(self.expected);
         self.expected = limit.map_or(Timestamp(u64::MAX), |limit| now + limit);
+        if late <= PAUSE {
+            return Duration::ZERO;
+        }
+        self.until = now + GRACE;
+        late
     }
 
     /// Whether deadlines may be enforced.

@@ -6,7 +6,7 @@ use mio::Token;
 
 use super::admission::Admission;
 use super::stream::Stream;
-use super::tls::session::{Failure, Handshake, Session};
+use super::tls::session::{Handshake, Session};
 use crate::ids::ClientKey;
 use crate::relay::shard::Written;
 
@@ -22,6 +22,8 @@ pub struct Conn {
     pub generation: u32,
     /// Waits in the worker's list of connections to be read.
     pub ready: bool,
+    /// Its last visit cost so much time that the next comes after those of others, as that of a TLS handshake will.
+    pub heavy: bool,
     /// It is one over the limit, and counted with those.
     pub refused: bool,
     /// The client's end, or an error, has been announced: it lies behind what can still be read, and no further edge
@@ -83,6 +85,7 @@ impl Conn {
         Conn {
             stream,
             admission,
+            heavy: tls.is_some(),
             tls: tls.map(Box::new),
             generation,
             ready: false,
@@ -116,6 +119,9 @@ impl Conn {
         let Some(tls) = &mut self.tls else {
             return read(&mut self.stream, self.ending, &mut scratch.plain);
         };
+        if tls.failure().is_some() {
+            return self.give_up_tls();
+        }
         if tls.is_closed() {
             return Filled::Eof;
         }
@@ -125,10 +131,14 @@ impl Conn {
             other => return other,
         };
         let held_back = tls.holds_back();
-        let opened = match tls.open(&scratch.sealed[..count], &mut scratch.plain) {
-            Ok(opened) => opened,
-            Err(failure) => return self.fail(&failure),
-        };
+        let opened = tls.open(&scratch.sealed[..count], &mut scratch.plain);
+        if tls.failure().is_some() {
+            // What came before the failure is heard first.
+            return match opened {
+                0 => self.give_up_tls(),
+                opened => Filled::More(opened),
+            };
+        }
         let is_last = is_last && !tls.is_closed();
         // What the handshake has to say does not wait for the end of the turn: there is no fan-out to join it to.
         if tls.holds_back() && !held_back && tls.flush(&mut self.stream, &[]).is_err() {
@@ -147,13 +157,13 @@ impl Conn {
         read(&mut self.stream, self.ending, buffer)
     }
 
-    /// Gives the session up, and tells the client why.
-    fn fail(&mut self, failure: &Failure) -> Filled {
-        tracing::debug!(?failure, "a client breaks TLS");
-        if let Some(mut tls) = self.tls.take()
-            && let Err(error) = tls.fail(&mut self.stream, failure)
-        {
-            tracing::trace!(%error, "the failure could not be told");
+    /// Tells the client why its session has failed, and reads raw bytes from now on, to throw them away.
+    fn give_up_tls(&mut self) -> Filled {
+        if let Some(mut tls) = self.tls.take() {
+            tracing::debug!(failure = ?tls.failure(), "a client breaks TLS");
+            if let Err(error) = tls.tell_failure(&mut self.stream) {
+                tracing::trace!(%error, "the failure could not be told");
+            }
         }
         Filled::TlsFailed
     }
@@ -185,7 +195,7 @@ impl Conn {
         Ok(Written::plain(taken, offered))
     }
 
-    /// Shuts the writing side.
+    /// Shuts the writing side. What comes from now on is thrown away, and need not be decrypted for that.
     pub fn shutdown_write(&mut self) {
         self.say_goodbye();
         if let Err(error) = self.stream.shutdown_write() {
@@ -196,7 +206,7 @@ impl Conn {
 
     /// Ends TLS in order, where it is spoken, so that the client can tell the end from a cut.
     pub fn say_goodbye(&mut self) {
-        if let Some(tls) = &mut self.tls
+        if let Some(mut tls) = self.tls.take()
             && let Err(error) = tls.close(&mut self.stream)
         {
             tracing::trace!(%error, "the end of TLS could not be told");

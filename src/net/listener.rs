@@ -155,7 +155,9 @@ impl Acceptor {
                 self.retry_at = None;
                 Accepted::Nobody
             }
-            Err(error) if is_exhaustion(&error) => {
+            // Neither says anything about the next.
+            Err(error) if is_about_one(&error) => Accepted::Dead(error),
+            Err(error) => {
                 let now = Instant::now();
                 self.retry_at = Some(now + RETRY_AFTER);
                 let is_said = |said| now.saturating_duration_since(said) < SAY_AGAIN_AFTER;
@@ -165,8 +167,6 @@ impl Acceptor {
                 }
                 Accepted::Failed { error, is_news }
             }
-            // The connection died while it waited, or a signal came; neither says anything about the next.
-            Err(error) => Accepted::Dead(error),
         }
     }
 
@@ -209,8 +209,28 @@ fn configure(stream: &TcpStream, notsent_lowat: u32) {
     }
 }
 
-/// Whether descriptors or memory have run out. Of `accept`, these errors leave the connection waiting and would come again
-/// at once (accept(2)); of [`bind`], they say nothing about the address.
+/// Whether an error of `accept` is about the connection that waited first, which has died, or a signal (accept(2)). Any
+/// other would come again at once, whoever waits.
+fn is_about_one(error: &io::Error) -> bool {
+    let code = error.raw_os_error().map(Errno::from_raw_os_error);
+    matches!(
+        code,
+        Some(
+            Errno::INTR
+                | Errno::CONNABORTED
+                | Errno::NETDOWN
+                | Errno::PROTO
+                | Errno::NOPROTOOPT
+                | Errno::HOSTDOWN
+                | Errno::NONET
+                | Errno::HOSTUNREACH
+                | Errno::OPNOTSUPP
+                | Errno::NETUNREACH
+        )
+    )
+}
+
+/// Whether descriptors or memory have run out: of [`bind`], these errors say nothing about the address.
 pub fn is_exhaustion(error: &io::Error) -> bool {
     let code = error.raw_os_error().map(Errno::from_raw_os_error);
     matches!(
@@ -235,7 +255,15 @@ mod tests {
 
     #[test]
     fn running_out_of_descriptors_is_told_from_a_connection_that_died() {
-        assert!(is_exhaustion(&Errno::MFILE.into()));
-        assert!(!is_exhaustion(&Errno::CONNABORTED.into()));
+        for lasting in [
+            Errno::MFILE,
+            Errno::NFILE,
+            Errno::NOMEM,
+            Errno::PERM,
+            Errno::INVAL,
+        ] {
+            assert!(!is_about_one(&lasting.into()), "{lasting}");
+        }
+        assert!(is_about_one(&Errno::CONNABORTED.into()));
     }
 }

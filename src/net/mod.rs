@@ -9,6 +9,7 @@ pub mod conn;
 pub mod listener;
 pub mod mail;
 pub mod proxy;
+mod ready;
 pub mod stream;
 pub mod tls;
 pub mod unix;

@@ -4,8 +4,8 @@
 //! which then begins without sleeping, so that no connection, however busy, keeps the others waiting.
 
 mod admit;
+mod reading;
 
-use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -16,16 +16,17 @@ use mio::{Events, Interest, Poll, Token};
 
 use super::admission::{Admission, Seats};
 use super::clock::{Clock, Patience};
-use super::conn::{Conn, Filled, Scratch, client_of, token_of};
+use super::conn::{Conn, Scratch, client_of, token_of};
 use super::mail::{ControlBox, Mail, Postboxes, Report};
+use super::ready::Ready;
 use super::stream::Stream;
 use super::tls::keeper::Keeper;
-use super::tls::session::Handshake;
 use crate::ids::{ClientKey, ShardId};
 use crate::metrics::stats::{Published, Stat};
 use crate::relay::departure::refusal_stat;
 use crate::relay::member::Slices;
 use crate::relay::shard::{Effect, End, Permit, Shard};
+use crate::time::Timestamp;
 use crate::ws::handshake::Refusal;
 
 /// The token of the worker's waker: no client has it, because generations and slots do not reach it together.
@@ -34,25 +35,11 @@ pub const WAKER: Token = Token(usize::MAX);
 /// Events taken from the kernel in one go.
 const EVENTS: usize = 1024;
 
-/// Bytes read in one turn, before the last read: what a turn takes in is what the next ones have to send many times.
-const READ_BUDGET_BYTES: usize = 1 << 20;
-
-/// Reads of one connection in one turn.
-const READS_PER_CONN: usize = 4;
-
-/// Steps of TLS handshakes in one turn: each may cost as much CPU as a hundred messages, and a flood of them must not
-/// keep members waiting for more than some milliseconds.
-const HANDSHAKES_PER_TURN: usize = 32;
-
 /// Clients flushed in one turn, before sockets and the inbox are looked at again: about 4 ms of writes.
 const FLUSH_BUDGET_CLIENTS: usize = 512;
 
 /// Bytes written in one turn, before the last write: about as long for large messages.
 const FLUSH_BUDGET_BYTES: usize = 16 << 20;
-
-/// While any shard's inbox holds this many bytes of messages, no shard reads: what is numbered is never dropped, so
-/// what is not numbered yet must wait in the senders' sockets.
-const INBOX_HIGH_WATER_BYTES: usize = 8 << 20;
 
 /// How soon to look whether the inboxes have been emptied. Nobody announces it, because it is rare.
 const CONGESTION_RETRY: Duration = Duration::from_millis(1);
@@ -94,12 +81,13 @@ pub struct Worker {
     patience: Patience,
     /// Sockets by slot.
     conns: Vec<Option<Conn>>,
-    /// Connections that may have something to read.
-    ready: VecDeque<ClientKey>,
+    ready: Ready,
     scratch: Scratch,
     tls: Option<Arc<Keeper>>,
-    /// Some inbox is over its mark, so reads wait.
-    congested: bool,
+    /// Since when some inbox has been over its mark, so that reads wait.
+    congested_since: Option<Timestamp>,
+    /// For how long nobody has been read, of which the shard has not been told.
+    unread: Duration,
     /// By shard: it has been sent something that it was not woken for yet.
     to_notify: Vec<bool>,
     has_reported: bool,
@@ -121,10 +109,11 @@ impl Worker {
             seats: parts.seats,
             clock: parts.clock,
             conns: Vec::new(),
-            ready: VecDeque::new(),
+            ready: Ready::default(),
             scratch: Scratch::new(parts.tls.is_some()),
             tls: parts.tls,
-            congested: false,
+            congested_since: None,
+            unread: Duration::ZERO,
             has_reported: false,
             stopped: false,
         }
@@ -135,7 +124,7 @@ impl Worker {
         let mut events = Events::with_capacity(EVENTS);
         while !self.stopped {
             let timeout = self.timeout();
-            self.patience.note(self.clock.now(), timeout);
+            self.unread += self.patience.note(self.clock.now(), timeout);
             match self.poll.poll(&mut events, timeout) {
                 Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
                 Ok(()) | Err(_) => self.turn(&events),
@@ -150,7 +139,7 @@ impl Worker {
             return Some(Duration::ZERO);
         }
         if !self.ready.is_empty() {
-            return Some(if self.congested {
+            return Some(if self.congested_since.is_some() {
                 CONGESTION_RETRY
             } else {
                 Duration::ZERO
@@ -168,7 +157,7 @@ impl Worker {
     /// The others are told before the flush, not after it: theirs then goes on beside ours.
     fn turn(&mut self, events: &Events) {
         let began = self.clock.now();
-        self.patience.note(began, Some(Duration::ZERO));
+        self.unread += self.patience.note(began, Some(Duration::ZERO));
         // 1. Take in: what has become possible, what other threads sent, what clients sent, what is due.
         self.shard.begin_turn(began);
         for event in events {
@@ -177,7 +166,7 @@ impl Worker {
         self.take_mail();
         self.read_ready();
         // Whoever is not read cannot be late.
-        if self.patience.is_over(began) && !self.congested {
+        if self.patience.is_over(began) && self.congested_since.is_none() {
             self.shard.handle_timeouts();
         }
         // 2. Decide, and tell the others.
@@ -241,7 +230,8 @@ impl Worker {
             return;
         };
         if !std::mem::replace(&mut conn.ready, true) {
-            self.ready.push_back(key);
+            let is_heavy = conn.heavy;
+            self.ready.push(key, is_heavy);
         }
     }
 
@@ -308,81 +298,6 @@ impl Worker {
     fn stop(&mut self) {
         self.shard.cut_all();
         self.stopped = true;
-    }
-
-    fn read_ready(&mut self) {
-        self.congested = self
-            .postboxes
-            .iter()
-            .any(|other| other.inbox.backlog_bytes() > INBOX_HIGH_WATER_BYTES);
-        if self.congested {
-            self.shard.stats_mut().inc(Stat::ReadsDeferred);
-            return;
-        }
-        let mut budget = READ_BUDGET_BYTES;
-        let mut handshakes = 0;
-        for _ in 0..self.ready.len() {
-            let Some(key) = self.ready.pop_front() else {
-                return;
-            };
-            if let Some(conn) = self.conn(key) {
-                handshakes += usize::from(conn.is_handshaking());
-                if conn.is_handshaking() && handshakes > HANDSHAKES_PER_TURN {
-                    self.ready.push_back(key);
-                    continue;
-                }
-                conn.ready = false;
-            }
-            let (read, is_left_over) = self.read(key);
-            if is_left_over {
-                self.make_ready(key);
-            }
-            budget = budget.saturating_sub(read);
-            if budget == 0 {
-                return;
-            }
-        }
-    }
-
-    /// Reads a connection, and says how many bytes came and whether there may be more that could be read now.
-    fn read(&mut self, key: ClientKey) -> (usize, bool) {
-        if !self.is_introduced(key) {
-            return (0, false);
-        }
-        let Some(conn) = self
-            .conns
-            .get_mut(key.slot as usize)
-            .and_then(Option::as_mut)
-            .filter(|conn| conn.generation == key.generation)
-        else {
-            return (0, false);
-        };
-        let mut total = 0;
-        for _ in 0..READS_PER_CONN {
-            match self.shard.permit(key) {
-                Permit::Read => {}
-                Permit::Parked => return (total, false),
-            }
-            let filled = fill(&mut self.shard, conn, key, &mut self.scratch);
-            match filled {
-                Filled::More(n) => total += n,
-                Filled::Last(n) => return (total + n, false),
-                Filled::Empty => return (total, false),
-                Filled::Eof => {
-                    self.shard.on_end(key, End::Eof);
-                    return (total, false);
-                }
-                Filled::Failed => {
-                    self.shard.on_end(key, End::Failed);
-                    return (total, false);
-                }
-                Filled::TlsFailed => {
-                    self.shard.on_end(key, End::TlsFailed);
-                    return (total, true);
-                }
-            }
-        }
-        (total, true)
     }
 
     fn flush(&mut self) {
@@ -502,30 +417,4 @@ impl Worker {
             self.control.notify();
         }
     }
-}
-
-/// Reads into the client's own buffer when it is in the middle of a large message, and into the scratch otherwise.
-fn fill(shard: &mut Shard, conn: &mut Conn, key: ClientKey, scratch: &mut Scratch) -> Filled {
-    if !conn.is_encrypted()
-        && let Some(buffer) = shard.direct_buffer(key)
-    {
-        let filled = conn.fill_plain(buffer);
-        if let Filled::More(n) | Filled::Last(n) = filled {
-            shard.on_direct(key, n);
-        }
-        return filled;
-    }
-    let is_handshaking = conn.is_handshaking();
-    let filled = conn.fill(scratch);
-    if is_handshaking && let Some(handshake) = conn.handshake() {
-        shard.stats_mut().inc(match handshake {
-            Handshake::Full => Stat::TlsFull,
-            Handshake::Resumed => Stat::TlsResumed,
-        });
-    }
-    // A read may bring nothing but records of TLS' own.
-    if let Filled::More(n @ 1..) | Filled::Last(n) = filled {
-        shard.on_bytes(key, &mut scratch.plain[..n]);
-    }
-    filled
 }

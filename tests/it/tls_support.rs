@@ -149,6 +149,27 @@ impl TlsWorld {
         TlsWorld::prepare(config, |_, _, _| ())
     }
 
+    /// With the slowest key that anybody uses, whose certificate clients trust by itself.
+    pub(crate) fn with_a_slow_key(mut config: Config) -> TlsWorld {
+        let issued = Issued {
+            cert: include_str!("keys/rsa4096_cert.pem").into(),
+            key: include_str!("keys/rsa4096_pkcs8.pem").into(),
+        };
+        let files = Files::of(&issued);
+        files.enable(&mut config);
+        let mut roots = RootCertStore::empty();
+        roots.add(parse(&issued.cert)).unwrap();
+        let client = ClientConfig::builder()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        TlsWorld {
+            world: World::with(&config),
+            client: Arc::new(client),
+            authority: Authority::new(),
+            files,
+        }
+    }
+
     /// With `adjust` having the last word on the configuration.
     pub(crate) fn prepare(
         mut config: Config,

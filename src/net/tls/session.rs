@@ -10,7 +10,7 @@
 use std::io::{self, IoSlice, Read, Write};
 use std::sync::Arc;
 
-use rustls::{HandshakeKind, ServerConfig, ServerConnection};
+use rustls::{HandshakeKind, ServerConfig, ServerConnection, SupportedCipherSuite};
 
 use crate::relay::shard::Written;
 use crate::ws::handshake::Refusal;
@@ -19,8 +19,8 @@ use crate::ws::handshake::Refusal;
 /// write is worth its system call, and little enough to be bounded by clients times this.
 pub const MAX_SEALED_BYTES: usize = 64 << 10;
 
-/// What rustls' buffer for incoming records is never cut below, in bytes.
-const SMALLEST_BUFFER_BYTES: usize = 4 << 10;
+/// Plaintext of a record, at most (RFC 8446, section 5.1).
+const RECORD_BYTES: usize = 16 << 10;
 
 /// What a client that speaks plain HTTP is answered, as web servers do.
 const PLAIN_HTTP: Refusal = Refusal::bad_request(
@@ -35,6 +35,10 @@ pub struct Session {
     has_begun: bool,
     /// The client has said that nothing more will come (`close_notify`).
     is_closed: bool,
+    /// Why it cannot go on. What was opened before that is good.
+    failure: Option<Failure>,
+    /// Records sealed so far, at most.
+    records: u64,
 }
 
 /// The session cannot go on: the client broke TLS, has nothing in common with us, or said that it gives up.
@@ -67,6 +71,8 @@ impl Session {
             connection,
             has_begun: false,
             is_closed: false,
+            failure: None,
+            records: 0,
         }
     }
 
@@ -91,58 +97,72 @@ impl Session {
         self.is_closed
     }
 
+    /// Why the session cannot go on, if so: it is then to be told, with [`Session::tell_failure`], and given up.
+    pub fn failure(&self) -> Option<&Failure> {
+        self.failure.as_ref()
+    }
+
     /// Whether something waits to be accepted by the kernel.
     pub fn holds_back(&self) -> bool {
         self.connection.wants_write()
     }
 
     /// Decrypts what was received, and says how many bytes of plaintext are at the front of `opened`, which must have
-    /// room for what was received and a record more. An incomplete record is kept.
-    pub fn open(&mut self, mut sealed: &[u8], opened: &mut [u8]) -> Result<usize, Failure> {
+    /// room for what was received and a record more. An incomplete record is kept. A failure shows afterwards in
+    /// [`Session::failure`].
+    pub fn open(&mut self, mut sealed: &[u8], opened: &mut [u8]) -> usize {
         if !std::mem::replace(&mut self.has_begun, true) && looks_like_http(sealed) {
-            return Err(Failure::PlainHttp);
+            self.failure = Some(Failure::PlainHttp);
         }
         let mut count = 0;
-        let is_long = sealed.len() > SMALLEST_BUFFER_BYTES;
-        while !sealed.is_empty() && !self.is_closed {
+        while !sealed.is_empty() && !self.is_closed && self.failure.is_none() {
             // Reading from memory fails only where rustls has no room, although all that was whole has been taken out.
-            self.connection
-                .read_tls(&mut sealed)
-                .map_err(|_| Failure::Flood)?;
-            let state = self
-                .connection
-                .process_new_packets()
-                .map_err(Failure::Tls)?;
-            let len = state.plaintext_bytes_to_read();
-            self.connection
-                .reader()
-                .read_exact(&mut opened[count..count + len])
-                .expect("as much as there is");
-            count += len;
-            self.is_closed = state.peer_has_closed();
+            if self.connection.read_tls(&mut sealed).is_err() {
+                self.failure = Some(Failure::Flood);
+                break;
+            }
+            match self.connection.process_new_packets() {
+                Ok(state) => self.is_closed = state.peer_has_closed(),
+                Err(error) => self.failure = Some(Failure::Tls(error)),
+            }
+            // Behind a failure too: how TCP cut the stream must not decide what of it is heard.
+            count += self.take_opened(&mut opened[count..]);
         }
-        if is_long {
-            self.release();
-        }
-        Ok(count)
+        self.release();
+        count
     }
 
-    /// Has rustls give back what a long record needed. It cuts its buffer to size before it reads, and only then.
+    fn take_opened(&mut self, opened: &mut [u8]) -> usize {
+        let mut count = 0;
+        // Ends with `Ok(0)` or an error, which says whether more may come; that is known already.
+        while let Ok(len @ 1..) = self.connection.reader().read(&mut opened[count..]) {
+            count += len;
+        }
+        count
+    }
+
+    /// Has rustls give back what a long record needed, however many reads brought it. It cuts its buffer to size before
+    /// it reads, and only then.
     fn release(&mut self) {
-        let nothing = self.connection.read_tls(&mut Nothing);
-        debug_assert!(nothing.is_err() || self.is_closed, "nothing was read");
+        if self.failure.is_none() {
+            let nothing = self.connection.read_tls(&mut Nothing);
+            debug_assert!(nothing.is_err() || self.is_closed, "nothing was read");
+        }
     }
 
     /// Encrypts what fits of `slices` and writes what has been encrypted, once. An error means that the connection is
-    /// dead.
+    /// dead, or must end, because its keys are used up.
     pub fn flush(
         &mut self,
         stream: &mut impl Write,
         slices: &[IoSlice<'_>],
     ) -> io::Result<Written> {
+        if self.failure.is_some() {
+            return Err(io::ErrorKind::BrokenPipe.into());
+        }
         let taken = match slices {
             [] => 0,
-            slices => self.connection.writer().write_vectored(slices)?,
+            slices => self.seal(slices)?,
         };
         let sent = if self.holds_back() {
             self.write(stream)?
@@ -158,6 +178,25 @@ impl Session {
         })
     }
 
+    fn seal(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        let offered: usize = slices.iter().map(|slice| slice.len()).sum();
+        self.records += offered.min(MAX_SEALED_BYTES).div_ceil(RECORD_BYTES) as u64;
+        if self.records >= self.most_records() {
+            // rustls would say goodbye by itself, and then take whatever it is given and send nothing.
+            tracing::debug!("the keys of a session of TLS 1.2 are used up");
+            return Err(io::ErrorKind::BrokenPipe.into());
+        }
+        self.connection.writer().write_vectored(slices)
+    }
+
+    /// Records that may be sealed under one key. TLS 1.3 changes keys by itself; TLS 1.2 cannot.
+    fn most_records(&self) -> u64 {
+        match self.connection.negotiated_cipher_suite() {
+            Some(SupportedCipherSuite::Tls12(suite)) => suite.common.confidentiality_limit,
+            Some(SupportedCipherSuite::Tls13(_)) | None => u64::MAX,
+        }
+    }
+
     /// Says goodbye before our side of the connection is shut (RFC 8446, section 6.1), as far as the socket takes it.
     pub fn close(&mut self, stream: &mut impl Write) -> io::Result<()> {
         if self.is_handshaking() || self.holds_back() {
@@ -168,12 +207,14 @@ impl Session {
     }
 
     /// Tells the client why the session has failed, as far as the socket takes it.
-    pub fn fail(&mut self, stream: &mut impl Write, failure: &Failure) -> io::Result<()> {
-        match failure {
-            Failure::PlainHttp => stream.write(&PLAIN_HTTP.encode()).map(drop),
+    pub fn tell_failure(&mut self, stream: &mut impl Write) -> io::Result<()> {
+        match self.failure {
+            Some(Failure::PlainHttp) => stream.write(&PLAIN_HTTP.encode()).map(drop),
             // The alert is the last that rustls has to send.
-            Failure::Tls(_) | Failure::Flood if self.holds_back() => self.write(stream).map(drop),
-            Failure::Tls(_) | Failure::Flood => Ok(()),
+            Some(Failure::Tls(_) | Failure::Flood) if self.holds_back() => {
+                self.write(stream).map(drop)
+            }
+            Some(Failure::Tls(_) | Failure::Flood) | None => Ok(()),
         }
     }
 

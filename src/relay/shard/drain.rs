@@ -26,6 +26,8 @@ pub(super) struct Drain {
     answer_due: bool,
     /// Owners that have answered.
     answers: u16,
+    /// The relay has failed, and everybody is to be told.
+    abandoned: bool,
 }
 
 impl Drain {
@@ -67,10 +69,21 @@ impl Shard {
     /// Sends Close 1011 to every member, whatever it is still owed: a shard has failed, and its part of the topics' order
     /// with it, so that nothing more can be relayed.
     pub fn abandon(&mut self) {
+        self.drain.abandoned = true;
         for key in self.keys(|phase| phase == Phase::Upgrading) {
             self.refuse(key, Refusal::SHUTDOWN);
         }
         for key in self.keys(|phase| phase == Phase::Open) {
+            self.depart(key, Departure::Internal);
+        }
+    }
+
+    /// Who joins a relay that has failed is told at once.
+    pub(super) fn abandon_newcomer(&mut self, key: ClientKey) {
+        let is_open = self
+            .client(key)
+            .is_some_and(|client| client.phase == Phase::Open);
+        if self.drain.abandoned && is_open {
             self.depart(key, Departure::Internal);
         }
     }

@@ -124,6 +124,8 @@ pub struct Shard {
     /// The most clients there were since the table was made.
     peak_clients: usize,
     next_generation: u32,
+    /// The end of what all clients are excused for, because nobody was read.
+    excuse: Timestamp,
     topics: Slab<Topic>,
     topics_by_name: HashMap<TopicName, TopicKey>,
     owned: Slab<OwnedTopic>,
@@ -177,6 +179,7 @@ impl Shard {
             reserved_clients: 0,
             peak_clients: 0,
             next_generation: 0,
+            excuse: Timestamp(0),
             topics: Slab::new(),
             topics_by_name: HashMap::new(),
             owned: Slab::new(),
@@ -218,6 +221,11 @@ impl Shard {
         self.now = now;
         self.turn += 1;
         self.stats.inc(Stat::Turns);
+    }
+
+    /// Nobody was read for `span`: what piled up meanwhile is not held against anybody's rate.
+    pub fn excuse(&mut self, span: Duration) {
+        self.excuse = self.excuse.max(self.now) + span;
     }
 
     /// Takes what is to be sent to other shards, in this order.

@@ -204,6 +204,7 @@ impl Shard {
         self.make_urgent(key);
         self.resume(key);
         self.reschedule(key);
+        self.abandon_newcomer(key);
         self.on_early_frames(key, arrival.early);
         self.gauge_client(key);
     }

@@ -4,7 +4,9 @@ use std::io::{IoSlice, Read, Write};
 use std::sync::Arc;
 
 use rustls::pki_types::PrivateKeyDer;
-use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConfig};
+use rustls::{
+    ClientConfig, ClientConnection, RootCertStore, ServerConfig, SupportedProtocolVersion,
+};
 
 use super::{Failure, Handshake, MAX_SEALED_BYTES, Session};
 use crate::net::conn::Scratch;
@@ -54,7 +56,9 @@ struct Pair {
     scratch: Vec<u8>,
 }
 
-fn configs() -> (Arc<ServerConfig>, Arc<ClientConfig>) {
+fn configs(
+    versions: &[&'static SupportedProtocolVersion],
+) -> (Arc<ServerConfig>, Arc<ClientConfig>) {
     let made = rcgen::generate_simple_self_signed(vec!["localhost".into()]).unwrap();
     let certificate = made.cert.der().clone();
     let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
@@ -64,7 +68,7 @@ fn configs() -> (Arc<ServerConfig>, Arc<ClientConfig>) {
         .unwrap();
     let mut roots = RootCertStore::empty();
     roots.add(certificate).unwrap();
-    let client = ClientConfig::builder()
+    let client = ClientConfig::builder_with_protocol_versions(versions)
         .with_root_certificates(roots)
         .with_no_client_auth();
     (Arc::new(server), Arc::new(client))
@@ -72,7 +76,11 @@ fn configs() -> (Arc<ServerConfig>, Arc<ClientConfig>) {
 
 impl Pair {
     fn new() -> Pair {
-        let (server, client) = configs();
+        Pair::of(rustls::ALL_VERSIONS)
+    }
+
+    fn of(versions: &[&'static SupportedProtocolVersion]) -> Pair {
+        let (server, client) = configs(versions);
         Pair {
             session: Session::new(server),
             client: ClientConnection::new(client, "localhost".try_into().unwrap()).unwrap(),
@@ -83,16 +91,20 @@ impl Pair {
     /// After the handshake.
     fn shaken() -> Pair {
         let mut pair = Pair::new();
-        while pair.client.is_handshaking() || pair.session.is_handshaking() {
-            let sent = pair.client_bytes();
-            assert_eq!(pair.open(&sent).unwrap(), 0);
-            let mut pipe = Narrow::new(usize::MAX);
-            if pair.session.holds_back() {
-                pair.session.flush(&mut pipe, &[]).unwrap();
-            }
-            pair.deliver(&pipe.taken);
-        }
+        pair.shake();
         pair
+    }
+
+    fn shake(&mut self) {
+        while self.client.is_handshaking() || self.session.is_handshaking() {
+            let sent = self.client_bytes();
+            assert_eq!(self.open(&sent), 0);
+            let mut pipe = Narrow::new(usize::MAX);
+            if self.session.holds_back() {
+                self.session.flush(&mut pipe, &[]).unwrap();
+            }
+            self.deliver(&pipe.taken);
+        }
     }
 
     fn client_bytes(&mut self) -> Vec<u8> {
@@ -103,7 +115,7 @@ impl Pair {
         bytes
     }
 
-    fn open(&mut self, sealed: &[u8]) -> Result<usize, Failure> {
+    fn open(&mut self, sealed: &[u8]) -> usize {
         self.session.open(sealed, &mut self.scratch)
     }
 
@@ -132,7 +144,7 @@ fn what_a_client_sends_is_opened_however_it_is_cut() {
         let sealed = pair.client_bytes();
         let mut opened = Vec::new();
         for part in sealed.chunks(size) {
-            let count = pair.open(part).unwrap();
+            let count = pair.open(part);
             opened.extend_from_slice(&pair.scratch[..count]);
         }
         assert_eq!(opened, message, "in parts of {size}");
@@ -145,7 +157,7 @@ fn one_read_may_bring_many_long_records() {
     pair.client.set_buffer_limit(None);
     pair.client.writer().write_all(&vec![7; 60_000]).unwrap();
     let sealed = pair.client_bytes();
-    assert_eq!(pair.open(&sealed).unwrap(), 60_000);
+    assert_eq!(pair.open(&sealed), 60_000);
     assert!(pair.scratch[..60_000].iter().all(|&byte| byte == 7));
 }
 
@@ -198,10 +210,10 @@ fn what_is_held_back_goes_first_and_everything_arrives_once() {
 #[test]
 fn a_request_in_the_clear_is_told_from_tls_at_its_first_byte() {
     let mut pair = Pair::new();
-    let failure = pair.open(b"GET / HTTP/1.1\r\n\r\n").unwrap_err();
-    assert!(matches!(failure, Failure::PlainHttp));
+    assert_eq!(pair.open(b"GET / HTTP/1.1\r\n\r\n"), 0);
+    assert!(matches!(pair.session.failure(), Some(Failure::PlainHttp)));
     let mut pipe = Narrow::new(usize::MAX);
-    pair.session.fail(&mut pipe, &failure).unwrap();
+    pair.session.tell_failure(&mut pipe).unwrap();
     let answer = String::from_utf8(pipe.taken).unwrap();
     assert!(
         answer.starts_with("HTTP/1.1 400 ") && answer.contains("wss://"),
@@ -212,9 +224,9 @@ fn a_request_in_the_clear_is_told_from_tls_at_its_first_byte() {
 #[test]
 fn what_is_no_tls_is_answered_by_an_alert() {
     let mut pair = Pair::new();
-    let failure = pair.open(&[0xff; 64]).unwrap_err();
+    assert_eq!(pair.open(&[0xff; 64]), 0);
     let mut pipe = Narrow::new(usize::MAX);
-    pair.session.fail(&mut pipe, &failure).unwrap();
+    pair.session.tell_failure(&mut pipe).unwrap();
     assert_eq!(pipe.taken[0], 21, "the type of an alert");
 }
 
@@ -225,17 +237,26 @@ fn a_goodbye_is_an_end_and_what_follows_it_is_dropped() {
     pair.client.send_close_notify();
     let mut sealed = pair.client_bytes();
     sealed.extend_from_slice(b"rubbish");
-    assert_eq!(pair.open(&sealed).unwrap(), 10);
+    assert_eq!(pair.open(&sealed), 10);
     assert!(pair.session.is_closed());
 }
 
 #[test]
-fn a_forged_record_is_a_failure_and_no_plaintext() {
+fn a_forged_record_is_a_failure_and_what_came_before_it_is_heard() {
     let mut pair = Pair::shaken();
     pair.client.writer().write_all(b"as it was").unwrap();
     let mut sealed = pair.client_bytes();
-    *sealed.last_mut().unwrap() ^= 1;
-    assert!(matches!(pair.open(&sealed), Err(Failure::Tls(_))));
+    pair.client.writer().write_all(b"forged").unwrap();
+    let mut forged = pair.client_bytes();
+    *forged.last_mut().unwrap() ^= 1;
+    sealed.append(&mut forged);
+    assert_eq!(pair.open(&sealed), 9);
+    assert_eq!(&pair.scratch[..9], b"as it was");
+    assert!(matches!(pair.session.failure(), Some(Failure::Tls(_))));
+    let written = pair
+        .session
+        .flush(&mut Narrow::new(usize::MAX), &[IoSlice::new(b"x")]);
+    assert!(written.is_err(), "nothing is sent to it any more");
 }
 
 #[test]
@@ -244,9 +265,33 @@ fn a_handshake_message_without_end_is_a_failure() {
     // A ClientHello of 16 MiB, as far as its header goes, in records of 16 KiB.
     let mut hello = vec![1, 0xff, 0xff, 0xff];
     hello.resize(16 << 10, 0);
-    let failed = (0..16).find_map(|_| {
-        let record = [&[22, 3, 1, 0x40, 0][..], &hello].concat();
-        pair.open(&record).err()
+    let record = [&[22, 3, 1, 0x40, 0][..], &hello].concat();
+    let failed = (0..16).any(|_| {
+        pair.open(&record);
+        pair.session.failure().is_some()
     });
-    assert!(failed.is_some());
+    assert!(failed);
+}
+
+#[test]
+fn a_session_of_tls_1_2_ends_before_its_keys_are_used_up() {
+    let mut pair = Pair::of(&[&rustls::version::TLS12]);
+    pair.shake();
+    let limit = pair.session.most_records();
+    assert_eq!(limit, 1 << 24);
+    pair.session.records = limit - 3;
+    let mut pipe = Narrow::new(usize::MAX);
+    for _ in 0..2 {
+        let written = pair
+            .session
+            .flush(&mut pipe, &[IoSlice::new(b"x")])
+            .unwrap();
+        assert_eq!(written.taken, 1);
+    }
+    assert!(
+        pair.session
+            .flush(&mut pipe, &[IoSlice::new(b"x")])
+            .is_err()
+    );
+    assert_eq!(pair.deliver(&pipe.taken), b"xx");
 }
