@@ -106,8 +106,10 @@ pub struct Client {
     pub reading: Reading,
     /// May send messages.
     pub may_publish: bool,
-    /// Has sent a message.
+    /// Has sent a message in an earlier read: it is not read while its topic is closed to publishers.
     pub publisher: bool,
+    /// Has sent a message.
+    pub has_published: bool,
     /// A ping was sent at `due` − `pong_timeout`, and nothing has been read since.
     pub pinged: bool,
     /// Gets Close once it has been sent all that it is owed, and is not read until then.
@@ -177,6 +179,7 @@ impl Client {
             reading: Reading::Allowed,
             may_publish: false,
             publisher: false,
+            has_published: false,
             pinged: false,
             leaves_at_head: false,
             ended: false,

@@ -24,6 +24,9 @@ use crate::ws::handshake::{self, Refusal, RefusalKind};
 /// it was read into from this size on: one write of many small messages is worth more than a copy saved.
 const KEEP_BUFFER_FROM_BYTES: usize = 4 << 10;
 
+/// A list of so many clients is not worth looking through for those that have left.
+const FEW_WAITING: usize = 64;
+
 impl Shard {
     /// Takes in a connection that was just accepted.
     pub fn accept(&mut self) -> ClientKey {
@@ -95,6 +98,7 @@ impl Shard {
         };
         client.set_reading(reading, self.now);
         if reading != Reading::Allowed {
+            self.forget_who_waited(key);
             return Permit::Parked;
         }
         // Its answer to our Close may be among it.
@@ -105,6 +109,24 @@ impl Shard {
         self.on_early_frames(key, arrival.early);
         self.gauge_client(key);
         self.permit(key)
+    }
+
+    /// Drops from the list of those who wait for the client's topic whoever has left, once they may be most of it.
+    fn forget_who_waited(&mut self, key: ClientKey) {
+        let member = self.client(key).and_then(|client| client.member.as_ref());
+        let Some(topic) = member.map(|member| member.topic) else {
+            return;
+        };
+        let topic = &mut self.topics[topic.0 as usize];
+        if topic.waiting.len() <= 2 * topic.members().len() + FEW_WAITING {
+            return;
+        }
+        let clients = &self.clients;
+        topic.waiting.retain(|key| {
+            clients
+                .get(key.slot as usize)
+                .is_some_and(|client| client.generation == key.generation)
+        });
     }
 
     /// Takes in what was read from the client, in the worker's scratch buffer, which it unmasks in place.
@@ -147,6 +169,9 @@ impl Shard {
             Err(error) => {
                 let _: ControlFlow<()> = self.on_violation(key, error);
             }
+        }
+        if let Some(client) = self.client_mut(key) {
+            client.publisher = client.has_published;
         }
         self.gauge_client(key);
     }
@@ -271,6 +296,7 @@ impl Shard {
         }
         if let Some(client) = self.client_mut(key) {
             client.decoder = decoder;
+            client.publisher = client.has_published;
         }
     }
 
@@ -317,7 +343,8 @@ impl Shard {
             // Behind our Close, or behind the fence: accepted no more.
             return;
         };
-        let was_publisher = std::mem::replace(&mut client.publisher, true);
+        client.has_published = true;
+        let was_publisher = client.publisher;
         self.stats.inc(Stat::Messages);
         let topic_key = member.topic;
         let topic = &mut self.topics[topic_key.0 as usize];

@@ -82,12 +82,13 @@ impl Shard {
     /// A member broke the protocol. What it published before that is good: it is sent to the member as well, before
     /// the Close, and until then the member stays one, but is not read.
     pub(super) fn fail(&mut self, key: ClientKey, error: DecodeError) {
-        let deadline = self.now + CLOSE_TIMEOUT;
+        let now = self.now;
+        let deadline = now + CLOSE_TIMEOUT;
         let client = &mut self.clients[key.slot as usize];
         let member = client.member.as_ref().expect("open clients are members");
         let topic = &self.topics[member.topic.0 as usize];
-        if client.publisher {
-            client.reading = Reading::AwaitsPhase;
+        if client.has_published {
+            client.set_reading(Reading::AwaitsPhase, now);
             client.leaves_at_head = true;
             client.failing = Some(Box::new(Failing {
                 error,
@@ -264,8 +265,8 @@ impl Shard {
     }
 
     fn keepalive_deadline(&self, client: &Client) -> Option<Timestamp> {
-        // Whoever is not read cannot be heard, and whoever is blocked cannot be asked: the stall is its deadline.
-        let is_mute = client.reading != Reading::Allowed || client.blocked;
+        // Whoever is blocked cannot be asked: the stall is its deadline. Whoever awaits its next phase has another.
+        let is_mute = client.blocked || client.reading == Reading::AwaitsPhase;
         if self.settings.ping_interval.is_zero() || is_mute {
             return None;
         }
@@ -300,7 +301,11 @@ impl Shard {
             {
                 self.depart(key, Departure::Stall);
             }
-            Phase::Open if client.pinged => self.depart(key, Departure::Pong),
+            // Whoever is not read cannot be heard. It is asked again and again all the same: if it is gone, its system
+            // answers with a reset.
+            Phase::Open if client.pinged && client.reading == Reading::Allowed => {
+                self.depart(key, Departure::Pong);
+            }
             Phase::Open => self.ping(key),
         }
     }

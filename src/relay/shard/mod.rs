@@ -327,6 +327,7 @@ impl Shard {
         if client.set_reading(Reading::Allowed, now) != Reading::Allowed {
             // Whoever was not read could not be heard: keep-alive starts anew.
             client.last_read = now;
+            client.pinged = false;
             self.resumed.push(key);
             self.reschedule(key);
         }

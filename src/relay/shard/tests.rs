@@ -212,9 +212,10 @@ fn what_a_transport_holds_back_is_the_shards_until_it_has_been_flushed() {
 #[test]
 fn a_table_that_was_made_for_all_keeps_its_size_through_a_crowd_and_after_it() {
     let mut shard = shard_with(&Config::default());
-    shard.reserve(100);
+    shard.reserve(300);
     let reserved = shard.clients.capacity();
-    let clients: Vec<ClientKey> = (0..100).map(|_| shard.accept()).collect();
+    // Enough for the table to be given back behind them.
+    let clients: Vec<ClientKey> = (0..300).map(|_| shard.accept()).collect();
     assert_eq!(shard.clients.capacity(), reserved);
     for client in clients {
         shard.on_end(client, End::Failed);
@@ -252,4 +253,81 @@ fn waits_for_one_that_reads(most: usize) -> u32 {
 fn nobody_waits_for_one_that_never_reads_and_once_for_one_that_reads_no_more() {
     assert_eq!(waits_for_one_that_reads(1), 0);
     assert_eq!(waits_for_one_that_reads(20), 1);
+}
+
+/// A shard whose topic is held for a member that takes nothing, and a publisher that is parked for it.
+fn held_by_backpressure() -> (Shard, ClientKey, ClientKey) {
+    let mut config = Config::default();
+    config.limits.max_message_bytes = 125;
+    config.slow_consumer.policy = SlowConsumerPolicy::Backpressure;
+    config.slow_consumer.max_lag_bytes = 4096;
+    config.slow_consumer.stall_timeout = Duration::from_hours(1);
+    let mut shard = shard_with(&config);
+    let stuck = join(&mut shard, "/", b"");
+    let publisher = join(&mut shard, "/", b"");
+    turn(&mut shard, usize::MAX, None);
+    while shard.permit(publisher) == Permit::Read {
+        shard.on_bytes(publisher, &mut text(100));
+        turn(&mut shard, usize::MAX, Some(stuck));
+    }
+    (shard, stuck, publisher)
+}
+
+#[test]
+fn all_that_comes_in_one_read_of_newcomers_counts_against_a_hold() {
+    let (mut shard, stuck, _) = held_by_backpressure();
+    let before = shard.stats.value(Stat::LogBytes);
+    let many = text(100).repeat(100);
+    for _ in 0..100 {
+        let newcomer = join(&mut shard, "/", &many);
+        turn(&mut shard, usize::MAX, Some(stuck));
+        if shard.permit(newcomer) == Permit::Read {
+            shard.on_bytes(newcomer, &mut many.clone());
+        }
+        turn(&mut shard, usize::MAX, Some(stuck));
+    }
+    // One read's worth at most, with what the log counts beside it.
+    let more = shard.stats.value(Stat::LogBytes) - before;
+    assert!(more <= 100 * (102 + 192) + 4096, "{more}");
+}
+
+#[test]
+fn a_publisher_that_is_parked_is_asked_again_and_again_whether_it_is_there_and_not_blamed() {
+    let (mut shard, stuck, publisher) = held_by_backpressure();
+    let mut pings = 0;
+    for _ in 0..20 {
+        shard.begin_turn(shard.now + Duration::from_secs(10));
+        shard.handle_timeouts();
+        let is_asked = shard
+            .client(publisher)
+            .is_some_and(|client| client.control.is_some());
+        pings += u32::from(is_asked);
+        turn(&mut shard, usize::MAX, Some(stuck));
+    }
+    assert!(pings >= 5, "{pings} pings in 200 s");
+    // What it answered is unread when it is read again, and it has the time of a ping from then on.
+    shard.on_writable(stuck);
+    turn(&mut shard, usize::MAX, None);
+    shard.begin_turn(shard.now + Duration::from_secs(1));
+    shard.handle_timeouts();
+    assert!(shard.client(publisher).is_some());
+    assert_eq!(shard.stats.value(Stat::DisconnectedPong), 0);
+}
+
+#[test]
+fn those_who_left_while_they_waited_for_a_topic_are_forgotten() {
+    let (mut shard, stuck, _) = held_by_backpressure();
+    for _ in 0..1000 {
+        let visitor = join(&mut shard, "/", &text(1));
+        turn(&mut shard, usize::MAX, Some(stuck));
+        assert_eq!(shard.permit(visitor), Permit::Parked);
+        shard.on_end(visitor, End::Failed);
+        turn(&mut shard, usize::MAX, Some(stuck));
+    }
+    let waiting: usize = shard
+        .topics
+        .iter()
+        .map(|(_, topic)| topic.waiting.len())
+        .sum();
+    assert!(waiting < 100, "{waiting}");
 }

@@ -252,8 +252,9 @@ impl Shard {
     /// What the shard published has come back from the owner: there is room on the way for more.
     fn note_return(&mut self, key: TopicKey, bytes: u64) {
         let topic = &mut self.topics[key.0 as usize];
-        // Saturating: it may have been sent by a topic of this name that was forgotten and made anew since.
-        topic.in_flight_bytes = topic.in_flight_bytes.saturating_sub(bytes);
+        // No more than is on its way: it may have been sent by a topic of this name that was forgotten and made anew since.
+        let bytes = bytes.min(topic.in_flight_bytes);
+        topic.in_flight_bytes -= bytes;
         topic.returned_bytes += bytes;
         self.resume_publishers_if_open(key);
     }
