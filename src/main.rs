@@ -104,6 +104,7 @@ fn announce(config: &Config, relay: &RelayHandle) {
         address = %relay.address(),
         unix_socket = relay.unix_socket().map(|path| tracing::field::display(path.display())),
         metrics,
+        tls = config.server.tls.enabled,
         shards = relay.shards(),
         max_connections = relay.max_connections(),
         max_message_bytes = config.limits.max_message_bytes,
