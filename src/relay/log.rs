@@ -4,11 +4,11 @@
 //! batches nobody needs any more, and drops those and no others. It holds exactly what its slowest member lags, and it
 //! bounds nothing itself: [`super::policy`] says how far a member may lag, and the shard acts on it.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use super::batch::Batch;
-use crate::ids::Seq;
+use crate::ids::{ClientKey, Seq};
 
 /// An emptied log gives its table back when it had grown beyond this many batches.
 const KEPT_CAPACITY: usize = 8;
@@ -49,6 +49,8 @@ pub struct Log {
     trusted_at_head: u32,
     /// The first batch that somebody is in who is waited for, counted over the life of the log; the head if none is.
     first_trusted: u64,
+    /// Members whose sockets are full, by the batch that they are in, counted over the life of the log.
+    blocked: BTreeSet<(u64, ClientKey)>,
     next: Seq,
 }
 
@@ -140,6 +142,53 @@ impl Log {
         }
     }
 
+    /// Notes that the socket of the member at `cursor` is full.
+    pub fn block(&mut self, cursor: Cursor, member: ClientKey) {
+        let is_news = self.blocked.insert((cursor.batch, member));
+        debug_assert!(is_news, "a full socket is written to");
+    }
+
+    /// Notes that it is not any more. Before the member leaves, too.
+    pub fn unblock(&mut self, cursor: Cursor, member: ClientKey) {
+        let was_there = self.blocked.remove(&(cursor.batch, member));
+        debug_assert!(was_there, "whose socket is full is known");
+    }
+
+    /// Notes that a member whose socket is full has been moved all the same.
+    pub fn relocate_blocked(&mut self, from: Cursor, to: Cursor, member: ClientKey) {
+        if from.batch != to.batch {
+            self.unblock(from, member);
+            self.block(to, member);
+        }
+    }
+
+    /// How many members' sockets are full.
+    pub fn blocked(&self) -> usize {
+        self.blocked.len()
+    }
+
+    /// What the log costs on account of members whose sockets are full, in bytes.
+    pub fn blocked_bytes(&self) -> u64 {
+        self.blocked
+            .first()
+            .map_or(0, |&(batch, _)| self.kept_bytes(batch))
+    }
+
+    /// The members whose sockets are full and on whose account the log costs more than `most` bytes, the slowest first.
+    pub fn blocked_keeping_more_than(&self, most: u64) -> impl Iterator<Item = ClientKey> + '_ {
+        self.blocked
+            .iter()
+            .take_while(move |&&(batch, _)| self.kept_bytes(batch) > most)
+            .map(|&(_, member)| member)
+    }
+
+    /// What the log costs on account of a member that is in `batch`, wherever in it: it is kept as a whole.
+    fn kept_bytes(&self, batch: u64) -> u64 {
+        self.entries
+            .get(self.index(batch))
+            .map_or(0, |entry| self.end_bytes - entry.start)
+    }
+
     fn trusted_in(&mut self, batch: u64) -> &mut u32 {
         let index = self.index(batch);
         match self.entries.get_mut(index) {
@@ -164,10 +213,7 @@ impl Log {
 
     /// What the log costs on account of members that are waited for, in bytes.
     pub fn trusted_bytes(&self) -> u64 {
-        let first = self.first_trusted.max(self.first);
-        self.entries
-            .get(self.index(first))
-            .map_or(0, |entry| self.end_bytes - entry.start)
+        self.kept_bytes(self.first_trusted.max(self.first))
     }
 
     fn cursors_in(&mut self, batch: u64) -> &mut u32 {
@@ -201,9 +247,7 @@ impl Log {
 
     /// What the log costs, in bytes: what its slowest member lags, counted from the start of the batch it is in.
     pub fn held_bytes(&self) -> u64 {
-        self.entries
-            .front()
-            .map_or(0, |entry| self.end_bytes - entry.start)
+        self.kept_bytes(self.first)
     }
 
     /// What is between `cursor` and the head costs, in bytes.
@@ -256,6 +300,11 @@ impl Log {
             self.entries
                 .iter()
                 .all(|entry| entry.trusted <= entry.cursors)
+        );
+        let there = self.first..=self.head().batch;
+        assert!(
+            self.blocked.iter().all(|(batch, _)| there.contains(batch)),
+            "whoever is blocked is somewhere"
         );
         let held: u64 = self
             .entries
@@ -352,6 +401,39 @@ mod tests {
         log.distrust(second);
         log.check(2);
         assert_eq!(log.trusted_bytes(), 0);
+    }
+
+    #[test]
+    fn a_member_whose_socket_is_full_keeps_the_whole_batch_that_it_is_in() {
+        let key = |slot| ClientKey {
+            slot,
+            generation: 0,
+        };
+        let mut log = Log::default();
+        let slow = log.enter();
+        log.enter();
+        append(&mut log, &[b"abc"]);
+        let costs = log.held_bytes();
+        // The one has taken most of it, the other all.
+        let most = slow.at_offset(4, 5);
+        log.relocate(slow, most);
+        log.block(most, key(7));
+        let head = log.head();
+        log.relocate(slow, head);
+        log.block(head, key(3));
+        assert_eq!(log.blocked_bytes(), costs);
+        assert!(log.blocked_keeping_more_than(costs - 1).eq([key(7)]));
+        append(&mut log, &[b"d"]);
+        assert!(log.blocked_keeping_more_than(0).eq([key(7), key(3)]));
+        let behind = log.held_bytes() - costs;
+        log.relocate_blocked(most, head, key(7));
+        log.relocate(most, head);
+        assert_eq!((log.blocked_bytes(), log.held_bytes()), (behind, behind));
+        assert!(log.blocked_keeping_more_than(0).eq([key(3), key(7)]));
+        log.unblock(head, key(3));
+        log.unblock(head, key(7));
+        assert_eq!(log.blocked_bytes(), 0);
+        log.check(2);
     }
 
     #[test]

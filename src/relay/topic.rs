@@ -38,6 +38,8 @@ pub struct Topic {
     pub touched: bool,
     /// Bytes of the log that the shard's gauge counts.
     pub gauged_bytes: u64,
+    /// Those of them that the shard knows laggards to be blamed for.
+    pub gauged_blame_bytes: u64,
     /// Bytes that clients of this shard published and that have not come back from the owner.
     pub in_flight_bytes: u64,
     /// Bytes that have come back, ever.
@@ -67,6 +69,7 @@ impl Topic {
             queued: false,
             touched: false,
             gauged_bytes: 0,
+            gauged_blame_bytes: 0,
             in_flight_bytes: 0,
             returned_bytes: 0,
             grace: Grace::default(),

@@ -162,10 +162,11 @@ impl Shard {
         let own = self.own(key);
         let client = &mut self.clients[key.slot as usize];
         let member = client.member.take().expect("open clients are members");
+        let topic = &mut self.topics[member.topic.0 as usize];
         if client.blocked {
             self.stats.dec(Stat::MembersLagging);
+            topic.log.unblock(member.cursor, key);
         }
-        let topic = &mut self.topics[member.topic.0 as usize];
         let mut discarded = member.owed(&topic.log, own);
         if is_told && member.is_mid_frame(&topic.log) {
             client.carry_message(member.rest_of_frame(&topic.log));

@@ -12,12 +12,9 @@ use crate::ids::ClientKey;
 use crate::metrics::stats::Stat;
 use crate::relay::client::{Client, Phase};
 use crate::relay::departure::Departure;
-use crate::relay::topic::TopicKey;
+use crate::relay::topic::{Topic, TopicKey};
 use crate::ws::decode::Decoder;
 use crate::ws::handshake::Refusal;
-
-/// Topics relieved of laggards in one turn: looking for them takes time for each member.
-const TOPICS_RELIEVED: usize = 8;
 
 impl Shard {
     /// Bytes that count towards the shard's share.
@@ -69,14 +66,15 @@ impl Shard {
         self.clients_by_size.update(key, sum(before), sum(after));
     }
 
-    /// Brings the gauge of the topic's log up to date.
+    /// Brings the gauges of the topic's log up to date.
     pub(super) fn gauge_log(&mut self, key: TopicKey) {
         let topic = &mut self.topics[key.0 as usize];
-        let held = topic.log.held_bytes();
+        let (held, blame) = (topic.log.held_bytes(), blame_bytes(topic));
         let gauged = std::mem::replace(&mut topic.gauged_bytes, held);
         self.stats.add(Stat::LogBytes, held);
         self.stats.sub(Stat::LogBytes, gauged);
-        self.topics_by_size.update(key, gauged, held);
+        let gauged = std::mem::replace(&mut topic.gauged_blame_bytes, blame);
+        self.topics_by_blame.update(key, gauged, blame);
     }
 
     /// Has those give way who cost most, if the shard's share is used up, and says whether it is. Once a turn, when
@@ -96,19 +94,29 @@ impl Shard {
     }
 
     /// Has somebody give way; says whether there was anybody. Those for whom the shard itself is late are not blamed.
+    ///
+    /// Nobody is looked for in vain: the rankings name only those who have something to give, so that a turn takes as
+    /// long as there are some who give way in it, however many topics and members there are.
     fn relieve_once(&mut self) -> bool {
         if self.clients_bytes() > self.settings.max_buffered_bytes / 2 {
             let largest = self.clients_by_size.largest().next();
             self.relieve_of_client(largest.expect("somebody holds these bytes"));
             return true;
         }
-        let topics = self.topics_by_size.largest().take(TOPICS_RELIEVED);
-        let found = topics
-            .map(|key| (key, self.laggards(key)))
-            .find(|(_, laggards)| !laggards.is_empty());
-        let Some((key, laggards)) = found else {
+        let Some(key) = self.topics_by_blame.largest().next() else {
             return false;
         };
+        self.relieve_of_laggards(key);
+        true
+    }
+
+    /// The members that keep the older half of the topic's log, if their sockets are full. Those that have not been
+    /// visited yet are no laggards, and publishers wait for them.
+    fn relieve_of_laggards(&mut self, key: TopicKey) {
+        let log = &self.topics[key.0 as usize].log;
+        let laggards: Vec<ClientKey> = log
+            .blocked_keeping_more_than(log.held_bytes() / 2)
+            .collect();
         for member in laggards {
             if self.settings.policy.skips() {
                 self.skip(member);
@@ -117,11 +125,11 @@ impl Shard {
             }
         }
         self.gauge_log(key);
-        true
     }
 
     fn relieve_of_client(&mut self, key: ClientKey) {
         let client = &mut self.clients[key.slot as usize];
+        let topic = client.member.as_ref().map(|member| member.topic);
         match client.phase {
             Phase::Upgrading => self.refuse(key, Refusal::CAPACITY),
             Phase::Open => {
@@ -135,19 +143,10 @@ impl Shard {
             }
         }
         self.gauge_client(key);
-    }
-
-    /// The members that keep the older half of the topic's log, if their sockets are full. Those that have not been
-    /// visited yet are no laggards, and publishers wait for them.
-    fn laggards(&self, key: TopicKey) -> Vec<ClientKey> {
-        let topic = &self.topics[key.0 as usize];
-        let most = topic.log.held_bytes() / 2;
-        let is_laggard = |member: &&ClientKey| {
-            let client = &self.clients[member.slot as usize];
-            let cursor = client.member.as_ref().map(|member| member.cursor);
-            client.blocked && cursor.is_some_and(|cursor| topic.log.lag_bytes(cursor) > most)
-        };
-        topic.members().iter().filter(is_laggard).copied().collect()
+        if let Some(topic) = topic {
+            // It may have kept some of its log.
+            self.gauge_log(topic);
+        }
     }
 
     /// Whether the shard comes under pressure or out of it; every topic with a log is then to be looked at.
@@ -162,7 +161,11 @@ impl Shard {
         if std::mem::replace(&mut self.is_pressed, is_pressed) == is_pressed {
             return false;
         }
-        let topics: Vec<TopicKey> = self.topics_by_size.largest().collect();
+        let with_log = self
+            .topics
+            .iter()
+            .filter(|(_, topic)| topic.gauged_bytes > 0);
+        let topics: Vec<TopicKey> = with_log.map(|(slot, _)| TopicKey(slot as u32)).collect();
         for key in topics {
             self.touch(key);
         }
@@ -179,13 +182,53 @@ impl Shard {
         let stats = (Stat::PartialBytes, Stat::CarriedBytes);
         let stats = (self.stats.value(stats.0), self.stats.value(stats.1));
         assert_eq!(gauged, stats, "bytes in part, and carried");
-        if !self.is_over_share() {
-            return;
+        for (_, topic) in &self.topics {
+            self.check_blame(topic);
         }
         let half = self.settings.max_buffered_bytes / 2;
-        assert!(self.clients_bytes() <= half, "clients hold too much");
-        for key in self.topics_by_size.largest().take(TOPICS_RELIEVED) {
-            assert!(self.laggards(key).is_empty(), "laggards hold too much");
+        if self.is_over_share() {
+            assert!(self.clients_bytes() <= half, "clients hold too much");
         }
+    }
+
+    /// Looks at every member, to see that the log knows whom to blame, and that nobody is left to be.
+    fn check_blame(&self, topic: &Topic) {
+        let mut blocked = 0;
+        for key in topic.members() {
+            let client = &self.clients[key.slot as usize];
+            let member = client.member.as_ref().expect("listed clients are members");
+            if !client.blocked {
+                continue;
+            }
+            blocked += 1;
+            let kept: u64 = topic
+                .log
+                .batches_from(member.cursor)
+                .map(|batch| batch.cost_bytes())
+                .sum();
+            assert!(topic.log.blocked_bytes() >= kept, "a laggard is unknown");
+            let is_blamed = kept > topic.log.held_bytes() / 2;
+            assert!(
+                !is_blamed || topic.gauged_blame_bytes > 0,
+                "nobody is blamed"
+            );
+            assert!(
+                !is_blamed || !self.is_over_share(),
+                "a laggard holds too much"
+            );
+        }
+        assert_eq!(topic.log.blocked(), blocked, "whose sockets are full");
+        assert_eq!(topic.gauged_blame_bytes, blame_bytes(topic));
+    }
+}
+
+/// What the log costs on account of members whose sockets are full, if these keep its older half: else it is the shard
+/// that is late, and they would go for nothing.
+fn blame_bytes(topic: &Topic) -> u64 {
+    let blocked = topic.log.blocked_bytes();
+    if blocked > topic.log.held_bytes() / 2 {
+        blocked
+    } else {
+        0
     }
 }

@@ -156,7 +156,8 @@ pub struct Shard {
     /// Owned topics whose publishers wait for laggards anywhere, for a time.
     granted: Vec<usize>,
     clients_by_size: Ranking<ClientKey>,
-    topics_by_size: Ranking<TopicKey>,
+    /// Topics by what laggards keep in their logs.
+    topics_by_blame: Ranking<TopicKey>,
     /// More than most of the shard's share of memory is in use.
     is_pressed: bool,
     resumed: Vec<ClientKey>,
@@ -198,7 +199,7 @@ impl Shard {
             graced: Vec::new(),
             granted: Vec::new(),
             clients_by_size: Ranking::default(),
-            topics_by_size: Ranking::default(),
+            topics_by_blame: Ranking::default(),
             is_pressed: false,
             resumed: Vec::new(),
             effects: Vec::new(),

@@ -181,17 +181,23 @@ impl Shard {
     /// left to send begins there, and nobody lags for messages that it is not owed.
     fn pass_over_own_messages(&mut self, key: ClientKey) {
         let own = self.own(key);
-        let Some(member) = self
+        let Some(client) = self
             .clients
             .get_mut(key.slot as usize)
             .filter(|client| own.is_some() && client.generation == key.generation)
-            .and_then(|client| client.member.as_mut())
         else {
             return;
         };
+        let Some(member) = &mut client.member else {
+            return;
+        };
         let (topic_key, before) = (member.topic, member.cursor);
-        member.advance(&mut self.topics[topic_key.0 as usize].log, 0, own);
+        let log = &mut self.topics[topic_key.0 as usize].log;
+        member.advance(log, 0, own);
         if member.cursor != before {
+            if client.blocked {
+                log.relocate_blocked(before, member.cursor, key);
+            }
             // What follows from a write follows from this as well: the log may have shrunk, and the lag.
             self.touch(topic_key);
             self.resume_publisher_that_caught_up(key);
@@ -208,7 +214,9 @@ impl Shard {
         let rest = member.rest_of_frame(log);
         let dropped = member.owed(log, own) - u64::from(!rest.is_empty());
         member.distrust(log);
+        let before = member.cursor;
         member.jump_to_head(log);
+        log.relocate_blocked(before, member.cursor, key);
         client.carry_message(rest);
         client.probation_bytes = self.settings.policy.probation_bytes();
         self.stats.add(Stat::Dropped, dropped);
@@ -276,11 +284,17 @@ impl Shard {
     /// The socket takes no more for now: an edge will say when it does.
     fn block(&mut self, key: ClientKey) {
         let now = self.now;
-        let Some(client) = self.client_mut(key) else {
+        let Some(client) = self
+            .clients
+            .get_mut(key.slot as usize)
+            .filter(|client| client.generation == key.generation)
+        else {
             return;
         };
         client.block(now);
-        if client.member.is_some() {
+        if let Some(member) = &client.member {
+            let topic = &mut self.topics[member.topic.0 as usize];
+            topic.log.block(member.cursor, key);
             self.stats.inc(Stat::MembersLagging);
         }
         self.reschedule(key);
@@ -296,7 +310,11 @@ impl Shard {
     /// them.
     pub fn on_writable(&mut self, key: ClientKey) -> bool {
         let now = self.now;
-        let Some(client) = self.client_mut(key) else {
+        let Some(client) = self
+            .clients
+            .get_mut(key.slot as usize)
+            .filter(|client| client.generation == key.generation)
+        else {
             return false;
         };
         if !client.blocked {
@@ -307,8 +325,12 @@ impl Shard {
         // Its system has acknowledged bytes: it is there.
         client.last_read = now;
         client.pinged = false;
-        if client.member.is_some() {
+        if let Some(member) = &client.member {
+            let topic = member.topic;
+            let log = &mut self.topics[topic.0 as usize].log;
+            log.unblock(member.cursor, key);
             self.stats.dec(Stat::MembersLagging);
+            self.touch(topic);
         }
         self.make_urgent(key);
         self.reschedule(key);

@@ -4,6 +4,8 @@ use super::*;
 use crate::config::{SlowConsumerPolicy, Topics};
 use crate::relay::member::Slices;
 
+mod memory;
+
 const PING: [u8; 6] = [0x89, 0x80, 0, 0, 0, 0];
 const UNMASKED: [u8; 2] = [0x89, 0x00];
 
