@@ -5,7 +5,8 @@
 //! once, at the end of a turn. Whichever kind has more than half of the share gives way, those who cost most first:
 //! clients are closed with 1013; of a topic, the members that hold the older half of its log are judged whatever its
 //! grace, and under `backpressure` disconnected as well, because a promise about memory goes before one about patience.
-//! Well before that, a shard under pressure has publishers wait for anything that waits, so that it seldom comes to it.
+//! Well before logs have to give way, a shard under pressure has publishers wait for anything that waits, so that it
+//! seldom comes to it. What is held for clients does not press: no publisher's waiting makes it less.
 
 use super::Shard;
 use crate::ids::ClientKey;
@@ -150,14 +151,19 @@ impl Shard {
     }
 
     /// Whether the shard comes under pressure or out of it; every topic with a log is then to be looked at.
+    ///
+    /// It is what logs cost that counts, against the room that they have: what clients leave of the share, and no less
+    /// than half of it, since clients that hold more than the other half give way before laggards do. A message in part
+    /// may thus stay as long as it likes: nobody waits for its end.
     pub(super) fn review_pressure(&mut self) -> bool {
         let share = self.settings.max_buffered_bytes;
+        let room = share - self.clients_bytes().min(share / 2);
         let mark = if self.is_pressed {
-            share / 2
+            room / 2
         } else {
-            share / 4 * 3
+            room / 4 * 3
         };
-        let is_pressed = self.buffered_bytes() > mark;
+        let is_pressed = self.stats.value(Stat::LogBytes) > mark;
         if std::mem::replace(&mut self.is_pressed, is_pressed) == is_pressed {
             return false;
         }

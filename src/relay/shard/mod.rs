@@ -158,7 +158,7 @@ pub struct Shard {
     clients_by_size: Ranking<ClientKey>,
     /// Topics by what laggards keep in their logs.
     topics_by_blame: Ranking<TopicKey>,
-    /// More than most of the shard's share of memory is in use.
+    /// Logs take most of the room that the shard has for them.
     is_pressed: bool,
     resumed: Vec<ClientKey>,
     effects: Vec<Effect>,

@@ -59,3 +59,64 @@ fn topics_whose_members_took_half_a_message_do_not_shield_the_others() {
         assert!(given_way > 80, "{policy:?}: {given_way}");
     }
 }
+
+#[test]
+fn messages_in_part_do_not_have_those_wait_who_are_sent_little() {
+    let mut shard = small_shard(SlowConsumerPolicy::Backpressure, 64_000);
+    let publisher = join(&mut shard, "/", b"");
+    let stuck = join(&mut shard, "/", b"");
+    for n in 0..7 {
+        let key = join(&mut shard, &format!("/{n}"), b"");
+        turn(&mut shard, usize::MAX, None);
+        shard.on_bytes(key, &mut binary(7900)[..7800]);
+    }
+    turn(&mut shard, usize::MAX, None);
+    let partial = shard.stats.value(Stat::PartialBytes);
+    assert!(partial > 48_000, "{partial}");
+    shard.on_bytes(publisher, &mut text(1));
+    turn(&mut shard, usize::MAX, Some(stuck));
+    assert_eq!(shard.permit(publisher), Permit::Read);
+    assert_eq!(shard.stats.value(Stat::TopicsHeld), 0);
+}
+
+#[test]
+fn publishers_wait_before_a_laggard_gives_way_whatever_clients_hold_in_part() {
+    let mut shard = small_shard(SlowConsumerPolicy::Backpressure, 64_000);
+    let lanes: Vec<[ClientKey; 2]> = (0..9)
+        .map(|n| [(); 2].map(|()| join(&mut shard, &format!("/{n}"), b"")))
+        .collect();
+    for n in 0..7 {
+        let key = join(&mut shard, &format!("/part/{n}"), b"");
+        turn(&mut shard, usize::MAX, None);
+        shard.on_bytes(key, &mut binary(7900)[..7800]);
+    }
+    let mut readers = lanes.iter().map(|lane| lane[1]);
+    for _ in 0..30 {
+        for &[publisher, _] in &lanes {
+            if shard.permit(publisher) == Permit::Read {
+                shard.on_bytes(publisher, &mut binary(500));
+            }
+            turn_in_which(&mut shard, |key, offered| {
+                if lanes.iter().any(|lane| lane[1] == key) {
+                    0
+                } else {
+                    offered
+                }
+            });
+        }
+    }
+    assert!(
+        lanes
+            .iter()
+            .all(|lane| shard.permit(lane[0]) == Permit::Parked)
+    );
+    assert!(readers.all(|reader| {
+        shard
+            .client(reader)
+            .is_some_and(|client| client.member.is_some())
+    }));
+    let log = shard.stats.value(Stat::LogBytes);
+    assert!(log > 20_000 && log < 32_000, "{log}");
+    // Those gave way who had to, until there was room.
+    assert!((1..5).contains(&shard.stats.value(Stat::DisconnectedMemory)));
+}
