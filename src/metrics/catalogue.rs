@@ -249,7 +249,7 @@ pub const METRICS: &[Metric] = &[
     gauge(
         "fanwire_carried_bytes",
         Source::Total(Stat::CarriedBytes),
-        "Bytes that messages may keep in memory which left the log and wait for one client alone.",
+        "Bytes that messages keep in memory which left the log and wait for clients in the middle of them.",
     ),
     counter(
         "fanwire_buffer_limit_reached_total",

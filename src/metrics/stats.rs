@@ -109,7 +109,7 @@ pub enum Stat {
     TopicsHeld,
     /// Gauge: bytes of messages and requests that arrived in part.
     PartialBytes,
-    /// Gauge: bytes that messages may keep in memory which left the log and wait for one client alone.
+    /// Gauge: bytes that messages keep in memory which left the log and wait for clients in the middle of them.
     CarriedBytes,
     /// Turns at whose end more was held than the shard's share of `max_buffered_bytes`.
     BufferLimitReached,

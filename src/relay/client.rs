@@ -7,8 +7,9 @@
 use bytes::{Buf, Bytes};
 
 use super::control::PendingControl;
-use super::member::Member;
+use super::member::{Member, Rest};
 use super::rate::Bucket;
+use super::sharing::SharedKey;
 use super::topic::TopicKey;
 use crate::http::request::HeadScanner;
 use crate::time::Timestamp;
@@ -141,8 +142,10 @@ pub struct Client {
     pub probation_bytes: u32,
     /// Bytes of requests and messages in part that the shard's gauge counts.
     pub gauged_partial_bytes: u32,
-    /// Bytes of carried messages that the shard's gauge counts.
-    pub gauged_carried_bytes: u32,
+    /// Bytes of a carried message that the shard's gauge counts, if they are a copy.
+    pub gauged_copied_bytes: u32,
+    /// The batch that the shard's gauge counts the client's part in.
+    pub shares: Option<SharedKey>,
 }
 
 const _: () = assert!(std::mem::offset_of!(Client, decoder) == 64);
@@ -151,10 +154,18 @@ const _: () = assert!(std::mem::offset_of!(Client, decoder) == 64);
 #[derive(Debug)]
 struct Carry {
     bytes: Bytes,
-    /// They are the rest of a message, owed but not delivered.
-    is_message: bool,
-    /// What they may keep in memory: twice their number at first, for they may be a part of a batch.
-    cost_bytes: u32,
+    cargo: Cargo,
+}
+
+/// What is carried, and thus kept in memory, until the last of it is sent.
+#[derive(Debug)]
+enum Cargo {
+    /// Control frames or an HTTP response.
+    Plain,
+    /// A copy of so many bytes: the rest of a message, owed but not delivered.
+    Copy(u32),
+    /// A part of a batch: likewise.
+    Part(Bytes),
 }
 
 /// What a write of carried bytes completed.
@@ -196,7 +207,8 @@ impl Client {
             timer: Timestamp(u64::MAX),
             probation_bytes: 0,
             gauged_partial_bytes: 0,
-            gauged_carried_bytes: 0,
+            gauged_copied_bytes: 0,
+            shares: None,
         }
     }
 
@@ -216,42 +228,46 @@ impl Client {
         self.carry.as_ref().map(|carry| carry.bytes.as_ref())
     }
 
-    /// Bytes that a message which left the log may keep in memory.
-    pub fn carried_bytes(&self) -> u32 {
-        self.carry.as_ref().map_or(0, |carry| carry.cost_bytes)
+    /// Bytes that a message which left the log keeps in memory for the client alone.
+    pub fn copied_bytes(&self) -> u32 {
+        match self.carry.as_ref().map(|carry| &carry.cargo) {
+            Some(&Cargo::Copy(bytes)) => bytes,
+            None | Some(Cargo::Plain | Cargo::Part(_)) => 0,
+        }
+    }
+
+    /// The batch that a message which left the log keeps in memory, for others perhaps as well.
+    pub fn carried_batch(&self) -> Option<&Bytes> {
+        match self.carry.as_ref().map(|carry| &carry.cargo) {
+            Some(Cargo::Part(batch)) => Some(batch),
+            None | Some(Cargo::Plain | Cargo::Copy(_)) => None,
+        }
     }
 
     /// Whether a message that left the log is still to be completed.
     pub fn carries_message(&self) -> bool {
-        self.carry.as_ref().is_some_and(|carry| carry.is_message)
+        self.carry.as_ref().is_some_and(|carry| carry.is_message())
     }
 
     /// Carries bytes that are no message: control frames or an HTTP response.
     pub fn carry_plain(&mut self, bytes: Bytes) {
-        self.set_carry(bytes, false);
+        self.set_carry(bytes, Cargo::Plain);
     }
 
     /// Carries the rest of a message; nothing, where it is empty.
-    pub fn carry_message(&mut self, rest: Bytes) {
-        if !rest.is_empty() {
-            self.set_carry(rest, true);
+    pub fn carry_message(&mut self, rest: Rest) {
+        if rest.bytes.is_empty() {
+            return;
         }
+        // Messages are bounded far below 4 GiB.
+        let copied = Cargo::Copy(rest.bytes.len() as u32);
+        self.set_carry(rest.bytes, rest.batch.map_or(copied, Cargo::Part));
     }
 
-    fn set_carry(&mut self, bytes: Bytes, is_message: bool) {
+    fn set_carry(&mut self, bytes: Bytes, cargo: Cargo) {
         debug_assert!(!bytes.is_empty(), "nothing to carry");
         debug_assert!(self.carry.is_none(), "carried bytes are never overtaken");
-        // Messages are bounded far below 2 GiB.
-        let cost_bytes = if is_message {
-            2 * bytes.len() as u32
-        } else {
-            0
-        };
-        self.carry = Some(Box::new(Carry {
-            bytes,
-            is_message,
-            cost_bytes,
-        }));
+        self.carry = Some(Box::new(Carry { bytes, cargo }));
     }
 
     /// Takes account of `n` bytes that the kernel accepted.
@@ -270,7 +286,7 @@ impl Client {
                 delivered: false,
             };
         }
-        let delivered = carry.is_message;
+        let delivered = carry.is_message();
         self.carry = None;
         CarryProgress {
             left: n - taken,
@@ -343,12 +359,29 @@ impl Client {
     }
 }
 
+impl Carry {
+    /// Whether it is the rest of a message, owed but not delivered.
+    fn is_message(&self) -> bool {
+        match self.cargo {
+            Cargo::Plain => false,
+            Cargo::Copy(_) | Cargo::Part(_) => true,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn client() -> Client {
         Client::new(0, Timestamp(0), Timestamp(0))
+    }
+
+    fn rest() -> Rest {
+        Rest {
+            bytes: Bytes::from_static(b"rest"),
+            batch: None,
+        }
     }
 
     #[test]
@@ -359,7 +392,7 @@ mod tests {
     #[test]
     fn a_carried_message_is_delivered_with_its_last_byte() {
         let mut client = client();
-        client.carry_message(Bytes::from_static(b"rest"));
+        client.carry_message(rest());
         assert_eq!(
             client.advance_carry(3),
             CarryProgress {
@@ -380,7 +413,7 @@ mod tests {
     #[test]
     fn control_frames_wait_for_what_is_carried() {
         let mut client = client();
-        client.carry_message(Bytes::from_static(b"rest"));
+        client.carry_message(rest());
         client.queue_control(PendingControl::ping);
         client.take_up_control();
         assert_eq!(client.carry().unwrap(), b"rest");

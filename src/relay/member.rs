@@ -13,6 +13,7 @@ use bytes::Bytes;
 
 use super::batch::Batch;
 use super::log::{Cursor, Log};
+use super::sharing::Sharing;
 use super::topic::TopicKey;
 use crate::ids::ClientId;
 
@@ -34,6 +35,15 @@ pub struct Member {
     pub cursor: Cursor,
     /// Whether it is waited for when it lags.
     pub is_trusted: bool,
+}
+
+/// The rest of a message that a member is in the middle of, which outlives the log.
+#[derive(Debug, Default)]
+pub struct Rest {
+    /// Empty at a frame boundary.
+    pub bytes: Bytes,
+    /// The batch that they are a part of, and keep in memory, unless they are a copy.
+    pub batch: Option<Bytes>,
 }
 
 /// Bytes that are sent without a break: whole batches, or what lies between two of the member's own messages.
@@ -128,18 +138,26 @@ impl Member {
         total
     }
 
-    /// The rest of the frame that the member is in the middle of, as bytes that outlive the log; empty at a boundary.
+    /// The rest of the frame that the member is in the middle of.
     ///
-    /// Shares the batch where the rest is most of it, and copies where it is less, so that a member that is stuck pins
-    /// at most twice the bytes it still needs.
-    pub fn rest_of_frame(&self, log: &Log) -> Bytes {
+    /// Shares the batch where the rest is most of what it costs, split among those in `sharing` that do, and copies
+    /// where it is less, so that members that are stuck keep about twice the bytes that they still need, at most.
+    pub fn rest_of_frame(&self, log: &Log, sharing: &Sharing) -> Rest {
         let Some((batch, rest)) = self.frame_in_progress(log) else {
-            return Bytes::new();
+            return Rest::default();
         };
-        if rest.len() >= batch.bytes().len() / 2 {
-            return batch.bytes().slice(rest);
+        let batch = batch.bytes();
+        let sharers = 1 + sharing.sharers(batch);
+        if 2 * rest.len() * sharers >= batch.len() {
+            return Rest {
+                bytes: batch.slice(rest),
+                batch: Some(batch.clone()),
+            };
         }
-        Bytes::copy_from_slice(&batch.bytes()[rest])
+        Rest {
+            bytes: Bytes::copy_from_slice(&batch[rest]),
+            batch: None,
+        }
     }
 
     /// Lists the rest of the frame that the member is in the middle of, and says how many bytes these are.
@@ -318,7 +336,8 @@ mod tests {
                     delivered += member.advance(&mut log, step.min(total), own);
                     let rest = member.gather_rest_of_frame(&log, &mut Slices::new());
                     assert_eq!(member.is_mid_frame(&log), rest > 0);
-                    assert_eq!(member.rest_of_frame(&log).len(), rest);
+                    let sharing = Sharing::default();
+                    assert_eq!(member.rest_of_frame(&log, &sharing).bytes.len(), rest);
                 }
                 assert_eq!(delivered, if own.is_some() { 4 } else { 9 }, "step {step}");
                 assert_eq!(

@@ -9,7 +9,8 @@
 //!                      owner                          the side that numbers messages and spreads them
 //! envelope, router                                    what shards say to one another, and to which
 //! access, rate                                        who may connect and publish, and how often
-//! policy, grace, ranking                              laggards; who costs most
+//! policy, grace                                       laggards
+//! ranking, sharing                                    who costs most; what several cost together
 //! departure, control, timers                          why clients leave; control frames; deadlines
 //! ```
 
@@ -29,5 +30,6 @@ pub mod rate;
 pub mod roster;
 pub mod router;
 pub mod shard;
+pub mod sharing;
 pub mod timers;
 pub mod topic;

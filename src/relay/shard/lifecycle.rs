@@ -169,7 +169,7 @@ impl Shard {
         }
         let mut discarded = member.owed(&topic.log, own);
         if is_told && member.is_mid_frame(&topic.log) {
-            client.carry_message(member.rest_of_frame(&topic.log));
+            client.carry_message(member.rest_of_frame(&topic.log, &self.sharing));
             discarded -= 1;
         }
         self.stats.add(Stat::Discarded, discarded);
@@ -182,6 +182,7 @@ impl Shard {
                 .expect("listed clients are members");
             moved.place = place;
         }
+        self.gauge_log(topic_key);
         self.touch(topic_key);
         self.resume(key);
     }

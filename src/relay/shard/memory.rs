@@ -1,21 +1,31 @@
 //! The shard's share of `limits.max_buffered_bytes`: what counts towards it, and who gives way when it is used up.
 //!
-//! What is held for one client alone counts (a request or message that arrived in part, the rest of a message that left
-//! the log), and what waits in logs for laggards. It is kept up to date where it changes, in constant time, and looked at
-//! once, at the end of a turn. Whichever kind has more than half of the share gives way, those who cost most first:
-//! clients are closed with 1013; of a topic, the members that hold the older half of its log are judged whatever its
-//! grace, and under `backpressure` disconnected as well, because a promise about memory goes before one about patience.
-//! Well before logs have to give way, a shard under pressure has publishers wait for anything that waits, so that it
-//! seldom comes to it. What is held for clients does not press: no publisher's waiting makes it less.
+//! What is held for clients counts (a request or message that arrived in part, messages that left the log and that some
+//! are in the middle of), and what waits in logs for laggards. It is kept up to date where it changes, in constant time,
+//! and looked at once, at the end of a turn. Whichever kind has more than half of the share gives way, those who cost most
+//! first: clients are closed with 1013; of a topic, the members that hold the older half of its log are judged whatever
+//! its grace, and under `backpressure` disconnected as well, because a promise about memory goes before one about
+//! patience. Well before logs have to give way, a shard under pressure has publishers wait for anything that waits, so
+//! that it seldom comes to it. What is held for clients does not press: no publisher's waiting makes it less.
 
 use super::Shard;
 use crate::ids::ClientKey;
 use crate::metrics::stats::Stat;
 use crate::relay::client::{Client, Phase};
 use crate::relay::departure::Departure;
+use crate::relay::sharing::{Change, SharedKey};
 use crate::relay::topic::{Topic, TopicKey};
 use crate::ws::decode::Decoder;
 use crate::ws::handshake::Refusal;
+
+/// Who holds what is not in a log, and gives way for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Holder {
+    /// A client, of what is held for it alone.
+    Client(ClientKey),
+    /// All clients that share a batch, ranked by what each costs.
+    Sharers(SharedKey),
+}
 
 impl Shard {
     /// Bytes that count towards the shard's share.
@@ -23,7 +33,7 @@ impl Shard {
         self.stats.value(Stat::LogBytes) + self.clients_bytes()
     }
 
-    /// Those of them that are held for single clients.
+    /// Those of them that are held for clients and not in logs.
     fn clients_bytes(&self) -> u64 {
         self.stats.value(Stat::PartialBytes) + self.stats.value(Stat::CarriedBytes)
     }
@@ -34,22 +44,49 @@ impl Shard {
             return;
         };
         // Bounded by the limits on messages and heads, which fit 32 bits.
-        let (partial, carried) = (client.partial_bytes() as u32, client.carried_bytes());
-        self.set_gauge(key, partial, carried);
+        let after = (client.partial_bytes() as u32, client.copied_bytes());
+        let before = (client.gauged_partial_bytes, client.gauged_copied_bytes);
+        (client.gauged_partial_bytes, client.gauged_copied_bytes) = after;
+        match (client.shares, client.carried_batch().is_some()) {
+            (None, true) => self.enter_sharing(key),
+            (shared @ Some(_), false) => {
+                client.shares = None;
+                self.leave_sharing(key, shared);
+            }
+            (None, false) | (Some(_), true) => {}
+        }
+        self.count(key, before, after);
     }
 
     /// The client is removed: nothing is held for it any more.
     pub(super) fn forget_gauge(&mut self, key: ClientKey, client: &Client) {
-        let before = (client.gauged_partial_bytes, client.gauged_carried_bytes);
+        let before = (client.gauged_partial_bytes, client.gauged_copied_bytes);
         self.count(key, before, (0, 0));
+        self.leave_sharing(key, client.shares);
     }
 
-    fn set_gauge(&mut self, key: ClientKey, partial: u32, carried: u32) {
+    fn enter_sharing(&mut self, key: ClientKey) {
         let client = &mut self.clients[key.slot as usize];
-        let before = (client.gauged_partial_bytes, client.gauged_carried_bytes);
-        client.gauged_partial_bytes = partial;
-        client.gauged_carried_bytes = carried;
-        self.count(key, before, (partial, carried));
+        let Some(batch) = client.carried_batch() else {
+            return;
+        };
+        let (shared, change) = self.sharing.enter(batch, key);
+        client.shares = Some(shared);
+        self.count_shared(shared, change);
+    }
+
+    fn leave_sharing(&mut self, key: ClientKey, shared: Option<SharedKey>) {
+        if let Some(shared) = shared {
+            let change = self.sharing.leave(shared, key);
+            self.count_shared(shared, change);
+        }
+    }
+
+    fn count_shared(&mut self, key: SharedKey, Change { before, after }: Change) {
+        self.stats.add(Stat::CarriedBytes, after.total);
+        self.stats.sub(Stat::CarriedBytes, before.total);
+        let holder = Holder::Sharers(key);
+        self.holders_by_size.update(holder, before.each, after.each);
     }
 
     fn count(&mut self, key: ClientKey, before: (u32, u32), after: (u32, u32)) {
@@ -63,8 +100,9 @@ impl Shard {
             self.stats.add(stat, u64::from(after));
             self.stats.sub(stat, u64::from(before));
         }
-        let sum = |(partial, carried)| u64::from(partial) + u64::from(carried);
-        self.clients_by_size.update(key, sum(before), sum(after));
+        let sum = |(partial, copied)| u64::from(partial) + u64::from(copied);
+        let holder = Holder::Client(key);
+        self.holders_by_size.update(holder, sum(before), sum(after));
     }
 
     /// Brings the gauges of the topic's log up to date.
@@ -100,8 +138,11 @@ impl Shard {
     /// long as there are some who give way in it, however many topics and members there are.
     fn relieve_once(&mut self) -> bool {
         if self.clients_bytes() > self.settings.max_buffered_bytes / 2 {
-            let largest = self.clients_by_size.largest().next();
-            self.relieve_of_client(largest.expect("somebody holds these bytes"));
+            let largest = self.holders_by_size.largest().next();
+            match largest.expect("somebody holds these bytes") {
+                Holder::Client(key) => self.relieve_of_client(key),
+                Holder::Sharers(key) => self.relieve_of_sharers(key),
+            }
             return true;
         }
         let Some(key) = self.topics_by_blame.largest().next() else {
@@ -128,9 +169,17 @@ impl Shard {
         self.gauge_log(key);
     }
 
+    /// All of them, for the batch is kept until the last one is gone. They are in the middle of a frame, where nobody can
+    /// be told anything.
+    fn relieve_of_sharers(&mut self, key: SharedKey) {
+        let clients: Vec<ClientKey> = self.sharing.clients(key).collect();
+        for client in clients {
+            self.cut(client, Departure::Memory);
+        }
+    }
+
     fn relieve_of_client(&mut self, key: ClientKey) {
         let client = &mut self.clients[key.slot as usize];
-        let topic = client.member.as_ref().map(|member| member.topic);
         match client.phase {
             Phase::Upgrading => self.refuse(key, Refusal::CAPACITY),
             Phase::Open => {
@@ -144,10 +193,6 @@ impl Shard {
             }
         }
         self.gauge_client(key);
-        if let Some(topic) = topic {
-            // It may have kept some of its log.
-            self.gauge_log(topic);
-        }
     }
 
     /// Whether the shard comes under pressure or out of it; every topic with a log is then to be looked at.
@@ -180,10 +225,16 @@ impl Shard {
 
     /// Checks that what is held is what the gauges say, and that whoever is to give way has. For tests.
     pub(super) fn check_memory(&self) {
-        let mut gauged = (0, 0);
-        for (_, client) in &self.clients {
+        let mut gauged = (0, self.sharing.total_bytes());
+        for (slot, client) in &self.clients {
             gauged.0 += client.partial_bytes() as u64;
-            gauged.1 += u64::from(client.carried_bytes());
+            gauged.1 += u64::from(client.copied_bytes());
+            let sharers = client.shares.map(|key| self.sharing.clients(key));
+            assert_eq!(
+                client.carried_batch().is_some(),
+                sharers.is_some_and(|mut all| all.any(|key| key.slot as usize == slot)),
+                "who shares a batch is known"
+            );
         }
         let stats = (Stat::PartialBytes, Stat::CarriedBytes);
         let stats = (self.stats.value(stats.0), self.stats.value(stats.1));

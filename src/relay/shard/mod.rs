@@ -33,6 +33,7 @@ use std::time::Duration;
 use slab::Slab;
 
 use self::drain::Drain;
+use self::memory::Holder;
 use super::access::Access;
 use super::batch::Draft;
 use super::client::{Client, Reading};
@@ -42,6 +43,7 @@ use super::policy::Policy;
 use super::ranking::Ranking;
 use super::rate::RateLimit;
 use super::router::{Router, TopicName};
+use super::sharing::Sharing;
 use super::timers::Wheel;
 use super::topic::{Topic, TopicKey};
 use crate::config::Config;
@@ -155,7 +157,9 @@ pub struct Shard {
     graced: Vec<TopicKey>,
     /// Owned topics whose publishers wait for laggards anywhere, for a time.
     granted: Vec<usize>,
-    clients_by_size: Ranking<ClientKey>,
+    holders_by_size: Ranking<Holder>,
+    /// Batches that clients keep which left their log.
+    sharing: Sharing,
     /// Topics by what laggards keep in their logs.
     topics_by_blame: Ranking<TopicKey>,
     /// Logs take most of the room that the shard has for them.
@@ -198,7 +202,8 @@ impl Shard {
             touched: Vec::new(),
             graced: Vec::new(),
             granted: Vec::new(),
-            clients_by_size: Ranking::default(),
+            holders_by_size: Ranking::default(),
+            sharing: Sharing::default(),
             topics_by_blame: Ranking::default(),
             is_pressed: false,
             resumed: Vec::new(),

@@ -211,8 +211,8 @@ impl Shard {
         let member = client.member.as_mut().expect("only members lag");
         let topic_key = member.topic;
         let log = &mut self.topics[topic_key.0 as usize].log;
-        let rest = member.rest_of_frame(log);
-        let dropped = member.owed(log, own) - u64::from(!rest.is_empty());
+        let rest = member.rest_of_frame(log, &self.sharing);
+        let dropped = member.owed(log, own) - u64::from(!rest.bytes.is_empty());
         member.distrust(log);
         let before = member.cursor;
         member.jump_to_head(log);

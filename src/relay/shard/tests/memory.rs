@@ -120,3 +120,65 @@ fn publishers_wait_before_a_laggard_gives_way_whatever_clients_hold_in_part() {
     // Those gave way who had to, until there was room.
     assert!((1..5).contains(&shard.stats.value(Stat::DisconnectedMemory)));
 }
+
+/// Bytes of a message below, as a frame.
+const FRAME: u64 = 7994;
+
+/// Members of `path` that were skipped in the middle of a message which they all share.
+fn viewers_skipped(shard: &mut Shard, path: &str, viewers: usize) -> Vec<ClientKey> {
+    let publisher = join(shard, path, b"");
+    let viewers: Vec<ClientKey> = (0..viewers).map(|_| join(shard, path, b"")).collect();
+    turn(shard, usize::MAX, None);
+    let dropped = shard.stats.value(Stat::Dropped);
+    for _ in 0..3 {
+        shard.on_bytes(publisher, &mut binary(7990));
+        turn_in_which(
+            shard,
+            |key, offered| if key == publisher { offered } else { 1000 },
+        );
+    }
+    let dropped = shard.stats.value(Stat::Dropped) - dropped;
+    assert_eq!(dropped, 2 * viewers.len() as u64);
+    viewers
+}
+
+#[test]
+fn a_message_that_many_are_in_the_middle_of_counts_once() {
+    let mut shard = small_shard(SlowConsumerPolicy::Drop, 64_000);
+    for viewer in viewers_skipped(&mut shard, "/", 100) {
+        assert_eq!(shard.stats.value(Stat::LogBytes), 0);
+        assert_eq!(shard.stats.value(Stat::CarriedBytes), FRAME);
+        shard.on_writable(viewer);
+        turn(&mut shard, usize::MAX, None);
+    }
+    assert_eq!(shard.stats.value(Stat::CarriedBytes), 0);
+    assert_eq!(shard.stats.value(Stat::DisconnectedMemory), 0);
+}
+
+#[test]
+fn those_who_share_a_message_do_not_give_way_for_one_that_holds_as_much_alone() {
+    let mut shard = small_shard(SlowConsumerPolicy::Drop, 64_000);
+    let viewers = viewers_skipped(&mut shard, "/", 10);
+    for n in 0..20 {
+        let key = join(&mut shard, &format!("/part/{n}"), b"");
+        turn(&mut shard, usize::MAX, None);
+        shard.on_bytes(key, &mut binary(3000)[..2900]);
+    }
+    turn(&mut shard, usize::MAX, None);
+    assert!(shard.stats.value(Stat::DisconnectedMemory) > 0);
+    let is_there = |key: &ClientKey| shard.client(*key).is_some();
+    assert!(viewers.iter().all(is_there));
+}
+
+#[test]
+fn those_who_share_messages_give_way_when_these_are_too_many() {
+    let mut shard = small_shard(SlowConsumerPolicy::Drop, 64_000);
+    for n in 0..20 {
+        viewers_skipped(&mut shard, &format!("/{n}"), 3);
+    }
+    // What waits in a log until they are skipped is a part of the share as well.
+    let carried = shard.stats.value(Stat::CarriedBytes);
+    assert!(carried > 32_000 && carried <= 64_000, "{carried}");
+    let gone = 20 - carried / FRAME;
+    assert_eq!(shard.stats.value(Stat::DisconnectedMemory), 3 * gone);
+}
