@@ -32,8 +32,8 @@ pub struct LogState {
     pub hold_mark: u64,
     /// Below it, they need not any more. Above it, a wait that others have been granted is used.
     pub release_mark: u64,
-    /// Members are still to be visited.
-    pub is_round_open: bool,
+    /// The shard has not got round to all members, and has much to bring to those that are left.
+    pub is_shard_behind: bool,
     /// A member that is behind has taken bytes since the last review.
     pub laggards_progress: bool,
     /// The owner has granted a wait, to whomever.
@@ -63,14 +63,14 @@ pub enum Grace {
 }
 
 impl Grace {
-    /// Reviews the state at `now`. While a round is open, members wait for the shard and not the shard for them: no time
-    /// passes then.
+    /// Reviews the state at `now`. While the shard itself is behind, members wait for it and not it for them: no time
+    /// passes then. A round that is merely open is no reason: whoever has a word to say could keep one open for ever.
     #[must_use]
     pub fn review(self, now: Timestamp, log: LogState) -> Grace {
         match self {
             Grace::Spent { until } if now < until && log.held_bytes > log.release_mark => self,
             Grace::Asked { .. } if log.held_bytes <= log.release_mark => Grace::Unneeded,
-            Grace::Asked { .. } if log.is_round_open => Grace::ask(now, log),
+            Grace::Asked { .. } if log.is_shard_behind => Grace::ask(now, log),
             Grace::Asked {
                 until, progress_at, ..
             } => {
@@ -94,7 +94,7 @@ impl Grace {
                 } else {
                     log.hold_mark
                 };
-                if log.held_bytes <= mark || log.is_round_open {
+                if log.held_bytes <= mark || log.is_shard_behind {
                     return Grace::Unneeded;
                 }
                 Grace::ask(now, log)
@@ -223,7 +223,7 @@ mod tests {
             held_bytes,
             hold_mark: 500,
             release_mark: 250,
-            is_round_open: false,
+            is_shard_behind: false,
             laggards_progress: false,
             is_granted: false,
         }
@@ -245,9 +245,9 @@ mod tests {
         grace.review(at(after_ms), log)
     }
 
-    fn review_in_round(grace: Grace, after_ms: u64, held_bytes: u64) -> Grace {
+    fn review_behind(grace: Grace, after_ms: u64, held_bytes: u64) -> Grace {
         let log = LogState {
-            is_round_open: true,
+            is_shard_behind: true,
             ..log(held_bytes)
         };
         grace.review(at(after_ms), log)
@@ -304,11 +304,11 @@ mod tests {
 
     #[test]
     fn no_time_passes_while_members_wait_for_the_shard() {
-        let grace = review_in_round(asked(), 1_000, 501);
+        let grace = review_behind(asked(), 1_000, 501);
         assert!(grace.is_asked());
         assert!(review(grace, 1_049, 501).is_asked());
         assert!(review(grace, 1_050, 501).is_spent());
-        assert!(!review_in_round(Grace::default(), 0, 501).is_asked());
+        assert!(!review_behind(Grace::default(), 0, 501).is_asked());
     }
 
     #[test]

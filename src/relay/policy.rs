@@ -59,10 +59,8 @@ pub struct Lag {
     pub held_bytes: u64,
     /// The same without members that are not waited for.
     pub trusted_bytes: u64,
-    /// The most that a member lags because it has not been visited yet.
+    /// The most that a member lags because it has not been visited yet: how far the shard itself is behind.
     pub unvisited_bytes: u64,
-    /// Members are still to be visited.
-    pub is_round_open: bool,
     /// The shard has asked for a hold already.
     pub is_holding: bool,
     /// The owner holds publishers for laggards, on whatever shard.
@@ -111,26 +109,22 @@ impl Policy {
 
     /// How a shard wants a topic's publishers held, if at all.
     pub fn wants_hold(&self, lag: Lag) -> Option<Hold> {
-        let mark = if lag.is_pressed {
-            0
-        } else if lag.is_holding {
-            self.release_mark()
-        } else {
-            self.hold_mark()
-        };
-        // What a laggard that is not waited for keeps in the log says nothing of how far the shard is behind.
-        let own_bytes = if lag.grace.is_spent() {
-            lag.unvisited_bytes
-        } else {
-            lag.unvisited_bytes.max(lag.trusted_bytes)
-        };
+        let mark = if lag.is_pressed { 0 } else { self.mark(lag) };
         if self.is_lossless() && lag.held_bytes > mark {
             return Some(Hold::Open);
         }
-        if lag.is_round_open && own_bytes > mark {
+        if lag.unvisited_bytes > mark {
             return Some(Hold::Open);
         }
         lag.grace.is_asked().then_some(Hold::Grace)
+    }
+
+    fn mark(&self, lag: Lag) -> u64 {
+        if lag.is_holding {
+            self.release_mark()
+        } else {
+            self.hold_mark()
+        }
     }
 
     /// The state of a topic's grace at `now`. There is none under `backpressure`, which waits as long as it takes.
@@ -142,7 +136,8 @@ impl Policy {
             held_bytes: lag.trusted_bytes,
             hold_mark: self.hold_mark(),
             release_mark: self.release_mark(),
-            is_round_open: lag.is_round_open,
+            // What a laggard keeps in the log says nothing of how far the shard is behind.
+            is_shard_behind: lag.unvisited_bytes > self.mark(lag),
             laggards_progress,
             is_granted: lag.is_granted,
         };
@@ -207,7 +202,6 @@ mod tests {
             held_bytes,
             trusted_bytes: held_bytes,
             unvisited_bytes: 0,
-            is_round_open: false,
             is_holding: false,
             is_granted: false,
             is_pressed: false,
@@ -227,7 +221,7 @@ mod tests {
     fn a_shard_that_is_behind_with_its_own_work_holds_publishers_under_every_policy() {
         let wish = |held_bytes| {
             policy(SlowConsumerPolicy::Disconnect).wants_hold(Lag {
-                is_round_open: true,
+                unvisited_bytes: held_bytes,
                 ..lag(held_bytes)
             })
         };
@@ -236,17 +230,38 @@ mod tests {
     }
 
     #[test]
-    fn a_laggard_that_is_not_waited_for_does_not_pass_for_the_shards_own_lag() {
-        let wish = |unvisited_bytes| {
+    fn a_laggard_does_not_pass_for_the_shards_own_lag() {
+        let wish = |grace, unvisited_bytes| {
             policy(SlowConsumerPolicy::Disconnect).wants_hold(Lag {
-                is_round_open: true,
-                grace: Grace::spent(Timestamp(0)),
+                grace,
                 unvisited_bytes,
+                is_holding: true,
                 ..lag(900)
             })
         };
-        assert_eq!(wish(500), None);
-        assert_eq!(wish(501), Some(Hold::Open));
+        let now = Timestamp(0);
+        let asked = policy(SlowConsumerPolicy::Disconnect).review_grace(now, lag(501), false);
+        for (grace, otherwise) in [
+            (Grace::Unneeded, None),
+            (asked, Some(Hold::Grace)),
+            (Grace::spent(now), None),
+        ] {
+            assert_eq!(wish(grace, 250), otherwise);
+            assert_eq!(wish(grace, 251), Some(Hold::Open));
+        }
+    }
+
+    #[test]
+    fn time_for_laggards_passes_although_members_are_still_to_be_visited_but_not_for_much() {
+        let review = |unvisited_bytes| {
+            let lag = Lag {
+                unvisited_bytes,
+                ..lag(900)
+            };
+            policy(SlowConsumerPolicy::Disconnect).review_grace(Timestamp(0), lag, false)
+        };
+        assert!(review(500).is_asked());
+        assert_eq!(review(501), Grace::Unneeded);
     }
 
     #[test]
@@ -256,19 +271,16 @@ mod tests {
 
     #[test]
     fn under_pressure_publishers_wait_for_whatever_waits_but_not_for_those_who_may_be_cut() {
-        let wish = |rule, is_round_open| {
+        let wish = |rule, unvisited_bytes| {
             policy(rule).wants_hold(Lag {
                 is_pressed: true,
-                is_round_open,
+                unvisited_bytes,
                 ..lag(1)
             })
         };
-        assert_eq!(
-            wish(SlowConsumerPolicy::Backpressure, false),
-            Some(Hold::Open)
-        );
-        assert_eq!(wish(SlowConsumerPolicy::Disconnect, true), Some(Hold::Open));
-        assert_eq!(wish(SlowConsumerPolicy::Disconnect, false), None);
+        assert_eq!(wish(SlowConsumerPolicy::Backpressure, 0), Some(Hold::Open));
+        assert_eq!(wish(SlowConsumerPolicy::Disconnect, 1), Some(Hold::Open));
+        assert_eq!(wish(SlowConsumerPolicy::Disconnect, 0), None);
     }
 
     #[test]

@@ -201,7 +201,6 @@ fn lag_of(topic: &Topic, is_pressed: bool) -> Lag {
         held_bytes: topic.log.held_bytes(),
         trusted_bytes: topic.log.trusted_bytes(),
         unvisited_bytes: topic.unvisited_bytes(),
-        is_round_open: topic.is_round_open(),
         is_holding: topic.holding.is_some(),
         is_granted: topic.held == Some(Hold::Grace),
         is_pressed,

@@ -1,5 +1,7 @@
 //! Tests of a shard by itself: turns, crowds, holds.
 
+mod holds;
+
 use super::*;
 use crate::config::{SlowConsumerPolicy, Topics};
 use crate::relay::member::Slices;
