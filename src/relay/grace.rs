@@ -40,6 +40,12 @@ pub struct LogState {
     pub is_granted: bool,
 }
 
+impl LogState {
+    fn is_over(self) -> bool {
+        self.held_bytes > self.hold_mark
+    }
+}
+
 /// A shard's side. See the module.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Grace {
@@ -52,7 +58,7 @@ pub enum Grace {
         until: Timestamp,
         /// When a laggard took bytes last.
         progress_at: Timestamp,
-        /// The log is over the mark. Otherwise the shard only makes use of what others were granted.
+        /// The log has been over the mark since. Otherwise the shard only makes use of what others were granted.
         is_needed: bool,
     },
     /// The wait was in vain or is not granted: members are judged, until the log has drained.
@@ -70,10 +76,15 @@ impl Grace {
         match self {
             Grace::Spent { until } if now < until && log.held_bytes > log.release_mark => self,
             Grace::Asked { .. } if log.held_bytes <= log.release_mark => Grace::Unneeded,
-            Grace::Asked { .. } if log.is_shard_behind => Grace::ask(now, log),
             Grace::Asked {
-                until, progress_at, ..
+                until,
+                progress_at,
+                is_needed,
             } => {
+                let is_needed = is_needed || log.is_over();
+                if log.is_shard_behind {
+                    return Grace::ask(now, is_needed);
+                }
                 let progress_at = if log.laggards_progress {
                     now
                 } else {
@@ -85,7 +96,7 @@ impl Grace {
                 Grace::Asked {
                     until,
                     progress_at,
-                    is_needed: log.held_bytes > log.hold_mark,
+                    is_needed,
                 }
             }
             Grace::Unneeded | Grace::Spent { .. } => {
@@ -97,16 +108,16 @@ impl Grace {
                 if log.held_bytes <= mark || log.is_shard_behind {
                     return Grace::Unneeded;
                 }
-                Grace::ask(now, log)
+                Grace::ask(now, log.is_over())
             }
         }
     }
 
-    fn ask(now: Timestamp, log: LogState) -> Grace {
+    fn ask(now: Timestamp, is_needed: bool) -> Grace {
         Grace::Asked {
             until: now + GRACE,
             progress_at: now,
-            is_needed: log.held_bytes > log.hold_mark,
+            is_needed,
         }
     }
 
@@ -293,6 +304,13 @@ mod tests {
         assert_eq!(review(spent, 60, 250), Grace::Unneeded);
         assert!(review(spent, 5_049, 501).is_spent());
         assert!(review(spent, 5_050, 501).is_asked());
+    }
+
+    #[test]
+    fn a_wait_that_was_needed_is_in_vain_although_little_was_taken_meanwhile() {
+        let sipped = review_with_progress(asked(), 10, 499);
+        assert!(sipped.is_needed());
+        assert!(review_behind(sipped, 20, 499).is_needed());
     }
 
     #[test]

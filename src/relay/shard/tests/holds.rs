@@ -1,6 +1,7 @@
 //! How long publishers are held for whom, and who is judged when: against time and members that mean it ill.
 
 use super::*;
+use crate::relay::member::Member;
 
 /// A shard and what it takes to have it visit a crowd, so many members a turn, one of which takes nothing any more.
 struct Crowd {
@@ -76,4 +77,139 @@ fn newcomers_with_a_word_to_say_do_not_prolong_the_wait_for_a_laggard() {
         let held = Crowd::held(budget).held_among_newcomers(visits);
         assert!(held <= Duration::from_millis(260), "{held:?} with {budget}");
     }
+}
+
+/// A publisher that sends as fast as it is read, and a reader of a small `max_lag_bytes`, watched every 10 ms.
+struct Pace {
+    shard: Shard,
+    publisher: ClientKey,
+    reader: ClientKey,
+    held: Duration,
+    elapsed: Duration,
+}
+
+impl Pace {
+    const STEP: Duration = Duration::from_millis(10);
+    const MAX_LAG_BYTES: usize = 64 << 10;
+
+    /// The reader has read already, enough to be waited for.
+    fn new() -> Pace {
+        let mut config = Config::default();
+        config.limits.max_message_bytes = 125;
+        config.slow_consumer.max_lag_bytes = Pace::MAX_LAG_BYTES;
+        let mut shard = shard_with(&config);
+        let publisher = join(&mut shard, "/", b"");
+        let reader = join(&mut shard, "/", b"");
+        let mut pace = Pace {
+            shard,
+            publisher,
+            reader,
+            held: Duration::ZERO,
+            elapsed: Duration::ZERO,
+        };
+        for _ in 0..20 {
+            pace.step(10, usize::MAX);
+        }
+        assert!(pace.member().unwrap().is_trusted);
+        (pace.held, pace.elapsed) = (Duration::ZERO, Duration::ZERO);
+        pace
+    }
+
+    fn member(&self) -> Option<&Member> {
+        self.shard.client(self.reader)?.member.as_ref()
+    }
+
+    /// How far the reader lags; none once it has been cut.
+    fn lag_bytes(&self) -> Option<usize> {
+        let member = self.member()?;
+        let log = &self.shard.topics[member.topic.0 as usize].log;
+        Some(log.lag_bytes(member.cursor) as usize)
+    }
+
+    fn is_held(&self) -> bool {
+        self.shard.stats.value(Stat::TopicsHeld) > 0
+    }
+
+    /// Publishes so many messages of 100 bytes unless the publisher is held, has the reader accept so many bytes, and
+    /// lets 10 ms pass. Says how many messages were read.
+    fn step(&mut self, messages: usize, accepts: usize) -> usize {
+        let mut read = 0;
+        let mut left = accepts;
+        // In portions, as a socket is read: a hold takes effect in between.
+        while read < messages && self.shard.permit(self.publisher) == Permit::Read {
+            self.shard.on_bytes(self.publisher, &mut text(100));
+            read += 1;
+            if read.is_multiple_of(16) || read == messages {
+                self.flush(&mut left);
+            }
+        }
+        self.flush(&mut left);
+        self.elapsed += Pace::STEP;
+        self.held += if self.is_held() {
+            Pace::STEP
+        } else {
+            Duration::ZERO
+        };
+        self.shard.begin_turn(self.shard.now + Pace::STEP);
+        read
+    }
+
+    fn flush(&mut self, left: &mut usize) {
+        if *left > 0 {
+            self.shard.on_writable(self.reader);
+        }
+        self.shard.decide();
+        while let Some(key) = self.shard.poll_flush() {
+            let mut slices = Slices::new();
+            let offered = self.shard.gather(key, &mut slices);
+            drop(slices);
+            if offered == 0 {
+                continue;
+            }
+            let mut taken = offered;
+            if key == self.reader {
+                taken = offered.min(*left);
+                *left -= taken;
+            }
+            if self.shard.advance(key, Written::plain(taken, offered)) {
+                self.shard.make_urgent(key);
+            }
+        }
+        self.shard.end_turn(self.shard.now);
+        self.shard.begin_turn(self.shard.now);
+        self.shard.check();
+    }
+}
+
+/// How long a publisher of 20 messages each 10 ms is held in 5 s for a reader that takes so much that its lag is no
+/// longer over the mark, then a byte now and then, and then nothing until the wait has ended, whereupon it takes all.
+fn held_for_one_that_sips() -> Duration {
+    let mut pace = Pace::new();
+    let mut waited = Duration::ZERO;
+    let mut is_thirsty = false;
+    while pace.elapsed < Duration::from_secs(5) {
+        let Some(lag_bytes) = pace.lag_bytes() else {
+            break;
+        };
+        let over_bytes = lag_bytes.saturating_sub(Pace::MAX_LAG_BYTES / 2);
+        let accepts = if pace.is_held() {
+            waited += Pace::STEP;
+            is_thirsty = true;
+            let is_sipping = waited.as_millis().is_multiple_of(40) && waited.as_millis() < 190;
+            over_bytes.max(usize::from(is_sipping))
+        } else {
+            waited = Duration::ZERO;
+            is_thirsty &= lag_bytes > 0;
+            if is_thirsty { usize::MAX } else { 0 }
+        };
+        pace.step(20, accepts);
+    }
+    pace.held
+}
+
+#[test]
+fn one_that_sips_to_get_below_the_mark_has_its_wait_counted() {
+    let held = held_for_one_that_sips();
+    assert!(held >= Duration::from_millis(150), "{held:?}");
+    assert!(held <= Duration::from_millis(260), "{held:?}");
 }
