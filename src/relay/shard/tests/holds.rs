@@ -1,6 +1,7 @@
 //! How long publishers are held for whom, and who is judged when: against time and members that mean it ill.
 
 use super::*;
+use crate::relay::batch::OVERHEAD_BYTES;
 use crate::relay::member::Member;
 
 /// A shard and what it takes to have it visit a crowd, so many members a turn, one of which takes nothing any more.
@@ -212,4 +213,45 @@ fn one_that_sips_to_get_below_the_mark_has_its_wait_counted() {
     let held = held_for_one_that_sips();
     assert!(held >= Duration::from_millis(150), "{held:?}");
     assert!(held <= Duration::from_millis(260), "{held:?}");
+}
+
+/// Whether a reader is there still that takes so many times `max_lag_bytes` a second, after so many times
+/// `max_lag_bytes` have been published as fast as the publisher was read.
+fn survives(burst: usize, pace_per_second: usize) -> bool {
+    let mut pace = Pace::new();
+    let accepts = Pace::MAX_LAG_BYTES * pace_per_second / 100;
+    // As the log counts them: the payload, its header, and what a batch of sixteen costs beside.
+    let mut messages = burst * Pace::MAX_LAG_BYTES / (100 + 2 + OVERHEAD_BYTES / 16);
+    while messages > 0 || pace.lag_bytes().is_some_and(|lag_bytes| lag_bytes > 0) {
+        messages -= pace.step(messages, accepts);
+    }
+    pace.lag_bytes().is_some()
+}
+
+#[test]
+fn a_burst_of_twice_the_limit_costs_nobody_its_connection_who_reads_twice_the_limit_a_second() {
+    assert!(survives(2, 2));
+    assert!(!survives(20, 2), "nobody is waited for for ever");
+    // Who reads faster is waited for more often, and for as long in all.
+    assert!(survives(8, 8));
+}
+
+#[test]
+fn one_that_is_slow_on_purpose_and_catches_up_each_time_holds_publishers_a_fifth_of_the_time() {
+    let mut pace = Pace::new();
+    let span = Duration::from_secs(30);
+    while pace.elapsed < span {
+        let lag_bytes = pace.lag_bytes().expect("it reads enough not to be cut");
+        let accepts = if pace.is_held() {
+            // From half to a quarter in 200 ms.
+            Pace::MAX_LAG_BYTES * 5 / 16 / 20
+        } else if lag_bytes > Pace::MAX_LAG_BYTES * 3 / 4 {
+            usize::MAX
+        } else {
+            0
+        };
+        pace.step(12, accepts);
+    }
+    assert!(pace.held >= span / 10, "{:?}", pace.held);
+    assert!(pace.held <= span / 5, "{:?}", pace.held);
 }
