@@ -9,6 +9,7 @@ use crate::ids::{ClientKey, ShardId};
 use crate::metrics::stats::Stat;
 use crate::relay::envelope::Envelope;
 use crate::relay::grace::Grace;
+use crate::relay::member::Member;
 use crate::relay::owner::Hold;
 use crate::relay::policy::{Lag, Verdict};
 use crate::relay::router::TopicName;
@@ -56,7 +57,7 @@ impl Shard {
     }
 
     /// Looks at everything that waits for laggards: at the shard's own topics when the turn is settled, and here at
-    /// what it has granted as an owner.
+    /// what it has granted as an owner, and at those who are waited for no longer.
     pub(super) fn review_waits(&mut self) {
         for slot in std::mem::take(&mut self.granted) {
             // The list may name a topic that is gone, or its slot's next tenant.
@@ -75,6 +76,9 @@ impl Shard {
         }
         for key in std::mem::take(&mut self.graced) {
             self.touch(key);
+        }
+        for key in std::mem::take(&mut self.blocked_over) {
+            self.make_urgent(key);
         }
     }
 
@@ -113,6 +117,7 @@ impl Shard {
         let topic = &mut self.topics[key.0 as usize];
         if topic.grace.is_asked() {
             topic.grace = Grace::spent(self.now);
+            self.judge_laggards(key);
         }
         self.touch(key);
         let topic = &mut self.topics[key.0 as usize];
@@ -134,7 +139,7 @@ impl Shard {
     pub(super) fn review_laggards(&mut self, key: TopicKey) {
         let topic = &mut self.topics[key.0 as usize];
         let laggards_progress = std::mem::take(&mut topic.laggards_progress);
-        let was_needed = topic.grace.is_needed();
+        let before = topic.grace;
         topic.grace = self.settings.policy.review_grace(
             self.now,
             lag_of(topic, self.is_pressed),
@@ -143,29 +148,50 @@ impl Shard {
         if topic.grace.is_asked() {
             self.graced.push(key);
         }
-        let in_vain = was_needed && topic.grace.is_spent();
-        self.judge_laggards(key);
-        self.review_hold(key, in_vain);
+        let is_spent = topic.grace.is_spent();
+        if is_spent && !before.is_spent() {
+            self.judge_laggards(key);
+        }
+        self.review_hold(key, is_spent && before.is_needed());
     }
 
-    /// Has blocked members flushed that are over the limit: `gather` passes the verdict on each.
+    /// Has blocked members flushed that are over the limit: `gather` passes the verdict on each. This is done once, when
+    /// the wait has ended: whoever gets over the limit later does so by what is appended, is visited for that, and judged
+    /// then or in the turn after it has [blocked](Shard::note_blocked).
     fn judge_laggards(&mut self, key: TopicKey) {
         let topic = &self.topics[key.0 as usize];
-        if !topic.grace.is_spent() || !self.settings.policy.is_log_over(topic.log.held_bytes()) {
+        if !self.settings.policy.is_log_over(topic.log.held_bytes()) {
             return;
         }
-        let is_over = |member: &&ClientKey| {
-            let client = &self.clients[member.slot as usize];
-            let lag = client
-                .member
-                .as_ref()
-                .map_or(0, |member| topic.log.lag_bytes(member.cursor));
-            client.blocked && self.settings.policy.verdict(lag) != Verdict::Keep
-        };
+        let is_over = |member: &&ClientKey| self.is_over(**member);
         let over: Vec<ClientKey> = topic.members().iter().filter(is_over).copied().collect();
         for member in over {
             self.make_urgent(member);
         }
+    }
+
+    /// A member has blocked. If there is no patience with it, it is flushed in the next turn, and not before: the edge
+    /// that says that it takes more may be there already.
+    pub(super) fn note_blocked(&mut self, key: ClientKey) {
+        let topic_of = |member: &Member| &self.topics[member.topic.0 as usize];
+        let is_judged = self
+            .client(key)
+            .and_then(|client| client.member.as_ref())
+            .is_some_and(|member| topic_of(member).grace.is_spent());
+        if is_judged && self.is_over(key) {
+            self.blocked_over.push(key);
+        }
+    }
+
+    /// Whether a member awaits its edge and the verdict on it is not to keep it.
+    fn is_over(&self, key: ClientKey) -> bool {
+        self.client(key).is_some_and(|client| {
+            let lag_bytes = client.member.as_ref().map_or(0, |member| {
+                let log = &self.topics[member.topic.0 as usize].log;
+                log.lag_bytes(member.cursor)
+            });
+            client.blocked && self.settings.policy.verdict(lag_bytes) != Verdict::Keep
+        })
     }
 
     fn review_hold(&mut self, key: TopicKey, in_vain: bool) {

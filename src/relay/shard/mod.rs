@@ -157,6 +157,8 @@ pub struct Shard {
     graced: Vec<TopicKey>,
     /// Owned topics whose publishers wait for laggards anywhere, for a time.
     granted: Vec<usize>,
+    /// Members that blocked in this turn while over the limit and not waited for.
+    blocked_over: Vec<ClientKey>,
     holders_by_size: Ranking<Holder>,
     /// Batches that clients keep which left their log.
     sharing: Sharing,
@@ -202,6 +204,7 @@ impl Shard {
             touched: Vec::new(),
             graced: Vec::new(),
             granted: Vec::new(),
+            blocked_over: Vec::new(),
             holders_by_size: Ranking::default(),
             sharing: Sharing::default(),
             topics_by_blame: Ranking::default(),

@@ -297,6 +297,7 @@ impl Shard {
             topic.log.block(member.cursor, key);
             self.stats.inc(Stat::MembersLagging);
         }
+        self.note_blocked(key);
         self.reschedule(key);
     }
 

@@ -255,3 +255,44 @@ fn one_that_is_slow_on_purpose_and_catches_up_each_time_holds_publishers_a_fifth
     assert!(pace.held >= span / 10, "{:?}", pace.held);
     assert!(pace.held <= span / 5, "{:?}", pace.held);
 }
+
+#[test]
+fn one_that_blocks_over_the_limit_when_nobody_is_waited_for_is_judged_although_nothing_more_comes()
+{
+    let mut pace = Pace::new();
+    let other = join(&mut pace.shard, "/", b"");
+    while pace.lag_bytes().unwrap() < Pace::MAX_LAG_BYTES * 3 / 4 {
+        pace.step(20, 0);
+    }
+    let mut much = text(100).repeat(Pace::MAX_LAG_BYTES / 100);
+    pace.shard.on_bytes(pace.publisher, &mut much);
+    turn(&mut pace.shard, usize::MAX, Some(other));
+    assert_eq!(pace.lag_bytes(), None);
+    assert!(pace.shard.is_blocked(other));
+    assert_eq!(pace.shard.stats.value(Stat::DisconnectedLag), 1);
+    turn(&mut pace.shard, usize::MAX, Some(other));
+    assert_eq!(pace.shard.stats.value(Stat::DisconnectedLag), 2);
+}
+
+#[test]
+fn one_over_the_limit_is_judged_when_the_wait_for_it_ends_although_nothing_more_comes() {
+    // The shard gives it up after 50 ms without a byte, the owner after 250 ms.
+    for (sips, ms) in [(0, 50), (24, 250)] {
+        let mut pace = Pace::new();
+        while !pace.is_held() {
+            pace.step(20, 0);
+        }
+        let mut much = text(100).repeat(Pace::MAX_LAG_BYTES / 100);
+        pace.shard.on_bytes(pace.publisher, &mut much);
+        // It was asked for within the step before.
+        let mut waited = Pace::STEP;
+        let mut steps = 0;
+        while pace.lag_bytes().is_some() && steps < 100 {
+            pace.step(0, usize::from(steps < sips));
+            steps += 1;
+            waited += Pace::STEP;
+        }
+        let ends = Duration::from_millis(ms)..=Duration::from_millis(ms) + 3 * Pace::STEP;
+        assert!(ends.contains(&waited), "{waited:?} with {sips} sips");
+    }
+}
