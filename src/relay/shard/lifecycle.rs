@@ -61,6 +61,7 @@ impl Shard {
         client.arrival = None;
         client.phase = Phase::Finishing;
         client.due = due;
+        self.gauge_client(key);
         self.make_urgent(key);
         self.reschedule(key);
     }

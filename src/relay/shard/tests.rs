@@ -335,3 +335,14 @@ fn those_who_left_while_they_waited_for_a_topic_are_forgotten() {
         .sum();
     assert!(waiting < 100, "{waiting}");
 }
+
+#[test]
+fn what_came_of_a_request_before_its_encryption_failed_is_not_held_any_more() {
+    let mut shard = shard_with(&Config::default());
+    let client = shard.accept();
+    shard.on_bytes(client, &mut b"GET / HT".to_vec());
+    assert!(shard.stats.value(Stat::PartialBytes) > 0);
+    shard.on_end(client, End::TlsFailed);
+    turn(&mut shard, usize::MAX, None);
+    assert_eq!(shard.stats.value(Stat::PartialBytes), 0);
+}
