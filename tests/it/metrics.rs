@@ -9,7 +9,7 @@ use crate::support::{World, config};
 use crate::wire::Wire;
 
 /// The metrics as they stand, parsed.
-fn scrape(world: &World) -> Scrape {
+pub(crate) fn scrape(world: &World) -> Scrape {
     let address = world.relay.metrics_address().expect("metrics are on");
     let mut scraper = Wire::over(TcpStream::connect(address).unwrap());
     scraper.send("GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
@@ -36,12 +36,12 @@ fn samples<'s>(scrape: &'s Scrape, name: &str) -> Vec<&'s Sample> {
 }
 
 /// The sum over all series of a metric.
-fn sum(scrape: &Scrape, name: &str) -> f64 {
+pub(crate) fn sum(scrape: &Scrape, name: &str) -> f64 {
     samples(scrape, name).into_iter().map(number).sum()
 }
 
 /// The series of a metric whose label has this value.
-fn case(scrape: &Scrape, name: &str, label: &str, value: &str) -> f64 {
+pub(crate) fn case(scrape: &Scrape, name: &str, label: &str, value: &str) -> f64 {
     let series = samples(scrape, name);
     let found = series
         .into_iter()

@@ -2,6 +2,7 @@
 //!
 //! Nothing here sleeps for a fixed time to let something happen: whoever waits, waits for a counter or for bytes.
 
+use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -214,9 +215,9 @@ pub(crate) fn audit(stats: &Stats) {
     assert_eq!(stats.value(Stat::ConnectedClients), 0);
 }
 
-/// The independent peer: tungstenite's client, which fails the test on whatever it does not expect.
-pub(crate) struct Client {
-    socket: WebSocket<TcpStream>,
+/// The independent peer: tungstenite's client, over TCP or over TLS, which fails the test on whatever it does not expect.
+pub(crate) struct Client<S = TcpStream> {
+    pub(crate) socket: WebSocket<S>,
 }
 
 impl Client {
@@ -230,6 +231,13 @@ impl Client {
         Client { socket }
     }
 
+    /// Leaves without a word: by a reset.
+    pub(crate) fn reset(self) {
+        reset(self.socket.get_ref());
+    }
+}
+
+impl<S: Read + Write> Client<S> {
     pub(crate) fn send(&mut self, message: Message) {
         self.socket.send(message).unwrap();
     }
@@ -286,11 +294,6 @@ impl Client {
                 Err(error) => panic!("the Close was not answered: {error}"),
             }
         }
-    }
-
-    /// Leaves without a word: by a reset.
-    pub(crate) fn reset(self) {
-        reset(self.socket.get_ref());
     }
 }
 

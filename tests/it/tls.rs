@@ -11,8 +11,9 @@ use rustix::process::Signal;
 use rustls::ProtocolVersion;
 use tungstenite::Message;
 
+use crate::metrics::{case, scrape, sum};
 use crate::program::Program;
-use crate::support::{config, eventually};
+use crate::support::{World, config, eventually};
 use crate::tls_support::{Authority, Files, TlsClient, TlsWorld, parse};
 use crate::wire::{FIN, TEXT, frame, request};
 
@@ -146,48 +147,38 @@ fn with_a_client_ca_only_clients_with_its_certificates_are_served() {
 /// The certificate that a new connection is shown.
 fn shown(address: SocketAddr, authority: &Authority) -> Vec<u8> {
     let client = Arc::new(authority.client(rustls::ALL_VERSIONS));
-    let client = TlsClient::connect(address, &client, "/");
+    let client = TlsClient::secure(address, &client, "/");
     let shown = client.tls().peer_certificates().unwrap()[0].to_vec();
     client.leave();
     shown
 }
 
-/// A number in the exposition.
-fn metric(tls: &TlsWorld, series: &str) -> u64 {
-    let address = tls.world.relay.metrics_address().unwrap();
-    let mut stream = std::net::TcpStream::connect(address).unwrap();
-    stream
-        .write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
-        .unwrap();
-    let mut text = String::new();
-    stream.read_to_string(&mut text).unwrap();
-    let line = text.lines().find_map(|line| line.strip_prefix(series));
-    line.unwrap_or_else(|| panic!("no {series} in {text}"))
-        .trim()
-        .parse()
-        .unwrap()
+const EXPIRY: &str = "fanwire_tls_certificate_expiry_timestamp_seconds";
+
+fn expiry(tls: &TlsWorld) -> i64 {
+    sum(&scrape(&tls.world), EXPIRY) as i64
 }
 
-const EXPIRY: &str = "fanwire_tls_certificate_expiry_timestamp_seconds ";
-const RELOADED: &str = "fanwire_tls_reloads_total{result=\"ok\"} ";
-const NOT_RELOADED: &str = "fanwire_tls_reloads_total{result=\"failed\"} ";
+/// How often the files were read again, with this result.
+fn reloads(tls: &TlsWorld, result: &str) -> i64 {
+    let scrape = scrape(&tls.world);
+    case(&scrape, "fanwire_tls_reloads_total", "result", result) as i64
+}
 
 #[test]
 fn new_connections_get_a_new_certificate_and_old_ones_live_on() {
     let tls = TlsWorld::start();
     let mut old = tls.connect("/room");
-    let first = metric(&tls, EXPIRY);
+    let first = expiry(&tls);
     let renewed = tls.authority.issue_until(2095);
     tls.files.replace(&renewed);
     tls.world.relay.reload();
-    eventually("the certificate is read again", || {
-        metric(&tls, RELOADED) == 1
-    });
+    eventually("the certificate is read again", || reloads(&tls, "ok") == 1);
     assert_eq!(
         shown(tls.address(), &tls.authority),
         parse(&renewed.cert).to_vec()
     );
-    assert!(metric(&tls, EXPIRY) > first + 4 * 365 * 86_400);
+    assert!(expiry(&tls) > first + 4 * 365 * 86_400);
     let mut new = tls.connect("/room");
     new.say("both");
     assert_eq!((old.hear(), new.hear()), ("both".into(), "both".into()));
@@ -245,21 +236,19 @@ fn files_that_cannot_be_used_leave_the_old_certificate_in_force_and_are_counted(
         tls.world.relay.reload();
         failures += 1;
         eventually("the attempt is counted", || {
-            metric(&tls, NOT_RELOADED) == failures
+            reloads(&tls, "failed") == failures
         });
         assert_eq!(shown(tls.address(), &tls.authority), before, "{name}");
     }
     std::fs::remove_file(tls.files.path("cert.pem")).unwrap();
     tls.world.relay.reload();
     eventually("the attempt is counted", || {
-        metric(&tls, NOT_RELOADED) == failures + 1
+        reloads(&tls, "failed") == failures + 1
     });
-    assert_eq!(metric(&tls, RELOADED), 0);
+    assert_eq!(reloads(&tls, "ok"), 0);
     tls.files.replace(&other);
     tls.world.relay.reload();
-    eventually("the certificate is read again", || {
-        metric(&tls, RELOADED) == 1
-    });
+    eventually("the certificate is read again", || reloads(&tls, "ok") == 1);
     assert_eq!(
         shown(tls.address(), &tls.authority),
         parse(&other.cert).to_vec()
@@ -269,16 +258,11 @@ fn files_that_cannot_be_used_leave_the_old_certificate_in_force_and_are_counted(
 
 #[test]
 fn without_tls_there_is_no_expiry_to_be_alarmed_by() {
-    let world = crate::support::World::start();
-    let address = world.relay.metrics_address().unwrap();
-    let mut stream = std::net::TcpStream::connect(address).unwrap();
-    stream
-        .write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
-        .unwrap();
-    let mut text = String::new();
-    stream.read_to_string(&mut text).unwrap();
-    assert!(text.contains("fanwire_tls_reloads_total"));
-    assert!(!text.contains(EXPIRY.trim()));
+    let world = World::start();
+    let scrape = scrape(&world);
+    let is_shown = |name: &str| scrape.samples.iter().any(|sample| sample.metric == name);
+    assert!(is_shown("fanwire_tls_reloads_total"));
+    assert!(!is_shown(EXPIRY));
     world.end();
 }
 

@@ -15,10 +15,8 @@ use rustls::{
 };
 use socket2::{Domain, Socket, Type};
 use tempfile::TempDir;
-use tungstenite::protocol::frame::CloseFrame;
-use tungstenite::{Message, WebSocket};
 
-use crate::support::{PATIENCE, World, config};
+use crate::support::{Client, PATIENCE, World, config};
 
 /// The name that clients ask for.
 pub(crate) const NAME: &str = "localhost";
@@ -196,7 +194,7 @@ impl TlsWorld {
     }
 
     pub(crate) fn connect_as(&self, client: &Arc<ClientConfig>, path: &str) -> TlsClient {
-        TlsClient::connect(self.address(), client, path)
+        TlsClient::secure(self.address(), client, path)
     }
 
     /// A client with so small a receive buffer that the relay notices soon when it is not emptied.
@@ -239,12 +237,10 @@ pub(crate) fn expect_cut(mut stream: TlsStream) {
 }
 
 /// tungstenite's client over rustls'.
-pub(crate) struct TlsClient {
-    pub(crate) socket: WebSocket<TlsStream>,
-}
+pub(crate) type TlsClient = Client<TlsStream>;
 
-impl TlsClient {
-    pub(crate) fn connect(address: SocketAddr, client: &Arc<ClientConfig>, path: &str) -> Self {
+impl Client<TlsStream> {
+    pub(crate) fn secure(address: SocketAddr, client: &Arc<ClientConfig>, path: &str) -> Self {
         let stream = secure(client, TcpStream::connect(address).unwrap());
         TlsClient::over(stream, address, path)
     }
@@ -261,53 +257,5 @@ impl TlsClient {
 
     pub(crate) fn tcp(&self) -> &TcpStream {
         &self.socket.get_ref().sock
-    }
-
-    pub(crate) fn say(&mut self, text: impl Into<String>) {
-        self.send(Message::text(text.into()));
-    }
-
-    pub(crate) fn send(&mut self, message: Message) {
-        self.socket.send(message).unwrap();
-    }
-
-    pub(crate) fn next(&mut self) -> Message {
-        self.socket.read().unwrap()
-    }
-
-    pub(crate) fn hear(&mut self) -> String {
-        match self.next() {
-            Message::Text(text) => text.to_string(),
-            other => panic!("text was expected, and {other:?} came"),
-        }
-    }
-
-    /// The Close that comes next, then the end of TLS, in order.
-    pub(crate) fn expect_close(&mut self) -> CloseFrame {
-        let Message::Close(Some(frame)) = self.next() else {
-            panic!("a Close with a code was expected");
-        };
-        self.expect_end();
-        frame
-    }
-
-    /// The end of the connection, which `close_notify` tells from a cut.
-    pub(crate) fn expect_end(&mut self) {
-        match self.socket.read() {
-            Err(tungstenite::Error::ConnectionClosed) => {}
-            other => panic!("the end was expected, and {other:?} came"),
-        }
-    }
-
-    /// Leaves in order.
-    pub(crate) fn leave(mut self) {
-        self.socket.close(None).unwrap();
-        loop {
-            match self.socket.read() {
-                Ok(Message::Close(_)) => return,
-                Ok(_) => {}
-                Err(error) => panic!("the Close was not answered: {error}"),
-            }
-        }
     }
 }
