@@ -212,7 +212,7 @@ fn two_thousand_that_come_and_go_in_five_styles_are_counted_exactly() {
 
 #[test]
 fn idle_clients_cost_few_bytes_and_one_descriptor_each() {
-    const IDLE: usize = if cfg!(debug_assertions) { 1000 } else { 8000 };
+    const IDLE: usize = if cfg!(debug_assertions) { 1000 } else { 10_000 };
     const MAX_BYTES_EACH: u64 = 450;
     let program = Program::with("");
     let witness = Witness::of_program(&program);
