@@ -3,11 +3,11 @@
 //! A burst that is faster than the fastest reader can read would put every member over the limit, and disconnecting
 //! honest readers for a burst is no isolation. So before anybody is judged, publishers wait a little for the laggards.
 //! Whoever drains in that time is not cut: half of `max_lag_bytes` in [`GRACE`], thus some twice `max_lag_bytes` a
-//! second, however fast is published.
+//! second, for as long as the topic has such time to give.
 //!
 //! A [`Grace`] is one shard's side of it: it asks the topic's owner when its log is over the mark, and gives up when no
 //! laggard makes progress. An [`Allowance`] is the owner's: it grants one wait for all shards together, and has so much
-//! time to give that in [`RECOVERY`] no more than [`GRACE`] is spent in vain, or [`CAUGHT_UP_DISCOUNT`] times as much on
+//! time to give that in [`RECOVERY`] no more than [`GRACE`] is spent in vain, or `CAUGHT_UP_DISCOUNT` times as much on
 //! laggards that catch up, however many there are, on however many shards. So a burst of some twice `max_lag_bytes` is
 //! waited out, and who reads more slowly than others publish for good is judged in the end, however cleverly it reads.
 
