@@ -147,27 +147,6 @@ impl TlsWorld {
         TlsWorld::prepare(config, |_, _, _| ())
     }
 
-    /// With the slowest key that anybody uses, whose certificate clients trust by itself.
-    pub(crate) fn with_a_slow_key(mut config: Config) -> TlsWorld {
-        let issued = Issued {
-            cert: include_str!("keys/rsa4096_cert.pem").into(),
-            key: include_str!("keys/rsa4096_pkcs8.pem").into(),
-        };
-        let files = Files::of(&issued);
-        files.enable(&mut config);
-        let mut roots = RootCertStore::empty();
-        roots.add(parse(&issued.cert)).unwrap();
-        let client = ClientConfig::builder()
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        TlsWorld {
-            world: World::with(&config),
-            client: Arc::new(client),
-            authority: Authority::new(),
-            files,
-        }
-    }
-
     /// With `adjust` having the last word on the configuration.
     pub(crate) fn prepare(
         mut config: Config,
@@ -234,6 +213,20 @@ pub(crate) fn expect_cut(mut stream: TlsStream) {
         Err(error) if error.kind() == ErrorKind::ConnectionReset => {}
         other => panic!("an end was expected: {other:?}"),
     }
+}
+
+/// The slowest key that anybody uses, in files, and a client that trusts its certificate.
+pub(crate) fn slow_key() -> (Files, Arc<ClientConfig>) {
+    let issued = Issued {
+        cert: include_str!("keys/rsa4096_cert.pem").into(),
+        key: include_str!("keys/rsa4096_pkcs8.pem").into(),
+    };
+    let mut roots = RootCertStore::empty();
+    roots.add(parse(&issued.cert)).unwrap();
+    let client = ClientConfig::builder()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    (Files::of(&issued), Arc::new(client))
 }
 
 /// tungstenite's client over rustls'.
