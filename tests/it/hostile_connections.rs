@@ -219,6 +219,9 @@ fn idle_clients_cost_few_bytes_and_one_descriptor_each() {
     // What the first of them makes the process allocate once and for all is not theirs.
     drop((0..100).map(|_| program.join("/idle")).collect::<Vec<_>>());
     program.await_metric("websocket_connected_clients", PAIR);
+    // Their topic goes after them; the pair's is on both shards.
+    program.await_metric("fanwire_owned_topics", 1);
+    program.await_metric("fanwire_topics", 2);
     let before = program.holdings();
     let descriptors = program.descriptors();
     let idle: Vec<TcpStream> = (0..IDLE)

@@ -326,12 +326,29 @@ impl Program {
     /// What it holds now. Descriptors are counted first: a scrape is one more.
     pub(crate) fn holdings(&self) -> Holdings {
         let descriptors = self.descriptors();
-        let scrape = self.scrape();
         Holdings {
             descriptors,
             resident_bytes: self.resident_bytes(),
-            standing: STANDING.map(|name| sum(&scrape, name)),
+            standing: self.standing(),
         }
+    }
+
+    /// The gauges that tell who is there, once they have come to rest: each shard publishes its own at the end of a turn.
+    fn standing(&self) -> [f64; STANDING.len()] {
+        let look = || {
+            let scrape = self.scrape();
+            STANDING.map(|name| sum(&scrape, name))
+        };
+        let mut last = look();
+        let mut alike = 0;
+        eventually("the gauges have come to rest", || {
+            let now = look();
+            let is_alike = now.iter().zip(last).all(|(&now, last)| is_count(now, last));
+            alike = if is_alike { alike + 1 } else { 0 };
+            last = now;
+            alike == 3
+        });
+        last
     }
 
     /// Waits until descriptors and gauges are what they were, and asserts that memory never grew by more than
