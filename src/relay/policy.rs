@@ -102,9 +102,9 @@ impl Policy {
         (self.max_lag_bytes / PROBATION_SHARE) as u32
     }
 
-    /// Whether a log that holds this much has members that the verdict falls on.
-    pub fn is_log_over(&self, held_bytes: u64) -> bool {
-        held_bytes > self.max_lag_bytes && !self.is_lossless()
+    /// How many bytes a member may lag: on a member that keeps no more in its log, [`Policy::verdict`] is to keep it.
+    pub fn max_lag_bytes(&self) -> u64 {
+        self.max_lag_bytes
     }
 
     /// How a shard wants a topic's publishers held, if at all.

@@ -159,12 +159,12 @@ impl Shard {
     /// the wait has ended: whoever gets over the limit later does so by what is appended, is visited for that, and judged
     /// then or in the turn after it has [blocked](Shard::note_blocked).
     fn judge_laggards(&mut self, key: TopicKey) {
-        let topic = &self.topics[key.0 as usize];
-        if !self.settings.policy.is_log_over(topic.log.held_bytes()) {
-            return;
-        }
-        let is_over = |member: &&ClientKey| self.is_over(**member);
-        let over: Vec<ClientKey> = topic.members().iter().filter(is_over).copied().collect();
+        // What a member lags by is part of what the log costs on its account.
+        let log = &self.topics[key.0 as usize].log;
+        let over: Vec<ClientKey> = log
+            .blocked_keeping_more_than(self.settings.policy.max_lag_bytes())
+            .filter(|&member| self.is_over(member))
+            .collect();
         for member in over {
             self.make_urgent(member);
         }
