@@ -128,7 +128,9 @@ impl Conn {
         let (count, is_last) = match read(&mut self.stream, self.ending, &mut scratch.sealed) {
             Filled::More(count) => (count, false),
             Filled::Last(count) => (count, true),
-            other => return other,
+            nothing @ (Filled::Empty | Filled::Eof | Filled::Failed | Filled::TlsFailed) => {
+                return nothing;
+            }
         };
         let held_back = tls.holds_back();
         let opened = tls.open(&scratch.sealed[..count], &mut scratch.plain);

@@ -11,36 +11,28 @@ use crate::ids::ClientKey;
 /// See the module.
 #[derive(Debug, Default)]
 pub(super) struct Ready {
-    light: VecDeque<ClientKey>,
-    heavy: VecDeque<ClientKey>,
+    /// The light one, then the heavy one.
+    lanes: [VecDeque<ClientKey>; 2],
 }
 
 impl Ready {
     /// Puts a connection behind those in its lane.
     pub(super) fn push(&mut self, key: ClientKey, is_heavy: bool) {
-        self.lane(is_heavy).push_back(key);
+        self.lanes[usize::from(is_heavy)].push_back(key);
     }
 
     /// Takes the first of a lane.
     pub(super) fn pop(&mut self, is_heavy: bool) -> Option<ClientKey> {
-        self.lane(is_heavy).pop_front()
+        self.lanes[usize::from(is_heavy)].pop_front()
     }
 
     /// How many a lane has.
-    pub(super) fn len(&mut self, is_heavy: bool) -> usize {
-        self.lane(is_heavy).len()
+    pub(super) fn len(&self, is_heavy: bool) -> usize {
+        self.lanes[usize::from(is_heavy)].len()
     }
 
     /// Whether nobody waits.
     pub(super) fn is_empty(&self) -> bool {
-        self.light.is_empty() && self.heavy.is_empty()
-    }
-
-    fn lane(&mut self, is_heavy: bool) -> &mut VecDeque<ClientKey> {
-        if is_heavy {
-            &mut self.heavy
-        } else {
-            &mut self.light
-        }
+        self.lanes.iter().all(VecDeque::is_empty)
     }
 }

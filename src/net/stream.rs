@@ -1,6 +1,7 @@
 //! A client's socket, whatever its family: TCP, or a Unix socket that a proxy on the same machine connects to.
 //!
-//! Used by [`super::conn`] alone. What can be set on a TCP socket only is set where it is accepted.
+//! The acceptor makes it, and [`super::conn`] reads and writes it. What can be set on a TCP socket only is set where it is
+//! accepted.
 
 use std::io::{self, IoSlice, Read, Write};
 use std::net::Shutdown;

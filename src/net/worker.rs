@@ -209,10 +209,7 @@ impl Worker {
     }
 
     fn conn(&mut self, key: ClientKey) -> Option<&mut Conn> {
-        self.conns
-            .get_mut(key.slot as usize)?
-            .as_mut()
-            .filter(|conn| conn.generation == key.generation)
+        conn_in(&mut self.conns, key)
     }
 
     /// Goes on sending what TLS has to say for itself, of which the shard knows nothing.
@@ -315,12 +312,7 @@ impl Worker {
 
     /// Writes what a client is to get: once, unless something had to wait for a frame boundary.
     fn write(&mut self, key: ClientKey) -> usize {
-        let Some(conn) = self
-            .conns
-            .get_mut(key.slot as usize)
-            .and_then(Option::as_mut)
-            .filter(|conn| conn.generation == key.generation)
-        else {
+        let Some(conn) = conn_in(&mut self.conns, key) else {
             return 0;
         };
         if conn.is_handshaking() {
@@ -417,4 +409,12 @@ impl Worker {
             self.control.notify();
         }
     }
+}
+
+/// The connection of a client, unless it is gone; borrows nothing else of the worker.
+fn conn_in(conns: &mut [Option<Conn>], key: ClientKey) -> Option<&mut Conn> {
+    conns
+        .get_mut(key.slot as usize)?
+        .as_mut()
+        .filter(|conn| conn.generation == key.generation)
 }

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::sync::atomic::Ordering;
 
-use super::Worker;
+use super::{Worker, conn_in};
 use crate::ids::ClientKey;
 use crate::net::admission::Entry;
 use crate::net::mail::may_refuse_in_order;
@@ -23,8 +23,7 @@ impl Worker {
     /// Reads the header as far as it has come. Once it is there, or turns out to be none, whatever comes is the shard's to
     /// take or, after a refusal, to throw away.
     fn read_header(&mut self, key: ClientKey) -> bool {
-        // As `conn`, which would borrow the scratch as well.
-        let Some(conn) = self.conns[key.slot as usize].as_mut() else {
+        let Some(conn) = conn_in(&mut self.conns, key) else {
             return false;
         };
         let mut admission = conn.admission.take();

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::Worker;
+use super::{Worker, conn_in};
 use crate::ids::ClientKey;
 use crate::metrics::stats::Stat;
 use crate::net::conn::{Conn, Filled, Scratch};
@@ -97,12 +97,7 @@ impl Worker {
         if !self.is_introduced(key) {
             return (0, false);
         }
-        let Some(conn) = self
-            .conns
-            .get_mut(key.slot as usize)
-            .and_then(Option::as_mut)
-            .filter(|conn| conn.generation == key.generation)
-        else {
+        let Some(conn) = conn_in(&mut self.conns, key) else {
             return (0, false);
         };
         let mut total = 0;
