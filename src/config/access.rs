@@ -80,14 +80,8 @@ fn check_entries(key: &str, count: usize) -> Result<(), ConfigError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::refusal;
     use crate::http::bearer::Token;
-
-    /// The refusal of the defaults after one change.
-    fn refusal(change: impl FnOnce(&mut Config)) -> String {
-        let mut config = Config::default();
-        change(&mut config);
-        config.validate().unwrap_err().to_string()
-    }
 
     #[test]
     fn a_burst_belongs_to_a_rate_and_holds_a_tenth_of_its_second() {

@@ -337,13 +337,7 @@ mod tests {
     use std::path::PathBuf;
 
     use super::*;
-
-    /// The refusal of the defaults after one change.
-    fn refusal(change: impl FnOnce(&mut Config)) -> String {
-        let mut config = Config::default();
-        change(&mut config);
-        config.validate().unwrap_err().to_string()
-    }
+    use crate::config::refusal;
 
     #[test]
     fn the_defaults_are_allowed() {

@@ -34,3 +34,11 @@ pub use types::{
     Config, Keepalive, Limits, Log, LogFormat, LogLevel, Metrics, ProxyProtocol, Publish, Relay,
     Server, Shutdown, SlowConsumer, SlowConsumerPolicy, Tls, Topics,
 };
+
+/// For tests: the refusal of the defaults after one change.
+#[cfg(test)]
+fn refusal(change: impl FnOnce(&mut Config)) -> String {
+    let mut config = Config::default();
+    change(&mut config);
+    config.validate().unwrap_err().to_string()
+}

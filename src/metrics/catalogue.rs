@@ -451,7 +451,16 @@ fn label_cell(metric: &Metric, label: &str) -> String {
     let values: Vec<&str> = match metric.source {
         Source::Cases(_, cases) => cases.iter().map(|&(value, _)| value).collect(),
         Source::TlsReloads => TLS_RELOADS.to_vec(),
-        _ => return format!("`{label}`"),
+        Source::Total(_)
+        | Source::PerShard(_)
+        | Source::PerShardSeconds(_)
+        | Source::InboxEnvelopes
+        | Source::InboxBytes
+        | Source::FanoutLatency
+        | Source::TlsExpiry
+        | Source::BuildInfo
+        | Source::CpuTime
+        | Source::Process => return format!("`{label}`"),
     };
     let values: Vec<String> = values.iter().map(|value| format!("`{value}`")).collect();
     format!("`{label}`: {}", values.join(", "))

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use fanwire::metrics::stats::Stat;
 
-use crate::program::Program;
+use crate::program::{Holdings, Program};
 use crate::support::{World, eventually};
 use crate::wire::{BINARY, CLOSE, FIN, TEXT, Wire, frame};
 use crate::witness::Witness;
@@ -130,6 +130,17 @@ fn program(policy: &str) -> Program {
     Program::with(&format!("slow_consumer: {{policy: {policy}}}"))
 }
 
+/// The flood is over: everything is as `before`, and the honest pair has lost nothing.
+fn end(program: Program, before: &Holdings, witness: Witness) {
+    program.await_return(before, MAX_GROWTH_BYTES);
+    eprintln!(
+        "grew by {} KiB",
+        (program.peak_bytes() - before.resident()) >> 10
+    );
+    witness.dismiss();
+    program.end_well();
+}
+
 /// The series that counts what the policy does about laggards.
 fn losses(policy: &str) -> &'static str {
     match policy {
@@ -153,13 +164,7 @@ fn one_that_never_reads(policy: &str) {
     } else {
         drop(stalled);
     }
-    program.await_return(&before, MAX_GROWTH_BYTES);
-    eprintln!(
-        "grew by {} KiB",
-        (program.peak_bytes() - before.resident()) >> 10
-    );
-    witness.dismiss();
-    program.end_well();
+    end(program, &before, witness);
 }
 
 #[test]
@@ -192,13 +197,7 @@ fn fifty_that_never_read_half_of_them_joining_one_by_one_cost_no_more_than_one()
     for stalled in stalled {
         expect_1013(stalled);
     }
-    program.await_return(&before, MAX_GROWTH_BYTES);
-    eprintln!(
-        "grew by {} KiB",
-        (program.peak_bytes() - before.resident()) >> 10
-    );
-    witness.dismiss();
-    program.end_well();
+    end(program, &before, witness);
 }
 
 #[test]
