@@ -1,0 +1,146 @@
+//! What a run is asked to do: the options of the command line, as `clap` reads them and as a report repeats them.
+
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use bytesize::ByteSize;
+use clap::{Args, ValueEnum};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// What kind of load.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum Scenario {
+    /// `--publishers` send, `--subscribers` listen.
+    #[default]
+    Fanout,
+    /// All `--subscribers` send and listen.
+    Chat,
+    /// Connections that say nothing: what does one cost?
+    Idle,
+    /// A fan-out beside clients that come and go all the time.
+    Churn,
+    /// A fan-out in which some subscribers stop reading for a while, again and again.
+    Slow,
+    /// Bursts of messages with quiet between them: how long until all have all?
+    Burst,
+    /// A fan-out in which everybody drops at once and returns, again and again.
+    Reconnect,
+    /// A fan-out at a moderate rate for a long time: does memory grow, does latency creep?
+    Soak,
+}
+
+/// Kind of message.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum Opcode {
+    /// Text frames, printable ASCII.
+    Text,
+    /// Binary frames.
+    #[default]
+    Binary,
+}
+
+/// The options of a run.
+#[derive(Clone, Debug, Args)]
+pub struct Options {
+    /// What kind of load.
+    #[arg(value_enum, default_value_t)]
+    pub scenario: Scenario,
+    /// The relay: ws://host:port/path or wss://host:port/path. With several topics, each has this path and a number.
+    #[arg(long)]
+    pub url: String,
+    /// Connections that listen, over all topics.
+    #[arg(long, default_value_t = 100)]
+    pub subscribers: usize,
+    /// Connections that send, over all topics. A relay may send them their own messages; they are checked as well.
+    #[arg(long, default_value_t = 1)]
+    pub publishers: usize,
+    /// Bytes of a message's payload.
+    #[arg(long, default_value = "128B")]
+    pub size: ByteSize,
+    /// Sends text frames.
+    #[arg(long, conflicts_with = "binary")]
+    pub text: bool,
+    /// Sends binary frames, the default.
+    #[arg(long)]
+    pub binary: bool,
+    /// Open loop: messages a second, over all publishers. Latency counts from when a message was due, so that a
+    /// server that stalls is not excused for what could not be sent meanwhile.
+    #[arg(long, conflicts_with = "window")]
+    pub rate: Option<f64>,
+    /// Closed loop: messages that each publisher has in flight, the default with 64.
+    #[arg(long)]
+    pub window: Option<usize>,
+    /// How long to measure.
+    #[arg(long, default_value = "10s", value_parser = humantime::parse_duration)]
+    pub duration: Duration,
+    /// How long to load the relay before measuring.
+    #[arg(long, default_value = "1s", value_parser = humantime::parse_duration)]
+    pub warmup: Duration,
+    /// Threads of the generator; 0 means one per core, but one.
+    #[arg(long, default_value_t = 0)]
+    pub threads: usize,
+    /// Topics that connections are spread over.
+    #[arg(long, default_value_t = 1)]
+    pub topics: usize,
+    /// Share of the topics, from 0 to 1, in which anything is sent.
+    #[arg(long, default_value_t = 1.0)]
+    pub active: f64,
+    /// Addresses to connect from, in turns: a list, or a range such as 127.0.0.1-127.0.0.8. An address and port of a
+    /// server can be reached from each about 28,000 times at once.
+    #[arg(long, value_delimiter = ',')]
+    pub source_ips: Vec<String>,
+    /// Process of the relay, on this machine: its CPU time and memory are read from /proc.
+    #[arg(long)]
+    pub server_pid: Option<u32>,
+    /// The relay's own counters, http://host:port/metrics: read before and after, and checked against what was received.
+    #[arg(long)]
+    pub metrics_url: Option<String>,
+    /// A text to keep with the report: the relay's configuration.
+    #[arg(long)]
+    pub server_config: Option<PathBuf>,
+    /// Accepts any certificate.
+    #[arg(long)]
+    pub insecure: bool,
+    /// Trusts the certificate authorities in this PEM file, instead of the machine's.
+    #[arg(long, conflicts_with = "insecure")]
+    pub ca: Option<PathBuf>,
+    /// Connections opened at once, before one of them is answered.
+    #[arg(long, default_value_t = 256)]
+    pub connecting: usize,
+    /// Churn: clients that come and go, each second.
+    #[arg(long, default_value_t = 100.0)]
+    pub churn_rate: f64,
+    /// Slow: share of the subscribers, from 0 to 1, that stall.
+    #[arg(long, default_value_t = 0.1)]
+    pub slow_share: f64,
+    /// Slow: how long they do not read at a time.
+    #[arg(long, default_value = "1s", value_parser = humantime::parse_duration)]
+    pub stall: Duration,
+    /// Burst: messages in a burst, over all publishers.
+    #[arg(long, default_value_t = 100)]
+    pub burst: usize,
+    /// Burst and reconnect: quiet time, or time in between.
+    #[arg(long, default_value = "500ms", value_parser = humantime::parse_duration)]
+    pub every: Duration,
+}
+
+/// The pace of publishers.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Pace {
+    /// Open loop: messages a second over all publishers.
+    Rate(f64),
+    /// Closed loop: messages in flight per publisher.
+    Window(usize),
+}
+
+/// Addresses from `--source-ips`, spelt out.
+pub type Sources = Vec<Ipv4Addr>;
