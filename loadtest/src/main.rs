@@ -1,3 +1,7 @@
-//! The command line of the load generator.
+//! The load generator's program; all of it is in [`loadtest::cli`].
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    loadtest::cli::main(std::env::args_os())
+}

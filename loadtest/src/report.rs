@@ -163,6 +163,10 @@ pub struct Deliveries {
     pub disagreeing: u64,
     /// Of which the payload or the opcode is not what was sent.
     pub corrupt: u64,
+    /// Which were sent to another topic than the one they came to.
+    pub misrouted: u64,
+    /// Messages that this run did not send, received before its own: a relay's greetings, or what it keeps of earlier times.
+    pub foreign: u64,
     /// Messages that were not sent within 1 ms of when they were due, in open loop.
     pub sent_late: u64,
     /// Reads that brought at least one whole message: `received / reads` says how many come at a time.
@@ -243,6 +247,8 @@ pub struct Generator {
     pub cpu_seconds: f64,
     /// The busiest thread's share of the measured time, from 0 to 1.
     pub busiest_thread: f64,
+    /// The largest share of the measured time, from 0 to 1, for which a thread was ready and had no CPU.
+    pub waited_for_cpu: f64,
     /// Whether the generator, not the server, may have been what limited: a thread was busy for over 95 % of the time.
     pub saturated: bool,
 }

@@ -1,0 +1,278 @@
+//! The command line: `loadtest [SCENARIO] --url …`, and its subcommands.
+//!
+//! Options of one scenario given with another are refused here, where it is known what was typed and what is a default.
+
+use std::ffi::OsString;
+use std::fs;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::parser::ValueSource;
+use clap::{ArgMatches, Args, Command, FromArgMatches};
+
+use crate::options::{Options, Scenario};
+use crate::progress::Bar;
+use crate::report::Report;
+use crate::{RunError, run, screen};
+
+/// Everything was right.
+pub const PASSED: u8 = 0;
+/// A delivery was wrong, or the run could not be made.
+pub const FAILED: u8 = 1;
+/// The command line makes no sense.
+pub const USAGE: u8 = 2;
+
+/// How long a soak lasts, when nothing is said.
+const SOAK_DURATION: Duration = Duration::from_mins(10);
+
+/// Options that make sense in some scenarios only, by their names in [`Options`].
+const PARTICULAR: &[(&str, &[Scenario])] = &[
+    (
+        "publishers",
+        &[
+            Scenario::Fanout,
+            Scenario::Churn,
+            Scenario::Slow,
+            Scenario::Burst,
+            Scenario::Reconnect,
+            Scenario::Soak,
+        ],
+    ),
+    ("size", SENDING),
+    ("text", SENDING),
+    ("binary", SENDING),
+    ("active", SENDING),
+    ("rate", PACED),
+    ("window", PACED),
+    ("churn_rate", &[Scenario::Churn]),
+    ("slow_share", &[Scenario::Slow]),
+    ("stall", &[Scenario::Slow]),
+    ("burst", &[Scenario::Burst]),
+    ("every", &[Scenario::Burst, Scenario::Reconnect]),
+];
+
+/// Scenarios in which something is sent.
+const SENDING: &[Scenario] = &[
+    Scenario::Fanout,
+    Scenario::Chat,
+    Scenario::Churn,
+    Scenario::Slow,
+    Scenario::Burst,
+    Scenario::Reconnect,
+    Scenario::Soak,
+];
+
+/// Scenarios in which it is sent at a pace.
+const PACED: &[Scenario] = &[
+    Scenario::Fanout,
+    Scenario::Chat,
+    Scenario::Churn,
+    Scenario::Slow,
+    Scenario::Reconnect,
+    Scenario::Soak,
+];
+
+/// What `loadtest [SCENARIO]` takes: the options of a run, and where its report goes.
+#[derive(Debug, Args)]
+pub struct RunArguments {
+    /// The run's.
+    #[command(flatten)]
+    pub options: Options,
+    /// Writes the report there as JSON; - means standard output, in place of the summary.
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+    /// Shows no progress.
+    #[arg(long, short)]
+    pub quiet: bool,
+}
+
+/// The command line.
+pub fn command() -> Command {
+    let command = Command::new("loadtest")
+        .version(env!("CARGO_PKG_VERSION"))
+        .about("Loads a WebSocket relay and checks every delivery.")
+        .after_help(
+            "Exit status: 0 all was right, 1 a delivery was wrong or the run failed, 2 the command line makes no sense.",
+        )
+        .args_conflicts_with_subcommands(true)
+        .subcommand_negates_reqs(true)
+        .subcommand(Command::new("schema").about("Prints the JSON schema of a report"));
+    RunArguments::augment_args(command)
+}
+
+/// Does what a command line says; prints to the standard streams.
+pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let matches = match command().try_get_matches_from(arguments) {
+        Ok(matches) => matches,
+        Err(error) => {
+            // There is nowhere else to say that the terminal is gone.
+            let _ = error.print();
+            return ExitCode::from(if error.use_stderr() { USAGE } else { PASSED });
+        }
+    };
+    let code = match matches.subcommand() {
+        Some(("schema", _)) => finish(print(&(schema() + "\n")).map(|()| true)),
+        _ => match run_arguments(&matches) {
+            Ok(arguments) => finish(load(&arguments)),
+            Err(error) => finish(Err(RunError::Usage(error))),
+        },
+    };
+    ExitCode::from(code)
+}
+
+/// The options of a run as they were typed, with the defaults that depend on the scenario.
+pub fn run_arguments(matches: &ArgMatches) -> Result<RunArguments, String> {
+    let mut arguments = RunArguments::from_arg_matches(matches).map_err(|e| e.to_string())?;
+    complete(&mut arguments.options, matches)?;
+    Ok(arguments)
+}
+
+/// Refuses options that make no sense in the scenario, and fills in defaults that depend on it. `matches` are those that the
+/// options were read from.
+pub fn complete(options: &mut Options, matches: &ArgMatches) -> Result<(), String> {
+    let was_typed = |id: &str| matches.value_source(id) == Some(ValueSource::CommandLine);
+    for (id, scenarios) in PARTICULAR {
+        if was_typed(id) && !scenarios.contains(&options.scenario) {
+            let names: Vec<String> = scenarios.iter().map(|scenario| name(*scenario)).collect();
+            return Err(format!(
+                "--{} has no meaning in the scenario {}; it belongs to {}",
+                id.replace('_', "-"),
+                name(options.scenario),
+                names.join(", ")
+            ));
+        }
+    }
+    if options.scenario == Scenario::Soak && !was_typed("duration") {
+        options.duration = SOAK_DURATION;
+    }
+    Ok(())
+}
+
+/// The scenario as it is typed.
+pub(crate) fn name(scenario: Scenario) -> String {
+    format!("{scenario:?}").to_lowercase()
+}
+
+/// The JSON schema of a report.
+pub fn schema() -> String {
+    let schema = schemars::schema_for!(Report);
+    serde_json::to_string_pretty(&schema).expect("a schema is JSON")
+}
+
+/// Runs, shows and writes; whether all was right.
+fn load(arguments: &RunArguments) -> Result<bool, RunError> {
+    // Before the run, which may be long.
+    let mut json = match &arguments.json {
+        Some(path) if path != Path::new("-") => Some(create(path)?),
+        _ => None,
+    };
+    let bar = Bar::new(arguments.quiet);
+    let result = run(&arguments.options, &bar);
+    bar.finish();
+    let report = result?;
+    let text = serde_json::to_string_pretty(&report)
+        .map_err(|error| RunError::Failed(error.to_string()))?
+        + "\n";
+    if let Some(file) = &mut json {
+        file.write_all(text.as_bytes())
+            .map_err(|error| RunError::Failed(format!("--json: {error}")))?;
+    }
+    if arguments.json.is_some() && json.is_none() {
+        print(&text)?;
+    } else {
+        print(&screen::summary(&report))?;
+    }
+    Ok(report.passed)
+}
+
+fn create(path: &Path) -> Result<fs::File, RunError> {
+    fs::File::create(path)
+        .map_err(|error| RunError::Usage(format!("--json {}: {error}", path.display())))
+}
+
+fn print(text: &str) -> Result<(), RunError> {
+    match io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(RunError::Failed(error.to_string()))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn finish(result: Result<bool, RunError>) -> u8 {
+    let error = match result {
+        Ok(true) => return PASSED,
+        Ok(false) => return FAILED,
+        Err(error) => error,
+    };
+    // There is nowhere else to say that the terminal is gone.
+    let _ = writeln!(io::stderr(), "loadtest: {error}");
+    match error {
+        RunError::Usage(_) => USAGE,
+        RunError::Failed(_) => FAILED,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(line: &str) -> Result<RunArguments, String> {
+        let words = std::iter::once("loadtest").chain(line.split_whitespace());
+        let matches = command()
+            .try_get_matches_from(words)
+            .map_err(|error| error.to_string())?;
+        run_arguments(&matches)
+    }
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        command().debug_assert();
+    }
+
+    #[test]
+    fn options_of_another_scenario_are_refused_by_name() {
+        for (line, option) in [
+            ("chat --url ws://a --publishers 2", "--publishers"),
+            ("idle --url ws://a --rate 5", "--rate"),
+            ("idle --url ws://a --text", "--text"),
+            ("burst --url ws://a --window 5", "--window"),
+            ("fanout --url ws://a --churn-rate 5", "--churn-rate"),
+            ("soak --url ws://a --stall 1s", "--stall"),
+        ] {
+            let error = parse(line).unwrap_err();
+            assert!(
+                error.contains(option) && error.contains("no meaning"),
+                "{error}"
+            );
+        }
+        assert!(parse("slow --url ws://a --stall 1s --slow-share 0.5").is_ok());
+    }
+
+    #[test]
+    fn the_scenario_may_be_left_out_and_a_soak_is_long() {
+        let arguments = parse("--url ws://a").unwrap();
+        assert_eq!(arguments.options.scenario, Scenario::Fanout);
+        let duration = |line| parse(line).unwrap().options.duration;
+        assert_eq!(duration("soak --url ws://a"), SOAK_DURATION);
+        assert_eq!(
+            duration("soak --url ws://a --duration 3s"),
+            Duration::from_secs(3)
+        );
+    }
+
+    #[test]
+    fn every_particular_option_exists() {
+        let command = command();
+        for (id, _) in PARTICULAR {
+            assert!(
+                command
+                    .get_arguments()
+                    .any(|argument| argument.get_id() == id),
+                "{id}"
+            );
+        }
+    }
+}

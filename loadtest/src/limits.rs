@@ -1,0 +1,68 @@
+//! Whether this machine lets a run have the descriptors and ports that it needs: better said before than found halfway.
+
+use std::fs;
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+use crate::plan::Plan;
+
+/// Descriptors for anything but connections: the polls, timers and wakers of a thread, and the rest.
+const DESCRIPTORS_PER_THREAD: u64 = 4;
+const OTHER_DESCRIPTORS: u64 = 32;
+
+/// Ports to connect from, where the system does not say.
+const USUAL_PORTS: u64 = 28_232;
+
+/// Raises the limit on descriptors as far as it goes, and checks what the plan needs.
+pub(crate) fn check(plan: &Plan) -> Result<(), String> {
+    let connections = plan.most_connections() as u64;
+    let threads = plan.threads as u64;
+    let needed = connections + threads * DESCRIPTORS_PER_THREAD + OTHER_DESCRIPTORS;
+    let (had, available) = (open_descriptors(), raise_descriptors());
+    if needed + had > available {
+        return Err(format!(
+            "{connections} connections need {} open files, and this process may have {available}: \
+             raise the hard limit (ulimit -Hn), or ask for fewer connections",
+            needed + had
+        ));
+    }
+    let ports = ports();
+    let sources = plan.sources.len().max(1) as u64;
+    if connections > ports * sources {
+        return Err(format!(
+            "{connections} connections: from one address this system can open {ports} to the same server; \
+             name {} addresses with --source-ips, as 127.0.0.1-127.0.0.{}",
+            connections.div_ceil(ports),
+            connections.div_ceil(ports)
+        ));
+    }
+    Ok(())
+}
+
+/// Raises the soft limit to the hard one; returns what is allowed now.
+fn raise_descriptors() -> u64 {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: limit.maximum,
+        maximum: limit.maximum,
+    };
+    let allowed = match setrlimit(Resource::Nofile, raised) {
+        Ok(()) => limit.maximum,
+        Err(_) => limit.current,
+    };
+    allowed.unwrap_or(u64::MAX)
+}
+
+fn open_descriptors() -> u64 {
+    fs::read_dir("/proc/self/fd").map_or(0, |entries| entries.count() as u64)
+}
+
+/// How many connections to one server one address can have at once.
+fn ports() -> u64 {
+    let text = fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap_or_default();
+    let bounds: Vec<u64> = text.split_whitespace().flat_map(str::parse).collect();
+    match bounds[..] {
+        [first, last] if last >= first => last - first + 1,
+        _ => USUAL_PORTS,
+    }
+}

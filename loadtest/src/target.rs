@@ -1,0 +1,122 @@
+//! Where the relay is: a `ws://` or `wss://` URL taken apart, and the requests that open its topics.
+
+use std::net::{SocketAddr, ToSocketAddrs};
+
+use tungstenite::client::IntoClientRequest;
+use tungstenite::handshake::client::Request;
+use tungstenite::http::Uri;
+
+/// A relay's URL.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Target {
+    /// Whether the scheme is `wss`.
+    pub(crate) is_tls: bool,
+    /// The host, as for a certificate: an IPv6 address without its brackets.
+    pub(crate) host: String,
+    /// Host and port as the URL has them.
+    authority: String,
+    port: u16,
+    path: String,
+    query: Option<String>,
+}
+
+impl Target {
+    /// Takes a URL apart. The error is a sentence for whoever typed it.
+    pub(crate) fn parse(url: &str) -> Result<Target, String> {
+        let uri: Uri = url
+            .parse()
+            .map_err(|error| format!("--url {url}: {error}"))?;
+        let is_tls = match uri.scheme_str() {
+            Some("ws") => false,
+            Some("wss") => true,
+            _ => return Err(format!("--url {url}: it must begin with ws:// or wss://")),
+        };
+        let host = uri.host().unwrap_or_default();
+        let host = host.trim_start_matches('[').trim_end_matches(']');
+        if host.is_empty() {
+            return Err(format!("--url {url}: there is no host in it"));
+        }
+        let authority = uri.authority().map(ToString::to_string).unwrap_or_default();
+        if authority.contains('@') {
+            return Err(format!("--url {url}: a user's name has no place in it"));
+        }
+        Ok(Target {
+            is_tls,
+            host: host.to_owned(),
+            authority,
+            port: uri.port_u16().unwrap_or(if is_tls { 443 } else { 80 }),
+            path: uri.path().to_owned(),
+            query: uri.query().map(str::to_owned),
+        })
+    }
+
+    /// The address to connect to, an IPv4 one if there is a choice and `wants_v4`.
+    pub(crate) fn resolve(&self, wants_v4: bool) -> Result<SocketAddr, String> {
+        let addresses = (self.host.as_str(), self.port).to_socket_addrs();
+        let addresses: Vec<_> = addresses
+            .map_err(|error| format!("--url: {} has no address: {error}", self.host))?
+            .collect();
+        let chosen = addresses.iter().find(|address| address.is_ipv4());
+        match chosen {
+            Some(address) => Ok(*address),
+            None if wants_v4 => Err(format!(
+                "--source-ips: {} has no IPv4 address to be reached from them",
+                self.host
+            )),
+            None => addresses
+                .first()
+                .copied()
+                .ok_or_else(|| format!("--url: {} has no address", self.host)),
+        }
+    }
+
+    /// The URL of a topic: with one topic, the path as it was given; with several, the path and a number.
+    pub(crate) fn topic_url(&self, topic: usize, topics: usize) -> String {
+        let scheme = if self.is_tls { "wss" } else { "ws" };
+        let mut url = format!("{scheme}://{}{}", self.authority, self.path);
+        if topics > 1 {
+            if !url.ends_with('/') {
+                url.push('/');
+            }
+            url.push_str(&topic.to_string());
+        }
+        if let Some(query) = &self.query {
+            url.push('?');
+            url.push_str(query);
+        }
+        url
+    }
+
+    /// The request that opens a topic.
+    pub(crate) fn request(&self, topic: usize, topics: usize) -> Result<Request, String> {
+        let url = self.topic_url(topic, topics);
+        url.as_str()
+            .into_client_request()
+            .map_err(|error| format!("--url {url}: {error}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_is_taken_apart_and_put_together_again() {
+        let target = Target::parse("wss://[::1]:8443/chat?key=1").unwrap();
+        assert!(target.is_tls);
+        assert_eq!(target.host, "::1");
+        assert_eq!(target.topic_url(0, 1), "wss://[::1]:8443/chat?key=1");
+        assert_eq!(target.topic_url(7, 8), "wss://[::1]:8443/chat/7?key=1");
+        let bare = Target::parse("ws://localhost").unwrap();
+        assert_eq!(bare.topic_url(1, 2), "ws://localhost/1");
+        assert_eq!(bare.resolve(true).unwrap().port(), 80);
+    }
+
+    #[test]
+    fn other_schemes_and_missing_hosts_are_refused_with_the_reason() {
+        let refused = |url| Target::parse(url).unwrap_err();
+        assert!(refused("http://localhost/").contains("ws:// or wss://"));
+        assert!(refused("localhost:8080").contains("ws:// or wss://"));
+        assert!(refused("ws://user@localhost/").contains("user's name"));
+    }
+}

@@ -1,0 +1,119 @@
+//! The relay's process, watched from outside while a run goes on.
+
+use crate::clock::{SECOND, seconds};
+use crate::procfs::{CpuTime, Processes};
+use crate::report::Server;
+use crate::series::ServerUse;
+
+/// How often its children are looked for.
+const CHILDREN: u64 = SECOND;
+
+/// A process, and what was seen of it.
+#[derive(Debug)]
+pub(crate) struct Watch {
+    processes: Processes,
+    children_at: u64,
+    started: CpuTime,
+    stopped: CpuTime,
+    rss_before: u64,
+    rss_peak: u64,
+    rss_connected: u64,
+    rss_after: u64,
+    rss_closed: u64,
+}
+
+impl Watch {
+    /// Begins before the first connection.
+    pub(crate) fn new(pid: u32) -> Result<Watch, String> {
+        let processes = Processes::of(pid)?;
+        let rss_before = processes.resident_exactly();
+        Ok(Watch {
+            processes,
+            children_at: 0,
+            started: CpuTime::default(),
+            stopped: CpuTime::default(),
+            rss_before,
+            rss_peak: rss_before,
+            rss_connected: rss_before,
+            rss_after: rss_before,
+            rss_closed: rss_before,
+        })
+    }
+
+    /// Looks at it now and then.
+    pub(crate) fn sample(&mut self, now: u64) -> ServerUse {
+        if now >= self.children_at {
+            self.children_at = now + CHILDREN;
+            self.processes.look_for_children();
+        }
+        let rss_bytes = self.processes.resident();
+        self.rss_peak = self.rss_peak.max(rss_bytes);
+        ServerUse {
+            cpu_seconds: self.processes.cpu().total(),
+            rss_bytes,
+        }
+    }
+
+    /// All connections are open.
+    pub(crate) fn on_connected(&mut self) {
+        self.rss_connected = self.look();
+    }
+
+    /// The measurement begins.
+    pub(crate) fn on_start(&mut self) {
+        self.processes.look_for_children();
+        self.started = self.processes.cpu();
+    }
+
+    /// It ends.
+    pub(crate) fn on_stop(&mut self) {
+        self.stopped = self.processes.cpu();
+    }
+
+    /// Nothing more is owed.
+    pub(crate) fn on_drained(&mut self) {
+        self.rss_after = self.look();
+    }
+
+    /// All connections are closed.
+    pub(crate) fn on_closed(&mut self) {
+        self.rss_closed = self.look();
+    }
+
+    /// Whether the process is still there.
+    pub(crate) fn is_alive(&self) -> bool {
+        self.processes.is_alive()
+    }
+
+    fn look(&mut self) -> u64 {
+        self.processes.look_for_children();
+        let rss = self.processes.resident_exactly();
+        self.rss_peak = self.rss_peak.max(rss);
+        rss
+    }
+
+    /// What a report says of it.
+    pub(crate) fn report(
+        &self,
+        configuration: Option<String>,
+        connections: u64,
+        deliveries: u64,
+    ) -> Server {
+        let cpu_seconds = (self.stopped.total() - self.started.total()).max(0.0);
+        let growth = self.rss_connected as f64 - self.rss_before as f64;
+        Server {
+            name: self.processes.name(),
+            command: self.processes.command(),
+            configuration,
+            cpu_seconds,
+            cpu_user_seconds: (self.stopped.user - self.started.user).max(0.0),
+            cpu_ns_per_delivery: (deliveries > 0)
+                .then(|| cpu_seconds / seconds(1) / deliveries as f64),
+            rss_before_bytes: self.rss_before,
+            rss_peak_bytes: self.rss_peak,
+            rss_after_bytes: self.rss_after,
+            rss_closed_bytes: self.rss_closed,
+            bytes_per_connection: (connections > 0).then(|| growth / connections as f64),
+        }
+    }
+}

@@ -1,0 +1,179 @@
+//! How connections end: by the relay, by us, or all together when the run is over.
+
+use super::{Id, Worker};
+use crate::conn::{Conn, End};
+use crate::options::Scenario;
+use crate::plan::Kind;
+use crate::shared::Phase;
+use std::sync::atomic::Ordering;
+
+impl Worker {
+    /// The relay has ended a connection, or answered our goodbye.
+    pub(super) fn on_end(&mut self, id: Id, end: &End) {
+        let Some(conn) = self.take(id) else {
+            return;
+        };
+        if conn.is_leaving || self.phase == Phase::Close {
+            self.enter_life(&conn, false);
+            return;
+        }
+        let reason = match end {
+            End::Closed(code) => code.to_string(),
+            End::Eof => "eof".to_owned(),
+            End::Reset => "reset".to_owned(),
+            End::Broken(what) => format!("broke the protocol: {what}"),
+        };
+        *self.ended.entry(reason).or_default() += 1;
+        let counts = &mut self.books.tally.totals.counts;
+        if let End::Broken(_) = end {
+            counts.corrupt += 1;
+        }
+        let was_told = matches!(end, End::Closed(_));
+        if !(was_told && self.books.expects_ends(conn.wanted.kind)) {
+            self.unexpected_ends += 1;
+        }
+        let owed = self.books.owed(&conn.received, conn.wanted.publisher);
+        let counts = &mut self.books.tally.totals.counts;
+        if was_told {
+            counts.lost_to_closes += owed;
+        } else {
+            counts.lost += owed;
+        }
+        self.enter_life(&conn, false);
+        if conn.wanted.kind == Kind::Slow && self.phase == Phase::Load {
+            self.duties.rejoin(self.now, conn.wanted);
+        }
+    }
+
+    /// Drops a connection without a word.
+    pub(super) fn drop_conn(&mut self, id: Id) {
+        if let Some(conn) = self.take(id) {
+            self.enter_life(&conn, false);
+        }
+    }
+
+    /// Says goodbye, and waits for the answer.
+    pub(super) fn say_goodbye(&mut self, id: Id) {
+        let Some(conn) = self.conn(id) else {
+            return;
+        };
+        if !conn.is_open() {
+            self.drop_conn(id);
+            return;
+        }
+        conn.leave();
+        // That it cannot be sent, the next read will tell.
+        let _ = conn.flush();
+        self.duties.expect_end(self.now, id);
+    }
+
+    /// Takes a connection out, if it is still there.
+    fn take(&mut self, id: Id) -> Option<Conn> {
+        self.conn(id)?;
+        let conn = self.conns.remove(id.key);
+        if conn.is_open() {
+            self.books
+                .on_gone(&conn.received, conn.wanted.kind, conn.wanted.publisher);
+        } else {
+            self.connecting -= 1;
+        }
+        if let Some(publisher) = conn.wanted.publisher {
+            self.sending.disconnect(publisher);
+        }
+        Some(conn)
+    }
+
+    fn enter_life(&mut self, conn: &Conn, is_whole: bool) {
+        // When the run is over, all have been entered.
+        if self.phase != Phase::Close && conn.is_open() {
+            self.books
+                .on_life(&conn.received, is_whole, conn.wanted.publisher);
+        }
+    }
+
+    /// All is over: what has not come is lost, and everybody says goodbye.
+    pub(super) fn start_close(&mut self) {
+        for (_, conn) in &mut self.conns {
+            if !conn.is_open() {
+                continue;
+            }
+            let publisher = conn.wanted.publisher;
+            let owed = if conn.is_leaving {
+                0
+            } else {
+                self.books.owed(&conn.received, publisher)
+            };
+            if owed > 0 {
+                self.books.tally.totals.counts.lost += owed;
+                conn.received.mark_unclean();
+            }
+            let is_whole = conn.received.is_whole() && !conn.is_leaving;
+            self.stayed += u64::from(is_whole);
+            self.books.on_life(&conn.received, is_whole, publisher);
+        }
+        self.books.is_over = true;
+        let ids: Vec<Id> = self.ids(|_| true);
+        for id in ids {
+            if !self.conns[id.key].is_leaving {
+                self.say_goodbye(id);
+            }
+        }
+    }
+
+    fn ids(&self, which: impl Fn(&Conn) -> bool) -> Vec<Id> {
+        let conns = self.conns.iter().filter(|(_, conn)| which(conn));
+        conns
+            .map(|(key, conn)| Id {
+                key,
+                generation: conn.generation,
+            })
+            .collect()
+    }
+
+    /// Begins the round that has been announced, when it is time.
+    pub(super) fn follow_round(&mut self) {
+        let (round, start) = self.shared.round();
+        if self.phase != Phase::Load || round <= self.round || self.now < start {
+            return;
+        }
+        self.round = round;
+        match self.plan.scenario {
+            Scenario::Burst => self.sending.start_burst(start, &self.plan),
+            Scenario::Reconnect => {
+                let ids = self.ids(|conn| conn.wanted.kind == Kind::Returning);
+                self.awaited = ids.len();
+                for id in ids {
+                    let wanted = self.conns[id.key].wanted;
+                    self.drop_conn(id);
+                    self.queue.push_back(wanted);
+                }
+            }
+            Scenario::Fanout
+            | Scenario::Chat
+            | Scenario::Idle
+            | Scenario::Churn
+            | Scenario::Slow
+            | Scenario::Soak => {}
+        }
+        self.check_round();
+    }
+
+    /// Says that the round is over, if it is so for this thread.
+    pub(super) fn check_round(&mut self) {
+        let board = &self.shared.boards[self.index];
+        if self.round == 0 || board.round_done.load(Ordering::SeqCst) == self.round {
+            return;
+        }
+        let is_done = match (&self.books.window, self.plan.scenario) {
+            (Some(window), Scenario::Burst) => {
+                let mut sizes = self.plan.burst.iter().enumerate();
+                sizes.all(|(publisher, size)| window.head(publisher) >= self.round * size)
+            }
+            _ => self.awaited == 0,
+        };
+        if is_done {
+            board.round_done_at.store(self.books.now, Ordering::SeqCst);
+            board.round_done.store(self.round, Ordering::SeqCst);
+        }
+    }
+}
