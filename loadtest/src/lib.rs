@@ -11,16 +11,20 @@
 //! worker    a thread: event loop, schedule, publishers  shared    what threads and control tell each other
 //! books     a thread's deliveries, entered              check     one connection's, checked; order, window
 //! conn      a connection: stream, handshake, inbound    wire, message   bytes
+//! html      the page of a report, with charts           compare   several servers, started in turns
 //! ```
 
 mod books;
+pub mod chart;
 mod check;
 pub mod cli;
 mod clock;
+pub mod compare;
 mod conclude;
 mod conn;
 mod engine;
 mod handshake;
+pub mod html;
 mod inbound;
 mod latency;
 mod limits;

@@ -280,6 +280,16 @@ pub struct Check {
 pub struct Comparison {
     /// [`SCHEMA_VERSION`].
     pub schema_version: u32,
+    /// Whether every server that was there passed every run, and none failed to run.
+    pub passed: bool,
+    /// How often each server was to run.
+    pub repeats: usize,
+    /// Processors that servers run on, as far as they were started here.
+    pub server_cpus: Vec<usize>,
+    /// Processors that the generator runs on.
+    pub generator_cpus: Vec<usize>,
+    /// The server that the CPU of the others is a multiple of: a floor, when one ran.
+    pub floor: Option<String>,
     /// Each server, in the order given.
     pub servers: Vec<Compared>,
 }
@@ -289,8 +299,50 @@ pub struct Comparison {
 pub struct Compared {
     /// Its name.
     pub name: String,
-    /// Why it did not run, when it did not: `"not installed"`, with what is missing, or how it failed.
+    /// What it is, in a sentence.
+    pub about: String,
+    /// Why it did not run, when it did not: `"not installed"`, with what is missing and how to install it.
     pub absent: Option<String>,
+    /// What kept it from finishing a run, a sentence each: it did not start, it ended, the run could not be made.
+    pub errors: Vec<String>,
+    /// Its figures over all runs.
+    pub summary: Option<Summary>,
     /// Its runs, interleaved with those of the others.
     pub runs: Vec<Report>,
+}
+
+/// A server's figures over its runs.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+pub struct Summary {
+    /// Runs that passed.
+    pub passed_runs: usize,
+    /// Server's CPU per delivery, nanoseconds.
+    pub cpu_ns_per_delivery: Option<Spread>,
+    /// Its median as a multiple of the floor's.
+    pub cpu_of_floor: Option<f64>,
+    /// Processors that the server used.
+    pub server_cpus: Option<Spread>,
+    /// Whole messages that came with a read.
+    pub messages_per_read: Option<Spread>,
+    /// Deliveries a second.
+    pub deliveries_per_second: Option<Spread>,
+    /// Median latency, nanoseconds.
+    pub latency_p50: Option<Spread>,
+    /// 99th percentile of latency, nanoseconds.
+    pub latency_p99: Option<Spread>,
+    /// The most resident memory that was seen.
+    pub rss_peak_bytes: Option<Spread>,
+    /// Growth of memory per connection.
+    pub bytes_per_connection: Option<Spread>,
+}
+
+/// A figure over several runs.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Spread {
+    /// The one in the middle, or between the two in the middle.
+    pub median: f64,
+    /// The smallest.
+    pub min: f64,
+    /// The largest.
+    pub max: f64,
 }

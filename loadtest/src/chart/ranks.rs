@@ -1,0 +1,131 @@
+//! Values of several things side by side: a row for each, a dot at its middle, a line from its least to its most.
+
+use maud::{Markup, html};
+
+use super::axis::Axis;
+use super::document;
+use super::draw::{self, CHARACTER, Frame, Head};
+
+const WIDTH: f64 = 520.0;
+const ROW: f64 = 26.0;
+const BOTTOM: f64 = 48.0;
+
+/// Several things by one figure.
+#[derive(Clone, Debug)]
+pub struct Ranks {
+    /// What it is of, in a few words: its heading.
+    pub title: String,
+    /// What it shows, for those who cannot see it.
+    pub description: String,
+    /// The figure.
+    pub axis: Axis,
+    /// The rows from the top down.
+    pub rows: Vec<Rank>,
+}
+
+/// A row of [`Ranks`].
+#[derive(Clone, Debug)]
+pub struct Rank {
+    /// Whose it is.
+    pub name: String,
+    /// The figure, as often as it was measured; the dot is at the median.
+    pub values: Vec<f64>,
+    /// Whether this row is what the others are compared with, and stands out.
+    pub is_marked: bool,
+}
+
+impl Ranks {
+    /// Whether no row has a value that can be drawn.
+    pub fn is_empty(&self) -> bool {
+        !self
+            .rows
+            .iter()
+            .any(|row| row.values.iter().any(|value| self.axis.can_place(*value)))
+    }
+
+    /// The chart as an element of a page, without its title. `id` is unique in the page.
+    pub fn svg(&self, id: &str) -> Markup {
+        self.draw(id, Frame::Page)
+    }
+
+    /// The chart as an SVG file, whole and well formed as XML.
+    pub fn standalone(&self) -> String {
+        document(&self.draw("chart", Frame::File))
+    }
+
+    fn draw(&self, id: &str, frame: Frame) -> Markup {
+        let top = if frame == Frame::File { 42.0 } else { 8.0 };
+        let bottom = top + ROW * self.rows.len() as f64;
+        let longest = self
+            .rows
+            .iter()
+            .map(|row| row.name.chars().count())
+            .max()
+            .unwrap_or(0);
+        // Names at the left, values at the right; the plot has at least half of the width.
+        let left = (longest as f64 * CHARACTER + 14.0).min(WIDTH * 0.36);
+        let right = WIDTH - 86.0;
+        let axis = self.axis.fit(
+            self.rows.iter().flat_map(|row| row.values.iter().copied()),
+            false,
+        );
+        let x = |share: f64| ((left + share * (right - left)) * 10.0).round() / 10.0;
+        let body = html! {
+            @if frame == Frame::File { text.title x="14" y="24" { (self.title) } }
+            g.grid {
+                @for mark in &axis.marks {
+                    line.minor[!mark.is_major] x1=(x(mark.at)) x2=(x(mark.at)) y1=(top) y2=(bottom) {}
+                }
+                rect.frame x=(left) y=(top) width=(right - left) height=(bottom - top) {}
+            }
+            g.labels {
+                (draw::labels_below(&axis, bottom, x))
+                (draw::name_below(&self.axis, bottom))
+            }
+            @for (index, row) in self.rows.iter().enumerate() {
+                (self.row(row, top + ROW * (index as f64 + 0.5), left, |value| axis.place(value).map(x)))
+            }
+        };
+        let (title, description) = (&self.title, &self.description);
+        let height = bottom + BOTTOM;
+        draw::element(
+            &Head {
+                id,
+                title,
+                description,
+                height,
+                frame,
+                values: None,
+            },
+            &body,
+        )
+    }
+
+    fn row(&self, row: &Rank, y: f64, left: f64, x: impl Fn(f64) -> Option<f64>) -> Markup {
+        let mut values: Vec<f64> = row
+            .values
+            .iter()
+            .copied()
+            .filter(|value| self.axis.can_place(*value))
+            .collect();
+        values.sort_by(f64::total_cmp);
+        let middle = values.get(values.len() / 2).copied();
+        let ends = values.first().zip(values.last());
+        let at = |value: f64| x(value).unwrap_or(left);
+        html! {
+            g.rank.marked[row.is_marked] {
+                text.y x=(left - 8.0) y=(y) dy="0.35em" { (row.name) }
+                @if let Some((least, most)) = ends {
+                    line.span x1=(at(*least)) x2=(at(*most)) y1=(y) y2=(y) {}
+                    @for value in &values { circle.each cx=(at(*value)) cy=(y) r="2.5" {} }
+                }
+                @if let Some(middle) = middle {
+                    circle.middle cx=(at(middle)) cy=(y) r="5.5" {}
+                    text.value x=(WIDTH - 4.0) y=(y) dy="0.35em" { (self.axis.unit.show(middle)) }
+                } @else {
+                    text.value x=(WIDTH - 4.0) y=(y) dy="0.35em" { "–" }
+                }
+            }
+        }
+    }
+}
