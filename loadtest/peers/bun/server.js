@@ -1,0 +1,27 @@
+// A relay on Bun's WebSocket server, which is µWebSockets: each message reaches all on its path, the sender included.
+// No compression, no limit that would drop anybody.
+const server = Bun.serve({
+  hostname: "127.0.0.1",
+  port: Number(process.env.PORT),
+  fetch(request, server) {
+    const topic = new URL(request.url).pathname;
+    if (server.upgrade(request, { data: { topic } })) return undefined;
+    return new Response("WebSocket only", { status: 426 });
+  },
+  websocket: {
+    perMessageDeflate: false,
+    maxPayloadLength: 16 << 20,
+    backpressureLimit: 1 << 30,
+    closeOnBackpressureLimit: false,
+    idleTimeout: 0,
+    sendPings: false,
+    open(socket) {
+      socket.subscribe(socket.data.topic);
+    },
+    // The server's publish, unlike the socket's, includes the sender.
+    message(socket, message) {
+      server.publish(socket.data.topic, message);
+    },
+  },
+});
+console.log(`ready 127.0.0.1:${server.port}`);

@@ -1,0 +1,49 @@
+"use strict";
+// A relay on Node's ws: each message reaches all on its path, the sender included. No compression, no limit that would
+// drop anybody. What a turn of the event loop brings leaves each socket in one writev: without that, which is Node's own
+// cork and no part of ws, each message is a system call of its own.
+const { WebSocketServer } = require("ws");
+
+const topics = new Map();
+const corked = [];
+
+function uncork() {
+  for (const member of corked.splice(0)) {
+    member.isCorked = false;
+    member.tcp.uncork();
+  }
+}
+
+function send(member, data, isBinary) {
+  if (!member.isCorked) {
+    if (corked.length === 0) setImmediate(uncork);
+    member.isCorked = true;
+    member.tcp.cork();
+    corked.push(member);
+  }
+  member.socket.send(data, { binary: isBinary });
+}
+
+const server = new WebSocketServer({
+  host: "127.0.0.1",
+  port: Number(process.env.PORT),
+  backlog: 4096,
+  perMessageDeflate: false,
+  clientTracking: false,
+  maxPayload: 16 << 20,
+});
+
+server.on("connection", (socket, request) => {
+  const members = topics.get(request.url) ?? new Set();
+  topics.set(request.url, members);
+  const member = { socket, tcp: request.socket, isCorked: false };
+  member.tcp.setNoDelay(true);
+  members.add(member);
+  socket.on("message", (data, isBinary) => {
+    for (const each of members) send(each, data, isBinary);
+  });
+  socket.on("close", () => members.delete(member));
+  socket.on("error", () => {});
+});
+
+server.on("listening", () => console.log(`ready 127.0.0.1:${server.address().port}`));

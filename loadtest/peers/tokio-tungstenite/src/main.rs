@@ -1,0 +1,106 @@
+//! A relay on tokio-tungstenite: each message reaches all on its path, the sender included.
+//!
+//! A task per connection, each with a queue without a limit, so that nobody is dropped. It takes what has gathered in its
+//! queue and flushes once; with `--each` it flushes after each message, as `send` does. No compression, no log.
+
+use std::collections::HashMap;
+use std::io::Write as _;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use futures_util::{SinkExt, StreamExt};
+use tokio::net::{TcpSocket, TcpStream};
+use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::handshake::server::{Request, Response};
+use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
+
+type Room = Arc<Mutex<HashMap<u64, UnboundedSender<Message>>>>;
+type Rooms = Arc<Mutex<HashMap<String, Room>>>;
+type Error = Box<dyn std::error::Error + Send + Sync>;
+
+fn main() -> Result<(), Error> {
+    let variable = |name| std::env::var(name).ok().and_then(|value| value.parse().ok());
+    let port: u16 = variable("PORT").ok_or("PORT is not set")?;
+    let workers: u16 = variable("WORKERS").unwrap_or(1);
+    let flushes_each = std::env::args().any(|argument| argument == "--each");
+    let mut runtime = match workers {
+        1 => tokio::runtime::Builder::new_current_thread(),
+        _ => tokio::runtime::Builder::new_multi_thread(),
+    };
+    runtime.worker_threads(usize::from(workers)).enable_io();
+    runtime.build()?.block_on(serve(port, flushes_each))
+}
+
+async fn serve(port: u16, flushes_each: bool) -> Result<(), Error> {
+    let socket = TcpSocket::new_v4()?;
+    socket.set_reuseaddr(true)?;
+    socket.bind(SocketAddr::from(([127, 0, 0, 1], port)))?;
+    let listener = socket.listen(4096)?;
+    println!("ready {}", listener.local_addr()?);
+    std::io::stdout().flush()?;
+    let rooms = Rooms::default();
+    for id in 0.. {
+        let (stream, _) = listener.accept().await?;
+        let rooms = rooms.clone();
+        // How a client leaves is its own business.
+        tokio::spawn(async move { relay(id, stream, &rooms, flushes_each).await.ok() });
+    }
+    Ok(())
+}
+
+async fn relay(id: u64, stream: TcpStream, rooms: &Rooms, flushes_each: bool) -> Result<(), Error> {
+    stream.set_nodelay(true)?;
+    let mut path = String::new();
+    #[allow(clippy::result_large_err, reason = "the library's type")]
+    let note = |request: &Request, response: Response| {
+        path = request.uri().path().to_owned();
+        Ok(response)
+    };
+    let config = WebSocketConfig::default().max_message_size(Some(16 << 20));
+    let accepted = tokio_tungstenite::accept_hdr_async_with_config(stream, note, Some(config));
+    let mut socket = accepted.await?;
+    let (sender, mut queue) = unbounded_channel();
+    let room = lock(rooms).entry(path).or_default().clone();
+    lock(&room).insert(id, sender);
+    let leaving = Leaving(&room, id);
+    loop {
+        tokio::select! {
+            biased;
+            message = socket.next() => match message {
+                Some(Ok(message)) if message.is_text() || message.is_binary() => {
+                    for member in lock(&room).values() {
+                        // One that is leaving takes no more.
+                        let _ = member.send(message.clone());
+                    }
+                }
+                Some(Ok(_)) => {}
+                Some(Err(_)) | None => break,
+            },
+            message = queue.recv() => {
+                let Some(message) = message else { break };
+                socket.feed(message).await?;
+                while !flushes_each && let Ok(message) = queue.try_recv() {
+                    socket.feed(message).await?;
+                }
+                socket.flush().await?;
+            }
+        }
+    }
+    drop(leaving);
+    Ok(())
+}
+
+/// Takes a member out of its room, however it leaves.
+struct Leaving<'a>(&'a Room, u64);
+
+impl Drop for Leaving<'_> {
+    fn drop(&mut self) {
+        lock(self.0).remove(&self.1);
+    }
+}
+
+/// Nothing panics while it is held.
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
