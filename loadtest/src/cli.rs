@@ -11,11 +11,13 @@ use std::time::Duration;
 
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, Command, FromArgMatches};
+use serde::Serialize;
 
+use crate::compare::{self, CompareArguments};
 use crate::options::{Options, Scenario};
 use crate::progress::Bar;
 use crate::report::Report;
-use crate::{RunError, run, screen};
+use crate::{RunError, html, run, screen};
 
 /// Everything was right.
 pub const PASSED: u8 = 0;
@@ -83,6 +85,9 @@ pub struct RunArguments {
     /// Writes the report there as JSON; - means standard output, in place of the summary.
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
+    /// Writes a page there, with charts.
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
     /// Shows no progress.
     #[arg(long, short)]
     pub quiet: bool,
@@ -98,6 +103,7 @@ pub fn command() -> Command {
         )
         .args_conflicts_with_subcommands(true)
         .subcommand_negates_reqs(true)
+        .subcommand(compare::command())
         .subcommand(Command::new("schema").about("Prints the JSON schema of a report"));
     RunArguments::augment_args(command)
 }
@@ -113,6 +119,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         }
     };
     let code = match matches.subcommand() {
+        Some(("compare", matches)) => finish(compare(matches)),
         Some(("schema", _)) => finish(print(&(schema() + "\n")).map(|()| true)),
         _ => match run_arguments(&matches) {
             Ok(arguments) => finish(load(&arguments)),
@@ -164,32 +171,80 @@ pub fn schema() -> String {
 /// Runs, shows and writes; whether all was right.
 fn load(arguments: &RunArguments) -> Result<bool, RunError> {
     // Before the run, which may be long.
-    let mut json = match &arguments.json {
-        Some(path) if path != Path::new("-") => Some(create(path)?),
-        _ => None,
-    };
+    let mut files = Files::create(arguments.json.as_deref(), arguments.html.as_deref())?;
     let bar = Bar::new(arguments.quiet);
     let result = run(&arguments.options, &bar);
     bar.finish();
     let report = result?;
-    let text = serde_json::to_string_pretty(&report)
-        .map_err(|error| RunError::Failed(error.to_string()))?
-        + "\n";
-    if let Some(file) = &mut json {
-        file.write_all(text.as_bytes())
-            .map_err(|error| RunError::Failed(format!("--json: {error}")))?;
-    }
-    if arguments.json.is_some() && json.is_none() {
-        print(&text)?;
-    } else {
-        print(&screen::summary(&report))?;
-    }
+    files.write(&report, || html::page(&report), &screen::summary(&report))?;
     Ok(report.passed)
 }
 
-fn create(path: &Path) -> Result<fs::File, RunError> {
-    fs::File::create(path)
-        .map_err(|error| RunError::Usage(format!("--json {}: {error}", path.display())))
+/// Compares, shows and writes; whether all was right.
+fn compare(matches: &ArgMatches) -> Result<bool, RunError> {
+    let usage = |error: clap::Error| RunError::Usage(error.to_string());
+    let mut arguments = CompareArguments::from_arg_matches(matches).map_err(usage)?;
+    if arguments.list {
+        return print(&compare::list(&arguments)?).map(|()| true);
+    }
+    complete(&mut arguments.options, matches).map_err(RunError::Usage)?;
+    compare::check(|id| matches.value_source(id) == Some(ValueSource::CommandLine))?;
+    let mut files = Files::create(arguments.json.as_deref(), arguments.html.as_deref())?;
+    let comparison = compare::compare(&arguments)?;
+    let table = compare::table::text(&comparison);
+    files.write(&comparison, || html::comparison(&comparison), &table)?;
+    Ok(comparison.passed)
+}
+
+/// Where a report goes.
+#[derive(Debug)]
+struct Files {
+    json: Option<fs::File>,
+    html: Option<fs::File>,
+    /// Whether the JSON goes to standard output.
+    prints_json: bool,
+}
+
+impl Files {
+    fn create(json: Option<&Path>, html: Option<&Path>) -> Result<Files, RunError> {
+        let create = |option: &str, path: &Path| {
+            let failed = |error| RunError::Usage(format!("{option} {}: {error}", path.display()));
+            fs::File::create(path).map_err(failed)
+        };
+        let is_output = |path: &&Path| *path == Path::new("-");
+        Ok(Files {
+            prints_json: json.as_ref().is_some_and(is_output),
+            json: json
+                .filter(|path| !is_output(path))
+                .map(|path| create("--json", path))
+                .transpose()?,
+            html: html.map(|path| create("--html", path)).transpose()?,
+        })
+    }
+
+    /// Writes the document as JSON and as a page where they were asked for, and shows the text, or the JSON in its place.
+    fn write(
+        &mut self,
+        document: &impl Serialize,
+        page: impl FnOnce() -> String,
+        text: &str,
+    ) -> Result<(), RunError> {
+        let failed = |what: &str, error: &dyn std::fmt::Display| {
+            RunError::Failed(format!("{what}: {error}"))
+        };
+        let json = serde_json::to_string_pretty(document)
+            .map_err(|error| failed("--json", &error))?
+            + "\n";
+        if let Some(file) = &mut self.json {
+            file.write_all(json.as_bytes())
+                .map_err(|error| failed("--json", &error))?;
+        }
+        if let Some(file) = &mut self.html {
+            file.write_all(page().as_bytes())
+                .map_err(|error| failed("--html", &error))?;
+        }
+        print(if self.prints_json { &json } else { text })
+    }
 }
 
 fn print(text: &str) -> Result<(), RunError> {

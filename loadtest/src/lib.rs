@@ -32,6 +32,7 @@ mod message;
 pub mod observer;
 pub mod options;
 mod order;
+pub mod peers;
 mod plan;
 mod probe;
 mod procfs;

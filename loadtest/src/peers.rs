@@ -1,0 +1,391 @@
+//! The servers that a comparison can start: what they are, what they need to be there, and how each is started and ended.
+//!
+//! Their sources and configurations are in `loadtest/peers`; `loadtest/peers/install` installs what is not ours.
+
+use std::fs::{self, File};
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
+
+/// How long a server may take until it accepts connections.
+const START: Duration = Duration::from_secs(20);
+
+/// How long it may take to end by itself, once told to.
+const END: Duration = Duration::from_secs(5);
+
+/// Between two looks at whether it has.
+const NAP: Duration = Duration::from_millis(10);
+
+/// What is shown of the last words of a server that failed.
+const LAST_WORDS: usize = 400;
+
+/// A server that can be started.
+///
+/// In its texts `{here}` is the folder of this program, `{peers}` that of the peers, `{scratch}` one that is removed when it
+/// has ended, `{config}` its configuration, `{port}` and `{metrics}` ports, and `{workers}` how many processors it has.
+#[derive(Clone, Copy, Debug)]
+pub struct Peer {
+    /// Its name.
+    pub name: &'static str,
+    /// What it is, in a sentence.
+    pub about: &'static str,
+    /// The program and its arguments. It finds `PORT` and `WORKERS` in its environment as well.
+    command: &'static [&'static str],
+    /// Its configuration, from which one without placeholders is made.
+    template: Option<&'static str>,
+    /// Files that must be there, beside the program.
+    needs: &'static [&'static str],
+    /// Whether it has counters to compare with the generator's, at `{metrics}`.
+    has_metrics: bool,
+    /// How to install it.
+    install: &'static str,
+}
+
+const FANWIRE: &[&str] = &["{here}/fanwire", "--config-file", "{config}"];
+const BUILD: &str = "cargo build --release --workspace";
+const TOKIO: &str = "{peers}/tokio-tungstenite/target/release/peer-tokio-tungstenite";
+
+/// What every entry of [`PEERS`] begins with.
+const PLAIN: Peer = Peer {
+    name: "",
+    about: "",
+    command: &[],
+    template: None,
+    needs: &[],
+    has_metrics: false,
+    install: BUILD,
+};
+
+/// All servers that can be started, in the order of a table.
+pub const PEERS: &[Peer] = &[
+    Peer {
+        name: "floor",
+        about: "No relay, but the least that a server can do: one send per connection and turn.",
+        command: &["{here}/floor", "--port", "{port}"],
+        ..PLAIN
+    },
+    Peer {
+        name: "fanwire",
+        about: "This relay, with a worker for each processor that it has.",
+        command: FANWIRE,
+        template: Some("{peers}/fanwire/config.yaml"),
+        has_metrics: true,
+        ..PLAIN
+    },
+    Peer {
+        name: "bun",
+        about: "Bun's WebSocket server, which is µWebSockets, publishing to a topic.",
+        command: &["{peers}/bun/bun", "{peers}/bun/server.js"],
+        install: "loadtest/peers/install bun",
+        ..PLAIN
+    },
+    Peer {
+        name: "tokio-tungstenite",
+        about: "tokio-tungstenite; each task takes what is queued, and flushes once.",
+        command: &[TOKIO],
+        install: "loadtest/peers/install tokio-tungstenite",
+        ..PLAIN
+    },
+    Peer {
+        name: "go-gorilla",
+        about: "Go's gorilla/websocket; frames encoded once, and what is queued leaves in one write.",
+        command: &["{peers}/go-gorilla/server"],
+        install: "loadtest/peers/install go-gorilla",
+        ..PLAIN
+    },
+    Peer {
+        name: "node-ws",
+        about: "Node's ws; sockets corked, so that what a turn brings leaves in one write.",
+        command: &["node", "{peers}/node-ws/server.js"],
+        needs: &["{peers}/node-ws/node_modules/ws/package.json"],
+        install: "loadtest/peers/install node-ws",
+        ..PLAIN
+    },
+    Peer {
+        name: "nginx-nchan",
+        about: "nginx with the nchan module.",
+        command: &["nginx", "-p", "{scratch}", "-e", "stderr", "-c", "{config}"],
+        template: Some("{peers}/nginx-nchan/nginx.conf"),
+        needs: &["/usr/lib/nginx/modules/ngx_nchan_module.so"],
+        install: "loadtest/peers/install nginx-nchan",
+        ..PLAIN
+    },
+    Peer {
+        name: "python-websockets",
+        about: "Python's websockets with uvloop, broadcasting.",
+        command: &[
+            "{peers}/python-websockets/venv/bin/python",
+            "{peers}/python-websockets/server.py",
+        ],
+        install: "loadtest/peers/install python-websockets",
+        ..PLAIN
+    },
+    Peer {
+        name: "tokio-tungstenite-each",
+        about: "tokio-tungstenite; each message is sent and flushed by itself.",
+        command: &[TOKIO, "--each"],
+        install: "loadtest/peers/install tokio-tungstenite",
+        ..PLAIN
+    },
+    Peer {
+        name: "floor-frame",
+        about: "No relay, but the least that a server can do that sends each frame by itself.",
+        command: &["{here}/floor", "--port", "{port}", "--sends", "frame"],
+        ..PLAIN
+    },
+    Peer {
+        name: "floor-memfd",
+        about: "No relay, but the least that a server can do with sendfile from memory: for large messages.",
+        command: &["{here}/floor", "--port", "{port}", "--sends", "memfd"],
+        ..PLAIN
+    },
+];
+
+/// Where things are.
+#[derive(Clone, Debug)]
+pub struct Places {
+    /// The folder of this program, with those of fanwire and the floor.
+    pub here: PathBuf,
+    /// `loadtest/peers`.
+    pub peers: PathBuf,
+}
+
+/// A server under way; ends with this value.
+#[derive(Debug)]
+pub struct Started {
+    child: Child,
+    scratch: PathBuf,
+    /// Where it accepts connections.
+    pub address: SocketAddr,
+    /// Its configuration, if it has one.
+    pub config: Option<PathBuf>,
+    /// Its counters, if it has some.
+    pub metrics_url: Option<String>,
+}
+
+impl Peer {
+    /// The server of this name.
+    pub fn named(name: &str) -> Option<&'static Peer> {
+        PEERS.iter().find(|peer| peer.name == name)
+    }
+
+    /// What is missing and how to install it; nothing if it can be started.
+    pub fn missing(&self, places: &Places) -> Option<String> {
+        let needed = self.command[..1]
+            .iter()
+            .chain(self.needs)
+            .chain(&self.template);
+        let missing = needed
+            .map(|what| places.fill(what))
+            .find(|what| !is_there(what))?;
+        Some(format!(
+            "not installed: {missing} is missing; {}",
+            self.install
+        ))
+    }
+
+    /// Starts it, and waits until it accepts connections. It inherits this thread's processors, of which there are `workers`.
+    pub fn start(&self, places: &Places, workers: usize) -> Result<Started, String> {
+        let failed = |error: io::Error| format!("{} does not start: {error}", self.name);
+        let (port, metrics) = (free_port().map_err(failed)?, free_port().map_err(failed)?);
+        let scratch = std::env::temp_dir().join(format!("loadtest-{}-{port}", std::process::id()));
+        fs::create_dir_all(&scratch).map_err(failed)?;
+        let fill = |text: &str| {
+            let filled = places.fill(text).replace("{port}", &port.to_string());
+            let filled = filled.replace("{metrics}", &metrics.to_string());
+            let filled = filled.replace("{workers}", &workers.to_string());
+            let filled = filled.replace("{config}", &scratch.join("config").display().to_string());
+            filled.replace("{scratch}", &scratch.display().to_string())
+        };
+        let config = self.template.map(|_| scratch.join("config"));
+        if let (Some(template), Some(config)) = (self.template, &config) {
+            let text = fs::read_to_string(places.fill(template)).map_err(failed)?;
+            fs::write(config, fill(&text)).map_err(failed)?;
+        }
+        let words: Vec<String> = self.command.iter().map(|word| fill(word)).collect();
+        let errors = File::create(scratch.join("errors")).map_err(failed)?;
+        let child = command(&words)
+            .env("PORT", port.to_string())
+            .env("WORKERS", workers.to_string())
+            .env("GOMAXPROCS", workers.to_string())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(errors)
+            .process_group(0)
+            .spawn()
+            .map_err(failed)?;
+        let mut started = Started {
+            child,
+            scratch,
+            address: SocketAddr::from((Ipv4Addr::LOCALHOST, port)),
+            config,
+            metrics_url: self
+                .has_metrics
+                .then(|| format!("http://127.0.0.1:{metrics}/metrics")),
+        };
+        started
+            .wait_until_ready()
+            .map_err(|why| format!("{} {why}", self.name))?;
+        Ok(started)
+    }
+}
+
+/// Ends with this process, where the system has a tool for it: a second Ctrl-C must leave no server behind.
+fn command(words: &[String]) -> Command {
+    if is_there("setpriv") {
+        let mut command = Command::new("setpriv");
+        command.args(["--pdeathsig", "TERM", "--"]).args(words);
+        return command;
+    }
+    let mut command = Command::new(&words[0]);
+    command.args(&words[1..]);
+    command
+}
+
+/// Whether a file is there, or a program that is named without a folder.
+fn is_there(name: &str) -> bool {
+    if name.contains('/') {
+        return Path::new(name).exists();
+    }
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).any(|folder| folder.join(name).exists())
+}
+
+/// A port that is free, and likely to be so a moment later.
+fn free_port() -> io::Result<u16> {
+    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?
+        .local_addr()?
+        .port())
+}
+
+impl Places {
+    fn fill(&self, text: &str) -> String {
+        let text = text.replace("{here}", &self.here.display().to_string());
+        text.replace("{peers}", &self.peers.display().to_string())
+    }
+}
+
+impl Started {
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    fn wait_until_ready(&mut self) -> Result<(), String> {
+        let deadline = Instant::now() + START;
+        while TcpStream::connect(self.address).is_err() {
+            if let Ok(Some(status)) = self.child.try_wait() {
+                return Err(format!(
+                    "has ended before it was ready, {status}{}",
+                    self.last_words()
+                ));
+            }
+            if Instant::now() > deadline {
+                return Err(format!(
+                    "accepts no connection after {START:?}{}",
+                    self.last_words()
+                ));
+            }
+            thread::sleep(NAP);
+        }
+        Ok(())
+    }
+
+    /// How it ended, if it has although nobody told it to.
+    pub fn has_ended(&mut self) -> Option<String> {
+        let status = self.child.try_wait().ok()??;
+        Some(format!("has ended, {status}{}", self.last_words()))
+    }
+
+    /// The end of what it wrote about errors.
+    fn last_words(&self) -> String {
+        let text = fs::read(self.scratch.join("errors")).unwrap_or_default();
+        let text = String::from_utf8_lossy(&text);
+        let from = text
+            .char_indices()
+            .rev()
+            .nth(LAST_WORDS)
+            .map_or(0, |(at, _)| at);
+        let text = text[from..].trim();
+        if text.is_empty() {
+            String::new()
+        } else {
+            format!(": {text}")
+        }
+    }
+}
+
+impl Drop for Started {
+    /// Tells it to end; what has not ended in time is killed, with what it has started.
+    fn drop(&mut self) {
+        let pid = Pid::from_child(&self.child);
+        let deadline = Instant::now() + END;
+        // It may have ended already, and then there is nobody to tell; its own id it keeps until it is waited for.
+        if matches!(self.child.try_wait(), Ok(None)) {
+            let _ = kill_process(pid, Signal::TERM);
+            while matches!(self.child.try_wait(), Ok(None)) && Instant::now() < deadline {
+                thread::sleep(NAP);
+            }
+            if matches!(self.child.try_wait(), Ok(None)) {
+                let _ = kill_process_group(pid, Signal::KILL);
+                let _ = self.child.wait();
+            }
+        }
+        // Left-overs in a temporary folder are no failure.
+        let _ = fs::remove_dir_all(&self.scratch);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn places() -> Places {
+        Places {
+            here: PathBuf::from("/nowhere"),
+            peers: Path::new(env!("CARGO_MANIFEST_DIR")).join("peers"),
+        }
+    }
+
+    #[test]
+    fn what_is_not_there_is_named_with_the_way_to_get_it() {
+        let missing = Peer::named("floor").unwrap().missing(&places()).unwrap();
+        assert_eq!(
+            missing,
+            format!("not installed: /nowhere/floor is missing; {BUILD}")
+        );
+    }
+
+    #[test]
+    fn a_server_that_ends_at_once_is_reported_with_its_last_words() {
+        let peer = Peer {
+            name: "liar",
+            command: &["sh", "-c", "echo ready; echo no such luck >&2; exit 3"],
+            ..PLAIN
+        };
+        let error = peer.start(&places(), 1).unwrap_err();
+        assert!(
+            error.contains("no such luck") && error.contains("status: 3"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn names_are_unique_and_templates_and_sources_are_there() {
+        for (index, peer) in PEERS.iter().enumerate() {
+            assert!(PEERS[..index].iter().all(|other| other.name != peer.name));
+            let sources = peer.command[1..]
+                .iter()
+                .filter(|word| word.starts_with("{peers}"));
+            for file in sources.chain(&peer.template) {
+                assert!(is_there(&places().fill(file)), "{file}");
+            }
+        }
+    }
+}
