@@ -8,6 +8,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -21,6 +22,10 @@ const END: Duration = Duration::from_secs(5);
 
 /// Between two looks at whether it has.
 const NAP: Duration = Duration::from_millis(10);
+
+/// Ports that servers get: below those that this system makes connections from, 32768 and up.
+const FIRST_PORT: u16 = 12_000;
+const PORTS: u32 = 20_000;
 
 /// What is shown of the last words of a server that failed.
 const LAST_WORDS: usize = 400;
@@ -257,11 +262,22 @@ fn is_there(name: &str) -> bool {
     std::env::split_paths(&path).any(|folder| folder.join(name).exists())
 }
 
-/// A port that is free, and likely to be so a moment later.
+/// A port that is free, and will be so a moment later: not one of those that connections are made from, nor one that this
+/// process has used before. Others that look for ports begin elsewhere.
 fn free_port() -> io::Result<u16> {
-    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?
-        .local_addr()?
-        .port())
+    static USED: AtomicU32 = AtomicU32::new(0);
+    let begin = std::process::id().wrapping_mul(101);
+    loop {
+        // Relaxed: all that matters is that nobody gets the same twice.
+        let next = USED.fetch_add(1, Ordering::Relaxed);
+        // Within the bounds of a port by the modulus.
+        let port = FIRST_PORT + (begin.wrapping_add(next) % PORTS) as u16;
+        match TcpListener::bind((Ipv4Addr::LOCALHOST, port)) {
+            Ok(_) => return Ok(port),
+            Err(error) if next >= PORTS => return Err(error),
+            Err(_) => {}
+        }
+    }
 }
 
 impl Places {

@@ -122,7 +122,13 @@ impl Axis {
             }
             Unit::Bytes => {
                 let unit = 1024_f64.powf(rough.max(1.0).log(1024.0).floor());
-                decimal_step(rough / unit) * unit
+                // After 500 comes 1024, which is the next unit's 1.
+                let step = decimal_step(rough / unit);
+                if step > 500.0 {
+                    1024.0 * unit
+                } else {
+                    step * unit
+                }
             }
             Unit::Number | Unit::Count | Unit::Share | Unit::Nanoseconds | Unit::Seconds => {
                 decimal_step(rough)

@@ -12,7 +12,7 @@ const WIDTH: f64 = 520.0;
 const PLOT_HEIGHT: f64 = 220.0;
 
 /// Room at the left for labels, at the right for half of the last one, at the bottom for labels and the axis' name.
-const LEFT: f64 = 66.0;
+const LEFT: f64 = 72.0;
 const RIGHT: f64 = 22.0;
 const BOTTOM: f64 = 48.0;
 

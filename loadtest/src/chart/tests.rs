@@ -76,6 +76,8 @@ fn linear_axes_have_round_marks() {
         labels(&axis),
         ["0 B", "10 MiB", "20 MiB", "30 MiB", "40 MiB"]
     );
+    let axis = fit(Unit::Bytes, Scale::FromZero, &[0.0, 4_100_000.0]);
+    assert_eq!(labels(&axis), ["0 B", "1 MiB", "2 MiB", "3 MiB", "4 MiB"]);
     let axis = fit(Unit::Seconds, Scale::Linear, &[0.0, 300.0]);
     assert_eq!(
         labels(&axis),

@@ -117,7 +117,7 @@ fn head(comparison: &Comparison, first: Option<&Report>) -> Markup {
                     (Unit::Count.show(run.configuration.publishers as f64)) " publishing, "
                     (Unit::Count.show(run.configuration.subscribers as f64)) " subscribed, "
                     (figures::payload(&run.configuration)) "; "
-                    (comparison.repeats) " runs each, " (Unit::Seconds.show(run.measured_seconds)) " long, in turns; from "
+                    (comparison.repeats) @if comparison.repeats == 1 { " run" } @else { " runs" } " each, " (Unit::Seconds.show(run.measured_seconds)) " long, in turns; from "
                     (figures::date(run.started_unix_seconds))
                 }
             }

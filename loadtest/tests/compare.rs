@@ -1,0 +1,247 @@
+//! Comparisons, short ones: who takes part, who is not there, who fails, and that nobody is left behind.
+
+#![allow(clippy::unwrap_used, reason = "a test may panic where it stands")]
+#![allow(unreachable_pub, reason = "modules of a test are its own")]
+
+use std::io::{Read, Write};
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::Output;
+use std::thread;
+
+use loadtest::peers::PEERS;
+use loadtest::report::{Comparison, Report};
+use servers::{floor, loadtest};
+
+mod servers;
+
+/// A load that takes a moment.
+const SHORT: [&str; 6] = [
+    "--subscribers",
+    "10",
+    "--duration",
+    "300ms",
+    "--warmup",
+    "100ms",
+];
+
+fn compare(arguments: &[&str]) -> (Output, Option<Comparison>) {
+    let all = [&["compare", "--json", "-"], &SHORT[..], arguments].concat();
+    let output = loadtest(&all);
+    let comparison = serde_json::from_slice(&output.stdout).ok();
+    (output, comparison)
+}
+
+fn compared(arguments: &[&str]) -> Comparison {
+    let (output, comparison) = compare(arguments);
+    comparison.unwrap_or_else(|| panic!("{output:?}"))
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+#[test]
+fn servers_run_in_turns_and_are_measured_by_the_floor() {
+    let compared = compared(&["--servers", "floor,floor-frame", "--repeats", "2"]);
+    assert!(compared.passed);
+    assert_eq!(compared.floor.as_deref(), Some("floor"));
+    let [floor, frame] = &compared.servers[..] else {
+        panic!("two servers")
+    };
+    assert_eq!((floor.runs.len(), frame.runs.len()), (2, 2));
+    let summary = floor.summary.as_ref().unwrap();
+    assert_eq!(summary.passed_runs, 2);
+    assert!((summary.cpu_of_floor.unwrap() - 1.0).abs() < 1e-9);
+    let cpu = summary.cpu_ns_per_delivery.unwrap();
+    assert!(cpu.min <= cpu.median && cpu.median <= cpu.max && cpu.min > 0.0);
+    // The second round begins with the second server: the floor is the first and the last.
+    let began = |run: &Report| run.started_unix_seconds;
+    assert!(began(&floor.runs[0]) <= began(&frame.runs[0]));
+    assert!(began(&frame.runs[1]) <= began(&floor.runs[1]));
+}
+
+#[test]
+fn the_server_and_the_generator_have_processors_of_their_own() {
+    let compared = compared(&["--servers", "floor", "--repeats", "1"]);
+    let run = &compared.servers[0].runs[0];
+    assert_eq!(compared.server_cpus.len(), 1);
+    assert_eq!(run.machine.cpus, compared.generator_cpus.len());
+    let several = std::thread::available_parallelism().unwrap().get() > 1;
+    assert!(!several || !compared.generator_cpus.contains(&compared.server_cpus[0]));
+}
+
+#[test]
+fn what_is_not_installed_is_reported_and_fails_only_if_it_was_named() {
+    let nowhere = tempfile::tempdir().unwrap();
+    let peers = ["--peers", nowhere.path().to_str().unwrap()];
+    let (output, comparison) =
+        compare(&[&["--servers", "floor,bun", "--repeats", "1"], &peers[..]].concat());
+    assert_eq!(output.status.code(), Some(1));
+    let comparison = comparison.unwrap();
+    let bun = &comparison.servers[1];
+    let absent = bun.absent.as_ref().unwrap();
+    assert!(
+        absent.starts_with("not installed: ") && absent.contains("loadtest/peers/install bun"),
+        "{absent}"
+    );
+    assert!(bun.runs.is_empty() && comparison.servers[0].summary.is_some());
+    // Of all that are known, only our own programs are where they should be.
+    let (output, comparison) = compare(&[&["--repeats", "1"], &peers[..]].concat());
+    let comparison = comparison.unwrap();
+    assert_eq!(comparison.servers.len(), PEERS.len());
+    assert!(
+        comparison
+            .servers
+            .iter()
+            .any(|server| server.absent.is_some())
+    );
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+}
+
+#[test]
+fn a_server_that_runs_elsewhere_takes_part() {
+    let running = floor();
+    let url = format!("ws://{}/it", running.address);
+    let named = format!("mine={url}");
+    let compared = compared(&["--server", &named, "--servers", "floor", "--repeats", "1"]);
+    assert!(compared.passed);
+    let mine = &compared.servers[1];
+    assert_eq!(mine.name, "mine");
+    assert_eq!(mine.runs[0].configuration.url, url);
+}
+
+/// Accepts, and never answers as a relay would.
+fn no_relay() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("ws://{}/", listener.local_addr().unwrap());
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            // Whether it is heard or not.
+            let _ = stream.read(&mut [0; 1024]);
+            let _ = stream.write_all(b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n");
+        }
+    });
+    url
+}
+
+#[test]
+fn a_server_that_fails_is_shown_as_such_and_the_others_go_on() {
+    let named = format!("liar={}", no_relay());
+    let (output, comparison) =
+        compare(&["--server", &named, "--servers", "floor", "--repeats", "2"]);
+    assert_eq!(output.status.code(), Some(1));
+    let comparison = comparison.unwrap();
+    let [floor, liar] = &comparison.servers[..] else {
+        panic!("two servers")
+    };
+    assert_eq!((floor.runs.len(), liar.runs.len()), (2, 0));
+    assert_eq!(
+        liar.errors.len(),
+        1,
+        "it is not tried again: {:?}",
+        liar.errors
+    );
+    assert!(!comparison.passed);
+}
+
+#[test]
+fn the_table_shows_every_server_and_why_one_failed() {
+    let named = format!("liar={}", no_relay());
+    let all = [
+        &[
+            "compare",
+            "--server",
+            &named,
+            "--servers",
+            "floor",
+            "--repeats",
+            "1",
+        ],
+        &SHORT[..],
+    ]
+    .concat();
+    let output = loadtest(&all);
+    let table = String::from_utf8(output.stdout).unwrap();
+    let line = |start: &str| {
+        table
+            .lines()
+            .find(|line| line.starts_with(start))
+            .unwrap_or_else(|| panic!("{table}"))
+    };
+    assert!(line("server ").contains("CPU per delivery"));
+    assert!(
+        line("floor ").contains("passed") && line("floor ").contains("1.00 ×"),
+        "{table}"
+    );
+    assert!(line("liar ").contains("FAILED"));
+    assert!(line("liar: ").contains("404"), "{table}");
+}
+
+#[test]
+fn nonsense_on_the_command_line_is_refused_with_the_reason() {
+    for (arguments, reason) in [
+        (
+            &["--servers", "nginks"][..],
+            "nginks is not known; there are floor, fanwire",
+        ),
+        (&["--servers", "floor,floor"], "there twice"),
+        (&["--url", "ws://127.0.0.1:1/"], "--url has no meaning here"),
+        (&["--server-cpus", "4-1"], "names no processor"),
+        (&["--server", "ws://127.0.0.1:1/"], "a name, = and a URL"),
+        (
+            &["idle", "--servers", "floor", "--rate", "5"],
+            "no meaning in the scenario idle",
+        ),
+    ] {
+        let (output, _) = compare(arguments);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {output:?}");
+        assert!(
+            stderr(&output).contains(reason),
+            "{arguments:?}: {}",
+            stderr(&output)
+        );
+    }
+}
+
+#[test]
+fn no_server_outlives_its_turn() {
+    let started = floor();
+    let process = format!("/proc/{}", started.pid());
+    assert!(Path::new(&process).exists());
+    drop(started);
+    assert!(!Path::new(&process).exists());
+}
+
+/// Every peer that is installed relays what it is sent, of both kinds, small and large; CI has all of them.
+#[test]
+fn every_peer_that_is_installed_passes() {
+    for load in [
+        &["chat", "--text", "--topics", "2"][..],
+        &["fanout", "--size", "100KB", "--window", "4"],
+    ] {
+        let compared = compared(&[load, &["--repeats", "1"]].concat());
+        for server in &compared.servers {
+            let failures = server
+                .runs
+                .iter()
+                .flat_map(|run| &run.failures)
+                .chain(&server.errors);
+            let failures: Vec<_> = failures.collect();
+            assert!(
+                failures.is_empty(),
+                "{} with {load:?}: {failures:?}",
+                server.name
+            );
+            if let Some(absent) = &server.absent {
+                eprintln!("skipped: {} is {absent}", server.name);
+                // Ours are built by the tests of the workspace, but not by those of this package alone.
+                let must_be_there = std::env::var_os("CI").is_some() && server.name != "fanwire";
+                assert!(!must_be_there, "{} is {absent}", server.name);
+            } else {
+                assert_eq!(server.runs.len(), 1);
+            }
+        }
+    }
+}
