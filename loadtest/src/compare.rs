@@ -143,6 +143,11 @@ pub fn compare(arguments: &CompareArguments) -> Result<Comparison, RunError> {
     if let Some(error) = usage.filter(|_| servers.iter().all(|server| server.runs.is_empty())) {
         return Err(error);
     }
+    for server in servers.iter_mut().filter(|server| server.runs.is_empty()) {
+        if server.absent.is_none() && server.errors.is_empty() {
+            server.absent = Some("it did not run: the comparison was ended early".to_owned());
+        }
+    }
     Ok(stand.conclude(servers))
 }
 

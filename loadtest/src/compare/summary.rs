@@ -1,5 +1,6 @@
 //! A server's figures over its runs: the median and the ends, since a machine is never quite quiet.
 
+use super::table::{Verdict, verdict};
 use crate::report::{Comparison, Report, Spread, Summary};
 
 /// Fills in the summaries of all servers, their multiples of the floor's CPU, and the verdict.
@@ -22,7 +23,7 @@ pub fn summarise(comparison: &mut Comparison) {
     comparison.passed = comparison
         .servers
         .iter()
-        .all(|server| server.errors.is_empty() && server.runs.iter().all(|run| run.passed));
+        .all(|server| verdict(server) != Verdict::Failed);
 }
 
 fn multiple(own: Option<Spread>, floor: Option<Spread>) -> Option<f64> {

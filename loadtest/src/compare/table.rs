@@ -95,12 +95,11 @@ pub fn rows(comparison: &Comparison) -> Vec<Row<'_>> {
 
 /// How a server did.
 pub fn verdict(server: &Compared) -> Verdict {
-    if server.absent.is_some() {
-        Verdict::Absent
-    } else if server.errors.is_empty() && server.runs.iter().all(|run| run.passed) {
-        Verdict::Passed
-    } else {
-        Verdict::Failed
+    let passed = server.errors.is_empty() && server.runs.iter().all(|run| run.passed);
+    match (&server.absent, passed && !server.runs.is_empty()) {
+        (Some(_), _) => Verdict::Absent,
+        (None, true) => Verdict::Passed,
+        (None, false) => Verdict::Failed,
     }
 }
 

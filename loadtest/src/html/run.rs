@@ -78,7 +78,6 @@ fn tiles(report: &Report) -> Markup {
             Unit::Nanoseconds.show(value as f64)
         }
     };
-    let lost = deliveries.lost + deliveries.lost_to_closes;
     let wrong = deliveries.duplicated
         + deliveries.out_of_order
         + deliveries.corrupt
@@ -95,8 +94,9 @@ fn tiles(report: &Report) -> Markup {
             (tile("Published", &a_second(deliveries.published), ""))
             (tile("Median latency", &time(report.latency.p50), &format!("99%: {}", time(report.latency.p99))))
             (tile("Largest latency", &time(report.latency.max), &format!("99.9%: {}", time(report.latency.p999))))
-            (tile("Lost", &Unit::Count.show(lost as f64),
-                &format!("of {} owed; {} wrong otherwise", Unit::Count.show(deliveries.expected as f64), Unit::Count.show(wrong as f64))))
+            (tile("Lost", &Unit::Count.show(deliveries.lost as f64),
+                &format!("of {} owed; {} to closes, {} wrong", Unit::Count.show(deliveries.expected as f64),
+                    Unit::Count.show(deliveries.lost_to_closes as f64), Unit::Count.show(wrong as f64))))
             @if let Some(server) = server {
                 (tile("Server CPU per delivery", &cost.map_or("–".to_owned(), |cost| Unit::Nanoseconds.show(cost)),
                     &format!("{} processors in use", Unit::Number.show(server.cpu_seconds / report.measured_seconds.max(1e-9)))))

@@ -30,7 +30,7 @@ pub(super) fn distribution(title: &str, description: String, curves: Vec<Series>
     Chart {
         title: title.to_owned(),
         description,
-        x: Axis::new("share of deliveries at or below", Unit::Share, Scale::Nines),
+        x: Axis::new("share at or below", Unit::Share, Scale::Nines),
         y: Axis::new("latency", Unit::Nanoseconds, Scale::Log),
         series: curves,
     }
@@ -89,6 +89,17 @@ fn of_some(report: &Report, value: impl Fn(&Sample) -> Option<f64>) -> Vec<(f64,
     of(report, |sample| value(sample).unwrap_or(f64::NAN))
 }
 
+/// A latency of each sample; a gap where nothing was delivered.
+fn of_delivered(report: &Report, value: impl Fn(&Sample) -> u64) -> Vec<(f64, f64)> {
+    of(report, |sample| {
+        if sample.received > 0 {
+            value(sample) as f64
+        } else {
+            f64::NAN
+        }
+    })
+}
+
 fn latency(report: &Report) -> Chart {
     let most = report
         .samples
@@ -104,9 +115,9 @@ fn latency(report: &Report) -> Chart {
         ),
         Axis::new("latency", Unit::Nanoseconds, Scale::Log),
         vec![
-            Series::line("median", of(report, |sample| sample.latency_p50 as f64)),
-            Series::line("99%", of(report, |sample| sample.latency_p99 as f64)),
-            Series::line("maximum", of(report, |sample| sample.latency_max as f64)),
+            Series::line("median", of_delivered(report, |sample| sample.latency_p50)),
+            Series::line("99%", of_delivered(report, |sample| sample.latency_p99)),
+            Series::line("maximum", of_delivered(report, |sample| sample.latency_max)),
         ],
     )
 }

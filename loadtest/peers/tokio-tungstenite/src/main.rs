@@ -20,7 +20,11 @@ type Rooms = Arc<Mutex<HashMap<String, Room>>>;
 type Error = Box<dyn std::error::Error + Send + Sync>;
 
 fn main() -> Result<(), Error> {
-    let variable = |name| std::env::var(name).ok().and_then(|value| value.parse().ok());
+    let variable = |name| {
+        std::env::var(name)
+            .ok()
+            .and_then(|value| value.parse().ok())
+    };
     let port: u16 = variable("PORT").ok_or("PORT is not set")?;
     let workers: u16 = variable("WORKERS").unwrap_or(1);
     let flushes_each = std::env::args().any(|argument| argument == "--each");
