@@ -72,10 +72,17 @@ fn the_page_of_a_comparison_draws_its_charts_and_loads_nothing() {
     };
     let folder = tempfile::tempdir().unwrap();
     let page = folder.path().join("compare.html");
+    let running = floor();
+    let long = format!(
+        "a-name-that-is-longer-than-a-column=ws://{}/it",
+        running.address
+    );
     let output = loadtest(&[
         "compare",
         "--servers",
         "floor,floor-frame",
+        "--server",
+        &long,
         "--repeats",
         "2",
         "--subscribers",

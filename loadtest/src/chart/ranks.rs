@@ -10,6 +10,9 @@ const WIDTH: f64 = 520.0;
 const ROW: f64 = 26.0;
 const BOTTOM: f64 = 48.0;
 
+/// What is shown of a name at most: that much has room in the widest column.
+const NAME: usize = 22;
+
 /// Several things by one figure.
 #[derive(Clone, Debug)]
 pub struct Ranks {
@@ -59,11 +62,11 @@ impl Ranks {
         let longest = self
             .rows
             .iter()
-            .map(|row| row.name.chars().count())
+            .map(|row| row.name.chars().count().min(NAME))
             .max()
             .unwrap_or(0);
-        // Names at the left, values at the right; the plot has at least half of the width.
-        let left = (longest as f64 * CHARACTER + 14.0).min(WIDTH * 0.36);
+        // Names at the left, values at the right; by the longest name the plot has two fifths of the width at least.
+        let left = longest as f64 * CHARACTER + 14.0;
         let right = WIDTH - 86.0;
         let axis = self.axis.fit(
             self.rows.iter().flat_map(|row| row.values.iter().copied()),
@@ -114,7 +117,7 @@ impl Ranks {
         let at = |value: f64| x(value).unwrap_or(left);
         html! {
             g.rank.marked[row.is_marked] {
-                text.y x=(left - 8.0) y=(y) dy="0.35em" { (row.name) }
+                text.y x=(left - 8.0) y=(y) dy="0.35em" { (shortened(&row.name)) }
                 @if let Some((least, most)) = ends {
                     line.span x1=(at(*least)) x2=(at(*most)) y1=(y) y2=(y) {}
                     @for value in &values { circle.each cx=(at(*value)) cy=(y) r="2.5" {} }
@@ -128,4 +131,12 @@ impl Ranks {
             }
         }
     }
+}
+
+/// A name that has room.
+fn shortened(name: &str) -> String {
+    if name.chars().count() <= NAME {
+        return name.to_owned();
+    }
+    name.chars().take(NAME - 1).chain(['…']).collect()
 }
