@@ -45,6 +45,10 @@ const MAX_CONNECTIONS: usize = 10_000_000;
 pub const MIN_WAIT: Duration = Duration::from_millis(1);
 /// The longest timeout: a peer silent for longer is gone.
 pub const MAX_WAIT: Duration = Duration::from_hours(1);
+/// The shortest `relay.coalesce` other than 0: what comes within it is read in one turn anyhow.
+const MIN_COALESCE: Duration = Duration::from_micros(10);
+/// The longest `relay.coalesce`: whoever breaks the protocol waits for what it published before, and has five seconds.
+const MAX_COALESCE: Duration = Duration::from_secs(1);
 /// The longest `shutdown.timeout`: service managers kill earlier.
 pub const MAX_SHUTDOWN: Duration = Duration::from_mins(10);
 /// The most entries of `server.proxy_protocol.from`: each is looked at for each connection.
@@ -162,6 +166,14 @@ impl Config {
                 .map_err(|error| error.or("0s for no pings"))?;
         }
         check_wait("keepalive.pong_timeout", keepalive.pong_timeout)?;
+        if !self.relay.coalesce.is_zero() {
+            check_range(
+                "relay.coalesce",
+                Span(self.relay.coalesce),
+                Span(MIN_COALESCE)..=Span(MAX_COALESCE),
+            )
+            .map_err(|error| error.or("0s to hand out everything at once"))?;
+        }
         check_range(
             "shutdown.timeout",
             Span(self.shutdown.timeout),
@@ -403,7 +415,7 @@ mod tests {
     #[test]
     fn values_just_out_of_range_are_refused_by_their_keys() {
         type Change = fn(&mut Config);
-        let changes: [(&str, Change); 12] = [
+        let changes: [(&str, Change); 14] = [
             ("limits.max_buffered_bytes", |config| {
                 config.limits.max_buffered_bytes = MAX_BUFFERED_BYTES + 1;
             }),
@@ -437,6 +449,12 @@ mod tests {
             ("keepalive.pong_timeout", |config| {
                 config.keepalive.pong_timeout = Duration::ZERO;
             }),
+            ("relay.coalesce", |config| {
+                config.relay.coalesce = MAX_COALESCE + MIN_COALESCE;
+            }),
+            ("relay.coalesce", |config| {
+                config.relay.coalesce = MIN_COALESCE / 2;
+            }),
             ("shutdown.timeout", |config| {
                 config.shutdown.timeout = MAX_SHUTDOWN + MIN_WAIT;
             }),
@@ -451,8 +469,9 @@ mod tests {
     }
 
     #[test]
-    fn pings_and_the_send_threshold_can_be_switched_off() {
+    fn pings_the_send_threshold_and_coalescing_can_be_switched_off() {
         let mut config = Config::default();
+        config.relay.coalesce = Duration::ZERO;
         config.keepalive.ping_interval = Duration::ZERO;
         config.server.tcp_notsent_lowat = 0;
         assert_eq!(config.validate(), Ok(()));

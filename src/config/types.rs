@@ -130,6 +130,9 @@ pub struct Relay {
     pub topics: Topics,
     /// Whether a sender receives its own messages.
     pub echo: bool,
+    /// The least time between two fan-outs of one topic. Zero: none.
+    #[serde(with = "units::duration")]
+    pub coalesce: Duration,
     /// Who may send messages.
     #[serde(deserialize_with = "units::word")]
     pub publish: Publish,
@@ -329,6 +332,7 @@ impl Default for Relay {
         Relay {
             topics: Topics::Path,
             echo: true,
+            coalesce: Duration::from_millis(2),
             publish: Publish::Everyone,
             publish_tokens: Vec::new(),
         }

@@ -242,6 +242,16 @@ pub const METRICS: &[Metric] = &[
         "What the logs of topics cost, in bytes: messages, and what stands around them in memory.",
     ),
     gauge(
+        "fanwire_coalescing_bytes",
+        Source::Total(Stat::CoalescingBytes),
+        "What waits for the next fan-out of its topic (relay.coalesce) costs, in bytes.",
+    ),
+    counter(
+        "fanwire_coalesced_messages_total",
+        Source::Total(Stat::Coalesced),
+        "Messages that waited for the next fan-out of their topic.",
+    ),
+    gauge(
         "fanwire_partial_message_bytes",
         Source::Total(Stat::PartialBytes),
         "Bytes held of messages and requests that arrived in part.",

@@ -101,6 +101,10 @@ pub enum Stat {
     MembersLagging,
     /// Gauge: what the logs of topics cost, in bytes: messages, and what stands around them.
     LogBytes,
+    /// Gauge: what waits for the next fan-out of topics that the shard owns costs, in bytes.
+    CoalescingBytes,
+    /// Messages that waited for the next fan-out of their topic.
+    Coalesced,
     /// Gauge: topics with members on the shard.
     Topics,
     /// Gauge: topics the shard owns.

@@ -4,6 +4,7 @@
 //! [`admission`] knows how many came from where. Nothing here knows what a message is: a worker moves bytes between sockets and its shard, and envelopes between shards.
 
 pub mod admission;
+pub mod alarm;
 pub mod clock;
 pub mod conn;
 pub mod listener;

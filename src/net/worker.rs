@@ -15,6 +15,7 @@ use mio::event::Event;
 use mio::{Events, Interest, Poll, Token};
 
 use super::admission::{Admission, Seats};
+use super::alarm::Alarm;
 use super::clock::{Clock, Patience};
 use super::conn::{Conn, Scratch, client_of, token_of};
 use super::mail::{ControlBox, Mail, Postboxes, Report};
@@ -31,6 +32,9 @@ use crate::ws::handshake::Refusal;
 
 /// The token of the worker's waker: no client has it, because generations and slots do not reach it together.
 pub const WAKER: Token = Token(usize::MAX);
+
+/// The token of the worker's alarm, which no client has either.
+pub const ALARM: Token = Token(usize::MAX - 1);
 
 /// Events taken from the kernel in one go.
 const EVENTS: usize = 1024;
@@ -53,6 +57,8 @@ pub struct Parts {
     pub id: ShardId,
     /// Its event loop, in which the waker of its postbox is registered.
     pub poll: Poll,
+    /// Its alarm, registered there.
+    pub alarm: Alarm,
     /// All workers' inboxes.
     pub postboxes: Postboxes,
     /// The control thread's inbox.
@@ -73,6 +79,7 @@ pub struct Worker {
     shard: Shard,
     id: ShardId,
     poll: Poll,
+    alarm: Alarm,
     postboxes: Postboxes,
     control: ControlBox,
     published: Arc<Published>,
@@ -102,6 +109,7 @@ impl Worker {
             shard: parts.shard,
             id: parts.id,
             poll: parts.poll,
+            alarm: parts.alarm,
             to_notify: vec![false; parts.postboxes.len()],
             postboxes: parts.postboxes,
             control: parts.control,
@@ -124,6 +132,7 @@ impl Worker {
         let mut events = Events::with_capacity(EVENTS);
         while !self.stopped {
             let timeout = self.timeout();
+            let timeout = self.set_alarm(timeout)?;
             self.unread += self.patience.note(self.clock.now(), timeout);
             match self.poll.poll(&mut events, timeout) {
                 Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
@@ -150,6 +159,22 @@ impl Worker {
         let review = self.shard.next_review();
         let next = review.into_iter().chain(deadline).min()?;
         Some(next.since(self.clock.now()))
+    }
+
+    /// Before a sleep that would be as long as `timeout`: has it end in time for the next fan-out. Says how long to sleep.
+    fn set_alarm(&mut self, timeout: Option<Duration>) -> io::Result<Option<Duration>> {
+        let Some(due) = self.shard.next_fan_out() else {
+            return Ok(timeout);
+        };
+        if timeout == Some(Duration::ZERO) {
+            return Ok(timeout);
+        }
+        let now = self.clock.now();
+        if due <= now {
+            return Ok(Some(Duration::ZERO));
+        }
+        self.alarm.set(due, now)?;
+        Ok(timeout)
     }
 
     /// One turn: take in, decide, tell the others, flush, settle, publish.
@@ -189,6 +214,9 @@ impl Worker {
     fn on_event(&mut self, event: &Event) {
         if event.token() == WAKER {
             return;
+        }
+        if event.token() == ALARM {
+            return self.alarm.note_heard();
         }
         let key = client_of(event.token());
         // One poll may still name a connection that is gone, or its slot's new tenant.

@@ -16,8 +16,8 @@ use crate::time::Timestamp;
 use crate::ws::encode;
 use crate::ws::frame::MessageKind;
 
-/// Drafts that are both below this size are copied together when several shards publish in one turn of the owner; others
-/// stay as they are. At 4 KiB and above a slice of its own costs `writev` less than the copy; below, a copy is cheaper.
+/// Drafts that are both below this size are copied together at the owner, which several shards may send some in a turn, or
+/// one in several; others stay as they are. At 4 KiB and above a slice of its own costs `writev` less than the copy; below, a copy is cheaper.
 const JOIN_BELOW_BYTES: usize = 4 << 10;
 
 /// What a batch costs to keep beside its frames: itself, its place in a log, its share of the allocator's tables. Two
@@ -35,7 +35,7 @@ pub struct Draft {
     origins: Vec<ClientId>,
     decoded_at: Timestamp,
     from: ShardId,
-    /// What other shards contributed, once their drafts have been joined to this one.
+    /// What each other shard contributed, once its drafts have been joined to this one.
     others: Vec<Share>,
 }
 
@@ -115,6 +115,32 @@ impl Draft {
         self.ends.is_empty()
     }
 
+    /// What it costs to keep it, in bytes, room for more messages included.
+    pub fn cost_bytes(&self) -> u64 {
+        let body = match &self.body {
+            Body::Open(bytes) => bytes.capacity(),
+            Body::Whole(frame) => frame.len(),
+        };
+        let marks = self.ends.capacity() * size_of::<u32>()
+            + self.origins.capacity() * size_of::<ClientId>()
+            + self.others.capacity() * size_of::<Share>();
+        (OVERHEAD_BYTES + body + marks) as u64
+    }
+
+    /// The shard that collected it.
+    pub fn from(&self) -> ShardId {
+        self.from
+    }
+
+    /// Puts it behind `drafts`: into the last of them where that pays, and else as one of its own.
+    pub fn join_behind(self, drafts: &mut Vec<Draft>) {
+        let left_over = match drafts.last_mut() {
+            Some(last) => last.try_join(self),
+            None => Some(self),
+        };
+        drafts.extend(left_over);
+    }
+
     /// Takes in the messages of `other`, behind its own, when both are small enough for a copy to be the cheaper way.
     fn try_join(&mut self, other: Draft) -> Option<Draft> {
         let (Body::Open(bytes), Body::Open(more)) = (&mut self.body, &other.body) else {
@@ -128,11 +154,22 @@ impl Draft {
         self.ends.extend(other.ends.iter().map(|end| base + end));
         self.origins.extend_from_slice(&other.origins);
         self.decoded_at = self.decoded_at.min(other.decoded_at);
-        self.others.push(Share {
+        self.note_share(Share {
             from: other.from,
             bytes: frame_end(more.len()),
         });
         None
+    }
+
+    fn note_share(&mut self, share: Share) {
+        if share.from == self.from {
+            return;
+        }
+        let mut others = self.others.iter_mut();
+        match others.find(|other| other.from == share.from) {
+            Some(other) => other.bytes += share.bytes,
+            None => self.others.push(share),
+        }
     }
 }
 
@@ -156,18 +193,10 @@ pub struct Batch {
 }
 
 impl Batch {
-    /// Numbers `drafts` from `first` on, joined into as few batches as pays: one, unless messages are large.
+    /// Numbers `drafts` from `first` on, each as a batch.
     pub fn seal(first: Seq, drafts: impl IntoIterator<Item = Draft>) -> Vec<Arc<Batch>> {
-        let mut joined: Vec<Draft> = Vec::new();
-        for draft in drafts {
-            let left_over = match joined.last_mut() {
-                Some(last) => last.try_join(draft),
-                None => Some(draft),
-            };
-            joined.extend(left_over);
-        }
         let mut next = first;
-        joined
+        drafts
             .into_iter()
             .map(|draft| {
                 let batch = Batch::number(next, draft);
@@ -286,9 +315,17 @@ mod tests {
         draft
     }
 
+    fn seal(first: Seq, drafts: impl IntoIterator<Item = Draft>) -> Vec<Arc<Batch>> {
+        let mut joined = Vec::new();
+        for draft in drafts {
+            draft.join_behind(&mut joined);
+        }
+        Batch::seal(first, joined)
+    }
+
     #[test]
     fn frames_lie_one_behind_the_other_and_know_where_they_end() {
-        let batch = Batch::seal(Seq(5), [draft(&[b"ab", b"", b"cde"])]).remove(0);
+        let batch = seal(Seq(5), [draft(&[b"ab", b"", b"cde"])]).remove(0);
         assert_eq!(batch.bytes().as_ref(), b"\x82\x02ab\x82\x00\x82\x03cde");
         assert_eq!((batch.first(), batch.end()), (Seq(5), Seq(8)));
         assert_eq!(batch.frame_range(1), 4..6);
@@ -300,7 +337,7 @@ mod tests {
 
     #[test]
     fn small_drafts_of_several_shards_become_one_contiguous_batch() {
-        let batches = Batch::seal(Seq(0), [draft(&[b"a"]), draft(&[b"b", b"c"])]);
+        let batches = seal(Seq(0), [draft(&[b"a"]), draft(&[b"b", b"c"])]);
         assert_eq!(batches.len(), 1);
         assert_eq!(batches[0].bytes().as_ref(), b"\x82\x01a\x82\x01b\x82\x01c");
         assert_eq!(batches[0].frame_range(2), 6..9);
@@ -310,8 +347,9 @@ mod tests {
     fn a_batch_knows_how_much_each_shard_contributed() {
         let mut second = Draft::new(ShardId(1), Timestamp(7));
         let pushed = second.push(MessageKind::Binary, b"bcd", None);
-        let batch = Batch::seal(Seq(0), [draft(&[b"a"]), second, draft(&[b"e"])]).remove(0);
+        let batch = seal(Seq(0), [draft(&[b"a"]), second, draft(&[b"e"])]).remove(0);
         assert_eq!(batch.bytes_from(ShardId(0)), 6);
+        assert_eq!(batch.shares.len(), 2);
         assert_eq!(batch.bytes_from(ShardId(1)), pushed as u64);
         assert_eq!(batch.bytes_from(ShardId(2)), 0);
     }
@@ -320,7 +358,7 @@ mod tests {
     fn a_large_message_is_never_copied_again() {
         let frame = Bytes::from(vec![0x82; 70_000]);
         let at = frame.as_ptr();
-        let batches = Batch::seal(
+        let batches = seal(
             Seq(0),
             [
                 draft(&[b"a"]),

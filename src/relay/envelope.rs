@@ -21,6 +21,8 @@ pub enum Envelope {
         from: ShardId,
         /// Who joins there.
         client: ClientKey,
+        /// How many members the shard has in the topic, with those who are joining.
+        members: u32,
     },
     /// The owner's answer: the client's first message will be number `next`.
     Subscribed {
@@ -46,6 +48,8 @@ pub enum Envelope {
         topic: TopicName,
         /// What the sender's shard collected in a turn.
         draft: Draft,
+        /// How many members it has in the topic, with those who are joining.
+        members: u32,
     },
     /// From a topic's owner: what comes next in the topic's log.
     Deliver {

@@ -6,8 +6,9 @@
 //! ```text
 //! client ── member ──▶ topic ── log ── batch          one shard's side of a topic, and what is in it
 //!                      roster                         who is in it, and whose turn it is
-//!                      owner                          the side that numbers messages and spreads them
+//!                      owner ── pending               the side that numbers messages and spreads them
 //! envelope, router                                    what shards say to one another, and to which
+//! coalesce                                       how much time passes between two fan-outs of a topic
 //! access, rate                                        who may connect and publish, and how often
 //! policy, grace                                       laggards
 //! ranking, sharing                                    who costs most; what several cost together
@@ -17,6 +18,7 @@
 pub mod access;
 pub mod batch;
 pub mod client;
+pub mod coalesce;
 pub mod control;
 pub mod departure;
 pub mod envelope;
@@ -24,6 +26,7 @@ pub mod grace;
 pub mod log;
 pub mod member;
 pub mod owner;
+pub mod pending;
 pub mod policy;
 pub mod ranking;
 pub mod rate;

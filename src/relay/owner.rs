@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use super::batch::{Batch, Draft};
+use super::coalesce::Coalesce;
 use super::grace::Allowance;
+use super::pending::{Gauged, Pending};
 use super::router::TopicName;
 use crate::ids::{Seq, ShardId};
 use crate::time::Timestamp;
@@ -24,15 +26,27 @@ pub struct OwnedTopic {
     pub name: TopicName,
     next: Seq,
     /// Shards with members, in the order they came.
-    subscribers: Vec<ShardId>,
+    subscribers: Vec<Subscriber>,
     /// Those of them that asked to hold the publishers, and how.
     holders: Vec<(ShardId, Hold)>,
     /// The patience with laggards, on all shards together.
     allowance: Allowance,
     /// What subscribers have been told of holds.
     told: Option<Hold>,
-    /// What was published in this turn, in the order it came.
-    pending: Vec<Draft>,
+    /// What was published and has not been numbered.
+    pending: Pending,
+    /// It is in the turn's list of topics that something was published in.
+    is_listed: bool,
+    /// From when on it may be fanned out again.
+    open_from: Timestamp,
+}
+
+/// A shard that has members.
+#[derive(Clone, Copy, Debug)]
+struct Subscriber {
+    shard: ShardId,
+    /// How many, when it published or one of them joined last.
+    members: u32,
 }
 
 impl OwnedTopic {
@@ -45,7 +59,9 @@ impl OwnedTopic {
             holders: Vec::new(),
             allowance: Allowance::default(),
             told: None,
-            pending: Vec::new(),
+            pending: Pending::default(),
+            is_listed: false,
+            open_from: Timestamp(0),
         }
     }
 
@@ -55,8 +71,8 @@ impl OwnedTopic {
     }
 
     /// The shards that get the topic's batches.
-    pub fn subscribers(&self) -> &[ShardId] {
-        &self.subscribers
+    pub fn subscribers(&self) -> impl Iterator<Item = ShardId> + '_ {
+        self.subscribers.iter().map(|subscriber| subscriber.shard)
     }
 
     /// Whether publishers are not to be read, and why.
@@ -76,16 +92,19 @@ impl OwnedTopic {
         self.subscribers.is_empty() && self.pending.is_empty()
     }
 
-    /// Adds a shard, which may be there already.
-    pub fn subscribe(&mut self, shard: ShardId) {
-        if !self.subscribers.contains(&shard) {
-            self.subscribers.push(shard);
+    /// Adds a shard, which may be there already, and notes how many members it has.
+    pub fn subscribe(&mut self, shard: ShardId, members: u32) {
+        let mut subscribers = self.subscribers.iter_mut();
+        match subscribers.find(|subscriber| subscriber.shard == shard) {
+            Some(subscriber) => subscriber.members = members,
+            None => self.subscribers.push(Subscriber { shard, members }),
         }
     }
 
     /// Removes a shard, and with it its wish to hold.
     pub fn unsubscribe(&mut self, shard: ShardId, now: Timestamp) {
-        self.subscribers.retain(|&subscriber| subscriber != shard);
+        self.subscribers
+            .retain(|subscriber| subscriber.shard != shard);
         self.release(shard, false, now);
     }
 
@@ -135,19 +154,43 @@ impl OwnedTopic {
         overdue
     }
 
-    /// Takes in what is to be numbered in this turn. Says whether it is the turn's first.
-    pub fn publish(&mut self, draft: Draft) -> bool {
+    /// Takes in what is to be numbered, of a shard that has so many members. Says whether it is the turn's first.
+    pub fn publish(&mut self, draft: Draft, members: u32) -> bool {
+        let mut subscribers = self.subscribers.iter_mut();
+        let from = subscribers.find(|subscriber| subscriber.shard == draft.from());
+        from.expect("publishers are subscribed").members = members;
         self.pending.push(draft);
-        self.pending.len() == 1
+        !std::mem::replace(&mut self.is_listed, true)
     }
 
-    /// Numbers what came in this turn.
-    pub fn sequence(&mut self) -> Vec<Arc<Batch>> {
-        let batches = Batch::seal(self.next, self.pending.drain(..));
+    /// What was published and has not been numbered.
+    pub fn pending(&self) -> &Pending {
+        &self.pending
+    }
+
+    /// From when on the topic may be fanned out again.
+    pub fn open_from(&self) -> Timestamp {
+        self.open_from
+    }
+
+    /// Leaves what is pending for a later turn.
+    pub fn keep_waiting(&mut self) -> Gauged {
+        self.is_listed = false;
+        self.pending.note_wait()
+    }
+
+    /// Numbers what is pending, for a fan-out that begins `now`.
+    pub fn sequence(&mut self, now: Timestamp, coalesce: &Coalesce) -> (Vec<Arc<Batch>>, Gauged) {
+        self.is_listed = false;
+        // Shards write beside one another: what counts is the one that takes longest.
+        let members = self.subscribers.iter().map(|subscriber| subscriber.members);
+        self.open_from = now + coalesce.interval(members.max().unwrap_or(0));
+        let (drafts, gauged) = self.pending.take();
+        let batches = Batch::seal(self.next, drafts);
         if let Some(last) = batches.last() {
             self.next = last.end();
         }
-        batches
+        (batches, gauged)
     }
 }
 
@@ -162,8 +205,8 @@ mod tests {
 
     fn topic() -> OwnedTopic {
         let mut topic = OwnedTopic::new("/".into());
-        topic.subscribe(A);
-        topic.subscribe(B);
+        topic.subscribe(A, 1);
+        topic.subscribe(B, 1);
         topic
     }
 
@@ -182,8 +225,8 @@ mod tests {
     #[test]
     fn a_shard_that_leaves_takes_its_wish_with_it() {
         let mut topic = OwnedTopic::new("/".into());
-        topic.subscribe(A);
-        topic.subscribe(A);
+        topic.subscribe(A, 1);
+        topic.subscribe(A, 1);
         topic.hold(A, Hold::Grace, START);
         topic.unsubscribe(A, START);
         assert!(topic.is_unused() && topic.held().is_none());

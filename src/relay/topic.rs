@@ -85,9 +85,16 @@ impl Topic {
         self.roster.members()
     }
 
-    /// Whether nobody is in the topic or about to be.
+    /// How many are in the topic or about to be.
+    pub fn population(&self) -> u32 {
+        // Members are bounded by descriptors.
+        self.members().len() as u32 + self.joining
+    }
+
+    /// Whether nobody is in the topic or about to be, and nothing that was published here is on its way. Until it has come
+    /// back the topic stays, and the owner is not left with messages of a topic that nobody has.
     pub fn is_unused(&self) -> bool {
-        self.members().is_empty() && self.joining == 0
+        self.population() == 0 && self.in_flight_bytes == 0
     }
 
     /// Takes in a member and returns its place in the list.

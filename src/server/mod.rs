@@ -39,12 +39,13 @@ use crate::metrics::collector::{Exposition, InboxDepth};
 use crate::metrics::exporter::{Exporter, ExporterHandle};
 use crate::metrics::stats::{Published, Stat, Stats};
 use crate::net::admission::Seats;
+use crate::net::alarm::Alarm;
 use crate::net::clock::Clock;
 use crate::net::listener;
 use crate::net::mail::{ControlBox, PollWaker, Postbox, Postboxes, Report};
 use crate::net::tls::keeper::Keeper;
 use crate::net::unix::{self, BindError};
-use crate::net::worker::{Parts, WAKER, Worker};
+use crate::net::worker::{ALARM, Parts, WAKER, Worker};
 use crate::relay::router::Router;
 use crate::relay::shard::{Settings, Shard};
 
@@ -289,9 +290,10 @@ impl Workers {
                     .div_ceil(usize::from(count))
                     .min(MOST_RESERVED),
             );
-            Worker::new(Parts {
+            Ok(Worker::new(Parts {
                 shard,
                 id,
+                alarm: Alarm::new(poll.registry(), ALARM)?,
                 poll,
                 postboxes: postboxes.clone(),
                 control: control.clone(),
@@ -299,9 +301,10 @@ impl Workers {
                 seats: seats.cloned(),
                 clock,
                 tls: tls.cloned(),
-            })
+            }))
         };
-        let workers = router.shards().zip(polls).map(new_worker).collect();
+        let workers = router.shards().zip(polls).map(new_worker);
+        let workers = workers.collect::<io::Result<_>>()?;
         Ok(Workers {
             workers,
             postboxes,

@@ -39,7 +39,8 @@ const REASONS: [Stat; 12] = [
 ];
 
 /// What must be 0 when nobody is connected.
-const GAUGES: [Stat; 8] = [
+const GAUGES: [Stat; 9] = [
+    Stat::CoalescingBytes,
     Stat::ConnectedClients,
     Stat::MembersLagging,
     Stat::LogBytes,
@@ -150,6 +151,7 @@ impl World {
             let totals = self.relay.totals();
             is_balanced(&totals)
                 && totals.value(Stat::LogBytes) == 0
+                && totals.value(Stat::CoalescingBytes) == 0
                 && totals.value(Stat::MembersLagging) == 0
         });
     }

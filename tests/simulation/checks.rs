@@ -28,7 +28,8 @@ const EMPTY_MESSAGE_BYTES: usize = 6;
 const MARK_BYTES: usize = size_of::<u32>() + size_of::<ClientId>();
 
 /// Gauges that are at zero when nobody is there.
-const GAUGES: [Stat; 8] = [
+const GAUGES: [Stat; 9] = [
+    Stat::CoalescingBytes,
     Stat::ConnectedClients,
     Stat::MembersLagging,
     Stat::LogBytes,
@@ -108,7 +109,12 @@ impl World {
             + 1024;
         let most = (each * self.hosts[host].shard.len()) as u64;
         assert!(partial <= most, "{partial} bytes of parts, {most} at most");
-        let all = held + partial + self.hosts[host].value(Stat::CarriedBytes);
+        let others = [Stat::CarriedBytes, Stat::CoalescingBytes];
+        let others: u64 = others
+            .iter()
+            .map(|&stat| self.hosts[host].value(stat))
+            .sum();
+        let all = held + partial + others;
         let share = self
             .plan
             .config

@@ -55,7 +55,19 @@ impl World {
                 has_acted = true;
             }
         }
-        has_acted
+        has_acted || self.await_fan_out()
+    }
+
+    /// Where nobody can act because messages wait for their topic's next fan-out: the clock goes on to that, and to nothing
+    /// else.
+    fn await_fan_out(&mut self) -> bool {
+        let waits = self.hosts.iter().map(|host| host.shard.next_fan_out());
+        let Some(due) = waits.flatten().min() else {
+            return false;
+        };
+        self.tally.note(Event::FanOutAwaited);
+        self.now = self.now.max(due);
+        true
     }
 
     /// Lets those be seen off who never read: with the clock stopped they would hold up everybody.
@@ -91,6 +103,10 @@ impl World {
                 self.envelopes().any(is_of_a_hold) || self.hosts.iter().any(holds)
             }
             Moment::Messages => self.envelopes().any(|envelope| envelope.weight_bytes() > 0),
+            Moment::Wait => self
+                .hosts
+                .iter()
+                .any(|host| host.value(Stat::CoalescingBytes) > 0),
             Moment::HeldBack => is_at(Stage::HeldBack),
             Moment::MidFrame => self.there().any(|peer| peer.stream.is_torn()),
             Moment::CloseAwaited => is_at(Stage::CloseAwaited),

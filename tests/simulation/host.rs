@@ -106,8 +106,9 @@ impl Host {
 
     /// When it takes a turn even if nothing happens.
     pub(crate) fn next_timeout(&self) -> Option<Timestamp> {
-        let next = self.shard.next_timeout()?;
-        Some(next.max(self.patience.until()))
+        let next = self.shard.next_timeout()?.max(self.patience.until());
+        // Nobody's patience is asked for what waits for the next fan-out.
+        Some(self.shard.next_fan_out().map_or(next, |due| due.min(next)))
     }
 
     /// How long it sleeps when nothing happens.
@@ -179,8 +180,8 @@ impl World {
         self.read_ready(host);
         self.enforce_deadlines(host, now);
 
-        let numbered_before = self.number(host);
         self.hosts[host].shard.decide();
+        let numbered_before = self.number(host, now);
         self.post(host, numbered_before);
 
         self.something_happens_meanwhile();
@@ -398,12 +399,13 @@ impl World {
                 topic,
                 from,
                 client,
+                ..
             } => {
                 let topic = self.topic_named(topic);
                 self.model.confirm(from.index(), *client, topic);
             }
             Envelope::Subscribed { client, .. } => joining = Some(*client),
-            Envelope::Publish { topic, draft } => {
+            Envelope::Publish { topic, draft, .. } => {
                 let topic = self.topic_named(topic);
                 self.model.publish(from, topic, draft.len());
             }
@@ -431,8 +433,9 @@ impl World {
         topic.expect("a topic that a client asked for")
     }
 
-    /// Numbers in the model what the shard is about to number. Returns how many messages each topic had before.
-    fn number(&mut self, host: usize) -> Vec<usize> {
+    /// Numbers in the model what the shard has numbered in the turn that began `now`. Returns how many messages each topic
+    /// had before.
+    fn number(&mut self, host: usize, now: Timestamp) -> Vec<usize> {
         let owns = |topic: &&str| self.router.owner(topic).index() == host;
         let topics = self.plan.topics.iter().enumerate();
         let owned: Vec<usize> = topics
@@ -441,7 +444,13 @@ impl World {
             .collect();
         let mut before = vec![0; self.plan.topics.len()];
         for topic in owned {
-            before[topic] = self.model.number(host, topic);
+            let shard = &self.hosts[host].shard;
+            let waiting = shard.waiting_messages(self.plan.topics[topic]);
+            let may_wait = !shard.is_draining() && !self.is_cut;
+            before[topic] = self.model.number(host, topic, waiting, now, may_wait);
+            if waiting > 0 {
+                self.tally.note(Event::Wait);
+            }
         }
         before
     }
@@ -466,7 +475,7 @@ impl World {
 
 fn summary(envelope: &Envelope) -> String {
     match envelope {
-        Envelope::Publish { topic, draft } => format!("Publish {} to {topic}", draft.len()),
+        Envelope::Publish { topic, draft, .. } => format!("Publish {} to {topic}", draft.len()),
         Envelope::Deliver { topic, batch } => {
             format!(
                 "Deliver {} of {topic} from {:?}",

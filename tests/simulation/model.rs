@@ -5,9 +5,12 @@
 //! that each member must be sent, each whole, once, and none left out: the model compares every message as it leaves.
 
 use std::collections::{HashMap, VecDeque};
+use std::time::Duration;
 
 use fanwire::config::SlowConsumerPolicy;
 use fanwire::ids::ClientKey;
+use fanwire::relay::coalesce::PER_MEMBER;
+use fanwire::time::Timestamp;
 
 use crate::plan::Plan;
 use crate::stream::Item;
@@ -28,8 +31,10 @@ struct Topic {
     order: Vec<usize>,
     /// By shard: accepted from clients there, and not arrived at the owner.
     accepted: Vec<VecDeque<usize>>,
-    /// Arrived at the owner in this turn of its.
+    /// Arrived at the owner, and not numbered.
     pending: Vec<usize>,
+    /// When a turn began in which something was numbered.
+    fanned_out_at: Option<Timestamp>,
     /// By shard: how much of the order has arrived there.
     mirrored: Vec<usize>,
 }
@@ -75,6 +80,7 @@ pub(crate) struct Model {
     policy: SlowConsumerPolicy,
     echo: bool,
     pings: bool,
+    coalesce: Duration,
     messages: Vec<Message>,
     topics: Vec<Topic>,
     clients: Vec<Client>,
@@ -92,11 +98,13 @@ impl Model {
             order: Vec::new(),
             accepted: vec![VecDeque::new(); plan.shards],
             pending: Vec::new(),
+            fanned_out_at: None,
             mirrored: vec![0; plan.shards],
         };
         Model {
             policy: plan.config.slow_consumer.policy,
             echo: plan.config.relay.echo,
+            coalesce: plan.config.relay.coalesce,
             pings: !plan.config.keepalive.ping_interval.is_zero(),
             messages: Vec::new(),
             topics: plan.topics.iter().map(|_| topic()).collect(),
@@ -225,13 +233,33 @@ impl Model {
         topic.pending.extend(topic.accepted[shard].drain(..count));
     }
 
-    /// The owner, `shard`, numbers what has arrived, and what it has accepted itself behind that. Returns how many
-    /// messages the topic had before.
-    pub(crate) fn number(&mut self, shard: usize, topic_key: usize) -> usize {
+    /// The owner, `shard`, has numbered what has arrived, and what it has accepted itself behind that, or has left it all
+    /// `waiting`, which it only may for so long. Returns how many messages the topic had before.
+    pub(crate) fn number(
+        &mut self,
+        shard: usize,
+        topic_key: usize,
+        waiting: usize,
+        now: Timestamp,
+        may_wait: bool,
+    ) -> usize {
+        // No more than ever came are members.
+        let clients = self.clients.iter().filter(|one| one.topic == topic_key);
+        let most = PER_MEMBER * clients.count() as u32;
         let topic = &mut self.topics[topic_key];
         let before = topic.order.len();
+        topic.pending.extend(topic.accepted[shard].drain(..));
+        if waiting > 0 {
+            assert_eq!(waiting, topic.pending.len(), "all wait, or none");
+            let last = topic.fanned_out_at;
+            let until = last.map_or(Timestamp(0), |last| last + self.coalesce.min(most));
+            assert!(may_wait && now < until, "a topic that was quiet waits");
+            return before;
+        }
+        if !topic.pending.is_empty() {
+            topic.fanned_out_at = Some(now);
+        }
         topic.order.append(&mut topic.pending);
-        topic.order.extend(topic.accepted[shard].drain(..));
         topic.mirrored[shard] = topic.order.len();
         let numbered = &topic.order[before..];
         if numbered.is_empty() {

@@ -91,7 +91,12 @@ pub(crate) const TOPICS: [(&str, &str); 5] = [
 ];
 
 /// What an end waits for more often, because worlds seldom come to it by themselves.
-const RARE: [Moment; 3] = [Moment::Join, Moment::Hold, Moment::CloseAwaited];
+const RARE: [Moment; 4] = [
+    Moment::Join,
+    Moment::Hold,
+    Moment::Wait,
+    Moment::CloseAwaited,
+];
 
 impl Plan {
     pub(crate) fn draw(rng: &mut Rng) -> Plan {
@@ -166,6 +171,7 @@ fn config(rng: &mut Rng) -> Config {
     } else {
         Topics::Single
     };
+    config.relay.coalesce = rng.pick(&[0, 0, 50, 500, 5_000, 1_000_000].map(Duration::from_micros));
     config.slow_consumer.policy = rng.pick(&[
         SlowConsumerPolicy::Disconnect,
         SlowConsumerPolicy::Drop,

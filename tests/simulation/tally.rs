@@ -60,6 +60,8 @@ pub(crate) enum Moment {
     Hold,
     /// Messages are between two shards.
     Messages,
+    /// Messages wait for the next fan-out of their topic.
+    Wait,
     /// A transport holds back what it took.
     HeldBack,
     /// A client has been sent the beginning of a frame.
@@ -73,12 +75,13 @@ pub(crate) enum Moment {
 }
 
 impl Moment {
-    pub(crate) const ALL: [Moment; 10] = [
+    pub(crate) const ALL: [Moment; 11] = [
         Moment::Any,
         Moment::Upgrade,
         Moment::Join,
         Moment::Hold,
         Moment::Messages,
+        Moment::Wait,
         Moment::HeldBack,
         Moment::MidFrame,
         Moment::CloseAwaited,
@@ -116,6 +119,10 @@ pub(crate) enum Event {
     Patience,
     /// Reads wait, because an inbox is full.
     Congestion,
+    /// A turn ends, and messages wait for the next fan-out of their topic.
+    Wait,
+    /// The clock goes on to a fan-out while the world comes to rest.
+    FanOutAwaited,
     Drain(Moment),
     /// Everything is cut, in a drain or without one.
     Cut(Moment),
@@ -144,7 +151,7 @@ pub(crate) enum Event {
 }
 
 /// How often each event must happen in an ordinary run: about a third of how often it does.
-pub(crate) const LEAST: [(Event, u64); 69] = [
+pub(crate) const LEAST: [(Event, u64); 73] = [
     (Event::Reset(Stage::Unaccepted), 20),
     (Event::Reset(Stage::Greeting), 100),
     (Event::Reset(Stage::CloseAwaited), 8),
@@ -178,6 +185,7 @@ pub(crate) const LEAST: [(Event, u64); 69] = [
     (Event::Drain(Moment::Join), 10),
     (Event::Drain(Moment::Hold), 10),
     (Event::Drain(Moment::Messages), 8),
+    (Event::Drain(Moment::Wait), 1),
     (Event::Drain(Moment::HeldBack), 15),
     (Event::Drain(Moment::MidFrame), 15),
     (Event::Drain(Moment::CloseAwaited), 3),
@@ -188,6 +196,7 @@ pub(crate) const LEAST: [(Event, u64); 69] = [
     (Event::Cut(Moment::Join), 5),
     (Event::Cut(Moment::Hold), 5),
     (Event::Cut(Moment::Messages), 4),
+    (Event::Cut(Moment::Wait), 1),
     (Event::Cut(Moment::HeldBack), 8),
     (Event::Cut(Moment::MidFrame), 10),
     (Event::Cut(Moment::CloseAwaited), 20),
@@ -203,6 +212,8 @@ pub(crate) const LEAST: [(Event, u64); 69] = [
     (Event::PauseMidTurn, 100),
     (Event::Patience, 1_500),
     (Event::Congestion, 1_000),
+    (Event::Wait, 1),
+    (Event::FanOutAwaited, 1),
     (Event::CutMidDrain, 60),
     (Event::TransportFull, 100_000),
     (Event::RecordSentInPart, 40_000),

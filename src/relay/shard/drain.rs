@@ -28,6 +28,8 @@ pub(super) struct Drain {
     answers: u16,
     /// The relay has failed, and everybody is to be told.
     abandoned: bool,
+    /// Every connection was cut.
+    cut: bool,
 }
 
 impl Drain {
@@ -54,6 +56,11 @@ impl Shard {
         self.drain.begun
     }
 
+    /// Whether nothing is to wait that need not: there will be little more to join it with.
+    pub(super) fn is_in_haste(&self) -> bool {
+        self.drain.begun || self.drain.cut
+    }
+
     /// Whether every shard has sequenced its last message and this one has seen off its last client.
     pub fn is_drained(&self) -> bool {
         usize::from(self.drain.answers) == self.router.shards().count() && self.clients.is_empty()
@@ -61,6 +68,7 @@ impl Shard {
 
     /// Cuts every connection that is left. The drain's last resort.
     pub fn cut_all(&mut self) {
+        self.drain.cut = true;
         for key in self.keys(|_| true) {
             self.cut(key, Departure::Shutdown);
         }

@@ -44,7 +44,7 @@ impl Shard {
         let Some(held) = owned.take_news() else {
             return;
         };
-        let (name, subscribers) = (owned.name.clone(), owned.subscribers().to_vec());
+        let (name, subscribers) = (owned.name.clone(), owned.subscribers().collect::<Vec<_>>());
         for shard in subscribers {
             self.send(
                 shard,

@@ -1,7 +1,7 @@
 //! The shard's share of `limits.max_buffered_bytes`: what counts towards it, and who gives way when it is used up.
 //!
 //! What is held for clients counts (a request or message that arrived in part, messages that left the log and that some
-//! are in the middle of), and what waits in logs for laggards. It is kept up to date where it changes, in constant time,
+//! are in the middle of), and what waits in logs for laggards, or for the next fan-out on its way there. It is kept up to date where it changes, in constant time,
 //! and looked at once, at the end of a turn. Whichever kind has more than half of the share gives way, those who cost most
 //! first: clients are closed with 1013; of a topic, the members that hold the older half of its log are judged whatever
 //! its grace, and under `backpressure` disconnected as well, because a promise about memory goes before one about
@@ -30,7 +30,12 @@ pub(super) enum Holder {
 impl Shard {
     /// Bytes that count towards the shard's share.
     fn buffered_bytes(&self) -> u64 {
-        self.stats.value(Stat::LogBytes) + self.clients_bytes()
+        self.logs_bytes() + self.clients_bytes()
+    }
+
+    /// Those of them that are in logs, or will be.
+    fn logs_bytes(&self) -> u64 {
+        self.stats.value(Stat::LogBytes) + self.stats.value(Stat::CoalescingBytes)
     }
 
     /// Those of them that are held for clients and not in logs.
@@ -208,7 +213,7 @@ impl Shard {
         } else {
             room / 4 * 3
         };
-        let is_pressed = self.stats.value(Stat::LogBytes) > mark;
+        let is_pressed = self.logs_bytes() > mark;
         if std::mem::replace(&mut self.is_pressed, is_pressed) == is_pressed {
             return false;
         }

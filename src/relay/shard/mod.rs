@@ -7,7 +7,7 @@
 //!   handle(envelope)…                      what other shards sent              topics.rs
 //!   accept, permit, on_bytes, on_end…      what clients did                    intake.rs
 //!   on_writable…, handle_timeouts          what has become possible, or due    outflow.rs, lifecycle.rs
-//! decide()                                 number and spread what was published; take_outbox follows
+//! decide()                                 number and spread what is fanned out; take_outbox follows   fanout.rs
 //!   poll_flush → gather → advance…         one write for each client that has something to get
 //! end_turn(now)                            apply the limits, say what is held, forget what is unused
 //!   take_outbox, take_effects, take_resumed
@@ -17,6 +17,7 @@
 //! A shard never fails: a client that breaks the rules departs, and a broken rule of the shard's own is a panic.
 
 mod drain;
+mod fanout;
 mod holds;
 mod intake;
 mod lifecycle;
@@ -37,6 +38,7 @@ use self::memory::Holder;
 use super::access::Access;
 use super::batch::Draft;
 use super::client::{Client, Reading};
+use super::coalesce::{Agenda, Coalesce};
 use super::envelope::Envelope;
 use super::owner::OwnedTopic;
 use super::policy::Policy;
@@ -74,12 +76,16 @@ pub struct Settings {
     pub rate: Option<RateLimit>,
     /// What to do about laggards.
     pub policy: Policy,
+    /// How much time passes between two fan-outs of a topic.
+    pub coalesce: Coalesce,
 }
 
 impl Settings {
     /// The settings of a relay with `shards` shards.
     pub fn new(config: &Config, shards: u16) -> Self {
+        let policy = Policy::new(&config.slow_consumer, shards);
         Settings {
+            coalesce: Coalesce::new(config.relay.coalesce, policy.window_bytes),
             max_message_bytes: config.limits.max_message_bytes,
             max_header_bytes: config.limits.max_header_bytes,
             max_buffered_bytes: config.buffered_bytes_per_shard(shards),
@@ -89,7 +95,7 @@ impl Settings {
             pong_timeout: config.keepalive.pong_timeout,
             access: Access::new(config),
             rate: RateLimit::new(&config.limits),
-            policy: Policy::new(&config.slow_consumer, shards),
+            policy,
         }
     }
 }
@@ -134,8 +140,10 @@ pub struct Shard {
     owned_by_name: HashMap<TopicName, usize>,
     /// What clients published in this turn.
     outgoing: Vec<(TopicKey, Draft)>,
-    /// Owned topics with something to number.
+    /// Owned topics that something was published in in this turn.
     published: Vec<usize>,
+    /// Owned topics in which something waits for the next fan-out.
+    agenda: Agenda,
     /// Owned topics that lost a subscriber in this turn.
     deserted: Vec<TopicName>,
     outbox: Vec<(ShardId, Envelope)>,
@@ -193,6 +201,7 @@ impl Shard {
             owned_by_name: HashMap::new(),
             outgoing: Vec::new(),
             published: Vec::new(),
+            agenda: Agenda::default(),
             deserted: Vec::new(),
             outbox: Vec::new(),
             urgent: VecDeque::new(),
@@ -259,10 +268,12 @@ impl Shard {
 
     /// When a turn is to be taken even if nothing happens.
     pub fn next_timeout(&self) -> Option<Timestamp> {
-        self.next_review()
-            .into_iter()
-            .chain(self.next_deadline())
-            .min()
+        let next = [
+            self.next_review(),
+            self.next_deadline(),
+            self.next_fan_out(),
+        ];
+        next.into_iter().flatten().min()
     }
 
     /// When a client may be late; [`Shard::handle_timeouts`] may be put off.
@@ -391,6 +402,7 @@ impl Shard {
             );
         }
         self.check_memory();
+        self.check_waiting();
         assert_eq!(self.stats.value(Stat::MembersLagging), lagging);
         assert_eq!(self.stats.value(Stat::LogBytes), log_bytes);
         assert_eq!(self.stats.value(Stat::Topics), self.topics.len() as u64);

@@ -1,5 +1,6 @@
 //! Tests of a shard by itself: turns, crowds, holds.
 
+mod coalesce;
 mod holds;
 
 use super::*;

@@ -1,4 +1,4 @@
-//! Topics on a shard: joining, publishing, numbering and spreading.
+//! Topics on a shard: joining, what comes from their owners, and their end.
 //!
 //! What a shard says to itself takes the same way as what it says to others ([`Shard::send`]), but is handled at once
 //! instead of being queued. Both keep the order, and that is all that joining and numbering rely on.
@@ -11,7 +11,7 @@ use slab::Slab;
 use super::Shard;
 use crate::ids::{ClientId, ClientKey, Seq, ShardId};
 use crate::metrics::stats::Stat;
-use crate::relay::batch::{Batch, Draft};
+use crate::relay::batch::Batch;
 use crate::relay::client::Phase;
 use crate::relay::envelope::Envelope;
 use crate::relay::member::Member;
@@ -42,7 +42,8 @@ impl Shard {
                 topic,
                 from,
                 client,
-            } => self.on_subscribe(&topic, from, client),
+                members,
+            } => self.on_subscribe(&topic, from, client, members),
             Envelope::Subscribed {
                 topic,
                 client,
@@ -50,7 +51,11 @@ impl Shard {
                 held,
             } => self.on_subscribed(&topic, client, next, held),
             Envelope::Unsubscribe { topic, from } => self.on_unsubscribe(topic, from),
-            Envelope::Publish { topic, draft } => self.on_publish(&topic, draft),
+            Envelope::Publish {
+                topic,
+                draft,
+                members,
+            } => self.on_publish(&topic, draft, members),
             Envelope::Deliver { topic, batch } => self.on_deliver(&topic, batch),
             Envelope::Hold { topic, from, hold } => self.on_hold(topic, from, hold),
             Envelope::Release {
@@ -65,46 +70,12 @@ impl Shard {
         }
     }
 
-    /// Numbers and spreads what was published in this turn. The outbox then holds all that other shards wait for.
-    pub fn decide(&mut self) {
-        let mut outgoing = std::mem::take(&mut self.outgoing);
-        for (key, draft) in outgoing.drain(..) {
-            let topic = &self.topics[key.0 as usize];
-            let (owner, topic) = (topic.owner, topic.name.clone());
-            self.send(owner, Envelope::Publish { topic, draft });
-        }
-        self.outgoing = outgoing;
-        let mut published = std::mem::take(&mut self.published);
-        for slot in published.drain(..) {
-            self.sequence(slot);
-        }
-        self.published = published;
-        self.send_fences();
-    }
-
-    fn sequence(&mut self, slot: usize) {
-        let owned = &mut self.owned[slot];
-        let batches = owned.sequence();
-        let (name, subscribers) = (owned.name.clone(), owned.subscribers().to_vec());
-        for batch in batches {
-            for &shard in &subscribers {
-                self.send(
-                    shard,
-                    Envelope::Deliver {
-                        topic: name.clone(),
-                        batch: batch.clone(),
-                    },
-                );
-            }
-        }
-    }
-
     /// Begins to join `client` to the topic: `response`, the 101, is sent when the owner has confirmed.
     pub(super) fn join(&mut self, client: ClientKey, name: TopicName, response: Bytes) {
         let key = self.topic_named(&name);
         let topic = &mut self.topics[key.0 as usize];
         topic.joining += 1;
-        let owner = topic.owner;
+        let (owner, members) = (topic.owner, topic.population());
         let joining = &mut self.clients[client.slot as usize];
         joining.phase = Phase::Joining;
         let arrival = joining
@@ -119,6 +90,7 @@ impl Shard {
                 topic: name,
                 from: self.id,
                 client,
+                members,
             },
         );
     }
@@ -135,10 +107,10 @@ impl Shard {
         key
     }
 
-    fn on_subscribe(&mut self, name: &TopicName, from: ShardId, client: ClientKey) {
+    fn on_subscribe(&mut self, name: &TopicName, from: ShardId, client: ClientKey, members: u32) {
         let slot = self.owned_named(name);
         let owned = &mut self.owned[slot];
-        owned.subscribe(from);
+        owned.subscribe(from, members);
         let (next, held) = (owned.next(), owned.held());
         self.send(
             from,
@@ -218,17 +190,6 @@ impl Shard {
         self.deserted.push(name);
     }
 
-    fn on_publish(&mut self, name: &TopicName, draft: Draft) {
-        // A shard publishes only what its members sent, and unsubscribes after that: the topic is there.
-        let slot = *self
-            .owned_by_name
-            .get(name)
-            .expect("publishers are subscribed");
-        if self.owned[slot].publish(draft) {
-            self.published.push(slot);
-        }
-    }
-
     fn on_deliver(&mut self, name: &TopicName, batch: Arc<Batch>) {
         let Some(&key) = self.topics_by_name.get(name) else {
             return;
@@ -236,6 +197,7 @@ impl Shard {
         self.note_return(key, batch.bytes_from(self.id));
         let members = self.topics[key.0 as usize].members().len() as u64;
         if members == 0 {
+            self.touch(key);
             return;
         }
         let own = self.count_own_messages(key, &batch);
@@ -252,8 +214,7 @@ impl Shard {
     /// What the shard published has come back from the owner: there is room on the way for more.
     fn note_return(&mut self, key: TopicKey, bytes: u64) {
         let topic = &mut self.topics[key.0 as usize];
-        // No more than is on its way: it may have been sent by a topic of this name that was forgotten and made anew since.
-        let bytes = bytes.min(topic.in_flight_bytes);
+        assert!(bytes <= topic.in_flight_bytes, "it was on its way");
         topic.in_flight_bytes -= bytes;
         topic.returned_bytes += bytes;
         self.resume_publishers_if_open(key);

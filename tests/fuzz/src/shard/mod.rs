@@ -134,6 +134,8 @@ fn settings(input: &mut Input<'_>) -> Config {
         config.limits.messages_per_second = 10;
         config.limits.burst = 3;
     }
+    // Shorter than a round of rest, and longer than most turns.
+    config.relay.coalesce = Duration::from_millis(5 * u64::from(flags >> 4 & 1));
     let is_quiet = flags & 4 != 0;
     config.keepalive.ping_interval = Duration::from_millis(if is_quiet { 0 } else { 200 });
     config.keepalive.pong_timeout = Duration::from_millis(50);

@@ -23,7 +23,7 @@ struct Topic {
     order: Vec<Said>,
     /// By shard: accepted there, and not arrived at the owner.
     accepted: Vec<VecDeque<Said>>,
-    /// Arrived at the owner in this turn of its.
+    /// Arrived at the owner, and not numbered.
     pending: Vec<Said>,
 }
 
@@ -88,15 +88,16 @@ impl Model {
         topic.pending.extend(arrived);
     }
 
-    /// `shard` numbers what has arrived, and behind that what it has accepted itself.
-    pub(super) fn number(&mut self, shard: usize) {
-        for topic in self
-            .topics
-            .values_mut()
-            .filter(|topic| topic.owner == shard)
-        {
-            topic.order.append(&mut topic.pending);
-            topic.order.extend(topic.accepted[shard].drain(..));
+    /// `shard` has numbered what has arrived, and behind that what it has accepted itself, or has left all of a topic's
+    /// `waiting` for its next fan-out.
+    pub(super) fn number(&mut self, shard: usize, waiting: impl Fn(&str) -> usize) {
+        let topics = self.topics.iter_mut();
+        for (name, topic) in topics.filter(|(_, topic)| topic.owner == shard) {
+            topic.pending.extend(topic.accepted[shard].drain(..));
+            match waiting(name) {
+                0 => topic.order.append(&mut topic.pending),
+                waiting => assert_eq!(waiting, topic.pending.len(), "all wait, or none"),
+            }
         }
     }
 

@@ -22,7 +22,12 @@ const REASONS: [Stat; 11] = [
 ];
 
 /// What is on its way or waits, and nothing of it where all have everything.
-const AT_REST: [Stat; 3] = [Stat::LogBytes, Stat::MembersLagging, Stat::TopicsHeld];
+const AT_REST: [Stat; 4] = [
+    Stat::CoalescingBytes,
+    Stat::LogBytes,
+    Stat::MembersLagging,
+    Stat::TopicsHeld,
+];
 
 /// What is there because somebody is.
 const AT_END: [Stat; 5] = [

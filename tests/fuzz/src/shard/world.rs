@@ -267,7 +267,7 @@ impl World {
                 self.model.confirm(topic, from, *client);
             }
             Envelope::Subscribed { client, .. } => joining = self.client_of(host, *client),
-            Envelope::Publish { topic, draft } => {
+            Envelope::Publish { topic, draft, .. } => {
                 self.model.publish(topic, from, draft.len());
             }
             Envelope::Unsubscribe { .. }
@@ -306,8 +306,10 @@ impl World {
         if has_timeouts {
             self.hosts[host].shard.handle_timeouts();
         }
-        self.model.number(host);
-        self.hosts[host].shard.decide();
+        let shard = &mut self.hosts[host].shard;
+        shard.decide();
+        self.model
+            .number(host, |topic| shard.waiting_messages(topic));
         self.post(host);
         self.flush(host, flush_budget);
         self.hosts[host].shard.end_turn(self.now);

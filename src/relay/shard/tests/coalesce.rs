@@ -1,0 +1,260 @@
+//! What waits for the next fan-out of its topic: for how long, and what becomes of it when things end.
+
+use super::*;
+
+const INTERVAL: Duration = Duration::from_micros(50);
+
+/// A shard with coalescing, and three members of one topic, which is enough for the whole interval.
+fn coalescing() -> (Shard, Vec<ClientKey>) {
+    let mut config = Config::default();
+    config.relay.coalesce = INTERVAL;
+    let mut shard = shard_with(&config);
+    let members = (0..3).map(|_| join(&mut shard, "/", b"")).collect();
+    turn(&mut shard, usize::MAX, None);
+    pass(&mut shard, Duration::from_secs(1));
+    (shard, members)
+}
+
+fn pass(shard: &mut Shard, span: Duration) {
+    shard.begin_turn(shard.now + span);
+}
+
+/// The same, with a message on its way since this moment.
+fn just_fanned_out() -> (Shard, Vec<ClientKey>) {
+    let (mut shard, members) = coalescing();
+    shard.on_bytes(members[0], &mut text(1));
+    turn(&mut shard, usize::MAX, None);
+    (shard, members)
+}
+
+/// A turn in which everybody takes everything; returns the bytes that `client` was sent.
+fn sent_to(shard: &mut Shard, client: ClientKey) -> Vec<u8> {
+    let mut sent = Vec::new();
+    shard.decide();
+    while let Some(key) = shard.poll_flush() {
+        loop {
+            let mut slices = Slices::new();
+            let offered = shard.gather(key, &mut slices);
+            if key == client {
+                sent.extend(slices.iter().flat_map(|slice| slice.iter().copied()));
+            }
+            drop(slices);
+            if offered == 0 || !shard.advance(key, Written::plain(offered, offered)) {
+                break;
+            }
+        }
+    }
+    shard.end_turn(shard.now);
+    shard.check();
+    shard.begin_turn(shard.now);
+    sent
+}
+
+#[test]
+fn a_message_in_a_topic_that_was_quiet_waits_for_nothing() {
+    let (mut shard, members) = coalescing();
+    shard.on_bytes(members[0], &mut text(1));
+    assert_eq!(turn(&mut shard, usize::MAX, None).len(), 3);
+    assert_eq!(shard.stats.value(Stat::Coalesced), 0);
+    assert_eq!(shard.next_fan_out(), None);
+    pass(&mut shard, INTERVAL);
+    shard.on_bytes(members[0], &mut text(1));
+    assert_eq!(turn(&mut shard, usize::MAX, None).len(), 3);
+}
+
+#[test]
+fn what_comes_before_the_interval_is_over_leaves_at_its_end_in_order_and_in_one_write() {
+    let (mut shard, members) = just_fanned_out();
+    let began = shard.now;
+    for letter in b"abcdef" {
+        pass(&mut shard, INTERVAL / 10);
+        let member = members[usize::from(*letter) % 3];
+        shard.on_bytes(member, &mut [0x81, 0x81, 0, 0, 0, 0, *letter]);
+        assert_eq!(turn(&mut shard, usize::MAX, None), []);
+    }
+    assert_eq!(shard.next_fan_out(), Some(began + INTERVAL));
+    assert_eq!(shard.next_timeout(), shard.next_fan_out());
+    assert_eq!(shard.waiting_messages("/"), 6);
+    assert!(shard.stats.value(Stat::CoalescingBytes) > 0);
+    shard.begin_turn(Timestamp(began.0 + INTERVAL.as_micros() as u64 - 1));
+    assert_eq!(turn(&mut shard, usize::MAX, None), []);
+    shard.begin_turn(began + INTERVAL);
+    let sent = sent_to(&mut shard, members[1]);
+    let letters: Vec<u8> = sent.chunks(3).map(|frame| frame[2]).collect();
+    assert_eq!(letters, b"abcdef");
+    assert_eq!(shard.stats.value(Stat::Coalesced), 6);
+    assert_eq!(shard.stats.value(Stat::CoalescingBytes), 0);
+}
+
+#[test]
+fn one_interval_begins_where_the_last_fan_out_began() {
+    let (mut shard, members) = just_fanned_out();
+    let began = shard.now;
+    shard.on_bytes(members[0], &mut text(1));
+    turn(&mut shard, usize::MAX, None);
+    // The wake comes late.
+    shard.begin_turn(began + 3 * INTERVAL);
+    assert_eq!(turn(&mut shard, usize::MAX, None).len(), 3);
+    shard.on_bytes(members[0], &mut text(1));
+    assert_eq!(turn(&mut shard, usize::MAX, None), []);
+    assert_eq!(shard.next_fan_out(), Some(began + 4 * INTERVAL));
+}
+
+#[test]
+fn what_is_enough_for_a_write_does_not_wait() {
+    let (mut shard, members) = just_fanned_out();
+    let many = text(100).repeat(300);
+    shard.on_bytes(members[0], &mut many.clone());
+    assert_eq!(turn(&mut shard, usize::MAX, None), []);
+    shard.on_bytes(members[0], &mut many.clone());
+    assert_eq!(turn(&mut shard, usize::MAX, None).len(), 3);
+    assert_eq!(shard.stats.value(Stat::Delivered), 3 * 601);
+    assert_eq!(shard.next_fan_out(), None);
+}
+
+#[test]
+fn what_a_publisher_sent_before_it_left_reaches_the_others() {
+    let (mut shard, members) = just_fanned_out();
+    let close = [0x88, 0x80, 0, 0, 0, 0];
+    shard.on_bytes(members[0], &mut [&text(1)[..], &close].concat());
+    turn(&mut shard, usize::MAX, None);
+    assert_eq!(shard.waiting_messages("/"), 1);
+    pass(&mut shard, INTERVAL);
+    assert_eq!(sent_to(&mut shard, members[1]), b"\x81\x01x");
+}
+
+#[test]
+fn what_waits_when_everybody_leaves_is_owed_to_nobody_and_its_topic_goes() {
+    let (mut shard, members) = just_fanned_out();
+    shard.on_bytes(members[0], &mut text(1));
+    turn(&mut shard, usize::MAX, None);
+    for member in members {
+        shard.on_end(member, End::Failed);
+    }
+    turn(&mut shard, usize::MAX, None);
+    let due = shard.next_fan_out().expect("something waits");
+    shard.begin_turn(due);
+    turn(&mut shard, usize::MAX, None);
+    for gauge in [Stat::Topics, Stat::OwnedTopics, Stat::CoalescingBytes] {
+        assert_eq!(shard.stats.value(gauge), 0, "{gauge:?}");
+    }
+    assert_eq!(shard.stats.value(Stat::Offered), 3);
+}
+
+#[test]
+fn who_joins_while_messages_wait_is_sent_them_as_everybody_is() {
+    let (mut shard, members) = just_fanned_out();
+    shard.on_bytes(members[0], &mut text(1));
+    turn(&mut shard, usize::MAX, None);
+    let late = join(&mut shard, "/", b"");
+    turn(&mut shard, usize::MAX, None);
+    pass(&mut shard, INTERVAL);
+    assert_eq!(sent_to(&mut shard, late), b"\x81\x01x");
+}
+
+#[test]
+fn a_violator_has_back_what_waited_before_it_is_closed() {
+    let (mut shard, members) = just_fanned_out();
+    shard.on_bytes(members[0], &mut [&text(1)[..], &UNMASKED].concat());
+    assert_eq!(sent_to(&mut shard, members[0]), b"");
+    pass(&mut shard, INTERVAL);
+    let sent = sent_to(&mut shard, members[0]);
+    assert_eq!(sent[..3], *b"\x81\x01x");
+    assert_eq!((sent[3], &sent[5..7]), (0x88, &1002u16.to_be_bytes()[..]));
+}
+
+#[test]
+fn a_drain_waits_for_no_interval() {
+    let (mut shard, members) = just_fanned_out();
+    shard.on_bytes(members[0], &mut text(1));
+    turn(&mut shard, usize::MAX, None);
+    shard.begin_drain();
+    let sent = sent_to(&mut shard, members[2]);
+    assert_eq!(sent[..3], *b"\x81\x01x");
+    assert_eq!((sent[3], &sent[5..7]), (0x88, &1001u16.to_be_bytes()[..]));
+}
+
+#[test]
+fn what_waits_in_many_topics_takes_a_small_share_of_the_memory() {
+    const TOPICS: usize = 100;
+    let mut config = Config::default();
+    config.relay.coalesce = INTERVAL;
+    config.limits.max_message_bytes = 8 << 10;
+    config.slow_consumer.max_lag_bytes = 256 << 10;
+    config.limits.max_buffered_bytes = 512 << 10;
+    let mut shard = shard_with(&config);
+    let members: Vec<Vec<ClientKey>> = (0..TOPICS)
+        .map(|n| {
+            (0..3)
+                .map(|_| join(&mut shard, &format!("/{n}"), b""))
+                .collect()
+        })
+        .collect();
+    turn(&mut shard, usize::MAX, None);
+    for topic in &members {
+        shard.on_bytes(topic[0], &mut text(1));
+    }
+    turn(&mut shard, usize::MAX, None);
+    let mut most_waiting = 0;
+    for topic in &members {
+        shard.on_bytes(topic[0], &mut text(100).repeat(100));
+        // `check` has an eye on the share.
+        turn(&mut shard, usize::MAX, None);
+        most_waiting = most_waiting.max(shard.agenda.len());
+    }
+    assert!((2..TOPICS / 2).contains(&most_waiting), "{most_waiting}");
+}
+
+#[test]
+fn without_coalescing_nothing_waits() {
+    let mut config = Config::default();
+    config.relay.coalesce = Duration::ZERO;
+    let mut shard = shard_with(&config);
+    let publisher = join(&mut shard, "/", b"");
+    turn(&mut shard, usize::MAX, None);
+    for _ in 0..10 {
+        shard.on_bytes(publisher, &mut text(1));
+        assert_eq!(turn(&mut shard, usize::MAX, None), [publisher]);
+    }
+    assert_eq!(shard.stats.value(Stat::Coalesced), 0);
+}
+
+#[test]
+fn the_shard_with_most_members_says_how_long_a_topic_waits() {
+    let router = Router::new(Topics::Path, 2, 0);
+    let owned_here = |path: &String| router.owner(path) == ShardId(0);
+    let path = (0..100).map(|n| format!("/{n}")).find(owned_here).unwrap();
+    let name: TopicName = path.as_str().into();
+    let mut config = Config::default();
+    config.relay.coalesce = Duration::from_secs(1);
+    let settings = Settings::new(&config, 2);
+    let mut shard = Shard::new(ShardId(0), settings, router, Timestamp(1_000_000));
+    let publisher = join(&mut shard, &path, b"");
+    let elsewhere = ClientKey {
+        slot: 0,
+        generation: 0,
+    };
+    shard.handle(Envelope::Subscribe {
+        topic: name.clone(),
+        from: ShardId(1),
+        client: elsewhere,
+        members: 7,
+    });
+    for waits in [7, 3] {
+        turn(&mut shard, usize::MAX, None);
+        pass(&mut shard, Duration::from_secs(1));
+        let began = shard.now;
+        shard.on_bytes(publisher, &mut text(1));
+        turn(&mut shard, usize::MAX, None);
+        let mut draft = Draft::new(ShardId(1), began);
+        draft.push(crate::ws::frame::MessageKind::Text, b"x", None);
+        shard.handle(Envelope::Publish {
+            topic: name.clone(),
+            draft,
+            members: 3,
+        });
+        turn(&mut shard, usize::MAX, None);
+        let due = began + waits * crate::relay::coalesce::PER_MEMBER;
+        assert_eq!(shard.next_fan_out(), Some(due));
+    }
+}

@@ -1,0 +1,147 @@
+//! Coalescing over real sockets: what waits, what does not, and how many writes it takes.
+//!
+//! No test expects anything to be fast. How many fan-outs there may be follows from the time that has passed, however long
+//! that is; and whether anything has waited is counted.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use fanwire::config::Config;
+use fanwire::metrics::stats::Stat;
+use fanwire::relay::coalesce::PER_MEMBER;
+use tungstenite::Message;
+
+use crate::support::{Client, World, config};
+
+/// Members of a topic on each shard.
+const MEMBERS: usize = 100;
+
+/// As long as a topic of that size can be made to wait.
+const INTERVAL: Duration = PER_MEMBER.saturating_mul(MEMBERS as u32);
+
+const MESSAGES: u64 = 100;
+
+fn coalescing(workers: usize, interval: Duration) -> Config {
+    let mut config = config(workers);
+    config.relay.coalesce = interval;
+    config
+}
+
+fn writes(world: &World) -> u64 {
+    let kinds = [Stat::WritesFull, Stat::WritesPartial, Stat::WritesBlocked];
+    kinds.iter().map(|&stat| world.total(stat)).sum()
+}
+
+/// A message that finds its topic quiet, heard by everybody.
+fn break_the_silence(world: &World, members: &mut [Client]) {
+    let before = world.total(Stat::Delivered);
+    members[0].say("first");
+    for member in &mut *members {
+        assert_eq!(member.hear(), "first");
+    }
+    world.await_total(Stat::Delivered, before + members.len() as u64);
+}
+
+#[test]
+fn a_message_to_a_quiet_topic_does_not_wait() {
+    let world = World::with(&coalescing(2, Duration::from_secs(1)));
+    for n in 0..10 {
+        let mut members = world.connect_many(&format!("/room/{n}"), 4);
+        break_the_silence(&world, &mut members);
+    }
+    assert_eq!(world.total(Stat::Coalesced), 0);
+    world.end();
+}
+
+#[test]
+fn what_is_sent_within_an_interval_leaves_in_one_write_and_in_order() {
+    for workers in [1, 2] {
+        let world = World::with(&coalescing(workers, INTERVAL));
+        let mut members = world.connect_many("/room", MEMBERS * workers);
+        break_the_silence(&world, &mut members);
+        let (before, delivered) = (writes(&world), world.total(Stat::Delivered));
+        let began = Instant::now();
+        for n in 0..MESSAGES {
+            members[0].say(n.to_string());
+            // So that each is taken in by a turn of its own.
+            while world.total(Stat::Messages) < 2 + n {
+                thread::yield_now();
+            }
+        }
+        for member in &mut members {
+            for n in 0..MESSAGES {
+                assert_eq!(member.hear(), n.to_string());
+            }
+        }
+        let all = members.len() as u64 * MESSAGES;
+        world.await_total(Stat::Delivered, delivered + all);
+        let fan_outs = (writes(&world) - before) / members.len() as u64;
+        let intervals = began.elapsed().as_micros() / INTERVAL.as_micros();
+        assert!(
+            u128::from(fan_outs) <= intervals + 2,
+            "{fan_outs} fan-outs in {intervals} intervals"
+        );
+        drop(members);
+        world.end();
+    }
+}
+
+#[test]
+fn the_shutdown_hands_out_what_waits_before_it_closes() {
+    let world = World::with(&coalescing(2, INTERVAL));
+    let mut members = world.connect_many("/room", MEMBERS);
+    break_the_silence(&world, &mut members);
+    for n in 0..MESSAGES {
+        members[n as usize % MEMBERS].say("more");
+    }
+    world.await_total(Stat::Messages, 1 + MESSAGES);
+    world.relay.shutdown();
+    for member in &mut members {
+        for _ in 0..MESSAGES {
+            assert_eq!(member.hear(), "more");
+        }
+        assert_eq!(u16::from(member.expect_close().code), 1001);
+    }
+    let stats = world.join_ended();
+    let all = (1 + MESSAGES) * MEMBERS as u64;
+    assert_eq!(stats.value(Stat::Offered), all);
+    assert_eq!(stats.value(Stat::Delivered), all);
+}
+
+#[test]
+fn who_leaves_at_once_has_its_last_words_heard() {
+    let world = World::with(&coalescing(2, Duration::from_millis(5)));
+    let mut members = world.connect_many("/room", 20);
+    for round in 0..20 {
+        let mut visitor = world.connect("/room");
+        for word in ["a", "b", "c"] {
+            visitor.say(format!("{word}{round}"));
+        }
+        visitor.leave();
+        for member in &mut members {
+            for word in ["a", "b", "c"] {
+                assert_eq!(member.hear(), format!("{word}{round}"));
+            }
+        }
+    }
+    drop(members);
+    world.end();
+}
+
+#[test]
+fn a_topic_that_everybody_left_while_its_messages_waited_is_forgotten() {
+    let world = World::with(&coalescing(2, Duration::from_millis(5)));
+    for n in 0..20 {
+        let mut members = world.connect_many(&format!("/room/{n}"), 4);
+        for member in &mut members {
+            for _ in 0..3 {
+                member.send(Message::binary(vec![0; 100]));
+            }
+        }
+        members.into_iter().for_each(Client::reset);
+    }
+    world.await_total(Stat::ConnectedClients, 0);
+    world.await_total(Stat::OwnedTopics, 0);
+    world.await_total(Stat::CoalescingBytes, 0);
+    world.end();
+}
