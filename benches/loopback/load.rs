@@ -1,4 +1,4 @@
-//! The load generator: sends in a closed loop, and checks every delivery.
+//! The load generator: sends in a closed loop, or at a set rate, and checks every delivery.
 //!
 //! It is one thread that does as little as it can: frames have one size, so a delivery is checked by looking at its
 //! first twelve bytes. Each member must get each sender's messages in the order they were sent in, none missing and
@@ -26,14 +26,78 @@ const STALL: Duration = Duration::from_secs(10);
 /// be faster; clients on other machines never cost a server that.
 const NAP: Duration = Duration::from_micros(50);
 
+/// With so few members there is no crowd of sends to look away from, and a nap would be most of what is measured.
+const NAP_FROM_MEMBERS: usize = 8;
+
 /// The naps are for many small sends; larger messages are about throughput.
 const NAP_BELOW_PAYLOAD_BYTES: usize = 4 << 10;
 
 /// What a stretch of load has brought.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Served {
     pub(crate) deliveries: u64,
     pub(crate) elapsed: Duration,
+    /// From when a message was due to when a member had it, where messages are sent at a set rate.
+    pub(crate) latency: Latency,
+}
+
+/// Times that deliveries took, in bins.
+#[derive(Clone, Debug)]
+pub(crate) struct Latency {
+    /// The last holds whatever took longer.
+    bins: Vec<u64>,
+}
+
+impl Latency {
+    const BIN: Duration = Duration::from_micros(20);
+
+    const BINS: usize = 10_000;
+
+    fn new() -> Latency {
+        Latency {
+            bins: vec![0; Latency::BINS],
+        }
+    }
+
+    fn note(&mut self, took: Duration) {
+        let bin = (took.as_nanos() / Latency::BIN.as_nanos()) as usize;
+        self.bins[bin.min(Latency::BINS - 1)] += 1;
+    }
+
+    /// The time in milliseconds that so many of a hundred deliveries took no longer than.
+    pub(crate) fn percentile_ms(&self, percent: u64) -> f64 {
+        let all: u64 = self.bins.iter().sum();
+        let mut left = all * percent / 100;
+        let bin = self.bins.iter().position(|&count| {
+            let is_it = left < count;
+            left = left.saturating_sub(count);
+            is_it
+        });
+        (bin.unwrap_or(0) as f64 + 0.5) * Latency::BIN.as_secs_f64() * 1e3
+    }
+}
+
+/// When messages are due that are sent at a set rate.
+#[derive(Clone, Copy, Debug)]
+struct Schedule {
+    began: Instant,
+    per_second: u32,
+    /// The number of the first.
+    first: u64,
+}
+
+impl Schedule {
+    fn due(&self, message: u64) -> Instant {
+        let before = (message - self.first) as f64;
+        self.began + Duration::from_secs_f64(before / f64::from(self.per_second))
+    }
+
+    /// How many are due by `now`, those before the first included.
+    fn due_by(&self, now: Instant) -> u64 {
+        // A measurement lasts seconds at most.
+        let elapsed_us = now.duration_since(self.began).as_micros() as u64;
+        self.first + elapsed_us * u64::from(self.per_second) / 1_000_000
+    }
 }
 
 /// The members of one topic on one server.
@@ -101,19 +165,29 @@ impl Load {
     pub(crate) fn run(&mut self, span: Duration) -> io::Result<Served> {
         let began = Instant::now();
         let sent_before = self.sent();
+        let schedule = match self.traffic.pace {
+            Pace::All | Pace::Sender => None,
+            Pace::PerSecond(per_second) => Some(Schedule {
+                began,
+                per_second,
+                first: sent_before,
+            }),
+        };
+        let mut latency = Latency::new();
         loop {
             let received_by_all = self.received_by_all();
             if began.elapsed() < span {
-                self.publish(received_by_all)?;
+                self.publish(received_by_all, schedule)?;
             } else if received_by_all == self.sent() {
                 break;
             }
-            self.receive()?;
+            self.receive(schedule, &mut latency)?;
         }
         self.check_order()?;
         Ok(Served {
             deliveries: (self.sent() - sent_before) * self.members.len() as u64,
             elapsed: began.elapsed(),
+            latency,
         })
     }
 
@@ -126,15 +200,17 @@ impl Load {
         received.min().unwrap_or(0)
     }
 
-    fn publish(&mut self, received_by_all: u64) -> io::Result<()> {
+    fn publish(&mut self, received_by_all: u64, schedule: Option<Schedule>) -> io::Result<()> {
+        let is_due = schedule.map(|schedule| schedule.due_by(Instant::now()));
         let publishers = self.traffic.publishers;
         for (sender, member) in self.members[..publishers].iter_mut().enumerate() {
             let received = match self.traffic.pace {
-                Pace::All => received_by_all,
+                Pace::All | Pace::PerSecond(_) => received_by_all,
                 Pace::Sender => member.received,
             };
             let allowed = received / publishers as u64 + self.traffic.window as u64;
-            if allowed == member.sent {
+            let allowed = is_due.map_or(allowed, |due| due.min(allowed));
+            if allowed <= member.sent {
                 continue;
             }
             for count in member.sent..allowed {
@@ -147,9 +223,11 @@ impl Load {
         Ok(())
     }
 
-    fn receive(&mut self) -> io::Result<()> {
-        self.poll.poll(&mut self.events, Some(STALL))?;
-        if self.events.is_empty() {
+    fn receive(&mut self, schedule: Option<Schedule>, latency: &mut Latency) -> io::Result<()> {
+        // At a set rate, the next message is due whatever has come.
+        let patience = schedule.map_or(STALL, |_| Duration::ZERO);
+        self.poll.poll(&mut self.events, Some(patience))?;
+        if self.events.is_empty() && schedule.is_none() {
             return Err(io::Error::other("deliveries are missing"));
         }
         for event in &self.events {
@@ -158,10 +236,19 @@ impl Load {
                 member.flush()?;
             }
             if event.is_readable() {
+                let before = member.received;
                 member.receive(&self.traffic, &mut self.scratch)?;
+                if let Some(schedule) = schedule {
+                    let now = Instant::now();
+                    let received = before..member.received;
+                    received.for_each(|message| {
+                        latency.note(now.saturating_duration_since(schedule.due(message)));
+                    });
+                }
             }
         }
-        if self.traffic.payload_bytes < NAP_BELOW_PAYLOAD_BYTES {
+        let is_crowd = self.members.len() >= NAP_FROM_MEMBERS;
+        if is_crowd && self.traffic.payload_bytes < NAP_BELOW_PAYLOAD_BYTES {
             std::thread::sleep(NAP);
         }
         Ok(())

@@ -12,6 +12,7 @@
 mod floor;
 mod load;
 mod report;
+mod scenarios;
 mod server;
 mod transport;
 mod wire;
@@ -26,6 +27,7 @@ use clap::Parser;
 use self::floor::Sends;
 use self::load::Load;
 use self::report::{Row, Target};
+use self::scenarios::{ONE_SHARD, ONE_SHARD_TLS, SCENARIOS, Scenario, Side, traffic};
 use self::server::{SERVER_CPU, Server};
 use self::transport::Speech;
 use self::wire::{Pace, Traffic};
@@ -62,6 +64,12 @@ struct Args {
     /// The same of the relay that `--against` names.
     #[arg(long)]
     against_lowat: Option<usize>,
+    /// `relay.coalesce` of the relay in microseconds, if not its default.
+    #[arg(long)]
+    coalesce: Option<u64>,
+    /// The same of the relay that `--against` names.
+    #[arg(long)]
+    against_coalesce: Option<u64>,
     #[command(subcommand)]
     serve: Option<Serve>,
     /// Given by `cargo bench`.
@@ -82,6 +90,8 @@ enum Serve {
         #[arg(long)]
         lowat: Option<usize>,
         #[arg(long)]
+        coalesce: Option<u64>,
+        #[arg(long)]
         unpinned: bool,
         #[arg(long)]
         tls: bool,
@@ -98,135 +108,6 @@ enum Serve {
         payload: usize,
     },
 }
-
-/// What is compared in one row.
-#[derive(Clone, Copy, Debug)]
-struct Scenario {
-    name: &'static str,
-    traffic: Traffic,
-    subject: Side,
-    reference: Side,
-    target: Target,
-}
-
-/// One of the two that are compared.
-#[derive(Clone, Copy, Debug)]
-enum Side {
-    Relay {
-        workers: usize,
-        unpinned: bool,
-        tls: bool,
-    },
-    Floor(Sends),
-}
-
-const ONE_SHARD: Side = Side::Relay {
-    workers: 1,
-    unpinned: false,
-    tls: false,
-};
-
-const ONE_SHARD_TLS: Side = Side::Relay {
-    workers: 1,
-    unpinned: false,
-    tls: true,
-};
-
-const fn traffic(
-    publishers: usize,
-    members: usize,
-    window: usize,
-    payload_bytes: usize,
-) -> Traffic {
-    Traffic {
-        publishers,
-        members,
-        window,
-        payload_bytes,
-        pace: Pace::All,
-    }
-}
-
-const SCENARIOS: [Scenario; 9] = [
-    Scenario {
-        name: "1 → 1000, 128 B, 64 in flight",
-        traffic: traffic(1, 1001, 64, 128),
-        subject: ONE_SHARD,
-        reference: Side::Floor(Sends::PerTurn),
-        target: Target::Ratio(1.25),
-    },
-    Scenario {
-        name: "1 → 1000, 128 B, 256 in flight",
-        traffic: traffic(1, 1001, 256, 128),
-        subject: ONE_SHARD,
-        reference: Side::Floor(Sends::PerTurn),
-        target: Target::Ratio(1.25),
-    },
-    Scenario {
-        name: "1 → 1000, 128 B, 1 in flight",
-        traffic: traffic(1, 1001, 1, 128),
-        subject: ONE_SHARD,
-        reference: Side::Floor(Sends::PerFrame),
-        target: Target::Ratio(1.10),
-    },
-    Scenario {
-        name: "50 that all send, 128 B, 4 each in flight",
-        traffic: traffic(50, 50, 4, 128),
-        subject: ONE_SHARD,
-        reference: Side::Floor(Sends::PerTurn),
-        target: Target::Ratio(1.3),
-    },
-    Scenario {
-        name: "1 → 1000, 128 B, 64 not yet back at the sender",
-        traffic: Traffic {
-            pace: Pace::Sender,
-            ..traffic(1, 1001, 64, 128)
-        },
-        subject: ONE_SHARD,
-        reference: Side::Floor(Sends::PerTurn),
-        target: Target::None,
-    },
-    Scenario {
-        name: "1 → 200, 16 KiB, 16 in flight",
-        traffic: traffic(1, 201, 16, 16 << 10),
-        subject: ONE_SHARD,
-        reference: Side::Floor(Sends::PerTurn),
-        target: Target::None,
-    },
-    Scenario {
-        name: "two shards, 1 → 1000, 64 in flight, all on one CPU",
-        traffic: traffic(1, 1001, 64, 128),
-        subject: Side::Relay {
-            workers: 2,
-            unpinned: false,
-            tls: false,
-        },
-        reference: ONE_SHARD,
-        target: Target::Ratio(1.15),
-    },
-    Scenario {
-        name: "two shards, 1 → 1000, 64 in flight, unpinned",
-        traffic: traffic(1, 1001, 64, 128),
-        subject: Side::Relay {
-            workers: 2,
-            unpinned: true,
-            tls: false,
-        },
-        reference: Side::Relay {
-            workers: 1,
-            unpinned: true,
-            tls: false,
-        },
-        target: Target::None,
-    },
-    Scenario {
-        name: "TLS, 1 → 500, 128 B, 64 in flight",
-        traffic: traffic(1, 501, 64, 128),
-        subject: ONE_SHARD_TLS,
-        reference: ONE_SHARD,
-        target: Target::None,
-    },
-];
 
 /// Nothing is sent: the traffic of the idle scenario is only its connections.
 const IDLE_TRAFFIC: Traffic = traffic(1, IDLE, 1, 128);
@@ -254,15 +135,17 @@ fn be_server(serve: &Serve) -> io::Result<()> {
         Serve::Relay {
             workers,
             lowat,
+            coalesce,
             unpinned,
             tls,
         } => {
+            let coalesce = coalesce.map(Duration::from_micros);
             if unpinned {
                 server::pin(0..cpus())?;
             } else {
                 server::pin([SERVER_CPU])?;
             }
-            server::serve_relay(workers, lowat, tls)
+            server::serve_relay(workers, lowat, coalesce, tls)
         }
         Serve::Floor {
             sends,
@@ -309,6 +192,12 @@ struct Contender {
     load: Load,
     cpu_us: Vec<f64>,
     gigabytes_per_second: Vec<f64>,
+    /// Of a core.
+    cpu_percent: Vec<f64>,
+    median_ms: Vec<f64>,
+    p99_ms: Vec<f64>,
+    /// Times from one message to the next where one is in flight.
+    round_trip_us: Vec<f64>,
     writes: u64,
     deliveries: u64,
 }
@@ -324,18 +213,34 @@ impl Contender {
             load,
             cpu_us: Vec::new(),
             gigabytes_per_second: Vec::new(),
+            cpu_percent: Vec::new(),
+            median_ms: Vec::new(),
+            p99_ms: Vec::new(),
+            round_trip_us: Vec::new(),
             writes: 0,
             deliveries: 0,
         })
     }
 
-    fn measure(&mut self, span: Duration, payload_bytes: usize) -> io::Result<()> {
+    fn measure(&mut self, span: Duration, traffic: Traffic) -> io::Result<()> {
+        let Traffic {
+            members,
+            payload_bytes,
+            ..
+        } = traffic;
         let before = self.server.counters()?;
         let served = self.load.run(span)?;
         let after = self.server.counters()?;
         let deliveries = served.deliveries as f64;
-        self.cpu_us
-            .push((after.cpu_ns - before.cpu_ns) as f64 / 1e3 / deliveries);
+        let cpu_ns = (after.cpu_ns - before.cpu_ns) as f64;
+        self.cpu_us.push(cpu_ns / 1e3 / deliveries);
+        self.cpu_percent
+            .push(cpu_ns / 1e7 / served.elapsed.as_secs_f64());
+        self.median_ms.push(served.latency.percentile_ms(50));
+        self.p99_ms.push(served.latency.percentile_ms(99));
+        let messages = deliveries / members as f64;
+        self.round_trip_us
+            .push(served.elapsed.as_secs_f64() * 1e6 / messages);
         self.gigabytes_per_second
             .push(deliveries * payload_bytes as f64 / 1e9 / served.elapsed.as_secs_f64());
         self.writes += after.writes - before.writes;
@@ -348,40 +253,26 @@ impl Contender {
     }
 }
 
-impl Side {
-    fn speech(self) -> Speech {
-        match self {
-            Side::Relay { tls: true, .. } => Speech::WebSocketOverTls,
-            Side::Relay { tls: false, .. } => Speech::WebSocket,
-            Side::Floor(_) => Speech::Bare,
-        }
-    }
-
-    fn name(self) -> &'static str {
-        match self {
-            Side::Relay { tls: true, .. } => "one shard, TLS",
-            Side::Relay { tls: false, .. } => "one shard",
-            Side::Floor(Sends::PerTurn) => "floor, one send per turn",
-            Side::Floor(Sends::PerFrame) => "floor, one send per frame",
-        }
-    }
-}
-
-/// A build of this benchmark that stands in for this one, and its setting.
+/// A build of this benchmark that stands in for this one, and its settings.
 struct Other {
     exe: PathBuf,
     lowat: Option<usize>,
+    coalesce: Option<u64>,
 }
 
 impl Other {
-    fn this(lowat: Option<usize>) -> io::Result<Other> {
+    fn this(lowat: Option<usize>, coalesce: Option<u64>) -> io::Result<Other> {
         let exe = std::env::current_exe()?;
-        Ok(Other { exe, lowat })
+        Ok(Other {
+            exe,
+            lowat,
+            coalesce,
+        })
     }
 }
 
 fn spawn(side: Side, traffic: Traffic, relay: Option<&Other>) -> io::Result<Server> {
-    let this = Other::this(None)?;
+    let this = Other::this(None, None)?;
     let relay = relay.unwrap_or(&this);
     let mut args: Vec<String> = Vec::new();
     let mut push = |key: &str, value: String| args.extend([key.to_owned(), value]);
@@ -394,6 +285,9 @@ fn spawn(side: Side, traffic: Traffic, relay: Option<&Other>) -> io::Result<Serv
             push("relay", format!("--workers={workers}"));
             if let Some(lowat) = relay.lowat {
                 push("--lowat", lowat.to_string());
+            }
+            if let Some(micros) = relay.coalesce {
+                push("--coalesce", micros.to_string());
             }
             args.extend(unpinned.then(|| "--unpinned".to_owned()));
             args.extend(tls.then(|| "--tls".to_owned()));
@@ -416,14 +310,18 @@ fn spawn(side: Side, traffic: Traffic, relay: Option<&Other>) -> io::Result<Serv
 /// The two of a pair: the subject, and the reference or the other build that stands in for it.
 fn pair(scenario: &Scenario, args: &Args) -> io::Result<(Contender, Contender, &'static str)> {
     let traffic = scenario.traffic;
-    let this = Other::this(args.lowat)?;
+    let this = Other::this(args.lowat, args.coalesce)?;
     let subject = Contender::new(scenario.subject, traffic, Some(&this))?;
     let Some(exe) = args.against.clone() else {
         let reference = Contender::new(scenario.reference, traffic, Some(&this))?;
         return Ok((subject, reference, scenario.reference.name()));
     };
-    let lowat = args.against_lowat;
-    let other = Contender::new(scenario.subject, traffic, Some(&Other { exe, lowat }))?;
+    let other = Other {
+        exe,
+        lowat: args.against_lowat,
+        coalesce: args.against_coalesce,
+    };
+    let other = Contender::new(scenario.subject, traffic, Some(&other))?;
     Ok((subject, other, "other build"))
 }
 
@@ -436,7 +334,7 @@ fn measure(scenario: &Scenario, args: &Args) -> io::Result<Vec<Row>> {
         let mut order = [&mut subject, &mut reference];
         order.rotate_left(repeat % 2);
         for contender in order {
-            contender.measure(span, payload_bytes)?;
+            contender.measure(span, scenario.traffic)?;
         }
     }
     let writes = (
@@ -452,12 +350,43 @@ fn measure(scenario: &Scenario, args: &Args) -> io::Result<Vec<Row>> {
         target,
         writes_per_delivery: Some(writes),
     };
+    if let Pace::PerSecond(_) = scenario.traffic.pace {
+        return Ok(vec![
+            row(
+                "CPU, % of a core",
+                subject.cpu_percent,
+                reference.cpu_percent,
+                scenario.target,
+            ),
+            row(
+                "median latency, ms",
+                subject.median_ms,
+                reference.median_ms,
+                Target::None,
+            ),
+            row(
+                "99th percentile, ms",
+                subject.p99_ms,
+                reference.p99_ms,
+                Target::None,
+            ),
+        ]);
+    }
     let mut rows = vec![row(
         "CPU µs per delivery",
         subject.cpu_us,
         reference.cpu_us,
         scenario.target,
     )];
+    if scenario.traffic.in_flight() == 1 {
+        let (subject, reference) = (subject.round_trip_us, reference.round_trip_us);
+        rows.push(row(
+            "µs from one to the next",
+            subject,
+            reference,
+            Target::None,
+        ));
+    }
     if payload_bytes >= 4096 {
         let (subject, reference) = (subject.gigabytes_per_second, reference.gigabytes_per_second);
         rows.push(row("GB/s", subject, reference, Target::None));
@@ -467,12 +396,17 @@ fn measure(scenario: &Scenario, args: &Args) -> io::Result<Vec<Row>> {
 
 /// Resident memory of the server per connection that does nothing.
 fn measure_idle(subject: Side, name: String, args: &Args) -> io::Result<Row> {
-    let this = Other::this(args.lowat)?;
+    let this = Other::this(args.lowat, args.coalesce)?;
     let floor = Side::Floor(Sends::PerTurn);
     let (side, build, reference) = if let Some(exe) = args.against.clone() {
-        (subject, Other { exe, lowat: None }, "other build")
+        let other = Other {
+            exe,
+            lowat: None,
+            coalesce: None,
+        };
+        (subject, other, "other build")
     } else {
-        (floor, Other::this(None)?, floor.name())
+        (floor, Other::this(None, None)?, floor.name())
     };
     let bytes = |side: Side, build: &Other| -> io::Result<f64> {
         let mut server = spawn(side, IDLE_TRAFFIC, Some(build))?;

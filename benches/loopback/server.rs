@@ -108,6 +108,7 @@ fn read_line(from: &mut impl BufRead) -> io::Result<String> {
 pub(crate) fn serve_relay(
     workers: usize,
     tcp_notsent_lowat: Option<usize>,
+    coalesce: Option<Duration>,
     tls: bool,
 ) -> io::Result<()> {
     let mut config = Config::default();
@@ -120,6 +121,7 @@ pub(crate) fn serve_relay(
     if let Some(bytes) = tcp_notsent_lowat {
         config.server.tcp_notsent_lowat = bytes;
     }
+    config.relay.coalesce = coalesce.unwrap_or(config.relay.coalesce);
     config.server.tls.enabled = tls;
     config.server.tls.cert_file = Some(key_file("ec_cert.pem"));
     config.server.tls.key_file = Some(key_file("ec_sec1.pem"));

@@ -43,6 +43,8 @@ pub(crate) enum Pace {
     All,
     /// Once its sender has it back: new messages arrive while the last are still being sent to the others.
     Sender,
+    /// Never mind that: one publisher sends so many in a second, whatever becomes of them.
+    PerSecond(u32),
 }
 
 impl Traffic {
