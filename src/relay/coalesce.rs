@@ -21,8 +21,8 @@ use crate::time::Timestamp;
 /// (2.7 µs here, 6 elsewhere). Writes of a topic that waits less than `relay.coalesce` then take a seventh of the time.
 pub const PER_MEMBER: Duration = Duration::from_micros(20);
 
-/// What waits goes out when it has this many bytes of frames. A write of so much costs ten times what an empty one does,
-/// so joining more would save a tenth at most.
+/// What waits goes out when it has this many bytes of frames. Delivering 1 KiB in writes of 1, 8, 16, 32, 64 and 128 KiB
+/// costs 4.1, 0.50, 0.25, 0.14, 0.13 and 0.11 µs here: from 32 KiB on it is the bytes that cost, and not the writes.
 pub const FULL_BYTES: u64 = 32 << 10;
 
 /// Nobody is woken for a topic sooner than this after a wake for another: what is due in between is taken together.
