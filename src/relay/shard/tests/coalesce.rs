@@ -77,12 +77,13 @@ fn what_comes_before_the_interval_is_over_leaves_at_its_end_in_order_and_in_one_
     assert_eq!(shard.waiting_messages("/"), 6);
     assert!(shard.stats.value(Stat::CoalescingBytes) > 0);
     shard.begin_turn(Timestamp(began.0 + INTERVAL.as_micros() as u64 - 1));
+    shard.on_bytes(members[0], &mut [0x81, 0x81, 0, 0, 0, 0, b'g']);
     assert_eq!(turn(&mut shard, usize::MAX, None), []);
     shard.begin_turn(began + INTERVAL);
     let sent = sent_to(&mut shard, members[1]);
     let letters: Vec<u8> = sent.chunks(3).map(|frame| frame[2]).collect();
-    assert_eq!(letters, b"abcdef");
-    assert_eq!(shard.stats.value(Stat::Coalesced), 6);
+    assert_eq!(letters, b"abcdefg");
+    assert_eq!(shard.stats.value(Stat::Coalesced), 7);
     assert_eq!(shard.stats.value(Stat::CoalescingBytes), 0);
 }
 
