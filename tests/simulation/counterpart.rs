@@ -50,7 +50,8 @@ impl Counterpart {
             opener: Opener::default(),
             is_greeted: false,
             is_ended: false,
-            says_end: rng.percent(70),
+            // Behind a part of a hello it would be read as the rest of that.
+            says_end: rng.percent(70) && !is_cut_short,
             has_ended: false,
         }))
     }
