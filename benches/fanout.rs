@@ -8,6 +8,8 @@
 //! each member listed and accounted for. Where the worker would write, the kernel is taken to accept everything. The
 //! items that are counted are deliveries, so a nanosecond per delivery shows as a Gitem/s.
 
+use std::time::Duration;
+
 use divan::counter::ItemsCount;
 use divan::{Bencher, black_box};
 
@@ -84,7 +86,10 @@ struct OneShard {
 impl OneShard {
     fn new(members: usize) -> OneShard {
         let router = Router::new(Topics::Path, 1, 0);
-        let settings = Settings::new(&Config::default(), 1);
+        let mut config = Config::default();
+        // What is measured is a fan-out in every turn.
+        config.relay.coalesce = Duration::ZERO;
+        let settings = Settings::new(&config, 1);
         let now = Timestamp(0);
         let mut shard = Shard::new(ShardId(0), settings, router, now);
         shard.begin_turn(now);

@@ -2,8 +2,8 @@
 //!
 //! The timeout of `epoll_wait` counts in milliseconds and is late by the thread's timer slack besides; topics that are
 //! coalesced are due sooner than that. A timer of the kernel's that is registered in the event loop is neither. It is set
-//! only before a worker sleeps while something waits; setting it is one system call of some 0.4 µs, and hearing it none:
-//! it is registered for edges, so nobody has to read how often it went off.
+//! only before a worker sleeps while something waits; setting it is one system call of 0.75 µs here, and hearing it none: it
+//! is registered for edges, so nobody has to read how often it went off. It ends a sleep some 25 µs late.
 
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};

@@ -444,9 +444,9 @@ impl World {
             .collect();
         let mut before = vec![0; self.plan.topics.len()];
         for topic in owned {
-            let shard = &self.hosts[host].shard;
+            let Host { shard, is_cut, .. } = &self.hosts[host];
             let waiting = shard.waiting_messages(self.plan.topics[topic]);
-            let may_wait = !shard.is_draining() && !self.is_cut;
+            let may_wait = !shard.is_draining() && !is_cut;
             before[topic] = self.model.number(host, topic, waiting, now, may_wait);
             if waiting > 0 {
                 self.tally.note(Event::Wait);

@@ -120,7 +120,7 @@ impl Plan {
             router_seed: rng.next(),
             clients: rng.pick(&[3, 6, 12, 24, 40]),
             burst: rng.pick(&[1, 4, 25]),
-            pace_micros: rng.pick(&[30, 300, 3_000]),
+            pace_micros: rng.pick(&[3, 30, 300, 3_000]),
             jumps: rng.pick(&[0, 2, 5, 15]),
             scratch_bytes,
             flush_budget: rng.pick(&[1, 2, 3, 8, 512]),
