@@ -51,6 +51,7 @@ fn the_corpus_of_shards_gets_everywhere() {
         .sum();
     for corner in [
         Stat::Messages,
+        Stat::Coalesced,
         Stat::Dropped,
         Stat::Discarded,
         Stat::DisconnectedByClient,

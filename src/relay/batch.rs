@@ -17,7 +17,8 @@ use crate::ws::encode;
 use crate::ws::frame::MessageKind;
 
 /// Drafts that are both below this size are copied together at the owner, which several shards may send some in a turn, or
-/// one in several; others stay as they are. At 4 KiB and above a slice of its own costs `writev` less than the copy; below, a copy is cheaper.
+/// one in several; others stay as they are. At 4 KiB and above a slice of its own costs `writev` less than the copy; below,
+/// a copy is cheaper.
 const JOIN_BELOW_BYTES: usize = 4 << 10;
 
 /// What a batch costs to keep beside its frames: itself, its place in a log, its share of the allocator's tables. Two

@@ -68,6 +68,10 @@ pub(crate) struct Peer {
     pub(crate) has_said_goodbye: bool,
     /// When it began to break the protocol.
     pub(crate) offended_at: Option<Timestamp>,
+    /// Since when its connection has accepted nothing, if that is waited for.
+    pub(crate) blocked_at: Option<Timestamp>,
+    /// It has been so for as long as it may: it can have been seen off for that, whatever it did before.
+    pub(crate) has_stalled: bool,
     /// It shuts its side once it has sent what it has to say.
     pub(crate) shuts_when_sent: bool,
     /// Where the server's items end that it has not read yet.
@@ -122,6 +126,8 @@ impl Peer {
             is_open: false,
             has_said_goodbye: false,
             offended_at: None,
+            blocked_at: None,
+            has_stalled: false,
             shuts_when_sent: false,
             unread: VecDeque::new(),
             read_offset: 0,

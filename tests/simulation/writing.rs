@@ -5,7 +5,7 @@ use std::time::Duration;
 use fanwire::ids::ClientKey;
 use fanwire::metrics::stats::Stat;
 use fanwire::relay::member::Slices;
-use fanwire::relay::shard::{Effect, End};
+use fanwire::relay::shard::{Effect, End, Written};
 
 use crate::peer::{Peer, Request};
 use crate::stream::Item;
@@ -72,6 +72,7 @@ impl World {
                     "shard {host_id} writes {taken} of {offered} bytes to client {id}: {written:?}"
                 )
             });
+            self.note_stall(id, written);
             self.take_written(host_id, id, &bytes, written.holds_back);
             self.raise(id);
             if !again {
@@ -101,10 +102,20 @@ impl World {
         }
     }
 
+    fn note_stall(&mut self, id: usize, written: Written) {
+        let now = self.now;
+        let peer = &mut self.peers[id];
+        let since = peer.blocked_at.unwrap_or(now);
+        peer.has_stalled |= now.since(since) >= self.plan.config.slow_consumer.stall_timeout;
+        let since = if written.has_progressed { now } else { since };
+        peer.blocked_at = written.is_blocked.then_some(since);
+    }
+
     /// Whether a client that broke the protocol has had its time to read what it had published.
     fn is_out_of_patience(&self, id: usize) -> bool {
-        let offended_at = self.peers[id].offended_at;
-        offended_at.is_some_and(|at| self.now.since(at) >= PATIENCE)
+        let peer = &self.peers[id];
+        let is_late = |at| self.now.since(at) >= PATIENCE;
+        peer.has_stalled || peer.offended_at.is_some_and(is_late)
     }
 
     fn may_be_refused(&self, host: usize, id: usize, item: &Item) -> bool {
