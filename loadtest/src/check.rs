@@ -82,6 +82,8 @@ pub(crate) struct Received {
     topic: u32,
     /// By number of the publisher in the topic: the sequence number that must come next.
     next: Box<[u64]>,
+    /// Of a late comer, by number of the publisher: the first it has seen. What is before that may still be on its way.
+    first: Box<[u64]>,
     fingerprint: Fingerprint,
     /// Whether it was there before anything was sent, and is owed everything.
     is_whole: bool,
@@ -107,6 +109,7 @@ impl Received {
         Received {
             topic,
             next: vec![if is_whole { 0 } else { UNSEEN }; publishers].into(),
+            first: vec![UNSEEN; if is_whole { 0 } else { publishers }].into(),
             fingerprint: Fingerprint::default(),
             is_whole,
             is_clean: true,
@@ -192,6 +195,9 @@ impl Received {
         if sequence < from {
             return self.on_earlier(place.local, head, counts);
         }
+        if *next == UNSEEN {
+            self.first[place.local as usize] = sequence;
+        }
         *next = sequence + 1;
         self.fingerprint.push(head.key);
         if sequence > from {
@@ -212,6 +218,11 @@ impl Received {
     #[cold]
     fn on_earlier(&mut self, local: u32, head: Head, counts: &mut Counts) -> Verdict {
         self.is_clean = false;
+        let first = self.first.get(local as usize);
+        if first.is_some_and(|first| head.sequence() < *first) {
+            counts.out_of_order += 1;
+            return Verdict::Late(head);
+        }
         let missed = (local, head.sequence());
         let Some(at) = self.missing.iter().position(|missing| *missing == missed) else {
             counts.duplicated += 1;

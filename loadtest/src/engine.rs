@@ -31,10 +31,7 @@ use crate::worker::{Outcome, TICK, WAKER, Worker};
 const NAP: u64 = 5 * MILLISECOND;
 
 /// Between the last connection and the first message: a relay may have a client join a moment after it has answered it.
-const SETTLE: u64 = 200 * MILLISECOND;
-
-/// Without a delivery for so long, what is owed is given up.
-const GIVE_UP: u64 = 3 * SECOND;
+const SETTLE: u64 = 100 * MILLISECOND;
 
 /// Without a delivery for so long, a closed loop goes on all the same: what was in flight is lost, or will come late.
 const FORGIVE: u64 = SECOND;
@@ -65,6 +62,7 @@ impl std::error::Error for RunError {}
 /// and may end it early.
 pub fn run(options: &Options, observer: &dyn Observer) -> Result<Report, RunError> {
     let nonce = nonce();
+    limits::check_descriptors(options).map_err(RunError::Usage)?;
     let mut plan = Plan::new(options, nonce).map_err(RunError::Usage)?;
     let configuration = read_server_config(options).map_err(RunError::Usage)?;
     let exporter = options.metrics_url.as_deref().map(Exporter::parse);
@@ -212,7 +210,11 @@ impl<'o> Control<'o> {
     fn load(&mut self) -> Result<u64, String> {
         let (warmup, duration) = (self.plan.warmup, self.plan.duration);
         let start = self.now() + MILLISECOND;
-        self.series = Series::new(start, start + warmup, warmup + duration + 2 * GIVE_UP);
+        self.series = Series::new(
+            start,
+            start + warmup,
+            warmup + duration + 2 * self.plan.patience,
+        );
         self.series.collect(&self.shared);
         let server = self.server_use();
         self.series.begin(start, server);
@@ -319,7 +321,7 @@ impl<'o> Control<'o> {
                 .iter()
                 .all(|board| board.is_settled.load(Ordering::SeqCst));
             let waited = self.now().saturating_sub(self.last_delivery().max(began));
-            if is_settled || waited > GIVE_UP {
+            if is_settled || waited > self.plan.patience {
                 break;
             }
         }
@@ -347,7 +349,8 @@ impl<'o> Control<'o> {
         let now = self.now();
         if now >= self.sampled_at + TICK {
             self.sampled_at += (now - self.sampled_at) / TICK * TICK;
-            self.sample(now, false);
+            // What is collected was put up at the last tick of the threads, half a tick ago.
+            self.sample(self.sampled_at - TICK / 2, false);
         }
         Ok(())
     }

@@ -4,6 +4,7 @@ use std::fs;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
+use crate::options::Options;
 use crate::plan::Plan;
 
 /// Descriptors for anything but connections: the polls, timers and wakers of a thread, and the rest.
@@ -13,19 +14,17 @@ const OTHER_DESCRIPTORS: u64 = 32;
 /// Ports to connect from, where the system does not say.
 const USUAL_PORTS: u64 = 28_232;
 
-/// Raises the limit on descriptors as far as it goes, and checks what the plan needs.
+/// Raises the limit on descriptors as far as it goes, and checks what the options need at least, before there is a plan
+/// that names each connection.
+pub(crate) fn check_descriptors(options: &Options) -> Result<(), String> {
+    let connections = options.subscribers.saturating_add(options.publishers);
+    check_for(connections as u64, options.threads as u64)
+}
+
+/// Checks what the plan needs.
 pub(crate) fn check(plan: &Plan) -> Result<(), String> {
     let connections = plan.most_connections() as u64;
-    let threads = plan.threads as u64;
-    let needed = connections + threads * DESCRIPTORS_PER_THREAD + OTHER_DESCRIPTORS;
-    let (had, available) = (open_descriptors(), raise_descriptors());
-    if needed + had > available {
-        return Err(format!(
-            "{connections} connections need {} open files, and this process may have {available}: \
-             raise the hard limit (ulimit -Hn), or ask for fewer connections",
-            needed + had
-        ));
-    }
+    check_for(connections, plan.threads as u64)?;
     let ports = ports();
     let sources = plan.sources.len().max(1) as u64;
     if connections > ports * sources {
@@ -37,6 +36,19 @@ pub(crate) fn check(plan: &Plan) -> Result<(), String> {
         ));
     }
     Ok(())
+}
+
+fn check_for(connections: u64, threads: u64) -> Result<(), String> {
+    let (had, available) = (open_descriptors(), raise_descriptors());
+    let others = threads.saturating_mul(DESCRIPTORS_PER_THREAD) + OTHER_DESCRIPTORS + had;
+    let needed = connections.saturating_add(others);
+    if needed <= available {
+        return Ok(());
+    }
+    Err(format!(
+        "{connections} connections need {needed} open files, and this process may have {available}: \
+         raise the hard limit (ulimit -Hn), or ask for fewer connections"
+    ))
 }
 
 /// Raises the soft limit to the hard one; returns what is allowed now.

@@ -115,6 +115,9 @@ pub struct Options {
     /// Connections opened at once, before one of them is answered.
     #[arg(long, default_value_t = 256)]
     pub connecting: usize,
+    /// How long nothing may come of what is owed before it counts as lost.
+    #[arg(long, default_value = "3s", value_parser = humantime::parse_duration)]
+    pub patience: Duration,
     /// Churn: clients that come and go, each second.
     #[arg(long, default_value_t = 100.0)]
     pub churn_rate: f64,

@@ -23,6 +23,10 @@ const MAX_PAYLOAD: u64 = 64 << 20;
 /// The most source addresses: a /16.
 const MAX_SOURCES: u32 = 1 << 16;
 
+/// How long is waited for what is owed, at least and at most.
+const MIN_PATIENCE: Duration = Duration::from_millis(100);
+const MAX_PATIENCE: Duration = Duration::from_mins(10);
+
 /// How long the quiet part of a round is at least: the next is announced in it.
 const MIN_EVERY: Duration = Duration::from_millis(5);
 
@@ -75,6 +79,8 @@ pub(crate) struct Plan {
     pub(crate) connecting_per_thread: usize,
     pub(crate) warmup: u64,
     pub(crate) duration: u64,
+    /// Without a delivery for so long, what is owed is lost.
+    pub(crate) patience: u64,
     /// Churn: nanoseconds between two arrivals on one thread.
     pub(crate) arrival_interval: u64,
     pub(crate) stall: u64,
@@ -113,6 +119,7 @@ impl Plan {
             connecting_per_thread: (options.connecting / threads).max(1),
             warmup: nanos(options.warmup),
             duration: nanos(options.duration),
+            patience: nanos(options.patience),
             arrival_interval: whole(SECOND as f64 * threads as f64 / options.churn_rate),
             stall: nanos(options.stall),
             burst: Vec::new(),
@@ -329,6 +336,9 @@ fn check(options: &Options) -> Result<(), String> {
     }
     if options.duration.is_zero() {
         return Err("--duration 0: there is nothing to measure".into());
+    }
+    if options.patience < MIN_PATIENCE || options.patience > MAX_PATIENCE {
+        return Err("--patience: from 100ms to 10m".into());
     }
     if nanos(options.duration).saturating_add(nanos(options.warmup)) > MAX_DUE / 2 {
         return Err("--duration and --warmup: more than a day and a half".into());

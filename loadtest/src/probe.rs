@@ -17,9 +17,6 @@ use crate::stream::Route;
 /// How long the server has for a connection or a handshake.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 
-/// How long a message may take from one client to the other.
-const DELIVERY: Duration = Duration::from_secs(5);
-
 /// After so long the message is sent again: a relay may have a client join a moment after it has answered it.
 const REPEAT: Duration = Duration::from_millis(250);
 
@@ -46,16 +43,22 @@ pub(crate) fn probe(plan: &Plan, route: &Route, nonce: u64) -> Result<bool, Stri
     let format = Format::new(plan.format.size(), plan.format.opcode(), nonce);
     let mut first = Prober::connect(plan, route, format.clone(), 0, &url)?;
     let mut second = Prober::connect(plan, route, format, 1, &url)?;
-    wait_for_first(&mut first, &mut second, &url)?;
-    let echo = has_echo(&mut first, &mut second, &url)?;
+    let patience = Duration::from_nanos(plan.patience);
+    wait_for_first(&mut first, &mut second, &url, patience)?;
+    let echo = has_echo(&mut first, &mut second, &url, patience)?;
     first.leave();
     second.leave();
     Ok(echo)
 }
 
-fn wait_for_first(first: &mut Prober, second: &mut Prober, url: &str) -> Result<(), String> {
+fn wait_for_first(
+    first: &mut Prober,
+    second: &mut Prober,
+    url: &str,
+    patience: Duration,
+) -> Result<(), String> {
     let began = Instant::now();
-    while began.elapsed() < DELIVERY {
+    while began.elapsed() < patience {
         first.send(url)?;
         let sent = Instant::now();
         while sent.elapsed() < REPEAT {
@@ -65,15 +68,19 @@ fn wait_for_first(first: &mut Prober, second: &mut Prober, url: &str) -> Result<
         }
     }
     Err(format!(
-        "{url} is no relay: what one client sent did not reach another within {} s",
-        DELIVERY.as_secs()
+        "{url} is no relay: what one client sent did not reach another within {patience:?}"
     ))
 }
 
 /// The second answers; what the first has sent comes back to it before that, or not at all.
-fn has_echo(first: &mut Prober, second: &mut Prober, url: &str) -> Result<bool, String> {
+fn has_echo(
+    first: &mut Prober,
+    second: &mut Prober,
+    url: &str,
+    patience: Duration,
+) -> Result<bool, String> {
     second.send(url)?;
-    let mut deadline = Instant::now() + DELIVERY;
+    let mut deadline = Instant::now() + patience;
     let mut has_answer = false;
     while Instant::now() < deadline {
         match first.read(url)? {
@@ -89,8 +96,7 @@ fn has_echo(first: &mut Prober, second: &mut Prober, url: &str) -> Result<bool, 
         Ok(false)
     } else {
         Err(format!(
-            "{url}: messages go from one client to another, but no answer comes back within {} s",
-            DELIVERY.as_secs()
+            "{url}: messages go from one client to another, but no answer comes back within {patience:?}"
         ))
     }
 }

@@ -26,7 +26,7 @@ pub struct Bar {
     bar: ProgressBar,
     is_quiet: bool,
     has_terminal: bool,
-    last_line: Cell<Instant>,
+    last_line: Cell<Option<(Stage, Instant)>>,
     is_stopped: Arc<AtomicBool>,
 }
 
@@ -54,9 +54,15 @@ impl Bar {
             bar,
             is_quiet,
             has_terminal,
-            last_line: Cell::new(Instant::now()),
+            last_line: Cell::new(None),
             is_stopped,
         }
+    }
+
+    /// When something else is done than at the last, or after a while.
+    fn is_time_for_a_line(&self, stage: Stage) -> bool {
+        let last = self.last_line.get();
+        last.is_none_or(|(of, at)| of != stage || at.elapsed() >= LINE_INTERVAL)
     }
 
     /// Takes the bar away.
@@ -76,8 +82,8 @@ impl Observer for Bar {
             let position = whole(share.clamp(0.0, 1.0) * STEPS as f64);
             self.bar.set_position(if is_loading { position } else { 0 });
             self.bar.set_message(line(progress));
-        } else if self.last_line.get().elapsed() >= LINE_INTERVAL {
-            self.last_line.set(Instant::now());
+        } else if self.is_time_for_a_line(progress.stage) {
+            self.last_line.set(Some((progress.stage, Instant::now())));
             // Who has closed standard error wants no progress.
             let _ = writeln!(io::stderr(), "{}", line(progress));
         }

@@ -1,0 +1,243 @@
+//! Every scenario against the real relay, which must pass: plain and under TLS, text and binary, with several topics and
+//! threads; and its policy of dropping, which must not.
+
+use std::fs;
+use std::path::PathBuf;
+
+use fanwire::config::{Config, SlowConsumerPolicy};
+use fanwire::server::{Relay, RelayHandle};
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use tempfile::TempDir;
+
+use crate::support::{load, pass, refused};
+
+/// A relay that ends with the test.
+struct World(Option<RelayHandle>);
+
+impl World {
+    fn start(adjust: impl FnOnce(&mut Config)) -> World {
+        let mut config = Config::default();
+        config.server.host = "127.0.0.1".into();
+        config.server.port = 0;
+        config.server.workers = 2;
+        config.metrics.port = 0;
+        adjust(&mut config);
+        World(Some(Relay::start(&config).expect("the relay starts")))
+    }
+
+    fn relay(&self) -> &RelayHandle {
+        self.0.as_ref().expect("it runs until the end")
+    }
+
+    /// The options that name it.
+    fn here(&self) -> String {
+        format!("--url ws://{}/topic", self.relay().address())
+    }
+
+    fn metrics(&self) -> String {
+        let address = self.relay().metrics_address().expect("metrics are on");
+        format!("--metrics-url http://{address}/metrics")
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        if let Some(relay) = self.0.take() {
+            relay.shutdown();
+            let ended = relay.join();
+            if !std::thread::panicking() {
+                ended.expect("the relay ends well");
+            }
+        }
+    }
+}
+
+#[test]
+fn every_scenario_passes() {
+    let world = World::start(|_| {});
+    let here = world.here();
+    for line in [
+        "fanout --subscribers 20",
+        "fanout --subscribers 20 --publishers 3 --rate 5000 --text",
+        "chat --subscribers 12 --threads 2",
+        "idle --subscribers 50",
+        "churn --subscribers 10 --churn-rate 150",
+        "slow --subscribers 10 --slow-share 0.3 --stall 50ms",
+        "burst --subscribers 20 --publishers 3 --burst 50 --every 20ms",
+        "reconnect --subscribers 20 --every 20ms",
+        "soak --subscribers 10 --rate 2000 --duration 200ms",
+    ] {
+        let report = pass(&format!("{line} {here}"));
+        let wanted = report.connections.wanted as u64;
+        assert!(report.connections.opened >= wanted, "{line}");
+        let has_rounds = line.starts_with("burst") || line.starts_with("reconnect");
+        assert_eq!(report.rounds.is_some(), has_rounds, "{line}");
+        if let Some(rounds) = &report.rounds {
+            assert!(rounds.count > 0, "{line}: no round was measured");
+        }
+    }
+}
+
+#[test]
+fn topics_are_kept_apart_and_the_idle_ones_hear_nothing() {
+    let world = World::start(|_| {});
+    let line = "fanout --subscribers 24 --publishers 6 --topics 6 --active 0.5 --threads 3";
+    let report = pass(&format!("{line} {}", world.here()));
+    assert_eq!(report.configuration.active_topics, 3);
+    // Each of the three has four subscribers and two publishers.
+    let deliveries = &report.deliveries;
+    assert_eq!(deliveries.received % 6, 0, "{}", deliveries.received);
+
+    let line = "chat --subscribers 13 --topics 4 --threads 2 --text --size 22";
+    pass(&format!("{line} {}", world.here()));
+    let line = "reconnect --subscribers 12 --topics 3 --publishers 5 --threads 2 --every 40ms";
+    pass(&format!("{line} {}", world.here()));
+}
+
+#[test]
+fn the_counters_and_the_process_are_read() {
+    let world = World::start(|_| {});
+    let pid = std::process::id();
+    let watched = format!("{} {} --server-pid {pid}", world.here(), world.metrics());
+    for line in [
+        "chat --subscribers 8",
+        "churn --subscribers 5",
+        "idle --subscribers 5",
+    ] {
+        let report = pass(&format!("{line} {watched}"));
+        let counters = report.counters.expect("they were read");
+        assert_eq!(counters.checks.len(), 3);
+        assert!(counters.checks.iter().all(|check| check.agrees));
+        assert!(counters.changes["websocket_connections_total"] >= 5.0);
+        let server = report.server.expect("it was watched");
+        assert!(server.rss_before_bytes > 1 << 20);
+        assert!(server.rss_peak_bytes >= server.rss_before_bytes);
+        assert!(!server.name.is_empty() && !server.command.is_empty());
+        let sample = report.samples.last().expect("there are samples");
+        assert!(sample.server_rss_bytes.is_some_and(|bytes| bytes > 1 << 20));
+    }
+}
+
+#[test]
+fn a_relay_without_echo_passes() {
+    let world = World::start(|config| config.relay.echo = false);
+    for line in [
+        "chat --subscribers 9 --threads 2",
+        "fanout --subscribers 9 --publishers 2 --rate 3000",
+        "burst --subscribers 9 --publishers 2 --burst 40 --every 30ms",
+    ] {
+        let report = pass(&format!("{line} {} {}", world.here(), world.metrics()));
+        assert!(!report.deliveries.echo, "{line}");
+    }
+}
+
+#[test]
+fn readers_that_stall_are_told_or_lose_something() {
+    // The least that the relay allows, so that it is soon exceeded.
+    let lag: usize = 64 << 10;
+    let line = "slow --subscribers 8 --slow-share 0.5 --stall 250ms --window 8 --size 16KiB --duration 800ms";
+    let told = World::start(|config| {
+        config.limits.max_message_bytes = lag;
+        config.slow_consumer.max_lag_bytes = 16 * lag;
+    });
+    let report = pass(&format!("{line} {}", told.here()));
+    assert!(report.connections.ended_by_server["1013"] > 0);
+    assert!(report.deliveries.lost_to_closes > 0);
+    assert!(
+        report
+            .warnings
+            .iter()
+            .any(|warning| warning.contains("1013"))
+    );
+
+    let dropped = World::start(|config| {
+        config.limits.max_message_bytes = lag;
+        config.slow_consumer.max_lag_bytes = 16 * lag;
+        config.slow_consumer.policy = SlowConsumerPolicy::Drop;
+    });
+    let report = load(&format!("{line} {}", dropped.here()));
+    assert!(!report.passed, "what is dropped in silence is lost");
+    assert!(report.deliveries.lost > 0);
+}
+
+/// A certificate for localhost, its key, and who signed it.
+struct Certificate {
+    folder: TempDir,
+}
+
+impl Certificate {
+    fn new() -> Certificate {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut params = CertificateParams::new(Vec::new()).expect("no names");
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let key = KeyPair::generate().expect("a key");
+        let ca = params.self_signed(&key).expect("a certificate").pem();
+        let issuer = Issuer::new(params, key);
+        let params = CertificateParams::new(vec!["localhost".to_owned()]).expect("a name");
+        let key = KeyPair::generate().expect("a key");
+        let cert = params
+            .signed_by(&key, &issuer)
+            .expect("a certificate")
+            .pem();
+        for (name, text) in [("ca", ca), ("cert", cert), ("key", key.serialize_pem())] {
+            fs::write(folder.path().join(name), text).expect("a file");
+        }
+        Certificate { folder }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+}
+
+#[test]
+fn every_scenario_passes_under_tls() {
+    let certificate = Certificate::new();
+    let world = World::start(|config| {
+        config.server.tls.enabled = true;
+        config.server.tls.cert_file = Some(certificate.path("cert"));
+        config.server.tls.key_file = Some(certificate.path("key"));
+    });
+    let port = world.relay().address().port();
+    let ca = certificate.path("ca");
+    let here = format!("--url wss://localhost:{port}/topic --ca {}", ca.display());
+    for line in [
+        "fanout --subscribers 8 --size 128",
+        "fanout --subscribers 4 --size 200KiB --window 4 --text",
+        "chat --subscribers 8 --threads 2 --text",
+        "churn --subscribers 4 --churn-rate 50",
+        "slow --subscribers 4 --slow-share 0.5 --stall 50ms --rate 500",
+        "burst --subscribers 8 --burst 50 --every 20ms",
+        "reconnect --subscribers 6 --every 20ms",
+        "idle --subscribers 8",
+    ] {
+        pass(&format!("{line} {here}"));
+    }
+    pass(&format!(
+        "--subscribers 2 --url wss://localhost:{port}/topic --insecure"
+    ));
+    pass(&format!(
+        "--subscribers 2 --url wss://127.0.0.1:{port}/topic --insecure"
+    ));
+    let distrusted = refused(&format!(
+        "--url wss://127.0.0.1:{port}/topic --ca {}",
+        ca.display()
+    ));
+    assert!(
+        distrusted.to_string().contains("certificate"),
+        "{distrusted}"
+    );
+}
+
+#[test]
+fn connections_come_from_the_addresses_that_were_named() {
+    let world = World::start(|config| config.server.max_connections_per_ip = 6);
+    let line = "fanout --subscribers 9";
+    pass(&format!(
+        "{line} --source-ips 127.0.0.2-127.0.0.3,127.0.0.7 {}",
+        world.here()
+    ));
+    let one = load(&format!("{line} --source-ips 127.0.0.2 {}", world.here()));
+    assert!(!one.passed, "one address may have six connections only");
+    assert_eq!(one.connections.failed.values().sum::<u64>(), 4);
+}

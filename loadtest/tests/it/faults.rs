@@ -1,0 +1,300 @@
+//! Each fault that a relay can have, planted once, for one client and one message among thousands: the run must fail, and
+//! say what it was.
+
+use std::collections::HashMap;
+
+use loadtest::RunError;
+use loadtest::report::{Deliveries, Report};
+
+use crate::relay::{Delivery, Fate, TinyRelay};
+use crate::support::{load_until, pass, refused};
+
+/// The first message that may be tampered with: those of the probe are fewer.
+const FIRST: u64 = 100;
+
+/// A connection of the run: the probe had 0 and 1.
+const VICTIM: usize = 4;
+
+/// A relay that does this to one client's delivery of one message, at the latest when it is one that `chosen` likes.
+fn once(fate: Fate, chosen: impl Fn(Delivery) -> bool + Send + 'static) -> TinyRelay {
+    let mut fate = Some(fate);
+    TinyRelay::start(move |delivery, _| {
+        let is_it = delivery.receiver == VICTIM && delivery.number >= FIRST && chosen(delivery);
+        if is_it {
+            fate.take().unwrap_or(Fate::Pass)
+        } else {
+            Fate::Pass
+        }
+    })
+}
+
+/// Runs against a relay with a fault until that was made, and finds it.
+fn found(relay: &TinyRelay, line: &str) -> Report {
+    found_after(1, relay, line)
+}
+
+/// The same with several.
+fn found_after(faults: u64, relay: &TinyRelay, line: &str) -> Report {
+    let line = format!("{line} --url {}", relay.url());
+    let report = load_until(&line, || relay.faults() >= faults);
+    assert!(relay.faults() >= faults, "it was not made");
+    assert!(!report.passed, "it was not found");
+    assert!(!report.failures.is_empty());
+    report
+}
+
+/// Whether a sentence says so.
+fn says(report: &Report, words: &str) -> bool {
+    report
+        .failures
+        .iter()
+        .any(|failure| failure.contains(words))
+}
+
+/// What is wrong with the deliveries, by number.
+fn wrong(deliveries: &Deliveries) -> [u64; 6] {
+    [
+        deliveries.lost,
+        deliveries.duplicated,
+        deliveries.out_of_order,
+        deliveries.disagreeing,
+        deliveries.corrupt,
+        deliveries.misrouted,
+    ]
+}
+
+const CHAT: &str = "chat --subscribers 6";
+
+#[test]
+fn a_relay_without_a_fault_passes() {
+    let relay = TinyRelay::start(|_, _| Fate::Pass);
+    let report = pass(&format!("{CHAT} --url {}", relay.url()));
+    assert_eq!(wrong(&report.deliveries), [0; 6]);
+    assert!(report.deliveries.echo);
+}
+
+#[test]
+fn a_message_lost_for_one_client_is_found() {
+    for line in [CHAT, "fanout --subscribers 6 --rate 3000"] {
+        let relay = once(Fate::Lose, |_| true);
+        let report = found(&relay, line);
+        assert_eq!(wrong(&report.deliveries), [1, 0, 0, 0, 0, 0], "{line}");
+        assert_eq!(report.deliveries.expected, report.deliveries.received + 1);
+        assert!(report.deliveries.reach < 1.0);
+        assert!(says(&report, "1 deliveries were lost"));
+    }
+}
+
+#[test]
+fn what_is_lost_at_the_end_is_found_as_well() {
+    let relay = TinyRelay::start(|delivery, _| {
+        if delivery.receiver == VICTIM && delivery.number >= FIRST {
+            Fate::Lose
+        } else {
+            Fate::Pass
+        }
+    });
+    let report = found_after(20, &relay, "fanout --subscribers 6 --rate 1000");
+    let [lost, rest @ ..] = wrong(&report.deliveries);
+    assert!(lost >= 20, "{lost}");
+    assert_eq!(rest, [0; 5]);
+}
+
+#[test]
+fn a_message_that_comes_twice_is_found() {
+    let relay = once(Fate::Repeat, |_| true);
+    let report = found(&relay, CHAT);
+    assert_eq!(wrong(&report.deliveries), [0, 1, 0, 0, 0, 0]);
+    assert!(says(&report, "more than once"));
+}
+
+/// A relay that holds what it has for some clients, once for each, until it has passed a message of another sender on to
+/// them: every sender's messages stay in order, but not those of different ones.
+fn exchanging(is_victim: impl Fn(Delivery) -> bool + Send + 'static) -> TinyRelay {
+    #[derive(Clone, Copy)]
+    enum Exchange {
+        Holds(usize),
+        Done,
+    }
+    let mut exchanges: HashMap<usize, Exchange> = HashMap::new();
+    TinyRelay::start(move |delivery, _| {
+        if !is_victim(delivery) {
+            return Fate::Pass;
+        }
+        match exchanges.get(&delivery.receiver) {
+            Some(Exchange::Done) => Fate::Pass,
+            Some(Exchange::Holds(sender)) if *sender != delivery.sender => {
+                exchanges.insert(delivery.receiver, Exchange::Done);
+                Fate::Pass
+            }
+            Some(Exchange::Holds(_)) => Fate::Hold,
+            None => {
+                let holds = Exchange::Holds(delivery.sender);
+                exchanges.insert(delivery.receiver, holds);
+                Fate::Hold
+            }
+        }
+    })
+}
+
+#[test]
+fn messages_of_different_senders_exchanged_for_one_client_are_found() {
+    let relay = exchanging(|delivery| delivery.receiver == VICTIM && delivery.number >= FIRST);
+    let report = found(&relay, CHAT);
+    assert_eq!(wrong(&report.deliveries), [0, 0, 0, 1, 0, 0]);
+    assert!(says(&report, "saw another order"));
+}
+
+#[test]
+fn two_messages_of_one_sender_exchanged_are_found() {
+    let relay = once(Fate::Hold, |_| true);
+    let report = found(&relay, "fanout --subscribers 6");
+    assert_eq!(wrong(&report.deliveries), [0, 0, 1, 0, 0, 0]);
+    assert!(says(&report, "after a later one"));
+}
+
+#[test]
+fn a_single_bit_of_a_payload_is_found_wherever_it_is() {
+    // In the head, of which the message is then missing, and in the filler.
+    for (bit, lost) in [(3, 1), (100, 1), (16 * 8, 0), (128 * 8 - 1, 0)] {
+        let relay = once(Fate::Flip(bit), |_| true);
+        let report = found(&relay, "fanout --subscribers 6 --size 128");
+        assert_eq!(
+            wrong(&report.deliveries),
+            [lost, 0, 0, 0, 1, 0],
+            "bit {bit}"
+        );
+        assert!(says(&report, "not what was sent"));
+    }
+}
+
+#[test]
+fn a_message_of_another_kind_is_found() {
+    let relay = once(Fate::ChangeKind, |_| true);
+    let report = found(&relay, "fanout --subscribers 6 --text");
+    assert_eq!(wrong(&report.deliveries), [0, 0, 0, 0, 1, 0]);
+}
+
+#[test]
+fn a_message_for_another_topic_is_found() {
+    // The relay knows one topic only, whatever the path.
+    let mut other = None;
+    let mut is_done = false;
+    let relay = TinyRelay::start(move |delivery, message| {
+        if delivery.number < FIRST || is_done {
+            return Fate::Pass;
+        }
+        match &other {
+            None => other = Some((delivery.sender, message.clone())),
+            Some((sender, theirs)) if *sender != delivery.sender => {
+                is_done = true;
+                return Fate::Replace(vec![theirs.clone(), message.clone()]);
+            }
+            Some(_) => {}
+        }
+        Fate::Pass
+    });
+    let report = found(&relay, "fanout --subscribers 4 --publishers 2 --topics 2");
+    assert_eq!(wrong(&report.deliveries), [0, 0, 0, 0, 0, 1]);
+    assert!(says(&report, "topic that they were not sent to"));
+}
+
+#[test]
+fn a_relay_that_passes_nothing_on_is_an_error_before_the_run() {
+    let relay = TinyRelay::start(|delivery, _| {
+        if delivery.sender == delivery.receiver {
+            Fate::Pass
+        } else {
+            Fate::Lose
+        }
+    });
+    let error = refused(&format!("--url {}", relay.url()));
+    let RunError::Failed(what) = error else {
+        panic!("it is the server's fault: {error:?}");
+    };
+    assert!(what.contains("is no relay"), "{what}");
+}
+
+#[test]
+fn a_relay_that_delivers_nothing_in_the_run_is_found() {
+    let relay = TinyRelay::start(|delivery, _| {
+        if delivery.receiver > 1 {
+            Fate::Lose
+        } else {
+            Fate::Pass
+        }
+    });
+    let report = found_after(10, &relay, "fanout --subscribers 3 --rate 1000");
+    assert!(says(&report, "nothing that was sent was delivered"));
+}
+
+#[test]
+fn a_connection_that_the_relay_closes_is_found() {
+    let relay = once(Fate::Close(1011), |_| true);
+    let report = found(&relay, "fanout --subscribers 6 --rate 2000");
+    assert_eq!(report.connections.ended_by_server["1011"], 1);
+    assert!(says(&report, "the relay ended 1 connections") && says(&report, "1011 (1)"));
+    assert_eq!(
+        report.deliveries.lost, 0,
+        "who is told loses nothing in silence"
+    );
+    assert!(report.deliveries.lost_to_closes > 0);
+}
+
+#[test]
+fn a_connection_that_the_relay_cuts_is_found() {
+    let relay = once(Fate::Cut, |_| true);
+    let report = found(&relay, "fanout --subscribers 6 --rate 2000");
+    let ended = &report.connections.ended_by_server;
+    assert_eq!(ended.values().sum::<u64>(), 1, "{ended:?}");
+    assert!(ended.contains_key("eof") || ended.contains_key("reset"));
+    assert!(report.deliveries.lost > 0, "nobody was told");
+}
+
+#[test]
+fn a_publisher_that_the_relay_cuts_is_found() {
+    let relay = TinyRelay::start(|delivery, _| {
+        if delivery.receiver == delivery.sender && delivery.number >= FIRST {
+            Fate::Cut
+        } else {
+            Fate::Pass
+        }
+    });
+    let report = found(&relay, "fanout --subscribers 4 --rate 2000");
+    assert!(says(&report, "the relay ended 1 connections"));
+}
+
+/// Connections of the probe, four subscribers and two publishers; who comes later is one that comes and goes.
+const PASSING: usize = 8;
+
+const CHURN: &str = "churn --subscribers 4 --publishers 2 --churn-rate 60 --rate 4000";
+
+#[test]
+fn what_happens_to_clients_that_come_and_go_is_found() {
+    let plant = |fate: Fate| {
+        TinyRelay::start(move |delivery, _| {
+            if delivery.receiver >= PASSING && delivery.number % 50 == 49 {
+                fate.clone()
+            } else {
+                Fate::Pass
+            }
+        })
+    };
+    let right = plant(Fate::Pass);
+    let report = pass(&format!("{CHURN} --url {}", right.url()));
+    assert!(report.connections.opened > 6, "nobody came");
+    let lost = found_after(5, &plant(Fate::Lose), CHURN);
+    assert!(lost.deliveries.lost > 0 && lost.deliveries.duplicated == 0);
+    let twice = found_after(5, &plant(Fate::Repeat), CHURN);
+    assert!(twice.deliveries.duplicated > 0 && twice.deliveries.lost == 0);
+}
+
+#[test]
+fn another_order_for_clients_that_come_and_go_is_found() {
+    let relay = exchanging(|delivery| delivery.receiver >= PASSING);
+    let report = found_after(6, &relay, CHURN);
+    let [0, 0, 0, disagreeing, 0, 0] = wrong(&report.deliveries) else {
+        panic!("{:?}", report.failures);
+    };
+    assert!(disagreeing >= 6, "{disagreeing}");
+}
