@@ -41,7 +41,9 @@ fn impure_code_is_found_in_pure_folders_only() {
         for path in ["src/ws/a.rs", "src/http/a.rs", "src/relay/a.rs"] {
             assert_found(path, code, what);
         }
+        assert_found("loadtest/src/check.rs", code, what);
         assert_clean("src/net/a.rs", code);
+        assert_clean("loadtest/src/conn.rs", code);
     }
 }
 
@@ -202,6 +204,11 @@ fn what_panics_or_is_unfinished_is_found() {
         "fn f() { a\n.unwrap() }",
         "3: a bare `.unwrap()`",
     );
+    assert_found(
+        "loadtest/src/a.rs",
+        "fn f() { a.unwrap() }",
+        "2: a bare `.unwrap()`",
+    );
     assert_found("src/net/a.rs", "fn f() { todo!() }", "`todo!` is left");
     assert_found(
         "tests/a.rs",
@@ -219,6 +226,7 @@ fn what_panics_or_is_unfinished_is_found() {
         "fn f() { a.unwrap_or(1); b.unwrap_or_default(); todo(); }",
     );
     assert_clean("tests/a.rs", "fn f() { a.unwrap() }");
+    assert_clean("loadtest/tests/it/a.rs", "fn f() { a.unwrap() }");
 }
 
 #[test]
