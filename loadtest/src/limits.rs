@@ -25,17 +25,20 @@ pub(crate) fn check_descriptors(options: &Options) -> Result<(), String> {
 pub(crate) fn check(plan: &Plan) -> Result<(), String> {
     let connections = plan.most_connections() as u64;
     check_for(connections, plan.threads as u64)?;
-    let ports = ports();
-    let sources = plan.sources.len().max(1) as u64;
-    if connections > ports * sources {
-        return Err(format!(
-            "{connections} connections: from one address this system can open {ports} to the same server; \
-             name {} addresses with --source-ips, as 127.0.0.1-127.0.0.{}",
-            connections.div_ceil(ports),
-            connections.div_ceil(ports)
-        ));
+    check_ports(connections, plan.sources.len() as u64, ports())
+}
+
+/// Whether so many addresses, of which each has so many ports, can open so many connections; none stands for the one that
+/// the system chooses.
+fn check_ports(connections: u64, sources: u64, ports: u64) -> Result<(), String> {
+    if connections <= ports.saturating_mul(sources.max(1)) {
+        return Ok(());
     }
-    Ok(())
+    let needed = connections.div_ceil(ports.max(1));
+    Err(format!(
+        "{connections} connections: from one address this system can open {ports} to the same server; \
+         name {needed} addresses with --source-ips, as 127.0.0.1-127.0.0.{needed}"
+    ))
 }
 
 fn check_for(connections: u64, threads: u64) -> Result<(), String> {
@@ -76,5 +79,31 @@ fn ports() -> u64 {
     match bounds[..] {
         [first, last] if last >= first => last - first + 1,
         _ => USUAL_PORTS,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn more_connections_than_ports_need_more_addresses() {
+        assert_eq!(check_ports(28_000, 0, 28_000), Ok(()));
+        assert_eq!(check_ports(56_000, 2, 28_000), Ok(()));
+        let error = check_ports(56_001, 2, 28_000).unwrap_err();
+        assert!(
+            error.contains("name 3 addresses with --source-ips"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn more_connections_than_descriptors_are_refused_with_both_figures() {
+        assert_eq!(check_for(1, 1), Ok(()));
+        let error = check_for(u64::from(u32::MAX), 1).unwrap_err();
+        assert!(
+            error.contains("4294967295 connections") && error.contains("ulimit"),
+            "{error}"
+        );
     }
 }

@@ -222,7 +222,9 @@ impl Worker {
 
     fn on_event(&mut self, event: &Event) {
         match event.token() {
-            WAKER => self.sending.run_all(),
+            // In an open loop there is nothing to look for: each message has its time.
+            WAKER if self.books.window.is_some() => self.sending.run_all(),
+            WAKER => {}
             TIMER => self.timer.on_event(),
             Token(token) => {
                 let key = token & 0xffff_ffff;

@@ -230,6 +230,33 @@ fn every_scenario_passes_under_tls() {
 }
 
 #[test]
+fn a_thread_with_little_to_do_sleeps() {
+    let world = World::start(|_| {});
+    for line in [
+        "fanout --subscribers 2 --rate 100",
+        "burst --subscribers 2 --burst 2 --every 100ms",
+        "idle --subscribers 2",
+    ] {
+        let report = pass(&format!("{line} --duration 400ms {}", world.here()));
+        let busy = report.generator.busiest_thread;
+        assert!(busy < 0.4, "{line}: busy for {busy} of the time");
+    }
+}
+
+#[test]
+fn pings_are_answered() {
+    let second = std::time::Duration::from_secs(1);
+    let world = World::start(|config| {
+        config.keepalive.ping_interval = second / 10;
+        config.keepalive.pong_timeout = second / 3;
+    });
+    pass(&format!(
+        "idle --subscribers 3 --duration 900ms {}",
+        world.here()
+    ));
+}
+
+#[test]
 fn connections_come_from_the_addresses_that_were_named() {
     let world = World::start(|config| config.server.max_connections_per_ip = 6);
     let line = "fanout --subscribers 9";
