@@ -203,7 +203,7 @@ impl Books {
     fn on_verdict(&mut self, verdict: Verdict, kind: Kind, records: bool) {
         match verdict {
             Verdict::New { head, from } => {
-                self.count(head);
+                self.count(head, kind);
                 if records {
                     self.record(head);
                 }
@@ -215,7 +215,7 @@ impl Books {
                     }
                 }
             }
-            Verdict::Late(head) => self.count(head),
+            Verdict::Late(head) => self.count(head, kind),
             Verdict::Odd => {}
         }
     }
@@ -228,7 +228,11 @@ impl Books {
     }
 
     #[inline]
-    fn count(&mut self, head: Head) {
+    fn count(&mut self, head: Head, kind: Kind) {
+        // How late those are that do not read is their own doing, not the relay's.
+        if kind == Kind::Slow {
+            return;
+        }
         let latency = self.now.saturating_sub(head.due);
         let is_due_in_time = head.due.wrapping_sub(self.measure_start) < self.measure_span;
         let histogram = if is_due_in_time {

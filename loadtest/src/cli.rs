@@ -97,15 +97,17 @@ pub struct RunArguments {
 pub fn command() -> Command {
     let command = Command::new("loadtest")
         .version(env!("CARGO_PKG_VERSION"))
-        .about("Loads a WebSocket relay and checks every delivery.")
         .after_help(
             "Exit status: 0 all was right, 1 a delivery was wrong or the run failed, 2 the command line makes no sense.",
         )
         .args_conflicts_with_subcommands(true)
         .subcommand_negates_reqs(true)
-        .subcommand(compare::command())
+        .subcommand(compare::command().about("Puts several servers under the same load, in turns"))
         .subcommand(Command::new("schema").about("Prints the JSON schema of a report"));
+    // What is said of the arguments' type is not what is to be said of the program.
     RunArguments::augment_args(command)
+        .about("Loads a WebSocket relay and checks every delivery")
+        .long_about(None)
 }
 
 /// Does what a command line says; prints to the standard streams.

@@ -28,7 +28,7 @@ pub enum Scenario {
     Slow,
     /// Bursts of messages with quiet between them: how long until all have all?
     Burst,
-    /// A fan-out in which everybody drops at once and returns, again and again.
+    /// A fan-out in which all subscribers but one in each topic drop at once and return, again and again.
     Reconnect,
     /// A fan-out at a moderate rate for a long time: does memory grow, does latency creep?
     Soak,
@@ -53,7 +53,8 @@ pub struct Options {
     /// What kind of load.
     #[arg(value_enum, default_value_t)]
     pub scenario: Scenario,
-    /// The relay: ws://host:port/path or wss://host:port/path. With several topics, each has this path and a number.
+    /// The relay: ws://host:port/path or wss://host:port/path. With several topics, each has this
+    /// path and a number: /path/0, /path/1.
     #[arg(long)]
     pub url: String,
     /// Connections that listen, over all topics.
@@ -75,10 +76,11 @@ pub struct Options {
     /// server that stalls is not excused for what could not be sent meanwhile.
     #[arg(long, conflicts_with = "window")]
     pub rate: Option<f64>,
-    /// Closed loop: messages that each publisher has in flight, the default with 64.
+    /// Closed loop: messages that each publisher has in flight, which is the default, with 64. A message is in flight
+    /// until the last subscriber has it.
     #[arg(long)]
     pub window: Option<usize>,
-    /// How long to measure.
+    /// How long to measure; a soak 10m, if nothing is said.
     #[arg(long, default_value = "10s", value_parser = humantime::parse_duration)]
     pub duration: Duration,
     /// How long to load the relay before measuring.

@@ -39,6 +39,7 @@ pub struct Report {
     /// Messages and deliveries.
     pub deliveries: Deliveries,
     /// Latency of deliveries: from when a message was due (open loop) or sent (closed loop) until it was received whole.
+    /// Deliveries to subscribers that stall on purpose are left out.
     pub latency: Latency,
     /// Burst: from the first message of a burst until everybody had the last. Reconnect: from the drop until all were back.
     pub rounds: Option<Latency>,

@@ -25,6 +25,7 @@ impl Worker {
             if let Err(error) = self.dial_one(wanted) {
                 self.on_failure(wanted, error.to_string());
             }
+            self.publish_in_between();
         }
     }
 

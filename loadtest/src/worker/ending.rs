@@ -146,6 +146,7 @@ impl Worker {
                     let wanted = self.conns[id.key].wanted;
                     self.drop_conn(id);
                     self.queue.push_back(wanted);
+                    self.publish_in_between();
                 }
             }
             Scenario::Fanout

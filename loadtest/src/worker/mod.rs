@@ -195,6 +195,7 @@ impl Worker {
         // 1. What has come.
         for event in events {
             self.on_event(event);
+            self.publish_in_between();
         }
         self.read_ready();
         // 2. What is due.

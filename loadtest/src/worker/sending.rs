@@ -212,6 +212,18 @@ impl Worker {
         self.flush_dirty();
     }
 
+    /// Sends what became due during a turn that is long, in an open loop.
+    pub(super) fn publish_in_between(&mut self) {
+        if self.sending.schedule.is_empty() {
+            return;
+        }
+        let now = self.clock.now();
+        if now >= self.sending.next_due() {
+            self.now = now;
+            self.publish();
+        }
+    }
+
     /// Sends what became due just before the end, while this thread slept or did something else.
     pub(super) fn publish_rest(&mut self) {
         if let Some(Pace::Rate(rate)) = self.plan.pace {
