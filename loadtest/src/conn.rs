@@ -118,6 +118,7 @@ impl Conn {
                 received: &mut self.received,
                 out: &mut self.out,
                 close: &mut self.close,
+                may_answer: !self.is_leaving,
                 books,
             },
         );
@@ -149,6 +150,7 @@ impl Conn {
                         received: &mut self.received,
                         out: &mut self.out,
                         close: &mut self.close,
+                        may_answer: !self.is_leaving,
                         books,
                     };
                     broken = feed(&mut self.inbound, bytes, &mut entry);
@@ -238,6 +240,8 @@ struct Entry<'e> {
     received: &'e mut Received,
     out: &'e mut Vec<u8>,
     close: &'e mut Option<u16>,
+    /// Whether we have not sent a Close: nothing may follow it (RFC 6455, 5.5.1).
+    may_answer: bool,
     books: &'e mut Books,
 }
 
@@ -264,11 +268,13 @@ impl Receiver for Entry<'_> {
 
     fn on_control(&mut self, opcode: u8, payload: &[u8]) {
         match opcode {
-            wire::PING => wire::push_frame(wire::PONG, payload, self.out),
+            wire::PING if self.may_answer => wire::push_frame(wire::PONG, payload, self.out),
             wire::CLOSE if self.close.is_none() => {
                 *self.close = Some(wire::close_code(payload));
-                // Its code goes back (RFC 6455, 5.5.1).
-                wire::push_frame(wire::CLOSE, &payload[..payload.len().min(2)], self.out);
+                if self.may_answer {
+                    // Its code goes back.
+                    wire::push_frame(wire::CLOSE, &payload[..payload.len().min(2)], self.out);
+                }
             }
             _ => {}
         }

@@ -23,6 +23,9 @@ const MAX_PAYLOAD: u64 = 64 << 20;
 /// The most source addresses: a /16.
 const MAX_SOURCES: u32 = 1 << 16;
 
+/// Pairs of a publisher and a member of its topic: 8 bytes each, 2 GiB.
+const MAX_NUMBERS: u64 = 1 << 28;
+
 /// How long is waited for what is owed, at least and at most.
 const MIN_PATIENCE: Duration = Duration::from_millis(100);
 const MAX_PATIENCE: Duration = Duration::from_mins(10);
@@ -131,7 +134,24 @@ impl Plan {
             plan.add_publishers(options.publishers)?;
         }
         plan.share_burst(options)?;
+        plan.check_books()?;
         Ok(plan)
+    }
+
+    /// Each member of a topic keeps a number for each publisher there.
+    fn check_books(&self) -> Result<(), String> {
+        let mut numbers = 0;
+        for wanted in self.wanted.iter().flatten() {
+            numbers += self.publishers_by_topic[wanted.topic as usize].len() as u64;
+        }
+        if numbers > MAX_NUMBERS {
+            return Err(format!(
+                "{numbers} pairs of a publisher and a member: checking them needs {} GiB, and there may be {MAX_NUMBERS}; \
+                 ask for fewer, or spread them over more --topics",
+                numbers.div_ceil(1 << 27)
+            ));
+        }
+        Ok(())
     }
 
     /// Connections that there are to be from the beginning.

@@ -104,6 +104,10 @@ fn what_makes_no_sense_is_refused_with_what_to_do() {
             "--url ws://localhost/ --subscribers 100000000",
             "open files",
         ),
+        (
+            "chat --url ws://localhost/ --subscribers 17000",
+            "more --topics",
+        ),
     ] {
         let refused = output(line);
         let complaint = text(&refused.stderr);
