@@ -4,10 +4,18 @@
 //! Each sample begins with a copy of the masked stream into the scratch, as the kernel would make it; `copy_only` is
 //! what that costs alone.
 
+#[path = "shared/streams.rs"]
+mod streams;
+
 use divan::counter::ItemsCount;
 use divan::{Bencher, black_box};
 use fanwire::ws::decode::{Decoder, Event};
 use fanwire::ws::encode::push_message;
+
+use self::streams::{BINARY, FIN, client_frame};
+
+/// The opcode of text.
+const TEXT: u8 = 0x1;
 
 /// The worker's scratch buffer.
 const SCRATCH_BYTES: usize = 64 << 10;
@@ -19,20 +27,7 @@ fn main() {
 
 /// As many masked frames of `payload_len` bytes as fit the scratch, and how many they are.
 fn client_stream(opcode: u8, payload_len: usize) -> (Vec<u8>, usize) {
-    let mask = [0x12, 0x34, 0x56, 0x78];
-    let mut frame = vec![0x80 | opcode];
-    if payload_len <= 125 {
-        frame.push(0x80 | payload_len as u8);
-    } else {
-        frame.push(0xfe);
-        frame.extend(
-            u16::try_from(payload_len)
-                .expect("fits the scratch")
-                .to_be_bytes(),
-        );
-    }
-    frame.extend(mask);
-    frame.extend((0..payload_len).map(|at| b'x' ^ mask[at % 4]));
+    let frame = client_frame(FIN | opcode, payload_len);
     let count = SCRATCH_BYTES / frame.len();
     (frame.repeat(count), count)
 }
@@ -57,17 +52,17 @@ fn decode_and_encode(bencher: Bencher<'_, '_>, opcode: u8, payload_len: usize) {
 
 #[divan::bench(args = [16, 128, 1024, 16_384])]
 fn text(bencher: Bencher<'_, '_>, payload_len: usize) {
-    decode_and_encode(bencher, 0x1, payload_len);
+    decode_and_encode(bencher, TEXT, payload_len);
 }
 
 #[divan::bench(args = [16, 128, 1024, 16_384])]
 fn binary(bencher: Bencher<'_, '_>, payload_len: usize) {
-    decode_and_encode(bencher, 0x2, payload_len);
+    decode_and_encode(bencher, BINARY, payload_len);
 }
 
 #[divan::bench(args = [128])]
 fn copy_only(bencher: Bencher<'_, '_>, payload_len: usize) {
-    let (stream, count) = client_stream(0x1, payload_len);
+    let (stream, count) = client_stream(TEXT, payload_len);
     let mut scratch = vec![0; stream.len()];
     bencher.counter(ItemsCount::new(count)).bench_local(|| {
         scratch.copy_from_slice(&stream);

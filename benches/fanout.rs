@@ -8,33 +8,27 @@
 //! each member listed and accounted for. Where the worker would write, the kernel is taken to accept everything. The
 //! items that are counted are deliveries, so a nanosecond per delivery shows as a Gitem/s.
 
-use std::time::Duration;
+#[path = "shared/one_shard.rs"]
+mod one_shard;
+#[path = "shared/streams.rs"]
+mod streams;
 
+use divan::Bencher;
 use divan::counter::ItemsCount;
-use divan::{Bencher, black_box};
 
-use fanwire::config::{Config, Topics};
-use fanwire::ids::{ClientKey, ShardId};
-use fanwire::metrics::stats::Stat;
-use fanwire::relay::member::Slices;
-use fanwire::relay::router::Router;
-use fanwire::relay::shard::{Settings, Shard, Written};
-use fanwire::time::Timestamp;
+use self::one_shard::OneShard;
+use self::streams::{BINARY, FIN, client_frame};
 
 /// The binary's allocator.
 #[cfg(feature = "mimalloc")]
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-const REQUEST: &[u8] =
-    b"GET /bench HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-    Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n";
-
 /// Of each message.
-const PAYLOAD_BYTES: u8 = 100;
+const PAYLOAD_BYTES: usize = 100;
 
-/// Time goes on by this much each turn: no keep-alive is due before millions of turns have passed.
-const TURN_MICROS: u64 = 1;
+/// Members of each topic, where there are many.
+const PAIR: usize = 2;
 
 fn main() {
     // `cargo test --benches` runs a benchmark once to see that it does; there is nothing to see here.
@@ -54,82 +48,47 @@ fn sixty_four_messages_to_members(bencher: Bencher<'_, '_>, members: usize) {
     deliver(bencher, 64, members);
 }
 
+/// Each socket takes half of its message in one turn and the rest in the next.
+#[divan::bench(args = [1000])]
+fn one_message_in_two_writes(bencher: Bencher<'_, '_>, members: usize) {
+    let mut relay = OneShard::new(1, members, true);
+    let input = client_frame(FIN | BINARY, PAYLOAD_BYTES);
+    bencher
+        .counter(ItemsCount::new(members))
+        .bench_local(|| relay.turn_in_halves([0], &input));
+    relay.assert_all_delivered();
+}
+
+/// Topics of two members, with a message in each of them in every turn.
+#[divan::bench(args = [100, 10_000])]
+fn one_message_in_each_topic(bencher: Bencher<'_, '_>, topics: usize) {
+    deliver_to_pairs(bencher, topics, 1);
+}
+
+/// Topics of two members, with a message in every hundredth of them, which are others in the next turn.
+#[divan::bench(args = [200_000], sample_count = 20)]
+fn one_message_in_every_hundredth_topic(bencher: Bencher<'_, '_>, topics: usize) {
+    deliver_to_pairs(bencher, topics, 100);
+}
+
+fn deliver_to_pairs(bencher: Bencher<'_, '_>, topics: usize, step: usize) {
+    let mut relay = OneShard::new(topics, PAIR, true);
+    let input = client_frame(FIN | BINARY, PAYLOAD_BYTES);
+    let mut turn = 0;
+    bencher
+        .counter(ItemsCount::new(topics / step * PAIR))
+        .bench_local(|| {
+            turn += 1;
+            relay.turn((turn % step..topics).step_by(step), &input);
+        });
+    relay.assert_all_delivered();
+}
+
 fn deliver(bencher: Bencher<'_, '_>, messages: usize, members: usize) {
-    let mut relay = OneShard::new(members);
-    let input: Vec<u8> = frame().repeat(messages);
-    let mut scratch = input.clone();
+    let mut relay = OneShard::new(1, members, true);
+    let input = client_frame(FIN | BINARY, PAYLOAD_BYTES).repeat(messages);
     bencher
         .counter(ItemsCount::new(messages * members))
-        .bench_local(|| {
-            // Decoding unmasks in place, so each turn needs the bytes afresh, as from a socket.
-            scratch.copy_from_slice(&input);
-            relay.turn(&mut scratch);
-        });
-    let stats = relay.shard.stats();
-    assert_eq!(stats.value(Stat::Offered), stats.value(Stat::Delivered));
-}
-
-/// A masked binary message (RFC 6455 5.2).
-fn frame() -> Vec<u8> {
-    let mut frame = vec![0x82, 0x80 | PAYLOAD_BYTES, 1, 2, 3, 4];
-    frame.resize(frame.len() + usize::from(PAYLOAD_BYTES), b'x');
-    frame
-}
-
-/// A relay of one shard whose clients are all in one topic.
-struct OneShard {
-    shard: Shard,
-    publisher: ClientKey,
-    now: Timestamp,
-}
-
-impl OneShard {
-    fn new(members: usize) -> OneShard {
-        let router = Router::new(Topics::Path, 1, 0);
-        let mut config = Config::default();
-        // What is measured is a fan-out in every turn.
-        config.relay.coalesce = Duration::ZERO;
-        let settings = Settings::new(&config, 1);
-        let now = Timestamp(0);
-        let mut shard = Shard::new(ShardId(0), settings, router, now);
-        shard.begin_turn(now);
-        let clients: Vec<ClientKey> = (0..members)
-            .map(|_| {
-                let client = shard.accept();
-                shard.on_bytes(client, &mut REQUEST.to_vec());
-                client
-            })
-            .collect();
-        let publisher = clients[0];
-        let mut relay = OneShard {
-            shard,
-            publisher,
-            now,
-        };
-        relay.finish_turn();
-        relay
-    }
-
-    fn turn(&mut self, input: &mut [u8]) {
-        self.now.0 += TURN_MICROS;
-        self.shard.begin_turn(self.now);
-        self.shard.on_bytes(self.publisher, input);
-        self.finish_turn();
-    }
-
-    fn finish_turn(&mut self) {
-        self.shard.decide();
-        while let Some(client) = self.shard.poll_flush() {
-            loop {
-                let mut slices = Slices::new();
-                let offered = self.shard.gather(client, &mut slices);
-                black_box(&slices);
-                drop(slices);
-                if offered == 0 || !self.shard.advance(client, Written::plain(offered, offered)) {
-                    break;
-                }
-            }
-        }
-        self.shard.end_turn(self.now);
-    }
+        .bench_local(|| relay.turn([0], &input));
+    relay.assert_all_delivered();
 }

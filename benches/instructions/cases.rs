@@ -1,0 +1,237 @@
+//! What is counted. Each case does the same in every iteration, on input that never changes.
+
+use std::hint::black_box;
+use std::time::Duration;
+
+use fanwire::ids::{ClientId, ClientKey, ShardId};
+use fanwire::mailbox::{Mailbox, Wake};
+use fanwire::relay::batch::Draft;
+use fanwire::relay::coalesce::Coalesce;
+use fanwire::relay::owner::OwnedTopic;
+use fanwire::time::Timestamp;
+use fanwire::ws::decode::{Decoder, Event};
+use fanwire::ws::frame::MessageKind;
+
+use crate::one_shard::OneShard;
+use crate::streams::{BINARY, FIN, client_frame};
+
+/// A case.
+#[derive(Debug)]
+pub(crate) struct Case {
+    /// What it is called, in the file of expected counts as well.
+    pub(crate) name: &'static str,
+    /// What is counted per.
+    pub(crate) item: &'static str,
+    /// Items of one iteration.
+    pub(crate) items: usize,
+    /// So many that what happens now and then, such as a table that grows, has its share in all counts alike.
+    pub(crate) iterations: usize,
+    /// Does so many iterations.
+    pub(crate) run: fn(usize),
+}
+
+/// All of them.
+pub(crate) const CASES: &[Case] = &[
+    Case {
+        name: "decode/text of 128 B",
+        item: "message",
+        items: MESSAGES,
+        iterations: 200,
+        run: |iterations| decode(iterations, &client_frame(FIN | TEXT, SMALL), WHOLE),
+    },
+    Case {
+        name: "decode/binary of 16 KiB",
+        item: "message",
+        items: MESSAGES,
+        iterations: 10,
+        run: |iterations| decode(iterations, &client_frame(FIN | BINARY, LARGE), WHOLE),
+    },
+    Case {
+        name: "decode/text in 4 fragments of 256 B",
+        item: "message",
+        items: MESSAGES,
+        iterations: 50,
+        run: |iterations| decode(iterations, &fragments(), WHOLE),
+    },
+    Case {
+        name: "decode/text of 128 B in reads of 48 B",
+        item: "message",
+        items: MESSAGES,
+        iterations: 50,
+        run: |iterations| decode(iterations, &client_frame(FIN | TEXT, SMALL), 48),
+    },
+    Case {
+        name: "sequence/64 messages in one draft",
+        item: "message",
+        items: MESSAGES,
+        iterations: 200,
+        run: |iterations| sequence(iterations, 1),
+    },
+    Case {
+        name: "sequence/64 messages in 16 drafts",
+        item: "message",
+        items: MESSAGES,
+        iterations: 200,
+        run: |iterations| sequence(iterations, 16),
+    },
+    Case {
+        name: "flush/1000 members, one slice each",
+        item: "delivery",
+        items: MEMBERS,
+        iterations: 20,
+        run: |iterations| turns(iterations, true, 1),
+    },
+    Case {
+        name: "flush/1000 members, one slice each, without echo",
+        item: "delivery",
+        items: MEMBERS - 1,
+        iterations: 20,
+        run: |iterations| turns(iterations, false, 1),
+    },
+    Case {
+        name: "flush/1000 members, one slice each in two writes",
+        item: "delivery",
+        items: MEMBERS,
+        iterations: 20,
+        run: turns_in_halves,
+    },
+    Case {
+        name: "turn/64 messages to 1000 members",
+        item: "turn",
+        items: 1,
+        iterations: 20,
+        run: |iterations| turns(iterations, true, MESSAGES),
+    },
+    Case {
+        name: "mailbox/64 items pushed and drained",
+        item: "item",
+        items: MESSAGES,
+        iterations: 500,
+        run: mailbox,
+    },
+];
+
+/// The opcode of text.
+const TEXT: u8 = 0x1;
+
+/// Of one iteration.
+const MESSAGES: usize = 64;
+
+/// Of the topic.
+const MEMBERS: usize = 1000;
+
+/// The payload of a small message, in bytes.
+const SMALL: usize = 128;
+
+/// The payload of a large message, in bytes.
+const LARGE: usize = 16 << 10;
+
+/// The payload of a fragment, in bytes.
+const FRAGMENT: usize = 256;
+
+/// All that there is, in one read.
+const WHOLE: usize = usize::MAX;
+
+/// The longest message, in bytes.
+const LIMIT: usize = 1 << 20;
+
+/// One message in four frames: one of the kind, and three that continue it.
+fn fragments() -> Vec<u8> {
+    [TEXT, 0, 0, FIN]
+        .map(|first| client_frame(first, FRAGMENT))
+        .concat()
+}
+
+/// Decodes a stream of `message`, of which each read brings so many bytes.
+fn decode(iterations: usize, message: &[u8], read_bytes: usize) {
+    let stream = message.repeat(MESSAGES);
+    let mut scratch = stream.clone();
+    let mut decoder = Decoder::default();
+    let mut messages = 0;
+    for _ in 0..iterations {
+        // Decoding unmasks in place, so the bytes are needed afresh, as from a socket.
+        scratch.copy_from_slice(&stream);
+        for mut input in scratch.chunks_mut(read_bytes.min(stream.len())) {
+            while let Some(event) = decoder.decode(&mut input, LIMIT).expect("a legal stream") {
+                messages += usize::from(matches!(event, Event::Message(_)));
+                black_box(event);
+            }
+        }
+    }
+    assert_eq!(messages, iterations * MESSAGES);
+}
+
+/// Small messages are collected in so many `drafts`, each of another shard, and numbered.
+fn sequence(iterations: usize, drafts: u16) {
+    let payload = [b'x'; SMALL];
+    let coalesce = Coalesce::new(Duration::ZERO, LIMIT as u64);
+    let now = Timestamp(1);
+    let key = ClientKey {
+        slot: 0,
+        generation: 0,
+    };
+    let mut topic = OwnedTopic::new("/".into());
+    for shard in (0..drafts).map(ShardId) {
+        topic.subscribe(shard, 1);
+    }
+    let mut messages = 0;
+    for _ in 0..iterations {
+        for shard in (0..drafts).map(ShardId) {
+            let mut draft = Draft::new(shard, now);
+            for _ in 0..MESSAGES / usize::from(drafts) {
+                let origin = Some(ClientId { shard, key });
+                draft.push(MessageKind::Binary, black_box(&payload), origin);
+            }
+            topic.publish(draft, 1);
+        }
+        let (batches, _) = topic.sequence(now, &coalesce);
+        messages += batches.iter().map(|batch| batch.frames()).sum::<usize>();
+        black_box(batches);
+    }
+    assert_eq!(messages, iterations * MESSAGES);
+}
+
+/// Turns in which so many small messages reach everybody. With one message, almost all that is counted is the flush.
+fn turns(iterations: usize, echo: bool, messages: usize) {
+    let mut relay = OneShard::new(1, MEMBERS, echo);
+    let input = client_frame(FIN | BINARY, SMALL).repeat(messages);
+    for _ in 0..iterations {
+        relay.turn([0], &input);
+    }
+    relay.assert_all_delivered();
+}
+
+/// Each member's socket takes half of a message in one turn, and the rest in the next.
+fn turns_in_halves(iterations: usize) {
+    let mut relay = OneShard::new(1, MEMBERS, true);
+    let input = client_frame(FIN | BINARY, SMALL);
+    for _ in 0..iterations {
+        relay.turn_in_halves([0], &input);
+    }
+    relay.assert_all_delivered();
+}
+
+/// An owner that is awake: the wake itself is the kernel's.
+struct Awake;
+
+impl Wake for Awake {
+    fn wake(&self) {
+        black_box(self);
+    }
+}
+
+/// A turn's worth of items is pushed, and taken out in one go, by one thread.
+fn mailbox(iterations: usize) {
+    let inbox: Mailbox<[usize; 4], Awake> = Mailbox::new(Awake);
+    for _ in 0..iterations {
+        for _ in 0..MESSAGES {
+            inbox.push(black_box([0; 4]), 64);
+        }
+        inbox.notify();
+        inbox.open();
+        while let Some(item) = inbox.pop() {
+            black_box(item);
+        }
+    }
+    assert!(inbox.is_empty());
+}
