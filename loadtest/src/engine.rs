@@ -359,7 +359,7 @@ impl<'o> Control<'o> {
         let tally = self.series.collect(&self.shared);
         let server = self.server_use();
         if self.stage != Stage::Connecting {
-            self.series.sample(now, is_last, server);
+            self.series.sample(is_last, server);
         }
         let totals = &tally.totals;
         let (shown_at, published, received) = self.shown;

@@ -76,6 +76,8 @@ pub(crate) struct Tally {
 /// Counts from the beginning of a run.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Totals {
+    /// As of when; of several threads, the last.
+    pub(crate) at: u64,
     pub(crate) counts: Counts,
     pub(crate) published: u64,
     pub(crate) published_while_measured: u64,
@@ -91,6 +93,7 @@ pub(crate) struct Totals {
 impl Totals {
     /// Adds those of another thread.
     pub(crate) fn add(&mut self, other: &Totals) {
+        self.at = self.at.max(other.at);
         self.counts.add(&other.counts);
         self.published += other.published;
         self.published_while_measured += other.published_while_measured;

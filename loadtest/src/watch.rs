@@ -49,6 +49,7 @@ impl Watch {
         let rss_bytes = self.processes.resident();
         self.rss_peak = self.rss_peak.max(rss_bytes);
         ServerUse {
+            at: now,
             cpu_seconds: self.processes.cpu().total(),
             rss_bytes,
         }

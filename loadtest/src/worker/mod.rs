@@ -394,6 +394,7 @@ impl Worker {
 
     /// Puts up what happened since the last time.
     fn post(&mut self) {
+        self.books.tally.totals.at = self.clock.now();
         self.books.tally.totals.cpu = thread_cpu();
         self.shared.boards[self.index].post(&mut self.books.tally);
     }
