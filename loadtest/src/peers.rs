@@ -84,6 +84,14 @@ pub const PEERS: &[Peer] = &[
         ..PLAIN
     },
     Peer {
+        name: "fanwire-at-once",
+        about: "The same with relay.coalesce off: what has come goes out, however little it is.",
+        command: FANWIRE,
+        template: Some("{peers}/fanwire/at-once.yaml"),
+        has_metrics: true,
+        ..PLAIN
+    },
+    Peer {
         name: "bun",
         about: "Bun's WebSocket server, which is µWebSockets, publishing to a topic.",
         command: &["{peers}/bun/bun", "{peers}/bun/server.js"],
