@@ -70,6 +70,7 @@ const DOCUMENTS: &[&str] = &[
     "README.md",
     "AGENTS.md",
     "CHANGELOG.md",
+    "benches/README.md",
     "loadtest/README.md",
     "tests/fuzz/README.md",
     ".agents/summary/architecture.md",
