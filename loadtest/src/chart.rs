@@ -15,6 +15,7 @@ use maud::{Markup, PreEscaped, html};
 pub use axis::{Axis, Scale};
 pub use ranks::{Rank, Ranks};
 pub use unit::Unit;
+pub(crate) use unit::grouped;
 
 /// How charts look: part of a page's style, and inside each standalone file.
 pub const STYLE: &str = include_str!("chart/style.css");

@@ -5,7 +5,7 @@
 use std::ffi::OsString;
 use std::fs;
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use clap::{ArgMatches, Args, Command, FromArgMatches};
 use serde::Serialize;
 
 use crate::compare::{self, CompareArguments};
-use crate::options::{Options, Scenario};
+use crate::options::{Options, Outputs, Scenario};
 use crate::progress::Bar;
 use crate::report::Report;
 use crate::{RunError, html, run, screen};
@@ -82,15 +82,9 @@ pub struct RunArguments {
     /// The run's.
     #[command(flatten)]
     pub options: Options,
-    /// Writes the report there as JSON; - means standard output, in place of the summary.
-    #[arg(long, value_name = "FILE")]
-    pub json: Option<PathBuf>,
-    /// Writes a page there, with charts.
-    #[arg(long, value_name = "FILE")]
-    pub html: Option<PathBuf>,
-    /// Shows no progress.
-    #[arg(long, short)]
-    pub quiet: bool,
+    /// Where its report goes.
+    #[command(flatten)]
+    pub outputs: Outputs,
 }
 
 /// The command line.
@@ -144,11 +138,11 @@ pub fn complete(options: &mut Options, matches: &ArgMatches) -> Result<(), Strin
     let was_typed = |id: &str| matches.value_source(id) == Some(ValueSource::CommandLine);
     for (id, scenarios) in PARTICULAR {
         if was_typed(id) && !scenarios.contains(&options.scenario) {
-            let names: Vec<String> = scenarios.iter().map(|scenario| name(*scenario)).collect();
+            let names: Vec<String> = scenarios.iter().map(|scenario| scenario.name()).collect();
             return Err(format!(
                 "--{} has no meaning in the scenario {}; it belongs to {}",
                 id.replace('_', "-"),
-                name(options.scenario),
+                options.scenario.name(),
                 names.join(", ")
             ));
         }
@@ -157,11 +151,6 @@ pub fn complete(options: &mut Options, matches: &ArgMatches) -> Result<(), Strin
         options.duration = SOAK_DURATION;
     }
     Ok(())
-}
-
-/// The scenario as it is typed.
-pub(crate) fn name(scenario: Scenario) -> String {
-    format!("{scenario:?}").to_lowercase()
 }
 
 /// The JSON schema of a report.
@@ -173,8 +162,8 @@ pub fn schema() -> String {
 /// Runs, shows and writes; whether all was right.
 fn load(arguments: &RunArguments) -> Result<bool, RunError> {
     // Before the run, which may be long.
-    let mut files = Files::create(arguments.json.as_deref(), arguments.html.as_deref())?;
-    let bar = Bar::new(arguments.quiet);
+    let mut files = Files::create(&arguments.outputs)?;
+    let bar = Bar::new(arguments.outputs.quiet);
     let result = run(&arguments.options, &bar);
     bar.finish();
     let report = result?;
@@ -191,7 +180,7 @@ fn compare(matches: &ArgMatches) -> Result<bool, RunError> {
     }
     complete(&mut arguments.options, matches).map_err(RunError::Usage)?;
     compare::check(|id| matches.value_source(id) == Some(ValueSource::CommandLine))?;
-    let mut files = Files::create(arguments.json.as_deref(), arguments.html.as_deref())?;
+    let mut files = Files::create(&arguments.outputs)?;
     let comparison = compare::compare(&arguments)?;
     let table = compare::table::text(&comparison);
     files.write(&comparison, || html::comparison(&comparison), &table)?;
@@ -208,7 +197,8 @@ struct Files {
 }
 
 impl Files {
-    fn create(json: Option<&Path>, html: Option<&Path>) -> Result<Files, RunError> {
+    fn create(outputs: &Outputs) -> Result<Files, RunError> {
+        let (json, html) = (outputs.json.as_deref(), outputs.html.as_deref());
         let create = |option: &str, path: &Path| {
             let failed = |error| RunError::Usage(format!("{option} {}: {error}", path.display()));
             fs::File::create(path).map_err(failed)

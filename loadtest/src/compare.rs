@@ -13,7 +13,7 @@ use std::path::PathBuf;
 use clap::{Args, Command};
 
 use crate::observer::Observer as _;
-use crate::options::Options;
+use crate::options::{Options, Outputs};
 use crate::peers::{PEERS, Peer, Places, Started};
 use crate::progress::Bar;
 use crate::report::{Compared, Comparison, Report, SCHEMA_VERSION};
@@ -53,15 +53,9 @@ pub struct CompareArguments {
     /// Where the peers are.
     #[arg(long, value_name = "FOLDER", default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/peers"), hide_default_value = true)]
     pub peers: PathBuf,
-    /// Writes all reports there as JSON; - means standard output, in place of the table.
-    #[arg(long, value_name = "FILE")]
-    pub json: Option<PathBuf>,
-    /// Writes a page there, with charts.
-    #[arg(long, value_name = "FILE")]
-    pub html: Option<PathBuf>,
-    /// Shows no progress.
-    #[arg(long, short)]
-    pub quiet: bool,
+    /// Where the reports go.
+    #[command(flatten)]
+    pub outputs: Outputs,
 }
 
 /// The subcommand.
@@ -167,7 +161,7 @@ struct Stand<'a> {
 
 impl Stand<'_> {
     fn announce(&self, round: usize, name: &str) {
-        if !self.arguments.quiet {
+        if !self.arguments.outputs.quiet {
             // There is nowhere else to say that the terminal is gone.
             let _ = writeln!(
                 io::stderr(),
@@ -194,7 +188,7 @@ impl Stand<'_> {
             options.server_config.clone_from(&started.config);
             options.metrics_url.clone_from(&started.metrics_url);
         }
-        let bar = Bar::new(self.arguments.quiet);
+        let bar = Bar::new(self.arguments.outputs.quiet);
         let report = run(&options, &bar);
         bar.finish();
         if let Some(how) = started.as_mut().and_then(Started::has_ended) {

@@ -349,19 +349,20 @@ impl<'o> Control<'o> {
         let now = self.now();
         if now >= self.sampled_at + TICK {
             self.sampled_at += (now - self.sampled_at) / TICK * TICK;
-            // What is collected was put up at the last tick of the threads, half a tick ago.
-            self.sample(self.sampled_at - TICK / 2, false);
+            self.sample(false);
         }
         Ok(())
     }
 
-    fn sample(&mut self, now: u64, is_last: bool) {
+    fn sample(&mut self, is_last: bool) {
         let tally = self.series.collect(&self.shared);
         let server = self.server_use();
         if self.stage != Stage::Connecting {
             self.series.sample(is_last, server);
         }
         let totals = &tally.totals;
+        // As of when the threads put up their counts, which may be half a tick ago.
+        let now = totals.at;
         let (shown_at, published, received) = self.shown;
         let span = seconds(now.saturating_sub(shown_at)).max(1e-9);
         let mut latencies = tally.measured;
@@ -422,7 +423,7 @@ impl<'o> Control<'o> {
         if let Some(watch) = &mut self.watch {
             watch.on_closed();
         }
-        self.sample(self.now(), true);
+        self.sample(true);
         let (start, end) = self.shared.measured();
         let series = std::mem::replace(&mut self.series, Series::new(0, 0, 0));
         Ok(Findings {

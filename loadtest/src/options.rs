@@ -34,6 +34,13 @@ pub enum Scenario {
     Soak,
 }
 
+impl Scenario {
+    /// As it is typed.
+    pub fn name(self) -> String {
+        typed(&self)
+    }
+}
+
 /// Kind of message.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Serialize, Deserialize, JsonSchema,
@@ -45,6 +52,18 @@ pub enum Opcode {
     /// Binary frames.
     #[default]
     Binary,
+}
+
+impl Opcode {
+    /// `text` or `binary`.
+    pub fn name(self) -> String {
+        typed(&self)
+    }
+}
+
+fn typed(value: &impl ValueEnum) -> String {
+    let value = value.to_possible_value();
+    value.expect("no value is hidden").get_name().to_owned()
 }
 
 /// The options of a run.
@@ -135,6 +154,20 @@ pub struct Options {
     /// Burst and reconnect: quiet time, or time in between.
     #[arg(long, default_value = "500ms", value_parser = humantime::parse_duration)]
     pub every: Duration,
+}
+
+/// Where what was found goes, and what is shown meanwhile.
+#[derive(Clone, Debug, Args)]
+pub struct Outputs {
+    /// Writes what was found there as JSON; - means standard output, in place of the text.
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+    /// Writes a page there, with charts.
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
+    /// Shows no progress.
+    #[arg(long, short)]
+    pub quiet: bool,
 }
 
 /// The pace of publishers.

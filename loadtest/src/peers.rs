@@ -44,6 +44,8 @@ pub struct Peer {
     command: &'static [&'static str],
     /// Its configuration, from which one without placeholders is made.
     template: Option<&'static str>,
+    /// What is put behind the template.
+    settings: &'static str,
     /// Files that must be there, beside the program.
     needs: &'static [&'static str],
     /// Whether it has counters to compare with the generator's, at `{metrics}`.
@@ -62,6 +64,7 @@ const PLAIN: Peer = Peer {
     about: "",
     command: &[],
     template: None,
+    settings: "",
     needs: &[],
     has_metrics: false,
     install: BUILD,
@@ -87,7 +90,8 @@ pub const PEERS: &[Peer] = &[
         name: "fanwire-at-once",
         about: "The same with relay.coalesce off: what has come goes out, however little it is.",
         command: FANWIRE,
-        template: Some("{peers}/fanwire/at-once.yaml"),
+        template: Some("{peers}/fanwire/config.yaml"),
+        settings: "relay:\n  coalesce: 0s\n",
         has_metrics: true,
         ..PLAIN
     },
@@ -219,7 +223,7 @@ impl Peer {
         let config = self.template.map(|_| scratch.join("config"));
         if let (Some(template), Some(config)) = (self.template, &config) {
             let text = fs::read_to_string(places.fill(template)).map_err(failed)?;
-            fs::write(config, fill(&text)).map_err(failed)?;
+            fs::write(config, fill(&(text + self.settings))).map_err(failed)?;
         }
         let words: Vec<String> = self.command.iter().map(|word| fill(word)).collect();
         let errors = File::create(scratch.join("errors")).map_err(failed)?;

@@ -2,9 +2,9 @@
 
 use std::fmt::Write as _;
 
-use crate::cli::name;
+use crate::chart;
 use crate::clock::whole;
-use crate::options::{Opcode, Pace};
+use crate::options::Pace;
 use crate::report::{Latency, Report};
 
 /// The widest line of a sentence.
@@ -31,11 +31,8 @@ fn row(screen: &mut String, label: &str, text: &str) {
 
 fn title(report: &Report, screen: &mut String) {
     let asked = &report.configuration;
-    let kind = match asked.opcode {
-        Opcode::Text => "text",
-        Opcode::Binary => "binary",
-    };
-    let _ = writeln!(screen, "{} against {}", name(asked.scenario), asked.url);
+    let kind = asked.opcode.name();
+    let _ = writeln!(screen, "{} against {}", asked.scenario.name(), asked.url);
     let mut load = format!("{} subscribers", grouped(asked.subscribers as u64));
     if asked.publishers > 0 {
         let _ = write!(
@@ -234,15 +231,10 @@ fn judgement(report: &Report, screen: &mut String) {
             );
         }
     }
-    let verdict = if report.passed {
-        "PASSED: every delivery was right"
-    } else {
-        "FAILED"
-    };
-    let verdict = if report.passed && report.deliveries.expected == 0 {
-        "PASSED"
-    } else {
-        verdict
+    let verdict = match (report.passed, report.deliveries.expected) {
+        (false, _) => "FAILED",
+        (true, 0) => "PASSED",
+        (true, _) => "PASSED: every delivery was right",
     };
     let _ = writeln!(screen, "{verdict}");
 }
@@ -305,15 +297,7 @@ fn three(value: f64) -> String {
 
 /// A number with its thousands apart.
 fn grouped(value: u64) -> String {
-    let digits = value.to_string();
-    let mut text = String::new();
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
+    chart::grouped(value as f64)
 }
 
 #[cfg(test)]

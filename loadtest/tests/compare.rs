@@ -11,19 +11,9 @@ use std::thread;
 
 use loadtest::peers::PEERS;
 use loadtest::report::{Comparison, Report};
-use servers::{floor, loadtest};
+use servers::{SHORT, floor, loadtest};
 
 mod servers;
-
-/// A load that takes a moment.
-const SHORT: [&str; 6] = [
-    "--subscribers",
-    "10",
-    "--duration",
-    "300ms",
-    "--warmup",
-    "100ms",
-];
 
 fn compare(arguments: &[&str]) -> (Output, Option<Comparison>) {
     let all = [&["compare", "--json", "-"], &SHORT[..], arguments].concat();

@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use browser::Browser;
-use servers::{floor, loadtest};
+use servers::{SHORT, floor, loadtest};
 
 mod browser;
 mod servers;
@@ -77,23 +77,15 @@ fn the_page_of_a_comparison_draws_its_charts_and_loads_nothing() {
         "a-name-that-is-longer-than-a-column=ws://{}/it",
         running.address
     );
-    let output = loadtest(&[
+    let servers = [
         "compare",
         "--servers",
         "floor,floor-frame",
         "--server",
         &long,
-        "--repeats",
-        "2",
-        "--subscribers",
-        "10",
-        "--duration",
-        "300ms",
-        "--warmup",
-        "100ms",
-        "--html",
-        page.to_str().unwrap(),
-    ]);
+    ];
+    let rest = ["--repeats", "2", "--html", page.to_str().unwrap()];
+    let output = loadtest(&[&servers[..], &SHORT, &rest].concat());
     assert!(output.status.success(), "{output:?}");
     for width in WIDTHS {
         let nothing: &[String] = &[];

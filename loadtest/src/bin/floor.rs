@@ -257,7 +257,12 @@ impl Floor {
                 used += len;
             }
         }
-        self.conns[key].partial = bytes[used..].to_vec();
+        self.conns[key].partial = if partial.is_empty() {
+            arrived[used..].to_vec()
+        } else {
+            partial.drain(..used);
+            partial
+        };
     }
 
     /// Answers a request that is whole; says how long it was.
@@ -369,9 +374,9 @@ impl Conn {
                     sendfile(&self.stream, file, Some(&mut offset), rest).map_err(io::Error::from)
                 }
                 None if sends == Sends::Frame => {
-                    let end = batch.ends.iter().find(|end| **end > self.sent_bytes);
+                    let sent = batch.ends.partition_point(|end| *end <= self.sent_bytes);
                     self.stream
-                        .write(&batch.bytes[self.sent_bytes..*end.expect("the last")])
+                        .write(&batch.bytes[self.sent_bytes..batch.ends[sent]])
                 }
                 None if self.owed.len() == 1 => self.stream.write(&batch.bytes[self.sent_bytes..]),
                 None => self.write_several(),

@@ -89,7 +89,7 @@ fn digits(value: f64) -> String {
 }
 
 /// A whole number with a comma after each three digits.
-fn grouped(value: f64) -> String {
+pub(crate) fn grouped(value: f64) -> String {
     let plain = format!("{:.0}", value.abs());
     let mut out = String::from(if value < 0.0 { "-" } else { "" });
     for (index, digit) in plain.chars().enumerate() {

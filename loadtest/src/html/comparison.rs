@@ -113,7 +113,7 @@ fn head(comparison: &Comparison, first: Option<&Report>) -> Markup {
             }
             @if let Some(run) = first {
                 p.sub {
-                    (format!("{:?}", run.configuration.scenario).to_lowercase()) ": "
+                    (run.configuration.scenario.name()) ": "
                     (Unit::Count.show(run.configuration.publishers as f64)) " publishing, "
                     (Unit::Count.show(run.configuration.subscribers as f64)) " subscribed, "
                     (figures::payload(&run.configuration)) "; "

@@ -94,10 +94,7 @@ pub(super) fn configuration(configuration: &Configuration) -> Markup {
     let count = |value: usize| Some(Unit::Count.show(value as f64));
     facts(&[
         ("URL", Some(configuration.url.clone())),
-        (
-            "Scenario",
-            Some(format!("{:?}", configuration.scenario).to_lowercase()),
-        ),
+        ("Scenario", Some(configuration.scenario.name())),
         ("Subscribers", count(configuration.subscribers)),
         ("Publishers", count(configuration.publishers)),
         ("Topics", Some(topics)),
@@ -117,7 +114,7 @@ pub(super) fn configuration(configuration: &Configuration) -> Markup {
 
 /// Size and kind of the messages.
 pub(super) fn payload(configuration: &Configuration) -> String {
-    let opcode = format!("{:?}", configuration.opcode).to_lowercase();
+    let opcode = configuration.opcode.name();
     format!(
         "{}, {opcode}",
         Unit::Bytes.show(configuration.payload_bytes as f64)

@@ -45,7 +45,7 @@ pub(super) fn body(report: &Report) -> Markup {
 
 fn head(report: &Report) -> Markup {
     let configuration = &report.configuration;
-    let scenario = format!("{:?}", configuration.scenario).to_lowercase();
+    let scenario = configuration.scenario.name();
     html! {
         header {
             h1 {

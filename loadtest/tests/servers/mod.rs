@@ -5,6 +5,16 @@ use std::process::{Command, Output};
 
 use loadtest::peers::{Peer, Places, Started};
 
+/// A load that takes a moment.
+pub const SHORT: [&str; 6] = [
+    "--subscribers",
+    "10",
+    "--duration",
+    "300ms",
+    "--warmup",
+    "100ms",
+];
+
 /// Starts a floor, which ends with what is returned.
 pub fn floor() -> Started {
     let here = Path::new(env!("CARGO_BIN_EXE_floor"))
