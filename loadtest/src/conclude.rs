@@ -187,6 +187,7 @@ fn configuration(options: &Options, plan: &Plan) -> Configuration {
         pace: plan.pace,
         warmup_seconds: options.warmup.as_secs_f64(),
         threads: plan.threads,
+        busy_poll: plan.busy_poll,
         arguments: procfs::without_secrets(std::env::args().skip(1).collect()),
     }
 }

@@ -108,6 +108,10 @@ pub struct Options {
     /// Threads of the generator; 0 means one per core, but one.
     #[arg(long, default_value_t = 0)]
     pub threads: usize,
+    /// Threads look for what has come without ever sleeping, so that a server on this machine is not charged for waking
+    /// them; give each a CPU of its own.
+    #[arg(long)]
+    pub busy_poll: bool,
     /// Topics that connections are spread over.
     #[arg(long, default_value_t = 1)]
     pub topics: usize,

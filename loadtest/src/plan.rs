@@ -67,6 +67,8 @@ pub(crate) struct Plan {
     pub(crate) scenario: Scenario,
     pub(crate) target: Target,
     pub(crate) threads: usize,
+    /// Whether threads never sleep.
+    pub(crate) busy_poll: bool,
     pub(crate) topics: usize,
     pub(crate) active_topics: usize,
     pub(crate) format: Format,
@@ -111,6 +113,7 @@ impl Plan {
             scenario: options.scenario,
             target,
             threads,
+            busy_poll: options.busy_poll,
             topics: options.topics,
             active_topics,
             format: Format::new(size(options, opcode)?, opcode, nonce),

@@ -78,6 +78,8 @@ pub struct Configuration {
     pub warmup_seconds: f64,
     /// Threads that load.
     pub threads: usize,
+    /// Whether these never slept.
+    pub busy_poll: bool,
     /// The command line's options, as given.
     pub arguments: Vec<String>,
 }

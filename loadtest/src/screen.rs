@@ -60,11 +60,16 @@ fn title(report: &Report, screen: &mut String) {
     }
     row(screen, "load", &load);
     let time = format!(
-        "{:.1} s measured after {:.1} s of warm-up, {} generator thread{}",
+        "{:.1} s measured after {:.1} s of warm-up, {} generator thread{}{}",
         report.measured_seconds,
         asked.warmup_seconds,
         asked.threads,
-        if asked.threads == 1 { "" } else { "s" }
+        if asked.threads == 1 { "" } else { "s" },
+        if asked.busy_poll {
+            ", never asleep"
+        } else {
+            ""
+        }
     );
     row(screen, "time", &time);
 }

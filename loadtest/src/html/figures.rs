@@ -106,6 +106,17 @@ pub(super) fn configuration(configuration: &Configuration) -> Markup {
         ),
         ("Threads of the generator", count(configuration.threads)),
         (
+            "They sleep",
+            Some(
+                if configuration.busy_poll {
+                    "never"
+                } else {
+                    "when nothing comes"
+                }
+                .to_owned(),
+            ),
+        ),
+        (
             "Generator",
             Some(format!("loadtest {}", configuration.version)),
         ),

@@ -39,6 +39,7 @@ pub(crate) fn made_up(factor: f64) -> Report {
             pace: Some(Pace::Window(64)),
             warmup_seconds: 1.0,
             threads: 1,
+            busy_poll: false,
             arguments: vec![
                 "fanout".to_owned(),
                 "--size".to_owned(),

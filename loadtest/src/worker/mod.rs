@@ -76,6 +76,8 @@ pub(crate) struct Worker {
     sending: Sending,
     forgiven: u64,
     cpu: Cpu,
+    /// Time spent on turns in which there was nothing to do, in nanoseconds: only where the thread never sleeps.
+    idle: u64,
     failed: BTreeMap<String, u64>,
     ended: BTreeMap<String, u64>,
     unexpected_ends: u64,
@@ -160,6 +162,7 @@ impl Worker {
             sending: Sending::new(&plan, index),
             forgiven: 0,
             cpu: Cpu::default(),
+            idle: 0,
             failed: BTreeMap::new(),
             ended: BTreeMap::new(),
             unexpected_ends: 0,
@@ -178,12 +181,17 @@ impl Worker {
         while !self.is_done() {
             self.now = self.clock.now();
             self.timer.arm(self.next_deadline(), self.now)?;
-            let timeout = self.has_work().then_some(Duration::ZERO);
+            let has_work = self.has_work();
+            let timeout = (has_work || self.plan.busy_poll).then_some(Duration::ZERO);
             match self.poll.poll(&mut events, timeout) {
                 Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
                 _ => {}
             }
+            let began = self.now;
             self.turn(&events);
+            if self.plan.busy_poll && !has_work && events.is_empty() {
+                self.idle += self.clock.now() - began;
+            }
         }
         Ok(self.conclude())
     }
@@ -362,11 +370,16 @@ impl Worker {
         let (start, end) = self.shared.measured();
         let is_over = self.phase > Phase::Load || self.now >= end;
         if self.cpu.start.is_none() && (self.now >= start || is_over) {
-            self.cpu.start = Some((thread_cpu(), procfs::thread_wait()));
+            self.cpu.start = Some((self.busy(), procfs::thread_wait()));
         }
         if self.cpu.end.is_none() && is_over {
-            self.cpu.end = Some((thread_cpu(), procfs::thread_wait()));
+            self.cpu.end = Some((self.busy(), procfs::thread_wait()));
         }
+    }
+
+    /// CPU time that was of use.
+    fn busy(&self) -> u64 {
+        thread_cpu().saturating_sub(self.idle)
     }
 
     /// When something is to be done next, if nothing happens before.
@@ -395,7 +408,7 @@ impl Worker {
     /// Puts up what happened since the last time.
     fn post(&mut self) {
         self.books.tally.totals.at = self.clock.now();
-        self.books.tally.totals.cpu = thread_cpu();
+        self.books.tally.totals.cpu = self.busy();
         self.shared.boards[self.index].post(&mut self.books.tally);
     }
 

@@ -66,6 +66,7 @@ fn every_scenario_passes() {
         "burst --subscribers 20 --publishers 3 --burst 50 --every 20ms",
         "reconnect --subscribers 20 --every 20ms",
         "soak --subscribers 10 --rate 2000 --duration 200ms",
+        "fanout --subscribers 10 --busy-poll --threads 2",
     ] {
         let report = pass(&format!("{line} {here}"));
         let wanted = report.connections.wanted as u64;
@@ -76,6 +77,18 @@ fn every_scenario_passes() {
             assert!(rounds.count > 0, "{line}: no round was measured");
         }
     }
+}
+
+#[test]
+fn a_thread_that_never_sleeps_is_not_taken_for_busy() {
+    let world = World::start(|_| {});
+    let here = world.here();
+    let report = pass(&format!(
+        "fanout --subscribers 5 --rate 100 --busy-poll {here}"
+    ));
+    let generator = &report.generator;
+    assert!(generator.busiest_thread < 0.5, "{generator:?}");
+    assert!(generator.busiest_thread > 0.0, "{generator:?}");
 }
 
 #[test]
