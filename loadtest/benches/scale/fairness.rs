@@ -1,0 +1,140 @@
+//! Fairness: what a quiet topic notices of another that floods at full speed.
+//!
+//! The generator of the flood has a lower priority than that of the quiet topic, and both share the processors that the
+//! server does not have: what is measured is the server, and what it takes to be scheduled, not which of the generators is
+//! heard first.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use loadtest::chart::Unit;
+use loadtest::observer::{Observer, Progress, Silent, Stage};
+use loadtest::report::Report;
+use rustix::process::setpriority_process;
+
+use crate::Findings;
+use crate::rig::{Rig, load_at, median};
+use crate::table::Table;
+
+/// The topic that is watched: five that listen to 200 messages a second.
+const QUIET: &str = "fanout --subscribers 5 --rate 200 --threads 1";
+
+/// How many times as long as other loads it is watched, for the sake of its slowest deliveries.
+const QUIET_LASTS: u32 = 3;
+
+/// Niceness of the flood's generator: to go above the usual 0 takes root, so it goes below.
+const FLOOD_NICE: i32 = 10;
+
+/// The flood goes on until the quiet topic has been watched, or for so long.
+const FLOOD_AT_MOST: Duration = Duration::from_mins(1);
+
+/// What floods.
+const FLOODS: [(&str, Option<&str>); 5] = [
+    ("nothing", None),
+    (
+        "128 B to 1,000, 64 in flight",
+        Some("fanout --subscribers 1000 --window 64 --threads 1"),
+    ),
+    (
+        "128 B to 9,000, 256 in flight",
+        Some("fanout --subscribers 9000 --window 256 --threads 1"),
+    ),
+    (
+        "1,000 that all send 128 B, 2 in flight each",
+        Some("chat --subscribers 1000 --window 2 --threads 1"),
+    ),
+    (
+        "64 KiB to 200, 16 in flight",
+        Some("fanout --subscribers 200 --size 64KiB --window 16 --threads 1"),
+    ),
+];
+
+pub(crate) fn fairness(rig: &Rig) -> Result<Findings, String> {
+    let mut table = Table::new(
+        "Latency of a topic of five, 200 messages a second, while another topic floods",
+        &[
+            "the flood",
+            "its deliveries/s",
+            "median",
+            "90 %",
+            "99 %",
+            "largest",
+        ],
+    );
+    for (name, load) in FLOODS {
+        let mut quiet = Vec::new();
+        let mut floods = Vec::new();
+        for _ in 0..rig.repeats() {
+            let (report, flood) = one_round(rig, load)?;
+            quiet.push(report);
+            floods.extend(flood);
+        }
+        let latency = |p: fn(&Report) -> u64| {
+            Unit::Nanoseconds.show(median(&quiet, |report| Some(p(report) as f64)))
+        };
+        let rate = median(&floods, |report| {
+            Some(report.deliveries.received_while_measured as f64 / report.measured_seconds)
+        });
+        table.rows.push(vec![
+            name.to_owned(),
+            Unit::Number.show(rate),
+            latency(|report| report.latency.p50),
+            latency(|report| report.latency.p90),
+            latency(|report| report.latency.p99),
+            latency(|report| report.latency.max),
+        ]);
+    }
+    Ok(Findings {
+        tables: vec![table],
+        plots: Vec::new(),
+    })
+}
+
+/// Begins the quiet load when the flood is there, and ends the flood when it has been watched.
+#[derive(Default)]
+struct Flood {
+    is_there: AtomicBool,
+    is_over: AtomicBool,
+}
+
+impl Observer for Flood {
+    fn on_progress(&self, progress: &Progress) {
+        // Relaxed, here and below: a flag that bears no other data.
+        if progress.stage == Stage::Measuring {
+            self.is_there.store(true, Ordering::Relaxed);
+        }
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.is_over.load(Ordering::Relaxed)
+    }
+}
+
+/// What the quiet topic found, and the flood.
+fn one_round(rig: &Rig, load: Option<&str>) -> Result<(Report, Option<Report>), String> {
+    let server = rig.start("fanwire", 1)?;
+    let flood = Flood::default();
+    thread::scope(|scope| {
+        let flooding = load.map(|load| {
+            scope.spawn(|| {
+                // Of this thread, and so of those that it starts.
+                setpriority_process(None, FLOOD_NICE).map_err(|error| error.to_string())?;
+                load_at(&server, "flood", load, FLOOD_AT_MOST, &flood)
+            })
+        });
+        while let Some(flooding) = &flooding
+            && !flood.is_there.load(Ordering::Relaxed)
+            && !flooding.is_finished()
+        {
+            thread::sleep(Duration::from_millis(10));
+        }
+        let lasts = rig.duration() * QUIET_LASTS;
+        let quiet = load_at(&server, "quiet", QUIET, lasts, &Silent);
+        flood.is_over.store(true, Ordering::Relaxed);
+        let flooding = flooding
+            .map(|flooding| flooding.join().expect("it does not panic"))
+            .transpose()?;
+        Ok((quiet?, flooding))
+    })
+}

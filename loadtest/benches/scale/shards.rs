@@ -1,0 +1,76 @@
+//! Shards: what a delivery costs with more of them, on the same processor, so that what is seen is what they cost and not
+//! what they bring.
+
+use loadtest::chart::{Axis, Chart, Scale, Series, Unit};
+
+use crate::Findings;
+use crate::rig::{Case, Rig, cpu_per_delivery, median};
+use crate::table::Table;
+
+/// Event loops of the relay.
+const SHARDS: [usize; 4] = [1, 2, 4, 8];
+
+/// What is measured: a name, and the load. Connections are spread evenly, so that all shards publish where many do.
+const LOADS: [(&str, &str); 6] = [
+    (
+        "one to a thousand, 64 in flight",
+        "fanout --subscribers 1000 --window 64",
+    ),
+    (
+        "64 to a thousand, from all shards, 2 in flight each",
+        "fanout --subscribers 1000 --publishers 64 --window 2",
+    ),
+    (
+        "fifty that all send, 4 in flight each",
+        "chat --subscribers 50 --window 4",
+    ),
+    (
+        "5,000 a second to 200",
+        "fanout --subscribers 200 --rate 5000",
+    ),
+    (
+        "9,000 topics of two, one in flight in each",
+        "fanout --topics 9000 --subscribers 9000 --publishers 9000 --window 1",
+    ),
+    (
+        "9,000 topics of two, 10,000 a second",
+        "fanout --topics 9000 --subscribers 9000 --publishers 9000 --rate 10000",
+    ),
+];
+
+pub(crate) fn shards(rig: &Rig) -> Result<Findings, String> {
+    let mut table = Table::new(
+        "CPU per delivery, by shards on one processor",
+        &["load", "1", "2", "4", "8", "8 : 1"],
+    );
+    let mut series = Vec::new();
+    for (name, load) in LOADS {
+        let cases = SHARDS.map(|workers| Case {
+            server: "fanwire",
+            workers,
+            load: load.to_owned(),
+        });
+        let costs: Vec<f64> = rig
+            .measure(&cases)?
+            .iter()
+            .map(|reports| median(reports, cpu_per_delivery))
+            .collect();
+        let mut row = vec![name.to_owned()];
+        row.extend(costs.iter().map(|cost| Unit::Nanoseconds.show(*cost)));
+        row.push(format!("{:.2}", costs[SHARDS.len() - 1] / costs[0]));
+        table.rows.push(row);
+        let points = SHARDS.iter().map(|&shards| shards as f64).zip(costs);
+        series.push(Series::line(name, points.collect()));
+    }
+    let chart = Chart {
+        title: table.title.clone(),
+        description: "A line for each load, from one shard to eight".to_owned(),
+        x: Axis::new("shards", Unit::Count, Scale::Log),
+        y: Axis::new("CPU per delivery", Unit::Nanoseconds, Scale::Log),
+        series,
+    };
+    Ok(Findings {
+        tables: vec![table],
+        plots: vec![("shards.svg".to_owned(), chart.standalone())],
+    })
+}
