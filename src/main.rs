@@ -3,6 +3,9 @@
 //! Everything else is in the library. Standard output carries only what was asked for by a flag; the log goes to
 //! standard error. No macro that panics when its reader is gone is used for either.
 
+#[cfg(feature = "mimalloc")]
+mod allocator;
+
 use std::io::{self, Write as _};
 use std::process::ExitCode;
 
@@ -10,11 +13,6 @@ use fanwire::cli::{self, Args, Source};
 use fanwire::config::Config;
 use fanwire::logging;
 use fanwire::server::{self, Relay, RelayHandle, StartError};
-
-/// Memory allocated on one shard is freed on another, which costs a sixth of what it does with glibc.
-#[cfg(feature = "mimalloc")]
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Failed at run time.
 const FAILED: u8 = 1;
@@ -64,6 +62,10 @@ fn log_and_run(config: &Config, source: &Source) -> ExitCode {
     // Through the log, which nobody waits for: a panic that is printed while the reader of standard error is stuck would
     // never end, and the relay would live on half dead.
     std::panic::set_hook(Box::new(|panic| tracing::error!(%panic, "a thread panics")));
+    #[cfg(feature = "mimalloc")]
+    if let Err(error) = allocator::give_back() {
+        return complain(FAILED, format_args!("a thread: {error}"));
+    }
     tracing::info!(%source, "configuration loaded");
     run(config, source)
 }

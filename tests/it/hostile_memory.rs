@@ -110,3 +110,30 @@ fn backlogs_on_many_topics_hold_publishers_where_nothing_may_be_lost() {
         program.metric("fanwire_topics_held") >= 10.0
     });
 }
+
+/// Of the allocator of the program, without which the system's decides.
+#[cfg(feature = "mimalloc")]
+#[test]
+fn what_a_burst_has_needed_is_given_back_although_nothing_large_follows() {
+    const CLIENTS: usize = 64;
+    const HELD: u64 = (CLIENTS * PART_BYTES) as u64;
+    // No timer has anything to do either: whoever frees something large has the allocator look at all that is free.
+    let program = Program::with_server(", handshake_timeout: 1h", "keepalive: {ping_interval: 0s}");
+    let before = program.resident_bytes();
+    let clients: Vec<Wire> = (0..CLIENTS)
+        .map(|_| {
+            let client = program.join("/burst");
+            client.send(header(FIN | BINARY, PART_BYTES as u64 + 1));
+            client.send(vec![0; PART_BYTES]);
+            client
+        })
+        .collect();
+    eventually("all of it is held", || {
+        program.resident_bytes() >= before + HELD
+    });
+    drop(clients);
+    eventually("most of it is given back", || {
+        program.resident_bytes() < before + HELD / 4
+    });
+    program.end_well();
+}
