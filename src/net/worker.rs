@@ -39,11 +39,11 @@ pub const ALARM: Token = Token(usize::MAX - 1);
 /// Events taken from the kernel in one go.
 const EVENTS: usize = 1024;
 
-/// Clients flushed in one turn, before sockets and the inbox are looked at again: about 4 ms of writes.
-const FLUSH_BUDGET_CLIENTS: usize = 512;
+/// Clients flushed in one turn, before sockets and the inbox are looked at again: about 2 ms of writes.
+const FLUSH_BUDGET_CLIENTS: usize = 256;
 
 /// Bytes written in one turn, before the last write: about as long for large messages.
-const FLUSH_BUDGET_BYTES: usize = 16 << 20;
+const FLUSH_BUDGET_BYTES: usize = 8 << 20;
 
 /// How soon to look whether the inboxes have been emptied. Nobody announces it, because it is rare.
 const CONGESTION_RETRY: Duration = Duration::from_millis(1);

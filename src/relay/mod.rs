@@ -8,7 +8,8 @@
 //!                      roster                         who is in it, and whose turn it is
 //!                      owner ── pending               the side that numbers messages and spreads them
 //! envelope, router                                    what shards say to one another, and to which
-//! coalesce                                       how much time passes between two fan-outs of a topic
+//! row                                                 how many are served before others have their turn
+//! coalesce                                            how much time passes between two fan-outs of a topic
 //! access, rate                                        who may connect and publish, and how often
 //! policy, grace                                       laggards
 //! ranking, sharing                                    who costs most; what several cost together
@@ -32,6 +33,7 @@ pub mod ranking;
 pub mod rate;
 pub mod roster;
 pub mod router;
+pub mod row;
 pub mod shard;
 pub mod sharing;
 pub mod timers;

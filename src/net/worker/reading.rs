@@ -15,7 +15,7 @@ const READ_BUDGET_BYTES: usize = 1 << 20;
 
 /// Time spent on reading in one turn, before the last visit: as long as a flush takes, so that whoever floods the relay
 /// with what is expensive to take in does not keep its members waiting.
-const READ_BUDGET: Duration = Duration::from_millis(4);
+const READ_BUDGET: Duration = Duration::from_millis(2);
 
 /// A visit that takes longer than this puts its connection into the heavy lane for the next. Four full reads take a
 /// third of it; a TLS handshake takes it, and so do records that bring nothing but new keys.

@@ -45,6 +45,7 @@ use super::policy::Policy;
 use super::ranking::Ranking;
 use super::rate::RateLimit;
 use super::router::{Router, TopicName};
+use super::row::Row;
 use super::sharing::Sharing;
 use super::timers::Wheel;
 use super::topic::{Topic, TopicKey};
@@ -151,12 +152,12 @@ pub struct Shard {
     urgent: VecDeque<ClientKey>,
     /// Whether `urgent` is being served, or `dirty`.
     is_row_urgent: bool,
-    /// Clients served since that changed.
-    row: u32,
+    /// Those served since that changed.
+    row: Row,
     /// Topics with a round under way; the first is being served.
     dirty: VecDeque<TopicKey>,
-    /// Members of the first of `dirty` served since it came to the front.
-    served: u32,
+    /// The members of the first of `dirty` served since it came to the front.
+    served: Row,
     /// When the messages of the rounds that ended in this turn were decoded.
     ended_rounds: Vec<Timestamp>,
     /// Topics to be looked at when the turn ends.
@@ -206,9 +207,9 @@ impl Shard {
             outbox: Vec::new(),
             urgent: VecDeque::new(),
             is_row_urgent: true,
-            row: 0,
+            row: Row::default(),
             dirty: VecDeque::new(),
-            served: 0,
+            served: Row::default(),
             ended_rounds: Vec::new(),
             touched: Vec::new(),
             graced: Vec::new(),

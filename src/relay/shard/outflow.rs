@@ -12,10 +12,7 @@ use crate::relay::client::{Phase, Reading};
 use crate::relay::departure::Departure;
 use crate::relay::member::Slices;
 use crate::relay::policy::Verdict;
-
-/// Members of one topic that are served before the next topic with a round under way has its turn: about half a
-/// millisecond of writes, so that a topic with two members need not wait for one with ten thousand.
-const SERVED_IN_A_ROW: u32 = 64;
+use crate::relay::row::Row;
 
 /// What became of the bytes that [`Shard::gather`] listed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -49,19 +46,19 @@ impl Shard {
     /// Clients with something of their own and members of topics take turns, a row of each: a crowd that pings, or that
     /// has just joined, must not keep the topics waiting, nor a topic those.
     pub fn poll_flush(&mut self) -> Option<ClientKey> {
-        if self.row == SERVED_IN_A_ROW {
+        if self.row.is_over() {
             self.begin_row();
         }
         let key = self.next_in_row().or_else(|| {
             self.begin_row();
             self.next_in_row()
         })?;
-        self.row += 1;
+        self.row.enter();
         Some(key)
     }
 
     fn begin_row(&mut self) {
-        self.row = 0;
+        self.row = Row::default();
         self.is_row_urgent = !self.is_row_urgent;
     }
 
@@ -85,21 +82,21 @@ impl Shard {
 
     fn next_member(&mut self) -> Option<ClientKey> {
         while let Some(&topic_key) = self.dirty.front() {
-            if self.served == SERVED_IN_A_ROW {
-                self.served = 0;
+            if self.served.is_over() {
+                self.served = Row::default();
                 self.dirty.rotate_left(1);
                 continue;
             }
             let topic = &mut self.topics[topic_key.0 as usize];
             if let Some(key) = topic.next_in_round() {
-                self.served += 1;
+                self.served.enter();
                 return Some(key);
             }
             topic.queued = false;
             let ended = topic.take_round_start();
             self.note_round_end(ended);
             self.dirty.pop_front();
-            self.served = 0;
+            self.served = Row::default();
             self.touch(topic_key);
         }
         None
@@ -229,6 +226,10 @@ impl Shard {
     /// client is to be gathered again at once.
     pub fn advance(&mut self, key: ClientKey, written: Written) -> bool {
         debug_assert!(written.is_blocked || !written.holds_back, "{written:?}");
+        self.row.note_taken(written.taken);
+        if !self.is_row_urgent {
+            self.served.note_taken(written.taken);
+        }
         let own = self.own(key);
         let Some(client) = self
             .clients

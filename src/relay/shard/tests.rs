@@ -74,6 +74,23 @@ fn a_crowd_that_pings_does_not_keep_a_topic_waiting() {
 }
 
 #[test]
+fn a_topic_with_large_messages_does_not_keep_another_waiting() {
+    const CROWD: usize = 40;
+    let mut shard = shard_with(&Config::default());
+    let crowd: Vec<ClientKey> = (0..CROWD)
+        .map(|_| join(&mut shard, "/large", b""))
+        .collect();
+    let bystander = join(&mut shard, "/quiet", b"");
+    turn(&mut shard, usize::MAX, None);
+    let mut large = vec![0x82, 0xff, 0, 0, 0, 0, 0, 8, 0, 0, 0, 0, 0, 0];
+    large.resize(14 + (512 << 10), 0);
+    shard.on_bytes(crowd[0], &mut large);
+    shard.on_bytes(bystander, &mut text(1));
+    // 2 MiB, and not the 20 MiB of all of them.
+    assert!(turn(&mut shard, 5, None).contains(&bystander));
+}
+
+#[test]
 fn whoever_connects_anew_does_not_get_round_a_hold() {
     let mut config = Config::default();
     config.limits.max_message_bytes = 125;
