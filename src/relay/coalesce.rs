@@ -52,6 +52,12 @@ impl Coalesce {
         self.interval.min(PER_MEMBER.saturating_mul(members))
     }
 
+    /// Whether a topic's owner, told of `told` members, would have it wait more than twice as long as it should with
+    /// `members`: so far it may be wrong, so that departures cost next to nothing to tell.
+    pub fn is_misled(&self, told: u32, members: u32) -> bool {
+        self.interval(members).saturating_mul(2) < self.interval(told)
+    }
+
     /// Whether so many bytes of frames wait for nothing.
     pub fn is_enough(&self, frame_bytes: u64) -> bool {
         frame_bytes >= FULL_BYTES || frame_bytes > self.window_bytes
@@ -129,6 +135,16 @@ mod tests {
             Coalesce::new(Duration::ZERO, 1).interval(1000),
             Duration::ZERO
         );
+    }
+
+    #[test]
+    fn departures_are_told_when_they_change_the_interval_by_more_than_half() {
+        let coalesce = Coalesce::new(MS, 1 << 20);
+        // 50 are enough for all of the interval.
+        assert!(!coalesce.is_misled(1000, 50) && !coalesce.is_misled(50, 25));
+        assert!(coalesce.is_misled(1000, 24) && coalesce.is_misled(3, 1));
+        assert!(!coalesce.is_misled(24, 1000) && !coalesce.is_misled(2, 1));
+        assert!(!Coalesce::new(Duration::ZERO, 1).is_misled(1000, 1));
     }
 
     #[test]

@@ -42,6 +42,15 @@ pub enum Envelope {
         /// The shard that leaves.
         from: ShardId,
     },
+    /// To a topic's owner: so many members are left to `from`, far fewer than it said last.
+    Members {
+        /// The topic.
+        topic: TopicName,
+        /// The shard that members have left.
+        from: ShardId,
+        /// How many it has in the topic, with those who are joining.
+        members: u32,
+    },
     /// To a topic's owner: number these and spread them.
     Publish {
         /// The topic.
@@ -103,6 +112,7 @@ impl Envelope {
             Envelope::Subscribe { .. }
             | Envelope::Subscribed { .. }
             | Envelope::Unsubscribe { .. }
+            | Envelope::Members { .. }
             | Envelope::Hold { .. }
             | Envelope::Release { .. }
             | Envelope::Held { .. }

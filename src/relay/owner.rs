@@ -45,7 +45,7 @@ pub struct OwnedTopic {
 #[derive(Clone, Copy, Debug)]
 struct Subscriber {
     shard: ShardId,
-    /// How many, when it published or one of them joined last.
+    /// How many, when it published or one of them joined last, or when it said that many had left.
     members: u32,
 }
 
@@ -94,11 +94,21 @@ impl OwnedTopic {
 
     /// Adds a shard, which may be there already, and notes how many members it has.
     pub fn subscribe(&mut self, shard: ShardId, members: u32) {
-        let mut subscribers = self.subscribers.iter_mut();
-        match subscribers.find(|subscriber| subscriber.shard == shard) {
+        match self.subscriber_mut(shard) {
             Some(subscriber) => subscriber.members = members,
             None => self.subscribers.push(Subscriber { shard, members }),
         }
+    }
+
+    /// Notes how many members a shard has that is there.
+    pub fn note_members(&mut self, shard: ShardId, members: u32) {
+        let subscriber = self.subscriber_mut(shard);
+        subscriber.expect("it is subscribed").members = members;
+    }
+
+    fn subscriber_mut(&mut self, shard: ShardId) -> Option<&mut Subscriber> {
+        let mut subscribers = self.subscribers.iter_mut();
+        subscribers.find(|subscriber| subscriber.shard == shard)
     }
 
     /// Removes a shard, and with it its wish to hold.
@@ -156,9 +166,7 @@ impl OwnedTopic {
 
     /// Takes in what is to be numbered, of a shard that has so many members. Says whether it is the turn's first.
     pub fn publish(&mut self, draft: Draft, members: u32) -> bool {
-        let mut subscribers = self.subscribers.iter_mut();
-        let from = subscribers.find(|subscriber| subscriber.shard == draft.from());
-        from.expect("publishers are subscribed").members = members;
+        self.note_members(draft.from(), members);
         self.pending.push(draft);
         !std::mem::replace(&mut self.is_listed, true)
     }

@@ -26,6 +26,8 @@ pub struct Topic {
     pub log: Log,
     /// Clients whose subscription has not been confirmed.
     pub joining: u32,
+    /// The population that the owner knows of.
+    pub told_members: u32,
     /// Whether the owner says that publishers are not to be read, and why.
     pub held: Option<Hold>,
     /// Whether this shard has asked the owner to hold the publishers, and how.
@@ -63,6 +65,7 @@ impl Topic {
             owner,
             log: Log::default(),
             joining: 0,
+            told_members: 0,
             held: None,
             holding: None,
             waiting: Vec::new(),
@@ -89,6 +92,12 @@ impl Topic {
     pub fn population(&self) -> u32 {
         // Members are bounded by descriptors.
         self.members().len() as u32 + self.joining
+    }
+
+    /// The population, which the owner is about to know of.
+    pub fn tell_members(&mut self) -> u32 {
+        self.told_members = self.population();
+        self.told_members
     }
 
     /// Whether nobody is in the topic or about to be, and nothing that was published here is on its way. Until it has come

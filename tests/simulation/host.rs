@@ -414,6 +414,7 @@ impl World {
                 self.model.mirror(host, topic, end);
             }
             Envelope::Unsubscribe { .. }
+            | Envelope::Members { .. }
             | Envelope::Hold { .. }
             | Envelope::Release { .. }
             | Envelope::Held { .. }

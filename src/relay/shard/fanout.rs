@@ -22,8 +22,8 @@ impl Shard {
     pub fn decide(&mut self) {
         let mut outgoing = std::mem::take(&mut self.outgoing);
         for (key, draft) in outgoing.drain(..) {
-            let topic = &self.topics[key.0 as usize];
-            let (owner, members) = (topic.owner, topic.population());
+            let topic = &mut self.topics[key.0 as usize];
+            let (owner, members) = (topic.owner, topic.tell_members());
             let topic = topic.name.clone();
             self.send(
                 owner,

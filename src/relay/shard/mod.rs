@@ -401,6 +401,10 @@ impl Shard {
                 !topic.is_round_open() || topic.queued,
                 "a round that nobody serves"
             );
+            assert!(
+                topic.touched || !self.is_owner_misled(topic),
+                "the owner has a topic wait for members who have left"
+            );
         }
         self.check_memory();
         self.check_waiting();

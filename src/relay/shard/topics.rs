@@ -51,6 +51,11 @@ impl Shard {
                 held,
             } => self.on_subscribed(&topic, client, next, held),
             Envelope::Unsubscribe { topic, from } => self.on_unsubscribe(topic, from),
+            Envelope::Members {
+                topic,
+                from,
+                members,
+            } => self.on_members(&topic, from, members),
             Envelope::Publish {
                 topic,
                 draft,
@@ -75,7 +80,7 @@ impl Shard {
         let key = self.topic_named(&name);
         let topic = &mut self.topics[key.0 as usize];
         topic.joining += 1;
-        let (owner, members) = (topic.owner, topic.population());
+        let (owner, members) = (topic.owner, topic.tell_members());
         let joining = &mut self.clients[client.slot as usize];
         joining.phase = Phase::Joining;
         let arrival = joining
@@ -190,6 +195,12 @@ impl Shard {
         self.deserted.push(name);
     }
 
+    fn on_members(&mut self, name: &TopicName, from: ShardId, members: u32) {
+        // It has not unsubscribed, so the topic is there.
+        let slot = self.owned_by_name[name];
+        self.owned[slot].note_members(from, members);
+    }
+
     fn on_deliver(&mut self, name: &TopicName, batch: Arc<Batch>) {
         let Some(&key) = self.topics_by_name.get(name) else {
             return;
@@ -267,10 +278,40 @@ impl Shard {
             self.topics[key.0 as usize].touched = false;
             self.review_laggards(key);
             self.gauge_log(key);
+            self.tell_of_departures(key);
             self.forget_topic_if_unused(key);
         }
         touched.append(&mut self.touched);
         self.touched = touched;
+    }
+
+    /// Whoever joins or publishes has the owner told how many members there are; departures are told of here, once so
+    /// many have left that the topic would wait far too long.
+    fn tell_of_departures(&mut self, key: TopicKey) {
+        if !self.is_owner_misled(&self.topics[key.0 as usize]) {
+            return;
+        }
+        let topic = &mut self.topics[key.0 as usize];
+        let (owner, members) = (topic.owner, topic.tell_members());
+        let topic = topic.name.clone();
+        self.send(
+            owner,
+            Envelope::Members {
+                topic,
+                from: self.id,
+                members,
+            },
+        );
+    }
+
+    /// Whether the owner thinks that far more members are left than there are. That none is left it is told otherwise.
+    pub(super) fn is_owner_misled(&self, topic: &Topic) -> bool {
+        let members = topic.population();
+        members > 0
+            && self
+                .settings
+                .coalesce
+                .is_misled(topic.told_members, members)
     }
 
     fn forget_topic_if_unused(&mut self, key: TopicKey) {

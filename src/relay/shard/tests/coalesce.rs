@@ -1,6 +1,7 @@
 //! What waits for the next fan-out of its topic: for how long, and what becomes of it when things end.
 
 use super::*;
+use crate::relay::coalesce::PER_MEMBER;
 
 const INTERVAL: Duration = Duration::from_micros(50);
 
@@ -220,42 +221,87 @@ fn without_coalescing_nothing_waits() {
     assert_eq!(shard.stats.value(Stat::Coalesced), 0);
 }
 
-#[test]
-fn the_shard_with_most_members_says_how_long_a_topic_waits() {
+/// Two shards with coalescing, and a topic that the first of them owns.
+fn two_coalescing() -> ([Shard; 2], String) {
     let router = Router::new(Topics::Path, 2, 0);
-    let owned_here = |path: &String| router.owner(path) == ShardId(0);
-    let path = (0..100).map(|n| format!("/{n}")).find(owned_here).unwrap();
-    let name: TopicName = path.as_str().into();
+    let owned_by_first = |path: &String| router.owner(path) == ShardId(0);
+    let mut paths = (0..100).map(|n| format!("/{n}"));
+    let path = paths.find(owned_by_first).unwrap();
     let mut config = Config::default();
     config.relay.coalesce = Duration::from_secs(1);
-    let settings = Settings::new(&config, 2);
-    let mut shard = Shard::new(ShardId(0), settings, router, Timestamp(1_000_000));
-    let publisher = join(&mut shard, &path, b"");
-    let elsewhere = ClientKey {
-        slot: 0,
-        generation: 0,
-    };
-    shard.handle(Envelope::Subscribe {
-        topic: name.clone(),
-        from: ShardId(1),
-        client: elsewhere,
-        members: 7,
+    let shards = [0, 1].map(|id| {
+        let settings = Settings::new(&config, 2);
+        Shard::new(ShardId(id), settings, router.clone(), Timestamp(1_000_000))
     });
-    for waits in [7, 3] {
-        turn(&mut shard, usize::MAX, None);
-        pass(&mut shard, Duration::from_secs(1));
-        let began = shard.now;
-        shard.on_bytes(publisher, &mut text(1));
-        turn(&mut shard, usize::MAX, None);
-        let mut draft = Draft::new(ShardId(1), began);
-        draft.push(crate::ws::frame::MessageKind::Text, b"x", None);
-        shard.handle(Envelope::Publish {
-            topic: name.clone(),
-            draft,
-            members: 3,
-        });
-        turn(&mut shard, usize::MAX, None);
-        let due = began + waits * crate::relay::coalesce::PER_MEMBER;
-        assert_eq!(shard.next_fan_out(), Some(due));
+    (shards, path)
+}
+
+/// Turns of both shards, until neither has anything to say to the other.
+fn turns(shards: &mut [Shard; 2]) {
+    loop {
+        for shard in &mut *shards {
+            turn(shard, usize::MAX, None);
+        }
+        let [first, second] = &mut *shards;
+        let said: [Vec<_>; 2] = [
+            first.take_outbox().collect(),
+            second.take_outbox().collect(),
+        ];
+        if said.iter().all(Vec::is_empty) {
+            return;
+        }
+        for (to, envelope) in said.into_iter().flatten() {
+            shards[to.index()].handle(envelope);
+        }
     }
+}
+
+/// How long what `publisher` of the first shard sends behind another message waits, in a topic that was quiet.
+fn wait_behind_another(shards: &mut [Shard; 2], publisher: ClientKey) -> Duration {
+    for shard in &mut *shards {
+        pass(shard, Duration::from_secs(1));
+    }
+    let began = shards[0].now;
+    for _ in 0..2 {
+        shards[0].on_bytes(publisher, &mut text(1));
+        turns(shards);
+    }
+    let due = shards[0].next_fan_out().expect("something waits");
+    due.since(began)
+}
+
+#[test]
+fn the_shard_with_most_members_says_how_long_a_topic_waits() {
+    let (mut shards, path) = two_coalescing();
+    let publisher = join(&mut shards[0], &path, b"");
+    join(&mut shards[0], &path, b"");
+    turns(&mut shards);
+    assert_eq!(wait_behind_another(&mut shards, publisher), 2 * PER_MEMBER);
+    for _ in 0..7 {
+        join(&mut shards[1], &path, b"");
+    }
+    turns(&mut shards);
+    assert_eq!(wait_behind_another(&mut shards, publisher), 7 * PER_MEMBER);
+}
+
+#[test]
+fn a_topic_does_not_wait_for_listeners_of_another_shard_who_have_left() {
+    let (mut shards, path) = two_coalescing();
+    let publisher = join(&mut shards[0], &path, b"");
+    let listeners: Vec<ClientKey> = (0..200).map(|_| join(&mut shards[1], &path, b"")).collect();
+    turns(&mut shards);
+    let crowded = wait_behind_another(&mut shards, publisher);
+    assert_eq!(crowded, 200 * PER_MEMBER);
+    // One by one, and nobody says a word; the last stays.
+    let mut told = 0;
+    for (left, &listener) in (1..200).rev().zip(&listeners) {
+        let before = shards[0].stats.value(Stat::Envelopes);
+        shards[1].on_end(listener, End::Failed);
+        turns(&mut shards);
+        told += shards[0].stats.value(Stat::Envelopes) - before;
+        let wait = wait_behind_another(&mut shards, publisher);
+        assert!(wait <= 2 * left * PER_MEMBER, "{wait:?} with {left} left");
+    }
+    // At 99, 49, 24, 11, 5 and 2.
+    assert_eq!(told, 6);
 }

@@ -271,6 +271,7 @@ impl World {
                 self.model.publish(topic, from, draft.len());
             }
             Envelope::Unsubscribe { .. }
+            | Envelope::Members { .. }
             | Envelope::Deliver { .. }
             | Envelope::Hold { .. }
             | Envelope::Release { .. }
