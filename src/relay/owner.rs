@@ -181,10 +181,15 @@ impl OwnedTopic {
         self.open_from
     }
 
-    /// Leaves what is pending for a later turn.
-    pub fn keep_waiting(&mut self) -> Gauged {
+    /// Leaves what is pending for a later turn, unless it is sequenced in this one all the same.
+    pub fn postpone(&mut self) -> Gauged {
         self.is_listed = false;
-        self.pending.note_wait()
+        self.pending.gauge()
+    }
+
+    /// The turn is over for the topic: what is pending waits.
+    pub fn note_wait(&mut self) {
+        self.pending.note_wait();
     }
 
     /// Numbers what is pending, for a fan-out that begins `now`.

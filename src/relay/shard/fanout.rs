@@ -52,14 +52,13 @@ impl Shard {
 
     fn fan_out(&mut self) {
         let mut published = std::mem::take(&mut self.published);
-        for slot in published.drain(..) {
+        for &slot in &published {
             if self.has_to_wait(slot) {
-                self.keep_waiting(slot);
+                self.postpone(slot);
             } else {
                 self.sequence(slot);
             }
         }
-        self.published = published;
         while let Some(slot) = self.agenda.next_due(self.now) {
             self.sequence(slot);
         }
@@ -69,17 +68,25 @@ impl Shard {
                 self.sequence(slot);
             }
         }
+        // Only now is it known what of the turn's messages waits, and is not handed out for haste or want of room.
+        for slot in published.drain(..) {
+            self.owned[slot].note_wait();
+        }
+        self.published = published;
     }
 
     fn has_to_wait(&self, slot: usize) -> bool {
+        if self.is_in_haste() {
+            return false;
+        }
         let owned = &self.owned[slot];
         let frame_bytes = owned.pending().frame_bytes();
         self.now < owned.open_from() && !self.settings.coalesce.is_enough(frame_bytes)
     }
 
-    fn keep_waiting(&mut self, slot: usize) {
+    fn postpone(&mut self, slot: usize) {
         let owned = &mut self.owned[slot];
-        let gauged = owned.keep_waiting();
+        let gauged = owned.postpone();
         self.agenda.insert(owned.open_from(), slot);
         self.gauge_waiting(gauged);
     }

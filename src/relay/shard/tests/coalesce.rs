@@ -174,6 +174,18 @@ fn a_drain_waits_for_no_interval() {
     let sent = sent_to(&mut shard, members[2]);
     assert_eq!(sent[..3], *b"\x81\x01x");
     assert_eq!((sent[3], &sent[5..7]), (0x88, &1001u16.to_be_bytes()[..]));
+    assert_eq!(shard.stats.value(Stat::Coalesced), 1);
+}
+
+#[test]
+fn what_is_fanned_out_in_the_turn_that_it_came_in_has_not_waited() {
+    let (mut shard, members) = just_fanned_out();
+    // This one would have waited, were there no haste.
+    shard.on_bytes(members[0], &mut text(1));
+    shard.begin_drain();
+    turn(&mut shard, usize::MAX, None);
+    assert_eq!(shard.stats.value(Stat::Delivered), 6);
+    assert_eq!(shard.stats.value(Stat::Coalesced), 0);
 }
 
 #[test]
@@ -197,14 +209,20 @@ fn what_waits_in_many_topics_takes_a_small_share_of_the_memory() {
         shard.on_bytes(topic[0], &mut text(1));
     }
     turn(&mut shard, usize::MAX, None);
-    let mut most_waiting = 0;
+    let (mut waiting, mut most_waiting, mut waited) = (0, 0, 0);
     for topic in &members {
         shard.on_bytes(topic[0], &mut text(100).repeat(100));
         // `check` has an eye on the share.
         turn(&mut shard, usize::MAX, None);
-        most_waiting = most_waiting.max(shard.agenda.len());
+        if shard.agenda.is_empty() {
+            // All but those that came in this turn.
+            waited += waiting;
+        }
+        waiting = shard.agenda.len();
+        most_waiting = most_waiting.max(waiting);
     }
     assert!((2..TOPICS / 2).contains(&most_waiting), "{most_waiting}");
+    assert_eq!(shard.stats.value(Stat::Coalesced), 100 * waited as u64);
 }
 
 #[test]
