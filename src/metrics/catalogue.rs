@@ -251,6 +251,12 @@ pub const METRICS: &[Metric] = &[
         Source::Total(Stat::Coalesced),
         "Messages that waited for the next fan-out of their topic.",
     ),
+    counter(
+        "fanwire_coalescing_limit_reached_total",
+        Source::Total(Stat::CoalescingLimitReached),
+        "Turns in which all that waited went out early, because it was a sixteenth of a shard's share of \
+         limits.max_buffered_bytes.",
+    ),
     gauge(
         "fanwire_partial_message_bytes",
         Source::Total(Stat::PartialBytes),

@@ -105,6 +105,8 @@ pub enum Stat {
     CoalescingBytes,
     /// Messages that waited for the next fan-out of their topic.
     Coalesced,
+    /// Turns in which everything that waited went out at once, because it was more than may wait.
+    CoalescingLimitReached,
     /// Gauge: topics with members on the shard.
     Topics,
     /// Gauge: topics the shard owns.

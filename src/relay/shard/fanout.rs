@@ -63,7 +63,11 @@ impl Shard {
             self.sequence(slot);
         }
         let most = self.settings.max_buffered_bytes / WAITING_SHARE;
-        if self.stats.value(Stat::CoalescingBytes) > most || self.is_in_haste() {
+        let is_too_much = self.stats.value(Stat::CoalescingBytes) > most;
+        if is_too_much {
+            self.stats.inc(Stat::CoalescingLimitReached);
+        }
+        if is_too_much || self.is_in_haste() {
             while let Some(slot) = self.agenda.next() {
                 self.sequence(slot);
             }

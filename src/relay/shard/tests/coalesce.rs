@@ -209,7 +209,7 @@ fn what_waits_in_many_topics_takes_a_small_share_of_the_memory() {
         shard.on_bytes(topic[0], &mut text(1));
     }
     turn(&mut shard, usize::MAX, None);
-    let (mut waiting, mut most_waiting, mut waited) = (0, 0, 0);
+    let (mut waiting, mut most_waiting, mut waited, mut times) = (0, 0, 0, 0);
     for topic in &members {
         shard.on_bytes(topic[0], &mut text(100).repeat(100));
         // `check` has an eye on the share.
@@ -217,12 +217,14 @@ fn what_waits_in_many_topics_takes_a_small_share_of_the_memory() {
         if shard.agenda.is_empty() {
             // All but those that came in this turn.
             waited += waiting;
+            times += 1;
         }
         waiting = shard.agenda.len();
         most_waiting = most_waiting.max(waiting);
     }
     assert!((2..TOPICS / 2).contains(&most_waiting), "{most_waiting}");
     assert_eq!(shard.stats.value(Stat::Coalesced), 100 * waited as u64);
+    assert_eq!(shard.stats.value(Stat::CoalescingLimitReached), times);
 }
 
 #[test]
