@@ -30,14 +30,24 @@ fn just_fanned_out() -> (Shard, Vec<ClientKey>) {
 
 /// A turn in which everybody takes everything; returns the bytes that `client` was sent.
 fn sent_to(shard: &mut Shard, client: ClientKey) -> Vec<u8> {
-    let mut sent = Vec::new();
+    writes_to(shard, client).concat()
+}
+
+/// The same, write by write.
+fn writes_to(shard: &mut Shard, client: ClientKey) -> Vec<Vec<u8>> {
+    let mut writes = Vec::new();
     shard.decide();
     while let Some(key) = shard.poll_flush() {
         loop {
             let mut slices = Slices::new();
             let offered = shard.gather(key, &mut slices);
-            if key == client {
-                sent.extend(slices.iter().flat_map(|slice| slice.iter().copied()));
+            if key == client && offered > 0 {
+                writes.push(
+                    slices
+                        .iter()
+                        .flat_map(|slice| slice.iter().copied())
+                        .collect(),
+                );
             }
             drop(slices);
             if offered == 0 || !shard.advance(key, Written::plain(offered, offered)) {
@@ -48,7 +58,7 @@ fn sent_to(shard: &mut Shard, client: ClientKey) -> Vec<u8> {
     shard.end_turn(shard.now);
     shard.check();
     shard.begin_turn(shard.now);
-    sent
+    writes
 }
 
 #[test]
@@ -81,8 +91,9 @@ fn what_comes_before_the_interval_is_over_leaves_at_its_end_in_order_and_in_one_
     shard.on_bytes(members[0], &mut [0x81, 0x81, 0, 0, 0, 0, b'g']);
     assert_eq!(turn(&mut shard, usize::MAX, None), []);
     shard.begin_turn(began + INTERVAL);
-    let sent = sent_to(&mut shard, members[1]);
-    let letters: Vec<u8> = sent.chunks(3).map(|frame| frame[2]).collect();
+    let writes = writes_to(&mut shard, members[1]);
+    assert_eq!(writes.len(), 1);
+    let letters: Vec<u8> = writes[0].chunks(3).map(|frame| frame[2]).collect();
     assert_eq!(letters, b"abcdefg");
     assert_eq!(shard.stats.value(Stat::Coalesced), 7);
     assert_eq!(shard.stats.value(Stat::CoalescingBytes), 0);
