@@ -21,7 +21,7 @@ const SEEDS_PER_LINE: u64 = 1_000;
 /// What shards must count in an ordinary run, and how often at least.
 const CORNERS: [(Stat, u64); 27] = [
     (Stat::Messages, 50_000),
-    (Stat::Coalesced, 300),
+    (Stat::Coalesced, 4_000),
     (Stat::Connections, 5_000),
     (Stat::Offered, 200_000),
     (Stat::Delivered, 200_000),
