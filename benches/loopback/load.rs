@@ -44,7 +44,7 @@ pub(crate) struct Served {
 /// Times that deliveries took, in bins.
 #[derive(Clone, Debug)]
 pub(crate) struct Latency {
-    /// The last holds whatever took longer.
+    /// The last is for whatever took longer than the others reach.
     bins: Vec<u64>,
 }
 
@@ -53,18 +53,22 @@ impl Latency {
 
     const BINS: usize = 10_000;
 
+    /// What took longer than so many milliseconds took nobody knows how long.
+    pub(crate) const REACH_MS: f64 = 1e-6 * (Self::BIN.as_nanos() * Self::BINS as u128) as f64;
+
     fn new() -> Latency {
         Latency {
-            bins: vec![0; Latency::BINS],
+            bins: vec![0; Latency::BINS + 1],
         }
     }
 
     fn note(&mut self, took: Duration) {
         let bin = (took.as_nanos() / Latency::BIN.as_nanos()) as usize;
-        self.bins[bin.min(Latency::BINS - 1)] += 1;
+        self.bins[bin.min(Latency::BINS)] += 1;
     }
 
-    /// The time in milliseconds that so many of a hundred deliveries took no longer than.
+    /// The time in milliseconds that so many of a hundred deliveries took no longer than; infinite if that is longer than
+    /// is told apart.
     pub(crate) fn percentile_ms(&self, percent: u64) -> f64 {
         let all: u64 = self.bins.iter().sum();
         let mut left = all * percent / 100;
@@ -73,6 +77,9 @@ impl Latency {
             left = left.saturating_sub(count);
             is_it
         });
+        if bin == Some(Latency::BINS) {
+            return f64::INFINITY;
+        }
         (bin.unwrap_or(0) as f64 + 0.5) * Latency::BIN.as_secs_f64() * 1e3
     }
 }
@@ -92,11 +99,11 @@ impl Schedule {
         self.began + Duration::from_secs_f64(before / f64::from(self.per_second))
     }
 
-    /// How many are due by `now`, those before the first included.
+    /// How many are due by `now`, those before the first included. The first is due at once.
     fn due_by(&self, now: Instant) -> u64 {
         // A measurement lasts seconds at most.
         let elapsed_us = now.duration_since(self.began).as_micros() as u64;
-        self.first + elapsed_us * u64::from(self.per_second) / 1_000_000
+        self.first + elapsed_us * u64::from(self.per_second) / 1_000_000 + 1
     }
 }
 
@@ -174,6 +181,7 @@ impl Load {
             }),
         };
         let mut latency = Latency::new();
+        let mut heard_at = began;
         loop {
             let received_by_all = self.received_by_all();
             if began.elapsed() < span {
@@ -181,7 +189,11 @@ impl Load {
             } else if received_by_all == self.sent() {
                 break;
             }
-            self.receive(schedule, &mut latency)?;
+            if self.receive(schedule, &mut latency)? {
+                heard_at = Instant::now();
+            } else if heard_at.elapsed() >= STALL {
+                return Err(io::Error::other("deliveries are missing"));
+            }
         }
         self.check_order()?;
         Ok(Served {
@@ -223,13 +235,12 @@ impl Load {
         Ok(())
     }
 
-    fn receive(&mut self, schedule: Option<Schedule>, latency: &mut Latency) -> io::Result<()> {
+    /// Says whether anything was delivered.
+    fn receive(&mut self, schedule: Option<Schedule>, latency: &mut Latency) -> io::Result<bool> {
         // At a set rate, the next message is due whatever has come.
         let patience = schedule.map_or(STALL, |_| Duration::ZERO);
         self.poll.poll(&mut self.events, Some(patience))?;
-        if self.events.is_empty() && schedule.is_none() {
-            return Err(io::Error::other("deliveries are missing"));
-        }
+        let mut has_heard = false;
         for event in &self.events {
             let member = &mut self.members[event.token().0];
             if event.is_writable() {
@@ -238,6 +249,7 @@ impl Load {
             if event.is_readable() {
                 let before = member.received;
                 member.receive(&self.traffic, &mut self.scratch)?;
+                has_heard |= member.received > before;
                 if let Some(schedule) = schedule {
                     let now = Instant::now();
                     let received = before..member.received;
@@ -251,7 +263,7 @@ impl Load {
         if is_crowd && self.traffic.payload_bytes < NAP_BELOW_PAYLOAD_BYTES {
             std::thread::sleep(NAP);
         }
-        Ok(())
+        Ok(has_heard)
     }
 
     fn check_order(&self) -> io::Result<()> {

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::io::{self, Write};
 
+use crate::load::Latency;
+
 /// One row: the subject beside what it is compared with, one value of each per repeat.
 #[derive(Debug)]
 pub(crate) struct Row {
@@ -50,18 +52,26 @@ impl Spread {
 
 impl fmt::Display for Spread {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let digits = |value: f64| if value < 100.0 { 3 } else { 0 };
         let Spread {
             median,
             least,
             most,
         } = *self;
-        write!(f, "{median:.*}", digits(median))?;
+        f.write_str(&figure(median))?;
         if least < most {
-            write!(f, " ({least:.*}–{most:.*})", digits(least), digits(most))?;
+            write!(f, " ({}–{})", figure(least), figure(most))?;
         }
         Ok(())
     }
+}
+
+/// A value as it is printed. Only latencies can be infinite.
+fn figure(value: f64) -> String {
+    if value.is_infinite() {
+        return format!("> {}", Latency::REACH_MS);
+    }
+    let digits = if value < 100.0 { 3 } else { 0 };
+    format!("{value:.digits$}")
 }
 
 impl fmt::Display for Row {
@@ -70,7 +80,9 @@ impl fmt::Display for Row {
         let reference = Spread::of(self.reference_values.iter().copied());
         // Each repeat's own ratio: what disturbs the machine for longer than a moment disturbs both of a pair.
         let pairs = self.subject_values.iter().zip(&self.reference_values);
-        let ratio = Spread::of(pairs.map(|(subject, reference)| subject / reference));
+        let ratios = pairs.map(|(subject, reference)| subject / reference);
+        let is_known = ratios.clone().all(f64::is_finite);
+        let ratio = Spread::of(ratios);
         let target = match self.target {
             Target::Ratio(most) => verdict(ratio.median, most),
             Target::Value(most) => verdict(subject.median, most),
@@ -81,6 +93,11 @@ impl fmt::Display for Row {
             .map_or("–".into(), |(subject, reference)| {
                 format!("{subject:.4} / {reference:.4}")
             });
+        let ratio = if is_known {
+            ratio.to_string()
+        } else {
+            "–".into()
+        };
         let Row {
             scenario,
             reference: name,

@@ -43,7 +43,8 @@ pub(crate) enum Pace {
     All,
     /// Once its sender has it back: new messages arrive while the last are still being sent to the others.
     Sender,
-    /// Never mind that: one publisher sends so many in a second, whatever becomes of them.
+    /// One publisher sends so many in a second, however long they take, as long as no more than the window are in flight: the
+    /// counts tell no more apart. Whatever waits for that counts from when it was due, too.
     PerSecond(u32),
 }
 
