@@ -275,12 +275,12 @@ pub const METRICS: &[Metric] = &[
     gauge(
         "fanwire_topics",
         Source::Total(Stat::Topics),
-        "Topics with clients, counted once for each shard that has some of them.",
+        "Topics with clients or with messages of theirs on the way, counted once for each shard that has some of them.",
     ),
     gauge(
         "fanwire_owned_topics",
         Source::Total(Stat::OwnedTopics),
-        "Topics with clients on any shard.",
+        "Topics with clients on any shard, or with messages of theirs on the way.",
     ),
     gauge(
         "fanwire_topics_held",

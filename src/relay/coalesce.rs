@@ -6,7 +6,7 @@
 //! nothing, and one whose fan-out takes longer does not either: what counts is when the last one began.
 //!
 //! - **Where:** at the owner, before anything is numbered, so that the flushes of all shards are joined alike, and what
-//!   waits is on its way from the publisher's shard to the log, for windows, holds and the drain as for everybody.
+//!   waits is on its way from the publisher's shard to the log, for windows and the drain as for everybody.
 //! - **Small topics** wait less, [`PER_MEMBER`] for each member: with two members there is next to nothing to save, and a
 //!   pair that answers each other would do so once in an interval.
 //! - **Enough is enough:** once [`FULL_BYTES`] wait, joining more gains nothing. Nor may what waits keep publishers from

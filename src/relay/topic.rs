@@ -11,7 +11,8 @@ use super::router::TopicName;
 use crate::ids::{ClientKey, ShardId};
 use crate::time::Timestamp;
 
-/// A topic within its shard. Valid as long as the topic has members, so it needs no generation.
+/// A topic within its shard. Valid as long as the topic has members or something on its way, so it needs no
+/// generation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct TopicKey(pub u32);
 
