@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use crate::time::Timestamp;
 
-/// How long a topic waits at most, for each member that it has on one shard: about seven times what a small write costs
+/// How long a topic waits at most, for each member: about seven times what a small write costs
 /// (2.7 µs here, 6 elsewhere). Writes of a topic that waits less than `relay.coalesce` then take a seventh of the time.
 pub const PER_MEMBER: Duration = Duration::from_micros(20);
 
@@ -46,14 +46,14 @@ impl Coalesce {
         }
     }
 
-    /// The least time between the beginning of a fan-out and that of the next, in a topic that has `members` on the shard
-    /// where it has most: shards write beside one another.
+    /// The least time between the beginning of a fan-out and that of the next, in a topic that has `members`, over all
+    /// shards: what a delivery costs must not depend on how many shards there are.
     pub fn interval(&self, members: u32) -> Duration {
         self.interval.min(PER_MEMBER.saturating_mul(members))
     }
 
-    /// Whether a topic's owner, told of `told` members, would have it wait more than twice as long as it should with
-    /// `members`: so far it may be wrong, so that departures cost next to nothing to tell.
+    /// Whether a topic's owner, told of `told` members on one shard, would have them wait more than twice as long as it
+    /// should with `members`: so far it may be wrong, so that departures cost next to nothing to tell.
     pub fn is_misled(&self, told: u32, members: u32) -> bool {
         self.interval(members).saturating_mul(2) < self.interval(told)
     }

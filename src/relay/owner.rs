@@ -195,9 +195,8 @@ impl OwnedTopic {
     /// Numbers what is pending, for a fan-out that begins `now`.
     pub fn sequence(&mut self, now: Timestamp, coalesce: &Coalesce) -> (Vec<Arc<Batch>>, Gauged) {
         self.is_listed = false;
-        // Shards write beside one another: what counts is the one that takes longest.
         let members = self.subscribers.iter().map(|subscriber| subscriber.members);
-        self.open_from = now + coalesce.interval(members.max().unwrap_or(0));
+        self.open_from = now + coalesce.interval(members.fold(0, u32::saturating_add));
         let (drafts, gauged) = self.pending.take();
         let batches = Batch::seal(self.next, drafts);
         if let Some(last) = batches.last() {

@@ -302,7 +302,7 @@ fn wait_behind_another(shards: &mut [Shard; 2], publisher: ClientKey) -> Duratio
 }
 
 #[test]
-fn the_shard_with_most_members_says_how_long_a_topic_waits() {
+fn the_members_of_all_shards_say_how_long_a_topic_waits() {
     let (mut shards, path) = two_coalescing();
     let publisher = join(&mut shards[0], &path, b"");
     join(&mut shards[0], &path, b"");
@@ -312,7 +312,7 @@ fn the_shard_with_most_members_says_how_long_a_topic_waits() {
         join(&mut shards[1], &path, b"");
     }
     turns(&mut shards);
-    assert_eq!(wait_behind_another(&mut shards, publisher), 7 * PER_MEMBER);
+    assert_eq!(wait_behind_another(&mut shards, publisher), 9 * PER_MEMBER);
 }
 
 #[test]
@@ -322,7 +322,7 @@ fn a_topic_does_not_wait_for_listeners_of_another_shard_who_have_left() {
     let listeners: Vec<ClientKey> = (0..200).map(|_| join(&mut shards[1], &path, b"")).collect();
     turns(&mut shards);
     let crowded = wait_behind_another(&mut shards, publisher);
-    assert_eq!(crowded, 200 * PER_MEMBER);
+    assert_eq!(crowded, 201 * PER_MEMBER);
     // One by one, and nobody says a word; the last stays.
     let mut told = 0;
     for (left, &listener) in (1..200).rev().zip(&listeners) {
@@ -331,7 +331,8 @@ fn a_topic_does_not_wait_for_listeners_of_another_shard_who_have_left() {
         turns(&mut shards);
         told += shards[0].stats.value(Stat::Envelopes) - before;
         let wait = wait_behind_another(&mut shards, publisher);
-        assert!(wait <= 2 * left * PER_MEMBER, "{wait:?} with {left} left");
+        let most = (2 * left + 1) * PER_MEMBER;
+        assert!(wait <= most, "{wait:?} with {left} left");
     }
     // At 99, 49, 24, 11, 5 and 2.
     assert_eq!(told, 6);
