@@ -3,10 +3,11 @@
 use std::hint::black_box;
 use std::time::Duration;
 
-use fanwire::ids::{ClientId, ClientKey, ShardId};
+use fanwire::ids::{ClientId, ClientKey, Seq, ShardId};
 use fanwire::mailbox::{Mailbox, Wake};
-use fanwire::relay::batch::Draft;
+use fanwire::relay::batch::{Batch, Draft};
 use fanwire::relay::coalesce::Coalesce;
+use fanwire::relay::log::Log;
 use fanwire::relay::owner::OwnedTopic;
 use fanwire::time::Timestamp;
 use fanwire::ws::decode::{Decoder, Event};
@@ -75,6 +76,20 @@ pub(crate) const CASES: &[Case] = &[
         run: |iterations| sequence(iterations, 16),
     },
     Case {
+        name: "deliver/64 batches appended to a log",
+        item: "batch",
+        items: MESSAGES,
+        iterations: 200,
+        run: append,
+    },
+    Case {
+        name: "coalesce/64 turns that wait, and a fan-out to 10",
+        item: "turn",
+        items: MESSAGES,
+        iterations: 100,
+        run: coalesce,
+    },
+    Case {
         name: "flush/1000 members, one slice each",
         item: "delivery",
         items: MEMBERS,
@@ -119,6 +134,9 @@ const MESSAGES: usize = 64;
 
 /// Of the topic.
 const MEMBERS: usize = 1000;
+
+/// Of a topic whose members are not what is counted.
+const FEW: usize = 10;
 
 /// The payload of a small message, in bytes.
 const SMALL: usize = 128;
@@ -189,6 +207,41 @@ fn sequence(iterations: usize, drafts: u16) {
         black_box(batches);
     }
     assert_eq!(messages, iterations * MESSAGES);
+}
+
+/// Batches of one small message are appended to a log, and its member has them all.
+fn append(iterations: usize) {
+    let drafts = (0..MESSAGES).map(|_| {
+        let mut draft = Draft::new(ShardId(0), Timestamp(1));
+        draft.push(MessageKind::Binary, &[b'x'; SMALL], None);
+        draft
+    });
+    let batches = Batch::seal(Seq(0), drafts);
+    let mut log = Log::default();
+    for _ in 0..iterations {
+        log.reset(Seq(0));
+        let member = log.enter();
+        for batch in black_box(&batches) {
+            log.append(batch.clone());
+        }
+        let head = log.head();
+        log.relocate(member, head);
+        log.leave(head);
+    }
+    assert_eq!(log.held_bytes(), 0);
+}
+
+/// A small message in each turn, while the topic is not to be fanned out, and the turn in which it is.
+fn coalesce(iterations: usize) {
+    let mut relay = OneShard::coalescing(FEW);
+    let input = client_frame(FIN | BINARY, SMALL);
+    for _ in 0..iterations {
+        for _ in 0..MESSAGES {
+            relay.turn([0], &input);
+        }
+        relay.turn_at_fan_out();
+    }
+    relay.assert_all_delivered();
 }
 
 /// Turns in which so many small messages reach everybody. With one message, almost all that is counted is the flush.

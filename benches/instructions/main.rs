@@ -96,9 +96,14 @@ fn bench(args: &Args) -> io::Result<()> {
     let here = Origin::here(&valgrind)?;
     let file = expected_file();
     let expected = Expected::read(&file)?;
+    let is_wanted = |case: &&Case| case.name.contains(&args.only);
+    if !CASES.iter().any(|case| is_wanted(&case)) {
+        let error = format!("no case has {:?} in its name", args.only);
+        return Err(io::Error::other(error));
+    }
     let mut counts = Counts::new();
     let mut wrong = Vec::new();
-    for case in CASES.iter().filter(|case| case.name.contains(&args.only)) {
+    for case in CASES.iter().filter(is_wanted) {
         let verdict = Verdict {
             name: case.name,
             item: case.item,

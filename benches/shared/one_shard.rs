@@ -12,6 +12,8 @@ use fanwire::relay::router::Router;
 use fanwire::relay::shard::{Settings, Shard, Written};
 use fanwire::time::Timestamp;
 
+use crate::streams::{BINARY, FIN, client_frame};
+
 /// Time goes on by this much each turn: no keep-alive is due before millions of turns have passed.
 const TURN_MICROS: u64 = 1;
 
@@ -37,13 +39,25 @@ pub(crate) struct OneShard {
 }
 
 impl OneShard {
+    /// A relay that fans out in every turn.
     pub(crate) fn new(topics: usize, members: usize, echo: bool) -> OneShard {
-        let router = Router::new(Topics::Path, 1, 0);
         let mut config = Config::default();
-        // What is measured is a fan-out in every turn.
         config.relay.coalesce = Duration::ZERO;
         config.relay.echo = echo;
-        let settings = Settings::new(&config, 1);
+        OneShard::with(&config, topics, members)
+    }
+
+    /// A relay whose one topic has just been fanned out, and waits.
+    #[allow(dead_code, reason = "not for every benchmark")]
+    pub(crate) fn coalescing(members: usize) -> OneShard {
+        let mut relay = OneShard::with(&Config::default(), 1, members);
+        relay.turn([0], &client_frame(FIN | BINARY, 1));
+        relay
+    }
+
+    fn with(config: &Config, topics: usize, members: usize) -> OneShard {
+        let router = Router::new(Topics::Path, 1, 0);
+        let settings = Settings::new(config, 1);
         let now = Timestamp(0);
         let mut relay = OneShard {
             shard: Shard::new(ShardId(0), settings, router, now),
@@ -94,6 +108,15 @@ impl OneShard {
             self.shard.on_writable(client);
         }
         self.finish_turn(Kernel::TakesAll);
+    }
+
+    /// The turn in which what waits is due.
+    #[allow(dead_code, reason = "not for every benchmark")]
+    pub(crate) fn turn_at_fan_out(&mut self) {
+        let due = self.shard.next_fan_out().expect("something waits");
+        self.now = Timestamp(due.0 - TURN_MICROS);
+        self.turn([], &[]);
+        assert_eq!(self.shard.next_fan_out(), None);
     }
 
     /// That everybody got everything, so that what was measured was not its failure.
