@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use crate::check::{Received, Verdict};
+use crate::check::{Received, Run, Verdict};
 use crate::message::Head;
 use crate::options::{Opcode, Scenario};
 use crate::order::{Fingerprint, Record};
@@ -148,11 +148,19 @@ impl Books {
     }
 
     /// How many messages a connection has not received of what has been sent.
-    pub(crate) fn owed(&self, received: &Received, publisher: Option<u32>) -> u64 {
-        let of_topic = &self.plan.publishers_by_topic[received.topic() as usize];
-        let own = publisher.filter(|_| !self.plan.echo);
-        let own = own.map(|own| self.plan.places[own as usize].local as usize);
-        received.owed(|local| self.shared.sent(of_topic[local] as usize), own)
+    pub(crate) fn owed(&self, received: &Received) -> u64 {
+        received.owed(self.sent_in(received.topic()))
+    }
+
+    /// A late comer has joined for certain.
+    pub(crate) fn on_joined(&self, received: &mut Received) {
+        received.owe(self.sent_in(received.topic()));
+    }
+
+    /// By number of the publisher in a topic: messages sent.
+    pub(crate) fn sent_in(&self, topic: u32) -> impl Fn(usize) -> u64 + '_ {
+        let of_topic = &self.plan.publishers_by_topic[topic as usize];
+        |local| self.shared.sent(of_topic[local] as usize)
     }
 
     /// Enters a message that lies there whole.
@@ -171,9 +179,8 @@ impl Books {
         let verdict = received.on_message(
             opcode,
             payload,
-            self.opcode,
-            &self.plan.format,
-            &self.plan.places,
+            &run_of(&self.plan, self.opcode),
+            |publisher| self.shared.sent(publisher),
             &mut self.tally.totals.counts,
         );
         self.on_verdict(verdict, kind, records);
@@ -184,8 +191,9 @@ impl Books {
         received.on_start(opcode, self.opcode);
     }
 
-    /// A piece of it.
+    /// A piece of it: something comes, however long the whole takes.
     pub(crate) fn on_piece(&mut self, received: &mut Received, piece: &[u8]) {
+        self.last_delivery = self.now;
         received.on_piece(piece, &self.plan.format);
     }
 
@@ -195,7 +203,11 @@ impl Books {
             return;
         }
         let counts = &mut self.tally.totals.counts;
-        let verdict = received.on_end(&self.plan.format, &self.plan.places, counts);
+        let verdict = received.on_end(
+            &run_of(&self.plan, self.opcode),
+            |publisher| self.shared.sent(publisher),
+            counts,
+        );
         self.on_verdict(verdict, kind, records);
     }
 
@@ -268,5 +280,15 @@ impl Books {
     /// Whether connections that are ended by the relay are part of what is tried out.
     pub(crate) fn expects_ends(&self, kind: Kind) -> bool {
         self.plan.scenario == Scenario::Slow && kind == Kind::Slow
+    }
+}
+
+/// What the messages of a plan have in common.
+#[inline]
+fn run_of(plan: &Plan, opcode: u8) -> Run<'_> {
+    Run {
+        format: &plan.format,
+        opcode,
+        places: &plan.places,
     }
 }

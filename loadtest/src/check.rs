@@ -4,8 +4,8 @@
 use crate::message::{Format, Head, MAX_HEAD_BYTES};
 use crate::order::Fingerprint;
 
-/// Sequence numbers that are remembered as missing for one connection; what is missing beyond that is counted as lost
-/// even if it comes late.
+/// Sequence numbers that are remembered as missing for one connection; what is missing beyond that stays counted as lost
+/// even if it comes late, and then counts as out of order.
 const MISSING_REMEMBERED: usize = 4096;
 
 /// Of a publisher of whom a late comer has seen nothing yet.
@@ -20,6 +20,8 @@ pub(crate) struct Counts {
     pub(crate) lost: u64,
     /// Owed to connections that the relay ended with a Close.
     pub(crate) lost_to_closes: u64,
+    /// Owed, and not waited for.
+    pub(crate) outstanding: u64,
     /// Came again.
     pub(crate) duplicated: u64,
     /// Came after a later one of the same publisher.
@@ -28,6 +30,8 @@ pub(crate) struct Counts {
     pub(crate) corrupt: u64,
     /// Sent to another topic.
     pub(crate) misrouted: u64,
+    /// Came back to their sender, though the relay does not send senders their own.
+    pub(crate) echoed: u64,
     /// None of this run's, before the first of them: a relay's greetings, or what it keeps of earlier times.
     pub(crate) foreign: u64,
 }
@@ -38,17 +42,30 @@ impl Counts {
         self.received += other.received;
         self.lost += other.lost;
         self.lost_to_closes += other.lost_to_closes;
+        self.outstanding += other.outstanding;
         self.duplicated += other.duplicated;
         self.out_of_order += other.out_of_order;
         self.corrupt += other.corrupt;
         self.misrouted += other.misrouted;
+        self.echoed += other.echoed;
         self.foreign += other.foreign;
     }
 
     /// Deliveries that were owed: each was received or is missing.
     pub(crate) fn expected(&self) -> u64 {
-        self.received - self.duplicated + self.lost + self.lost_to_closes
+        self.received - self.duplicated + self.lost + self.lost_to_closes + self.outstanding
     }
+}
+
+/// What all messages of a run have in common.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Run<'a> {
+    /// What they look like.
+    pub(crate) format: &'a Format,
+    /// The opcode of their frames.
+    pub(crate) opcode: u8,
+    /// By publisher: where it sends.
+    pub(crate) places: &'a [Place],
 }
 
 /// Which topic a publisher sends to, and its number among the publishers there.
@@ -84,18 +101,26 @@ pub(crate) struct Received {
     next: Box<[u64]>,
     /// Of a late comer, by number of the publisher: the first it has seen. What is before that may still be on its way.
     first: Box<[u64]>,
+    /// Of a late comer, by number of the publisher: the first that it is owed in any case, once that is known.
+    owed_from: Box<[u64]>,
+    /// The number of the publisher whose messages the relay keeps from this connection, its own.
+    own: Option<u32>,
     fingerprint: Fingerprint,
     /// Whether it was there before anything was sent, and is owed everything.
     is_whole: bool,
     /// Whether nothing was wrong so far, so that its order can be compared.
     is_clean: bool,
     missing: Vec<(u32, u64)>,
-    piecemeal: Option<Box<Piecemeal>>,
+    /// Whether more was missing than is remembered.
+    has_forgotten: bool,
+    piecemeal: Piecemeal,
 }
 
 /// A message that comes in pieces.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Piecemeal {
+    /// Whether one has begun.
+    is_there: bool,
     bytes: usize,
     head_bytes: [u8; MAX_HEAD_BYTES],
     head: Option<Head>,
@@ -104,17 +129,29 @@ struct Piecemeal {
 
 impl Received {
     /// The books of a connection in a topic with so many publishers. One that `is_whole` is owed everything they send;
-    /// another only what comes after its first delivery.
-    pub(crate) fn new(topic: u32, publishers: usize, is_whole: bool) -> Received {
+    /// another what comes after its first delivery, and what [`Received::owe`] says. `own` is the publisher whose messages
+    /// the relay keeps from this connection.
+    pub(crate) fn new(topic: u32, publishers: usize, is_whole: bool, own: Option<u32>) -> Received {
+        let of_late_comer = vec![UNSEEN; if is_whole { 0 } else { publishers }];
         Received {
             topic,
             next: vec![if is_whole { 0 } else { UNSEEN }; publishers].into(),
-            first: vec![UNSEEN; if is_whole { 0 } else { publishers }].into(),
+            first: of_late_comer.clone().into(),
+            owed_from: of_late_comer.into(),
+            own,
             fingerprint: Fingerprint::default(),
             is_whole,
             is_clean: true,
             missing: Vec::new(),
-            piecemeal: None,
+            has_forgotten: false,
+            piecemeal: Piecemeal::default(),
+        }
+    }
+
+    /// Notes of a late comer that it has joined for certain: it is owed all that publishers send after so many.
+    pub(crate) fn owe(&mut self, sent: impl Fn(usize) -> u64) {
+        for (local, owed_from) in self.owed_from.iter_mut().enumerate() {
+            *owed_from = sent(local);
         }
     }
 
@@ -124,52 +161,53 @@ impl Received {
         &mut self,
         opcode: u8,
         payload: &[u8],
-        expected_opcode: u8,
-        format: &Format,
-        places: &[Place],
+        run: &Run<'_>,
+        sent: impl Fn(usize) -> u64,
         counts: &mut Counts,
     ) -> Verdict {
+        let Run { format, places, .. } = *run;
         let known = format.read_head(payload);
         let Some(head) = known.filter(|head| head.publisher() < places.len()) else {
             return self.odd(counts);
         };
         if payload.len() != format.size()
-            || opcode != expected_opcode
+            || opcode != run.opcode
             || payload[format.head_bytes()..] != *format.filler(head.publisher())
         {
             // It is known which message it is; that it came is booked, and that it came damaged.
             self.corrupt(counts);
         }
-        self.on_head(head, places, counts)
+        self.on_head(head, places, sent, counts)
     }
 
     /// A message begins that comes in pieces.
     pub(crate) fn on_start(&mut self, opcode: u8, expected_opcode: u8) {
-        self.piecemeal = Some(Box::new(Piecemeal {
-            bytes: 0,
-            head_bytes: [0; MAX_HEAD_BYTES],
-            head: None,
+        self.piecemeal = Piecemeal {
+            is_there: true,
             is_intact: opcode == expected_opcode,
-        }));
+            ..Piecemeal::default()
+        };
     }
 
     /// A piece of it.
     pub(crate) fn on_piece(&mut self, piece: &[u8], format: &Format) {
-        if let Some(message) = &mut self.piecemeal {
-            message.take(piece, format);
+        if self.piecemeal.is_there {
+            self.piecemeal.take(piece, format);
         }
     }
 
     /// Its end.
     pub(crate) fn on_end(
         &mut self,
-        format: &Format,
-        places: &[Place],
+        run: &Run<'_>,
+        sent: impl Fn(usize) -> u64,
         counts: &mut Counts,
     ) -> Verdict {
-        let Some(message) = self.piecemeal.take() else {
+        let Run { format, places, .. } = *run;
+        let message = std::mem::take(&mut self.piecemeal);
+        if !message.is_there {
             return Verdict::Odd;
-        };
+        }
         let known = message.head.filter(|head| head.publisher() < places.len());
         let Some(head) = known else {
             return self.odd(counts);
@@ -177,33 +215,74 @@ impl Received {
         if message.bytes != format.size() || !message.is_intact {
             self.corrupt(counts);
         }
-        self.on_head(head, places, counts)
+        self.on_head(head, places, sent, counts)
     }
 
     #[inline]
-    fn on_head(&mut self, head: Head, places: &[Place], counts: &mut Counts) -> Verdict {
+    fn on_head(
+        &mut self,
+        head: Head,
+        places: &[Place],
+        sent: impl Fn(usize) -> u64,
+        counts: &mut Counts,
+    ) -> Verdict {
         let place = places[head.publisher()];
         if place.topic != self.topic {
             counts.misrouted += 1;
             self.is_clean = false;
             return Verdict::Odd;
         }
+        if self.own == Some(place.local) {
+            counts.echoed += 1;
+            self.is_clean = false;
+            return Verdict::Odd;
+        }
+        let next = self.next[place.local as usize];
+        if head.sequence() != next {
+            return self.on_other(place.local, head, sent, counts);
+        }
+        self.take(place.local, next, head, counts)
+    }
+
+    /// Books one that is new.
+    #[inline]
+    fn take(&mut self, local: u32, from: u64, head: Head, counts: &mut Counts) -> Verdict {
         counts.received += 1;
-        let next = &mut self.next[place.local as usize];
-        let sequence = head.sequence();
-        let from = if *next == UNSEEN { sequence } else { *next };
-        if sequence < from {
-            return self.on_earlier(place.local, head, counts);
-        }
-        if *next == UNSEEN {
-            self.first[place.local as usize] = sequence;
-        }
-        *next = sequence + 1;
+        self.next[local as usize] = head.sequence() + 1;
         self.fingerprint.push(head.key);
-        if sequence > from {
-            self.on_gap(place.local, from, sequence, counts);
-        }
         Verdict::New { head, from }
+    }
+
+    /// One that is not the next of its publisher.
+    #[cold]
+    fn on_other(
+        &mut self,
+        local: u32,
+        head: Head,
+        sent: impl Fn(usize) -> u64,
+        counts: &mut Counts,
+    ) -> Verdict {
+        let sequence = head.sequence();
+        if sequence >= sent(head.publisher()) {
+            // Nobody has sent it yet: its head is damaged, and yet passes for one.
+            return self.corrupt(counts);
+        }
+        let next = self.next[local as usize];
+        let from = if next == UNSEEN {
+            // What it is owed in any case has been jumped over.
+            let from = sequence.min(self.owed_from[local as usize]);
+            self.first[local as usize] = from;
+            from
+        } else {
+            next
+        };
+        if sequence < from {
+            return self.on_earlier(local, head, counts);
+        }
+        if sequence > from {
+            self.on_gap(local, from, sequence, counts);
+        }
+        self.take(local, from, head, counts)
     }
 
     #[cold]
@@ -211,12 +290,14 @@ impl Received {
         counts.lost += to - from;
         self.is_clean = false;
         let room = MISSING_REMEMBERED - self.missing.len();
+        self.has_forgotten |= to - from > room as u64;
         self.missing
             .extend((from..to).take(room).map(|sequence| (local, sequence)));
     }
 
     #[cold]
     fn on_earlier(&mut self, local: u32, head: Head, counts: &mut Counts) -> Verdict {
+        counts.received += 1;
         self.is_clean = false;
         let first = self.first.get(local as usize);
         if first.is_some_and(|first| head.sequence() < *first) {
@@ -224,14 +305,19 @@ impl Received {
             return Verdict::Late(head);
         }
         let missed = (local, head.sequence());
-        let Some(at) = self.missing.iter().position(|missing| *missing == missed) else {
-            counts.duplicated += 1;
-            return Verdict::Odd;
-        };
-        self.missing.swap_remove(at);
-        counts.lost -= 1;
-        counts.out_of_order += 1;
-        Verdict::Late(head)
+        if let Some(at) = self.missing.iter().position(|missing| *missing == missed) {
+            self.missing.swap_remove(at);
+            counts.lost -= 1;
+            counts.out_of_order += 1;
+            return Verdict::Late(head);
+        }
+        // What was jumped over and forgotten cannot be told from what has come.
+        if self.has_forgotten {
+            counts.out_of_order += 1;
+            return Verdict::Late(head);
+        }
+        counts.duplicated += 1;
+        Verdict::Odd
     }
 
     /// A message that is none of ours, or too damaged to tell. What comes before the first of ours is a relay's greeting,
@@ -258,13 +344,16 @@ impl Received {
         Some(self.next[local]).filter(|next| *next != UNSEEN)
     }
 
-    /// How many messages are still owed, when each publisher of the topic has sent so many. `own` is a publisher whose
-    /// messages the relay keeps from this connection.
-    pub(crate) fn owed(&self, sent: impl Fn(usize) -> u64, own: Option<usize>) -> u64 {
-        let publishers = 0..self.next.len();
-        publishers
-            .filter(|local| Some(*local) != own)
-            .filter_map(|local| Some(sent(local).saturating_sub(self.next_of(local)?)))
+    /// How many messages are still owed, when each publisher of the topic has sent so many.
+    pub(crate) fn owed(&self, sent: impl Fn(usize) -> u64) -> u64 {
+        let others = (0..self.next.len()).filter(|local| self.own != Some(*local as u32));
+        others
+            .map(|local| {
+                let from_first = self.next_of(local);
+                // Nothing is owed from `UNSEEN` on.
+                let from = from_first.unwrap_or_else(|| self.owed_from[local]);
+                sent(local).saturating_sub(from)
+            })
             .sum()
     }
 
@@ -314,5 +403,82 @@ impl Piecemeal {
         let expected = filler.and_then(|filler| filler.get(from..from + piece.len()));
         self.is_intact &= expected == Some(piece);
         self.bytes += piece.len();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::message::key;
+    use crate::options::Opcode;
+
+    const PLACES: [Place; 1] = [Place { topic: 0, local: 0 }];
+
+    /// The books of one connection, of which the publisher has sent ten messages.
+    struct Reader {
+        format: Format,
+        received: Received,
+        counts: Counts,
+    }
+
+    impl Reader {
+        fn new(is_whole: bool) -> Reader {
+            Reader {
+                format: Format::new(16, Opcode::Binary, 1),
+                received: Received::new(0, 1, is_whole, None),
+                counts: Counts::default(),
+            }
+        }
+
+        fn hear(&mut self, sequence: u64) -> Verdict {
+            let mut payload = [0; 16];
+            let head = Head {
+                key: key(0, sequence),
+                due: 5,
+            };
+            self.format.write_head(head, &mut payload);
+            let run = Run {
+                format: &self.format,
+                opcode: 2,
+                places: &PLACES,
+            };
+            self.received
+                .on_message(2, &payload, &run, |_| 10, &mut self.counts)
+        }
+    }
+
+    #[test]
+    fn what_nobody_has_sent_yet_is_damaged_and_nothing_is_jumped_over() {
+        for is_whole in [true, false] {
+            let mut reader = Reader::new(is_whole);
+            reader.hear(0);
+            assert_eq!(reader.hear(1 << 39), Verdict::Odd);
+            assert_eq!(reader.hear(10), Verdict::Odd);
+            reader.hear(1);
+            let expected = Counts {
+                received: 2,
+                corrupt: 2,
+                ..Counts::default()
+            };
+            assert_eq!(reader.counts, expected);
+        }
+    }
+
+    #[test]
+    fn a_late_comer_is_owed_what_was_sent_once_it_had_joined_for_certain() {
+        let mut reader = Reader::new(false);
+        assert_eq!(reader.received.owed(|_| 10), 0);
+        reader.received.owe(|_| 4);
+        assert_eq!(reader.received.owed(|_| 10), 6);
+        // The first that comes is too late a one.
+        reader.hear(6);
+        assert_eq!(reader.counts.lost, 2);
+        assert_eq!(reader.received.owed(|_| 10), 3);
+        // What was on its way when it joined may come and need not.
+        let mut reader = Reader::new(false);
+        reader.received.owe(|_| 4);
+        reader.hear(2);
+        reader.hear(3);
+        assert_eq!((reader.counts.lost, reader.received.owed(|_| 10)), (0, 6));
     }
 }

@@ -202,6 +202,7 @@ fn connections(plan: &Plan, findings: &Findings) -> Connections {
         opened: findings.opened,
         failed: reasons(findings.outcomes.iter().map(|outcome| &outcome.failed)),
         ended_by_server: reasons(findings.outcomes.iter().map(|outcome| &outcome.ended)),
+        stalls: findings.outcomes.iter().map(|outcome| outcome.stalls).sum(),
         handshake: latency::summarise(&handshakes),
     }
 }
@@ -225,13 +226,21 @@ fn deliveries(plan: &Plan, findings: &Findings, orders: Orders) -> Deliveries {
         },
         lost: counts.lost,
         lost_to_closes: counts.lost_to_closes,
+        outstanding: counts.outstanding,
         duplicated: counts.duplicated,
         out_of_order: counts.out_of_order,
         disagreeing: orders.disagreeing,
         corrupt: counts.corrupt,
         misrouted: counts.misrouted,
+        echoed: counts.echoed,
         foreign: counts.foreign,
         sent_late: totals.sent_late,
+        unsent: totals.taken_back
+            + findings
+                .outcomes
+                .iter()
+                .map(|outcome| outcome.unsent)
+                .sum::<u64>(),
         reads: totals.reads,
     }
 }
@@ -300,10 +309,26 @@ fn failures(report: &Report, findings: &Findings) -> Vec<String> {
             deliveries.misrouted,
             "messages came to a topic that they were not sent to",
         ),
+        (
+            deliveries.echoed,
+            "messages came back to their sender, and others did not",
+        ),
     ] {
         if count > 0 {
             failures.push(format!("{count} {what}"));
         }
+    }
+    if deliveries.outstanding > 0 && !findings.was_stopped {
+        failures.push(format!(
+            "{} deliveries had not come a minute after the last message was sent, though others did",
+            deliveries.outstanding
+        ));
+    }
+    if deliveries.unsent > 0 && !findings.was_stopped {
+        failures.push(format!(
+            "{} messages were due, and the relay never took them",
+            deliveries.unsent
+        ));
     }
     let checks = report.counters.iter().flat_map(|counters| &counters.checks);
     for check in checks.filter(|check| !check.agrees) {
@@ -329,10 +354,9 @@ fn warnings(report: &Report, plan: &Plan, findings: &Findings, orders: Orders) -
     generator_warnings(&report.generator, &mut warnings);
     if let Some(Pace::Rate(rate)) = plan.pace {
         let late = deliveries.sent_late as f64 / findings.totals.published.max(1) as f64;
-        let unsent = sum(|outcome| outcome.unsent);
-        if late > TOO_LATE || unsent > 0 {
+        if late > TOO_LATE {
             warnings.push(format!(
-                "{rate} messages a second were not kept up: {:.1} % were sent more than 1 ms late, {unsent} not at all",
+                "{rate} messages a second were not kept up: {:.1} % were sent more than 1 ms late",
                 100.0 * late
             ));
         }
@@ -343,6 +367,15 @@ fn warnings(report: &Report, plan: &Plan, findings: &Findings, orders: Orders) -
             deliveries.lost_to_closes,
             listed(&report.connections.ended_by_server)
         ));
+    }
+    if deliveries.outstanding > 0 && findings.was_stopped {
+        warnings.push(format!(
+            "{} deliveries were still owed when the run was told to end",
+            deliveries.outstanding
+        ));
+    }
+    if plan.scenario == Scenario::Slow && report.connections.stalls == 0 {
+        warnings.push("nobody stalled: the load was over before anybody's turn".to_owned());
     }
     if deliveries.foreign > 0 {
         warnings.push(format!(

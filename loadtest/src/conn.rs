@@ -14,7 +14,7 @@ use crate::wire;
 /// What may wait to be sent before nothing more is put there.
 const MAX_UNSENT_BYTES: usize = 1 << 20;
 
-/// An empty buffer larger than this is given back.
+/// An empty buffer larger than this is given back, unless it was needed a moment ago.
 const KEPT_BYTES: usize = 64 << 10;
 
 /// Reads of one connection before others have their turn.
@@ -56,6 +56,15 @@ pub(crate) enum Outlook {
     Over(End),
 }
 
+/// What a connection waits for that is to go.
+#[derive(Debug)]
+pub(crate) struct Departure {
+    /// By number of the publisher in its topic: messages sent when its time was over.
+    pub(crate) sent: Box<[u64]>,
+    /// How long it waits.
+    pub(crate) until: u64,
+}
+
 /// A connection.
 pub(crate) struct Conn {
     pub(crate) wanted: Wanted,
@@ -72,6 +81,10 @@ pub(crate) struct Conn {
     /// Whether it does not read for now, and whether it has missed an event meanwhile.
     pub(crate) is_stalled: bool,
     pub(crate) has_unread: bool,
+    /// Whether it ever did not.
+    pub(crate) has_stalled: bool,
+    /// What it waits for before it goes.
+    pub(crate) departure: Option<Box<Departure>>,
     /// Whether we have said goodbye.
     pub(crate) is_leaving: bool,
     /// The code of the relay's Close.
@@ -98,6 +111,8 @@ impl Conn {
             is_blocked: false,
             is_stalled: false,
             has_unread: false,
+            has_stalled: false,
+            departure: None,
             is_leaving: false,
             close: None,
         }
@@ -213,17 +228,34 @@ impl Conn {
                 Ok(bytes) => self.sent += bytes,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
                     self.is_blocked = true;
+                    self.forget_sent();
                     return Ok(());
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
             }
         }
-        self.out.clear();
-        self.out.shrink_to(KEPT_BYTES);
-        self.sent = 0;
         self.is_blocked = !stream.flush_records()?;
+        if self.out.len() < self.out.capacity() / 4 {
+            self.out.shrink_to(KEPT_BYTES.max(self.out.len()));
+        }
+        self.out.clear();
+        self.sent = 0;
         Ok(())
+    }
+
+    /// Makes room for more, as soon as that moves no more bytes than have been sent: a socket that always takes less than
+    /// there is must not have the buffer grow.
+    fn forget_sent(&mut self) {
+        if self.sent >= self.out.len() - self.sent {
+            self.out.drain(..self.sent);
+            self.sent = 0;
+        }
+    }
+
+    /// Messages, of frames of so many bytes, that have not left as a whole.
+    pub(crate) fn unsent_frames(&self, frame_bytes: usize) -> u64 {
+        (self.out.len() - self.sent).div_ceil(frame_bytes) as u64
     }
 }
 
@@ -278,5 +310,55 @@ impl Receiver for Entry<'_> {
             }
             _ => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read as _;
+    use std::net::TcpListener;
+
+    use super::*;
+    use crate::plan::Kind;
+    use crate::stream::Route;
+
+    #[test]
+    fn a_peer_that_takes_less_than_there_is_has_no_buffer_grow() {
+        const FRAME: usize = 4 << 10;
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let route = Route {
+            address: listener.local_addr().unwrap(),
+            tls: None,
+        };
+        let stream = Stream::dial(&route, None, false).unwrap();
+        let (mut peer, _) = listener.accept().unwrap();
+        let wanted = Wanted {
+            topic: 0,
+            publisher: Some(0),
+            kind: Kind::Steady,
+            records: false,
+            source: 0,
+        };
+        let received = Received::new(0, 1, true, None);
+        let mut conn = Conn::new(wanted, 1, stream, received, 0);
+        let State::Dialing(stream) = std::mem::replace(&mut conn.state, State::Gone) else {
+            unreachable!("it is new");
+        };
+        conn.state = State::Open(stream);
+        let mut bytes = vec![0; 64 << 10];
+        for _ in 0..400 {
+            while conn.has_room() {
+                conn.out().extend_from_slice(&[7; FRAME]);
+            }
+            conn.flush().unwrap();
+            // Less than fits into the buffer, so that something is always left.
+            peer.read_exact(&mut bytes).unwrap();
+        }
+        assert!(
+            conn.out.capacity() <= 4 * MAX_UNSENT_BYTES,
+            "{}",
+            conn.out.capacity()
+        );
+        assert!(conn.unsent_frames(FRAME) > 0);
     }
 }

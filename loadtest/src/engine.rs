@@ -25,19 +25,24 @@ use crate::shared::{Phase, Shared};
 use crate::stream::Route;
 use crate::tls;
 use crate::watch::Watch;
-use crate::worker::{Outcome, TICK, WAKER, Worker};
+use crate::worker::{Outcome, SETTLE, TICK, WAKER, Worker};
 
 /// How long the control sleeps at most.
 const NAP: u64 = 5 * MILLISECOND;
 
-/// Between the last connection and the first message: a relay may have a client join a moment after it has answered it.
-const SETTLE: u64 = 100 * MILLISECOND;
-
 /// Without a delivery for so long, a closed loop goes on all the same: what was in flight is lost, or will come late.
 const FORGIVE: u64 = SECOND;
 
+/// How long what is owed is waited for, though ever more of it comes.
+const DRAIN: u64 = 60 * SECOND;
+
+/// How long a thread listens on when all is there: what comes twice, or to the wrong one, may come last.
+const LISTEN: u64 = 100 * MILLISECOND;
+
 /// How long the relay's counters may take to agree: it may publish them now and then.
 const COUNTERS: Duration = Duration::from_secs(3);
+
+const PANICKED: &str = "a thread of the generator has panicked, which is a fault of its own";
 
 /// Why there is no report.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -314,14 +319,28 @@ impl<'o> Control<'o> {
         self.stage = Stage::Draining;
         self.shared.enter(Phase::Drain);
         let began = self.now();
+        // Whoever ends the load early still wants to know what became of it; whoever ends the wait for that does not.
+        let was_stopped = self.was_stopped;
+        let mut settled_at = None;
         loop {
             self.rest(self.now() + NAP)?;
+            let now = self.now();
             let boards = &self.shared.boards;
             let is_settled = boards
                 .iter()
                 .all(|board| board.is_settled.load(Ordering::SeqCst));
-            let waited = self.now().saturating_sub(self.last_delivery().max(began));
-            if is_settled || waited > self.plan.patience {
+            settled_at = settled_at
+                .filter(|_| is_settled)
+                .or(is_settled.then_some(now));
+            if settled_at.is_some_and(|at| now >= at + LISTEN) {
+                break;
+            }
+            if self.was_stopped != was_stopped || now > began + DRAIN {
+                self.shared.cut_short();
+                break;
+            }
+            let waited = now.saturating_sub(self.last_delivery().max(began));
+            if waited > self.plan.patience {
                 break;
             }
         }
@@ -340,9 +359,7 @@ impl<'o> Control<'o> {
             return Err(match self.workers.remove(index).join() {
                 Ok(Ok(_)) => "a thread has ended before the run was over".to_owned(),
                 Ok(Err(error)) => format!("a thread's event loop failed: {error}"),
-                Err(_) => {
-                    "a thread of the generator has panicked, which is a fault of its own".to_owned()
-                }
+                Err(_) => PANICKED.to_owned(),
             });
         }
         self.was_stopped |= self.observer.is_stopped();
@@ -400,9 +417,7 @@ impl<'o> Control<'o> {
         let outcomes = workers.into_iter().map(|worker| match worker.join() {
             Ok(Ok(outcome)) => Ok(outcome),
             Ok(Err(error)) => Err(format!("a thread's event loop failed: {error}")),
-            Err(_) => Err(
-                "a thread of the generator has panicked, which is a fault of its own".to_owned(),
-            ),
+            Err(_) => Err(PANICKED.to_owned()),
         });
         outcomes.collect()
     }

@@ -213,6 +213,20 @@ impl Plan {
         whole(turn as f64 * (SECOND as f64 / rate))
     }
 
+    /// How many messages of a publisher are due before so many nanoseconds after the load began.
+    pub(crate) fn due_before(&self, publisher: u32, nanos: u64, rate: f64) -> u64 {
+        let turns = nanos as f64 * (rate / SECOND as f64);
+        let mut count = whole(turns / self.places.len().max(1) as f64);
+        // What the division has rounded away is one message at most, either way.
+        while count > 0 && self.due(publisher, count - 1, rate) >= nanos {
+            count -= 1;
+        }
+        while self.due(publisher, count, rate) < nanos {
+            count += 1;
+        }
+        count
+    }
+
     fn add_subscribers(&mut self, options: &Options) -> Result<(), String> {
         let per_topic = options.subscribers / self.topics;
         for index in 0..options.subscribers {
@@ -451,4 +465,32 @@ fn sources(texts: &[String]) -> Result<Vec<Ipv4Addr>, String> {
         sources.extend((first..=last).map(Ipv4Addr::from_bits));
     }
     Ok(sources)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::FromArgMatches;
+
+    use super::*;
+
+    #[test]
+    fn what_is_due_before_a_time_is_counted_to_the_message() {
+        let words = "loadtest --url ws://127.0.0.1:1/ --publishers 3 --rate 700";
+        let matches = crate::cli::command()
+            .try_get_matches_from(words.split(' '))
+            .unwrap();
+        let options = crate::cli::RunArguments::from_arg_matches(&matches)
+            .unwrap()
+            .options;
+        let plan = Plan::new(&options, 1).unwrap();
+        for publisher in 0..3 {
+            for rate in [0.3, 700.0, 1e8] {
+                for nanos in [0, 1, 999_999, SECOND, 3600 * SECOND] {
+                    let count = plan.due_before(publisher, nanos, rate);
+                    assert!(plan.due(publisher, count, rate) >= nanos);
+                    assert!(count == 0 || plan.due(publisher, count - 1, rate) < nanos);
+                }
+            }
+        }
+    }
 }

@@ -44,6 +44,11 @@ impl Publisher {
         }
     }
 
+    /// Bytes of each of its frames.
+    pub(crate) fn frame_bytes(&self) -> usize {
+        self.frame.len()
+    }
+
     /// Appends its next message, due at `due`.
     pub(crate) fn push(&mut self, due: u64, format: &Format, out: &mut Vec<u8>) {
         let start = out.len() + self.payload;

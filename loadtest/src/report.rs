@@ -133,6 +133,8 @@ pub struct Connections {
     pub failed: BTreeMap<String, u64>,
     /// Connections that the relay ended although we did not ask, by close code (`"1013"`) or `"reset"` or `"eof"`.
     pub ended_by_server: BTreeMap<String, u64>,
+    /// How often one of those that are slow on purpose has stopped reading.
+    pub stalls: u64,
     /// From connecting until the 101.
     pub handshake: Latency,
 }
@@ -158,6 +160,8 @@ pub struct Deliveries {
     pub lost: u64,
     /// Owed and not received by connections that the relay ended, with its word (a close code).
     pub lost_to_closes: u64,
+    /// Owed and not waited for: the run was told to end, or deliveries went on coming for a minute after it.
+    pub outstanding: u64,
     /// Received more than once.
     pub duplicated: u64,
     /// Received after a later one of the same publisher.
@@ -168,10 +172,14 @@ pub struct Deliveries {
     pub corrupt: u64,
     /// Which were sent to another topic than the one they came to.
     pub misrouted: u64,
+    /// Which came back to their sender, although the relay had not sent senders their own in the probe.
+    pub echoed: u64,
     /// Messages that this run did not send, received before its own: a relay's greetings, or what it keeps of earlier times.
     pub foreign: u64,
-    /// Messages that were not sent within 1 ms of when they were due, in open loop.
+    /// Messages that could be sent only more than 1 ms after they were due, in open loop.
     pub sent_late: u64,
+    /// Messages that were due, in open loop, or waited to be sent when their publisher's connection ended, and never were.
+    pub unsent: u64,
     /// Reads that brought at least one whole message: `received / reads` says how many come at a time.
     pub reads: u64,
 }

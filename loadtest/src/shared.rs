@@ -42,6 +42,8 @@ pub(crate) struct Shared {
     round_start: AtomicU64,
     /// How often messages in flight were given up.
     forgiven: AtomicU64,
+    /// Whether what is owed when the run is over was not waited for.
+    is_cut_short: AtomicBool,
     pub(crate) boards: Vec<Board>,
 }
 
@@ -81,6 +83,8 @@ pub(crate) struct Totals {
     pub(crate) counts: Counts,
     pub(crate) published: u64,
     pub(crate) published_while_measured: u64,
+    /// Messages that waited to be sent when their publisher's connection ended, and so never were.
+    pub(crate) taken_back: u64,
     pub(crate) received_while_measured: u64,
     pub(crate) sent_late: u64,
     pub(crate) reads: u64,
@@ -97,6 +101,7 @@ impl Totals {
         self.counts.add(&other.counts);
         self.published += other.published;
         self.published_while_measured += other.published_while_measured;
+        self.taken_back += other.taken_back;
         self.received_while_measured += other.received_while_measured;
         self.sent_late += other.sent_late;
         self.reads += other.reads;
@@ -139,6 +144,7 @@ impl Shared {
             round: AtomicU64::new(0),
             round_start: AtomicU64::new(u64::MAX),
             forgiven: AtomicU64::new(0),
+            is_cut_short: AtomicBool::new(false),
             boards: wakers
                 .into_iter()
                 .zip(pending)
@@ -212,6 +218,15 @@ impl Shared {
 
     pub(crate) fn forgiven(&self) -> u64 {
         self.forgiven.load(Ordering::SeqCst)
+    }
+
+    /// Waits no longer for what is owed, although it may still come.
+    pub(crate) fn cut_short(&self) {
+        self.is_cut_short.store(true, Ordering::SeqCst);
+    }
+
+    pub(crate) fn is_cut_short(&self) -> bool {
+        self.is_cut_short.load(Ordering::SeqCst)
     }
 
     /// Messages that a publisher has sent.

@@ -208,6 +208,7 @@ fn deliveries(report: &Report) -> Markup {
             "Lost to closes by the server",
             count(deliveries.lost_to_closes),
         ),
+        ("Owed and not waited for", count(deliveries.outstanding)),
         ("Duplicated", count(deliveries.duplicated)),
         ("Out of order", count(deliveries.out_of_order)),
         (
@@ -216,8 +217,10 @@ fn deliveries(report: &Report) -> Markup {
         ),
         ("Corrupt", count(deliveries.corrupt)),
         ("Misrouted", count(deliveries.misrouted)),
+        ("Back to their sender", count(deliveries.echoed)),
         ("Not of this run", count(deliveries.foreign)),
         ("Sent late", count(deliveries.sent_late)),
+        ("Due and never sent", count(deliveries.unsent)),
         ("Reads with whole messages", count(deliveries.reads)),
     ])
 }

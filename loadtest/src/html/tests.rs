@@ -55,6 +55,7 @@ pub(crate) fn made_up(factor: f64) -> Report {
         connections: Connections {
             wanted: 1001,
             opened: 1001,
+            stalls: 0,
             failed: BTreeMap::new(),
             ended_by_server: BTreeMap::from([("1013".to_owned(), 2)]),
             handshake: latency.clone(),

@@ -47,7 +47,9 @@ impl Worker {
         )?;
         let publishers = self.plan.publishers_by_topic[wanted.topic as usize].len();
         let is_whole = self.phase == Phase::Connect;
-        let received = Received::new(wanted.topic, publishers, is_whole);
+        let own = wanted.publisher.filter(|_| !self.plan.echo);
+        let own = own.map(|own| self.plan.places[own as usize].local);
+        let received = Received::new(wanted.topic, publishers, is_whole, own);
         let conn = Conn::new(wanted, self.generation, stream, received, self.now);
         entry.insert(conn);
         self.connecting += 1;
@@ -103,8 +105,11 @@ impl Worker {
             self.sending.connect(publisher, id.key);
         }
         self.settle_wanted(wanted.kind);
-        self.duties
-            .on_opened(self.now, id, wanted.kind, self.plan.stall);
+        if self.phase == Phase::Load {
+            self.duties.expect_joining(self.now, id);
+            self.duties
+                .plan_life(self.now, id, wanted.kind, self.plan.stall);
+        }
         self.on_outlook(id, outlook);
     }
 

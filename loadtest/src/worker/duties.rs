@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 use super::connecting::PATIENCE;
 use super::{Id, Worker};
 use crate::clock::{MILLISECOND, SECOND};
+use crate::conn::Departure;
 use crate::options::Scenario;
 use crate::plan::{Kind, Wanted};
 use crate::shared::Phase;
@@ -22,6 +23,12 @@ const GOODBYE: u64 = 5 * SECOND;
 
 /// How long one that the relay has ended keeps away.
 const REJOIN_AFTER: u64 = 100 * MILLISECOND;
+
+/// From the answer to a handshake: a relay may have a client join a moment after it has answered it.
+pub(crate) const SETTLE: u64 = 100 * MILLISECOND;
+
+/// Between two looks at whether one that is to go has what it is owed.
+const LEAVE_CHECK: u64 = 5 * MILLISECOND;
 
 /// Arrivals that wait to be dialled; more are left out.
 const MAX_ARRIVALS_WAITING: usize = 4096;
@@ -48,8 +55,12 @@ enum Duty {
     Rejoin,
     /// One comes.
     Arrive,
-    /// One goes.
+    /// One that came late has joined for certain.
+    Joined(Id),
+    /// One is to go, as soon as it has what it is owed.
     Depart(Id),
+    /// One goes that has it, or has waited for it long enough.
+    Leave(Id),
 }
 
 /// What a thread has to do, and when.
@@ -60,6 +71,8 @@ pub(super) struct Duties {
     arrivals: u64,
     arrival_interval: u64,
     pub(super) arrivals_left_out: u64,
+    /// How often one that is slow has stopped reading.
+    pub(super) stalls: u64,
 }
 
 impl Duties {
@@ -70,6 +83,7 @@ impl Duties {
             arrivals: 0,
             arrival_interval,
             arrivals_left_out: 0,
+            stalls: 0,
         };
         duties.add(TICK, Duty::Sample);
         duties
@@ -92,8 +106,8 @@ impl Duties {
         self.add(now + GOODBYE, Duty::Ended(id));
     }
 
-    /// Plans what one does that is open now.
-    pub(super) fn on_opened(&mut self, now: u64, id: Id, kind: Kind, stall: u64) {
+    /// Plans what one does that is open now, or was when the load began.
+    pub(super) fn plan_life(&mut self, now: u64, id: Id, kind: Kind, stall: u64) {
         match kind {
             Kind::Slow => self.add(
                 now + spread(u64::from(id.generation), stall),
@@ -107,6 +121,11 @@ impl Duties {
         }
     }
 
+    /// Expects one that came late to have joined soon.
+    pub(super) fn expect_joining(&mut self, now: u64, id: Id) {
+        self.add(now + SETTLE, Duty::Joined(id));
+    }
+
     /// Has one return after a while.
     pub(super) fn rejoin(&mut self, now: u64, wanted: Wanted) {
         self.rejoining.push_back(wanted);
@@ -116,14 +135,21 @@ impl Duties {
 
 /// A number below `range` that looks random and is the same each time.
 fn spread(index: u64, range: u64) -> u64 {
-    let mixed = index.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
-    (mixed * range.max(1)) >> 32
+    let mixed = u128::from(index.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    // Below the range, as what it is multiplied with is below one.
+    ((mixed * u128::from(range.max(1))) >> 64) as u64
 }
 
 impl Worker {
     /// Plans what begins with the load.
     pub(super) fn start_duties(&mut self) {
         let start = self.shared.load_start();
+        for (key, conn) in self.conns.iter().filter(|(_, conn)| conn.is_open()) {
+            let generation = conn.generation;
+            let id = Id { key, generation };
+            self.duties
+                .plan_life(start, id, conn.wanted.kind, self.plan.stall);
+        }
         if self.plan.scenario == Scenario::Churn {
             self.duties.add(start, Duty::Arrive);
         }
@@ -165,8 +191,10 @@ impl Worker {
                 self.queue.extend(wanted.filter(|_| is_loading));
             }
             Duty::Arrive if is_loading => self.arrive(at),
+            Duty::Joined(id) => self.joined(id),
             Duty::Depart(id) if is_loading => self.depart(id),
-            Duty::Stall(_) | Duty::Arrive | Duty::Depart(_) => {}
+            Duty::Leave(id) if is_loading => self.leave(at, id),
+            Duty::Stall(_) | Duty::Arrive | Duty::Depart(_) | Duty::Leave(_) => {}
         }
     }
 
@@ -174,6 +202,8 @@ impl Worker {
         let resume_at = self.now + self.plan.stall;
         if let Some(conn) = self.conn(id) {
             conn.is_stalled = true;
+            conn.has_stalled = true;
+            self.duties.stalls += 1;
             self.duties.add(resume_at, Duty::Resume(id));
         }
     }
@@ -222,8 +252,58 @@ impl Worker {
         });
     }
 
-    /// One goes: every second one with a word, the others without.
+    fn joined(&mut self, id: Id) {
+        if let Some(conn) = self
+            .conns
+            .get_mut(id.key)
+            .filter(|conn| conn.generation == id.generation)
+        {
+            self.books.on_joined(&mut conn.received);
+        }
+    }
+
+    /// One is to go: it waits for what has been sent until now, as far as it is owed that.
     fn depart(&mut self, id: Id) {
+        let Some(conn) = self
+            .conns
+            .get_mut(id.key)
+            .filter(|conn| conn.generation == id.generation)
+        else {
+            return;
+        };
+        if self.books.owed(&conn.received) == 0 {
+            return self.go(id);
+        }
+        let sent = self.books.sent_in(conn.received.topic());
+        let publishers = self.plan.publishers_by_topic[conn.received.topic() as usize].len();
+        conn.departure = Some(Box::new(Departure {
+            sent: (0..publishers).map(sent).collect(),
+            until: self.now + self.plan.patience,
+        }));
+        self.duties.add(self.now + LEAVE_CHECK, Duty::Leave(id));
+    }
+
+    fn leave(&mut self, at: u64, id: Id) {
+        let Some(conn) = self.conn(id) else {
+            return;
+        };
+        let Some(departure) = &conn.departure else {
+            return;
+        };
+        let owed = conn.received.owed(|local| departure.sent[local]);
+        if owed > 0 && at < departure.until {
+            self.duties.add(at + LEAVE_CHECK, Duty::Leave(id));
+            return;
+        }
+        if owed > 0 {
+            conn.received.mark_unclean();
+            self.books.tally.totals.counts.lost += owed;
+        }
+        self.go(id);
+    }
+
+    /// One goes: every second one with a word, the others without.
+    fn go(&mut self, id: Id) {
         if id.generation.is_multiple_of(2) {
             self.say_goodbye(id);
         } else {
@@ -244,9 +324,13 @@ impl Worker {
     }
 
     fn is_settled(&self) -> bool {
-        self.conns.iter().all(|(_, conn)| {
-            conn.is_leaving
-                || !conn.has_unsent() && self.books.owed(&conn.received, conn.wanted.publisher) == 0
-        })
+        // What the relay counts with the answer to a handshake, we count when that has come.
+        let is_nobody_coming = self.connecting == 0;
+        let has_sent_all = self.sending.next_due() >= self.shared.measured().1;
+        is_nobody_coming
+            && has_sent_all
+            && self.conns.iter().all(|(_, conn)| {
+                conn.is_leaving || !conn.has_unsent() && self.books.owed(&conn.received) == 0
+            })
     }
 }

@@ -28,11 +28,17 @@ impl Worker {
         if let End::Broken(_) = end {
             counts.corrupt += 1;
         }
-        let was_told = matches!(end, End::Closed(_));
-        if !(was_told && self.books.expects_ends(conn.wanted.kind)) {
+        let is_slow = self.books.expects_ends(conn.wanted.kind);
+        // Whoever does not read cannot be told, and the relay need not wait for ever.
+        let was_told = match end {
+            End::Closed(_) => true,
+            End::Eof | End::Reset => is_slow && conn.has_stalled,
+            End::Broken(_) => false,
+        };
+        if !(was_told && is_slow) {
             self.unexpected_ends += 1;
         }
-        let owed = self.books.owed(&conn.received, conn.wanted.publisher);
+        let owed = self.books.owed(&conn.received);
         let counts = &mut self.books.tally.totals.counts;
         if was_told {
             counts.lost_to_closes += owed;
@@ -79,8 +85,23 @@ impl Worker {
         }
         if let Some(publisher) = conn.wanted.publisher {
             self.sending.disconnect(publisher);
+            self.take_back(&conn, publisher);
         }
         Some(conn)
+    }
+
+    /// What a publisher had still to send is owed to nobody: it counts as not sent at all.
+    fn take_back(&mut self, conn: &Conn, publisher: u32) {
+        // Behind a goodbye of ours nothing waits but that.
+        if conn.is_leaving || self.phase == Phase::Close {
+            return;
+        }
+        let frame_bytes = self.sending.frame_bytes(publisher);
+        let messages = conn.unsent_frames(frame_bytes);
+        self.sending.take_back(publisher, messages, &self.shared);
+        let totals = &mut self.books.tally.totals;
+        totals.published -= messages;
+        totals.taken_back += messages;
     }
 
     fn enter_life(&mut self, conn: &Conn, is_whole: bool) {
@@ -93,6 +114,12 @@ impl Worker {
 
     /// All is over: what has not come is lost, and everybody says goodbye.
     pub(super) fn start_close(&mut self) {
+        if self.phase > Phase::Connect {
+            let (start, end) = (self.shared.load_start(), self.shared.measured().1);
+            self.sending.stop(&self.plan, start, end);
+        }
+        self.queue.clear();
+        let is_cut_short = self.shared.is_cut_short();
         for (_, conn) in &mut self.conns {
             if !conn.is_open() {
                 continue;
@@ -101,10 +128,15 @@ impl Worker {
             let owed = if conn.is_leaving {
                 0
             } else {
-                self.books.owed(&conn.received, publisher)
+                self.books.owed(&conn.received)
             };
             if owed > 0 {
-                self.books.tally.totals.counts.lost += owed;
+                let counts = &mut self.books.tally.totals.counts;
+                if is_cut_short {
+                    counts.outstanding += owed;
+                } else {
+                    counts.lost += owed;
+                }
                 conn.received.mark_unclean();
             }
             let is_whole = conn.received.is_whole() && !conn.is_leaving;

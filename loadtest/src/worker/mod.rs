@@ -19,7 +19,7 @@ use mio::{Events, Poll, Token};
 use slab::Slab;
 use tungstenite::handshake::client::Request;
 
-pub(crate) use self::duties::TICK;
+pub(crate) use self::duties::{SETTLE, TICK};
 
 use self::duties::Duties;
 use self::sending::Sending;
@@ -128,6 +128,8 @@ pub(crate) struct Outcome {
     pub(crate) arrivals_left_out: u64,
     /// Connections that were there from the beginning to the end.
     pub(crate) stayed: u64,
+    /// How often one that is slow has stopped reading.
+    pub(crate) stalls: u64,
 }
 
 impl Worker {
@@ -269,6 +271,7 @@ impl Worker {
     fn read_ready(&mut self) {
         for id in std::mem::take(&mut self.ready) {
             self.receive(id, true);
+            self.publish_in_between();
         }
     }
 
@@ -318,6 +321,11 @@ impl Worker {
         let phase = self.shared.phase();
         while self.phase < phase {
             match self.phase {
+                // The load never began.
+                Phase::Connect if self.shared.load_start() == u64::MAX => {
+                    self.start_close();
+                    self.phase = Phase::Close;
+                }
                 Phase::Connect => {
                     self.phase = Phase::Load;
                     self.start_load();
@@ -351,12 +359,7 @@ impl Worker {
 
     fn start_drain(&mut self) {
         self.mark_cpu();
-        self.publish_rest();
-        self.sending.stop(
-            &self.plan,
-            self.shared.load_start(),
-            self.shared.measured().1,
-        );
+        self.publish();
         self.queue.clear();
         self.resume_all();
         self.check_settled();
@@ -386,8 +389,10 @@ impl Worker {
     fn next_deadline(&self) -> u64 {
         let (start, end) = self.shared.measured();
         let mut deadline = self.duties.next();
-        if self.phase == Phase::Load {
+        if self.phase <= Phase::Drain {
             deadline = deadline.min(self.sending.next_due());
+        }
+        if self.phase == Phase::Load {
             if self.now < self.shared.load_start() {
                 deadline = deadline.min(self.shared.load_start());
             }
@@ -423,6 +428,7 @@ impl Worker {
             waited: span(|(_, waited)| waited),
             unsent: self.sending.unsent(),
             arrivals_left_out: self.duties.arrivals_left_out,
+            stalls: self.duties.stalls,
             failed: self.failed,
             ended: self.ended,
             unexpected_ends: self.unexpected_ends,

@@ -87,7 +87,7 @@ impl Sending {
         }
     }
 
-    /// It ends: what was due before and could not be sent is counted.
+    /// It is over: what was due before `end` and could not be sent is counted.
     pub(super) fn stop(&mut self, plan: &Plan, start: u64, end: u64) {
         self.schedule.clear();
         self.runnable.clear();
@@ -95,13 +95,21 @@ impl Sending {
             return;
         };
         for publisher in &self.publishers {
-            let is_due = |sequence| start + plan.due(publisher.index, sequence, rate) < end;
-            let mut sequence = publisher.sent;
-            while is_due(sequence) {
-                sequence += 1;
-            }
-            self.unsent += sequence - publisher.sent;
+            let due = plan.due_before(publisher.index, end.saturating_sub(start), rate);
+            self.unsent += due.saturating_sub(publisher.sent);
         }
+    }
+
+    /// A publisher's connection has ended with so many messages that never left: nobody can have them.
+    pub(super) fn take_back(&mut self, publisher: u32, messages: u64, shared: &Shared) {
+        let publisher = self.of(publisher);
+        publisher.sent -= messages;
+        shared.set_sent(publisher.index as usize, publisher.sent);
+    }
+
+    /// Bytes of a publisher's frame.
+    pub(super) fn frame_bytes(&mut self, publisher: u32) -> usize {
+        self.of(publisher).frame_bytes()
     }
 
     /// A burst begins: each publisher may send its share.
@@ -197,17 +205,22 @@ impl Worker {
         self.settle();
     }
 
-    /// Sends what may be sent.
+    /// Sends what may be sent. What is due in an open loop is sent even when the load is over: a server that took nothing
+    /// at its end is not excused.
     pub(super) fn publish(&mut self) {
         let (start, end) = (self.shared.load_start(), self.shared.measured().1);
-        if self.phase == Phase::Load && self.now >= start && self.now < end {
-            match self.plan.pace {
-                Some(Pace::Rate(rate)) => self.publish_due(rate, start, end),
-                Some(Pace::Window(window)) => self.publish_allowed(Some(window as u64)),
-                None => self.publish_allowed(None),
+        let has_begun = self.phase >= Phase::Load && self.now >= start;
+        let is_under_way = has_begun && self.phase == Phase::Load && self.now < end;
+        match self.plan.pace {
+            Some(Pace::Rate(rate)) if has_begun && self.phase < Phase::Close => {
+                self.publish_due(rate, start, end);
             }
-        } else if self.phase > Phase::Load || self.now >= end {
-            self.sending.runnable.clear();
+            Some(Pace::Window(window)) if is_under_way => {
+                self.publish_allowed(Some(window as u64));
+            }
+            None if is_under_way => self.publish_allowed(None),
+            _ if has_begun => self.sending.runnable.clear(),
+            _ => {}
         }
         self.flush_dirty();
     }
@@ -224,15 +237,6 @@ impl Worker {
         }
     }
 
-    /// Sends what became due just before the end, while this thread slept or did something else.
-    pub(super) fn publish_rest(&mut self) {
-        if let Some(Pace::Rate(rate)) = self.plan.pace {
-            let (start, end) = (self.shared.load_start(), self.shared.measured().1);
-            self.publish_due(rate, start, end);
-            self.flush_dirty();
-        }
-    }
-
     fn flush_dirty(&mut self) {
         while let Some(key) = self.sending.dirty.pop() {
             let generation = self.conns[key].generation;
@@ -242,11 +246,11 @@ impl Worker {
 
     fn publish_due(&mut self, rate: f64, start: u64, end: u64) {
         while let Some(Reverse((due, place))) = self.sending.schedule.peek().copied() {
-            if due > self.now || due >= end {
+            if due > self.now {
                 break;
             }
             self.sending.schedule.pop();
-            if self.push(place, due) {
+            if due < end && self.push(place, due) {
                 let publisher = &self.sending.publishers[place];
                 let next = start + self.plan.due(publisher.index, publisher.sent, rate);
                 self.sending.schedule.push(Reverse((next, place)));

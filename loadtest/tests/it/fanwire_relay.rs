@@ -71,6 +71,11 @@ fn every_scenario_passes() {
         let report = pass(&format!("{line} {here}"));
         let wanted = report.connections.wanted as u64;
         assert!(report.connections.opened >= wanted, "{line}");
+        assert_eq!(
+            report.connections.stalls > 0,
+            line.starts_with("slow"),
+            "{line}"
+        );
         let has_rounds = line.starts_with("burst") || line.starts_with("reconnect");
         assert_eq!(report.rounds.is_some(), has_rounds, "{line}");
         if let Some(rounds) = &report.rounds {

@@ -4,10 +4,11 @@
 use std::collections::HashMap;
 
 use loadtest::RunError;
+use loadtest::observer::Observer;
 use loadtest::report::{Deliveries, Report};
 
 use crate::relay::{Delivery, Fate, TinyRelay};
-use crate::support::{load_until, pass, refused};
+use crate::support::{load_until, options, pass, refused};
 
 /// The first message that may be tampered with: those of the probe are fewer.
 const FIRST: u64 = 100;
@@ -297,4 +298,74 @@ fn another_order_for_clients_that_come_and_go_is_found() {
         panic!("{:?}", report.failures);
     };
     assert!(disagreeing >= 6, "{disagreeing}");
+}
+
+#[test]
+fn clients_that_join_under_load_and_are_forgotten_are_found() {
+    for (line, there_from_the_start) in [
+        ("churn --subscribers 4 --churn-rate 40 --rate 500", 5),
+        ("reconnect --subscribers 4 --every 400ms --rate 500", 5),
+    ] {
+        // And two of the probe.
+        let relay = TinyRelay::start(move |delivery, _| {
+            if delivery.receiver >= there_from_the_start + 2 {
+                Fate::Lose
+            } else {
+                Fate::Pass
+            }
+        });
+        let report = found_after(500, &relay, &format!("{line} --patience 300ms"));
+        assert!(report.deliveries.lost > 0, "{line}: {report:?}");
+        assert!(says(&report, "were lost"), "{line}");
+    }
+}
+
+#[test]
+fn the_end_of_a_passing_client_s_stream_is_missed_before_it_goes() {
+    // Each that comes under load gets what is sent while it is new, and nothing after that.
+    let mut heard: HashMap<usize, u32> = HashMap::new();
+    let relay = TinyRelay::start(move |delivery, _| {
+        let heard = heard.entry(delivery.receiver).or_default();
+        *heard += 1;
+        if delivery.receiver >= 7 && *heard > 10 {
+            Fate::Lose
+        } else {
+            Fate::Pass
+        }
+    });
+    let line = "churn --subscribers 4 --churn-rate 40 --rate 500 --patience 300ms";
+    let report = found_after(500, &relay, line);
+    assert!(says(&report, "were lost"), "{:?}", report.failures);
+}
+
+#[test]
+fn a_message_that_comes_back_where_none_should_is_found() {
+    let mut has_echoed = false;
+    let relay = TinyRelay::start(move |delivery, _| {
+        if delivery.sender != delivery.receiver {
+            return Fate::Pass;
+        }
+        if delivery.number >= FIRST && !std::mem::replace(&mut has_echoed, true) {
+            return Fate::Pass;
+        }
+        Fate::Lose
+    });
+    // Each message but that one is kept from its sender.
+    let report = found_after(2 * FIRST, &relay, "chat --subscribers 4 --rate 1000");
+    assert_eq!(report.deliveries.echoed, 1, "{:?}", report.failures);
+    assert!(says(&report, "came back to their sender"));
+}
+
+#[test]
+fn a_run_that_is_stopped_before_all_are_there_ends() {
+    struct Stopped;
+    impl Observer for Stopped {
+        fn is_stopped(&self) -> bool {
+            true
+        }
+    }
+    let relay = TinyRelay::start(|_, _| Fate::Pass);
+    let line = format!("chat --subscribers 20 --rate 100 --url {}", relay.url());
+    let error = loadtest::run(&options(&line), &Stopped).unwrap_err();
+    assert!(error.to_string().contains("stopped"), "{error}");
 }
