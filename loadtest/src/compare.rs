@@ -1,7 +1,8 @@
 //! Several servers under the same load, in turns: `loadtest compare`.
 //!
 //! Each server runs alone on its processors, the generator on others. Servers take turns, each round beginning with the
-//! next, so that what disturbs the machine for a while disturbs all. What is not installed is reported, not skipped.
+//! next, so that what disturbs the machine for a while disturbs all. What is not installed, or has no
+//! TLS where that is compared, is reported, not skipped.
 
 pub mod cpus;
 pub mod summary;
@@ -14,6 +15,7 @@ use clap::{Args, Command};
 
 use crate::observer::Observer as _;
 use crate::options::{Options, Outputs};
+use crate::peers::certificate::Certificate;
 use crate::peers::{PEERS, Peer, Places, Started};
 use crate::progress::Bar;
 use crate::report::{Compared, Comparison, Report, SCHEMA_VERSION};
@@ -41,6 +43,10 @@ pub struct CompareArguments {
     /// Lists the servers that can be started and what they lack, and ends.
     #[arg(long)]
     pub list: bool,
+    /// Compares over TLS: each server that is started shows the same certificate, made for this comparison, and the
+    /// generator trusts that alone. A server that has no TLS here is reported; --server is reached as its URL says.
+    #[arg(long)]
+    pub tls: bool,
     /// How often each server runs.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=100))]
     pub repeats: u16,
@@ -62,7 +68,8 @@ pub struct CompareArguments {
 pub fn command() -> Command {
     let command = Command::new("compare").about("Loads several servers in turns, and shows them side by side").after_help(
         "Exit status: 0 every run passed, 1 a run failed or could not be made, or a server named with --servers is not \
-         installed, 2 the command line makes no sense. A server that is not installed fails nothing unless it was named.",
+         installed or, with --tls, has no TLS, 2 the command line makes no sense. Such a server fails nothing unless it was \
+         named.",
     );
     let mut command = CompareArguments::augment_args(command);
     for own in OWN {
@@ -106,13 +113,15 @@ pub fn compare(arguments: &CompareArguments) -> Result<Comparison, RunError> {
     let stop = Bar::new(true);
     let mut servers: Vec<Compared> = sources
         .iter()
-        .map(|source| compared(source, &places))
+        .map(|source| compared(source, &places, arguments.tls))
         .collect();
     pin(&generator_cpus).map_err(|error| RunError::Usage(format!("--generator-cpus: {error}")))?;
     let repeats = usize::from(arguments.repeats);
+    let certificate = arguments.tls.then(Certificate::make).transpose();
     let stand = Stand {
         arguments,
         places,
+        certificate: certificate.map_err(RunError::Failed)?,
         server_cpus,
         generator_cpus,
     };
@@ -155,6 +164,8 @@ fn turns(rounds: usize, servers: usize) -> impl Iterator<Item = (usize, usize)> 
 struct Stand<'a> {
     arguments: &'a CompareArguments,
     places: Places,
+    /// What servers show, if they are to speak TLS.
+    certificate: Option<Certificate>,
     server_cpus: Cpus,
     generator_cpus: Cpus,
 }
@@ -184,6 +195,12 @@ impl Stand<'_> {
         };
         if let Some(started) = &started {
             options.url = format!("ws://{}/load", started.address);
+            if let Some(certificate) = &started.certificate {
+                options.url = format!("wss://{}/load", started.address);
+                options.ca = Some(certificate.clone());
+                // What else is trusted is for servers that run already.
+                options.insecure = false;
+            }
             options.server_pid = Some(started.pid());
             options.server_config.clone_from(&started.config);
             options.metrics_url.clone_from(&started.metrics_url);
@@ -201,7 +218,8 @@ impl Stand<'_> {
     fn start(&self, peer: &Peer) -> Result<Started, RunError> {
         let failed = |error: io::Error| RunError::Failed(format!("--server-cpus: {error}"));
         pin(&self.server_cpus).map_err(failed)?;
-        let started = peer.start(&self.places, self.server_cpus.0.len());
+        let (workers, certificate) = (self.server_cpus.0.len(), self.certificate.as_ref());
+        let started = peer.start(&self.places, workers, certificate);
         pin(&self.generator_cpus).map_err(failed)?;
         started.map_err(RunError::Failed)
     }
@@ -260,9 +278,9 @@ fn sources(arguments: &CompareArguments) -> Result<Vec<(String, Source)>, RunErr
     Ok(sources)
 }
 
-fn compared((name, source): &(String, Source), places: &Places) -> Compared {
+fn compared((name, source): &(String, Source), places: &Places, speaks_tls: bool) -> Compared {
     let (about, absent) = match source {
-        Source::Peer(peer) => (peer.about.to_owned(), peer.missing(places)),
+        Source::Peer(peer) => (peer.about.to_owned(), peer.absent(places, speaks_tls)),
         Source::Running(url) => (format!("A server that was running, at {url}."), None),
     };
     Compared {
@@ -299,10 +317,10 @@ fn processors(arguments: &CompareArguments) -> Result<(Cpus, Cpus), RunError> {
 pub fn list(arguments: &CompareArguments) -> Result<String, RunError> {
     let places = places(arguments)?;
     let line = |peer: &Peer| {
-        let missing = peer
-            .missing(&places)
-            .map_or(String::new(), |missing| format!(" ({missing})"));
-        format!("{:<24}{}{missing}\n", peer.name, peer.about)
+        let absent = peer
+            .absent(&places, arguments.tls)
+            .map_or(String::new(), |absent| format!(" ({absent})"));
+        format!("{:<24}{}{absent}\n", peer.name, peer.about)
     };
     Ok(PEERS.iter().map(line).collect())
 }

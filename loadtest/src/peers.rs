@@ -2,6 +2,8 @@
 //!
 //! Their sources and configurations are in `loadtest/peers`; `loadtest/peers/install` installs what is not ours.
 
+pub mod certificate;
+
 use std::fs::{self, File};
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -12,6 +14,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use certificate::{CERTIFICATE, Certificate, KEY};
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
 /// How long a server may take until it accepts connections.
@@ -30,10 +33,14 @@ const PORTS: u32 = 20_000;
 /// What is shown of the last words of a server that failed.
 const LAST_WORDS: usize = 400;
 
+/// What is said of a server that shall speak TLS and cannot.
+const NO_TLS: &str = "has no TLS here";
+
 /// A server that can be started.
 ///
 /// In its texts `{here}` is the folder of this program, `{peers}` that of the peers, `{scratch}` one that is removed when it
-/// has ended, `{config}` its configuration, `{port}` and `{metrics}` ports, and `{workers}` how many processors it has.
+/// has ended, `{config}` its configuration, `{port}` and `{metrics}` ports, and `{workers}` how many processors it has. In its
+/// template `{tls}` is what it needs to speak TLS, with `{certificate}` and `{key}`, and nothing if it shall not.
 #[derive(Clone, Copy, Debug)]
 pub struct Peer {
     /// Its name.
@@ -50,11 +57,29 @@ pub struct Peer {
     needs: &'static [&'static str],
     /// Whether it has counters to compare with the generator's, at `{metrics}`.
     has_metrics: bool,
+    /// How it comes to speak TLS.
+    tls: Tls,
     /// How to install it.
     install: &'static str,
 }
 
+/// How a server comes to speak TLS.
+#[derive(Clone, Copy, Debug)]
+enum Tls {
+    /// It cannot.
+    Never,
+    /// It finds the files' names as `TLS_CERTIFICATE` and `TLS_KEY` in its environment.
+    Environment,
+    /// This is put in place of `{tls}` in its template.
+    Template(&'static str),
+}
+
 const FANWIRE: &[&str] = &["{here}/fanwire", "--config-file", "{config}"];
+const FANWIRE_TLS: Tls =
+    Tls::Template(r#"tls: { enabled: true, cert_file: "{certificate}", key_file: "{key}" }"#);
+const NGINX_TLS: Tls = Tls::Template(
+    r#" ssl; ssl_protocols TLSv1.3; ssl_certificate "{certificate}"; ssl_certificate_key "{key}""#,
+);
 const BUILD: &str = "cargo build --release --workspace";
 const TOKIO: &str = "{peers}/tokio-tungstenite/target/release/peer-tokio-tungstenite";
 
@@ -67,6 +92,7 @@ const PLAIN: Peer = Peer {
     settings: "",
     needs: &[],
     has_metrics: false,
+    tls: Tls::Never,
     install: BUILD,
 };
 
@@ -84,6 +110,7 @@ pub const PEERS: &[Peer] = &[
         command: FANWIRE,
         template: Some("{peers}/fanwire/config.yaml"),
         has_metrics: true,
+        tls: FANWIRE_TLS,
         ..PLAIN
     },
     Peer {
@@ -93,12 +120,14 @@ pub const PEERS: &[Peer] = &[
         template: Some("{peers}/fanwire/config.yaml"),
         settings: "relay:\n  coalesce: 0s\n",
         has_metrics: true,
+        tls: FANWIRE_TLS,
         ..PLAIN
     },
     Peer {
         name: "bun",
         about: "Bun's WebSocket server, which is µWebSockets, publishing to a topic.",
         command: &["{peers}/bun/bun", "{peers}/bun/server.js"],
+        tls: Tls::Environment,
         install: "loadtest/peers/install bun",
         ..PLAIN
     },
@@ -106,6 +135,7 @@ pub const PEERS: &[Peer] = &[
         name: "tokio-tungstenite",
         about: "tokio-tungstenite; each task takes what is queued, and flushes once.",
         command: &[TOKIO],
+        tls: Tls::Environment,
         install: "loadtest/peers/install tokio-tungstenite",
         ..PLAIN
     },
@@ -113,6 +143,7 @@ pub const PEERS: &[Peer] = &[
         name: "go-gorilla",
         about: "Go's gorilla/websocket; frames encoded once, and what is queued leaves in one write.",
         command: &["{peers}/go-gorilla/server"],
+        tls: Tls::Environment,
         install: "loadtest/peers/install go-gorilla",
         ..PLAIN
     },
@@ -121,6 +152,7 @@ pub const PEERS: &[Peer] = &[
         about: "Node's ws; sockets corked, so that what a turn brings leaves in one write.",
         command: &["node", "{peers}/node-ws/server.js"],
         needs: &["{peers}/node-ws/node_modules/ws/package.json"],
+        tls: Tls::Environment,
         install: "loadtest/peers/install node-ws",
         ..PLAIN
     },
@@ -130,6 +162,7 @@ pub const PEERS: &[Peer] = &[
         command: &["nginx", "-p", "{scratch}", "-e", "stderr", "-c", "{config}"],
         template: Some("{peers}/nginx-nchan/nginx.conf"),
         needs: &["/usr/lib/nginx/modules/ngx_nchan_module.so"],
+        tls: NGINX_TLS,
         install: "loadtest/peers/install nginx-nchan",
         ..PLAIN
     },
@@ -140,6 +173,7 @@ pub const PEERS: &[Peer] = &[
             "{peers}/python-websockets/venv/bin/python",
             "{peers}/python-websockets/server.py",
         ],
+        tls: Tls::Environment,
         install: "loadtest/peers/install python-websockets",
         ..PLAIN
     },
@@ -147,6 +181,7 @@ pub const PEERS: &[Peer] = &[
         name: "tokio-tungstenite-each",
         about: "tokio-tungstenite; each message is sent and flushed by itself.",
         command: &[TOKIO, "--each"],
+        tls: Tls::Environment,
         install: "loadtest/peers/install tokio-tungstenite",
         ..PLAIN
     },
@@ -177,13 +212,40 @@ pub struct Places {
 #[derive(Debug)]
 pub struct Started {
     child: Child,
-    scratch: PathBuf,
     /// Where it accepts connections.
     pub address: SocketAddr,
     /// Its configuration, if it has one.
     pub config: Option<PathBuf>,
+    /// The certificate that it shows, if it speaks TLS.
+    pub certificate: Option<PathBuf>,
     /// Its counters, if it has some.
     pub metrics_url: Option<String>,
+    /// Removed when the process has ended.
+    scratch: Scratch,
+}
+
+/// A temporary folder that goes with this value.
+#[derive(Debug)]
+struct Scratch(PathBuf);
+
+impl Scratch {
+    /// For a server on this port, which no other has.
+    fn create(port: u16) -> io::Result<Scratch> {
+        let folder = std::env::temp_dir().join(format!("loadtest-{}-{port}", std::process::id()));
+        fs::create_dir_all(&folder)?;
+        Ok(Scratch(folder))
+    }
+
+    fn join(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        // Left-overs in a temporary folder are no failure.
+        let _ = fs::remove_dir_all(&self.0);
+    }
 }
 
 impl Peer {
@@ -207,27 +269,58 @@ impl Peer {
         ))
     }
 
-    /// Starts it, and waits until it accepts connections. It inherits this thread's processors, of which there are `workers`.
-    pub fn start(&self, places: &Places, workers: usize) -> Result<Started, String> {
+    /// Why it cannot take part, if it cannot: it has no TLS and shall speak it, or something is missing.
+    pub fn absent(&self, places: &Places, speaks_tls: bool) -> Option<String> {
+        match self.tls {
+            Tls::Never if speaks_tls => Some(NO_TLS.to_owned()),
+            Tls::Never | Tls::Environment | Tls::Template(_) => self.missing(places),
+        }
+    }
+
+    /// Starts it, and waits until it accepts connections: over TLS, if there is a certificate for it. It inherits this
+    /// thread's processors, of which there are `workers`.
+    pub fn start(
+        &self,
+        places: &Places,
+        workers: usize,
+        certificate: Option<&Certificate>,
+    ) -> Result<Started, String> {
+        if certificate.is_some() && matches!(self.tls, Tls::Never) {
+            return Err(format!("{} {NO_TLS}", self.name));
+        }
         let failed = |error: io::Error| format!("{} does not start: {error}", self.name);
         let (port, metrics) = (free_port().map_err(failed)?, free_port().map_err(failed)?);
-        let scratch = std::env::temp_dir().join(format!("loadtest-{}-{port}", std::process::id()));
-        fs::create_dir_all(&scratch).map_err(failed)?;
+        let scratch = Scratch::create(port).map_err(failed)?;
+        let path = |name| scratch.join(name).display().to_string();
+        let placeholders = [
+            ("{port}", port.to_string()),
+            ("{metrics}", metrics.to_string()),
+            ("{workers}", workers.to_string()),
+            ("{config}", path("config")),
+            ("{certificate}", path(CERTIFICATE)),
+            ("{key}", path(KEY)),
+            ("{scratch}", scratch.0.display().to_string()),
+        ];
         let fill = |text: &str| {
-            let filled = places.fill(text).replace("{port}", &port.to_string());
-            let filled = filled.replace("{metrics}", &metrics.to_string());
-            let filled = filled.replace("{workers}", &workers.to_string());
-            let filled = filled.replace("{config}", &scratch.join("config").display().to_string());
-            filled.replace("{scratch}", &scratch.display().to_string())
+            let filled = placeholders.iter();
+            filled.fold(places.fill(text), |text, (name, value)| {
+                text.replace(name, value)
+            })
         };
         let config = self.template.map(|_| scratch.join("config"));
         if let (Some(template), Some(config)) = (self.template, &config) {
-            let text = fs::read_to_string(places.fill(template)).map_err(failed)?;
-            fs::write(config, fill(&(text + self.settings))).map_err(failed)?;
+            let text = fs::read_to_string(places.fill(template)).map_err(failed)? + self.settings;
+            let tls = match self.tls {
+                Tls::Template(tls) if certificate.is_some() => tls,
+                Tls::Never | Tls::Environment | Tls::Template(_) => "",
+            };
+            fs::write(config, fill(&text.replace("{tls}", tls))).map_err(failed)?;
         }
         let words: Vec<String> = self.command.iter().map(|word| fill(word)).collect();
+        let mut command = command(&words);
+        tell_tls(&mut command, certificate, &scratch).map_err(failed)?;
         let errors = File::create(scratch.join("errors")).map_err(failed)?;
-        let child = command(&words)
+        let child = command
             .env("PORT", port.to_string())
             .env("WORKERS", workers.to_string())
             .env("GOMAXPROCS", workers.to_string())
@@ -239,18 +332,35 @@ impl Peer {
             .map_err(failed)?;
         let mut started = Started {
             child,
-            scratch,
             address: SocketAddr::from((Ipv4Addr::LOCALHOST, port)),
             config,
+            certificate: certificate.map(|_| scratch.join(CERTIFICATE)),
             metrics_url: self
                 .has_metrics
                 .then(|| format!("http://127.0.0.1:{metrics}/metrics")),
+            scratch,
         };
         started
             .wait_until_ready()
             .map_err(|why| format!("{} {why}", self.name))?;
         Ok(started)
     }
+}
+
+/// Puts a certificate and its key where a program finds them; without one, what this process's own environment says of them
+/// is kept from it.
+fn tell_tls(
+    command: &mut Command,
+    certificate: Option<&Certificate>,
+    scratch: &Scratch,
+) -> io::Result<()> {
+    for (variable, file) in [("TLS_CERTIFICATE", CERTIFICATE), ("TLS_KEY", KEY)] {
+        match certificate {
+            Some(_) => command.env(variable, scratch.join(file)),
+            None => command.env_remove(variable),
+        };
+    }
+    certificate.map_or(Ok(()), |certificate| certificate.write(&scratch.0))
 }
 
 /// Ends with this process, where the system has a tool for it: a second Ctrl-C must leave no server behind.
@@ -365,8 +475,6 @@ impl Drop for Started {
                 let _ = self.child.wait();
             }
         }
-        // Left-overs in a temporary folder are no failure.
-        let _ = fs::remove_dir_all(&self.scratch);
     }
 }
 
@@ -397,7 +505,7 @@ mod tests {
             command: &["sh", "-c", "echo ready; echo no such luck >&2; exit 3"],
             ..PLAIN
         };
-        let error = peer.start(&places(), 1).unwrap_err();
+        let error = peer.start(&places(), 1, None).unwrap_err();
         assert!(
             error.contains("no such luck") && error.contains("status: 3"),
             "{error}"
@@ -408,6 +516,10 @@ mod tests {
     fn names_are_unique_and_templates_and_sources_are_there() {
         for (index, peer) in PEERS.iter().enumerate() {
             assert!(PEERS[..index].iter().all(|other| other.name != peer.name));
+            let template = peer.template.map(|file| places().fill(file));
+            let text = template.map_or(String::new(), |file| fs::read_to_string(file).unwrap());
+            let has_place = matches!(peer.tls, Tls::Template(_));
+            assert_eq!(text.contains("{tls}"), has_place, "{}", peer.name);
             let sources = peer.command[1..]
                 .iter()
                 .filter(|word| word.starts_with("{peers}"));

@@ -312,8 +312,8 @@ pub struct Compared {
     pub name: String,
     /// What it is, in a sentence.
     pub about: String,
-    /// Why it did not run, when it did not: `"not installed"`, with what is missing and how to install it, or that the
-    /// comparison was ended early.
+    /// Why it did not run, when it did not: `"not installed"`, with what is missing and how to install it, that it has no
+    /// TLS where that is compared, or that the comparison was ended early.
     pub absent: Option<String>,
     /// What kept it from finishing a run, a sentence each: it did not start, it ended, the run could not be made.
     pub errors: Vec<String>,

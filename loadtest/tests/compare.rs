@@ -1,17 +1,20 @@
-//! Comparisons, short ones: who takes part, who is not there, who fails, and that nobody is left behind.
+//! Comparisons, short ones: who takes part, who is not there, who fails, and that nobody is left behind; plain and over TLS.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic where it stands")]
 #![allow(unreachable_pub, reason = "modules of a test are its own")]
 
+use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::path::Path;
-use std::process::Output;
+use std::process::{Command, Output};
 use std::thread;
 
-use loadtest::peers::PEERS;
-use loadtest::report::{Comparison, Report};
-use servers::{SHORT, floor, loadtest};
+use loadtest::peers::certificate::Certificate;
+use loadtest::peers::{PEERS, Peer, Started};
+use loadtest::report::{Compared, Comparison, Report};
+use servers::{SHORT, floor, loadtest, places};
+use tempfile::TempDir;
 
 mod servers;
 
@@ -213,26 +216,144 @@ fn every_peer_that_is_installed_passes() {
     ] {
         let compared = compared(&[load, &["--repeats", "1"]].concat());
         for server in &compared.servers {
-            let failures = server
-                .runs
-                .iter()
-                .flat_map(|run| &run.failures)
-                .chain(&server.errors);
-            let failures: Vec<_> = failures.collect();
-            assert!(
-                failures.is_empty(),
-                "{} with {load:?}: {failures:?}",
-                server.name
-            );
-            if let Some(absent) = &server.absent {
-                eprintln!("skipped: {} is {absent}", server.name);
-                // Ours are built by the tests of the workspace, but not by those of this package alone.
-                let must_be_there =
-                    std::env::var_os("CI").is_some() && !server.name.starts_with("fanwire");
-                assert!(!must_be_there, "{} is {absent}", server.name);
-            } else {
-                assert_eq!(server.runs.len(), 1);
-            }
+            passes_if_it_is_there(server, load);
         }
+    }
+}
+
+fn passes_if_it_is_there(server: &Compared, load: &[&str]) {
+    let failures = server.runs.iter().flat_map(|run| &run.failures);
+    let failures: Vec<_> = failures.chain(&server.errors).collect();
+    let name = &server.name;
+    assert!(failures.is_empty(), "{name} with {load:?}: {failures:?}");
+    let Some(absent) = &server.absent else {
+        assert_eq!(server.runs.len(), 1);
+        return;
+    };
+    eprintln!("skipped: {name} is {absent}");
+    // Ours are built by the tests of the workspace, but not by those of this package alone.
+    let must_be_there = std::env::var_os("CI").is_some() && !name.starts_with("fanwire");
+    assert!(!must_be_there, "{name} is {absent}");
+}
+
+const NO_TLS: &str = "has no TLS here";
+
+#[test]
+fn every_peer_that_is_installed_passes_over_tls_except_the_floors_which_have_none() {
+    let load = ["chat", "--topics", "2", "--tls"];
+    let compared = compared(&[&load[..], &["--repeats", "1"]].concat());
+    assert_eq!(compared.servers.len(), PEERS.len());
+    for server in &compared.servers {
+        if server.name.starts_with("floor") {
+            assert_eq!(server.absent.as_deref(), Some(NO_TLS), "{}", server.name);
+            continue;
+        }
+        passes_if_it_is_there(server, &load);
+        let urls = server.runs.iter().map(|run| &run.configuration.url);
+        for url in urls {
+            assert!(url.starts_with("wss://"), "{}: {url}", server.name);
+        }
+    }
+    assert!(compared.passed);
+}
+
+#[test]
+fn a_server_without_tls_fails_a_comparison_over_tls_in_which_it_is_named() {
+    let running = floor();
+    let named = format!("mine=ws://{}/", running.address);
+    let (output, comparison) = compare(&[
+        "--tls",
+        "--servers",
+        "floor",
+        "--server",
+        &named,
+        "--repeats",
+        "1",
+    ]);
+    assert_eq!(output.status.code(), Some(1));
+    let comparison = comparison.unwrap();
+    let [floor, mine] = &comparison.servers[..] else {
+        panic!("two servers")
+    };
+    assert_eq!(floor.absent.as_deref(), Some(NO_TLS));
+    assert!(floor.runs.is_empty());
+    // What runs already is reached as its URL says.
+    assert_eq!((mine.runs.len(), mine.runs[0].passed), (1, true));
+    let listed = loadtest(&["compare", "--list", "--tls"]);
+    let listed = String::from_utf8(listed.stdout).unwrap();
+    let line = listed.lines().find(|line| line.starts_with("floor "));
+    assert!(line.unwrap().ends_with("(has no TLS here)"), "{listed}");
+}
+
+/// Of fanwire and bun, those that are there.
+fn that_speak_tls() -> impl Iterator<Item = &'static Peer> {
+    let peers = ["fanwire", "bun"].map(|name| Peer::named(name).unwrap());
+    peers.into_iter().filter(|peer| {
+        let missing = peer.missing(&places());
+        if let Some(missing) = &missing {
+            eprintln!("skipped: {} is {missing}", peer.name);
+        }
+        missing.is_none()
+    })
+}
+
+/// A folder of peers with a fanwire that shows the certificate of another server.
+fn impostor(other: &Started) -> TempDir {
+    let shown = other.certificate.as_ref().unwrap();
+    let key = shown.with_file_name("key.pem");
+    let (shown, key) = (shown.display(), key.display());
+    let tls = format!("tls: {{ enabled: true, cert_file: '{shown}', key_file: '{key}' }}");
+    let config = "fanwire/config.yaml";
+    let config_text = fs::read_to_string(places().peers.join(config)).unwrap();
+    let peers = tempfile::tempdir().unwrap();
+    fs::create_dir(peers.path().join("fanwire")).unwrap();
+    fs::write(
+        peers.path().join(config),
+        config_text.replace("{tls}", &tls),
+    )
+    .unwrap();
+    peers
+}
+
+#[test]
+fn a_server_that_shows_another_certificate_is_not_trusted() {
+    for peer in that_speak_tls().filter(|peer| peer.name == "fanwire") {
+        let certificate = Certificate::make().unwrap();
+        let other = peer.start(&places(), 1, Some(&certificate)).unwrap();
+        let peers = impostor(&other);
+        // It is for servers that run already.
+        let insecure = [
+            "--servers",
+            "fanwire",
+            "--tls",
+            "--insecure",
+            "--repeats",
+            "1",
+        ];
+        let (output, comparison) =
+            compare(&[&insecure[..], &["--peers", peers.path().to_str().unwrap()]].concat());
+        assert_eq!(output.status.code(), Some(1));
+        let comparison = comparison.unwrap();
+        let [error] = &comparison.servers[0].errors[..] else {
+            panic!("an error")
+        };
+        assert!(error.contains("invalid peer certificate"), "{error}");
+    }
+}
+
+#[test]
+fn certificate_and_key_are_gone_with_the_comparison() {
+    for peer in that_speak_tls() {
+        let folder = tempfile::tempdir().unwrap();
+        let output = Command::new(env!("CARGO_BIN_EXE_loadtest"))
+            .args(["compare", "--tls", "--quiet", "--repeats", "1"])
+            .args(["--servers", peer.name])
+            .args(SHORT)
+            .env("TMPDIR", folder.path())
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{}: {output:?}", peer.name);
+        let left: Vec<_> = folder.path().read_dir().unwrap().collect();
+        assert!(left.is_empty(), "{}: {left:?}", peer.name);
     }
 }

@@ -80,7 +80,7 @@ impl Rig {
         }
         let pinned = |cpus| pin(cpus).map_err(|error| error.to_string());
         pinned(&self.server_cpus)?;
-        let started = peer.start(&self.places, workers);
+        let started = peer.start(&self.places, workers, None);
         pinned(&self.generator_cpus)?;
         started
     }

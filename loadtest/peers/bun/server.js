@@ -1,8 +1,11 @@
 // A relay on Bun's WebSocket server, which is µWebSockets: each message reaches all on its path, the sender included.
 // No compression, no limit that would drop anybody.
+const { PORT, TLS_CERTIFICATE, TLS_KEY } = process.env;
 const server = Bun.serve({
   hostname: "127.0.0.1",
-  port: Number(process.env.PORT),
+  port: Number(PORT),
+  // Its clients and it agree on TLS 1.3, the newest that both know.
+  tls: TLS_CERTIFICATE ? { cert: Bun.file(TLS_CERTIFICATE), key: Bun.file(TLS_KEY) } : undefined,
   fetch(request, server) {
     const topic = new URL(request.url).pathname;
     if (server.upgrade(request, { data: { topic } })) return undefined;

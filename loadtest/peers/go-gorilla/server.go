@@ -6,6 +6,7 @@
 package main
 
 import (
+	"crypto/tls"
 	"fmt"
 	"log"
 	"net"
@@ -49,14 +50,38 @@ func (c *joining) flush() error {
 	return err
 }
 
-type listener struct{ net.Listener }
+type listener struct {
+	net.Listener
+	tls *tls.Config
+}
 
+// What is joined is encrypted as one.
 func (l listener) Accept() (net.Conn, error) {
 	conn, err := l.Listener.Accept()
 	if err != nil {
 		return nil, err
 	}
+	if l.tls != nil {
+		conn = tls.Server(conn, l.tls)
+	}
 	return &joining{Conn: conn}, nil
+}
+
+// configuration is that of TLS, with full records from the first, or nil if there is to be none.
+func configuration() *tls.Config {
+	file := os.Getenv("TLS_CERTIFICATE")
+	if file == "" {
+		return nil
+	}
+	certificate, err := tls.LoadX509KeyPair(file, os.Getenv("TLS_KEY"))
+	if err != nil {
+		log.Fatal(err)
+	}
+	return &tls.Config{
+		Certificates:                []tls.Certificate{certificate},
+		MinVersion:                  tls.VersionTLS13,
+		DynamicRecordSizingDisabled: true,
+	}
 }
 
 type client struct {
@@ -145,10 +170,11 @@ func serve(response http.ResponseWriter, request *http.Request) {
 }
 
 func main() {
+	config := configuration()
 	tcp, err := net.Listen("tcp", "127.0.0.1:"+os.Getenv("PORT"))
 	if err != nil {
 		log.Fatal(err)
 	}
 	fmt.Println("ready", tcp.Addr())
-	log.Fatal(http.Serve(listener{tcp}, http.HandlerFunc(serve)))
+	log.Fatal(http.Serve(listener{tcp, config}, http.HandlerFunc(serve)))
 }

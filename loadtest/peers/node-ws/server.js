@@ -2,7 +2,11 @@
 // A relay on Node's ws: each message reaches all on its path, the sender included. No compression, no limit that would
 // drop anybody. What a turn of the event loop brings leaves each socket in one writev: without that, which is Node's own
 // cork and no part of ws, each message is a system call of its own.
+const { readFileSync } = require("node:fs");
+const { createServer } = require("node:https");
 const { WebSocketServer } = require("ws");
+
+const { PORT, TLS_CERTIFICATE, TLS_KEY } = process.env;
 
 const topics = new Map();
 const corked = [];
@@ -24,10 +28,13 @@ function send(member, data, isBinary) {
   member.socket.send(data, { binary: isBinary });
 }
 
+const place = { host: "127.0.0.1", port: Number(PORT), backlog: 4096 };
+const secure = TLS_CERTIFICATE
+  ? createServer({ cert: readFileSync(TLS_CERTIFICATE), key: readFileSync(TLS_KEY), minVersion: "TLSv1.3" })
+  : undefined;
+
 const server = new WebSocketServer({
-  host: "127.0.0.1",
-  port: Number(process.env.PORT),
-  backlog: 4096,
+  ...(secure ? { server: secure } : place),
   perMessageDeflate: false,
   clientTracking: false,
   maxPayload: 16 << 20,
@@ -47,3 +54,4 @@ server.on("connection", (socket, request) => {
 });
 
 server.on("listening", () => console.log(`ready 127.0.0.1:${server.address().port}`));
+secure?.listen(place);

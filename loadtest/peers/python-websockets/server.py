@@ -6,6 +6,7 @@ No compression, no pings, no limit that would drop anybody; uvloop, where it is 
 import asyncio
 import collections
 import os
+import ssl
 
 from websockets.asyncio.server import broadcast, serve
 
@@ -27,10 +28,20 @@ async def relay(connection):
         members.discard(connection)
 
 
+def configuration():
+    """That of TLS; nothing, if there is to be none."""
+    if "TLS_CERTIFICATE" not in os.environ:
+        return None
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    context.load_cert_chain(os.environ["TLS_CERTIFICATE"], os.environ["TLS_KEY"])
+    return context
+
+
 async def main():
     port = int(os.environ["PORT"])
     limits = {"max_size": 16 << 20, "max_queue": 1024, "write_limit": 1 << 30}
-    quick = {"compression": None, "ping_interval": None, "backlog": 4096, "server_header": None}
+    quick = {"compression": None, "ping_interval": None, "backlog": 4096, "server_header": None, "ssl": configuration()}
     async with serve(relay, "127.0.0.1", port, **limits, **quick):
         print(f"ready 127.0.0.1:{port}", flush=True)
         await asyncio.get_running_loop().create_future()

@@ -15,17 +15,21 @@ pub const SHORT: [&str; 6] = [
     "100ms",
 ];
 
+/// Where what can be started is.
+pub fn places() -> Places {
+    let floor = Path::new(env!("CARGO_BIN_EXE_floor"));
+    Places {
+        here: floor.parent().unwrap().to_owned(),
+        peers: Path::new(env!("CARGO_MANIFEST_DIR")).join("peers"),
+    }
+}
+
 /// Starts a floor, which ends with what is returned.
 pub fn floor() -> Started {
-    let here = Path::new(env!("CARGO_BIN_EXE_floor"))
-        .parent()
+    Peer::named("floor")
         .unwrap()
-        .to_owned();
-    let places = Places {
-        here,
-        peers: Path::new("/").to_owned(),
-    };
-    Peer::named("floor").unwrap().start(&places, 1).unwrap()
+        .start(&places(), 1, None)
+        .unwrap()
 }
 
 /// Runs the load generator.

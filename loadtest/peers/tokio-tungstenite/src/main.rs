@@ -9,8 +9,14 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use futures_util::{SinkExt, StreamExt};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::crypto::ring;
+use tokio_rustls::rustls::pki_types::pem::PemObject;
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio_rustls::rustls::{ServerConfig, version};
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::handshake::server::{Request, Response};
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
@@ -36,7 +42,21 @@ fn main() -> Result<(), Error> {
     runtime.build()?.block_on(serve(port, flushes_each))
 }
 
+/// What TLS needs; nothing, if there is to be none.
+fn acceptor() -> Result<Option<TlsAcceptor>, Error> {
+    let Ok(certificate) = std::env::var("TLS_CERTIFICATE") else {
+        return Ok(None);
+    };
+    let key = PrivateKeyDer::from_pem_file(std::env::var("TLS_KEY")?)?;
+    let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_protocol_versions(&[&version::TLS13])?
+        .with_no_client_auth()
+        .with_single_cert(vec![CertificateDer::from_pem_file(certificate)?], key)?;
+    Ok(Some(TlsAcceptor::from(Arc::new(config))))
+}
+
 async fn serve(port: u16, flushes_each: bool) -> Result<(), Error> {
+    let acceptor = acceptor()?;
     let socket = TcpSocket::new_v4()?;
     socket.set_reuseaddr(true)?;
     socket.bind(SocketAddr::from(([127, 0, 0, 1], port)))?;
@@ -46,15 +66,34 @@ async fn serve(port: u16, flushes_each: bool) -> Result<(), Error> {
     let rooms = Rooms::default();
     for id in 0.. {
         let (stream, _) = listener.accept().await?;
-        let rooms = rooms.clone();
+        let (rooms, acceptor) = (rooms.clone(), acceptor.clone());
         // How a client leaves is its own business.
-        tokio::spawn(async move { relay(id, stream, &rooms, flushes_each).await.ok() });
+        tokio::spawn(async move {
+            let accepted = accept(id, stream, acceptor, &rooms, flushes_each);
+            accepted.await.ok()
+        });
     }
     Ok(())
 }
 
-async fn relay(id: u64, stream: TcpStream, rooms: &Rooms, flushes_each: bool) -> Result<(), Error> {
+async fn accept(
+    id: u64,
+    stream: TcpStream,
+    acceptor: Option<TlsAcceptor>,
+    rooms: &Rooms,
+    flushes_each: bool,
+) -> Result<(), Error> {
     stream.set_nodelay(true)?;
+    match acceptor {
+        Some(tls) => relay(id, tls.accept(stream).await?, rooms, flushes_each).await,
+        None => relay(id, stream, rooms, flushes_each).await,
+    }
+}
+
+async fn relay<S>(id: u64, stream: S, rooms: &Rooms, flushes_each: bool) -> Result<(), Error>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
     let mut path = String::new();
     #[allow(clippy::result_large_err, reason = "the library's type")]
     let note = |request: &Request, response: Response| {
