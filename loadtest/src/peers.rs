@@ -3,35 +3,23 @@
 //! Their sources and configurations are in `loadtest/peers`; `loadtest/peers/install` installs what is not ours.
 
 pub mod certificate;
+mod started;
 
 use std::fs::{self, File};
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::thread;
-use std::time::{Duration, Instant};
 
 use certificate::{CERTIFICATE, Certificate, KEY};
-use rustix::process::{Pid, Signal, kill_process, kill_process_group};
-
-/// How long a server may take until it accepts connections.
-const START: Duration = Duration::from_secs(20);
-
-/// How long it may take to end by itself, once told to.
-const END: Duration = Duration::from_secs(5);
-
-/// Between two looks at whether it has.
-const NAP: Duration = Duration::from_millis(10);
+use started::Scratch;
+pub use started::Started;
 
 /// Ports that servers get: below those that this system makes connections from, 32768 and up.
 const FIRST_PORT: u16 = 12_000;
 const PORTS: u32 = 20_000;
-
-/// What is shown of the last words of a server that failed.
-const LAST_WORDS: usize = 400;
 
 /// What is said of a server that shall speak TLS and cannot.
 const NO_TLS: &str = "has no TLS here";
@@ -208,46 +196,6 @@ pub struct Places {
     pub peers: PathBuf,
 }
 
-/// A server under way; ends with this value.
-#[derive(Debug)]
-pub struct Started {
-    child: Child,
-    /// Where it accepts connections.
-    pub address: SocketAddr,
-    /// Its configuration, if it has one.
-    pub config: Option<PathBuf>,
-    /// The certificate that it shows, if it speaks TLS.
-    pub certificate: Option<PathBuf>,
-    /// Its counters, if it has some.
-    pub metrics_url: Option<String>,
-    /// Removed when the process has ended.
-    scratch: Scratch,
-}
-
-/// A temporary folder that goes with this value.
-#[derive(Debug)]
-struct Scratch(PathBuf);
-
-impl Scratch {
-    /// For a server on this port, which no other has.
-    fn create(port: u16) -> io::Result<Scratch> {
-        let folder = std::env::temp_dir().join(format!("loadtest-{}-{port}", std::process::id()));
-        fs::create_dir_all(&folder)?;
-        Ok(Scratch(folder))
-    }
-
-    fn join(&self, name: &str) -> PathBuf {
-        self.0.join(name)
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        // Left-overs in a temporary folder are no failure.
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
-
 impl Peer {
     /// The server of this name.
     pub fn named(name: &str) -> Option<&'static Peer> {
@@ -406,75 +354,6 @@ impl Places {
     fn fill(&self, text: &str) -> String {
         let text = text.replace("{here}", &self.here.display().to_string());
         text.replace("{peers}", &self.peers.display().to_string())
-    }
-}
-
-impl Started {
-    /// Its process.
-    pub fn pid(&self) -> u32 {
-        self.child.id()
-    }
-
-    fn wait_until_ready(&mut self) -> Result<(), String> {
-        let deadline = Instant::now() + START;
-        while TcpStream::connect(self.address).is_err() {
-            if let Ok(Some(status)) = self.child.try_wait() {
-                return Err(format!(
-                    "has ended before it was ready, {status}{}",
-                    self.last_words()
-                ));
-            }
-            if Instant::now() > deadline {
-                return Err(format!(
-                    "accepts no connection after {START:?}{}",
-                    self.last_words()
-                ));
-            }
-            thread::sleep(NAP);
-        }
-        Ok(())
-    }
-
-    /// How it ended, if it has although nobody told it to.
-    pub fn has_ended(&mut self) -> Option<String> {
-        let status = self.child.try_wait().ok()??;
-        Some(format!("has ended, {status}{}", self.last_words()))
-    }
-
-    /// The end of what it wrote about errors.
-    fn last_words(&self) -> String {
-        let text = fs::read(self.scratch.join("errors")).unwrap_or_default();
-        let text = String::from_utf8_lossy(&text);
-        let from = text
-            .char_indices()
-            .rev()
-            .nth(LAST_WORDS)
-            .map_or(0, |(at, _)| at);
-        let text = text[from..].trim();
-        if text.is_empty() {
-            String::new()
-        } else {
-            format!(": {text}")
-        }
-    }
-}
-
-impl Drop for Started {
-    /// Tells it to end; what has not ended in time is killed, with what it has started.
-    fn drop(&mut self) {
-        let pid = Pid::from_child(&self.child);
-        let deadline = Instant::now() + END;
-        // It may have ended already, and then there is nobody to tell; its own id it keeps until it is waited for.
-        if matches!(self.child.try_wait(), Ok(None)) {
-            let _ = kill_process(pid, Signal::TERM);
-            while matches!(self.child.try_wait(), Ok(None)) && Instant::now() < deadline {
-                thread::sleep(NAP);
-            }
-            if matches!(self.child.try_wait(), Ok(None)) {
-                let _ = kill_process_group(pid, Signal::KILL);
-                let _ = self.child.wait();
-            }
-        }
     }
 }
 
