@@ -13,6 +13,7 @@ mod unit;
 use maud::{Markup, PreEscaped, html};
 
 pub use axis::{Axis, Scale};
+pub(crate) use ranks::median;
 pub use ranks::{Rank, Ranks};
 pub use unit::Unit;
 pub(crate) use unit::grouped;

@@ -10,13 +10,13 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::parser::ValueSource;
-use clap::{ArgMatches, Args, Command, FromArgMatches};
+use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches};
 use serde::Serialize;
 
 use crate::compare::{self, CompareArguments};
 use crate::options::{Options, Outputs, Scenario};
 use crate::progress::Bar;
-use crate::report::Report;
+use crate::report::{Comparison, Report};
 use crate::{RunError, html, run, screen};
 
 /// Everything was right.
@@ -97,7 +97,16 @@ pub fn command() -> Command {
         .args_conflicts_with_subcommands(true)
         .subcommand_negates_reqs(true)
         .subcommand(compare::command().about("Puts several servers under the same load, in turns"))
-        .subcommand(Command::new("schema").about("Prints the JSON schema of a report"));
+        .subcommand(
+            Command::new("schema")
+                .about("Prints the JSON schema of a report")
+                .arg(
+                    Arg::new("compare")
+                        .long("compare")
+                        .action(ArgAction::SetTrue)
+                        .help("That of a comparison's"),
+                ),
+        );
     // What is said of the arguments' type is not what is to be said of the program.
     RunArguments::augment_args(command)
         .about("Loads a WebSocket relay and checks every delivery")
@@ -116,7 +125,10 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     };
     let code = match matches.subcommand() {
         Some(("compare", matches)) => finish(compare(matches)),
-        Some(("schema", _)) => finish(print(&(schema() + "\n")).map(|()| true)),
+        Some(("schema", matches)) => {
+            let schema = schema(matches.get_flag("compare"));
+            finish(print(&(schema + "\n")).map(|()| true))
+        }
         _ => match run_arguments(&matches) {
             Ok(arguments) => finish(load(&arguments)),
             Err(error) => finish(Err(RunError::Usage(error))),
@@ -153,9 +165,13 @@ pub fn complete(options: &mut Options, matches: &ArgMatches) -> Result<(), Strin
     Ok(())
 }
 
-/// The JSON schema of a report.
-pub fn schema() -> String {
-    let schema = schemars::schema_for!(Report);
+/// The JSON schema of a report, or of a comparison's.
+pub fn schema(of_comparison: bool) -> String {
+    let schema = if of_comparison {
+        schemars::schema_for!(Comparison)
+    } else {
+        schemars::schema_for!(Report)
+    };
     serde_json::to_string_pretty(&schema).expect("a schema is JSON")
 }
 

@@ -17,6 +17,7 @@ use crate::observer::Observer as _;
 use crate::options::{Options, Outputs};
 use crate::peers::certificate::Certificate;
 use crate::peers::{PEERS, Peer, Places, Started};
+use crate::procfs::without_secrets;
 use crate::progress::Bar;
 use crate::report::{Compared, Comparison, Report, SCHEMA_VERSION};
 use crate::{RunError, run};
@@ -281,7 +282,10 @@ fn sources(arguments: &CompareArguments) -> Result<Vec<(String, Source)>, RunErr
 fn compared((name, source): &(String, Source), places: &Places, speaks_tls: bool) -> Compared {
     let (about, absent) = match source {
         Source::Peer(peer) => (peer.about.to_owned(), peer.absent(places, speaks_tls)),
-        Source::Running(url) => (format!("A server that was running, at {url}."), None),
+        Source::Running(url) => {
+            let url = without_secrets(vec![url.clone()]).concat();
+            (format!("A server that was running, at {url}."), None)
+        }
     };
     Compared {
         name: name.clone(),
@@ -309,6 +313,11 @@ fn processors(arguments: &CompareArguments) -> Result<(Cpus, Cpus), RunError> {
         .server_cpus
         .clone()
         .unwrap_or_else(|| available.first());
+    if let Some(missing) = servers.0.iter().find(|cpu| !available.0.contains(cpu)) {
+        return Err(RunError::Usage(format!(
+            "--server-cpus: there is no processor {missing} for us"
+        )));
+    }
     let others = available.without(&servers);
     Ok((servers, arguments.generator_cpus.clone().unwrap_or(others)))
 }

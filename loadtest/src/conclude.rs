@@ -18,7 +18,7 @@ use crate::series::rise;
 use crate::shared::Totals;
 use crate::worker::Outcome;
 
-/// A thread that was busy for more than this share of the time may have been what limited.
+/// A thread that was busy, or ready and without a CPU, for more than this share of the time may have been what limited.
 const SATURATED: f64 = 0.95;
 
 /// A thread that waited for a CPU for more than this share of the time tells little about the server.
@@ -181,7 +181,7 @@ fn configuration(options: &Options, plan: &Plan) -> Configuration {
         subscribers: options.subscribers,
         publishers,
         topics: plan.topics,
-        active_topics: plan.active_topics,
+        active_topics: plan.topics_with_publishers(),
         payload_bytes: plan.format.size(),
         opcode: plan.format.opcode(),
         pace: plan.pace,
@@ -251,6 +251,10 @@ fn generator(findings: &Findings) -> Generator {
     let outcomes = &findings.outcomes;
     let busiest = outcomes.iter().map(|outcome| share(outcome.cpu));
     let waited = outcomes.iter().map(|outcome| share(outcome.waited));
+    // Whoever is ready all the time is saturated, whether it is given a CPU or not.
+    let readiest = outcomes
+        .iter()
+        .map(|outcome| share(outcome.cpu + outcome.waited));
     let busiest_thread = busiest.fold(0.0, f64::max);
     Generator {
         cpu_seconds: outcomes
@@ -259,7 +263,7 @@ fn generator(findings: &Findings) -> Generator {
             .sum(),
         busiest_thread,
         waited_for_cpu: waited.fold(0.0, f64::max),
-        saturated: busiest_thread > SATURATED,
+        saturated: readiest.fold(0.0, f64::max) > SATURATED,
     }
 }
 
@@ -416,9 +420,10 @@ fn warnings(report: &Report, plan: &Plan, findings: &Findings, orders: Orders) -
 fn generator_warnings(generator: &Generator, warnings: &mut Vec<String>) {
     if generator.saturated {
         warnings.push(format!(
-            "generator saturated: a thread of it was busy for {:.0} % of the time, and may be what limited; \
-             give it more --threads or CPUs",
-            100.0 * generator.busiest_thread
+            "generator saturated: a thread of it was busy for {:.0} % of the time and waited for a CPU for {:.0} %, and may be \
+             what limited; give it more --threads or CPUs",
+            100.0 * generator.busiest_thread,
+            100.0 * generator.waited_for_cpu
         ));
     }
     if generator.waited_for_cpu > STARVED {

@@ -95,7 +95,7 @@ pub fn run(options: &Options, observer: &dyn Observer) -> Result<Report, RunErro
     let mut findings = findings.map_err(RunError::Failed)?;
     findings.server = control.watch.as_ref().map(|watch| {
         let deliveries = findings.totals.received_while_measured;
-        watch.report(configuration, findings.opened, deliveries)
+        watch.report(configuration, deliveries)
     });
     if let (Some(exporter), Some(before)) = (exporter, before) {
         let counters = settle_counters(&exporter, &before, &findings.counted());
@@ -172,6 +172,10 @@ impl<'o> Control<'o> {
     /// From the first connection to the last. However it ends, the threads have ended when it returns.
     fn lead(&mut self) -> Result<Findings, String> {
         let led = self.connect().and_then(|()| {
+            // Without anybody to load there is nothing to wait for.
+            if self.opened() == 0 {
+                return Ok(unix_seconds());
+            }
             let started = self.load()?;
             self.drain()?;
             Ok(started)
@@ -205,8 +209,9 @@ impl<'o> Control<'o> {
         if self.opened() == 0 {
             return Ok(());
         }
+        let opened = self.opened();
         if let Some(watch) = &mut self.watch {
-            watch.on_connected();
+            watch.on_connected(opened);
         }
         Ok(())
     }

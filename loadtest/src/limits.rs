@@ -43,7 +43,9 @@ fn check_ports(connections: u64, sources: u64, ports: u64) -> Result<(), String>
 
 fn check_for(connections: u64, threads: u64) -> Result<(), String> {
     let (had, available) = (open_descriptors(), raise_descriptors());
-    let others = threads.saturating_mul(DESCRIPTORS_PER_THREAD) + OTHER_DESCRIPTORS + had;
+    let others = threads
+        .saturating_mul(DESCRIPTORS_PER_THREAD)
+        .saturating_add(OTHER_DESCRIPTORS + had);
     let needed = connections.saturating_add(others);
     if needed <= available {
         return Ok(());

@@ -1,6 +1,5 @@
 //! What a run is asked to do: the options of the command line, as `clap` reads them and as a report repeats them.
 
-use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -183,6 +182,3 @@ pub enum Pace {
     /// Closed loop: messages in flight per publisher.
     Window(usize),
 }
-
-/// Addresses from `--source-ips`, spelt out.
-pub type Sources = Vec<Ipv4Addr>;

@@ -23,6 +23,15 @@ const MAX_PAYLOAD: u64 = 64 << 20;
 /// The most source addresses: a /16.
 const MAX_SOURCES: u32 = 1 << 16;
 
+/// Messages in flight, of all publishers: each has a count of four bytes on each thread.
+const MAX_IN_FLIGHT: u64 = 1 << 28;
+
+/// Bytes of messages that publishers have ready.
+const MAX_FRAME_BYTES: u64 = 4 << 30;
+
+/// Threads: more are no help.
+const MAX_THREADS: usize = 1024;
+
 /// Pairs of a publisher and a member of its topic: 8 bytes each, 2 GiB.
 const MAX_NUMBERS: u64 = 1 << 28;
 
@@ -101,6 +110,9 @@ impl Plan {
     /// Makes the plan. `nonce` tells the messages of this run from all others.
     pub(crate) fn new(options: &Options, nonce: u64) -> Result<Plan, String> {
         check(options)?;
+        if options.threads > MAX_THREADS {
+            return Err(format!("--threads: at most {MAX_THREADS}"));
+        }
         let target = Target::parse(&options.url)?;
         let opcode = if options.text {
             Opcode::Text
@@ -154,7 +166,30 @@ impl Plan {
                 numbers.div_ceil(1 << 27)
             ));
         }
+        let publishers = self.places.len() as u64;
+        let in_flight = self.window().unwrap_or(0) as u64;
+        if publishers.saturating_mul(in_flight) > MAX_IN_FLIGHT {
+            return Err(format!(
+                "{in_flight} messages in flight of each of {publishers} publishers: at most {MAX_IN_FLIGHT} together can be told apart"
+            ));
+        }
+        let frames = publishers.saturating_mul(self.format.size() as u64);
+        if frames > MAX_FRAME_BYTES {
+            return Err(format!(
+                "{publishers} publishers with messages of {} bytes: each has one ready, and that may take {} MiB together",
+                self.format.size(),
+                MAX_FRAME_BYTES >> 20
+            ));
+        }
         Ok(())
+    }
+
+    /// Topics that somebody sends to: no more than there are publishers.
+    pub(crate) fn topics_with_publishers(&self) -> usize {
+        let of_topics = self.publishers_by_topic.iter();
+        of_topics
+            .filter(|publishers| !publishers.is_empty())
+            .count()
     }
 
     /// Connections that there are to be from the beginning.

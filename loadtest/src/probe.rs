@@ -6,6 +6,8 @@ use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use rustls::{ClientConnection, StreamOwned};
+use tungstenite::client::client_with_config;
+use tungstenite::protocol::WebSocketConfig;
 use tungstenite::{Bytes, Error, HandshakeError, Message, WebSocket};
 
 use crate::handshake;
@@ -114,6 +116,8 @@ impl Prober {
             .map_err(|error| wrong(error.to_string()))?;
         let set_timeout = |timeout| tcp.set_read_timeout(Some(timeout));
         set_timeout(HANDSHAKE).map_err(|error| wrong(error.to_string()))?;
+        tcp.set_write_timeout(Some(HANDSHAKE))
+            .map_err(|error| wrong(error.to_string()))?;
         let duplicate = tcp.try_clone().map_err(|error| wrong(error.to_string()))?;
         let stream: Box<dyn Duplex> = match &route.tls {
             None => Box::new(duplicate),
@@ -124,7 +128,11 @@ impl Prober {
             }
         };
         let request = plan.target.request(0, plan.topics)?;
-        let socket = match tungstenite::client(request, stream) {
+        // As large as the run's messages may be.
+        let limits = WebSocketConfig::default()
+            .max_message_size(None)
+            .max_frame_size(None);
+        let socket = match client_with_config(request, stream, Some(limits)) {
             Ok((socket, _)) => socket,
             Err(HandshakeError::Failure(error)) => return Err(wrong(handshake::reason(&error))),
             Err(HandshakeError::Interrupted(_)) => {

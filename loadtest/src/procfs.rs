@@ -122,30 +122,49 @@ impl Processes {
     }
 }
 
-/// Leaves out the values of options that name a secret.
+/// Leaves out the values of options, and of parameters in the queries of URLs, that name a secret.
 pub(crate) fn without_secrets(arguments: Vec<String>) -> Vec<String> {
-    let names_secret = |option: &str| {
-        let option = option.to_ascii_lowercase();
-        ["token", "secret", "password", "passwd", "key"]
-            .iter()
-            .any(|word| option.contains(word))
-    };
     let mut hides_next = false;
     let shown = arguments.into_iter().map(|argument| {
         let is_option = argument.starts_with('-');
         if std::mem::take(&mut hides_next) && !is_option {
             return "…".to_owned();
         }
+        hides_next = is_option && !argument.contains('=') && names_secret(&argument);
         match argument.split_once('=') {
-            Some((option, _)) if names_secret(option) => format!("{option}=…"),
-            Some(_) => argument,
-            None => {
-                hides_next = is_option && names_secret(&argument);
-                argument
+            Some((option, _)) if !option.contains('?') && names_secret(option) => {
+                return format!("{option}=…");
             }
+            Some(_) | None => {}
         }
+        // `--option=URL?name=value&name=value`: each part is named by what stands before its first `=`.
+        let parts = argument.split_inclusive(['?', '&']);
+        parts.map(without_secret).collect()
     });
     shown.collect()
+}
+
+/// One `name=value`, with what separates it from the next.
+fn without_secret(part: &str) -> String {
+    match part.split_once('=') {
+        Some((name, value)) if names_secret(name) => {
+            let separator = value
+                .chars()
+                .next_back()
+                .filter(|end| ['?', '&'].contains(end));
+            format!(
+                "{name}=…{}",
+                separator.map_or_else(String::new, String::from)
+            )
+        }
+        Some(_) | None => part.to_owned(),
+    }
+}
+
+fn names_secret(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    let words = ["token", "secret", "password", "passwd", "key"];
+    words.iter().any(|word| name.contains(word))
 }
 
 /// What is needed of `/proc/pid/stat`.
@@ -242,6 +261,9 @@ mod tests {
             "1",
             "PASSWORD=x",
             "a=b",
+            "--url=ws://h/t?room=1&token=abc&x=2",
+            "ws://h/t?key=abc",
+            "--secret=a?b&c",
         ];
         let shown = without_secrets(arguments.map(str::to_owned).to_vec());
         let expected = [
@@ -253,6 +275,9 @@ mod tests {
             "1",
             "PASSWORD=…",
             "a=b",
+            "--url=ws://h/t?room=1&token=…&x=2",
+            "ws://h/t?key=…",
+            "--secret=…",
         ];
         assert_eq!(shown, expected);
     }

@@ -260,7 +260,8 @@ pub struct Generator {
     pub busiest_thread: f64,
     /// The largest share of the measured time, from 0 to 1, for which a thread was ready and had no CPU.
     pub waited_for_cpu: f64,
-    /// Whether the generator, not the server, may have been what limited: a thread was busy for over 95 % of the time.
+    /// Whether the generator, not the server, may have been what limited: a thread was busy, or ready and without a
+    /// CPU, for over 95 % of the time.
     pub saturated: bool,
 }
 

@@ -79,9 +79,15 @@ impl Exporter {
 
     /// One request. HTTP/1.0 keeps the answer in one piece.
     fn ask(&self) -> std::io::Result<String> {
-        let address = (self.host.as_str(), self.port).to_socket_addrs()?.next();
-        let address = address.ok_or_else(|| std::io::Error::other("the host has no address"))?;
-        let mut stream = TcpStream::connect_timeout(&address, PATIENCE)?;
+        let mut stream = Err(std::io::Error::other("the host has no address"));
+        // A name may have addresses of both kinds, and the exporter listen on one.
+        for address in (self.host.as_str(), self.port).to_socket_addrs()? {
+            stream = TcpStream::connect_timeout(&address, PATIENCE);
+            if stream.is_ok() {
+                break;
+            }
+        }
+        let mut stream = stream?;
         stream.set_read_timeout(Some(PATIENCE))?;
         let (path, host, port) = (&self.path, &self.host, self.port);
         write!(

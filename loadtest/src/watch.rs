@@ -18,6 +18,8 @@ pub(crate) struct Watch {
     rss_before: u64,
     rss_peak: u64,
     rss_connected: u64,
+    /// Connections at that time.
+    connected: u64,
     rss_after: u64,
     rss_closed: u64,
 }
@@ -35,6 +37,7 @@ impl Watch {
             rss_before,
             rss_peak: rss_before,
             rss_connected: rss_before,
+            connected: 0,
             rss_after: rss_before,
             rss_closed: rss_before,
         })
@@ -56,7 +59,8 @@ impl Watch {
     }
 
     /// All connections are open.
-    pub(crate) fn on_connected(&mut self) {
+    pub(crate) fn on_connected(&mut self, connections: u64) {
+        self.connected = connections;
         self.rss_connected = self.look();
     }
 
@@ -94,12 +98,7 @@ impl Watch {
     }
 
     /// What a report says of it.
-    pub(crate) fn report(
-        &self,
-        configuration: Option<String>,
-        connections: u64,
-        deliveries: u64,
-    ) -> Server {
+    pub(crate) fn report(&self, configuration: Option<String>, deliveries: u64) -> Server {
         let cpu_seconds = (self.stopped.total() - self.started.total()).max(0.0);
         let growth = self.rss_connected as f64 - self.rss_before as f64;
         Server {
@@ -114,7 +113,7 @@ impl Watch {
             rss_peak_bytes: self.rss_peak,
             rss_after_bytes: self.rss_after,
             rss_closed_bytes: self.rss_closed,
-            bytes_per_connection: (connections > 0).then(|| growth / connections as f64),
+            bytes_per_connection: (self.connected > 0).then(|| growth / self.connected as f64),
         }
     }
 }

@@ -108,6 +108,10 @@ func (c *client) write() {
 		c.mutex.Lock()
 		taken, c.queue = c.queue, taken[:0]
 		c.mutex.Unlock()
+		if len(taken) == 0 {
+			// It was woken for what it had taken already.
+			continue
+		}
 		conn.join()
 		for _, message := range taken {
 			if c.socket.WritePreparedMessage(message) != nil {

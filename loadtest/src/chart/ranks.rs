@@ -112,7 +112,7 @@ impl Ranks {
             .filter(|value| self.axis.can_place(*value))
             .collect();
         values.sort_by(f64::total_cmp);
-        let middle = values.get(values.len() / 2).copied();
+        let middle = median(&values);
         let ends = values.first().zip(values.last());
         let at = |value: f64| x(value).unwrap_or(left);
         html! {
@@ -139,4 +139,13 @@ fn shortened(name: &str) -> String {
         return name.to_owned();
     }
     name.chars().take(NAME - 1).chain(['…']).collect()
+}
+
+/// The middle of some values in ascending order, or halfway between the two that are.
+pub(crate) fn median(ascending: &[f64]) -> Option<f64> {
+    let last = ascending.len().checked_sub(1)?;
+    Some(f64::midpoint(
+        ascending[last / 2],
+        ascending[last.div_ceil(2)],
+    ))
 }

@@ -1,6 +1,7 @@
 //! A server's figures over its runs: the median and the ends, since a machine is never quite quiet.
 
 use super::table::{Verdict, verdict};
+use crate::chart::median;
 use crate::report::{Comparison, Report, Spread, Summary};
 
 /// Fills in the summaries of all servers, their multiples of the floor's CPU, and the verdict.
@@ -62,10 +63,8 @@ pub fn spread(values: impl Iterator<Item = f64>) -> Option<Spread> {
     let mut values: Vec<f64> = values.filter(|value| value.is_finite()).collect();
     values.sort_by(f64::total_cmp);
     let (min, max) = (*values.first()?, *values.last()?);
-    let upper = values[values.len() / 2];
-    let lower = values[(values.len() - 1) / 2];
     Some(Spread {
-        median: f64::midpoint(lower, upper),
+        median: median(&values)?,
         min,
         max,
     })

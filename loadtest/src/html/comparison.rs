@@ -44,7 +44,7 @@ const FIGURES: [Figure; 6] = [
     },
     Figure {
         title: "Messages per read",
-        note: "How many a server joins into one send; more is less work for both sides.",
+        note: "How many come at a time, joined by the server or because the reader was busy; more is less work for both.",
         unit: Unit::Number,
         of: |run| {
             moved(run).then(|| run.deliveries.received as f64 / run.deliveries.reads.max(1) as f64)

@@ -65,6 +65,22 @@ fn what_makes_no_sense_is_refused_with_what_to_do() {
         ("--url ws://localhost/ --rate 0", "--rate"),
         ("--url ws://localhost/ --window 0", "--window 0"),
         ("--url ws://localhost/ --publishers 0", "idle"),
+        (
+            "--url ws://localhost/ --window 100000000000",
+            "100000000000 messages in flight",
+        ),
+        (
+            "burst --url ws://localhost/ --burst 1000000000000",
+            "1000000000000 messages in flight",
+        ),
+        (
+            "--url ws://localhost/ --publishers 9000 --topics 9000 --subscribers 9000 --size 64MiB",
+            "9000 publishers",
+        ),
+        (
+            "--url ws://localhost/ --threads 18446744073709551615",
+            "open files",
+        ),
         ("--url ws://localhost/ --topics 200", "--topics 200"),
         ("--url ws://localhost/ --duration 0s", "--duration 0"),
         ("--url ws://localhost/ --active 2", "--active"),
@@ -155,15 +171,20 @@ fn the_report_is_written_as_json_that_is_a_report() {
 }
 
 #[test]
-fn the_schema_in_the_repository_is_that_of_the_types() {
-    let printed = output("schema");
-    assert!(printed.status.success());
-    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("report.schema.json");
-    let kept = fs::read_to_string(&file).unwrap_or_default();
-    assert!(
-        kept == text(&printed.stdout),
-        "loadtest/report.schema.json is out of date: cargo run -p loadtest -- schema > loadtest/report.schema.json"
-    );
+fn the_schemas_in_the_repository_are_those_of_the_types() {
+    for (words, file) in [
+        ("schema", "report.schema.json"),
+        ("schema --compare", "comparison.schema.json"),
+    ] {
+        let printed = output(words);
+        assert!(printed.status.success());
+        let kept = Path::new(env!("CARGO_MANIFEST_DIR")).join(file);
+        let kept = fs::read_to_string(&kept).unwrap_or_default();
+        assert!(
+            kept == text(&printed.stdout),
+            "loadtest/{file} is out of date: cargo run -p loadtest -- {words} > loadtest/{file}"
+        );
+    }
 }
 
 #[test]
