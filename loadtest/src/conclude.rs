@@ -46,6 +46,8 @@ pub(crate) struct Findings {
     /// How often messages in flight were given up.
     pub(crate) forgiven: u64,
     pub(crate) was_stopped: bool,
+    /// Whether the wait for what is owed was ended as well.
+    pub(crate) was_wait_stopped: bool,
     pub(crate) is_server_alive: bool,
     pub(crate) server: Option<Server>,
     pub(crate) counters: Option<Counters>,
@@ -54,7 +56,7 @@ pub(crate) struct Findings {
 impl Findings {
     /// What is compared with the relay's counters.
     pub(crate) fn counted(&self) -> Counted {
-        let all_stayed = self.opened == self.totals_opened_at_once();
+        let all_stayed = self.opened == self.stayed();
         Counted {
             published: self.totals.published,
             received: self.totals.counts.received,
@@ -64,7 +66,7 @@ impl Findings {
     }
 
     /// Connections that were there until the end.
-    fn totals_opened_at_once(&self) -> u64 {
+    fn stayed(&self) -> u64 {
         self.outcomes.iter().map(|outcome| outcome.stayed).sum()
     }
 }
@@ -322,7 +324,7 @@ fn failures(report: &Report, findings: &Findings) -> Vec<String> {
             failures.push(format!("{count} {what}"));
         }
     }
-    if deliveries.outstanding > 0 && !findings.was_stopped {
+    if deliveries.outstanding > 0 && !findings.was_wait_stopped {
         failures.push(format!(
             "{} deliveries had not come a minute after the last message was sent, though others did",
             deliveries.outstanding
@@ -372,7 +374,7 @@ fn warnings(report: &Report, plan: &Plan, findings: &Findings, orders: Orders) -
             listed(&report.connections.ended_by_server)
         ));
     }
-    if deliveries.outstanding > 0 && findings.was_stopped {
+    if deliveries.outstanding > 0 && findings.was_wait_stopped {
         warnings.push(format!(
             "{} deliveries were still owed when the run was told to end",
             deliveries.outstanding

@@ -76,6 +76,8 @@ pub(crate) struct Conn {
     out: Vec<u8>,
     /// Bytes of `out` that are sent.
     sent: usize,
+    /// Bytes of `out` that are answers to control frames, and no messages.
+    control_bytes: usize,
     /// Whether the kernel takes no more for now.
     pub(crate) is_blocked: bool,
     /// Whether it does not read for now, and whether it has missed an event meanwhile.
@@ -108,6 +110,7 @@ impl Conn {
             inbound: Inbound::default(),
             out: Vec::new(),
             sent: 0,
+            control_bytes: 0,
             is_blocked: false,
             is_stalled: false,
             has_unread: false,
@@ -125,6 +128,7 @@ impl Conn {
 
     /// Takes in what came behind the handshake.
     pub(crate) fn take_first_bytes(&mut self, bytes: &[u8], books: &mut Books) -> Outlook {
+        let queued = self.out.len();
         let broken = feed(
             &mut self.inbound,
             bytes,
@@ -137,6 +141,7 @@ impl Conn {
                 books,
             },
         );
+        self.control_bytes += self.out.len() - queued;
         self.outlook(broken, Outlook::More)
     }
 
@@ -155,6 +160,7 @@ impl Conn {
             let received_before = books.tally.totals.counts.received;
             let mut broken = None;
             let mut is_first = true;
+            let queued = self.out.len();
             let pulled = stream.pull(scratch, |bytes| {
                 if std::mem::take(&mut is_first) {
                     books.now = clock.now();
@@ -171,6 +177,7 @@ impl Conn {
                     broken = feed(&mut self.inbound, bytes, &mut entry);
                 }
             });
+            self.control_bytes += self.out.len() - queued;
             books.on_read(received_before);
             let next = match pulled {
                 Ok(Pulled::Full) => None,
@@ -241,6 +248,7 @@ impl Conn {
         }
         self.out.clear();
         self.sent = 0;
+        self.control_bytes = 0;
         Ok(())
     }
 
@@ -255,7 +263,10 @@ impl Conn {
 
     /// Messages, of frames of so many bytes, that have not left as a whole.
     pub(crate) fn unsent_frames(&self, frame_bytes: usize) -> u64 {
-        (self.out.len() - self.sent).div_ceil(frame_bytes) as u64
+        let unsent = self.out.len() - self.sent;
+        unsent
+            .saturating_sub(self.control_bytes)
+            .div_ceil(frame_bytes) as u64
     }
 }
 
@@ -359,6 +370,11 @@ mod tests {
             "{}",
             conn.out.capacity()
         );
-        assert!(conn.unsent_frames(FRAME) > 0);
+        // All that has not left is messages, but for an answer to a Close.
+        let unsent = conn.unsent_frames(FRAME);
+        assert_eq!(unsent, (conn.out.len() - conn.sent).div_ceil(FRAME) as u64);
+        conn.control_bytes = 8;
+        conn.out.extend_from_slice(&[0; 8]);
+        assert_eq!(conn.unsent_frames(FRAME), unsent);
     }
 }

@@ -123,6 +123,8 @@ struct Control<'o> {
     next_round_at: u64,
     forgiven_at: u64,
     was_stopped: bool,
+    /// Whether that ended the wait for what is owed.
+    was_wait_stopped: bool,
 }
 
 impl<'o> Control<'o> {
@@ -162,6 +164,7 @@ impl<'o> Control<'o> {
             next_round_at: 0,
             forgiven_at: 0,
             was_stopped: false,
+            was_wait_stopped: false,
         })
     }
 
@@ -340,12 +343,13 @@ impl<'o> Control<'o> {
             if settled_at.is_some_and(|at| now >= at + LISTEN) {
                 break;
             }
-            if self.was_stopped != was_stopped || now > began + DRAIN {
-                self.shared.cut_short();
-                break;
-            }
             let waited = now.saturating_sub(self.last_delivery().max(began));
             if waited > self.plan.patience {
+                break;
+            }
+            self.was_wait_stopped = self.was_stopped && !was_stopped;
+            if self.was_wait_stopped || now > began + DRAIN.max(self.plan.patience) {
+                self.shared.cut_short();
                 break;
             }
         }
@@ -458,6 +462,7 @@ impl<'o> Control<'o> {
             outcomes,
             forgiven: self.shared.forgiven(),
             was_stopped: self.was_stopped,
+            was_wait_stopped: self.was_wait_stopped,
             is_server_alive,
             server: None,
             counters: None,

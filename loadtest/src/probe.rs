@@ -14,6 +14,7 @@ use crate::handshake;
 use crate::message::{Format, Head, key};
 use crate::options::Opcode;
 use crate::plan::Plan;
+use crate::procfs::without_secrets;
 use crate::stream::Route;
 
 /// How long the server has for a connection or a handshake.
@@ -41,32 +42,37 @@ struct Prober {
 
 /// Whether the relay sends clients their own messages. The error is a sentence.
 pub(crate) fn probe(plan: &Plan, route: &Route, nonce: u64) -> Result<bool, String> {
-    let url = plan.target.topic_url(0, plan.topics);
+    // As it may be shown.
+    let url = without_secrets(vec![plan.target.topic_url(0, plan.topics)]).concat();
     let format = Format::new(plan.format.size(), plan.format.opcode(), nonce);
     let mut first = Prober::connect(plan, route, format.clone(), 0, &url)?;
     let mut second = Prober::connect(plan, route, format, 1, &url)?;
     let patience = Duration::from_nanos(plan.patience);
-    wait_for_first(&mut first, &mut second, &url, patience)?;
-    let echo = has_echo(&mut first, &mut second, &url, patience)?;
+    let echo = wait_for_first(&mut first, &mut second, &url, patience)?
+        || has_echo(&mut first, &mut second, &url, patience)?;
     first.leave();
     second.leave();
     Ok(echo)
 }
 
+/// Waits until what the first sends reaches the second; says whether it has come back before that. Both are read: a relay
+/// may take no more from one that leaves what it is sent.
 fn wait_for_first(
     first: &mut Prober,
     second: &mut Prober,
     url: &str,
     patience: Duration,
-) -> Result<(), String> {
+) -> Result<bool, String> {
     let began = Instant::now();
+    let mut has_echoed = false;
     while began.elapsed() < patience {
         first.send(url)?;
         let sent = Instant::now();
         while sent.elapsed() < REPEAT {
             if second.read(url)? == Some(0) {
-                return Ok(());
+                return Ok(has_echoed);
             }
+            has_echoed |= first.read(url)? == Some(0);
         }
     }
     Err(format!(

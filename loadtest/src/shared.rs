@@ -83,7 +83,7 @@ pub(crate) struct Totals {
     pub(crate) counts: Counts,
     pub(crate) published: u64,
     pub(crate) published_while_measured: u64,
-    /// Messages that waited to be sent when their publisher's connection ended, and so never were.
+    /// Messages that waited to be sent, not in an open loop, when their publisher's connection ended, and so never were.
     pub(crate) taken_back: u64,
     pub(crate) received_while_measured: u64,
     pub(crate) sent_late: u64,

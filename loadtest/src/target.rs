@@ -50,8 +50,8 @@ impl Target {
         })
     }
 
-    /// The address to connect to, an IPv4 one if there is a choice and `wants_v4`.
-    pub(crate) fn resolve(&self, wants_v4: bool) -> Result<SocketAddr, String> {
+    /// The address to connect to, an IPv4 one if there is a choice, and nothing else if `needs_v4`.
+    pub(crate) fn resolve(&self, needs_v4: bool) -> Result<SocketAddr, String> {
         let addresses = (self.host.as_str(), self.port).to_socket_addrs();
         let addresses: Vec<_> = addresses
             .map_err(|error| format!("--url: {} has no address: {error}", self.host))?
@@ -59,7 +59,7 @@ impl Target {
         let chosen = addresses.iter().find(|address| address.is_ipv4());
         match chosen {
             Some(address) => Ok(*address),
-            None if wants_v4 => Err(format!(
+            None if needs_v4 => Err(format!(
                 "--source-ips: {} has no IPv4 address to be reached from them",
                 self.host
             )),

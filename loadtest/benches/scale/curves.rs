@@ -39,9 +39,9 @@ pub(crate) fn clients(rig: &Rig) -> Result<Findings, String> {
 /// Ever more topics, with one that sends and one that listens, at the same rate over all of them; and the same with one in a
 /// hundred that is active.
 pub(crate) fn topics(rig: &Rig) -> Result<Findings, String> {
-    let line = |topics: u32, rest: &str| {
+    let line = |topics: u32, active: u32, rest: &str| {
         format!(
-            "fanout --topics {topics} --subscribers {topics} --publishers {topics} --rate 10000{rest}"
+            "fanout --topics {topics} --subscribers {topics} --publishers {active} --rate 10000{rest}"
         )
     };
     let mut all = rig.curve(&Curve {
@@ -49,7 +49,7 @@ pub(crate) fn topics(rig: &Rig) -> Result<Findings, String> {
         title: "CPU per delivery, by topics of two (128 B, 10,000 messages a second over all)",
         axis: Axis::new("topics", Unit::Count, Scale::Log),
         points: [10, 100, 1000, 3000, 9000]
-            .map(|n| (f64::from(n), line(n, "")))
+            .map(|n| (f64::from(n), line(n, n, "")))
             .to_vec(),
     })?;
     let few = rig.curve(&Curve {
@@ -57,7 +57,7 @@ pub(crate) fn topics(rig: &Rig) -> Result<Findings, String> {
         title: "The same, with one topic in a hundred active",
         axis: Axis::new("topics", Unit::Count, Scale::Log),
         points: [1000, 3000, 9000]
-            .map(|n| (f64::from(n), line(n, " --active 0.01")))
+            .map(|n| (f64::from(n), line(n, n / 100, " --active 0.01")))
             .to_vec(),
     })?;
     all.tables.extend(few.tables);

@@ -45,6 +45,7 @@ fn values_have_three_digits_and_a_unit() {
         (Unit::Number, 0.125, "0.125"),
         (Unit::Number, 1_500.0, "1.5 k"),
         (Unit::Bytes, 512.0, "512 B"),
+        (Unit::Bytes, 1024.0, "1 KiB"),
         (Unit::Bytes, 1.5 * 1024.0 * 1024.0, "1.5 MiB"),
         (Unit::Share, 0.5, "50%"),
         (Unit::Share, 0.999, "99.9%"),

@@ -62,7 +62,7 @@ fn scaled(value: f64, units: &[(f64, &str)]) -> String {
     let (last, larger) = units.split_last().expect("there are units");
     let (size, name) = larger
         .iter()
-        .find(|(size, _)| rounded.abs() >= *size * 0.9995)
+        .find(|(size, _)| value.abs() >= *size || rounded.abs() >= *size * 0.9995)
         .unwrap_or(last);
     format!("{}{name}", digits(value / size))
 }

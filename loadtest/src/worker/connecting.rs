@@ -96,6 +96,10 @@ impl Worker {
         self.books
             .on_open(&conn.received, wanted.kind, wanted.publisher);
         let outlook = conn.take_first_bytes(behind, &mut self.books);
+        if conn.has_unsent() {
+            // The answer to a Close that came with the 101. That it cannot be sent, the next read will tell.
+            let _ = conn.flush();
+        }
         self.handshakes.saturating_record(latency);
         self.connecting -= 1;
         self.shared.boards[self.index]

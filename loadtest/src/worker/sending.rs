@@ -103,7 +103,7 @@ impl Sending {
     /// A publisher's connection has ended with so many messages that never left: nobody can have them.
     pub(super) fn take_back(&mut self, publisher: u32, messages: u64, shared: &Shared) {
         let publisher = self.of(publisher);
-        publisher.sent -= messages;
+        publisher.sent = publisher.sent.saturating_sub(messages);
         shared.set_sent(publisher.index as usize, publisher.sent);
     }
 
