@@ -141,7 +141,7 @@ impl Rig {
         }
         let [relay, floor] = lines;
         let chart = Chart {
-            title: curve.title.to_owned(),
+            title: format!("CPU per delivery, by {}", curve.axis.label),
             description: format!("{}, of the relay and of the floor", curve.title),
             x: curve.axis.clone(),
             y: Axis::new("CPU per delivery", Unit::Nanoseconds, Scale::Log),
