@@ -209,9 +209,6 @@ impl<'o> Control<'o> {
         while self.now() < settled {
             self.rest(settled)?;
         }
-        if self.opened() == 0 {
-            return Ok(());
-        }
         let opened = self.opened();
         if let Some(watch) = &mut self.watch {
             watch.on_connected(opened);
@@ -337,9 +334,7 @@ impl<'o> Control<'o> {
             let is_settled = boards
                 .iter()
                 .all(|board| board.is_settled.load(Ordering::SeqCst));
-            settled_at = settled_at
-                .filter(|_| is_settled)
-                .or(is_settled.then_some(now));
+            settled_at = is_settled.then(|| settled_at.unwrap_or(now));
             if settled_at.is_some_and(|at| now >= at + LISTEN) {
                 break;
             }
