@@ -70,6 +70,7 @@ fn the_corpus_of_shards_gets_everywhere() {
         Stat::HandshakeShutdown,
         Stat::HandshakeTls,
         Stat::Envelopes,
+        Stat::Transferred,
     ] {
         assert!(totals.value(corner) > 0, "no seed gets to {corner:?}");
     }

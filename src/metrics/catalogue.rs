@@ -312,6 +312,11 @@ pub const METRICS: &[Metric] = &[
         Source::PerShard(Stat::Envelopes),
         "Envelopes that the shard took from its inbox.",
     ),
+    counter(
+        "fanwire_shard_transfers_total",
+        Source::PerShard(Stat::Transferred),
+        "Clients that moved from the shard which had accepted them to that of their topic.",
+    ),
     gauge(
         "fanwire_inbox_envelopes",
         Source::InboxEnvelopes,

@@ -125,6 +125,8 @@ pub enum Stat {
     BusyMicros,
     /// Envelopes taken from the inbox.
     Envelopes,
+    /// Clients that moved to the shard of their topic before they joined it.
+    Transferred,
     /// Reads skipped because some inbox was full.
     ReadsDeferred,
 }

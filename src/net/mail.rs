@@ -6,10 +6,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use crossbeam_utils::CachePadded;
 
 use super::admission::Admission;
+use super::conn::Conn;
 use super::stream::Stream;
 use crate::ids::ShardId;
 use crate::mailbox::{Mailbox, Wake};
 use crate::relay::envelope::Envelope;
+use crate::relay::shard::Transfer;
 use crate::ws::handshake::{Refusal, RefusalKind};
 
 /// Something for a worker.
@@ -19,6 +21,8 @@ pub enum Mail {
     Envelope(Envelope),
     /// From the acceptor: a connection to take in.
     Socket(Stream, Admission),
+    /// From another worker: a client whose topic this one owns, and its connection.
+    Client(Box<(Conn, Transfer)>),
     /// From the acceptor: a connection over a limit, to be told so and closed in order.
     Refusal(Stream, Refusal),
     /// From the acceptor: a connection over a limit was closed at once, because too many are being refused already.
@@ -63,8 +67,12 @@ impl Wake for PollWaker {
 pub struct Postbox {
     /// Its inbox.
     pub inbox: Mailbox<Mail, PollWaker>,
-    /// Connections placed with it that it has neither closed nor refused: raised by the acceptor, lowered by the worker.
+    /// Connections that it has or is about to get, refused ones aside: for placement. Raised by the acceptor and by
+    /// whoever hands a client over, lowered by the worker.
     pub connections: CachePadded<AtomicUsize>,
+    /// Connections among them that it has closed or refused, ever: for the limit on all of them. It only rises, so that
+    /// the sum over all workers is never too high, however clients move among them meanwhile.
+    pub ended: CachePadded<AtomicUsize>,
     /// Connections over a limit, which are being refused: raised by whoever refuses, lowered by the worker.
     pub refusals: CachePadded<AtomicUsize>,
 }
@@ -75,8 +83,16 @@ impl Postbox {
         Postbox {
             inbox: Mailbox::new(PollWaker(waker)),
             connections: CachePadded::default(),
+            ended: CachePadded::default(),
             refusals: CachePadded::default(),
         }
+    }
+
+    /// The worker has closed one of its connections, or is refusing it.
+    pub fn note_end(&self) {
+        // Relaxed: counts for placement and limits, which bear no other data.
+        self.connections.fetch_sub(1, Ordering::Relaxed);
+        self.ended.fetch_add(1, Ordering::Relaxed);
     }
 }
 

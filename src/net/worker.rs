@@ -5,6 +5,9 @@
 
 mod admit;
 mod reading;
+mod transfer;
+
+pub use self::transfer::most_connections;
 
 use std::io;
 use std::sync::Arc;
@@ -190,6 +193,7 @@ impl Worker {
         }
         self.take_mail();
         self.read_ready();
+        self.transfer_clients();
         // Whoever is not read cannot be late.
         if self.patience.is_over(began) && self.congested_since.is_none() {
             self.shard.handle_timeouts();
@@ -278,6 +282,10 @@ impl Worker {
             Mail::Socket(stream, admission) => {
                 self.take_socket(stream, admission);
             }
+            Mail::Client(client) => {
+                let (conn, transfer) = *client;
+                self.take_client(conn, transfer);
+            }
             Mail::Refusal(stream, refusal) => self.refuse_socket(stream, refusal),
             Mail::Surplus(kind) => self.shard.stats_mut().inc(refusal_stat(kind)),
             Mail::Drain => self.shard.begin_drain(),
@@ -302,7 +310,12 @@ impl Worker {
             (Some(tls), Stream::Tcp(_)) => Some(tls.session()),
             (Some(_), Stream::Unix(_)) | (None, _) => None,
         };
-        let mut conn = Conn::new(stream, admission, session, key.generation);
+        self.seat_conn(key, Conn::new(stream, admission, session, key.generation));
+        key
+    }
+
+    /// Has the event loop watch the connection of a client that the shard has just taken in.
+    fn seat_conn(&mut self, key: ClientKey, mut conn: Conn) {
         let interest = Interest::READABLE | Interest::WRITABLE;
         let registered = self
             .poll
@@ -317,7 +330,6 @@ impl Worker {
             tracing::debug!(%error, "registration of a connection");
             self.shard.on_end(key, End::Failed);
         }
-        key
     }
 
     fn stop(&mut self) {
@@ -403,13 +415,12 @@ impl Worker {
                 (Effect::Close(_), Some(conn)) => {
                     conn.say_goodbye();
                     let postbox = &self.postboxes[self.id.index()];
-                    let count = if conn.refused {
-                        &postbox.refusals
+                    if conn.refused {
+                        // Relaxed: a count that bears no other data.
+                        postbox.refusals.fetch_sub(1, Ordering::Relaxed);
                     } else {
-                        &postbox.connections
-                    };
-                    // Relaxed: a count for placement and limits, which bears no other data.
-                    count.fetch_sub(1, Ordering::Relaxed);
+                        postbox.note_end();
+                    }
                     // Closing the descriptor takes it out of the event loop.
                     *slot = None;
                 }

@@ -9,6 +9,7 @@ use bytes::{Buf, Bytes};
 use super::control::PendingControl;
 use super::member::{Member, Rest};
 use super::rate::Bucket;
+use super::router::TopicName;
 use super::sharing::SharedKey;
 use super::topic::TopicKey;
 use crate::http::request::HeadScanner;
@@ -65,12 +66,24 @@ pub struct Arrival {
     pub scanner: HeadScanner,
     /// The head as far as earlier reads brought it.
     pub head: Vec<u8>,
-    /// The topic that the client is joining.
-    pub topic: Option<TopicKey>,
+    /// Where the client is bound.
+    pub destination: Destination,
     /// The answer, ready to be sent when the client has joined.
     pub response: Bytes,
     /// Frames that arrived before the subscription was confirmed.
     pub early: Vec<u8>,
+}
+
+/// The topic of a client that is no member yet.
+#[derive(Debug, Default)]
+pub enum Destination {
+    /// The request has not said.
+    #[default]
+    Unknown,
+    /// The client has asked for it, and its owner has not been asked yet.
+    Named(TopicName),
+    /// Its owner has been asked.
+    Joining(TopicKey),
 }
 
 /// A violation by a member that has published: it departs for it once it has been sent what it published before.
@@ -210,6 +223,12 @@ impl Client {
             gauged_copied_bytes: 0,
             shares: None,
         }
+    }
+
+    /// What has come of a client that has not joined.
+    pub fn arrival_mut(&mut self) -> &mut Arrival {
+        let arrival = self.arrival.as_mut();
+        arrival.expect("kept until the client has joined")
     }
 
     /// Notes whether the client is read from now on, and what it waits for if not; says what was so before.

@@ -233,7 +233,7 @@ impl Control {
         self.accepts_left = false;
         for acceptor in &mut self.acceptors {
             if acceptor.retry_in().is_none_or(|left| left.is_zero()) {
-                self.accepts_left |= accept_some(acceptor, &self.placement);
+                self.accepts_left |= accept_some(acceptor, &mut self.placement);
             }
         }
     }
@@ -261,7 +261,7 @@ impl Control {
 }
 
 /// Accepts as many as one look may bring, and says whether there may be more that no event will announce.
-fn accept_some(acceptor: &mut Acceptor, placement: &Placement) -> bool {
+fn accept_some(acceptor: &mut Acceptor, placement: &mut Placement) -> bool {
     for _ in 0..Acceptor::budget() {
         match acceptor.accept() {
             Accepted::Socket(stream, peer) => placement.place(stream, peer),

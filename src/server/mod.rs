@@ -45,7 +45,7 @@ use crate::net::listener;
 use crate::net::mail::{ControlBox, PollWaker, Postbox, Postboxes, Report};
 use crate::net::tls::keeper::Keeper;
 use crate::net::unix::{self, BindError};
-use crate::net::worker::{ALARM, Parts, WAKER, Worker};
+use crate::net::worker::{ALARM, Parts, WAKER, Worker, most_connections};
 use crate::relay::router::Router;
 use crate::relay::shard::{Settings, Shard};
 
@@ -164,6 +164,7 @@ impl Relay {
                 placement: Placement {
                     postboxes: workers.postboxes.clone(),
                     max_connections,
+                    admitted: 0,
                     seats,
                     proxies: config.server.proxy_protocol.from.clone(),
                 },
@@ -284,12 +285,8 @@ impl Workers {
             .collect();
         let new_worker = |(id, poll): (ShardId, Poll)| {
             let mut shard = Shard::new(id, settings.clone(), router.clone(), clock.now());
-            // Connections are placed evenly.
-            shard.reserve(
-                max_connections
-                    .div_ceil(usize::from(count))
-                    .min(MOST_RESERVED),
-            );
+            let most = most_connections(max_connections.div_ceil(usize::from(count)));
+            shard.reserve(most.min(MOST_RESERVED));
             Ok(Worker::new(Parts {
                 shard,
                 id,

@@ -21,6 +21,8 @@ pub(super) struct Placement {
     pub(super) postboxes: Postboxes,
     /// Connections served at once.
     pub(super) max_connections: usize,
+    /// Connections that were let in, ever.
+    pub(super) admitted: usize,
     /// The connections that each address has, if they are limited.
     pub(super) seats: Option<Arc<Seats>>,
     /// The proxies that name their clients.
@@ -30,19 +32,22 @@ pub(super) struct Placement {
 impl Placement {
     /// Hands a connection to a worker; to be refused there, when the relay or the client's address has as many as it may
     /// have.
-    pub(super) fn place(&self, stream: Stream, peer: Peer) {
-        // Relaxed: a count for placement. Only this thread raises it, so the limit is never exceeded.
+    pub(super) fn place(&mut self, stream: Stream, peer: Peer) {
+        // Relaxed: counts for placement and limits. Nobody else lets anyone in, so the limit is never exceeded.
         let connections = |postbox: &Postbox| postbox.connections.load(Ordering::Relaxed);
         let least = self
             .postboxes
             .iter()
             .min_by_key(|postbox| connections(postbox))
             .expect("there is a worker");
-        if self.postboxes.iter().map(connections).sum::<usize>() >= self.max_connections {
+        let ended = |postbox: &Postbox| postbox.ended.load(Ordering::Relaxed);
+        let ended: usize = self.postboxes.iter().map(ended).sum();
+        if self.admitted - ended >= self.max_connections {
             return self.refuse(least, stream, Refusal::CAPACITY);
         }
         match self.admit(peer) {
             Ok(admission) => {
+                self.admitted += 1;
                 least.connections.fetch_add(1, Ordering::Relaxed);
                 post(least, Mail::Socket(stream, admission));
             }

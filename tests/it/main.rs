@@ -39,6 +39,7 @@ mod signals;
 mod support;
 mod tls;
 mod tls_support;
+mod transfer;
 mod unix;
 mod upgrade;
 mod wire;

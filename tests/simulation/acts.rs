@@ -235,7 +235,9 @@ impl World {
     pub(crate) fn stage(&self, id: usize) -> Stage {
         let peer = &self.peers[id];
         let model = &self.model;
-        if peer.key.is_none() {
+        if peer.is_moving {
+            Stage::Moving
+        } else if peer.key.is_none() {
             Stage::Unaccepted
         } else if !peer.counterpart.is_greeted() {
             Stage::Greeting

@@ -7,7 +7,7 @@ use crate::host::Host;
 use crate::peer::{self, Peer};
 use crate::plan::{EndAt, Ending};
 use crate::tally::{Event, Moment, Stage};
-use crate::world::World;
+use crate::world::{Parcel, World};
 
 /// Rounds in which everybody acts, before a world that does not come to rest is called broken.
 const ROUNDS_TO_REST: usize = 200_000;
@@ -97,6 +97,7 @@ impl World {
         match moment {
             Moment::Any => true,
             Moment::Upgrade => is_at(Stage::Upgrading) || is_at(Stage::Greeting),
+            Moment::Transfer => is_at(Stage::Moving),
             Moment::Join => self.envelopes().any(is_of_a_join),
             Moment::Hold => {
                 let holds = |host: &Host| host.value(Stat::TopicsHeld) > 0;
@@ -118,7 +119,10 @@ impl World {
     /// What is on its way between shards.
     fn envelopes(&self) -> impl Iterator<Item = &Envelope> {
         let parcels = self.links.iter().flatten().flatten();
-        parcels.map(|parcel| &parcel.envelope)
+        parcels.filter_map(|parcel| match parcel {
+            Parcel::Envelope { envelope, .. } => Some(envelope),
+            Parcel::Client { .. } => None,
+        })
     }
 
     fn there(&self) -> impl Iterator<Item = &Peer> {

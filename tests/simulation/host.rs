@@ -9,7 +9,7 @@ use fanwire::ids::{ClientKey, ShardId};
 use fanwire::metrics::stats::Stat;
 use fanwire::net::clock::Patience;
 use fanwire::relay::envelope::Envelope;
-use fanwire::relay::shard::{End, Permit, Shard};
+use fanwire::relay::shard::{End, Permit, Shard, Transfer};
 use fanwire::time::Timestamp;
 
 use crate::tally::Event;
@@ -178,6 +178,7 @@ impl World {
         self.take_mail(host);
         self.something_happens_meanwhile();
         self.read_ready(host);
+        self.transfer_clients(host);
         self.enforce_deadlines(host, now);
 
         self.hosts[host].shard.decide();
@@ -367,12 +368,58 @@ impl World {
         let Some(id) = self.hosts[host].sockets.pop_front() else {
             return;
         };
-        let host = &mut self.hosts[host];
-        if host.is_cut {
+        if self.hosts[host].is_cut {
             self.peers[id].pipe.close_by_server();
             return;
         }
-        let key = host.shard.accept();
+        let key = self.hosts[host].shard.accept();
+        self.connect_to(host, key, id);
+    }
+
+    /// Some of the clients that have just said what they want move to the shard of their topic; some are left undecided.
+    fn transfer_clients(&mut self, host: usize) {
+        while self.rng.percent(95)
+            && let Some((key, owner)) = self.hosts[host].shard.poll_undecided()
+        {
+            let id = self.hosts[host].peer_of(key).expect("it is there");
+            let owner = owner.index();
+            assert_ne!(owner, host, "nobody moves to where he is");
+            let goes = self.rng.percent(self.plan.transfers);
+            let transfer = goes.then(|| self.hosts[host].shard.transfer_out(key));
+            let Some(transfer) = transfer.flatten() else {
+                self.hosts[host].shard.stay(key);
+                continue;
+            };
+            self.tell(|| format!("client {id} moves from shard {host} to {owner}"));
+            self.hosts[host].conns[key.slot as usize] = None;
+            self.hosts[host].events.retain(|&listed| listed != id);
+            self.model.transfer(id, owner);
+            let peer = &mut self.peers[id];
+            (peer.host, peer.key) = (owner, None);
+            (peer.is_moving, peer.is_listed) = (true, false);
+            self.links[owner][host].push_back(Parcel::Client { peer: id, transfer });
+        }
+    }
+
+    fn take_client(&mut self, host: usize, id: usize, transfer: Transfer) {
+        self.apply_effects(host);
+        let peer = &mut self.peers[id];
+        peer.is_moving = false;
+        if self.hosts[host].is_cut {
+            peer.pipe.close_by_server();
+            return;
+        }
+        peer.pipe.register_anew();
+        let before = self.counts(host);
+        let key = self.hosts[host].shard.transfer_in(transfer);
+        self.connect_to(host, key, id);
+        self.observe(host, key, before, true);
+        self.hosts[host].make_ready(key);
+    }
+
+    /// Has the host watch the connection of a client that its shard has just taken in.
+    fn connect_to(&mut self, host: usize, key: ClientKey, id: usize) {
+        let host = &mut self.hosts[host];
         let slot = key.slot as usize;
         if slot >= host.conns.len() {
             host.conns.resize(slot + 1, None);
@@ -389,8 +436,12 @@ impl World {
     }
 
     fn take_parcel(&mut self, host: usize, from: usize) {
-        let Some(Parcel { envelope, end }) = self.links[host][from].pop_front() else {
-            return;
+        let (envelope, end) = match self.links[host][from].pop_front() {
+            Some(Parcel::Envelope { envelope, end }) => (envelope, end),
+            Some(Parcel::Client { peer, transfer }) => {
+                return self.take_client(host, peer, transfer);
+            }
+            None => return,
         };
         self.tell(|| format!("shard {host} hears from {from}: {}", summary(&envelope)));
         let mut joining = None;
@@ -469,7 +520,7 @@ impl World {
                 end = ends[to][topic];
             }
             self.tell(|| format!("shard {host} says to {to}: {}", summary(&envelope)));
-            self.links[to][host].push_back(Parcel { envelope, end });
+            self.links[to][host].push_back(Parcel::Envelope { envelope, end });
         }
     }
 }

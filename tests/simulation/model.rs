@@ -131,6 +131,13 @@ impl Model {
         });
     }
 
+    /// The client is on its way to another shard.
+    pub(crate) fn transfer(&mut self, client: usize, shard: usize) {
+        let client = &mut self.clients[client];
+        assert!(client.member.is_none(), "members stay where they are");
+        client.shard = shard;
+    }
+
     /// The client has read the 101.
     pub(crate) fn open(&mut self, client: usize, step: usize) {
         self.clients[client].opened_at.get_or_insert(step);

@@ -41,10 +41,12 @@ pub(crate) enum Request {
 #[derive(Debug)]
 pub(crate) struct Peer {
     pub(crate) id: usize,
-    /// The shard that it is placed on.
+    /// The shard that it is placed on, or has moved to.
     pub(crate) host: usize,
     /// Its name there, once it is accepted.
     pub(crate) key: Option<ClientKey>,
+    /// It is on its way from the host that accepted it to this one.
+    pub(crate) is_moving: bool,
     pub(crate) topic: usize,
     pub(crate) request: Request,
     pub(crate) manners: Manners,
@@ -106,6 +108,7 @@ impl Peer {
             id,
             host: rng.below(plan.shards),
             key: None,
+            is_moving: false,
             topic,
             request,
             manners: Manners {

@@ -140,6 +140,17 @@ impl Pipe {
         std::mem::take(&mut self.readiness)
     }
 
+    /// Another event loop watches it from now on, and is told of all that is so.
+    pub(crate) fn register_anew(&mut self) {
+        let is_closed = self.client_fin || self.reset;
+        self.readiness = Readiness {
+            readable: is_closed || !self.to_server.is_empty(),
+            writable: self.reset || self.room_to_client() > 0,
+            read_closed: is_closed,
+            error: self.reset,
+        };
+    }
+
     pub(crate) fn has_news(&self) -> bool {
         self.readiness != Readiness::default()
     }

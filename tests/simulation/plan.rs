@@ -41,6 +41,8 @@ pub(crate) struct Plan {
     pub(crate) scratch_bytes: usize,
     /// Clients flushed in a turn.
     pub(crate) flush_budget: usize,
+    /// The share of clients that move to the shard of their topic, of those that may, in percent.
+    pub(crate) transfers: usize,
     /// Reads wait while an inbox holds this many bytes of messages.
     pub(crate) inbox_high_water_bytes: usize,
     /// Bytes that a connection holds for a client that does not read.
@@ -91,7 +93,8 @@ pub(crate) const TOPICS: [(&str, &str); 5] = [
 ];
 
 /// What an end waits for more often, because worlds seldom come to it by themselves.
-const RARE: [Moment; 4] = [
+const RARE: [Moment; 5] = [
+    Moment::Transfer,
     Moment::Join,
     Moment::Hold,
     Moment::Wait,
@@ -124,6 +127,7 @@ impl Plan {
             jumps: rng.pick(&[0, 2, 5, 15]),
             scratch_bytes,
             flush_budget: rng.pick(&[1, 2, 3, 8, 512]),
+            transfers: rng.pick(&[0, 50, 100]),
             inbox_high_water_bytes: rng.pick(&[lag / 4, lag, 8 << 20]),
             send_buffer_bytes: rng
                 .pick(&[64, 1 << 10, 8 << 10, 64 << 10])

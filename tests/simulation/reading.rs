@@ -16,11 +16,8 @@ const READS_PER_CONN: usize = 4;
 
 impl World {
     pub(crate) fn read_ready(&mut self, host: usize) {
-        let weight = |link: &VecDeque<Parcel>| -> usize {
-            link.iter()
-                .map(|parcel| parcel.envelope.weight_bytes())
-                .sum()
-        };
+        let weight =
+            |link: &VecDeque<Parcel>| -> usize { link.iter().map(Parcel::weight_bytes).sum() };
         let is_full = |inbox: &Vec<VecDeque<Parcel>>| {
             inbox.iter().map(weight).sum::<usize>() > self.plan.inbox_high_water_bytes
         };

@@ -19,10 +19,11 @@ use crate::world::World;
 const SEEDS_PER_LINE: u64 = 1_000;
 
 /// What shards must count in an ordinary run, and how often at least.
-const CORNERS: [(Stat, u64); 27] = [
+const CORNERS: [(Stat, u64); 28] = [
     (Stat::Messages, 50_000),
     (Stat::Coalesced, 4_000),
     (Stat::Connections, 5_000),
+    (Stat::Transferred, 500),
     (Stat::Offered, 200_000),
     (Stat::Delivered, 200_000),
     (Stat::Dropped, 1_000),
@@ -34,7 +35,7 @@ const CORNERS: [(Stat, u64); 27] = [
     (Stat::DisconnectedProtocol, 20),
     (Stat::DisconnectedLag, 20),
     (Stat::DisconnectedStall, 100),
-    (Stat::DisconnectedPong, 100),
+    (Stat::DisconnectedPong, 40),
     (Stat::DisconnectedMemory, 50),
     (Stat::BufferLimitReached, 100),
     (Stat::DisconnectedShutdown, 500),

@@ -7,6 +7,8 @@ use std::collections::BTreeMap;
 pub(crate) enum Stage {
     /// Its host has not taken it in.
     Unaccepted,
+    /// It is on its way from the host that took it in to that of its topic.
+    Moving,
     /// It waits for the other side's hello.
     Greeting,
     /// It was sent Close, and has not answered.
@@ -31,8 +33,9 @@ pub(crate) enum Stage {
 }
 
 impl Stage {
-    pub(crate) const ALL: [Stage; 12] = [
+    pub(crate) const ALL: [Stage; 13] = [
         Stage::Unaccepted,
+        Stage::Moving,
         Stage::Greeting,
         Stage::CloseAwaited,
         Stage::Leaving,
@@ -54,6 +57,8 @@ pub(crate) enum Moment {
     Any,
     /// A connection has not been upgraded.
     Upgrade,
+    /// A client is on its way between two hosts.
+    Transfer,
     /// A subscription or its confirmation is between two shards.
     Join,
     /// A topic's publishers are held, or are about to be, or to be released.
@@ -75,9 +80,10 @@ pub(crate) enum Moment {
 }
 
 impl Moment {
-    pub(crate) const ALL: [Moment; 11] = [
+    pub(crate) const ALL: [Moment; 12] = [
         Moment::Any,
         Moment::Upgrade,
+        Moment::Transfer,
         Moment::Join,
         Moment::Hold,
         Moment::Messages,
@@ -151,8 +157,9 @@ pub(crate) enum Event {
 }
 
 /// How often each event must happen in an ordinary run: about a third of how often it does.
-pub(crate) const LEAST: [(Event, u64); 73] = [
+pub(crate) const LEAST: [(Event, u64); 77] = [
     (Event::Reset(Stage::Unaccepted), 20),
+    (Event::Reset(Stage::Moving), 1),
     (Event::Reset(Stage::Greeting), 100),
     (Event::Reset(Stage::CloseAwaited), 8),
     (Event::Reset(Stage::Leaving), 40),
@@ -165,6 +172,7 @@ pub(crate) const LEAST: [(Event, u64); 73] = [
     (Event::Reset(Stage::Speaking), 80),
     (Event::Reset(Stage::Idle), 80),
     (Event::HalfClose(Stage::Unaccepted), 6),
+    (Event::HalfClose(Stage::Moving), 1),
     (Event::HalfClose(Stage::Greeting), 50),
     (Event::HalfClose(Stage::CloseAwaited), 2),
     (Event::HalfClose(Stage::Leaving), 20),
@@ -182,6 +190,7 @@ pub(crate) const LEAST: [(Event, u64); 73] = [
     (Event::Goodbye(Stage::Idle), 80),
     (Event::Drain(Moment::Any), 200),
     (Event::Drain(Moment::Upgrade), 40),
+    (Event::Drain(Moment::Transfer), 1),
     (Event::Drain(Moment::Join), 10),
     (Event::Drain(Moment::Hold), 10),
     (Event::Drain(Moment::Messages), 8),
@@ -193,6 +202,7 @@ pub(crate) const LEAST: [(Event, u64); 73] = [
     (Event::Drain(Moment::Pause), 15),
     (Event::Cut(Moment::Any), 150),
     (Event::Cut(Moment::Upgrade), 25),
+    (Event::Cut(Moment::Transfer), 1),
     (Event::Cut(Moment::Join), 5),
     (Event::Cut(Moment::Hold), 5),
     (Event::Cut(Moment::Messages), 4),

@@ -13,7 +13,7 @@ use fanwire::ids::ShardId;
 use fanwire::metrics::stats::Stats;
 use fanwire::relay::envelope::Envelope;
 use fanwire::relay::router::Router;
-use fanwire::relay::shard::{Settings, Shard};
+use fanwire::relay::shard::{Settings, Shard, Transfer};
 use fanwire::time::Timestamp;
 
 use crate::host::Host;
@@ -25,10 +25,24 @@ use crate::tally::{Event, Tally};
 
 /// Something on its way between two shards.
 #[derive(Debug)]
-pub(crate) struct Parcel {
-    pub(crate) envelope: Envelope,
-    /// How much of its topic's order has arrived with it, for a batch.
-    pub(crate) end: usize,
+pub(crate) enum Parcel {
+    Envelope {
+        envelope: Envelope,
+        /// How much of its topic's order has arrived with it, for a batch.
+        end: usize,
+    },
+    /// A client that moves to the shard of its topic.
+    Client { peer: usize, transfer: Transfer },
+}
+
+impl Parcel {
+    /// What counts towards the inbox that it waits in.
+    pub(crate) fn weight_bytes(&self) -> usize {
+        match self {
+            Parcel::Envelope { envelope, .. } => envelope.weight_bytes(),
+            Parcel::Client { transfer, .. } => transfer.weight_bytes(),
+        }
+    }
 }
 
 /// See the module.

@@ -74,9 +74,9 @@ impl Worker {
             return self.shard.turn_away(key, RefusalKind::PerIp);
         }
         let postbox = &self.postboxes[self.id.index()];
-        // Relaxed: counts for placement and limits, which bear no other data.
+        // Relaxed: a count that bears no other data.
         postbox.refusals.fetch_add(1, Ordering::Relaxed);
-        postbox.connections.fetch_sub(1, Ordering::Relaxed);
+        postbox.note_end();
         if let Some(conn) = self.conn(key) {
             conn.refused = true;
         }

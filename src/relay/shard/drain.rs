@@ -46,6 +46,7 @@ impl Shard {
             return;
         }
         self.drain.fence_due = true;
+        self.decide_undecided();
         for key in self.keys(|phase| phase == Phase::Upgrading) {
             self.refuse(key, Refusal::SHUTDOWN);
         }

@@ -20,6 +20,7 @@ const WAITING_SHARE: u64 = 16;
 impl Shard {
     /// Numbers and spreads what is to be fanned out. The outbox then holds all that other shards wait for.
     pub fn decide(&mut self) {
+        self.decide_undecided();
         let mut outgoing = std::mem::take(&mut self.outgoing);
         for (key, draft) in outgoing.drain(..) {
             let topic = &mut self.topics[key.0 as usize];

@@ -14,6 +14,7 @@ use crate::relay::batch::{Draft, OVERHEAD_BYTES};
 use crate::relay::client::{Arrival, Client, Phase, Reading};
 use crate::relay::departure::{Departure, refusal_stat};
 use crate::relay::router::{Router, TopicError, TopicName};
+use crate::time::Timestamp;
 use crate::ws::close::CloseCode;
 use crate::ws::decode::{Event, Message, Payload};
 use crate::ws::encode::ControlFrame;
@@ -30,9 +31,13 @@ const FEW_WAITING: usize = 64;
 impl Shard {
     /// Takes in a connection that was just accepted.
     pub fn accept(&mut self) -> ClientKey {
+        self.accept_until(self.now + self.settings.handshake_timeout)
+    }
+
+    /// Takes in a connection that must have joined when `due`.
+    pub(super) fn accept_until(&mut self, due: Timestamp) -> ClientKey {
         let generation = self.next_generation;
         self.next_generation = generation.wrapping_add(1);
-        let due = self.now + self.settings.handshake_timeout;
         let slot = self.clients.insert(Client::new(generation, self.now, due));
         self.peak_clients = self.peak_clients.max(self.clients.len());
         // Slots are bounded by descriptors.
@@ -190,18 +195,12 @@ impl Shard {
     }
 
     fn keep_early(&mut self, key: ClientKey, input: &[u8]) {
-        let arrival = self.clients[key.slot as usize]
-            .arrival
-            .as_mut()
-            .expect("kept until the client has joined");
-        arrival.early.extend_from_slice(input);
+        let client = &mut self.clients[key.slot as usize];
+        client.arrival_mut().early.extend_from_slice(input);
     }
 
     fn on_request_bytes(&mut self, key: ClientKey, input: &mut [u8]) {
-        let arrival = self.clients[key.slot as usize]
-            .arrival
-            .as_mut()
-            .expect("kept until the client has joined");
+        let arrival = self.clients[key.slot as usize].arrival_mut();
         let end = match arrival.scanner.push(input, self.settings.max_header_bytes) {
             Ok(end) => end,
             Err(error) => return self.refuse(key, Refusal::from(error)),
@@ -223,23 +222,14 @@ impl Shard {
         };
         match granted {
             Ok(granted) => {
+                arrival.response = granted.response;
+                // Frames may come in the same packet as the request, before the 101 they need not wait for.
+                arrival.early = rest.to_vec();
                 let client = &mut self.clients[key.slot as usize];
                 client.may_publish = granted.permission == Permission::Publish;
-                self.join(key, granted.topic, granted.response);
+                self.settle(key, granted.topic);
             }
-            Err(refusal) => return self.refuse(key, refusal),
-        }
-        // Frames may come in the same packet as the request, before the 101 they need not wait for.
-        if rest.is_empty() {
-            return;
-        }
-        if self
-            .client(key)
-            .is_some_and(|client| client.phase == Phase::Joining)
-        {
-            self.keep_early(key, rest);
-        } else {
-            self.on_early_frames(key, rest.to_vec());
+            Err(refusal) => self.refuse(key, refusal),
         }
     }
 

@@ -7,7 +7,7 @@ use slab::Slab;
 use super::{Effect, Shard};
 use crate::ids::ClientKey;
 use crate::metrics::stats::Stat;
-use crate::relay::client::{Client, Failing, Phase, Reading};
+use crate::relay::client::{Client, Destination, Failing, Phase, Reading};
 use crate::relay::control::PendingControl;
 use crate::relay::departure::{Departure, Farewell};
 use crate::time::Timestamp;
@@ -196,15 +196,17 @@ impl Shard {
             self.stats.inc(Stat::Discarded);
         }
         self.forget_gauge(key, &client);
-        if client.phase == Phase::Joining {
-            let topic = client
-                .arrival
-                .and_then(|arrival| arrival.topic)
-                .expect("a joining client has a topic");
+        let destination = client.arrival.map(|arrival| arrival.destination);
+        if let Some(Destination::Joining(topic)) = destination {
             self.topics[topic.0 as usize].joining -= 1;
             self.touch(topic);
         }
         self.effects.push(Effect::Close(key));
+        self.shrink_if_empty();
+    }
+
+    /// Gives back what a crowd of clients had needed, once the last of them has gone.
+    pub(super) fn shrink_if_empty(&mut self) {
         if self.clients.is_empty() && self.peak_clients >= CROWD {
             // A new table takes no memory yet, and the old one gives back what the crowd had needed.
             self.clients = Slab::with_capacity(self.reserved_clients);

@@ -6,6 +6,7 @@
 //! begin_turn(now)
 //!   handle(envelope)…                      what other shards sent              topics.rs
 //!   accept, permit, on_bytes, on_end…      what clients did                    intake.rs
+//!   poll_undecided → stay, transfer_out…   who moves to the shard of its topic transfer.rs
 //!   on_writable…, handle_timeouts          what has become possible, or due    outflow.rs, lifecycle.rs
 //! decide()                                 number and spread what is fanned out; take_outbox follows   fanout.rs
 //!   poll_flush → gather → advance…         one write for each client that has something to get
@@ -24,9 +25,11 @@ mod lifecycle;
 mod memory;
 mod outflow;
 mod topics;
+mod transfer;
 
 pub use self::lifecycle::End;
 pub use self::outflow::Written;
+pub use self::transfer::Transfer;
 
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
@@ -135,6 +138,8 @@ pub struct Shard {
     next_generation: u32,
     /// The end of what all clients are excused for, because nobody was read.
     excuse: Timestamp,
+    /// Clients whose request is granted, and of which it is open whether they stay here.
+    undecided: Vec<ClientKey>,
     topics: Slab<Topic>,
     topics_by_name: HashMap<TopicName, TopicKey>,
     owned: Slab<OwnedTopic>,
@@ -196,6 +201,7 @@ impl Shard {
             peak_clients: 0,
             next_generation: 0,
             excuse: Timestamp(0),
+            undecided: Vec::new(),
             topics: Slab::new(),
             topics_by_name: HashMap::new(),
             owned: Slab::new(),

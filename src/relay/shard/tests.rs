@@ -2,12 +2,12 @@
 
 mod coalesce;
 mod holds;
+mod memory;
+mod transfer;
 
 use super::*;
 use crate::config::{SlowConsumerPolicy, Topics};
 use crate::relay::member::Slices;
-
-mod memory;
 
 const PING: [u8; 6] = [0x89, 0x80, 0, 0, 0, 0];
 const UNMASKED: [u8; 2] = [0x89, 0x00];
@@ -15,6 +15,39 @@ const UNMASKED: [u8; 2] = [0x89, 0x00];
 fn shard_with(config: &Config) -> Shard {
     let router = Router::new(Topics::Path, 1, 0);
     Shard::new(ShardId(0), Settings::new(config, 1), router, Timestamp(0))
+}
+
+/// Two shards, and a topic that the first of them owns.
+fn two_shards(config: &Config) -> ([Shard; 2], String) {
+    let router = Router::new(Topics::Path, 2, 0);
+    let owned_by_first = |path: &String| router.owner(path) == ShardId(0);
+    let mut paths = (0..100).map(|n| format!("/{n}"));
+    let path = paths.find(owned_by_first).unwrap();
+    let shards = [0, 1].map(|id| {
+        let settings = Settings::new(config, 2);
+        Shard::new(ShardId(id), settings, router.clone(), Timestamp(1_000_000))
+    });
+    (shards, path)
+}
+
+/// Turns of both shards, until neither has anything to say to the other.
+fn turns(shards: &mut [Shard; 2]) {
+    loop {
+        for shard in &mut *shards {
+            turn(shard, usize::MAX, None);
+        }
+        let [first, second] = &mut *shards;
+        let said: [Vec<_>; 2] = [
+            first.take_outbox().collect(),
+            second.take_outbox().collect(),
+        ];
+        if said.iter().all(Vec::is_empty) {
+            return;
+        }
+        for (to, envelope) in said.into_iter().flatten() {
+            shards[to.index()].handle(envelope);
+        }
+    }
 }
 
 /// A text message of `len` bytes, below 126, masked with zeros.

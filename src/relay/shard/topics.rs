@@ -5,14 +5,13 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use slab::Slab;
 
 use super::Shard;
 use crate::ids::{ClientId, ClientKey, Seq, ShardId};
 use crate::metrics::stats::Stat;
 use crate::relay::batch::Batch;
-use crate::relay::client::Phase;
+use crate::relay::client::{Destination, Phase};
 use crate::relay::envelope::Envelope;
 use crate::relay::member::Member;
 use crate::relay::owner::{Hold, OwnedTopic};
@@ -75,20 +74,15 @@ impl Shard {
         }
     }
 
-    /// Begins to join `client` to the topic: `response`, the 101, is sent when the owner has confirmed.
-    pub(super) fn join(&mut self, client: ClientKey, name: TopicName, response: Bytes) {
+    /// Begins to join `client` to the topic: the 101 is sent when the owner has confirmed.
+    pub(super) fn join(&mut self, client: ClientKey, name: TopicName) {
         let key = self.topic_named(&name);
         let topic = &mut self.topics[key.0 as usize];
         topic.joining += 1;
         let (owner, members) = (topic.owner, topic.tell_members());
         let joining = &mut self.clients[client.slot as usize];
         joining.phase = Phase::Joining;
-        let arrival = joining
-            .arrival
-            .as_mut()
-            .expect("kept until the client has joined");
-        arrival.topic = Some(key);
-        arrival.response = response;
+        joining.arrival_mut().destination = Destination::Joining(key);
         self.send(
             owner,
             Envelope::Subscribe {
@@ -98,6 +92,11 @@ impl Shard {
                 members,
             },
         );
+    }
+
+    /// Whether anybody here is in the topic, about to be, or waits for what was published there.
+    pub(super) fn has_topic(&self, name: &TopicName) -> bool {
+        self.topics_by_name.contains_key(name)
     }
 
     fn topic_named(&mut self, name: &TopicName) -> TopicKey {

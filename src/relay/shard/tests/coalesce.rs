@@ -254,37 +254,9 @@ fn without_coalescing_nothing_waits() {
 
 /// Two shards with coalescing, and a topic that the first of them owns.
 fn two_coalescing() -> ([Shard; 2], String) {
-    let router = Router::new(Topics::Path, 2, 0);
-    let owned_by_first = |path: &String| router.owner(path) == ShardId(0);
-    let mut paths = (0..100).map(|n| format!("/{n}"));
-    let path = paths.find(owned_by_first).unwrap();
     let mut config = Config::default();
     config.relay.coalesce = Duration::from_secs(1);
-    let shards = [0, 1].map(|id| {
-        let settings = Settings::new(&config, 2);
-        Shard::new(ShardId(id), settings, router.clone(), Timestamp(1_000_000))
-    });
-    (shards, path)
-}
-
-/// Turns of both shards, until neither has anything to say to the other.
-fn turns(shards: &mut [Shard; 2]) {
-    loop {
-        for shard in &mut *shards {
-            turn(shard, usize::MAX, None);
-        }
-        let [first, second] = &mut *shards;
-        let said: [Vec<_>; 2] = [
-            first.take_outbox().collect(),
-            second.take_outbox().collect(),
-        ];
-        if said.iter().all(Vec::is_empty) {
-            return;
-        }
-        for (to, envelope) in said.into_iter().flatten() {
-            shards[to.index()].handle(envelope);
-        }
-    }
+    two_shards(&config)
 }
 
 /// How long what `publisher` of the first shard sends behind another message waits, in a topic that was quiet.

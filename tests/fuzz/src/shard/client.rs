@@ -38,6 +38,10 @@ pub(super) struct Client {
     pub(super) is_starved: bool,
     /// The shard is waiting for something of its own before it reads on.
     pub(super) is_parked: bool,
+    /// It goes to the shard of its topic, where it may.
+    pub(super) moves: bool,
+    /// It is on its way there.
+    pub(super) is_moving: bool,
     /// The shard has closed the connection.
     pub(super) is_closed: bool,
     /// The shard has shut its side.
@@ -74,6 +78,8 @@ impl Client {
             held_back: 0,
             is_starved: false,
             is_parked: false,
+            moves: false,
+            is_moving: false,
             is_closed: false,
             is_finished: false,
             wire: Wire::default(),

@@ -12,7 +12,7 @@ use fanwire::metrics::stats::{Stat, Stats};
 use fanwire::relay::envelope::Envelope;
 use fanwire::relay::member::Slices;
 use fanwire::relay::router::Router;
-use fanwire::relay::shard::{Effect, End, Permit, Settings, Shard};
+use fanwire::relay::shard::{Effect, End, Permit, Settings, Shard, Transfer};
 use fanwire::time::Timestamp;
 use fanwire::ws::handshake::Refusal;
 
@@ -35,11 +35,37 @@ const TAKES_AHEAD_BYTES: usize = 300;
 /// Clients flushed in a turn when all are.
 const FLUSH_BUDGET: usize = 512;
 
+/// Something for a shard.
+#[derive(Debug)]
+enum Mail {
+    Envelope(Envelope),
+    /// A client that moves to it.
+    Client(usize, Transfer),
+}
+
 /// A shard and its inboxes, one for each shard that sends to it.
 #[derive(Debug)]
 pub(super) struct Host {
     pub(super) shard: Shard,
-    inboxes: Vec<VecDeque<Envelope>>,
+    inboxes: Vec<VecDeque<Mail>>,
+}
+
+/// What a shard has counted, and whether it drains.
+#[derive(Clone, Copy, Debug)]
+struct Counts {
+    joined: u64,
+    accepted: u64,
+    is_draining: bool,
+}
+
+impl Counts {
+    fn of(shard: &Shard) -> Counts {
+        Counts {
+            joined: shard.stats().value(Stat::Connections),
+            accepted: shard.stats().value(Stat::Messages),
+            is_draining: shard.is_draining(),
+        }
+    }
 }
 
 /// See the module.
@@ -110,12 +136,13 @@ impl World {
 
     // What clients do.
 
-    /// The lower bits say to which shard, and the highest whether over a transport that takes more than it can send.
+    /// The lower bits say to which shard, the highest whether over a transport that takes more than it can send, and the one
+    /// below that whether the client moves to the shard of its topic.
     pub(super) fn connect(&mut self, shard: u8) -> Option<usize> {
         if self.clients.len() == MAX_CLIENTS {
             return None;
         }
-        let host = self.any_host(shard & 0x7f);
+        let host = self.any_host(shard & 0x3f);
         // A slot that was given up in this turn may be given out again.
         self.apply_effects(host);
         let key = self.hosts[host].shard.accept();
@@ -126,6 +153,7 @@ impl World {
         } else {
             0
         };
+        new.moves = shard & 0x40 != 0;
         self.clients.push(new);
         let before = self.clients_by_key.insert((host, key), client);
         assert!(before.is_none(), "two clients with one name");
@@ -145,10 +173,11 @@ impl World {
             host,
             key,
             is_parked,
+            is_moving,
             is_closed,
             ..
         } = self.clients[client];
-        if is_closed || is_parked && !is_edge {
+        if is_closed || is_moving || is_parked && !is_edge {
             return;
         }
         let permit = self.watch(host, Some(client), |shard| shard.permit(key));
@@ -187,30 +216,63 @@ impl World {
             }
             None => shard.on_bytes(key, &mut bytes),
         });
+        self.transfer_clients(host);
     }
 
-    /// Does something to a shard, and tells the model what came of it: `client` has joined, or messages of its were accepted.
+    fn transfer_clients(&mut self, host: usize) {
+        while let Some((key, owner)) = self.hosts[host].shard.poll_undecided() {
+            let client = self.client_of(host, key).expect("it is there");
+            if !self.clients[client].moves {
+                self.hosts[host].shard.stay(key);
+                continue;
+            }
+            let transfer = self.hosts[host].shard.transfer_out(key);
+            let transfer = transfer.expect("it is undecided");
+            self.clients_by_key.remove(&(host, key));
+            self.clients[client].is_moving = true;
+            let mail = Mail::Client(client, transfer);
+            self.hosts[owner.index()].inboxes[host].push_back(mail);
+        }
+    }
+
+    fn take_client(&mut self, host: usize, client: usize, transfer: Transfer) {
+        // A slot that was given up in this turn may be given out again.
+        self.apply_effects(host);
+        let before = Counts::of(&self.hosts[host].shard);
+        let key = self.hosts[host].shard.transfer_in(transfer);
+        let arrived = &mut self.clients[client];
+        (arrived.host, arrived.key) = (host, key);
+        // Another event loop watches it, and tells all that is so.
+        (arrived.is_moving, arrived.is_parked) = (false, false);
+        self.clients_by_key.insert((host, key), client);
+        self.note(host, Some(client), before);
+    }
+
+    /// Does something to a shard, and tells the model what came of it.
     fn watch<T>(
         &mut self,
         host: usize,
         client: Option<usize>,
         act: impl FnOnce(&mut Shard) -> T,
     ) -> T {
-        let counts = |shard: &Shard| {
-            let value = |stat| shard.stats().value(stat);
-            (value(Stat::Connections), value(Stat::Messages))
-        };
         let shard = &mut self.hosts[host].shard;
-        let was_draining = shard.is_draining();
-        let before = counts(shard);
+        let before = Counts::of(shard);
         let result = act(shard);
-        let after = counts(shard);
-        let (joined, accepted) = (after.0 - before.0, after.1 - before.1);
+        self.note(host, client, before);
+        result
+    }
+
+    /// Tells the model what has come of something since `before`: `client` has joined, or messages of its were accepted.
+    fn note(&mut self, host: usize, client: Option<usize>, before: Counts) {
+        let after = Counts::of(&self.hosts[host].shard);
+        let joined = after.joined - before.joined;
+        let accepted = after.accepted - before.accepted;
         assert!(joined <= 1, "{joined} clients joined at once");
+        let was_draining = before.is_draining;
         assert!(accepted == 0 || !was_draining, "accepted behind the fence");
         let Some(client) = client else {
             assert_eq!((joined, accepted), (0, 0), "of nobody");
-            return result;
+            return;
         };
         let key = self.clients[client].key;
         if joined == 1 {
@@ -221,7 +283,6 @@ impl World {
             let message = self.clients[client].accept();
             self.model.accept(host, client, message);
         }
-        result
     }
 
     pub(super) fn make_room(&mut self, client: usize, size: usize) {
@@ -235,7 +296,17 @@ impl World {
     }
 
     pub(super) fn end_of(&mut self, client: usize, end: End) {
-        let Client { host, key, .. } = self.clients[client];
+        let Client {
+            host,
+            key,
+            is_moving,
+            ..
+        } = self.clients[client];
+        if is_moving {
+            // Whoever takes it in finds out.
+            self.clients[client].is_shut = true;
+            return;
+        }
         if end == End::TlsFailed {
             // The session is given up, and what it held back with it.
             self.clients[client].takes_ahead = 0;
@@ -253,14 +324,18 @@ impl World {
     pub(super) fn take_mail(&mut self, host: u8, from: u8, count: usize) {
         let (host, from) = (self.any_host(host), self.any_host(from));
         for _ in 0..count {
-            let Some(envelope) = self.hosts[host].inboxes[from].pop_front() else {
+            let Some(mail) = self.hosts[host].inboxes[from].pop_front() else {
                 return;
             };
-            self.handle(host, from, envelope);
+            self.handle(host, from, mail);
         }
     }
 
-    fn handle(&mut self, host: usize, from: usize, envelope: Envelope) {
+    fn handle(&mut self, host: usize, from: usize, mail: Mail) {
+        let envelope = match mail {
+            Mail::Envelope(envelope) => envelope,
+            Mail::Client(client, transfer) => return self.take_client(host, client, transfer),
+        };
         let mut joining = None;
         match &envelope {
             Envelope::Subscribe { topic, client, .. } => {
@@ -289,8 +364,8 @@ impl World {
     pub(super) fn step(&mut self) {
         for host in 0..self.hosts.len() {
             for from in 0..self.hosts.len() {
-                while let Some(envelope) = self.hosts[host].inboxes[from].pop_front() {
-                    self.handle(host, from, envelope);
+                while let Some(mail) = self.hosts[host].inboxes[from].pop_front() {
+                    self.handle(host, from, mail);
                 }
             }
             for client in 0..self.clients.len() {
@@ -329,7 +404,7 @@ impl World {
     fn post(&mut self, host: usize) {
         let outbox: Vec<(ShardId, Envelope)> = self.hosts[host].shard.take_outbox().collect();
         for (to, envelope) in outbox {
-            self.hosts[to.index()].inboxes[host].push_back(envelope);
+            self.hosts[to.index()].inboxes[host].push_back(Mail::Envelope(envelope));
         }
     }
 
@@ -391,7 +466,8 @@ impl World {
             Item::Pong(payload) => assert!(client.answers(&payload), "a pong to no ping"),
             Item::Close(code) => {
                 match code {
-                    Some(GOING_AWAY) => self.model.send_away(id),
+                    // Not the answer to a Close of its own that says the same.
+                    Some(GOING_AWAY) if client.is_open() => self.model.send_away(id),
                     Some(_) | None => self.model.leave(id),
                 }
                 let client = &mut self.clients[id];

@@ -1,0 +1,136 @@
+//! Clients that move to the worker of their topic, where there are enough of them to be worth it.
+
+use fanwire::metrics::stats::Stat;
+
+use crate::metrics::{case, scrape};
+use crate::support::{World, config};
+use crate::tls_support::TlsWorld;
+use crate::wire::{Wire, frame, request};
+
+/// Workers, and clients beside those a test is about: enough for an eighth more than the average to be several.
+const WORKERS: usize = 4;
+const BYSTANDERS: usize = 64 * WORKERS;
+
+/// Connections that live where the acceptor has placed them, evenly: their topic has members everywhere.
+fn bystanders(world: &World) -> Vec<Wire> {
+    (0..BYSTANDERS).map(|_| world.join("/crowd")).collect()
+}
+
+#[expect(clippy::cast_sign_loss, reason = "a number of clients")]
+fn most_on_a_shard(world: &World) -> usize {
+    let scrape = scrape(world);
+    let clients = |shard: usize| {
+        case(
+            &scrape,
+            "fanwire_shard_clients",
+            "shard",
+            &shard.to_string(),
+        )
+    };
+    (0..WORKERS).map(clients).fold(0.0, f64::max) as usize
+}
+
+#[test]
+fn pairs_come_to_live_where_their_topic_is_and_nothing_of_theirs_crosses_threads() {
+    let world = World::with(&config(WORKERS));
+    let crowd = bystanders(&world);
+    world.await_rest();
+    let moved_before = world.total(Stat::Transferred);
+    let mut pairs: Vec<[Wire; 2]> = (0..4)
+        .map(|n| [0, 1].map(|_| world.join(&format!("/pair/{n}"))))
+        .collect();
+    world.await_rest();
+    assert!(world.total(Stat::Transferred) > moved_before);
+    // One mirror for each pair, or else it is on two shards.
+    let crowds = WORKERS as u64;
+    assert_eq!(world.total(Stat::Topics), crowds + 4);
+    let before = world.total(Stat::Envelopes);
+    for [one, other] in &mut pairs {
+        one.send(frame(0x81, b"hello"));
+        assert_eq!((one.hear(), other.hear()), ("hello".into(), "hello".into()));
+    }
+    world.await_rest();
+    assert_eq!(world.total(Stat::Envelopes), before);
+    drop((crowd, pairs));
+    world.end();
+}
+
+#[test]
+fn what_comes_with_the_request_moves_with_the_client() {
+    let world = World::with(&config(WORKERS));
+    let crowd = bystanders(&world);
+    // One of these shards at least is not the topic's.
+    for n in 0..8 {
+        let path = format!("/early/{n}");
+        let mut wire = world.dial();
+        let early = [frame(0x81, b"early"), frame(0x89, b"ping")].concat();
+        wire.send([request(&path).as_bytes(), &early].concat());
+        assert_eq!(wire.answer().status, 101);
+        let mut words = [wire.next(), wire.next()].map(|frame| frame.payload);
+        words.sort_unstable();
+        assert_eq!(words, [b"early".to_vec(), b"ping".to_vec()]);
+    }
+    assert!(world.total(Stat::Transferred) > 0);
+    drop(crowd);
+    world.end();
+}
+
+#[test]
+fn no_worker_gets_far_more_than_its_share_and_a_crowd_is_spread_evenly() {
+    let world = World::with(&config(WORKERS));
+    let mut crowd = bystanders(&world);
+    // More than the topic's own shard has room for; whoever is placed there goes to the others first.
+    crowd.extend((0..16).map(|_| world.join("/room")));
+    world.await_total(Stat::ConnectedClients, BYSTANDERS as u64 + 16);
+    assert!(world.total(Stat::Transferred) > 0);
+    let most = most_on_a_shard(&world);
+    let average = (BYSTANDERS + 16) / WORKERS;
+    assert!(most <= average + average / 8, "{most} on a shard");
+    crowd.extend((0..200).map(|_| world.join("/room")));
+    world.await_total(Stat::ConnectedClients, BYSTANDERS as u64 + 216);
+    let most = most_on_a_shard(&world);
+    assert!(
+        most <= (BYSTANDERS + 216) / WORKERS + 1,
+        "{most} on a shard"
+    );
+    drop(crowd);
+    world.end();
+}
+
+#[test]
+fn the_limit_on_connections_is_exact_however_clients_move() {
+    let mut config = config(WORKERS);
+    config.server.max_connections = BYSTANDERS + 8;
+    let world = World::with(&config);
+    let crowd = bystanders(&world);
+    for round in 0..3 {
+        let served: Vec<Wire> = (0..8)
+            .map(|n| world.join(&format!("/{round}/{n}")))
+            .collect();
+        let mut refused = world.dial();
+        refused.send(request("/one-too-many"));
+        assert_eq!(refused.answer().status, 503);
+        drop((served, refused));
+        world.await_total(Stat::ConnectedClients, BYSTANDERS as u64);
+    }
+    assert!(world.total(Stat::Transferred) > 0);
+    drop(crowd);
+    world.end();
+}
+
+#[test]
+fn clients_move_with_their_encryption() {
+    let tls = TlsWorld::with(config(WORKERS));
+    let mut clients: Vec<_> = (0..BYSTANDERS)
+        .map(|n| tls.connect(&format!("/pair/{}", n / 2)))
+        .collect();
+    for n in 0..BYSTANDERS / 2 {
+        clients[2 * n].say(format!("hello {n}"));
+    }
+    for (n, client) in clients.iter_mut().enumerate() {
+        assert_eq!(client.hear(), format!("hello {}", n / 2));
+    }
+    assert!(tls.world.total(Stat::Transferred) > 0);
+    drop(clients);
+    tls.world.end();
+}
