@@ -89,7 +89,7 @@ impl World {
         for (offset, item) in items {
             self.tell(|| format!("client {id} is sent {}", describe(&item)));
             let may_be_refused = self.may_be_refused(host, id, &item);
-            let is_out_of_patience = self.is_out_of_patience(id);
+            let is_out_of_patience = self.is_out_of_patience(host, id);
             self.model
                 .written(id, &item, may_be_refused, is_out_of_patience);
             if is_held_back {
@@ -111,11 +111,13 @@ impl World {
         peer.blocked_at = written.is_blocked.then_some(since);
     }
 
-    /// Whether a client that broke the protocol has had its time to read what it had published.
-    fn is_out_of_patience(&self, id: usize) -> bool {
+    /// Whether a client that broke the protocol has had its time to read what it had published, or may have had to give way
+    /// because its host is short of memory: it hears of what it did first.
+    fn is_out_of_patience(&self, host: usize, id: usize) -> bool {
         let peer = &self.peers[id];
         let is_late = |at| self.now.since(at) >= PATIENCE;
-        peer.has_stalled || peer.offended_at.is_some_and(is_late)
+        let is_short = self.hosts[host].value(Stat::BufferLimitReached) > 0;
+        is_short || peer.has_stalled || peer.offended_at.is_some_and(is_late)
     }
 
     fn may_be_refused(&self, host: usize, id: usize, item: &Item) -> bool {
