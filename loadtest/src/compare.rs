@@ -17,7 +17,7 @@ use crate::observer::Observer as _;
 use crate::options::{Options, Outputs};
 use crate::peers::certificate::Certificate;
 use crate::peers::{PEERS, Peer, Places, Started};
-use crate::procfs::without_secrets;
+use crate::procfs::without_secret_parameters;
 use crate::progress::Bar;
 use crate::report::{Compared, Comparison, Report, SCHEMA_VERSION};
 use crate::{RunError, run};
@@ -136,7 +136,8 @@ pub fn compare(arguments: &CompareArguments) -> Result<Comparison, RunError> {
         match stand.load(&sources[index].1) {
             Ok(report) => server.runs.push(report),
             Err(error) => {
-                server.errors.push(error.to_string());
+                let shown = without_secret_parameters(&error.to_string());
+                server.errors.push(shown);
                 usage = Some(error)
                     .filter(|error| matches!(error, RunError::Usage(_)))
                     .or(usage);
@@ -283,7 +284,7 @@ fn compared((name, source): &(String, Source), places: &Places, speaks_tls: bool
     let (about, absent) = match source {
         Source::Peer(peer) => (peer.about.to_owned(), peer.absent(places, speaks_tls)),
         Source::Running(url) => {
-            let url = without_secrets(vec![url.clone()]).concat();
+            let url = without_secret_parameters(url);
             (format!("A server that was running, at {url}."), None)
         }
     };

@@ -175,11 +175,10 @@ fn compare_parts(
 
 fn configuration(options: &Options, plan: &Plan) -> Configuration {
     let publishers = plan.places.len();
-    let mut url = procfs::without_secrets(vec![options.url.clone()]);
     Configuration {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         scenario: plan.scenario,
-        url: url.pop().unwrap_or_default(),
+        url: procfs::without_secret_parameters(&options.url),
         subscribers: options.subscribers,
         publishers,
         topics: plan.topics,
@@ -366,6 +365,14 @@ fn warnings(report: &Report, plan: &Plan, findings: &Findings, orders: Orders) -
                 100.0 * late
             ));
         }
+    }
+    let active_topics = report.configuration.active_topics;
+    if active_topics < plan.active_topics && active_topics > 0 {
+        warnings.push(format!(
+            "nothing is sent in {} of {} topics: there are fewer --publishers",
+            plan.active_topics - active_topics,
+            plan.active_topics
+        ));
     }
     if deliveries.lost_to_closes > 0 {
         warnings.push(format!(

@@ -11,7 +11,8 @@
 //! worker    a thread: event loop, schedule, publishers  shared    what threads and control tell each other
 //! books     a thread's deliveries, entered              check     one connection's, checked; order, window
 //! conn      a connection: stream, handshake, inbound    wire, message   bytes
-//! html      the page of a report, with charts           compare   several servers, started in turns
+//! figures   what a report's counts come to               compare   several servers, started in turns
+//! html      the page of a report, with charts           screen    the same as text
 //! ```
 
 mod books;
@@ -23,6 +24,7 @@ pub mod compare;
 mod conclude;
 mod conn;
 mod engine;
+mod figures;
 mod handshake;
 pub mod html;
 mod inbound;
@@ -32,6 +34,7 @@ mod message;
 pub mod observer;
 pub mod options;
 mod order;
+mod outgoing;
 pub mod peers;
 mod plan;
 mod probe;

@@ -52,7 +52,7 @@ fn check_for(connections: u64, threads: u64) -> Result<(), String> {
     }
     Err(format!(
         "{connections} connections need {needed} open files, and this process may have {available}: \
-         raise the hard limit (ulimit -Hn), or ask for fewer connections"
+         raise the hard limit (ulimit -Hn), or ask for fewer connections or threads"
     ))
 }
 
@@ -102,6 +102,7 @@ mod tests {
     #[test]
     fn more_connections_than_descriptors_are_refused_with_both_figures() {
         assert_eq!(check_for(1, 1), Ok(()));
+        assert!(check_for(1, u64::MAX).is_err());
         let error = check_for(u64::from(u32::MAX), 1).unwrap_err();
         assert!(
             error.contains("4294967295 connections") && error.contains("ulimit"),

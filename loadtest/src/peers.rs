@@ -280,6 +280,7 @@ impl Peer {
             .map_err(failed)?;
         let mut started = Started {
             child,
+            ended: None,
             address: SocketAddr::from((Ipv4Addr::LOCALHOST, port)),
             config,
             certificate: certificate.map(|_| scratch.join(CERTIFICATE)),
@@ -359,6 +360,8 @@ impl Places {
 
 #[cfg(test)]
 mod tests {
+    use std::time::{Duration, Instant};
+
     use super::*;
 
     fn places() -> Places {
@@ -389,6 +392,25 @@ mod tests {
             error.contains("no such luck") && error.contains("status: 3"),
             "{error}"
         );
+    }
+
+    #[test]
+    fn what_a_server_that_crashed_has_started_ends_with_it() {
+        let peer = Peer {
+            name: "parent",
+            command: &["sh", "-c", "sleep 600 & echo child $! left >&2; exit 3"],
+            ..PLAIN
+        };
+        let error = peer.start(&places(), 1, None).unwrap_err();
+        let mut words = error.split(' ').skip_while(|word| !word.ends_with("child"));
+        let child: u32 = words.nth(1).unwrap().parse().unwrap();
+        let is_there =
+            || fs::read(format!("/proc/{child}/cmdline")).is_ok_and(|line| !line.is_empty());
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while is_there() {
+            assert!(Instant::now() < deadline, "{child} is left");
+            std::thread::sleep(Duration::from_millis(1));
+        }
     }
 
     #[test]

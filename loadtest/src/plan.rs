@@ -23,7 +23,7 @@ const MAX_PAYLOAD: u64 = 64 << 20;
 /// The most source addresses: a /16.
 const MAX_SOURCES: u32 = 1 << 16;
 
-/// Messages in flight, of all publishers: each has a count of four bytes on each thread.
+/// Messages in flight, of all publishers and on each thread: each has a count of four bytes there, 1 GiB together.
 const MAX_IN_FLIGHT: u64 = 1 << 28;
 
 /// Bytes of messages that publishers have ready.
@@ -168,9 +168,13 @@ impl Plan {
         }
         let publishers = self.places.len() as u64;
         let in_flight = self.window().unwrap_or(0) as u64;
-        if publishers.saturating_mul(in_flight) > MAX_IN_FLIGHT {
+        let counted = publishers
+            .saturating_mul(in_flight)
+            .saturating_mul(self.threads as u64);
+        if counted > MAX_IN_FLIGHT {
             return Err(format!(
-                "{in_flight} messages in flight of each of {publishers} publishers: at most {MAX_IN_FLIGHT} together can be told apart"
+                "{in_flight} messages in flight of each of {publishers} publishers, counted on {} threads:                  at most {MAX_IN_FLIGHT} together can be told apart",
+                self.threads
             ));
         }
         let frames = publishers.saturating_mul(self.format.size() as u64);
@@ -508,16 +512,33 @@ mod tests {
 
     use super::*;
 
+    fn plan(line: &str) -> Result<Plan, String> {
+        let line = format!("loadtest --url ws://127.0.0.1:1/ {line}");
+        let matches = crate::cli::command()
+            .try_get_matches_from(line.split(' '))
+            .unwrap();
+        let arguments = crate::cli::RunArguments::from_arg_matches(&matches).unwrap();
+        Plan::new(&arguments.options, 1)
+    }
+
+    #[test]
+    fn what_would_need_more_memory_than_there_is_is_refused_before_it_is_asked_for() {
+        for (line, what) in [
+            ("--window 18446744073709551615", "in flight"),
+            ("--window 200000000 --threads 2", "on 2 threads"),
+            ("burst --burst 1000000000000", "in flight"),
+            ("--publishers 10000 --size 64MiB", "67108864 bytes"),
+            ("--threads 1025", "at most 1024"),
+        ] {
+            let error = plan(line).unwrap_err();
+            assert!(error.contains(what), "{line}: {error}");
+        }
+        assert!(plan("--window 200000000 --threads 1").is_ok());
+    }
+
     #[test]
     fn what_is_due_before_a_time_is_counted_to_the_message() {
-        let words = "loadtest --url ws://127.0.0.1:1/ --publishers 3 --rate 700";
-        let matches = crate::cli::command()
-            .try_get_matches_from(words.split(' '))
-            .unwrap();
-        let options = crate::cli::RunArguments::from_arg_matches(&matches)
-            .unwrap()
-            .options;
-        let plan = Plan::new(&options, 1).unwrap();
+        let plan = plan("--publishers 3 --rate 700").unwrap();
         for publisher in 0..3 {
             for rate in [0.3, 700.0, 1e8] {
                 for nanos in [0, 1, 999_999, SECOND, 3600 * SECOND] {

@@ -14,7 +14,7 @@ use crate::handshake;
 use crate::message::{Format, Head, key};
 use crate::options::Opcode;
 use crate::plan::Plan;
-use crate::procfs::without_secrets;
+use crate::procfs::without_secret_parameters;
 use crate::stream::Route;
 
 /// How long the server has for a connection or a handshake.
@@ -23,8 +23,9 @@ const HANDSHAKE: Duration = Duration::from_secs(10);
 /// After so long the message is sent again: a relay may have a client join a moment after it has answered it.
 const REPEAT: Duration = Duration::from_millis(250);
 
-/// How long a read waits before there is something else to do.
-const READ: Duration = Duration::from_millis(20);
+/// How long a read or a write waits before there is something else to do: a relay may take no more from one client before
+/// the other takes something from it.
+const TURN: Duration = Duration::from_millis(20);
 
 /// How long a client's own message may come after another's that was sent later.
 const OWN: Duration = Duration::from_millis(300);
@@ -43,7 +44,7 @@ struct Prober {
 /// Whether the relay sends clients their own messages. The error is a sentence.
 pub(crate) fn probe(plan: &Plan, route: &Route, nonce: u64) -> Result<bool, String> {
     // As it may be shown.
-    let url = without_secrets(vec![plan.target.topic_url(0, plan.topics)]).concat();
+    let url = without_secret_parameters(&plan.target.topic_url(0, plan.topics));
     let format = Format::new(plan.format.size(), plan.format.opcode(), nonce);
     let mut first = Prober::connect(plan, route, format.clone(), 0, &url)?;
     let mut second = Prober::connect(plan, route, format, 1, &url)?;
@@ -66,9 +67,12 @@ fn wait_for_first(
     let began = Instant::now();
     let mut has_echoed = false;
     while began.elapsed() < patience {
-        first.send(url)?;
+        if first.flush(url)? {
+            first.send(url)?;
+        }
         let sent = Instant::now();
         while sent.elapsed() < REPEAT {
+            first.flush(url)?;
             if second.read(url)? == Some(0) {
                 return Ok(has_echoed);
             }
@@ -91,6 +95,9 @@ fn has_echo(
     let mut deadline = Instant::now() + patience;
     let mut has_answer = false;
     while Instant::now() < deadline {
+        second.flush(url)?;
+        // From whoever takes nothing, a relay may take nothing either.
+        second.read(url)?;
         match first.read(url)? {
             Some(0) => return Ok(true),
             Some(_) if !has_answer => {
@@ -120,10 +127,11 @@ impl Prober {
         let wrong = |what: String| format!("{url} cannot be connected to: {what}");
         let tcp = TcpStream::connect_timeout(&route.address, HANDSHAKE)
             .map_err(|error| wrong(error.to_string()))?;
-        let set_timeout = |timeout| tcp.set_read_timeout(Some(timeout));
+        let set_timeout = |timeout| {
+            tcp.set_read_timeout(Some(timeout))?;
+            tcp.set_write_timeout(Some(timeout))
+        };
         set_timeout(HANDSHAKE).map_err(|error| wrong(error.to_string()))?;
-        tcp.set_write_timeout(Some(HANDSHAKE))
-            .map_err(|error| wrong(error.to_string()))?;
         let duplicate = tcp.try_clone().map_err(|error| wrong(error.to_string()))?;
         let stream: Box<dyn Duplex> = match &route.tls {
             None => Box::new(duplicate),
@@ -148,7 +156,7 @@ impl Prober {
                 )));
             }
         };
-        set_timeout(READ).map_err(|error| wrong(error.to_string()))?;
+        set_timeout(TURN).map_err(|error| wrong(error.to_string()))?;
         Ok(Prober {
             socket,
             format,
@@ -157,6 +165,7 @@ impl Prober {
         })
     }
 
+    /// Begins to send a message; what is not taken at once, [`Prober::flush`] sends.
     fn send(&mut self, url: &str) -> Result<(), String> {
         let mut payload = vec![0; self.format.head_bytes()];
         let head = Head {
@@ -170,8 +179,14 @@ impl Prober {
             Opcode::Binary => Message::binary(Bytes::from(payload)),
             Opcode::Text => Message::text(String::from_utf8(payload).map_err(|e| e.to_string())?),
         };
-        let sent = self.socket.send(message);
-        sent.map_err(|error| format!("{url} does not take a message of the probe: {error}"))
+        is_done(self.socket.send(message))
+            .map(|_| ())
+            .map_err(|error| not_taken(url, &error))
+    }
+
+    /// Goes on sending; whether all is sent.
+    fn flush(&mut self, url: &str) -> Result<bool, String> {
+        is_done(self.socket.flush()).map_err(|error| not_taken(url, &error))
     }
 
     /// Who sent the message that came, if one did that belongs to the probe.
@@ -184,11 +199,7 @@ impl Prober {
                 return Err(format!("{url} has closed a connection of the probe{why}"));
             }
             Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_)) => return Ok(None),
-            Err(Error::Io(error))
-                if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) =>
-            {
-                return Ok(None);
-            }
+            Err(Error::Io(error)) if is_too_early(&error) => return Ok(None),
             Err(error) => {
                 return Err(format!(
                     "{url} has ended a connection of the probe: {error}"
@@ -207,11 +218,27 @@ impl Prober {
         }
         while began.elapsed() < OWN {
             match self.socket.read() {
-                Err(Error::Io(error))
-                    if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {}
+                Err(Error::Io(error)) if is_too_early(&error) => {}
                 Ok(_) => {}
                 Err(_) => return,
             }
         }
     }
+}
+
+/// Whether something was done to its end, and not only begun.
+fn is_done(result: Result<(), Error>) -> Result<bool, Error> {
+    match result {
+        Ok(()) => Ok(true),
+        Err(Error::Io(error)) if is_too_early(&error) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+fn is_too_early(error: &std::io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut)
+}
+
+fn not_taken(url: &str, error: &Error) -> String {
+    format!("{url} does not take a message of the probe: {error}")
 }

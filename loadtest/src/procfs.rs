@@ -78,6 +78,11 @@ impl Processes {
         cpu
     }
 
+    /// Whether there are more than one.
+    pub(crate) fn are_several(&self) -> bool {
+        self.pids.len() > 1
+    }
+
     /// Resident bytes, from a counter of the kernel's that is cheap to read and may be some pages off.
     pub(crate) fn resident(&self) -> u64 {
         let page = rustix::param::page_size() as u64;
@@ -90,7 +95,7 @@ impl Processes {
 
     /// Resident bytes, counted by the kernel for us; pages that several of them share count once.
     pub(crate) fn resident_exactly(&self) -> u64 {
-        let field = if self.pids.len() > 1 { "Pss:" } else { "Rss:" };
+        let field = if self.are_several() { "Pss:" } else { "Rss:" };
         let bytes = |pid: &u32| {
             let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?;
             let line = rollup.lines().find(|line| line.starts_with(field))?;
@@ -138,27 +143,30 @@ pub(crate) fn without_secrets(arguments: Vec<String>) -> Vec<String> {
             Some(_) | None => {}
         }
         // `--option=URL?name=value&name=value`: each part is named by what stands before its first `=`.
-        let parts = argument.split_inclusive(['?', '&']);
-        parts.map(without_secret).collect()
+        without_secret_parameters(&argument)
     });
     shown.collect()
 }
 
-/// One `name=value`, with what separates it from the next.
-fn without_secret(part: &str) -> String {
-    match part.split_once('=') {
-        Some((name, value)) if names_secret(name) => {
-            let separator = value
-                .chars()
-                .next_back()
-                .filter(|end| ['?', '&'].contains(end));
-            format!(
-                "{name}=…{}",
-                separator.map_or_else(String::new, String::from)
-            )
-        }
-        Some(_) | None => part.to_owned(),
+/// Leaves out the values of parameters that name a secret, in the queries of URLs that stand anywhere in a text.
+pub(crate) fn without_secret_parameters(text: &str) -> String {
+    let mut shown = String::new();
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once('=') {
+        shown.push_str(before);
+        shown.push('=');
+        let name = before.rsplit(['?', '&', '#', ' ', '\n']).next();
+        rest = match name {
+            Some(name) if names_secret(name) => {
+                shown.push('…');
+                let end = after.find(['&', '#', ' ', '\n']);
+                &after[end.unwrap_or(after.len())..]
+            }
+            Some(_) | None => after,
+        };
     }
+    shown.push_str(rest);
+    shown
 }
 
 fn names_secret(name: &str) -> bool {
@@ -248,6 +256,15 @@ mod tests {
             parse_stat("7 (a) Z 3 7 7 0 -1 0 0 0 0 0 10 20 1 2 20 0"),
             None
         );
+    }
+
+    #[test]
+    fn secrets_are_left_out_of_a_sentence() {
+        let shown = without_secret_parameters(
+            "ws://h/?room=1&token=a/b?c,d is no relay, ws://h/?Secret=y;x=2#key=3 nor a=b",
+        );
+        let expected = "ws://h/?room=1&token=… is no relay, ws://h/?Secret=…#key=… nor a=b";
+        assert_eq!(shown, expected);
     }
 
     #[test]

@@ -101,8 +101,7 @@ fn deliveries(report: &Report, screen: &mut String) {
     if found.expected == 0 && found.received == 0 && found.published == 0 {
         return;
     }
-    let seconds = report.measured_seconds.max(1e-9);
-    let rate = |value: u64| value as f64 / seconds;
+    let rate = |value: u64| report.a_second(value);
     row(
         screen,
         "sent",
@@ -121,7 +120,7 @@ fn deliveries(report: &Report, screen: &mut String) {
             grouped(found.received_while_measured),
             count(rate(found.received_while_measured)),
             bytes(rate(found.payload_bytes_while_measured)),
-            found.received as f64 / found.reads.max(1) as f64
+            report.messages_per_read().unwrap_or(0.0)
         ),
     );
     row(
@@ -181,7 +180,7 @@ fn machines(report: &Report, screen: &mut String) {
         let mut text = format!(
             "{}: {:.2} CPUs",
             server.name,
-            server.cpu_seconds / report.measured_seconds.max(1e-9)
+            report.server_cpus().unwrap_or(0.0)
         );
         if let Some(nanos) = server.cpu_ns_per_delivery {
             let _ = write!(text, ", {} per delivery", duration(whole(nanos)));
@@ -201,7 +200,7 @@ fn machines(report: &Report, screen: &mut String) {
     let generator = &report.generator;
     let mut text = format!(
         "{:.2} CPUs, busiest thread {:.0} %, waiting for a CPU {:.0} %",
-        generator.cpu_seconds / report.measured_seconds.max(1e-9),
+        report.generator_cpus(),
         100.0 * generator.busiest_thread,
         100.0 * generator.waited_for_cpu
     );

@@ -5,14 +5,17 @@ use crate::procfs::{CpuTime, Processes};
 use crate::report::Server;
 use crate::series::ServerUse;
 
-/// How often its children are looked for.
-const CHILDREN: u64 = SECOND;
+/// How often its children are looked for, and if there are some, how often their memory is: what they share must be counted
+/// once, and for that the kernel goes through all of their pages.
+const LOOK: u64 = SECOND;
 
 /// A process, and what was seen of it.
 #[derive(Debug)]
 pub(crate) struct Watch {
     processes: Processes,
-    children_at: u64,
+    next_look_at: u64,
+    /// Resident memory of several processes, as of the last look.
+    rss_together: u64,
     started: CpuTime,
     stopped: CpuTime,
     rss_before: u64,
@@ -31,7 +34,8 @@ impl Watch {
         let rss_before = processes.resident_exactly();
         Ok(Watch {
             processes,
-            children_at: 0,
+            next_look_at: 0,
+            rss_together: rss_before,
             started: CpuTime::default(),
             stopped: CpuTime::default(),
             rss_before,
@@ -45,11 +49,18 @@ impl Watch {
 
     /// Looks at it now and then.
     pub(crate) fn sample(&mut self, now: u64) -> ServerUse {
-        if now >= self.children_at {
-            self.children_at = now + CHILDREN;
+        if now >= self.next_look_at {
+            self.next_look_at = now + LOOK;
             self.processes.look_for_children();
+            if self.processes.are_several() {
+                self.rss_together = self.processes.resident_exactly();
+            }
         }
-        let rss_bytes = self.processes.resident();
+        let rss_bytes = if self.processes.are_several() {
+            self.rss_together
+        } else {
+            self.processes.resident()
+        };
         self.rss_peak = self.rss_peak.max(rss_bytes);
         ServerUse {
             at: now,
@@ -115,5 +126,40 @@ impl Watch {
             rss_closed_bytes: self.rss_closed,
             bytes_per_connection: (self.connected > 0).then(|| growth / self.connected as f64),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_that_processes_share_counts_once_whenever_it_is_looked_at() {
+        let mut child = std::process::Command::new("sleep")
+            .arg("60")
+            .spawn()
+            .unwrap();
+        let mut watch = Watch::new(std::process::id()).unwrap();
+        assert!(watch.processes.are_several());
+        let sampled = watch.sample(SECOND).rss_bytes;
+        let exactly = watch.processes.resident_exactly();
+        // Other tests of this process allocate meanwhile; what is shared beyond that is the C library, at least.
+        assert!(watch.processes.resident() > sampled);
+        assert!(sampled.abs_diff(exactly) < 64 << 20);
+        assert_eq!(watch.sample(SECOND + 1).rss_bytes, sampled, "once a second");
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+
+    #[test]
+    fn memory_of_a_connection_is_by_those_that_were_open_when_it_was_measured() {
+        let mut watch = Watch::new(std::process::id()).unwrap();
+        watch.on_connected(40);
+        watch.rss_before = 0;
+        watch.rss_connected = 4000;
+        let each = watch.report(None, 0).bytes_per_connection;
+        assert!(each.is_some_and(|each| (each - 100.0).abs() < 1e-9));
+        watch.on_connected(0);
+        assert_eq!(watch.report(None, 0).bytes_per_connection, None);
     }
 }

@@ -1,9 +1,10 @@
 //! Curves: how the cost of a delivery changes with one thing at a time, beside the floor.
 
 use loadtest::chart::{Axis, Chart, Scale, Series, Unit};
+use loadtest::report::Report;
 
 use crate::Findings;
-use crate::rig::{Case, Rig, cpu_per_delivery, median, messages_per_read};
+use crate::rig::{Case, Rig, median};
 use crate::table::Table;
 
 const FANWIRE: &str = "fanwire";
@@ -119,7 +120,8 @@ impl Rig {
         );
         let mut lines = [Vec::new(), Vec::new()];
         for ((x, _), reports) in curve.points.iter().zip(reports.chunks(2)) {
-            let costs = [0, 1].map(|server| median(&reports[server], cpu_per_delivery));
+            let costs =
+                [0, 1].map(|server| median(&reports[server], Report::server_cpu_ns_per_delivery));
             for (line, cost) in lines.iter_mut().zip(costs) {
                 line.push((*x, cost));
             }
@@ -134,7 +136,7 @@ impl Rig {
                 Unit::Nanoseconds.show(costs[0]),
                 Unit::Nanoseconds.show(costs[1]),
                 format!("{:.2}", costs[0] / costs[1]),
-                Unit::Number.show(median(&reports[0], messages_per_read)),
+                Unit::Number.show(median(&reports[0], Report::messages_per_read)),
                 latency(|latency| latency.p50),
                 latency(|latency| latency.p99),
             ]);

@@ -73,9 +73,7 @@ pub(crate) fn fairness(rig: &Rig) -> Result<Findings, String> {
         let latency = |p: fn(&Report) -> u64| {
             Unit::Nanoseconds.show(median(&quiet, |report| Some(p(report) as f64)))
         };
-        let rate = median(&floods, |report| {
-            Some(report.deliveries.received_while_measured as f64 / report.measured_seconds)
-        });
+        let rate = median(&floods, Report::deliveries_per_second);
         table.rows.push(vec![
             name.to_owned(),
             Unit::Number.show(rate),

@@ -136,14 +136,3 @@ pub(crate) fn median(reports: &[Report], figure: impl Fn(&Report) -> Option<f64>
     loadtest::compare::summary::spread(reports.iter().filter_map(figure))
         .map_or(0.0, |spread| spread.median)
 }
-
-/// The server's CPU per delivery, nanoseconds.
-pub(crate) fn cpu_per_delivery(report: &Report) -> Option<f64> {
-    report.server.as_ref()?.cpu_ns_per_delivery
-}
-
-/// Whole messages that come with a read.
-pub(crate) fn messages_per_read(report: &Report) -> Option<f64> {
-    let deliveries = &report.deliveries;
-    (deliveries.reads > 0).then(|| deliveries.received as f64 / deliveries.reads as f64)
-}

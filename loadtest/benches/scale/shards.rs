@@ -2,16 +2,17 @@
 //! what they bring.
 
 use loadtest::chart::{Axis, Chart, Scale, Series, Unit};
+use loadtest::report::Report;
 
 use crate::Findings;
-use crate::rig::{Case, Rig, cpu_per_delivery, median};
+use crate::rig::{Case, Rig, median};
 use crate::table::Table;
 
 /// Event loops of the relay.
 const SHARDS: [usize; 4] = [1, 2, 4, 8];
 
 /// What is measured: a name, and the load. Connections are spread evenly, so that all shards publish where many do.
-const LOADS: [(&str, &str); 6] = [
+const LOADS: [(&str, &str); 7] = [
     (
         "one to a thousand, 64 in flight",
         "fanout --subscribers 1000 --window 64",
@@ -19,6 +20,10 @@ const LOADS: [(&str, &str); 6] = [
     (
         "64 to a thousand, from all shards, 2 in flight each",
         "fanout --subscribers 1000 --publishers 64 --window 2",
+    ),
+    (
+        "64 to a hundred, from all shards, 5,000 a second",
+        "fanout --subscribers 100 --publishers 64 --rate 5000",
     ),
     (
         "fifty that all send, 4 in flight each",
@@ -41,7 +46,16 @@ const LOADS: [(&str, &str); 6] = [
 pub(crate) fn shards(rig: &Rig) -> Result<Findings, String> {
     let mut table = Table::new(
         "CPU per delivery, by shards on one processor",
-        &["load", "1", "2", "4", "8", "8 : 1"],
+        &[
+            "load",
+            "1",
+            "2",
+            "4",
+            "8",
+            "8 : 1",
+            "messages a read, 1 and 8",
+            "8 : 1 for a read",
+        ],
     );
     let mut series = Vec::new();
     for (name, load) in LOADS {
@@ -50,14 +64,22 @@ pub(crate) fn shards(rig: &Rig) -> Result<Findings, String> {
             workers,
             load: load.to_owned(),
         });
-        let costs: Vec<f64> = rig
-            .measure(&cases)?
-            .iter()
-            .map(|reports| median(reports, cpu_per_delivery))
-            .collect();
+        let reports = rig.measure(&cases)?;
+        let medians = |figure: fn(&Report) -> Option<f64>| -> Vec<f64> {
+            let reports = reports.iter();
+            reports.map(|reports| median(reports, figure)).collect()
+        };
+        let (costs, joined) = (
+            medians(Report::server_cpu_ns_per_delivery),
+            medians(Report::messages_per_read),
+        );
+        let last = SHARDS.len() - 1;
+        let ratio = costs[last] / costs[0];
         let mut row = vec![name.to_owned()];
         row.extend(costs.iter().map(|cost| Unit::Nanoseconds.show(*cost)));
-        row.push(format!("{:.2}", costs[SHARDS.len() - 1] / costs[0]));
+        row.push(format!("{ratio:.2}"));
+        row.push(format!("{:.1}, {:.1}", joined[0], joined[last]));
+        row.push(format!("{:.2}", ratio * joined[last] / joined[0]));
         table.rows.push(row);
         let points = SHARDS.iter().map(|&shards| shards as f64).zip(costs);
         series.push(Series::line(name, points.collect()));

@@ -33,28 +33,18 @@ fn multiple(own: Option<Spread>, floor: Option<Spread>) -> Option<f64> {
 }
 
 fn of(runs: &[Report]) -> Summary {
-    let has_deliveries = |run: &&Report| run.deliveries.received_while_measured > 0;
-    let moved: Vec<&Report> = runs.iter().filter(has_deliveries).collect();
-    let of_moved = |figure: fn(&Report) -> f64| spread(moved.iter().map(|run| figure(run)));
-    let servers = || runs.iter().filter_map(|run| run.server.as_ref());
+    let of = |figure: fn(&Report) -> Option<f64>| spread(runs.iter().filter_map(figure));
     Summary {
         passed_runs: runs.iter().filter(|run| run.passed).count(),
-        cpu_ns_per_delivery: spread(servers().filter_map(|server| server.cpu_ns_per_delivery)),
+        cpu_ns_per_delivery: of(Report::server_cpu_ns_per_delivery),
         cpu_of_floor: None,
-        server_cpus: spread(runs.iter().filter_map(|run| {
-            let cpu = run.server.as_ref()?.cpu_seconds;
-            Some(cpu / run.measured_seconds)
-        })),
-        messages_per_read: of_moved(|run| {
-            run.deliveries.received as f64 / run.deliveries.reads.max(1) as f64
-        }),
-        deliveries_per_second: of_moved(|run| {
-            run.deliveries.received_while_measured as f64 / run.measured_seconds
-        }),
-        latency_p50: of_moved(|run| run.latency.p50 as f64),
-        latency_p99: of_moved(|run| run.latency.p99 as f64),
-        rss_peak_bytes: spread(servers().map(|server| server.rss_peak_bytes as f64)),
-        bytes_per_connection: spread(servers().filter_map(|server| server.bytes_per_connection)),
+        server_cpus: of(Report::server_cpus),
+        messages_per_read: of(Report::messages_per_read),
+        deliveries_per_second: of(Report::deliveries_per_second),
+        latency_p50: of(|run| run.latency(|latency| latency.p50)),
+        latency_p99: of(|run| run.latency(|latency| latency.p99)),
+        rss_peak_bytes: of(Report::server_peak_bytes),
+        bytes_per_connection: of(|run| run.server.as_ref()?.bytes_per_connection),
     }
 }
 

@@ -20,51 +20,39 @@ const FIGURES: [Figure; 6] = [
         title: "Server CPU per delivery",
         note: "Less is better.",
         unit: Unit::Nanoseconds,
-        of: |run| run.server.as_ref()?.cpu_ns_per_delivery,
+        of: Report::server_cpu_ns_per_delivery,
     },
     Figure {
         title: "Deliveries a second",
         note: "In open loop all that keep up deliver the same.",
         unit: Unit::Number,
-        of: |run| {
-            moved(run).then(|| run.deliveries.received_while_measured as f64 / run.measured_seconds)
-        },
+        of: Report::deliveries_per_second,
     },
     Figure {
         title: "Median latency",
         note: "Less is better.",
         unit: Unit::Nanoseconds,
-        of: |run| moved(run).then_some(run.latency.p50 as f64),
+        of: |run| run.latency(|latency| latency.p50),
     },
     Figure {
         title: "99th percentile of latency",
         note: "Less is better.",
         unit: Unit::Nanoseconds,
-        of: |run| moved(run).then_some(run.latency.p99 as f64),
+        of: |run| run.latency(|latency| latency.p99),
     },
     Figure {
         title: "Messages per read",
         note: "How many come at a time, joined by the server or because the reader was busy; more is less work for both.",
         unit: Unit::Number,
-        of: |run| {
-            moved(run).then(|| run.deliveries.received as f64 / run.deliveries.reads.max(1) as f64)
-        },
+        of: Report::messages_per_read,
     },
     Figure {
         title: "Server memory, at most",
         note: "Resident memory of the server's process. Less is better.",
         unit: Unit::Bytes,
-        of: |run| {
-            run.server
-                .as_ref()
-                .map(|server| server.rss_peak_bytes as f64)
-        },
+        of: Report::server_peak_bytes,
     },
 ];
-
-fn moved(run: &Report) -> bool {
-    run.deliveries.received_while_measured > 0
-}
 
 pub(super) fn body(comparison: &Comparison) -> Markup {
     let first = comparison
@@ -188,7 +176,11 @@ fn ranks(comparison: &Comparison, figure: &Figure) -> Ranks {
 /// One curve for each server: of the run whose median latency is in the middle.
 fn percentiles(comparison: &Comparison) -> Markup {
     let curve = |server: &Compared| {
-        let mut runs: Vec<&Report> = server.runs.iter().filter(|run| moved(run)).collect();
+        let mut runs: Vec<&Report> = server
+            .runs
+            .iter()
+            .filter(|run| run.latency.count > 0)
+            .collect();
         runs.sort_by_key(|run| run.latency.p50);
         let run = runs.get(runs.len() / 2)?;
         Some(Series::line(

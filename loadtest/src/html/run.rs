@@ -67,43 +67,32 @@ fn head(report: &Report) -> Markup {
 
 fn tiles(report: &Report) -> Markup {
     let deliveries = &report.deliveries;
-    let a_second = |count: u64| {
-        let rate = count as f64 / report.measured_seconds.max(1e-9);
-        format!("{}/s", Unit::Number.show(rate))
-    };
-    let time = |value: u64| {
-        if report.latency.count == 0 {
-            "–".to_owned()
-        } else {
-            Unit::Nanoseconds.show(value as f64)
-        }
-    };
+    let a_second = |count: u64| format!("{}/s", Unit::Number.show(report.a_second(count)));
+    let time = |of: fn(&Latency) -> u64| shown(Unit::Nanoseconds, report.latency(of));
     let wrong = deliveries.duplicated
         + deliveries.out_of_order
         + deliveries.corrupt
         + deliveries.disagreeing
         + deliveries.misrouted;
     let server = report.server.as_ref();
-    let bandwidth =
-        deliveries.payload_bytes_while_measured as f64 / report.measured_seconds.max(1e-9);
-    let cost = server.and_then(|server| server.cpu_ns_per_delivery);
+    let bandwidth = report.a_second(deliveries.payload_bytes_while_measured);
     html! {
         dl.tiles {
             (tile("Delivered", &a_second(deliveries.received_while_measured),
                 &format!("{}/s of payload", Unit::Bytes.show(bandwidth))))
             (tile("Published", &a_second(deliveries.published), ""))
-            (tile("Median latency", &time(report.latency.p50), &format!("99%: {}", time(report.latency.p99))))
-            (tile("Largest latency", &time(report.latency.max), &format!("99.9%: {}", time(report.latency.p999))))
+            (tile("Median latency", &time(|latency| latency.p50), &format!("99%: {}", time(|latency| latency.p99))))
+            (tile("Largest latency", &time(|latency| latency.max), &format!("99.9%: {}", time(|latency| latency.p999))))
             (tile("Lost", &Unit::Count.show(deliveries.lost as f64),
                 &format!("of {} owed; {} to closes, {} wrong", Unit::Count.show(deliveries.expected as f64),
                     Unit::Count.show(deliveries.lost_to_closes as f64), Unit::Count.show(wrong as f64))))
             @if let Some(server) = server {
-                (tile("Server CPU per delivery", &cost.map_or("–".to_owned(), |cost| Unit::Nanoseconds.show(cost)),
-                    &format!("{} processors in use", Unit::Number.show(server.cpu_seconds / report.measured_seconds.max(1e-9)))))
+                (tile("Server CPU per delivery", &shown(Unit::Nanoseconds, report.server_cpu_ns_per_delivery()),
+                    &format!("{} processors in use", shown(Unit::Number, report.server_cpus()))))
                 (tile("Server memory", &Unit::Bytes.show(server.rss_peak_bytes as f64), &per_connection(server)))
             }
             (tile("Connections", &Unit::Count.show(report.connections.opened as f64), &ended(report)))
-            (tile("Messages per read", &per_read(report), "whole messages that came at a time"))
+            (tile("Messages per read", &shown(Unit::Number, report.messages_per_read()), "whole messages that came at a time"))
             (tile("Generator's busiest thread", &Unit::Share.show(report.generator.busiest_thread),
                 if report.generator.saturated { "saturated: it may be what limited" } else { "not what limited" }))
         }
@@ -123,12 +112,9 @@ fn ended(report: &Report) -> String {
     format!("{failed} failed, {ended} ended by the server")
 }
 
-fn per_read(report: &Report) -> String {
-    let deliveries = &report.deliveries;
-    if deliveries.reads == 0 {
-        return "–".to_owned();
-    }
-    Unit::Number.show(deliveries.received as f64 / deliveries.reads as f64)
+/// A figure, or a dash where there is none.
+fn shown(unit: Unit, figure: Option<f64>) -> String {
+    figure.map_or("–".to_owned(), |figure| unit.show(figure))
 }
 
 fn charts(report: &Report) -> Markup {

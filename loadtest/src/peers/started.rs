@@ -4,11 +4,13 @@ use std::fs;
 use std::io;
 use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
-use std::process::Child;
+use std::process::{Child, ExitStatus};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process, kill_process_group};
+use rustix::process::{
+    Pid, Signal, WaitId, WaitIdOptions, kill_process, kill_process_group, waitid,
+};
 
 /// How long a server may take until it accepts connections.
 const START: Duration = Duration::from_secs(20);
@@ -26,6 +28,8 @@ const LAST_WORDS: usize = 400;
 #[derive(Debug)]
 pub struct Started {
     pub(super) child: Child,
+    /// How it ended, if it has been waited for.
+    pub(super) ended: Option<ExitStatus>,
     /// Where it accepts connections.
     pub address: SocketAddr,
     /// Its configuration, if it has one.
@@ -72,7 +76,7 @@ impl Started {
     pub(super) fn wait_until_ready(&mut self) -> Result<(), String> {
         let deadline = Instant::now() + START;
         while TcpStream::connect(self.address).is_err() {
-            if let Ok(Some(status)) = self.child.try_wait() {
+            if let Some(status) = self.end() {
                 return Err(format!(
                     "has ended before it was ready, {status}{}",
                     self.last_words()
@@ -91,8 +95,30 @@ impl Started {
 
     /// How it ended, if it has although nobody told it to.
     pub fn has_ended(&mut self) -> Option<String> {
-        let status = self.child.try_wait().ok()??;
+        let status = self.end()?;
         Some(format!("has ended, {status}{}", self.last_words()))
+    }
+
+    /// How it ended, if it has. What it has started ends then as well.
+    fn end(&mut self) -> Option<ExitStatus> {
+        if self.ended.is_none() && self.has_exited() {
+            self.end_all();
+        }
+        self.ended
+    }
+
+    /// Whether it has ended. It is not waited for, so that its id, which is also that of its group, stays its own.
+    fn has_exited(&self) -> bool {
+        let pid = WaitId::Pid(Pid::from_child(&self.child));
+        let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+        matches!(waitid(pid, options), Ok(Some(_)))
+    }
+
+    /// Kills it and what it has started, as far as they are left, and waits for it.
+    fn end_all(&mut self) {
+        // Nobody may be left.
+        let _ = kill_process_group(Pid::from_child(&self.child), Signal::KILL);
+        self.ended = self.child.wait().ok();
     }
 
     /// The end of what it wrote about errors.
@@ -114,20 +140,16 @@ impl Started {
 }
 
 impl Drop for Started {
-    /// Tells it to end; what has not ended in time is killed, with what it has started.
+    /// Tells it to end; what has not ended in time is killed, and so is what it has started and left behind.
     fn drop(&mut self) {
-        let pid = Pid::from_child(&self.child);
-        let deadline = Instant::now() + END;
-        // It may have ended already, and then there is nobody to tell; its own id it keeps until it is waited for.
-        if matches!(self.child.try_wait(), Ok(None)) {
-            let _ = kill_process(pid, Signal::TERM);
-            while matches!(self.child.try_wait(), Ok(None)) && Instant::now() < deadline {
-                thread::sleep(NAP);
-            }
-            if matches!(self.child.try_wait(), Ok(None)) {
-                let _ = kill_process_group(pid, Signal::KILL);
-                let _ = self.child.wait();
-            }
+        if self.end().is_some() {
+            return;
         }
+        let _ = kill_process(Pid::from_child(&self.child), Signal::TERM);
+        let deadline = Instant::now() + END;
+        while !self.has_exited() && Instant::now() < deadline {
+            thread::sleep(NAP);
+        }
+        self.end_all();
     }
 }

@@ -96,7 +96,7 @@ impl Worker {
         self.books
             .on_open(&conn.received, wanted.kind, wanted.publisher);
         let outlook = conn.take_first_bytes(behind, &mut self.books);
-        if conn.has_unsent() {
+        if !conn.outgoing.is_empty() {
             // The answer to a Close that came with the 101. That it cannot be sent, the next read will tell.
             let _ = conn.flush();
         }

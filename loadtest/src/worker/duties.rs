@@ -330,7 +330,7 @@ impl Worker {
         is_nobody_coming
             && has_sent_all
             && self.conns.iter().all(|(_, conn)| {
-                conn.is_leaving || !conn.has_unsent() && self.books.owed(&conn.received) == 0
+                conn.is_leaving || conn.outgoing.is_empty() && self.books.owed(&conn.received) == 0
             })
     }
 }

@@ -97,7 +97,7 @@ impl Worker {
             return;
         }
         let frame_bytes = self.sending.frame_bytes(publisher);
-        let messages = conn.unsent_frames(frame_bytes);
+        let messages = conn.outgoing.unsent_frames(frame_bytes);
         self.sending.take_back(publisher, messages, &self.shared);
         let totals = &mut self.books.tally.totals;
         totals.published = totals.published.saturating_sub(messages);

@@ -260,7 +260,7 @@ impl Worker {
             self.proceed(id);
             return;
         }
-        if event.is_writable() && (conn.is_blocked || conn.has_unsent()) {
+        if event.is_writable() && (conn.is_blocked || !conn.outgoing.is_empty()) {
             self.flush(id);
         }
         if event.is_readable() || event.is_read_closed() || event.is_error() {
@@ -288,7 +288,7 @@ impl Worker {
             return;
         }
         let outlook = conn.receive(&mut self.scratch, has_ended, &mut self.books, self.clock);
-        if conn.has_unsent() && !conn.is_blocked {
+        if !conn.outgoing.is_empty() && !conn.is_blocked {
             // Only now and then: a Pong, or the answer to a Close. That it cannot be sent, the next read will tell.
             let _ = conn.flush();
         }
@@ -311,7 +311,7 @@ impl Worker {
             self.ready.push(id);
             return;
         }
-        if let Some(publisher) = conn.wanted.publisher.filter(|_| conn.has_room()) {
+        if let Some(publisher) = conn.wanted.publisher.filter(|_| conn.outgoing.has_room()) {
             self.sending.release(publisher, &self.plan, &self.shared);
         }
     }

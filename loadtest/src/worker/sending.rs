@@ -280,14 +280,14 @@ impl Worker {
             return false;
         };
         let conn = &mut self.conns[key];
-        if !conn.has_room() {
+        if !conn.outgoing.has_room() {
             publisher.is_held = true;
             return false;
         }
-        if !conn.has_unsent() {
+        if conn.outgoing.is_empty() {
             self.sending.dirty.push(key);
         }
-        publisher.push(due, &self.plan.format, conn.out());
+        publisher.push(due, &self.plan.format, conn.outgoing.messages());
         self.shared
             .set_sent(publisher.index as usize, publisher.sent);
         let is_measured = self.books.is_measured(due);

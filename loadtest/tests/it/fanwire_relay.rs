@@ -178,6 +178,17 @@ fn readers_that_stall_are_told_or_lose_something() {
     assert!(report.deliveries.lost > 0);
 }
 
+#[test]
+fn messages_larger_than_any_buffer_pass_a_relay_that_holds_publishers() {
+    let world = World::start(|config| {
+        config.limits.max_message_bytes = 20 << 20;
+        config.slow_consumer.policy = SlowConsumerPolicy::Backpressure;
+        config.slow_consumer.max_lag_bytes = 40 << 20;
+    });
+    let line = "fanout --subscribers 2 --size 17MiB --window 1 --patience 20s";
+    pass(&format!("{line} {}", world.here()));
+}
+
 /// A certificate for localhost, its key, and who signed it.
 struct Certificate {
     folder: TempDir,

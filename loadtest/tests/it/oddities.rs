@@ -1,5 +1,8 @@
 //! What relays do that is no fault: greetings, fragments, pings, not sending clients their own messages.
 
+use std::net::{SocketAddr, TcpListener};
+use std::thread;
+
 use tungstenite::Message;
 use tungstenite::protocol::frame::Frame;
 use tungstenite::protocol::frame::coding::{Data, OpCode};
@@ -121,4 +124,25 @@ fn messages_larger_than_any_buffer_are_checked_to_the_last_byte() {
     let report = load(&format!("{line} {}", relay.url()));
     assert_eq!(report.deliveries.corrupt, 1);
     assert_eq!(report.deliveries.lost, 0);
+}
+
+/// Upgrades, and then reads nothing more.
+fn deaf() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        let accepted = listener
+            .incoming()
+            .map(|stream| tungstenite::accept(stream.unwrap()).unwrap());
+        // Kept, or they would be closed.
+        accepted.collect::<Vec<_>>()
+    });
+    address
+}
+
+#[test]
+fn a_server_that_reads_nothing_is_given_up_by_the_probe_and_not_waited_for() {
+    let url = format!("ws://{}/", deaf());
+    let error = refused(&format!("fanout --size 32MiB --patience 500ms --url {url}"));
+    assert!(error.to_string().contains("is no relay"), "{error}");
 }

@@ -1,0 +1,52 @@
+//! What a report's counts come to: the figures that screen, page, comparison and benchmarks show alike.
+
+use crate::report::{Latency, Report};
+
+impl Report {
+    /// What happened so often, a second of the measurement.
+    pub fn a_second(&self, count: u64) -> f64 {
+        count as f64 / self.measured()
+    }
+
+    /// Deliveries a second; none where nothing was delivered while measured.
+    pub fn deliveries_per_second(&self) -> Option<f64> {
+        let delivered = self.deliveries.received_while_measured;
+        (delivered > 0).then(|| self.a_second(delivered))
+    }
+
+    /// Whole messages that came at a time.
+    pub fn messages_per_read(&self) -> Option<f64> {
+        let found = &self.deliveries;
+        (found.reads > 0).then(|| found.received as f64 / found.reads as f64)
+    }
+
+    /// A time in nanoseconds; none where nothing was delivered while measured.
+    pub fn latency(&self, of: impl Fn(&Latency) -> u64) -> Option<f64> {
+        (self.latency.count > 0).then(|| of(&self.latency) as f64)
+    }
+
+    /// Processors that the server had in use.
+    pub fn server_cpus(&self) -> Option<f64> {
+        Some(self.server.as_ref()?.cpu_seconds / self.measured())
+    }
+
+    /// The server's CPU for each delivery, in nanoseconds.
+    pub fn server_cpu_ns_per_delivery(&self) -> Option<f64> {
+        self.server.as_ref()?.cpu_ns_per_delivery
+    }
+
+    /// The server's resident memory at most, in bytes.
+    pub fn server_peak_bytes(&self) -> Option<f64> {
+        Some(self.server.as_ref()?.rss_peak_bytes as f64)
+    }
+
+    /// Processors that the generator had in use.
+    pub fn generator_cpus(&self) -> f64 {
+        self.generator.cpu_seconds / self.measured()
+    }
+
+    fn measured(&self) -> f64 {
+        // A run that was stopped at once.
+        self.measured_seconds.max(1e-9)
+    }
+}
