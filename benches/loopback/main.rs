@@ -186,6 +186,10 @@ fn bench(args: &Args) -> io::Result<()> {
     Ok(())
 }
 
+/// Load before each slice. Right after the other of the pair was measured, a send costs up to a third more, of either and in
+/// all of the kernel's functions alike; whoever had more such slices by the order in which they take turns looked worse.
+const AWAKE: Duration = Duration::from_millis(200);
+
 /// One of a pair at work: its server, its clients, and what was measured.
 struct Contender {
     server: Server,
@@ -228,6 +232,7 @@ impl Contender {
             payload_bytes,
             ..
         } = traffic;
+        self.load.run(AWAKE)?;
         let before = self.server.counters()?;
         let served = self.load.run(span)?;
         let after = self.server.counters()?;
