@@ -70,8 +70,8 @@ pub struct Postbox {
     /// Connections that it has or is about to get, refused ones aside: for placement. Raised by the acceptor and by
     /// whoever hands a client over, lowered by the worker.
     pub connections: CachePadded<AtomicUsize>,
-    /// Connections among them that it has closed or refused, ever: for the limit on all of them. It only rises, so that
-    /// the sum over all workers is never too high, however clients move among them meanwhile.
+    /// Connections that were let in and that it has closed or refused, ever: for the limit on all of them. It only rises, so
+    /// that the sum over all workers is never too high, however clients move among them meanwhile.
     pub ended: CachePadded<AtomicUsize>,
     /// Connections over a limit, which are being refused: raised by whoever refuses, lowered by the worker.
     pub refusals: CachePadded<AtomicUsize>,

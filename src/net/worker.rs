@@ -310,12 +310,12 @@ impl Worker {
             (Some(tls), Stream::Tcp(_)) => Some(tls.session()),
             (Some(_), Stream::Unix(_)) | (None, _) => None,
         };
-        self.seat_conn(key, Conn::new(stream, admission, session, key.generation));
+        self.watch_conn(key, Conn::new(stream, admission, session, key.generation));
         key
     }
 
     /// Has the event loop watch the connection of a client that the shard has just taken in.
-    fn seat_conn(&mut self, key: ClientKey, mut conn: Conn) {
+    fn watch_conn(&mut self, key: ClientKey, mut conn: Conn) {
         let interest = Interest::READABLE | Interest::WRITABLE;
         let registered = self
             .poll

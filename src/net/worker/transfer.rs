@@ -62,7 +62,7 @@ impl Worker {
         let key = self.shard.transfer_in(transfer);
         conn.generation = key.generation;
         conn.ready = false;
-        self.seat_conn(key, conn);
+        self.watch_conn(key, conn);
         // What the other worker left unread may be in the transport and not in the socket, where no edge announces it.
         self.make_ready(key);
     }

@@ -227,7 +227,7 @@ impl Shard {
                 arrival.early = rest.to_vec();
                 let client = &mut self.clients[key.slot as usize];
                 client.may_publish = granted.permission == Permission::Publish;
-                self.settle(key, granted.topic);
+                self.place(key, granted.topic);
             }
             Err(refusal) => self.refuse(key, refusal),
         }

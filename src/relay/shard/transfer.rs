@@ -39,7 +39,7 @@ impl Transfer {
 
 impl Shard {
     /// Begins to join a client whose request is granted, or leaves open for now where it is to live.
-    pub(super) fn settle(&mut self, key: ClientKey, topic: TopicName) {
+    pub(super) fn place(&mut self, key: ClientKey, topic: TopicName) {
         let is_here = self.router.owner(&topic) == self.id || self.has_topic(&topic);
         if is_here {
             return self.join(key, topic);
