@@ -197,7 +197,15 @@ fn compare(matches: &ArgMatches) -> Result<bool, RunError> {
     complete(&mut arguments.options, matches).map_err(RunError::Usage)?;
     compare::check(|id| matches.value_source(id) == Some(ValueSource::CommandLine))?;
     let mut files = Files::create(&arguments.outputs)?;
+    let markdown = arguments.markdown.as_deref();
+    let mut markdown = markdown
+        .map(|path| create("--markdown", path))
+        .transpose()?;
     let comparison = compare::compare(&arguments)?;
+    if let Some(file) = &mut markdown {
+        let table = compare::table::markdown(&comparison);
+        fill("--markdown", file, &table)?;
+    }
     let table = compare::table::text(&comparison);
     files.write(&comparison, || html::comparison(&comparison), &table)?;
     Ok(comparison.passed)
@@ -212,13 +220,21 @@ struct Files {
     prints_json: bool,
 }
 
+/// A file that an option names.
+fn create(option: &str, path: &Path) -> Result<fs::File, RunError> {
+    let failed = |error| RunError::Usage(format!("{option} {}: {error}", path.display()));
+    fs::File::create(path).map_err(failed)
+}
+
+/// Writes the file that an option names.
+fn fill(option: &str, file: &mut fs::File, text: &str) -> Result<(), RunError> {
+    let failed = |error| RunError::Failed(format!("{option}: {error}"));
+    file.write_all(text.as_bytes()).map_err(failed)
+}
+
 impl Files {
     fn create(outputs: &Outputs) -> Result<Files, RunError> {
         let (json, html) = (outputs.json.as_deref(), outputs.html.as_deref());
-        let create = |option: &str, path: &Path| {
-            let failed = |error| RunError::Usage(format!("{option} {}: {error}", path.display()));
-            fs::File::create(path).map_err(failed)
-        };
         let is_output = |path: &&Path| *path == Path::new("-");
         Ok(Files {
             prints_json: json.as_ref().is_some_and(is_output),
@@ -237,19 +253,13 @@ impl Files {
         page: impl FnOnce() -> String,
         text: &str,
     ) -> Result<(), RunError> {
-        let failed = |what: &str, error: &dyn std::fmt::Display| {
-            RunError::Failed(format!("{what}: {error}"))
-        };
-        let json = serde_json::to_string_pretty(document)
-            .map_err(|error| failed("--json", &error))?
-            + "\n";
+        let json = serde_json::to_string_pretty(document);
+        let json = json.map_err(|error| RunError::Failed(format!("--json: {error}")))? + "\n";
         if let Some(file) = &mut self.json {
-            file.write_all(json.as_bytes())
-                .map_err(|error| failed("--json", &error))?;
+            fill("--json", file, &json)?;
         }
         if let Some(file) = &mut self.html {
-            file.write_all(page().as_bytes())
-                .map_err(|error| failed("--html", &error))?;
+            fill("--html", file, &page())?;
         }
         print(if self.prints_json { &json } else { text })
     }

@@ -60,6 +60,9 @@ pub struct CompareArguments {
     /// Where the peers are.
     #[arg(long, value_name = "FOLDER", default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/peers"), hide_default_value = true)]
     pub peers: PathBuf,
+    /// Writes the table there in Markdown.
+    #[arg(long, value_name = "FILE")]
+    pub markdown: Option<PathBuf>,
     /// Where the reports go.
     #[command(flatten)]
     pub outputs: Outputs,

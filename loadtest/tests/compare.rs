@@ -142,6 +142,8 @@ fn a_server_that_fails_is_shown_as_such_and_the_others_go_on() {
 #[test]
 fn the_table_shows_every_server_and_why_one_failed() {
     let named = format!("liar={}", no_relay());
+    let folder = TempDir::new().unwrap();
+    let markdown = folder.path().join("table.md");
     let all = [
         &[
             "compare",
@@ -151,6 +153,8 @@ fn the_table_shows_every_server_and_why_one_failed() {
             "floor",
             "--repeats",
             "1",
+            "--markdown",
+            markdown.to_str().unwrap(),
         ],
         &SHORT[..],
     ]
@@ -170,6 +174,14 @@ fn the_table_shows_every_server_and_why_one_failed() {
     );
     assert!(line("liar ").contains("FAILED"));
     assert!(line("liar: ").contains("404"), "{table}");
+    let table = fs::read_to_string(markdown).unwrap();
+    let lines: Vec<&str> = table.lines().collect();
+    let cells = |line: &str| line.matches(" | ").count();
+    assert!(lines[0].starts_with("| server | CPU per delivery | of floor |"));
+    assert_eq!(cells(lines[0]), cells(lines[1]), "{table}");
+    assert!(lines[2].starts_with("| floor | ") && lines[2].contains(" | 1.00 × | "));
+    assert!(lines[3].starts_with("| liar | – | "), "{table}");
+    assert!(lines[5].starts_with("- liar: ") && lines[5].contains("404"));
 }
 
 #[test]

@@ -27,6 +27,9 @@ pub struct Row<'a> {
     pub cells: Vec<(String, Option<String>)>,
 }
 
+/// Stands where there is no figure.
+const NOTHING: &str = "–";
+
 struct Column {
     name: &'static str,
     cell: fn(&Summary) -> (String, Option<String>),
@@ -83,7 +86,7 @@ pub fn rows(comparison: &Comparison) -> Vec<Row<'_>> {
             .iter()
             .map(|column| (column.cell)(summary))
             .collect(),
-        None => COLUMNS.iter().map(|_| ("–".to_owned(), None)).collect(),
+        None => COLUMNS.iter().map(|_| (NOTHING.to_owned(), None)).collect(),
     };
     let row = |server| Row {
         server,
@@ -117,7 +120,7 @@ pub fn complaints(server: &Compared) -> Vec<String> {
 
 fn show(spread: Option<Spread>, unit: Unit) -> (String, Option<String>) {
     let Some(Spread { median, min, max }) = spread else {
-        return ("–".to_owned(), None);
+        return (NOTHING.to_owned(), None);
     };
     let (least, most) = (unit.show(min), unit.show(max));
     // The unit once, if it is the same.
@@ -133,7 +136,7 @@ fn show(spread: Option<Spread>, unit: Unit) -> (String, Option<String>) {
 }
 
 fn times(multiple: Option<f64>) -> String {
-    multiple.map_or("–".to_owned(), |multiple| format!("{multiple:.2} ×"))
+    multiple.map_or(NOTHING.to_owned(), |multiple| format!("{multiple:.2} ×"))
 }
 
 /// The table as text for a screen, and under it what is to be said of single servers.
@@ -162,13 +165,49 @@ pub fn text(comparison: &Comparison) -> String {
         }
     }
     let mut out = aligned(&lines);
-    for row in &rows {
-        let absent = row.server.absent.iter().cloned();
-        for sentence in absent.chain(complaints(row.server)) {
-            writeln!(out, "{}: {sentence}", row.server.name).expect("a String takes all");
-        }
+    for sentence in sentences(&rows) {
+        writeln!(out, "{sentence}").expect("a String takes all");
     }
     out
+}
+
+/// The table in Markdown, without figures that no server has, and under it what is to be said of single servers.
+pub fn markdown(comparison: &Comparison) -> String {
+    let rows = rows(comparison);
+    let is_there = |column: usize| rows.iter().any(|row| row.cells[column].0 != NOTHING);
+    let there: Vec<usize> = (0..COLUMNS.len()).filter(|&it| is_there(it)).collect();
+    let line = |cells: Vec<String>| format!("| {} |\n", cells.join(" | "));
+    let mut head = vec!["server".to_owned()];
+    head.extend(there.iter().map(|&column| COLUMNS[column].name.to_owned()));
+    let rule = head.iter().map(|_| "---".to_owned()).collect();
+    let mut out = line(head) + &line(rule);
+    for row in &rows {
+        let mut cells = vec![row.server.name.clone()];
+        cells.extend(there.iter().map(|&column| match &row.cells[column] {
+            (median, Some(range)) => format!("{median} ({range})"),
+            (median, None) => median.clone(),
+        }));
+        out.push_str(&line(cells));
+    }
+    let said = sentences(&rows);
+    if !said.is_empty() {
+        out.push('\n');
+    }
+    for sentence in said {
+        writeln!(out, "- {sentence}").expect("a String takes all");
+    }
+    out
+}
+
+/// What is to be said of single servers.
+fn sentences(rows: &[Row<'_>]) -> Vec<String> {
+    let of = |row: &Row<'_>| {
+        let absent = row.server.absent.iter().cloned();
+        let all = absent.chain(complaints(row.server));
+        let named = all.map(|sentence| format!("{}: {sentence}", row.server.name));
+        named.collect::<Vec<String>>()
+    };
+    rows.iter().flat_map(of).collect()
 }
 
 /// Lines of cells in columns: the first two to the left, figures to the right.
