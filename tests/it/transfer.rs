@@ -43,7 +43,7 @@ fn pairs_come_to_live_where_their_topic_is_and_nothing_of_theirs_crosses_threads
     assert!(world.total(Stat::Transferred) > moved_before);
     // One mirror for each pair, or else it is on two shards.
     let crowds = WORKERS as u64;
-    assert_eq!(world.total(Stat::Topics), crowds + 4);
+    world.await_total(Stat::Topics, crowds + 4);
     let before = world.total(Stat::Envelopes);
     for [one, other] in &mut pairs {
         one.send(frame(0x81, b"hello"));
