@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use crossbeam_utils::CachePadded;
 
 use super::admission::Admission;
+use super::balance::Balance;
 use super::conn::Conn;
 use super::stream::Stream;
 use crate::ids::ShardId;
@@ -88,12 +89,23 @@ impl Postbox {
         }
     }
 
+    /// Connections that it has or is about to get.
+    pub fn connections(&self) -> usize {
+        // Relaxed: as below.
+        self.connections.load(Ordering::Relaxed)
+    }
+
     /// The worker has closed one of its connections, or is refusing it.
     pub fn note_end(&self) {
         // Relaxed: counts for placement and limits, which bear no other data.
         self.connections.fetch_sub(1, Ordering::Relaxed);
         self.ended.fetch_add(1, Ordering::Relaxed);
     }
+}
+
+/// How the connections are spread now.
+pub fn balance(postboxes: &[Postbox]) -> Balance {
+    Balance::of(postboxes.iter().map(Postbox::connections))
 }
 
 /// Connections over a limit that are refused in order at any time; what comes beyond is closed at once. Fewer than the

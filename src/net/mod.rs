@@ -1,10 +1,12 @@
 //! Sockets and event loops: the only layer that does input and output.
 //!
 //! A [`worker::Worker`] owns one shard and the sockets of its clients; [`listener`] accepts for all of them, and
-//! [`admission`] knows how many came from where. Nothing here knows what a message is: a worker moves bytes between sockets and its shard, and envelopes between shards.
+//! [`admission`] knows how many came from where and [`balance`] how many may go where. Nothing here knows what a message is:
+//! a worker moves bytes between sockets and its shard, and envelopes between shards.
 
 pub mod admission;
 pub mod alarm;
+pub mod balance;
 pub mod clock;
 pub mod conn;
 pub mod listener;

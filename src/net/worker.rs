@@ -7,8 +7,6 @@ mod admit;
 mod reading;
 mod transfer;
 
-pub use self::transfer::most_connections;
-
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;

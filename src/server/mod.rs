@@ -40,12 +40,13 @@ use crate::metrics::exporter::{Exporter, ExporterHandle};
 use crate::metrics::stats::{Published, Stat, Stats};
 use crate::net::admission::Seats;
 use crate::net::alarm::Alarm;
+use crate::net::balance::most_connections;
 use crate::net::clock::Clock;
 use crate::net::listener;
 use crate::net::mail::{ControlBox, PollWaker, Postbox, Postboxes, Report};
 use crate::net::tls::keeper::Keeper;
 use crate::net::unix::{self, BindError};
-use crate::net::worker::{ALARM, Parts, WAKER, Worker, most_connections};
+use crate::net::worker::{ALARM, Parts, WAKER, Worker};
 use crate::relay::router::Router;
 use crate::relay::shard::{Settings, Shard};
 
@@ -164,6 +165,7 @@ impl Relay {
                 placement: Placement {
                     postboxes: workers.postboxes.clone(),
                     max_connections,
+                    next: 0,
                     admitted: 0,
                     seats,
                     proxies: config.server.proxy_protocol.from.clone(),

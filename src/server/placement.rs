@@ -1,4 +1,4 @@
-//! Where an accepted connection goes: to the worker with the fewest, to be served or to be refused.
+//! Where an accepted connection goes: to one worker after the other, to be served or to be refused.
 //!
 //! The control loop calls it for each connection. It reads no byte of it and answers none: a refusal is the worker's to
 //! say, in order.
@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering;
 use crate::config::ProxySource;
 use crate::net::admission::{Admission, Entry, Seats};
 use crate::net::listener::Peer;
-use crate::net::mail::{Mail, Postbox, Postboxes, may_refuse_in_order};
+use crate::net::mail::{Mail, Postbox, Postboxes, balance, may_refuse_in_order};
 use crate::net::proxy::Preface;
 use crate::net::stream::Stream;
 use crate::ws::handshake::Refusal;
@@ -19,6 +19,8 @@ use crate::ws::handshake::Refusal;
 pub(super) struct Placement {
     /// All workers.
     pub(super) postboxes: Postboxes,
+    /// The worker whose turn it is.
+    pub(super) next: usize,
     /// Connections served at once.
     pub(super) max_connections: usize,
     /// Connections that were let in, ever.
@@ -33,26 +35,37 @@ impl Placement {
     /// Hands a connection to a worker; to be refused there, when the relay or the client's address has as many as it may
     /// have.
     pub(super) fn place(&mut self, stream: Stream, peer: Peer) {
-        // Relaxed: counts for placement and limits. Nobody else lets anyone in, so the limit is never exceeded.
-        let connections = |postbox: &Postbox| postbox.connections.load(Ordering::Relaxed);
-        let least = self
-            .postboxes
-            .iter()
-            .min_by_key(|postbox| connections(postbox))
-            .expect("there is a worker");
+        let worker = self.next_worker();
+        let worker = &self.postboxes[worker];
+        // Relaxed: a count that only rises. Nobody else lets anyone in, so the limit is never exceeded.
         let ended = |postbox: &Postbox| postbox.ended.load(Ordering::Relaxed);
         let ended: usize = self.postboxes.iter().map(ended).sum();
         if self.admitted - ended >= self.max_connections {
-            return self.refuse(least, stream, Refusal::CAPACITY);
+            return self.refuse(worker, stream, Refusal::CAPACITY);
         }
         match self.admit(peer) {
             Ok(admission) => {
                 self.admitted += 1;
-                least.connections.fetch_add(1, Ordering::Relaxed);
-                post(least, Mail::Socket(stream, admission));
+                // Relaxed: a count for placement.
+                worker.connections.fetch_add(1, Ordering::Relaxed);
+                post(worker, Mail::Socket(stream, admission));
             }
-            Err(refusal) => self.refuse(least, stream, refusal),
+            Err(refusal) => self.refuse(worker, stream, refusal),
         }
+    }
+
+    /// The workers take turns, those with more than their share of the connections aside.
+    fn next_worker(&mut self) -> usize {
+        let (workers, balance) = (self.postboxes.len(), balance(&self.postboxes));
+        let turns = (0..workers).map(|turn| (self.next + turn) % workers);
+        let has_room = |worker: &usize| {
+            let connections = self.postboxes[*worker].connections();
+            balance.may_be_given_one(connections)
+        };
+        // The numbers may have changed since they were added up.
+        let worker = turns.clone().find(has_room).unwrap_or(self.next);
+        self.next = (worker + 1) % workers;
+        worker
     }
 
     /// Seats a connection among those of its address; a proxy's, when its header has named the client.
@@ -72,7 +85,7 @@ impl Placement {
 
     fn refuse(&self, worker: &Postbox, stream: Stream, refusal: Refusal) {
         if may_refuse_in_order(&self.postboxes) {
-            // Relaxed: as above.
+            // Relaxed: a count that bears no other data.
             worker.refusals.fetch_add(1, Ordering::Relaxed);
             return post(worker, Mail::Refusal(stream, refusal));
         }

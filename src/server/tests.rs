@@ -5,27 +5,60 @@ use std::net::TcpStream;
 use tungstenite::protocol::frame::coding::CloseCode;
 use tungstenite::{Message, WebSocket};
 
-use super::{Relay, RunError};
+use super::{Relay, RelayHandle, RunError};
 use crate::config::Config;
 use crate::ids::ShardId;
 use crate::metrics::stats::Stat;
 use crate::net::mail::Report;
 
-#[test]
-fn when_a_worker_fails_the_members_of_the_others_are_told_before_the_relay_ends() {
+fn relay_with(workers: usize) -> RelayHandle {
     let mut config = Config::default();
     config.server.host = "127.0.0.1".into();
     config.server.port = 0;
-    config.server.workers = 2;
+    config.server.workers = workers;
     config.metrics.enabled = false;
-    let relay = Relay::start(&config).unwrap();
-    let connect = |_| -> WebSocket<TcpStream> {
-        let stream = TcpStream::connect(relay.address()).unwrap();
-        tungstenite::client("ws://localhost/room", stream)
-            .unwrap()
-            .0
+    Relay::start(&config).unwrap()
+}
+
+fn connect(relay: &RelayHandle, topic: &str) -> WebSocket<TcpStream> {
+    let stream = TcpStream::connect(relay.address()).unwrap();
+    let url = format!("ws://localhost/{topic}");
+    tungstenite::client(url, stream).unwrap().0
+}
+
+#[test]
+fn workers_take_turns_at_those_who_arrive_wherever_these_go_then() {
+    const WORKERS: usize = 4;
+    const ARRIVALS: u64 = 256;
+    let relay = relay_with(WORKERS);
+    let crowd: Vec<_> = (0..32 * WORKERS)
+        .map(|_| connect(&relay, "crowd"))
+        .collect();
+    let moved = || -> Vec<u64> {
+        let shards = relay.published.iter();
+        shards.map(|shard| shard.value(Stat::Transferred)).collect()
     };
-    let mut clients: Vec<_> = (0..4).map(connect).collect();
+    let before = moved();
+    let arrivals: Vec<_> = (0..ARRIVALS)
+        .map(|n| connect(&relay, &n.to_string()))
+        .collect();
+    // Of those that each was given, one in so many was its own already; and some had no room where they belong.
+    for (after, before) in moved().into_iter().zip(before) {
+        let share = ARRIVALS / WORKERS as u64;
+        assert!(
+            (share / 2..=share * 5 / 4).contains(&(after - before)),
+            "{after} - {before} have moved"
+        );
+    }
+    drop((crowd, arrivals));
+    relay.shutdown();
+    relay.join().unwrap();
+}
+
+#[test]
+fn when_a_worker_fails_the_members_of_the_others_are_told_before_the_relay_ends() {
+    let relay = relay_with(2);
+    let mut clients: Vec<_> = (0..4).map(|_| connect(&relay, "room")).collect();
     // As a worker says it whose thread has ended; this one's goes on, and does what the others do.
     relay
         .control

@@ -384,12 +384,11 @@ impl World {
             let id = self.hosts[host].peer_of(key).expect("it is there");
             let owner = owner.index();
             assert_ne!(owner, host, "nobody moves to where he is");
-            let goes = self.rng.percent(self.plan.transfers);
-            let transfer = goes.then(|| self.hosts[host].shard.transfer_out(key));
-            let Some(transfer) = transfer.flatten() else {
+            if !self.rng.percent(self.plan.transfers) {
                 self.hosts[host].shard.stay(key);
                 continue;
-            };
+            }
+            let transfer = self.hosts[host].shard.transfer_out(key);
             self.tell(|| format!("client {id} moves from shard {host} to {owner}"));
             self.hosts[host].conns[key.slot as usize] = None;
             self.hosts[host].events.retain(|&listed| listed != id);

@@ -14,7 +14,6 @@ use crate::relay::batch::{Draft, OVERHEAD_BYTES};
 use crate::relay::client::{Arrival, Client, Phase, Reading};
 use crate::relay::departure::{Departure, refusal_stat};
 use crate::relay::router::{Router, TopicError, TopicName};
-use crate::time::Timestamp;
 use crate::ws::close::CloseCode;
 use crate::ws::decode::{Event, Message, Payload};
 use crate::ws::encode::ControlFrame;
@@ -31,11 +30,7 @@ const FEW_WAITING: usize = 64;
 impl Shard {
     /// Takes in a connection that was just accepted.
     pub fn accept(&mut self) -> ClientKey {
-        self.accept_until(self.now + self.settings.handshake_timeout)
-    }
-
-    /// Takes in a connection that must have joined when `due`.
-    pub(super) fn accept_until(&mut self, due: Timestamp) -> ClientKey {
+        let due = self.now + self.settings.handshake_timeout;
         let generation = self.next_generation;
         self.next_generation = generation.wrapping_add(1);
         let slot = self.clients.insert(Client::new(generation, self.now, due));
@@ -227,7 +222,7 @@ impl Shard {
                 arrival.early = rest.to_vec();
                 let client = &mut self.clients[key.slot as usize];
                 client.may_publish = granted.permission == Permission::Publish;
-                self.place(key, granted.topic);
+                self.join_here_or_elsewhere(key, granted.topic);
             }
             Err(refusal) => self.refuse(key, refusal),
         }

@@ -368,15 +368,19 @@ impl Shard {
                 client.blocked || client.urgent || !client.holds_back,
                 "a transport holds bytes back and nobody will send them"
             );
+            let key = ClientKey {
+                slot: slot as u32,
+                generation: client.generation,
+            };
+            assert!(
+                self.undecided_topic(key).is_none() || self.undecided.contains(&key),
+                "nobody will say where a client is to live"
+            );
             let Some(member) = &client.member else {
                 continue;
             };
             lagging += u64::from(client.blocked);
             let topic = &self.topics[member.topic.0 as usize];
-            let key = ClientKey {
-                slot: slot as u32,
-                generation: client.generation,
-            };
             assert_eq!(
                 topic.members()[member.place as usize],
                 key,

@@ -6,7 +6,7 @@ mod memory;
 mod transfer;
 
 use super::*;
-use crate::config::{SlowConsumerPolicy, Topics};
+use crate::config::{Publish, SlowConsumerPolicy, Topics};
 use crate::relay::member::Slices;
 
 const PING: [u8; 6] = [0x89, 0x80, 0, 0, 0, 0];

@@ -1,11 +1,12 @@
 //! Clients that move to the shard which owns their topic.
 //!
 //! The acceptor places a connection before anybody knows what it asks for. Once its request is read, a client whose topic
-//! has no member here may as well live where the topic is sequenced: what it sends then needs no other shard, and if all
-//! members are there, nothing of the topic crosses threads. A client moves with its socket and before it has asked to join,
-//! so that to the owner it is one that has just connected.
+//! is unknown here may as well live where the topic is sequenced: what it sends then needs no other shard, and if all
+//! members are there, nothing of the topic crosses threads. A topic is known where it has members, or somebody who is about
+//! to be one, or messages of theirs on the way. A client moves with its socket and before it has asked to join, so that to
+//! the owner it is one that has just connected.
 //!
-//! Whether there is room is not for the shard to know. It asks the host ([`Shard::poll_undecided`]), which has each client
+//! Whether there is room is not for the shard to say. It asks the host ([`Shard::poll_undecided`]), which has each client
 //! stay or takes it out; whoever is left undecided when the turn is decided stays.
 
 use bytes::Bytes;
@@ -15,7 +16,6 @@ use crate::ids::{ClientKey, ShardId};
 use crate::metrics::stats::Stat;
 use crate::relay::client::{Destination, Phase};
 use crate::relay::router::TopicName;
-use crate::time::Timestamp;
 
 /// All that a shard knows of a client that leaves it for another.
 #[derive(Debug)]
@@ -26,8 +26,6 @@ pub struct Transfer {
     response: Bytes,
     /// Frames that came with the request.
     early: Vec<u8>,
-    /// When it must have joined.
-    due: Timestamp,
 }
 
 impl Transfer {
@@ -39,9 +37,8 @@ impl Transfer {
 
 impl Shard {
     /// Begins to join a client whose request is granted, or leaves open for now where it is to live.
-    pub(super) fn place(&mut self, key: ClientKey, topic: TopicName) {
-        let is_here = self.router.owner(&topic) == self.id || self.has_topic(&topic);
-        if is_here {
+    pub(super) fn join_here_or_elsewhere(&mut self, key: ClientKey, topic: TopicName) {
+        if self.router.owner(&topic) == self.id || self.has_topic(&topic) {
             return self.join(key, topic);
         }
         let client = &mut self.clients[key.slot as usize];
@@ -50,17 +47,21 @@ impl Shard {
         self.undecided.push(key);
     }
 
-    /// The next client that may stay or go, and the shard that owns its topic.
+    /// The next client that may stay or go, and the shard that owns its topic. Whose topic has become known here since it
+    /// was left undecided, because another of the topic stayed, joins.
     pub fn poll_undecided(&mut self) -> Option<(ClientKey, ShardId)> {
         while let Some(key) = self.undecided.pop() {
-            if let Some(topic) = self.undecided_topic(key) {
-                return Some((key, self.router.owner(topic)));
+            match self.undecided_topic(key) {
+                Some(topic) if self.has_topic(topic) => self.stay(key),
+                Some(topic) => return Some((key, self.router.owner(topic))),
+                None => {}
             }
         }
         None
     }
 
-    fn undecided_topic(&self, key: ClientKey) -> Option<&TopicName> {
+    /// The topic of a client of which it is open where it is to live.
+    pub(super) fn undecided_topic(&self, key: ClientKey) -> Option<&TopicName> {
         let client = self.client(key)?;
         match &client.arrival.as_ref()?.destination {
             Destination::Named(topic) => Some(topic),
@@ -83,28 +84,32 @@ impl Shard {
         }
     }
 
-    /// Takes an undecided client out: the shard forgets it. The host sends it to its topic's owner, and its socket too, in
-    /// the order of the shard's envelopes. `None`: the client is gone, or stays.
-    pub fn transfer_out(&mut self, key: ClientKey) -> Option<Transfer> {
-        let topic = self.undecided_topic(key)?.clone();
+    /// Takes an undecided client out: the shard forgets it. The host sends it to its topic's owner, with its socket, and not
+    /// behind the shard's fence.
+    ///
+    /// # Panics
+    ///
+    /// If the client is not undecided.
+    pub fn transfer_out(&mut self, key: ClientKey) -> Transfer {
+        let topic = self.undecided_topic(key).cloned();
+        let topic = topic.expect("the client is undecided");
         let client = self.clients.remove(key.slot as usize);
         self.forget_gauge(key, &client);
         self.shrink_if_empty();
         self.stats.inc(Stat::Transferred);
-        let arrival = client.arrival?;
-        Some(Transfer {
+        let arrival = client.arrival.expect("who is undecided has just arrived");
+        Transfer {
             topic,
             may_publish: client.may_publish,
             response: arrival.response,
             early: arrival.early,
-            due: client.due,
-        })
+        }
     }
 
     /// Takes in a client that another shard has taken out, and has it join the topic, which this shard owns.
     pub fn transfer_in(&mut self, transfer: Transfer) -> ClientKey {
         debug_assert_eq!(self.router.owner(&transfer.topic), self.id);
-        let key = self.accept_until(transfer.due);
+        let key = self.accept();
         let client = &mut self.clients[key.slot as usize];
         if client.phase != Phase::Upgrading {
             // It has come too late, and is told so.

@@ -19,7 +19,7 @@ fn a_client_moves_with_all_that_it_has_said() {
     let ([mut owner, mut shard], client) = undecided();
     assert_eq!(shard.poll_undecided(), Some((client, ShardId(0))));
     assert_eq!(shard.poll_undecided(), None);
-    let transfer = shard.transfer_out(client).unwrap();
+    let transfer = shard.transfer_out(client);
     assert_eq!(transfer.weight_bytes(), PING.len());
     assert!(shard.is_empty() && shard.take_effects().next().is_none());
     shard.check();
@@ -44,20 +44,11 @@ fn a_client_moves_with_all_that_it_has_said() {
 }
 
 #[test]
-fn its_time_for_the_handshake_goes_on() {
-    let ([mut owner, mut shard], client) = undecided();
-    let due = shard.client(client).unwrap().due;
-    owner.begin_turn(owner.now + Duration::from_secs(3));
-    let transfer = shard.transfer_out(client).unwrap();
-    let client = owner.transfer_in(transfer);
-    assert_eq!(owner.client(client).unwrap().due, due);
-}
-
-#[test]
 fn whoever_is_left_undecided_stays() {
     let (mut shards, client) = undecided();
+    shards[1].check();
     shards[1].decide();
-    assert!(shards[1].transfer_out(client).is_none());
+    assert_eq!(shards[1].poll_undecided(), None);
     turns(&mut shards);
     assert_eq!(phase(&shards[1], client), Some(Phase::Open));
 }
@@ -66,7 +57,7 @@ fn whoever_is_left_undecided_stays() {
 fn nobody_moves_from_a_shard_that_drains() {
     let (mut shards, client) = undecided();
     shards[1].begin_drain();
-    assert!(shards[1].transfer_out(client).is_none());
+    assert_eq!(shards[1].poll_undecided(), None);
     turns(&mut shards);
     assert_eq!(phase(&shards[1], client), Some(Phase::Open));
 }
@@ -74,7 +65,7 @@ fn nobody_moves_from_a_shard_that_drains() {
 #[test]
 fn a_drain_tells_those_who_arrive_too_late() {
     let ([mut owner, mut shard], client) = undecided();
-    let transfer = shard.transfer_out(client).unwrap();
+    let transfer = shard.transfer_out(client);
     owner.begin_drain();
     let client = owner.transfer_in(transfer);
     assert_eq!(phase(&owner, client), Some(Phase::Finishing));
@@ -89,4 +80,31 @@ fn nobody_moves_whose_topic_has_members_where_it_is() {
     turns(&mut shards);
     join(&mut shards[1], &path, b"");
     assert_eq!(shards[1].poll_undecided(), None);
+}
+
+#[test]
+fn of_two_that_ask_for_a_topic_in_one_turn_none_moves_when_the_other_has_stayed() {
+    let (mut shards, path) = two_shards(&Config::default());
+    let clients = [0, 1].map(|_| join(&mut shards[1], &path, b""));
+    let (first, _) = shards[1].poll_undecided().unwrap();
+    shards[1].stay(first);
+    assert_eq!(shards[1].poll_undecided(), None);
+    turns(&mut shards);
+    for client in clients {
+        assert_eq!(phase(&shards[1], client), Some(Phase::Open));
+    }
+}
+
+#[test]
+fn whoever_may_not_publish_may_not_where_it_lives_then() {
+    let mut config = Config::default();
+    config.relay.publish = Publish::Nobody;
+    let (mut shards, path) = two_shards(&config);
+    let client = join(&mut shards[1], &path, &text(5));
+    let transfer = shards[1].transfer_out(client);
+    let client = shards[0].transfer_in(transfer);
+    turn(&mut shards[0], usize::MAX, None);
+    assert_ne!(phase(&shards[0], client), Some(Phase::Open));
+    assert_eq!(shards[0].stats.value(Stat::Messages), 0);
+    assert_eq!(shards[0].stats.value(Stat::DisconnectedPublishDenied), 1);
 }

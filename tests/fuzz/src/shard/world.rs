@@ -227,7 +227,6 @@ impl World {
                 continue;
             }
             let transfer = self.hosts[host].shard.transfer_out(key);
-            let transfer = transfer.expect("it is undecided");
             self.clients_by_key.remove(&(host, key));
             self.clients[client].is_moving = true;
             let mail = Mail::Client(client, transfer);
