@@ -1,11 +1,11 @@
 //! The probe: two connections before a run, which find out whether the server is a relay at all, and whether it sends
 //! clients their own messages.
 
-use std::io::{ErrorKind, Read, Write};
-use std::net::TcpStream;
+use std::io::{self, ErrorKind};
+use std::os::fd::AsFd as _;
 use std::time::{Duration, Instant};
 
-use rustls::{ClientConnection, StreamOwned};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tungstenite::client::client_with_config;
 use tungstenite::protocol::WebSocketConfig;
 use tungstenite::{Bytes, Error, HandshakeError, Message, WebSocket};
@@ -15,7 +15,7 @@ use crate::message::{Format, Head, key};
 use crate::options::Opcode;
 use crate::plan::Plan;
 use crate::procfs::without_secret_parameters;
-use crate::stream::Route;
+use crate::stream::{Route, Stream};
 
 /// How long the server has for a connection or a handshake.
 const HANDSHAKE: Duration = Duration::from_secs(10);
@@ -23,22 +23,22 @@ const HANDSHAKE: Duration = Duration::from_secs(10);
 /// After so long the message is sent again: a relay may have a client join a moment after it has answered it.
 const REPEAT: Duration = Duration::from_millis(250);
 
-/// How long a read or a write waits before there is something else to do: a relay may take no more from one client before
-/// the other takes something from it.
+/// How long to wait for a socket at a time.
 const TURN: Duration = Duration::from_millis(20);
 
 /// How long a client's own message may come after another's that was sent later.
 const OWN: Duration = Duration::from_millis(300);
 
-trait Duplex: Read + Write + Send {}
-impl<T: Read + Write + Send> Duplex for T {}
-
 /// One of the two.
 struct Prober {
-    socket: WebSocket<Box<dyn Duplex>>,
+    socket: WebSocket<Stream>,
     format: Format,
     number: u32,
     sent: u64,
+    /// Whether the kernel has not taken all that was sent.
+    has_unsent: bool,
+    /// Whether there may be more to read than the socket knows of.
+    has_unread: bool,
 }
 
 /// Whether the relay sends clients their own messages. The error is a sentence.
@@ -56,8 +56,7 @@ pub(crate) fn probe(plan: &Plan, route: &Route, nonce: u64) -> Result<bool, Stri
     Ok(echo)
 }
 
-/// Waits until what the first sends reaches the second; says whether it has come back before that. Both are read: a relay
-/// may take no more from one that leaves what it is sent.
+/// Waits until what the first sends reaches the second; says whether it has come back before that.
 fn wait_for_first(
     first: &mut Prober,
     second: &mut Prober,
@@ -67,16 +66,16 @@ fn wait_for_first(
     let began = Instant::now();
     let mut has_echoed = false;
     while began.elapsed() < patience {
-        if first.flush(url)? {
+        if !first.has_unsent {
             first.send(url)?;
         }
         let sent = Instant::now();
         while sent.elapsed() < REPEAT {
-            first.flush(url)?;
-            if second.read(url)? == Some(0) {
+            let [own, others] = turn(first, second, url)?;
+            has_echoed |= own == Some(0);
+            if others == Some(0) {
                 return Ok(has_echoed);
             }
-            has_echoed |= first.read(url)? == Some(0);
         }
     }
     Err(format!(
@@ -95,12 +94,9 @@ fn has_echo(
     let mut deadline = Instant::now() + patience;
     let mut has_answer = false;
     while Instant::now() < deadline {
-        second.flush(url)?;
-        // From whoever takes nothing, a relay may take nothing either.
-        second.read(url)?;
-        match first.read(url)? {
-            Some(0) => return Ok(true),
-            Some(_) if !has_answer => {
+        match turn(first, second, url)? {
+            [Some(0), _] => return Ok(true),
+            [Some(_), _] if !has_answer => {
                 has_answer = true;
                 deadline = Instant::now() + OWN;
             }
@@ -116,6 +112,38 @@ fn has_echo(
     }
 }
 
+/// Waits a moment until there is something to do, and has both send what they hold and read a message: a relay may take no
+/// more from one client before the other, or the same, takes something from it. Says whose message each has received.
+fn turn(first: &mut Prober, second: &mut Prober, url: &str) -> Result<[Option<u32>; 2], String> {
+    if !first.has_unread && !second.has_unread {
+        wait([first.watched(), second.watched()]);
+    }
+    first.flush(url)?;
+    second.flush(url)?;
+    Ok([first.read(url)?, second.read(url)?])
+}
+
+/// Waits a moment until one of the streams has something to read or, if it is to write, takes something.
+fn wait<const N: usize>(streams: [(bool, &mut Stream); N]) {
+    const MOMENT: Timespec = Timespec {
+        tv_sec: 0,
+        tv_nsec: TURN.as_nanos() as i64,
+    };
+    let streams = streams.map(|(is_to_write, stream)| {
+        let flags = if is_to_write {
+            PollFlags::IN | PollFlags::OUT
+        } else {
+            PollFlags::IN
+        };
+        (flags, &*stream.socket())
+    });
+    let mut watched = streams
+        .each_ref()
+        .map(|(flags, socket)| PollFd::from_borrowed_fd(socket.as_fd(), *flags));
+    // Whatever wakes us, and if it is a signal: what there is to do is tried.
+    let _ = poll(&mut watched, Some(&MOMENT));
+}
+
 impl Prober {
     fn connect(
         plan: &Plan,
@@ -125,43 +153,39 @@ impl Prober {
         url: &str,
     ) -> Result<Prober, String> {
         let wrong = |what: String| format!("{url} cannot be connected to: {what}");
-        let tcp = TcpStream::connect_timeout(&route.address, HANDSHAKE)
-            .map_err(|error| wrong(error.to_string()))?;
-        let set_timeout = |timeout| {
-            tcp.set_read_timeout(Some(timeout))?;
-            tcp.set_write_timeout(Some(timeout))
-        };
-        set_timeout(HANDSHAKE).map_err(|error| wrong(error.to_string()))?;
-        let duplicate = tcp.try_clone().map_err(|error| wrong(error.to_string()))?;
-        let stream: Box<dyn Duplex> = match &route.tls {
-            None => Box::new(duplicate),
-            Some((config, name)) => {
-                let session = ClientConnection::new(config.clone(), name.clone());
-                let session = session.map_err(|error| wrong(error.to_string()))?;
-                Box::new(StreamOwned::new(session, duplicate))
-            }
-        };
+        let stream = connected(route).map_err(|error| wrong(error.to_string()))?;
         let request = plan.target.request(0, plan.topics)?;
         // As large as the run's messages may be.
         let limits = WebSocketConfig::default()
             .max_message_size(None)
             .max_frame_size(None);
-        let socket = match client_with_config(request, stream, Some(limits)) {
-            Ok((socket, _)) => socket,
-            Err(HandshakeError::Failure(error)) => return Err(wrong(handshake::reason(&error))),
-            Err(HandshakeError::Interrupted(_)) => {
-                let patience = HANDSHAKE.as_secs();
-                return Err(wrong(format!(
-                    "no answer to the handshake within {patience} s"
-                )));
+        let deadline = Instant::now() + HANDSHAKE;
+        let mut step = client_with_config(request, stream, Some(limits));
+        let socket = loop {
+            match step {
+                Ok((socket, _)) => break socket,
+                Err(HandshakeError::Failure(error)) => {
+                    return Err(wrong(handshake::reason(&error)));
+                }
+                Err(HandshakeError::Interrupted(mut mid)) if Instant::now() < deadline => {
+                    wait([(false, mid.get_mut().get_mut())]);
+                    step = mid.handshake();
+                }
+                Err(HandshakeError::Interrupted(_)) => {
+                    let patience = HANDSHAKE.as_secs();
+                    return Err(wrong(format!(
+                        "no answer to the handshake within {patience} s"
+                    )));
+                }
             }
         };
-        set_timeout(TURN).map_err(|error| wrong(error.to_string()))?;
         Ok(Prober {
             socket,
             format,
             number,
             sent: 0,
+            has_unsent: false,
+            has_unread: true,
         })
     }
 
@@ -179,27 +203,34 @@ impl Prober {
             Opcode::Binary => Message::binary(Bytes::from(payload)),
             Opcode::Text => Message::text(String::from_utf8(payload).map_err(|e| e.to_string())?),
         };
-        is_done(self.socket.send(message))
-            .map(|_| ())
-            .map_err(|error| not_taken(url, &error))
+        let sent = self.socket.send(message);
+        self.note_sent(sent).map_err(|error| not_taken(url, &error))
     }
 
-    /// Goes on sending; whether all is sent.
-    fn flush(&mut self, url: &str) -> Result<bool, String> {
-        is_done(self.socket.flush()).map_err(|error| not_taken(url, &error))
+    /// Goes on sending.
+    fn flush(&mut self, url: &str) -> Result<(), String> {
+        let sent = self.socket.flush();
+        self.note_sent(sent).map_err(|error| not_taken(url, &error))
+    }
+
+    /// That the kernel takes no more for now is no error.
+    fn note_sent(&mut self, sent: Result<(), Error>) -> Result<(), Error> {
+        self.has_unsent = matches!(&sent, Err(error) if is_too_early(error));
+        if self.has_unsent { Ok(()) } else { sent }
     }
 
     /// Who sent the message that came, if one did that belongs to the probe.
     fn read(&mut self, url: &str) -> Result<Option<u32>, String> {
-        let payload = match self.socket.read() {
-            Ok(Message::Text(text)) => Bytes::from(text),
-            Ok(Message::Binary(bytes)) => bytes,
-            Ok(Message::Close(frame)) => {
+        let payload = match self.next() {
+            Ok(Some(Message::Text(text))) => Bytes::from(text),
+            Ok(Some(Message::Binary(bytes))) => bytes,
+            Ok(Some(Message::Close(frame))) => {
                 let why = frame.map_or_else(String::new, |frame| format!(" ({})", frame.code));
                 return Err(format!("{url} has closed a connection of the probe{why}"));
             }
-            Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_)) => return Ok(None),
-            Err(Error::Io(error)) if is_too_early(&error) => return Ok(None),
+            Ok(Some(Message::Ping(_) | Message::Pong(_) | Message::Frame(_)) | None) => {
+                return Ok(None);
+            }
             Err(error) => {
                 return Err(format!(
                     "{url} has ended a connection of the probe: {error}"
@@ -210,35 +241,52 @@ impl Prober {
         Ok(head.map(|head| head.publisher() as u32))
     }
 
+    /// What has come, if something has.
+    fn next(&mut self) -> Result<Option<Message>, Error> {
+        let read = self.socket.read();
+        self.has_unread = read.is_ok();
+        match read {
+            Ok(message) => Ok(Some(message)),
+            Err(error) if is_too_early(&error) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// What [`wait`] is to know of it.
+    fn watched(&mut self) -> (bool, &mut Stream) {
+        (self.has_unsent, self.socket.get_mut())
+    }
+
     /// Leaves with a word, and waits a moment for the answer.
     fn leave(mut self) {
         let began = Instant::now();
-        if self.socket.close(None).is_err() {
-            return;
-        }
-        while began.elapsed() < OWN {
-            match self.socket.read() {
-                Err(Error::Io(error)) if is_too_early(&error) => {}
-                Ok(_) => {}
-                Err(_) => return,
+        let mut said = self.socket.close(None);
+        while self.note_sent(said).is_ok() && self.next().is_ok() && began.elapsed() < OWN {
+            if !self.has_unread {
+                wait([self.watched()]);
             }
+            said = self.socket.flush();
         }
     }
 }
 
-/// Whether something was done to its end, and not only begun.
-fn is_done(result: Result<(), Error>) -> Result<bool, Error> {
-    match result {
-        Ok(()) => Ok(true),
-        Err(Error::Io(error)) if is_too_early(&error) => Ok(false),
-        Err(error) => Err(error),
-    }
-}
-
-fn is_too_early(error: &std::io::Error) -> bool {
-    matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut)
+fn is_too_early(error: &Error) -> bool {
+    matches!(error, Error::Io(error) if error.kind() == ErrorKind::WouldBlock)
 }
 
 fn not_taken(url: &str, error: &Error) -> String {
     format!("{url} does not take a message of the probe: {error}")
+}
+
+/// A stream whose TCP connection has come about.
+fn connected(route: &Route) -> io::Result<Stream> {
+    let deadline = Instant::now() + HANDSHAKE;
+    let mut stream = Stream::dial(route, None, false)?;
+    while !stream.is_connected()? {
+        if Instant::now() >= deadline {
+            return Err(ErrorKind::TimedOut.into());
+        }
+        wait([(true, &mut stream)]);
+    }
+    Ok(stream)
 }

@@ -5,6 +5,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use fanwire::config::{Config, SlowConsumerPolicy};
+use fanwire::metrics::stats::Stat;
 use fanwire::server::{Relay, RelayHandle};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use tempfile::TempDir;
@@ -180,13 +181,31 @@ fn readers_that_stall_are_told_or_lose_something() {
 
 #[test]
 fn messages_larger_than_any_buffer_pass_a_relay_that_holds_publishers() {
-    let world = World::start(|config| {
-        config.limits.max_message_bytes = 20 << 20;
-        config.slow_consumer.policy = SlowConsumerPolicy::Backpressure;
-        config.slow_consumer.max_lag_bytes = 40 << 20;
-    });
-    let line = "fanout --subscribers 2 --size 17MiB --window 1 --patience 20s";
-    pass(&format!("{line} {}", world.here()));
+    let certificate = Certificate::new();
+    for (is_tls, echo) in [(false, true), (false, false), (true, true), (true, false)] {
+        let world = World::start(|config| {
+            config.limits.max_message_bytes = 20 << 20;
+            config.slow_consumer.policy = SlowConsumerPolicy::Backpressure;
+            config.slow_consumer.max_lag_bytes = 40 << 20;
+            config.relay.echo = echo;
+            if is_tls {
+                certificate.put_into(config);
+            }
+        });
+        let here = if is_tls {
+            certificate.here(&world)
+        } else {
+            world.here()
+        };
+        let line = "fanout --subscribers 2 --size 17MiB --window 1 --patience 20s";
+        let report = pass(&format!("{line} {here}"));
+        assert_eq!(report.deliveries.echo, echo);
+        assert_eq!(
+            world.relay().total(Stat::DisconnectedLost),
+            0,
+            "all have said goodbye"
+        );
+    }
 }
 
 /// A certificate for localhost, its key, and who signed it.
@@ -217,19 +236,26 @@ impl Certificate {
     fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
+
+    /// Has a relay speak TLS with it.
+    fn put_into(&self, config: &mut Config) {
+        config.server.tls.enabled = true;
+        config.server.tls.cert_file = Some(self.path("cert"));
+        config.server.tls.key_file = Some(self.path("key"));
+    }
+
+    /// The options that name a relay that does.
+    fn here(&self, world: &World) -> String {
+        let (port, ca) = (world.relay().address().port(), self.path("ca"));
+        format!("--url wss://localhost:{port}/topic --ca {}", ca.display())
+    }
 }
 
 #[test]
 fn every_scenario_passes_under_tls() {
     let certificate = Certificate::new();
-    let world = World::start(|config| {
-        config.server.tls.enabled = true;
-        config.server.tls.cert_file = Some(certificate.path("cert"));
-        config.server.tls.key_file = Some(certificate.path("key"));
-    });
-    let port = world.relay().address().port();
-    let ca = certificate.path("ca");
-    let here = format!("--url wss://localhost:{port}/topic --ca {}", ca.display());
+    let world = World::start(|config| certificate.put_into(config));
+    let here = certificate.here(&world);
     for line in [
         "fanout --subscribers 8 --size 128",
         "fanout --subscribers 4 --size 200KiB --window 4 --text",
@@ -242,6 +268,7 @@ fn every_scenario_passes_under_tls() {
     ] {
         pass(&format!("{line} {here}"));
     }
+    let port = world.relay().address().port();
     pass(&format!(
         "--subscribers 2 --url wss://localhost:{port}/topic --insecure"
     ));
@@ -250,7 +277,7 @@ fn every_scenario_passes_under_tls() {
     ));
     let distrusted = refused(&format!(
         "--url wss://127.0.0.1:{port}/topic --ca {}",
-        ca.display()
+        certificate.path("ca").display()
     ));
     assert!(
         distrusted.to_string().contains("certificate"),
