@@ -70,7 +70,7 @@ pub struct Postbox {
     pub inbox: Mailbox<Mail, PollWaker>,
     /// Connections that it has or is about to get, refused ones aside: for placement. Raised by the acceptor and by
     /// whoever hands a client over, lowered by the worker.
-    pub connections: CachePadded<AtomicUsize>,
+    connections: CachePadded<AtomicUsize>,
     /// Connections that were let in and that it has closed or refused, ever: for the limit on all of them. It only rises, so
     /// that the sum over all workers is never too high, however clients move among them meanwhile.
     pub ended: CachePadded<AtomicUsize>,
@@ -89,23 +89,29 @@ impl Postbox {
         }
     }
 
-    /// Connections that it has or is about to get.
-    pub fn connections(&self) -> usize {
-        // Relaxed: as below.
-        self.connections.load(Ordering::Relaxed)
+    /// The worker is about to get a connection, from the acceptor or from another worker.
+    pub fn note_arrival(&self) {
+        // Relaxed, here and below: counts for placement and limits, which bear no other data.
+        self.connections.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The worker hands one of its connections to another.
+    pub fn note_departure(&self) {
+        self.connections.fetch_sub(1, Ordering::Relaxed);
     }
 
     /// The worker has closed one of its connections, or is refusing it.
     pub fn note_end(&self) {
-        // Relaxed: counts for placement and limits, which bear no other data.
-        self.connections.fetch_sub(1, Ordering::Relaxed);
+        self.note_departure();
         self.ended.fetch_add(1, Ordering::Relaxed);
     }
 }
 
 /// How the connections are spread now.
 pub fn balance(postboxes: &[Postbox]) -> Balance {
-    Balance::of(postboxes.iter().map(Postbox::connections))
+    // Relaxed: as above.
+    let connections = |postbox: &Postbox| postbox.connections.load(Ordering::Relaxed);
+    Balance::of(postboxes.iter().map(connections))
 }
 
 /// Connections over a limit that are refused in order at any time; what comes beyond is closed at once. Fewer than the

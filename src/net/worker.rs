@@ -271,6 +271,10 @@ impl Worker {
                 return;
             };
             self.on_mail(mail);
+            if self.stopped {
+                // Whoever has come behind that is not taken in any more.
+                return;
+            }
         }
     }
 

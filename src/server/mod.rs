@@ -40,7 +40,7 @@ use crate::metrics::exporter::{Exporter, ExporterHandle};
 use crate::metrics::stats::{Published, Stat, Stats};
 use crate::net::admission::Seats;
 use crate::net::alarm::Alarm;
-use crate::net::balance::most_connections;
+use crate::net::balance::{Rotation, most_connections};
 use crate::net::clock::Clock;
 use crate::net::listener;
 use crate::net::mail::{ControlBox, PollWaker, Postbox, Postboxes, Report};
@@ -165,7 +165,8 @@ impl Relay {
                 placement: Placement {
                     postboxes: workers.postboxes.clone(),
                     max_connections,
-                    next: 0,
+                    serving: Rotation::default(),
+                    refusing: Rotation::default(),
                     admitted: 0,
                     seats,
                     proxies: config.server.proxy_protocol.from.clone(),

@@ -8,6 +8,7 @@ use std::sync::atomic::Ordering;
 
 use crate::config::ProxySource;
 use crate::net::admission::{Admission, Entry, Seats};
+use crate::net::balance::Rotation;
 use crate::net::listener::Peer;
 use crate::net::mail::{Mail, Postbox, Postboxes, balance, may_refuse_in_order};
 use crate::net::proxy::Preface;
@@ -19,8 +20,10 @@ use crate::ws::handshake::Refusal;
 pub(super) struct Placement {
     /// All workers.
     pub(super) postboxes: Postboxes,
-    /// The worker whose turn it is.
-    pub(super) next: usize,
+    /// Which worker serves the next, and which refuses the next: apart, or those who are refused could make it always the
+    /// same that serves.
+    pub(super) serving: Rotation,
+    pub(super) refusing: Rotation,
     /// Connections served at once.
     pub(super) max_connections: usize,
     /// Connections that were let in, ever.
@@ -35,37 +38,22 @@ impl Placement {
     /// Hands a connection to a worker; to be refused there, when the relay or the client's address has as many as it may
     /// have.
     pub(super) fn place(&mut self, stream: Stream, peer: Peer) {
-        let worker = self.next_worker();
-        let worker = &self.postboxes[worker];
         // Relaxed: a count that only rises. Nobody else lets anyone in, so the limit is never exceeded.
         let ended = |postbox: &Postbox| postbox.ended.load(Ordering::Relaxed);
         let ended: usize = self.postboxes.iter().map(ended).sum();
         if self.admitted - ended >= self.max_connections {
-            return self.refuse(worker, stream, Refusal::CAPACITY);
+            return self.refuse(stream, Refusal::CAPACITY);
         }
         match self.admit(peer) {
             Ok(admission) => {
                 self.admitted += 1;
-                // Relaxed: a count for placement.
-                worker.connections.fetch_add(1, Ordering::Relaxed);
+                let worker = self.serving.next(&balance(&self.postboxes));
+                let worker = &self.postboxes[worker];
+                worker.note_arrival();
                 post(worker, Mail::Socket(stream, admission));
             }
-            Err(refusal) => self.refuse(worker, stream, refusal),
+            Err(refusal) => self.refuse(stream, refusal),
         }
-    }
-
-    /// The workers take turns, those with more than their share of the connections aside.
-    fn next_worker(&mut self) -> usize {
-        let (workers, balance) = (self.postboxes.len(), balance(&self.postboxes));
-        let turns = (0..workers).map(|turn| (self.next + turn) % workers);
-        let has_room = |worker: &usize| {
-            let connections = self.postboxes[*worker].connections();
-            balance.may_be_given_one(connections)
-        };
-        // The numbers may have changed since they were added up.
-        let worker = turns.clone().find(has_room).unwrap_or(self.next);
-        self.next = (worker + 1) % workers;
-        worker
     }
 
     /// Seats a connection among those of its address; a proxy's, when its header has named the client.
@@ -83,7 +71,9 @@ impl Placement {
         }
     }
 
-    fn refuse(&self, worker: &Postbox, stream: Stream, refusal: Refusal) {
+    fn refuse(&mut self, stream: Stream, refusal: Refusal) {
+        let worker = self.refusing.next(&balance(&self.postboxes));
+        let worker = &self.postboxes[worker];
         if may_refuse_in_order(&self.postboxes) {
             // Relaxed: a count that bears no other data.
             worker.refusals.fetch_add(1, Ordering::Relaxed);

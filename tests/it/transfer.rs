@@ -59,8 +59,8 @@ fn pairs_come_to_live_where_their_topic_is_and_nothing_of_theirs_crosses_threads
 fn what_comes_with_the_request_moves_with_the_client() {
     let world = World::with(&config(WORKERS));
     let crowd = bystanders(&world);
-    // One of these shards at least is not the topic's.
-    for n in 0..8 {
+    // That all are placed where their topics are happens once in four billion times.
+    for n in 0..16 {
         let path = format!("/early/{n}");
         let mut wire = world.dial();
         let early = [frame(0x81, b"early"), frame(0x89, b"ping")].concat();
@@ -88,8 +88,9 @@ fn no_worker_gets_far_more_than_its_share_and_of_a_crowd_each_gets_as_many() {
     assert!(most <= average + average / 8, "{most} on a shard");
     crowd.extend((0..200).map(|_| world.join("/room")));
     world.await_total(Stat::ConnectedClients, BYSTANDERS as u64 + 216);
-    let (most, average) = (most_on_a_shard(&world), (BYSTANDERS + 216) / WORKERS);
-    assert!(most <= average + 8, "{most} on a shard");
+    // Nobody moves any more: each gets a quarter of them, and the owner keeps what it has above the average.
+    let more = most_on_a_shard(&world) - most;
+    assert!(more <= 200 / WORKERS + 1, "{more} more on a shard");
     drop(crowd);
     world.end();
 }
@@ -103,18 +104,24 @@ fn whoever_moves_counts_once_for_the_limit_on_connections() {
     for round in 0..5 {
         // Nobody waits for an answer before the next connects, so that some are on their way from worker to worker while
         // others are let in or not.
-        let mut asking: Vec<Wire> = (0..24)
+        let asking: Vec<Wire> = (0..24)
             .map(|n| {
                 let wire = world.dial();
                 wire.send(request(&format!("/{round}/{n}")));
                 wire
             })
             .collect();
-        let answers = asking.iter_mut().map(|wire| wire.answer().status);
-        let (served, refused): (Vec<u16>, Vec<u16>) = answers.partition(|status| *status == 101);
+        let answered = asking
+            .into_iter()
+            .map(|mut wire| (wire.answer().status, wire));
+        let (served, refused): (Vec<_>, Vec<_>) = answered.partition(|(status, _)| *status == 101);
         assert_eq!(served.len(), 8);
-        assert!(refused.iter().all(|status| *status == 503), "{refused:?}");
-        drop(asking);
+        for (status, mut wire) in refused {
+            assert_eq!(status, 503);
+            wire.expect_end();
+        }
+        world.await_total(Stat::ConnectedClients, BYSTANDERS as u64 + 8);
+        drop(served);
         world.await_total(Stat::ConnectedClients, BYSTANDERS as u64);
     }
     assert!(world.total(Stat::Transferred) > 0);

@@ -1,7 +1,5 @@
 //! Clients that move to the worker that owns their topic, as long as that leaves the workers evenly loaded.
 
-use std::sync::atomic::Ordering;
-
 use super::Worker;
 use crate::ids::{ClientKey, ShardId};
 use crate::net::conn::Conn;
@@ -12,17 +10,12 @@ impl Worker {
     /// Hands over the clients that have just said what they want and that had better live elsewhere.
     pub(super) fn transfer_clients(&mut self) {
         while let Some((key, owner)) = self.shard.poll_undecided() {
-            if self.has_room(owner) {
+            if balance(&self.postboxes).may_take_one(owner.index()) {
                 self.transfer(key, owner);
             } else {
                 self.shard.stay(key);
             }
         }
-    }
-
-    fn has_room(&self, owner: ShardId) -> bool {
-        let connections = self.postboxes[owner.index()].connections();
-        balance(&self.postboxes).may_take_one(connections)
     }
 
     fn transfer(&mut self, key: ClientKey, owner: ShardId) {
@@ -34,11 +27,8 @@ impl Worker {
         }
         let weight = transfer.weight_bytes();
         let postbox = &self.postboxes[owner.index()];
-        // Relaxed: counts for placement, which bear no other data.
-        postbox.connections.fetch_add(1, Ordering::Relaxed);
-        self.postboxes[self.id.index()]
-            .connections
-            .fetch_sub(1, Ordering::Relaxed);
+        postbox.note_arrival();
+        self.postboxes[self.id.index()].note_departure();
         postbox
             .inbox
             .push(Mail::Client(Box::new((conn, transfer))), weight);
@@ -48,8 +38,8 @@ impl Worker {
 
     /// Takes in a client that another worker has handed over.
     ///
-    /// One that finds its new worker stopped goes without a word, as all do that are left then. In a drain there is none: a
-    /// shard is drained when it has the others' fences, which come behind the clients that they hand over.
+    /// In a drain that is not cut short, none finds its new worker stopped: a shard is drained when it has the others'
+    /// fences, which come behind the clients that they hand over.
     pub(super) fn take_client(&mut self, mut conn: Conn, transfer: Transfer) {
         // A slot that was given up in this turn may be given out again.
         self.apply_effects();

@@ -7,7 +7,7 @@
 //! the owner it is one that has just connected.
 //!
 //! Whether there is room is not for the shard to say. It asks the host ([`Shard::poll_undecided`]), which has each client
-//! stay or takes it out; whoever is left undecided when the turn is decided stays.
+//! stay or takes it out; those it has not asked for when the turn is decided stay.
 
 use bytes::Bytes;
 
@@ -47,8 +47,9 @@ impl Shard {
         self.undecided.push(key);
     }
 
-    /// The next client that may stay or go, and the shard that owns its topic. Whose topic has become known here since it
-    /// was left undecided, because another of the topic stayed, joins.
+    /// The next client that may stay or go, and the shard that owns its topic. The host answers, by [`Shard::stay`] or
+    /// [`Shard::transfer_out`], before it asks for the next. Whose topic has become known here since it was left undecided,
+    /// because another of the topic has stayed, joins.
     pub fn poll_undecided(&mut self) -> Option<(ClientKey, ShardId)> {
         while let Some(key) = self.undecided.pop() {
             match self.undecided_topic(key) {
