@@ -10,6 +10,7 @@ use crate::clock::{SECOND, nanos, whole};
 use crate::message::{Format, MAX_DUE, MAX_PUBLISHERS};
 use crate::options::{Opcode, Options, Pace, Scenario};
 use crate::target::Target;
+use crate::window::Window;
 
 /// Messages that each publisher has in flight, when nothing is said.
 const DEFAULT_WINDOW: usize = 64;
@@ -23,8 +24,8 @@ const MAX_PAYLOAD: u64 = 64 << 20;
 /// The most source addresses: a /16.
 const MAX_SOURCES: u32 = 1 << 16;
 
-/// Messages in flight, of all publishers and on each thread: each has a count of four bytes there, 1 GiB together.
-const MAX_IN_FLIGHT: u64 = 1 << 28;
+/// Counts of messages in flight, of all publishers and threads together: four bytes each, 1 GiB.
+const MAX_COUNTS: usize = 1 << 28;
 
 /// Bytes of messages that publishers have ready.
 const MAX_FRAME_BYTES: u64 = 4 << 30;
@@ -166,18 +167,19 @@ impl Plan {
                 numbers.div_ceil(1 << 27)
             ));
         }
-        let publishers = self.places.len() as u64;
-        let in_flight = self.window().unwrap_or(0) as u64;
-        let counted = publishers
-            .saturating_mul(in_flight)
-            .saturating_mul(self.threads as u64);
-        if counted > MAX_IN_FLIGHT {
+        let publishers = self.places.len();
+        let in_flight = self.window().unwrap_or(0);
+        let counts = Window::counts(publishers, in_flight);
+        let counts = counts.and_then(|counts| counts.checked_mul(self.threads));
+        if counts.is_none_or(|counts| counts > MAX_COUNTS) {
             return Err(format!(
-                "{in_flight} messages in flight of each of {publishers} publishers, counted on {} threads:                  at most {MAX_IN_FLIGHT} together can be told apart",
-                self.threads
+                "{in_flight} messages in flight of each of {publishers} publishers, counted on {} threads: that needs more \
+                 than {} GiB; ask for fewer",
+                self.threads,
+                MAX_COUNTS >> 28
             ));
         }
-        let frames = publishers.saturating_mul(self.format.size() as u64);
+        let frames = (publishers as u64).saturating_mul(self.format.size() as u64);
         if frames > MAX_FRAME_BYTES {
             return Err(format!(
                 "{publishers} publishers with messages of {} bytes: each has one ready, and that may take {} MiB together",
@@ -525,7 +527,12 @@ mod tests {
     fn what_would_need_more_memory_than_there_is_is_refused_before_it_is_asked_for() {
         for (line, what) in [
             ("--window 18446744073709551615", "in flight"),
-            ("--window 200000000 --threads 2", "on 2 threads"),
+            (
+                "--window 200000000 --threads 2",
+                "counted on 2 threads: that needs more than 1 GiB; ask for fewer",
+            ),
+            // Each has as many as the next power of two: half as many again.
+            ("--window 700000 --publishers 300 --threads 1", "than 1 GiB"),
             ("burst --burst 1000000000000", "in flight"),
             ("--publishers 10000 --size 64MiB", "67108864 bytes"),
             ("--threads 1025", "at most 1024"),
@@ -534,6 +541,7 @@ mod tests {
             assert!(error.contains(what), "{line}: {error}");
         }
         assert!(plan("--window 200000000 --threads 1").is_ok());
+        assert!(plan("--window 700000 --publishers 256 --threads 1").is_ok());
     }
 
     #[test]

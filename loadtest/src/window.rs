@@ -23,9 +23,19 @@ pub(crate) struct Window {
 }
 
 impl Window {
-    /// A book for so many publishers with so many messages in flight each.
+    /// How many counts, of four bytes each, a book has for so many publishers with so many messages in flight each; none if
+    /// that is beyond counting.
+    pub(crate) fn counts(publishers: usize, in_flight: usize) -> Option<usize> {
+        publishers.checked_mul(Self::len(in_flight)?)
+    }
+
+    fn len(in_flight: usize) -> Option<usize> {
+        in_flight.max(1).checked_next_power_of_two()
+    }
+
+    /// Such a book. There is memory for its counts.
     pub(crate) fn new(publishers: usize, in_flight: usize) -> Window {
-        let len = in_flight.max(1).next_power_of_two();
+        let len = Self::len(in_flight).expect("the plan has checked it");
         Window {
             counts: vec![0; publishers * len],
             len: len as u64,
