@@ -4,7 +4,7 @@ use std::fs;
 use std::io;
 use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
-use std::process::{Child, ExitStatus};
+use std::process::Child;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -21,6 +21,9 @@ const END: Duration = Duration::from_secs(5);
 /// Between two looks at whether it has.
 const NAP: Duration = Duration::from_millis(10);
 
+/// Said of a server whose end somebody else has waited for, or nobody: the system keeps none where SIGCHLD is ignored.
+const UNKNOWN: &str = "and how is not known";
+
 /// What is shown of the last words of a server that failed.
 const LAST_WORDS: usize = 400;
 
@@ -28,8 +31,8 @@ const LAST_WORDS: usize = 400;
 #[derive(Debug)]
 pub struct Started {
     pub(super) child: Child,
-    /// How it ended, if it has been waited for.
-    pub(super) ended: Option<ExitStatus>,
+    /// How it ended, if that was found out.
+    pub(super) ended: Option<String>,
     /// Where it accepts connections.
     pub address: SocketAddr,
     /// Its configuration, if it has one.
@@ -76,9 +79,9 @@ impl Started {
     pub(super) fn wait_until_ready(&mut self) -> Result<(), String> {
         let deadline = Instant::now() + START;
         while TcpStream::connect(self.address).is_err() {
-            if let Some(status) = self.end() {
+            if let Some(how) = self.end() {
                 return Err(format!(
-                    "has ended before it was ready, {status}{}",
+                    "has ended before it was ready, {how}{}",
                     self.last_words()
                 ));
             }
@@ -95,30 +98,35 @@ impl Started {
 
     /// How it ended, if it has although nobody told it to.
     pub fn has_ended(&mut self) -> Option<String> {
-        let status = self.end()?;
-        Some(format!("has ended, {status}{}", self.last_words()))
+        let how = self.end()?;
+        Some(format!("has ended, {how}{}", self.last_words()))
     }
 
     /// How it ended, if it has. What it has started ends then as well.
-    fn end(&mut self) -> Option<ExitStatus> {
-        if self.ended.is_none() && self.has_exited() {
-            self.end_all();
+    fn end(&mut self) -> Option<String> {
+        if self.ended.is_none() {
+            // It is not waited for, so that its id, which is also that of its group, stays its own.
+            let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+            match waitid(WaitId::Pid(self.id()), options) {
+                Ok(None) => {}
+                Ok(Some(_)) => self.end_all(),
+                // The id may be another's already: nobody is to be signalled by it.
+                Err(_) => self.ended = Some(UNKNOWN.to_owned()),
+            }
         }
-        self.ended
-    }
-
-    /// Whether it has ended. It is not waited for, so that its id, which is also that of its group, stays its own.
-    fn has_exited(&self) -> bool {
-        let pid = WaitId::Pid(Pid::from_child(&self.child));
-        let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
-        matches!(waitid(pid, options), Ok(Some(_)))
+        self.ended.clone()
     }
 
     /// Kills it and what it has started, as far as they are left, and waits for it.
     fn end_all(&mut self) {
         // Nobody may be left.
-        let _ = kill_process_group(Pid::from_child(&self.child), Signal::KILL);
-        self.ended = self.child.wait().ok();
+        let _ = kill_process_group(self.id(), Signal::KILL);
+        let status = self.child.wait();
+        self.ended = Some(status.map_or_else(|_| UNKNOWN.to_owned(), |status| status.to_string()));
+    }
+
+    fn id(&self) -> Pid {
+        Pid::from_child(&self.child)
     }
 
     /// The end of what it wrote about errors.
@@ -145,11 +153,47 @@ impl Drop for Started {
         if self.end().is_some() {
             return;
         }
-        let _ = kill_process(Pid::from_child(&self.child), Signal::TERM);
+        let _ = kill_process(self.id(), Signal::TERM);
         let deadline = Instant::now() + END;
-        while !self.has_exited() && Instant::now() < deadline {
+        while self.end().is_none() {
+            if Instant::now() > deadline {
+                return self.end_all();
+            }
             thread::sleep(NAP);
         }
-        self.end_all();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::{Command, Stdio};
+
+    use rustix::process::{WaitOptions, waitpid};
+
+    use super::*;
+
+    #[test]
+    fn a_server_that_somebody_else_has_waited_for_has_ended_and_its_id_is_left_alone() {
+        let child = Command::new("sleep")
+            .arg("600")
+            .stdin(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut started = Started {
+            child,
+            ended: None,
+            address: SocketAddr::from(([127, 0, 0, 1], 1)),
+            config: None,
+            certificate: None,
+            metrics_url: None,
+            scratch: Scratch::create(1).unwrap(),
+        };
+        assert_eq!(started.has_ended(), None);
+        kill_process(started.id(), Signal::KILL).unwrap();
+        waitpid(Some(started.id()), WaitOptions::empty()).unwrap();
+        assert_eq!(
+            started.has_ended().unwrap(),
+            format!("has ended, {UNKNOWN}")
+        );
     }
 }
