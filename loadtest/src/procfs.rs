@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::fs;
+use std::io::ErrorKind;
 
 /// CPU time in seconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -96,16 +97,20 @@ impl Processes {
     /// Resident bytes, counted by the kernel for us; pages that several of them share count once.
     pub(crate) fn resident_exactly(&self) -> u64 {
         let field = if self.are_several() { "Pss:" } else { "Rss:" };
-        let bytes = |pid: &u32| {
-            let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?;
-            let line = rollup.lines().find(|line| line.starts_with(field))?;
-            let kib: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
-            Some(kib << 10)
-        };
-        let all: Option<u64> = self.pids.iter().map(bytes).sum();
-        // Another user's process does not show its maps.
-        all.filter(|bytes| *bytes > 0)
-            .unwrap_or_else(|| self.resident())
+        let mut kib = 0;
+        for pid in &self.pids {
+            match fs::read_to_string(format!("/proc/{pid}/smaps_rollup")) {
+                Ok(rollup) => kib += kib_of(&rollup, field).unwrap_or(0),
+                // Another user's process does not show its maps.
+                Err(error) if error.kind() == ErrorKind::PermissionDenied => {
+                    return self.resident();
+                }
+                // It has ended since it was looked for.
+                Err(_) => {}
+            }
+        }
+        // Old kernels do not show anybody's.
+        if kib > 0 { kib << 10 } else { self.resident() }
     }
 
     /// The program's name.
@@ -125,6 +130,12 @@ impl Processes {
         }
         without_secrets(arguments)
     }
+}
+
+/// A field of `smaps_rollup`.
+fn kib_of(rollup: &str, field: &str) -> Option<u64> {
+    let line = rollup.lines().find(|line| line.starts_with(field))?;
+    line.split_whitespace().nth(1)?.parse().ok()
 }
 
 /// Leaves out the values of options, and of parameters in the queries of URLs, that name a secret.
@@ -227,15 +238,68 @@ pub(crate) fn kernel() -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
+    use std::os::unix::process::CommandExt as _;
+    use std::process::{Child, Command};
+    use std::thread;
+    use std::time::{Duration, Instant};
+
+    use rustix::process::{Pid, Signal, kill_process_group};
+
     use super::*;
+
+    /// A process and one that it has started, which end with this value.
+    pub(crate) struct Family(Child);
+
+    impl Family {
+        /// Both are there.
+        pub(crate) fn start() -> (Family, Processes) {
+            let mut parent = Command::new("sh");
+            let parent = parent.args(["-c", "sleep 600 & wait"]).process_group(0);
+            let family = Family(parent.spawn().unwrap());
+            let mut processes = Processes::of(family.0.id()).unwrap();
+            let deadline = Instant::now() + Duration::from_secs(20);
+            // Until the child is another program, it is all shared with its parent.
+            while !has_grown_up(&processes) {
+                assert!(Instant::now() < deadline, "{processes:?}");
+                thread::sleep(Duration::from_millis(1));
+                processes.look_for_children();
+            }
+            (family, processes)
+        }
+
+        pub(crate) fn id(&self) -> u32 {
+            self.0.id()
+        }
+    }
+
+    fn has_grown_up(processes: &Processes) -> bool {
+        let child = processes.pids.get(1);
+        let name = child.map(|pid| fs::read_to_string(format!("/proc/{pid}/comm")));
+        name.is_some_and(|name| name.is_ok_and(|name| name.trim() == "sleep"))
+    }
+
+    impl Drop for Family {
+        fn drop(&mut self) {
+            kill_process_group(Pid::from_child(&self.0), Signal::KILL).unwrap();
+            self.0.wait().unwrap();
+        }
+    }
+
+    #[test]
+    fn memory_that_processes_share_counts_once_though_one_of_them_has_ended() {
+        let (_family, mut processes) = Family::start();
+        let mut ended = Command::new("true").spawn().unwrap();
+        ended.wait().unwrap();
+        processes.pids.push(ended.id());
+        // The C library at least is shared.
+        let exactly = processes.resident_exactly();
+        assert!(exactly > 0 && exactly < processes.resident(), "{exactly}");
+    }
 
     #[test]
     fn the_own_process_and_its_child_are_seen() {
-        let mut child = std::process::Command::new("sleep")
-            .arg("60")
-            .spawn()
-            .unwrap();
+        let mut child = Command::new("sleep").arg("60").spawn().unwrap();
         let mut processes = Processes::of(std::process::id()).unwrap();
         assert!(processes.pids.contains(&child.id()));
         assert!(processes.resident() > 1 << 20);

@@ -53,7 +53,7 @@ impl Watch {
             self.next_look_at = now + LOOK;
             self.processes.look_for_children();
             if self.processes.are_several() {
-                self.rss_together = self.processes.resident_exactly();
+                self.measure();
             }
         }
         let rss_bytes = if self.processes.are_several() {
@@ -77,7 +77,7 @@ impl Watch {
 
     /// The measurement begins.
     pub(crate) fn on_start(&mut self) {
-        self.processes.look_for_children();
+        self.look();
         self.started = self.processes.cpu();
     }
 
@@ -101,10 +101,16 @@ impl Watch {
         self.processes.is_alive()
     }
 
+    /// Learns which processes there are, and what they hold.
     fn look(&mut self) -> u64 {
         self.processes.look_for_children();
+        self.measure()
+    }
+
+    fn measure(&mut self) -> u64 {
         let rss = self.processes.resident_exactly();
         self.rss_peak = self.rss_peak.max(rss);
+        self.rss_together = rss;
         rss
     }
 
@@ -132,23 +138,22 @@ impl Watch {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::procfs::tests::Family;
 
     #[test]
     fn memory_that_processes_share_counts_once_whenever_it_is_looked_at() {
-        let mut child = std::process::Command::new("sleep")
-            .arg("60")
-            .spawn()
-            .unwrap();
-        let mut watch = Watch::new(std::process::id()).unwrap();
-        assert!(watch.processes.are_several());
+        let (family, processes) = Family::start();
+        let mut watch = Watch::new(family.id()).unwrap();
+        let apart = processes.resident();
         let sampled = watch.sample(SECOND).rss_bytes;
-        let exactly = watch.processes.resident_exactly();
-        // Other tests of this process allocate meanwhile; what is shared beyond that is the C library, at least.
-        assert!(watch.processes.resident() > sampled);
-        assert!(sampled.abs_diff(exactly) < 64 << 20);
+        assert!(sampled < apart, "{sampled}");
         assert_eq!(watch.sample(SECOND + 1).rss_bytes, sampled, "once a second");
-        child.kill().unwrap();
-        child.wait().unwrap();
+        watch.rss_together = 0;
+        watch.on_connected(1);
+        assert!(watch.rss_connected > 0 && watch.rss_connected < apart);
+        // What was seen then is what the next sample shows.
+        assert_eq!(watch.sample(SECOND + 2).rss_bytes, watch.rss_connected);
+        assert!(watch.rss_peak < apart);
     }
 
     #[test]
