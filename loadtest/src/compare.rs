@@ -17,9 +17,10 @@ use crate::observer::Observer as _;
 use crate::options::{Options, Outputs};
 use crate::peers::certificate::Certificate;
 use crate::peers::{PEERS, Peer, Places, Started};
-use crate::procfs::without_secret_parameters;
 use crate::progress::Bar;
 use crate::report::{Compared, Comparison, Report, SCHEMA_VERSION};
+use crate::secrets;
+use crate::target::Target;
 use crate::{RunError, run};
 use cpus::{Cpus, pin};
 
@@ -85,8 +86,8 @@ pub fn command() -> Command {
 
 fn named_url(text: &str) -> Result<(String, String), String> {
     let (name, url) = text.split_once('=').ok_or("a name, = and a URL")?;
-    if name.is_empty() || !url.starts_with("ws") {
-        return Err("a name, = and a URL that begins with ws:// or wss://".to_owned());
+    if name.is_empty() {
+        return Err("there is no name before =".to_owned());
     }
     Ok((name.to_owned(), url.to_owned()))
 }
@@ -139,8 +140,7 @@ pub fn compare(arguments: &CompareArguments) -> Result<Comparison, RunError> {
         match stand.load(&sources[index].1) {
             Ok(report) => server.runs.push(report),
             Err(error) => {
-                let shown = without_secret_parameters(&error.to_string());
-                server.errors.push(shown);
+                server.errors.push(error.to_string());
                 usage = Some(error)
                     .filter(|error| matches!(error, RunError::Usage(_)))
                     .or(usage);
@@ -273,8 +273,10 @@ fn sources(arguments: &CompareArguments) -> Result<Vec<(String, Source)>, RunErr
                 .map(|peer| (peer.name.to_owned(), Source::Peer(peer))),
         );
     }
-    let running = arguments.server.iter().cloned();
-    sources.extend(running.map(|(name, url)| (name, Source::Running(url))));
+    for (name, url) in &arguments.server {
+        Target::parse(url).map_err(|why| RunError::Usage(format!("--server {name}={why}")))?;
+        sources.push((name.clone(), Source::Running(url.clone())));
+    }
     for (index, (name, _)) in sources.iter().enumerate() {
         if sources[..index].iter().any(|(other, _)| other == name) {
             return Err(RunError::Usage(format!("the server {name} is there twice")));
@@ -287,7 +289,7 @@ fn compared((name, source): &(String, Source), places: &Places, speaks_tls: bool
     let (about, absent) = match source {
         Source::Peer(peer) => (peer.about.to_owned(), peer.absent(places, speaks_tls)),
         Source::Running(url) => {
-            let url = without_secret_parameters(url);
+            let url = secrets::hide_in(url);
             (format!("A server that was running, at {url}."), None)
         }
     };
@@ -368,7 +370,7 @@ mod tests {
     fn a_server_that_runs_has_a_name_and_an_address() {
         let both = ("a".to_owned(), "ws://b/?c=d".to_owned());
         assert_eq!(named_url("a=ws://b/?c=d"), Ok(both));
-        for wrong in ["ws://b", "=ws://b", "a=b", ""] {
+        for wrong in ["ws://b", "=ws://b", ""] {
             assert!(named_url(wrong).is_err(), "{wrong}");
         }
     }

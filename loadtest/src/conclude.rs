@@ -14,6 +14,7 @@ use crate::report::{
     SCHEMA_VERSION, Sample, Server,
 };
 use crate::scrape::Counted;
+use crate::secrets;
 use crate::series::rise;
 use crate::shared::Totals;
 use crate::worker::Outcome;
@@ -178,7 +179,7 @@ fn configuration(options: &Options, plan: &Plan) -> Configuration {
     Configuration {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         scenario: plan.scenario,
-        url: procfs::without_secret_parameters(&options.url),
+        url: secrets::hide_in(&options.url),
         subscribers: options.subscribers,
         publishers,
         topics: plan.topics,
@@ -189,7 +190,7 @@ fn configuration(options: &Options, plan: &Plan) -> Configuration {
         warmup_seconds: options.warmup.as_secs_f64(),
         threads: plan.threads,
         busy_poll: plan.busy_poll,
-        arguments: procfs::without_secrets(std::env::args().skip(1).collect()),
+        arguments: secrets::hide(std::env::args().skip(1).collect()),
     }
 }
 

@@ -44,6 +44,7 @@ mod publisher;
 pub mod report;
 mod scrape;
 pub mod screen;
+mod secrets;
 mod series;
 mod shared;
 mod stream;

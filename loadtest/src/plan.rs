@@ -114,7 +114,7 @@ impl Plan {
         if options.threads > MAX_THREADS {
             return Err(format!("--threads: at most {MAX_THREADS}"));
         }
-        let target = Target::parse(&options.url)?;
+        let target = Target::parse(&options.url).map_err(|why| format!("--url {why}"))?;
         let opcode = if options.text {
             Opcode::Text
         } else {

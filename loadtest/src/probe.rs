@@ -14,7 +14,7 @@ use crate::handshake;
 use crate::message::{Format, Head, key};
 use crate::options::Opcode;
 use crate::plan::Plan;
-use crate::procfs::without_secret_parameters;
+use crate::secrets;
 use crate::stream::{Route, Stream};
 
 /// How long the server has for a connection or a handshake.
@@ -44,7 +44,7 @@ struct Prober {
 /// Whether the relay sends clients their own messages. The error is a sentence.
 pub(crate) fn probe(plan: &Plan, route: &Route, nonce: u64) -> Result<bool, String> {
     // As it may be shown.
-    let url = without_secret_parameters(&plan.target.topic_url(0, plan.topics));
+    let url = secrets::hide_in(&plan.target.topic_url(0, plan.topics));
     let format = Format::new(plan.format.size(), plan.format.opcode(), nonce);
     let mut first = Prober::connect(plan, route, format.clone(), 0, &url)?;
     let mut second = Prober::connect(plan, route, format, 1, &url)?;

@@ -4,6 +4,8 @@ use std::collections::HashMap;
 use std::fs;
 use std::io::ErrorKind;
 
+use crate::secrets;
+
 /// CPU time in seconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(crate) struct CpuTime {
@@ -128,7 +130,7 @@ impl Processes {
         while arguments.last().is_some_and(String::is_empty) {
             arguments.pop();
         }
-        without_secrets(arguments)
+        secrets::hide(arguments)
     }
 }
 
@@ -136,54 +138,6 @@ impl Processes {
 fn kib_of(rollup: &str, field: &str) -> Option<u64> {
     let line = rollup.lines().find(|line| line.starts_with(field))?;
     line.split_whitespace().nth(1)?.parse().ok()
-}
-
-/// Leaves out the values of options, and of parameters in the queries of URLs, that name a secret.
-pub(crate) fn without_secrets(arguments: Vec<String>) -> Vec<String> {
-    let mut hides_next = false;
-    let shown = arguments.into_iter().map(|argument| {
-        let is_option = argument.starts_with('-');
-        if std::mem::take(&mut hides_next) && !is_option {
-            return "…".to_owned();
-        }
-        hides_next = is_option && !argument.contains('=') && names_secret(&argument);
-        match argument.split_once('=') {
-            Some((option, _)) if !option.contains('?') && names_secret(option) => {
-                return format!("{option}=…");
-            }
-            Some(_) | None => {}
-        }
-        // `--option=URL?name=value&name=value`: each part is named by what stands before its first `=`.
-        without_secret_parameters(&argument)
-    });
-    shown.collect()
-}
-
-/// Leaves out the values of parameters that name a secret, in the queries of URLs that stand anywhere in a text.
-pub(crate) fn without_secret_parameters(text: &str) -> String {
-    let mut shown = String::new();
-    let mut rest = text;
-    while let Some((before, after)) = rest.split_once('=') {
-        shown.push_str(before);
-        shown.push('=');
-        let name = before.rsplit(['?', '&', '#', ' ', '\n']).next();
-        rest = match name {
-            Some(name) if names_secret(name) => {
-                shown.push('…');
-                let end = after.find(['&', '#', ' ', '\n']);
-                &after[end.unwrap_or(after.len())..]
-            }
-            Some(_) | None => after,
-        };
-    }
-    shown.push_str(rest);
-    shown
-}
-
-fn names_secret(name: &str) -> bool {
-    let name = name.to_ascii_lowercase();
-    let words = ["token", "secret", "password", "passwd", "key"];
-    words.iter().any(|word| name.contains(word))
 }
 
 /// What is needed of `/proc/pid/stat`.
@@ -320,46 +274,5 @@ pub(crate) mod tests {
             parse_stat("7 (a) Z 3 7 7 0 -1 0 0 0 0 0 10 20 1 2 20 0"),
             None
         );
-    }
-
-    #[test]
-    fn secrets_are_left_out_of_a_sentence() {
-        let shown = without_secret_parameters(
-            "ws://h/?room=1&token=a/b?c,d is no relay, ws://h/?Secret=y;x=2#key=3 nor a=b",
-        );
-        let expected = "ws://h/?room=1&token=… is no relay, ws://h/?Secret=…#key=… nor a=b";
-        assert_eq!(shown, expected);
-    }
-
-    #[test]
-    fn secrets_are_left_out_of_a_command_line() {
-        let arguments = [
-            "relay",
-            "--token=abc",
-            "--key",
-            "k",
-            "-p",
-            "1",
-            "PASSWORD=x",
-            "a=b",
-            "--url=ws://h/t?room=1&token=abc&x=2",
-            "ws://h/t?key=abc",
-            "--secret=a?b&c",
-        ];
-        let shown = without_secrets(arguments.map(str::to_owned).to_vec());
-        let expected = [
-            "relay",
-            "--token=…",
-            "--key",
-            "…",
-            "-p",
-            "1",
-            "PASSWORD=…",
-            "a=b",
-            "--url=ws://h/t?room=1&token=…&x=2",
-            "ws://h/t?key=…",
-            "--secret=…",
-        ];
-        assert_eq!(shown, expected);
     }
 }

@@ -9,6 +9,7 @@ use prometheus_parse::{Scrape, Value};
 use tungstenite::http::Uri;
 
 use crate::report::{Check, Counters};
+use crate::secrets;
 
 /// How long an answer may take.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -22,6 +23,7 @@ pub(crate) type Readings = BTreeMap<String, f64>;
 /// Where counters are read.
 #[derive(Clone, Debug)]
 pub(crate) struct Exporter {
+    /// As it may be shown.
     url: String,
     host: String,
     port: u16,
@@ -41,9 +43,9 @@ pub(crate) struct Counted {
 impl Exporter {
     /// Takes a URL apart. The error is a sentence.
     pub(crate) fn parse(url: &str) -> Result<Exporter, String> {
-        let uri: Uri = url
-            .parse()
-            .map_err(|error| format!("--metrics-url {url}: {error}"))?;
+        let parsed = url.parse();
+        let url = secrets::hide_in(url);
+        let uri: Uri = parsed.map_err(|error| format!("--metrics-url {url}: {error}"))?;
         let host = uri.host().unwrap_or_default();
         if uri.scheme_str() != Some("http") || host.is_empty() {
             return Err(format!(
@@ -51,7 +53,7 @@ impl Exporter {
             ));
         }
         Ok(Exporter {
-            url: url.to_owned(),
+            url,
             host: host.trim_matches(['[', ']']).to_owned(),
             port: uri.port_u16().unwrap_or(80),
             path: uri

@@ -6,6 +6,8 @@ use tungstenite::client::IntoClientRequest;
 use tungstenite::handshake::client::Request;
 use tungstenite::http::Uri;
 
+use crate::secrets;
+
 /// A relay's URL.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Target {
@@ -23,22 +25,23 @@ pub(crate) struct Target {
 impl Target {
     /// Takes a URL apart. The error is a sentence for whoever typed it.
     pub(crate) fn parse(url: &str) -> Result<Target, String> {
-        let uri: Uri = url
-            .parse()
-            .map_err(|error| format!("--url {url}: {error}"))?;
+        let parsed = url.parse();
+        // As it may be shown.
+        let url = secrets::hide_in(url);
+        let uri: Uri = parsed.map_err(|error| format!("{url}: {error}"))?;
         let is_tls = match uri.scheme_str() {
             Some("ws") => false,
             Some("wss") => true,
-            _ => return Err(format!("--url {url}: it must begin with ws:// or wss://")),
+            _ => return Err(format!("{url}: it must begin with ws:// or wss://")),
         };
         let host = uri.host().unwrap_or_default();
         let host = host.trim_start_matches('[').trim_end_matches(']');
         if host.is_empty() {
-            return Err(format!("--url {url}: there is no host in it"));
+            return Err(format!("{url}: there is no host in it"));
         }
         let authority = uri.authority().map(ToString::to_string).unwrap_or_default();
         if authority.contains('@') {
-            return Err(format!("--url {url}: a user's name has no place in it"));
+            return Err(format!("{url}: a user's name has no place in it"));
         }
         Ok(Target {
             is_tls,
@@ -92,7 +95,7 @@ impl Target {
         let url = self.topic_url(topic, topics);
         url.as_str()
             .into_client_request()
-            .map_err(|error| format!("--url {url}: {error}"))
+            .map_err(|error| format!("--url {}: {error}", secrets::hide_in(&url)))
     }
 }
 

@@ -65,6 +65,42 @@ fn the_server_and_the_generator_have_processors_of_their_own() {
 }
 
 #[test]
+fn a_url_that_is_none_is_refused_before_anything_starts_and_its_secrets_are_not_shown() {
+    for url in [
+        "ws://me:hunter2@127.0.0.1:9/",
+        "http://127.0.0.1:9/?token=hunter2",
+        "ws://127.0.0.1:9/?key=a b#hunter2",
+    ] {
+        let server = format!("wrong={url}");
+        let (output, comparison) = compare(&["--servers", "floor", "--server", &server]);
+        assert_eq!(output.status.code(), Some(2), "{url}");
+        assert!(comparison.is_none());
+        let said = stderr(&output);
+        assert!(said.contains("--server wrong="), "{said}");
+        assert!(!said.contains("hunter2"), "{said}");
+    }
+}
+
+#[test]
+fn secrets_are_in_nothing_that_is_shown_or_written() {
+    let floor = floor();
+    let folder = tempfile::tempdir().unwrap();
+    let page = folder.path().join("page.html");
+    let server = format!("here=ws://{}/?token=hunter2", floor.address);
+    let gone = "gone=ws://127.0.0.1:9/?token=hunter2";
+    let servers = ["--server", &server, "--server", gone, "--repeats", "1"];
+    let html = ["--html", page.to_str().unwrap()];
+    let (output, comparison) = compare(&[&servers[..], &html].concat());
+    let comparison = comparison.unwrap();
+    assert_eq!(comparison.servers[0].runs.len(), 1);
+    assert_eq!(comparison.servers[1].errors.len(), 1);
+    let page = fs::read_to_string(page).unwrap();
+    let all = [&output.stdout[..], &output.stderr[..], page.as_bytes()].concat();
+    let all = String::from_utf8_lossy(&all);
+    assert!(all.contains("token=…") && !all.contains("hunter2"), "{all}");
+}
+
+#[test]
 fn what_is_not_installed_is_reported_and_fails_only_if_it_was_named() {
     let nowhere = tempfile::tempdir().unwrap();
     let peers = ["--peers", nowhere.path().to_str().unwrap()];
