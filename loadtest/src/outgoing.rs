@@ -1,6 +1,8 @@
 //! What waits to be sent on one connection: frames of messages, and among them answers to control frames.
 
+use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Write};
+use std::ops::Range;
 
 use crate::stream::Stream;
 use crate::wire;
@@ -17,8 +19,8 @@ pub(crate) struct Outgoing {
     bytes: Vec<u8>,
     /// Those that are sent.
     sent: usize,
-    /// Those that are no messages.
-    control_bytes: usize,
+    /// Where control frames are among them, as far as they have not left.
+    controls: VecDeque<Range<usize>>,
 }
 
 impl Outgoing {
@@ -43,9 +45,9 @@ impl Outgoing {
 
     /// Puts a control frame behind what waits.
     pub(crate) fn push_control(&mut self, opcode: u8, payload: &[u8]) {
-        let before = self.bytes.len();
+        let start = self.bytes.len();
         wire::push_frame(opcode, payload, &mut self.bytes);
-        self.control_bytes += self.bytes.len() - before;
+        self.controls.push_back(start..self.bytes.len());
     }
 
     /// Sends what the kernel takes of it; says whether that was all.
@@ -65,23 +67,31 @@ impl Outgoing {
             self.bytes.shrink_to(KEPT_BYTES.max(self.bytes.len()));
         }
         self.bytes.clear();
-        (self.sent, self.control_bytes) = (0, 0);
+        self.controls.clear();
+        self.sent = 0;
         stream.flush_records()
     }
 
     /// Makes room for more, as soon as that moves no more bytes than have been sent: a socket that always takes less than
     /// there is must not have the buffer grow.
     fn forget_sent(&mut self) {
-        if self.sent >= self.unsent() {
-            self.bytes.drain(..self.sent);
-            self.sent = 0;
+        if self.sent < self.unsent() {
+            return;
         }
+        self.bytes.drain(..self.sent);
+        self.controls.retain(|control| control.end > self.sent);
+        for control in &mut self.controls {
+            *control = control.start.saturating_sub(self.sent)..control.end - self.sent;
+        }
+        self.sent = 0;
     }
 
     /// Messages, of frames of so many bytes, that have not left as a whole.
     pub(crate) fn unsent_frames(&self, frame_bytes: usize) -> u64 {
-        let unsent = self.unsent().saturating_sub(self.control_bytes);
-        unsent.div_ceil(frame_bytes) as u64
+        let unsent =
+            |control: &Range<usize>| control.end.saturating_sub(control.start.max(self.sent));
+        let controls: usize = self.controls.iter().map(unsent).sum();
+        (self.unsent() - controls).div_ceil(frame_bytes) as u64
     }
 }
 
@@ -125,6 +135,31 @@ mod tests {
         outgoing.push_control(wire::PONG, b"12345678");
         assert_eq!(outgoing.unsent_frames(100), 3);
         outgoing.sent = 150;
+        assert_eq!(outgoing.unsent_frames(100), 1);
+        // The control frame has left as well, or a part of it, and what follows it is messages, each smaller than it.
+        outgoing.messages().extend_from_slice(&[7; 20]);
+        for (sent, messages) in [(250, 2), (255, 2), (264, 2), (265, 2), (274, 1), (284, 0)] {
+            outgoing.sent = sent;
+            assert_eq!(outgoing.unsent_frames(10), messages, "{sent} are sent");
+        }
+    }
+
+    #[test]
+    fn control_frames_that_have_left_are_forgotten() {
+        let mut outgoing = Outgoing::default();
+        for _ in 0..4 {
+            outgoing.push_control(wire::PONG, b"12345678");
+            outgoing.messages().extend_from_slice(&[7; 100]);
+        }
+        let pong = outgoing.controls[0].len();
+        // Two pairs, and a part of the next control frame.
+        outgoing.sent = 2 * (pong + 100) + 3;
+        outgoing.forget_sent();
+        assert_eq!(outgoing.controls, [0..pong - 3, pong + 97..2 * pong + 97]);
+        assert_eq!(outgoing.unsent_frames(100), 2);
+        outgoing.sent = pong - 3 + 1;
+        assert_eq!(outgoing.unsent_frames(100), 2);
+        outgoing.sent = pong - 3 + 100;
         assert_eq!(outgoing.unsent_frames(100), 1);
     }
 }
