@@ -370,7 +370,7 @@ fn warnings(report: &Report, plan: &Plan, findings: &Findings, orders: Orders) -
     let active_topics = report.configuration.active_topics;
     if active_topics < plan.active_topics && active_topics > 0 {
         warnings.push(format!(
-            "nothing is sent in {} of {} topics: there are fewer --publishers",
+            "nothing is sent in {} of {} active topics: there are fewer --publishers",
             plan.active_topics - active_topics,
             plan.active_topics
         ));

@@ -4,23 +4,23 @@ use crate::report::{Latency, Report};
 
 impl Report {
     /// What happened so often, a second of the measurement.
-    pub fn a_second(&self, count: u64) -> f64 {
+    pub fn per_second(&self, count: u64) -> f64 {
         count as f64 / self.measured()
     }
 
     /// Deliveries a second; none where nothing was delivered while measured.
     pub fn deliveries_per_second(&self) -> Option<f64> {
         let delivered = self.deliveries.received_while_measured;
-        (delivered > 0).then(|| self.a_second(delivered))
+        (delivered > 0).then(|| self.per_second(delivered))
     }
 
-    /// Whole messages that came at a time.
+    /// Whole messages that came at a time, warm-up included; none where none came while measured.
     pub fn messages_per_read(&self) -> Option<f64> {
         let found = &self.deliveries;
-        (found.reads > 0).then(|| found.received as f64 / found.reads as f64)
+        (found.received_while_measured > 0).then(|| found.received as f64 / found.reads as f64)
     }
 
-    /// A time in nanoseconds; none where nothing was delivered while measured.
+    /// A time in nanoseconds; none where nothing was delivered that was due while measured.
     pub fn latency(&self, of: impl Fn(&Latency) -> u64) -> Option<f64> {
         (self.latency.count > 0).then(|| of(&self.latency) as f64)
     }
@@ -43,6 +43,12 @@ impl Report {
     /// Processors that the generator had in use.
     pub fn generator_cpus(&self) -> f64 {
         self.generator.cpu_seconds / self.measured()
+    }
+
+    /// The generator's CPU for each delivery, in nanoseconds; none where nothing was delivered while measured.
+    pub fn generator_cpu_ns_per_delivery(&self) -> Option<f64> {
+        let delivered = self.deliveries.received_while_measured;
+        (delivered > 0).then(|| self.generator.cpu_seconds * 1e9 / delivered as f64)
     }
 
     fn measured(&self) -> f64 {

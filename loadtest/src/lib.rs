@@ -10,8 +10,9 @@
 //! engine    the control: phases, rounds, samples        conclude  orders compared, the report written
 //! worker    a thread: event loop, schedule, publishers  shared    what threads and control tell each other
 //! books     a thread's deliveries, entered              check     one connection's, checked; order, window
-//! conn      a connection: stream, handshake, inbound    wire, message   bytes
-//! figures   what a report's counts come to               compare   several servers, started in turns
+//! conn      a connection: stream, handshake, what it    wire, message   bytes
+//!           receives (inbound) and sends (outgoing)     secrets   hidden in all that is shown
+//! figures   what a report's counts come to              compare   several servers, started in turns
 //! html      the page of a report, with charts           screen    the same as text
 //! ```
 

@@ -101,7 +101,7 @@ fn deliveries(report: &Report, screen: &mut String) {
     if found.expected == 0 && found.received == 0 && found.published == 0 {
         return;
     }
-    let rate = |value: u64| report.a_second(value);
+    let rate = |value: u64| report.per_second(value);
     row(
         screen,
         "sent",
@@ -116,11 +116,13 @@ fn deliveries(report: &Report, screen: &mut String) {
         screen,
         "delivered",
         &format!(
-            "{} while measured, {}/s, {}/s; {:.1} per read",
+            "{} while measured, {}/s, {}/s; {} per read",
             grouped(found.received_while_measured),
             count(rate(found.received_while_measured)),
             bytes(rate(found.payload_bytes_while_measured)),
-            report.messages_per_read().unwrap_or(0.0)
+            report
+                .messages_per_read()
+                .map_or_else(|| "–".to_owned(), |each| format!("{each:.1}"))
         ),
     );
     row(
@@ -182,7 +184,7 @@ fn machines(report: &Report, screen: &mut String) {
             server.name,
             report.server_cpus().unwrap_or(0.0)
         );
-        if let Some(nanos) = server.cpu_ns_per_delivery {
+        if let Some(nanos) = report.server_cpu_ns_per_delivery() {
             let _ = write!(text, ", {} per delivery", duration(whole(nanos)));
         }
         let _ = write!(
@@ -204,10 +206,8 @@ fn machines(report: &Report, screen: &mut String) {
         100.0 * generator.busiest_thread,
         100.0 * generator.waited_for_cpu
     );
-    let received = report.deliveries.received_while_measured;
-    if received > 0 {
-        let each = generator.cpu_seconds * 1e9 / received as f64;
-        let _ = write!(text, ", {} per delivery", duration(whole(each)));
+    if let Some(nanos) = report.generator_cpu_ns_per_delivery() {
+        let _ = write!(text, ", {} per delivery", duration(whole(nanos)));
     }
     row(screen, "generator", &text);
     if let Some(counters) = &report.counters {

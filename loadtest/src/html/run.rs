@@ -67,7 +67,7 @@ fn head(report: &Report) -> Markup {
 
 fn tiles(report: &Report) -> Markup {
     let deliveries = &report.deliveries;
-    let a_second = |count: u64| format!("{}/s", Unit::Number.show(report.a_second(count)));
+    let per_second = |count: u64| format!("{}/s", Unit::Number.show(report.per_second(count)));
     let time = |of: fn(&Latency) -> u64| shown(Unit::Nanoseconds, report.latency(of));
     let wrong = deliveries.duplicated
         + deliveries.out_of_order
@@ -75,12 +75,12 @@ fn tiles(report: &Report) -> Markup {
         + deliveries.disagreeing
         + deliveries.misrouted;
     let server = report.server.as_ref();
-    let bandwidth = report.a_second(deliveries.payload_bytes_while_measured);
+    let bandwidth = report.per_second(deliveries.payload_bytes_while_measured);
     html! {
         dl.tiles {
-            (tile("Delivered", &a_second(deliveries.received_while_measured),
+            (tile("Delivered", &per_second(deliveries.received_while_measured),
                 &format!("{}/s of payload", Unit::Bytes.show(bandwidth))))
-            (tile("Published", &a_second(deliveries.published), ""))
+            (tile("Published", &per_second(deliveries.published), ""))
             (tile("Median latency", &time(|latency| latency.p50), &format!("99%: {}", time(|latency| latency.p99))))
             (tile("Largest latency", &time(|latency| latency.max), &format!("99.9%: {}", time(|latency| latency.p999))))
             (tile("Lost", &Unit::Count.show(deliveries.lost as f64),

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use fanwire::config::{Config, SlowConsumerPolicy};
 use fanwire::metrics::stats::Stat;
 use fanwire::server::{Relay, RelayHandle};
+use loadtest::report::Report;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use tempfile::TempDir;
 
@@ -97,6 +98,11 @@ fn a_thread_that_never_sleeps_is_not_taken_for_busy() {
     assert!(generator.busiest_thread > 0.0, "{generator:?}");
 }
 
+fn is_warned_of_topics(report: &Report) -> bool {
+    let warning = "nothing is sent in 1 of 3 active topics: there are fewer --publishers";
+    report.warnings.iter().any(|given| given == warning)
+}
+
 #[test]
 fn topics_are_kept_apart_and_the_idle_ones_hear_nothing() {
     let world = World::start(|_| {});
@@ -106,6 +112,12 @@ fn topics_are_kept_apart_and_the_idle_ones_hear_nothing() {
     // Each of the three has four subscribers and two publishers.
     let deliveries = &report.deliveries;
     assert_eq!(deliveries.received % 6, 0, "{}", deliveries.received);
+    assert!(!is_warned_of_topics(&report));
+
+    let line = "fanout --subscribers 24 --publishers 2 --topics 6 --active 0.5";
+    let report = pass(&format!("{line} {}", world.here()));
+    assert_eq!(report.configuration.active_topics, 2);
+    assert!(is_warned_of_topics(&report), "{:?}", report.warnings);
 
     let line = "chat --subscribers 13 --topics 4 --threads 2 --text --size 22";
     pass(&format!("{line} {}", world.here()));
