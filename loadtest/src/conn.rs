@@ -117,7 +117,8 @@ impl Conn {
 
     /// Takes in what came behind the handshake.
     pub(crate) fn take_first_bytes(&mut self, bytes: &[u8], books: &mut Books) -> Outlook {
-        let broken = self.feed(bytes, books);
+        let (_, inbound, mut entry) = self.parts(books);
+        let broken = entry.feed(inbound, bytes);
         self.outlook(broken, Outlook::More)
     }
 
@@ -130,25 +131,21 @@ impl Conn {
         clock: crate::clock::Clock,
     ) -> Outlook {
         for _ in 0..READS_IN_A_ROW {
-            let mut stream = match std::mem::replace(&mut self.state, State::Gone) {
-                State::Open(stream) => stream,
-                other => {
-                    self.state = other;
-                    return Outlook::Wait;
-                }
-            };
             let received_before = books.tally.totals.counts.received;
+            let (state, inbound, mut entry) = self.parts(books);
+            let State::Open(stream) = state else {
+                return Outlook::Wait;
+            };
             let mut broken = None;
             let mut is_first = true;
             let pulled = stream.pull(scratch, |bytes| {
                 if std::mem::take(&mut is_first) {
-                    books.now = clock.now();
+                    entry.books.now = clock.now();
                 }
                 if broken.is_none() {
-                    broken = self.feed(bytes, books);
+                    broken = entry.feed(inbound, bytes);
                 }
             });
-            self.state = State::Open(stream);
             books.on_read(received_before);
             let next = match pulled {
                 Ok(Pulled::Full) => None,
@@ -165,9 +162,12 @@ impl Conn {
         Outlook::More
     }
 
-    /// Takes bytes apart; returns what is wrong with them.
-    fn feed(&mut self, bytes: &[u8], books: &mut Books) -> Option<&'static str> {
-        let mut entry = Entry {
+    /// The stream, what takes its bytes apart, and where their messages are entered.
+    fn parts<'c>(
+        &'c mut self,
+        books: &'c mut Books,
+    ) -> (&'c mut State, &'c mut Inbound, Entry<'c>) {
+        let entry = Entry {
             wanted: &self.wanted,
             received: &mut self.received,
             outgoing: &mut self.outgoing,
@@ -175,9 +175,7 @@ impl Conn {
             may_answer: !self.is_leaving,
             books,
         };
-        let broken = self.inbound.feed(bytes, &mut entry).err();
-        // Nothing is wrong with what lies behind a Close: it has no meaning.
-        broken.filter(|_| self.close.is_none())
+        (&mut self.state, &mut self.inbound, entry)
     }
 
     /// What a Close or a broken protocol make of what would be done otherwise.
@@ -215,6 +213,15 @@ struct Entry<'e> {
     /// Whether we have not sent a Close: nothing may follow it (RFC 6455, 5.5.1).
     may_answer: bool,
     books: &'e mut Books,
+}
+
+impl Entry<'_> {
+    /// Takes bytes apart; returns what is wrong with them.
+    fn feed(&mut self, inbound: &mut Inbound, bytes: &[u8]) -> Option<&'static str> {
+        let broken = inbound.feed(bytes, self).err();
+        // Nothing is wrong with what lies behind a Close: it has no meaning.
+        broken.filter(|_| self.close.is_none())
+    }
 }
 
 impl Receiver for Entry<'_> {
