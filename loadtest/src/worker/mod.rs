@@ -76,7 +76,7 @@ pub(crate) struct Worker {
     sending: Sending,
     forgiven: u64,
     cpu: Cpu,
-    /// Time spent on turns in which there was nothing to do, in nanoseconds: only where the thread never sleeps.
+    /// CPU time spent on turns in which there was nothing to do, in nanoseconds: only where the thread never sleeps.
     idle: u64,
     failed: BTreeMap<String, u64>,
     ended: BTreeMap<String, u64>,
@@ -180,6 +180,7 @@ impl Worker {
     /// Works until all is over.
     pub(crate) fn run(mut self) -> io::Result<Outcome> {
         let mut events = Events::with_capacity(EVENTS);
+        let mut cpu = thread_cpu();
         while !self.is_done() {
             self.now = self.clock.now();
             self.timer.arm(self.next_deadline(), self.now)?;
@@ -189,10 +190,12 @@ impl Worker {
                 Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
                 _ => {}
             }
-            let began = self.now;
             self.turn(&events);
-            if self.plan.busy_poll && !has_work && events.is_empty() {
-                self.idle += self.clock.now() - began;
+            if self.plan.busy_poll {
+                let began = std::mem::replace(&mut cpu, thread_cpu());
+                if !has_work && events.is_empty() {
+                    self.idle += cpu - began;
+                }
             }
         }
         Ok(self.conclude())
