@@ -12,7 +12,7 @@ pub fn most_connections(average: usize) -> usize {
     average + average / EXCESS_SHARE
 }
 
-/// The connections of all workers at one moment.
+/// The connections of all workers, each as it was when it was looked at.
 #[derive(Debug)]
 pub struct Balance {
     connections: Vec<usize>,

@@ -5,6 +5,8 @@
 
 mod admit;
 mod reading;
+#[cfg(test)]
+mod tests;
 mod transfer;
 
 use std::io;
