@@ -17,7 +17,7 @@ use crate::compare::{self, CompareArguments};
 use crate::options::{Options, Outputs, Scenario};
 use crate::progress::Bar;
 use crate::report::{Comparison, Report};
-use crate::{RunError, html, run, screen};
+use crate::{RunError, html, run, screen, secrets};
 
 /// Everything was right.
 pub const PASSED: u8 = 0;
@@ -115,13 +115,10 @@ pub fn command() -> Command {
 
 /// Does what a command line says; prints to the standard streams.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let matches = match command().try_get_matches_from(arguments) {
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    let matches = match command().try_get_matches_from(&arguments) {
         Ok(matches) => matches,
-        Err(error) => {
-            // There is nowhere else to say that the terminal is gone.
-            let _ = error.print();
-            return ExitCode::from(if error.use_stderr() { USAGE } else { PASSED });
-        }
+        Err(error) => return ExitCode::from(explain(&error, &arguments)),
     };
     let code = match matches.subcommand() {
         Some(("compare", matches)) => finish(compare(matches)),
@@ -135,6 +132,21 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         },
     };
     ExitCode::from(code)
+}
+
+/// Shows help, or what is wrong with a command line.
+fn explain(error: &clap::Error, arguments: &[OsString]) -> u8 {
+    let readable = |argument: &OsString| argument.to_string_lossy().into_owned();
+    let arguments: Vec<String> = arguments.iter().map(readable).collect();
+    let text = error.to_string();
+    let shown = secrets::hide_quoted(&text, &arguments);
+    // There is nowhere else to say that the terminal is gone.
+    let _ = if shown == text {
+        error.print()
+    } else {
+        write!(io::stderr(), "{shown}")
+    };
+    if error.use_stderr() { USAGE } else { PASSED }
 }
 
 /// The options of a run as they were typed, with the defaults that depend on the scenario.

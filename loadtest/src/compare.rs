@@ -40,8 +40,8 @@ pub struct CompareArguments {
     #[arg(long, value_delimiter = ',', value_name = "NAME")]
     pub servers: Vec<String>,
     /// A server that runs already, as NAME=URL; may be given several times.
-    #[arg(long, value_name = "NAME=URL", value_parser = named_url)]
-    pub server: Vec<(String, String)>,
+    #[arg(long, value_name = "NAME=URL")]
+    pub server: Vec<String>,
     /// Lists the servers that can be started and what they lack, and ends.
     #[arg(long)]
     pub list: bool,
@@ -82,14 +82,6 @@ pub fn command() -> Command {
     }
     // Never used: each server has its own.
     command.mut_arg("url", |argument| argument.default_value(""))
-}
-
-fn named_url(text: &str) -> Result<(String, String), String> {
-    let (name, url) = text.split_once('=').ok_or("a name, = and a URL")?;
-    if name.is_empty() {
-        return Err("there is no name before =".to_owned());
-    }
-    Ok((name.to_owned(), url.to_owned()))
 }
 
 /// A server of a comparison.
@@ -273,9 +265,8 @@ fn sources(arguments: &CompareArguments) -> Result<Vec<(String, Source)>, RunErr
                 .map(|peer| (peer.name.to_owned(), Source::Peer(peer))),
         );
     }
-    for (name, url) in &arguments.server {
-        Target::parse(url).map_err(|why| RunError::Usage(format!("--server {name}={why}")))?;
-        sources.push((name.clone(), Source::Running(url.clone())));
+    for text in &arguments.server {
+        sources.push(running(text).map_err(|why| RunError::Usage(format!("--server {why}")))?);
     }
     for (index, (name, _)) in sources.iter().enumerate() {
         if sources[..index].iter().any(|(other, _)| other == name) {
@@ -283,6 +274,19 @@ fn sources(arguments: &CompareArguments) -> Result<Vec<(String, Source)>, RunErr
         }
     }
     Ok(sources)
+}
+
+/// A server that runs already, of `NAME=URL`.
+fn running(text: &str) -> Result<(String, Source), String> {
+    // The first = may as well be one of a URL without a name before it.
+    let is_name = |name: &str| !name.is_empty() && !name.contains([':', '/', '?', '@']);
+    let named = text.split_once('=').filter(|(name, _)| is_name(name));
+    let Some((name, url)) = named else {
+        let shown = secrets::hide_in(text);
+        return Err(format!("{shown}: a name, = and a URL are to stand there"));
+    };
+    Target::parse(url).map_err(|why| format!("{name}={why}"))?;
+    Ok((name.to_owned(), Source::Running(url.to_owned())))
 }
 
 fn compared((name, source): &(String, Source), places: &Places, speaks_tls: bool) -> Compared {
@@ -368,10 +372,10 @@ mod tests {
 
     #[test]
     fn a_server_that_runs_has_a_name_and_an_address() {
-        let both = ("a".to_owned(), "ws://b/?c=d".to_owned());
-        assert_eq!(named_url("a=ws://b/?c=d"), Ok(both));
-        for wrong in ["ws://b", "=ws://b", ""] {
-            assert!(named_url(wrong).is_err(), "{wrong}");
+        let (name, source) = running("a=ws://b/?c=d").unwrap();
+        assert!(name == "a" && matches!(source, Source::Running(url) if url == "ws://b/?c=d"));
+        for wrong in ["ws://b", "ws://b/?c=d", "=ws://b", "a=b", "a=", ""] {
+            assert!(running(wrong).is_err(), "{wrong}");
         }
     }
 }

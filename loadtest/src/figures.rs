@@ -17,7 +17,8 @@ impl Report {
     /// Whole messages that came at a time, warm-up included; none where none came while measured.
     pub fn messages_per_read(&self) -> Option<f64> {
         let found = &self.deliveries;
-        (found.received_while_measured > 0).then(|| found.received as f64 / found.reads as f64)
+        let is_known = found.received_while_measured > 0 && found.reads > 0;
+        is_known.then(|| found.received as f64 / found.reads as f64)
     }
 
     /// A time in nanoseconds; none where nothing was delivered that was due while measured.

@@ -1,6 +1,5 @@
 //! What waits to be sent on one connection: frames of messages, and among them answers to control frames.
 
-use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Write};
 use std::ops::Range;
 
@@ -20,7 +19,7 @@ pub(crate) struct Outgoing {
     /// Those that are sent.
     sent: usize,
     /// Where control frames are among them, as far as they have not left.
-    controls: VecDeque<Range<usize>>,
+    controls: Vec<Range<usize>>,
 }
 
 impl Outgoing {
@@ -47,7 +46,7 @@ impl Outgoing {
     pub(crate) fn push_control(&mut self, opcode: u8, payload: &[u8]) {
         let start = self.bytes.len();
         wire::push_frame(opcode, payload, &mut self.bytes);
-        self.controls.push_back(start..self.bytes.len());
+        self.controls.push(start..self.bytes.len());
     }
 
     /// Sends what the kernel takes of it; says whether that was all.

@@ -26,6 +26,9 @@ const REPEAT: Duration = Duration::from_millis(250);
 /// How long to wait for a socket at a time.
 const TURN: Duration = Duration::from_millis(20);
 
+/// How long the two may take to say goodbye: what they were sending has to leave first.
+const GOODBYE: Duration = Duration::from_secs(2);
+
 /// How long a client's own message may come after another's that was sent later.
 const OWN: Duration = Duration::from_millis(300);
 
@@ -51,8 +54,7 @@ pub(crate) fn probe(plan: &Plan, route: &Route, nonce: u64) -> Result<bool, Stri
     let patience = Duration::from_nanos(plan.patience);
     let echo = wait_for_first(&mut first, &mut second, &url, patience)?
         || has_echo(&mut first, &mut second, &url, patience)?;
-    first.leave();
-    second.leave();
+    leave([first, second]);
     Ok(echo)
 }
 
@@ -112,6 +114,19 @@ fn has_echo(
     }
 }
 
+/// Has both leave with a word, and waits for the answers, in turns as well.
+fn leave(both: [Prober; 2]) {
+    let deadline = Instant::now() + GOODBYE;
+    let mut there = Vec::from(both);
+    there.retain_mut(Prober::begins_to_leave);
+    while !there.is_empty() && Instant::now() < deadline {
+        if there.iter().all(|prober| !prober.has_unread) {
+            wait(there.iter_mut().map(Prober::watched));
+        }
+        there.retain_mut(Prober::goes_on_leaving);
+    }
+}
+
 /// Waits a moment until there is something to do, and has both send what they hold and read a message: a relay may take no
 /// more from one client before the other, or the same, takes something from it. Says whose message each has received.
 fn turn(first: &mut Prober, second: &mut Prober, url: &str) -> Result<[Option<u32>; 2], String> {
@@ -124,12 +139,12 @@ fn turn(first: &mut Prober, second: &mut Prober, url: &str) -> Result<[Option<u3
 }
 
 /// Waits a moment until one of the streams has something to read or, if it is to write, takes something.
-fn wait<const N: usize>(streams: [(bool, &mut Stream); N]) {
+fn wait<'s>(streams: impl IntoIterator<Item = (bool, &'s mut Stream)>) {
     const MOMENT: Timespec = Timespec {
         tv_sec: 0,
         tv_nsec: TURN.as_nanos() as i64,
     };
-    let streams = streams.map(|(is_to_write, stream)| {
+    let streams = streams.into_iter().map(|(is_to_write, stream)| {
         let flags = if is_to_write {
             PollFlags::IN | PollFlags::OUT
         } else {
@@ -137,9 +152,9 @@ fn wait<const N: usize>(streams: [(bool, &mut Stream); N]) {
         };
         (flags, &*stream.socket())
     });
-    let mut watched = streams
-        .each_ref()
-        .map(|(flags, socket)| PollFd::from_borrowed_fd(socket.as_fd(), *flags));
+    let mut watched: Vec<PollFd<'_>> = streams
+        .map(|(flags, socket)| PollFd::from_borrowed_fd(socket.as_fd(), flags))
+        .collect();
     // Whatever wakes us, and if it is a signal: what there is to do is tried.
     let _ = poll(&mut watched, Some(&MOMENT));
 }
@@ -168,6 +183,7 @@ impl Prober {
                     return Err(wrong(handshake::reason(&error)));
                 }
                 Err(HandshakeError::Interrupted(mut mid)) if Instant::now() < deadline => {
+                    // Should the request itself not have left, it is tried again after a moment.
                     wait([(false, mid.get_mut().get_mut())]);
                     step = mid.handshake();
                 }
@@ -257,16 +273,16 @@ impl Prober {
         (self.has_unsent, self.socket.get_mut())
     }
 
-    /// Leaves with a word, and waits a moment for the answer.
-    fn leave(mut self) {
-        let began = Instant::now();
-        let mut said = self.socket.close(None);
-        while self.note_sent(said).is_ok() && self.next().is_ok() && began.elapsed() < OWN {
-            if !self.has_unread {
-                wait([self.watched()]);
-            }
-            said = self.socket.flush();
-        }
+    /// Has it say goodbye; whether it is still there.
+    fn begins_to_leave(&mut self) -> bool {
+        let said = self.socket.close(None);
+        self.note_sent(said).is_ok()
+    }
+
+    /// Goes on with that; whether it is still there.
+    fn goes_on_leaving(&mut self) -> bool {
+        let said = self.socket.flush();
+        self.note_sent(said).is_ok() && !matches!(self.next(), Err(_) | Ok(Some(Message::Close(_))))
     }
 }
 

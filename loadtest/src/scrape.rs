@@ -10,6 +10,7 @@ use tungstenite::http::Uri;
 
 use crate::report::{Check, Counters};
 use crate::secrets;
+use crate::target::port;
 
 /// How long an answer may take.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -52,10 +53,11 @@ impl Exporter {
                 "--metrics-url {url}: it must be http://host:port/path"
             ));
         }
+        let port = port(&uri).map_err(|why| format!("--metrics-url {url}: {why}"))?;
         Ok(Exporter {
             url,
             host: host.trim_matches(['[', ']']).to_owned(),
-            port: uri.port_u16().unwrap_or(80),
+            port: port.unwrap_or(80),
             path: uri
                 .path_and_query()
                 .map_or("/", |path| path.as_str())

@@ -1,7 +1,17 @@
 //! Secrets, kept out of all that is shown or written: a report may be passed on.
 
-/// What a secret's place is called, among other words.
-const NAMES: [&str; 5] = ["token", "secret", "password", "passwd", "key"];
+/// What a secret's place is called, among other letters.
+const NAMES: [&str; 9] = [
+    "token",
+    "secret",
+    "pass",
+    "pwd",
+    "key",
+    "auth",
+    "jwt",
+    "credential",
+    "signature",
+];
 
 /// What is shown in a secret's place.
 const HIDDEN: &str = "…";
@@ -10,14 +20,15 @@ const HIDDEN: &str = "…";
 pub(crate) fn hide(arguments: Vec<String>) -> Vec<String> {
     let mut hides_next = false;
     let shown = arguments.into_iter().map(|argument| {
-        let is_option = argument.starts_with('-');
-        if std::mem::take(&mut hides_next) && !is_option {
+        // A value may begin with one dash: Base64 for URLs does.
+        if std::mem::take(&mut hides_next) && !argument.starts_with("--") {
             return HIDDEN.to_owned();
         }
-        hides_next = is_option && !argument.contains('=') && is_name_of_one(&argument);
+        hides_next =
+            argument.starts_with('-') && !argument.contains('=') && is_name_of_one(&argument);
         match argument.split_once('=') {
             Some((option, _)) if !option.contains('?') && is_name_of_one(option) => {
-                format!("{option}={HIDDEN}")
+                format!("{}={HIDDEN}", hide_in(option))
             }
             // `--option=URL?name=value&name=value`: each part is named by what stands before its first `=`.
             Some(_) | None => hide_in(&argument),
@@ -32,22 +43,59 @@ pub(crate) fn hide_in(text: &str) -> String {
     without_values(&without_users(text))
 }
 
+/// Hides in a text the secrets of a program's arguments that it quotes.
+pub(crate) fn hide_quoted(text: &str, arguments: &[String]) -> String {
+    let shown = hide(arguments.to_vec());
+    let whole = arguments.iter().cloned().zip(shown);
+    let values = arguments.iter().filter_map(|argument| {
+        let (_, value) = argument.split_once('=')?;
+        Some((value.to_owned(), hide_in(value)))
+    });
+    whole.chain(values).fold(text.to_owned(), |text, (of, by)| {
+        text.replace(&format!("'{of}'"), &format!("'{by}'"))
+    })
+}
+
 fn without_users(text: &str) -> String {
     let mut parts = text.split("://");
-    let mut shown = parts.next().unwrap_or_default().to_owned();
+    let first = parts.next().unwrap_or_default();
+    // Without a scheme, or with a broken one, it may have been meant as a URL.
+    if let (Some((user, host)), false) = (first.rsplit_once('@'), text.contains("://"))
+        && user.contains(':')
+    {
+        return format!("{HIDDEN}@{host}");
+    }
+    let mut shown = first.to_owned();
     for part in parts {
-        let (authority, rest) = part.split_at(part.find(['/', '?', '#']).unwrap_or(part.len()));
         shown.push_str("://");
-        if let Some((_, host)) = authority.rsplit_once('@') {
-            shown.push_str(HIDDEN);
-            shown.push('@');
-            shown.push_str(host);
-        } else {
-            shown.push_str(authority);
+        match part.split_at(end_of_user(part)) {
+            ("", rest) => shown.push_str(rest),
+            (_, rest) => {
+                shown.push_str(HIDDEN);
+                shown.push_str(rest);
+            }
         }
-        shown.push_str(rest);
     }
     shown
+}
+
+/// Where the user ends, and an `@` follows, in what stands behind a scheme; 0 if there is none.
+fn end_of_user(part: &str) -> usize {
+    let authority = &part[..part.find(['/', '?', '#']).unwrap_or(part.len())];
+    if let Some(end) = authority.rfind('@') {
+        return end;
+    }
+    // What is no port may be the beginning of a password that should have been escaped.
+    let is_port = |port: &str| port.bytes().all(|byte| byte.is_ascii_digit());
+    let is_host = authority.ends_with(']')
+        || authority
+            .rsplit_once(':')
+            .is_none_or(|(_, port)| is_port(port));
+    if is_host {
+        0
+    } else {
+        part.rfind('@').unwrap_or(0)
+    }
 }
 
 /// A value goes on to the next `&`: a URL may be given with anything else in it that has no place there.
@@ -93,6 +141,17 @@ mod tests {
                 "a=ws://…@h,b=ws://…@i?token=…",
             ),
             ("ws://h/a=b", "ws://h/a=b"),
+            ("ws://me:hun/ter2@h/", "ws://…@h/"),
+            ("ws://h:hunter2#x@h/", "ws://…@h/"),
+            ("ws://h:1/a@b", "ws://h:1/a@b"),
+            ("ws://[::1]/a@b", "ws://[::1]/a@b"),
+            ("me:hunter2@h:1/", "…@h:1/"),
+            ("ws:/me:hunter2@h/", "…@h/"),
+            ("me@h", "me@h"),
+            (
+                "ws://h/?auth=a&pwd=b&passphrase=c&x=d",
+                "ws://h/?auth=…&pwd=…&passphrase=…&x=d",
+            ),
             ("", ""),
         ] {
             assert_eq!(hide_in(text), expected);
@@ -109,7 +168,10 @@ mod tests {
             "k",
             "-p",
             "1",
+            "--token",
+            "-abc",
             "PASSWORD=x",
+            "ws://me:pw@keys.example/a=b",
             "a=b",
             "--url=ws://me:pw@h/t?room=1&token=a#b c\nd&x=2",
             "ws://h/t?key=abc",
@@ -123,12 +185,24 @@ mod tests {
             "…",
             "-p",
             "1",
+            "--token",
+            "…",
             "PASSWORD=…",
+            "ws://…@keys.example/a=…",
             "a=b",
             "--url=ws://…@h/t?room=1&token=…&x=2",
             "ws://h/t?key=…",
             "--secret=…",
         ];
         assert_eq!(shown, expected);
+    }
+
+    #[test]
+    fn secrets_are_hidden_in_what_quotes_a_command_line() {
+        let arguments = ["--server=ws://me:pw@h/", "ws://h/?key=pw", "--token", "e"];
+        let arguments = arguments.map(str::to_owned);
+        let text = "'ws://me:pw@h/' in '--server=ws://me:pw@h/', 'ws://h/?key=pw' or 'e' are wrong";
+        let expected = "'ws://…@h/' in '--server=ws://…@h/', 'ws://h/?key=…' or '…' are wrong";
+        assert_eq!(hide_quoted(text, &arguments), expected);
     }
 }

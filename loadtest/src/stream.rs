@@ -207,7 +207,7 @@ fn read_once(socket: &mut TcpStream, scratch: &mut [u8]) -> io::Result<(Pulled, 
     }
 }
 
-/// For the opening handshake and the probe, which read little.
+/// For the opening handshake and the probe, which need not be fast.
 impl Read for Stream {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let tls = match self {

@@ -43,11 +43,12 @@ impl Target {
         if authority.contains('@') {
             return Err(format!("{url}: a user's name has no place in it"));
         }
+        let port = port(&uri).map_err(|why| format!("{url}: {why}"))?;
         Ok(Target {
             is_tls,
             host: host.to_owned(),
             authority,
-            port: uri.port_u16().unwrap_or(if is_tls { 443 } else { 80 }),
+            port: port.unwrap_or(if is_tls { 443 } else { 80 }),
             path: uri.path().to_owned(),
             query: uri.query().map(str::to_owned),
         })
@@ -99,6 +100,21 @@ impl Target {
     }
 }
 
+/// The port that a URL names. `Uri` lets pass anything, and knows of none then.
+pub(crate) fn port(uri: &Uri) -> Result<Option<u16>, String> {
+    let host = uri.host().unwrap_or_default();
+    let authority = uri.authority().map_or("", |authority| authority.as_str());
+    let (_, place) = authority.rsplit_once('@').unwrap_or(("", authority));
+    let behind = place.strip_prefix(host).unwrap_or_default();
+    match behind.trim_start_matches(':') {
+        "" => Ok(None),
+        port => port
+            .parse()
+            .map(Some)
+            .map_err(|_| "there is no such port".to_owned()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -121,5 +137,10 @@ mod tests {
         assert!(refused("http://localhost/").contains("ws:// or wss://"));
         assert!(refused("localhost:8080").contains("ws:// or wss://"));
         assert!(refused("ws://user@localhost/").contains("user's name"));
+        for url in ["ws://127.0.0.1:99999/", "ws://a:80a80", "ws://[::1]:65536/"] {
+            assert!(refused(url).contains("no such port"), "{url}");
+        }
+        assert_eq!(Target::parse("ws://[::1]:/").unwrap().port, 80);
+        assert_eq!(Target::parse("wss://80:80/80:2").unwrap().port, 80);
     }
 }

@@ -138,13 +138,13 @@ impl Watch {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::procfs::tests::Family;
+    use crate::procfs::tests::{Family, apart};
 
     #[test]
     fn memory_that_processes_share_counts_once_whenever_it_is_looked_at() {
         let (family, processes) = Family::start();
         let mut watch = Watch::new(family.id()).unwrap();
-        let apart = processes.resident();
+        let apart = apart(&processes);
         let sampled = watch.sample(SECOND).rss_bytes;
         assert!(sampled < apart, "{sampled}");
         assert_eq!(watch.sample(SECOND + 1).rss_bytes, sampled, "once a second");

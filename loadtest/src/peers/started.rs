@@ -80,6 +80,7 @@ impl Started {
         let deadline = Instant::now() + START;
         while TcpStream::connect(self.address).is_err() {
             if let Some(how) = self.end() {
+                let how = how.to_owned();
                 return Err(format!(
                     "has ended before it was ready, {how}{}",
                     self.last_words()
@@ -98,12 +99,12 @@ impl Started {
 
     /// How it ended, if it has although nobody told it to.
     pub fn has_ended(&mut self) -> Option<String> {
-        let how = self.end()?;
+        let how = self.end()?.to_owned();
         Some(format!("has ended, {how}{}", self.last_words()))
     }
 
     /// How it ended, if it has. What it has started ends then as well.
-    fn end(&mut self) -> Option<String> {
+    fn end(&mut self) -> Option<&str> {
         if self.ended.is_none() {
             // It is not waited for, so that its id, which is also that of its group, stays its own.
             let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
@@ -114,7 +115,7 @@ impl Started {
                 Err(_) => self.ended = Some(UNKNOWN.to_owned()),
             }
         }
-        self.ended.clone()
+        self.ended.as_deref()
     }
 
     /// Kills it and what it has started, as far as they are left, and waits for it.
@@ -173,7 +174,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_server_that_somebody_else_has_waited_for_has_ended_and_its_id_is_left_alone() {
+    fn a_server_that_somebody_else_has_waited_for_has_ended() {
         let child = Command::new("sleep")
             .arg("600")
             .stdin(Stdio::null())
