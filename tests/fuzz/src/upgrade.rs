@@ -146,11 +146,14 @@ fn check_grant(head: &Head<'_>, path: &str, response: &[u8], theirs: Option<&[u8
     let accept = text
         .lines()
         .find_map(|line| line.strip_prefix("Sec-WebSocket-Accept: "));
-    // The other server looks for the upgrade in the first of several lines only, knows no tabs there and one protocol, and
-    // wants the bits of padding in the key to be zero.
+    // The other server looks for the upgrade in the first of several lines only, knows no tabs and nothing but ASCII there and
+    // one protocol, and wants the bits of padding in the key to be zero.
     let options = head.values("connection");
     let is_beyond = options.len() > 1
-        || options.concat().contains(&b'\t')
+        || options
+            .concat()
+            .iter()
+            .any(|byte| *byte == b'\t' || !byte.is_ascii())
         || head.members("upgrade").len() > 1
         || !matches!(
             head.values("sec-websocket-key")[0].get(21),
