@@ -15,8 +15,8 @@ use maud::{Markup, PreEscaped, html};
 pub use axis::{Axis, Scale};
 pub(crate) use ranks::median;
 pub use ranks::{Rank, Ranks};
-pub use unit::Unit;
 pub(crate) use unit::grouped;
+pub use unit::{NOTHING, Unit};
 
 /// How charts look: part of a page's style, and inside each standalone file.
 pub const STYLE: &str = include_str!("chart/style.css");

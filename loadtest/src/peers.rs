@@ -380,14 +380,19 @@ mod tests {
         );
     }
 
-    #[test]
-    fn a_server_that_ends_at_once_is_reported_with_its_last_words() {
+    /// Why a server that is started so is none.
+    fn failure_of(command: &'static [&'static str]) -> String {
         let peer = Peer {
             name: "liar",
-            command: &["sh", "-c", "echo ready; echo no such luck >&2; exit 3"],
+            command,
             ..PLAIN
         };
-        let error = peer.start(&places(), 1, None).unwrap_err();
+        peer.start(&places(), 1, None).unwrap_err()
+    }
+
+    #[test]
+    fn a_server_that_ends_at_once_is_reported_with_its_last_words() {
+        let error = failure_of(&["sh", "-c", "echo ready; echo no such luck >&2; exit 3"]);
         assert!(
             error.contains("no such luck") && error.contains("status: 3"),
             "{error}"
@@ -396,12 +401,7 @@ mod tests {
 
     #[test]
     fn what_a_server_that_crashed_has_started_ends_with_it() {
-        let peer = Peer {
-            name: "parent",
-            command: &["sh", "-c", "sleep 600 & echo child $! left >&2; exit 3"],
-            ..PLAIN
-        };
-        let error = peer.start(&places(), 1, None).unwrap_err();
+        let error = failure_of(&["sh", "-c", "sleep 600 & echo child $! left >&2; exit 3"]);
         let mut words = error.split(' ').skip_while(|word| !word.ends_with("child"));
         let child: u32 = words.nth(1).unwrap().parse().unwrap();
         let is_there =

@@ -144,17 +144,13 @@ fn wait<'s>(streams: impl IntoIterator<Item = (bool, &'s mut Stream)>) {
         tv_sec: 0,
         tv_nsec: TURN.as_nanos() as i64,
     };
-    let streams = streams.into_iter().map(|(is_to_write, stream)| {
-        let flags = if is_to_write {
-            PollFlags::IN | PollFlags::OUT
-        } else {
-            PollFlags::IN
-        };
-        (flags, &*stream.socket())
+    let watched = streams.into_iter().map(|(is_to_write, stream)| {
+        let mut flags = PollFlags::IN;
+        flags.set(PollFlags::OUT, is_to_write);
+        let socket: &'s _ = stream.socket();
+        PollFd::from_borrowed_fd(socket.as_fd(), flags)
     });
-    let mut watched: Vec<PollFd<'_>> = streams
-        .map(|(flags, socket)| PollFd::from_borrowed_fd(socket.as_fd(), flags))
-        .collect();
+    let mut watched: Vec<PollFd<'s>> = watched.collect();
     // Whatever wakes us, and if it is a signal: what there is to do is tried.
     let _ = poll(&mut watched, Some(&MOMENT));
 }

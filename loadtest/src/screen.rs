@@ -122,7 +122,7 @@ fn deliveries(report: &Report, screen: &mut String) {
             bytes(rate(found.payload_bytes_while_measured)),
             report
                 .messages_per_read()
-                .map_or_else(|| "–".to_owned(), |each| format!("{each:.1}"))
+                .map_or_else(|| chart::NOTHING.to_owned(), |each| format!("{each:.1}"))
         ),
     );
     row(

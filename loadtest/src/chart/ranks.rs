@@ -124,10 +124,8 @@ impl Ranks {
                 }
                 @if let Some(middle) = middle {
                     circle.middle cx=(at(middle)) cy=(y) r="5.5" {}
-                    text.value x=(WIDTH - 4.0) y=(y) dy="0.35em" { (self.axis.unit.show(middle)) }
-                } @else {
-                    text.value x=(WIDTH - 4.0) y=(y) dy="0.35em" { "–" }
                 }
+                text.value x=(WIDTH - 4.0) y=(y) dy="0.35em" { (self.axis.unit.show_any(middle)) }
             }
         }
     }

@@ -37,11 +37,19 @@ const BYTES: [(f64, &str); 5] = [
 /// Counts below are written out.
 const LONG_COUNT: f64 = 100_000.0;
 
+/// Stands where there is no figure.
+pub const NOTHING: &str = "–";
+
 impl Unit {
+    /// A figure with its unit, if there is one.
+    pub fn show_any(self, figure: Option<f64>) -> String {
+        figure.map_or(NOTHING.to_owned(), |figure| self.show(figure))
+    }
+
     /// The value with its unit, to three significant digits.
     pub fn show(self, value: f64) -> String {
         if !value.is_finite() {
-            return "–".to_owned();
+            return NOTHING.to_owned();
         }
         match self {
             Unit::Count if value.abs() < LONG_COUNT => grouped(value.round()),

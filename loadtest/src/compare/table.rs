@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use crate::chart::Unit;
+use crate::chart::{NOTHING, Unit};
 use crate::report::{Compared, Comparison, Spread, Summary};
 
 /// How a server did.
@@ -26,9 +26,6 @@ pub struct Row<'a> {
     /// Its figures, in the order of [`columns`]: the median, and how far the runs are apart if there are several.
     pub cells: Vec<(String, Option<String>)>,
 }
-
-/// Stands where there is no figure.
-const NOTHING: &str = "–";
 
 struct Column {
     name: &'static str,

@@ -68,7 +68,7 @@ fn head(report: &Report) -> Markup {
 fn tiles(report: &Report) -> Markup {
     let deliveries = &report.deliveries;
     let per_second = |count: u64| format!("{}/s", Unit::Number.show(report.per_second(count)));
-    let time = |of: fn(&Latency) -> u64| shown(Unit::Nanoseconds, report.latency(of));
+    let time = |of: fn(&Latency) -> u64| Unit::Nanoseconds.show_any(report.latency(of));
     let wrong = deliveries.duplicated
         + deliveries.out_of_order
         + deliveries.corrupt
@@ -87,12 +87,12 @@ fn tiles(report: &Report) -> Markup {
                 &format!("of {} owed; {} to closes, {} wrong", Unit::Count.show(deliveries.expected as f64),
                     Unit::Count.show(deliveries.lost_to_closes as f64), Unit::Count.show(wrong as f64))))
             @if let Some(server) = server {
-                (tile("Server CPU per delivery", &shown(Unit::Nanoseconds, report.server_cpu_ns_per_delivery()),
-                    &format!("{} processors in use", shown(Unit::Number, report.server_cpus()))))
+                (tile("Server CPU per delivery", &Unit::Nanoseconds.show_any(report.server_cpu_ns_per_delivery()),
+                    &format!("{} processors in use", Unit::Number.show_any(report.server_cpus()))))
                 (tile("Server memory", &Unit::Bytes.show(server.rss_peak_bytes as f64), &per_connection(server)))
             }
             (tile("Connections", &Unit::Count.show(report.connections.opened as f64), &ended(report)))
-            (tile("Messages per read", &shown(Unit::Number, report.messages_per_read()), "whole messages that came at a time"))
+            (tile("Messages per read", &Unit::Number.show_any(report.messages_per_read()), "whole messages that came at a time"))
             (tile("Generator's busiest thread", &Unit::Share.show(report.generator.busiest_thread),
                 if report.generator.saturated { "saturated: it may be what limited" } else { "not what limited" }))
         }
@@ -110,11 +110,6 @@ fn ended(report: &Report) -> String {
     let failed: u64 = report.connections.failed.values().sum();
     let ended: u64 = report.connections.ended_by_server.values().sum();
     format!("{failed} failed, {ended} ended by the server")
-}
-
-/// A figure, or a dash where there is none.
-fn shown(unit: Unit, figure: Option<f64>) -> String {
-    figure.map_or("–".to_owned(), |figure| unit.show(figure))
 }
 
 fn charts(report: &Report) -> Markup {
@@ -167,7 +162,7 @@ fn latencies(report: &Report) -> Markup {
                             th scope="row" { (name) }
                             td.n { (Unit::Count.show(latency.count as f64)) }
                             @for (_, value) in COLUMNS {
-                                td.n { @if latency.count > 0 { (Unit::Nanoseconds.show(value(latency))) } @else { "–" } }
+                                td.n { (Unit::Nanoseconds.show_any((latency.count > 0).then(|| value(latency)))) }
                             }
                         }
                     }
@@ -309,13 +304,7 @@ fn server_section(server: &Server) -> Markup {
 }
 
 fn samples(report: &Report) -> Markup {
-    let time = |value: u64| {
-        if value == 0 {
-            "–".to_owned()
-        } else {
-            Unit::Nanoseconds.show(value as f64)
-        }
-    };
+    let time = |value: u64| Unit::Nanoseconds.show_any((value > 0).then_some(value as f64));
     let count = |value: u64| Unit::Count.show(value as f64);
     html! {
         h2 { "Samples" }
@@ -335,8 +324,8 @@ fn samples(report: &Report) -> Markup {
                             td.n { (time(sample.latency_p50)) } td.n { (time(sample.latency_p99)) } td.n { (time(sample.latency_max)) }
                             td.n { (count(sample.lost)) } td.n { (count(sample.sent_late)) } td.n { (count(sample.connections as u64)) }
                             td.n { (Unit::Number.show(sample.generator_cpus)) }
-                            td.n { (Unit::Number.show(sample.server_cpus.unwrap_or(f64::NAN))) }
-                            td.n { (sample.server_rss_bytes.map_or("–".to_owned(), |bytes| Unit::Bytes.show(bytes as f64))) }
+                            td.n { (Unit::Number.show_any(sample.server_cpus)) }
+                            td.n { (Unit::Bytes.show_any(sample.server_rss_bytes.map(|bytes| bytes as f64))) }
                         }
                     }
                 }
