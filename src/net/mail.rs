@@ -73,9 +73,9 @@ pub struct Postbox {
     connections: CachePadded<AtomicUsize>,
     /// Connections that were let in and that it has closed or refused, ever: for the limit on all of them. It only rises, so
     /// that the sum over all workers is never too high, however clients move among them meanwhile.
-    pub ended: CachePadded<AtomicUsize>,
+    ended: CachePadded<AtomicUsize>,
     /// Connections over a limit, which are being refused: raised by whoever refuses, lowered by the worker.
-    pub refusals: CachePadded<AtomicUsize>,
+    refusals: CachePadded<AtomicUsize>,
 }
 
 impl Postbox {
@@ -105,6 +105,23 @@ impl Postbox {
         self.note_departure();
         self.ended.fetch_add(1, Ordering::Relaxed);
     }
+
+    /// The worker is about to refuse a connection, in order.
+    pub fn note_refusal(&self) {
+        self.refusals.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The worker has closed a connection that it refused.
+    pub fn note_refusal_end(&self) {
+        self.refusals.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// How many of all that were let in are over.
+pub fn ended(postboxes: &[Postbox]) -> usize {
+    // Relaxed: as above.
+    let ended = |postbox: &Postbox| postbox.ended.load(Ordering::Relaxed);
+    postboxes.iter().map(ended).sum()
 }
 
 /// How the connections are spread now.

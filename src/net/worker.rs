@@ -11,7 +11,6 @@ mod transfer;
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use mio::event::Event;
@@ -420,8 +419,7 @@ impl Worker {
                     conn.say_goodbye();
                     let postbox = &self.postboxes[self.id.index()];
                     if conn.refused {
-                        // Relaxed: a count that bears no other data.
-                        postbox.refusals.fetch_sub(1, Ordering::Relaxed);
+                        postbox.note_refusal_end();
                     } else {
                         postbox.note_end();
                     }

@@ -4,13 +4,12 @@
 //! say, in order.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use crate::config::ProxySource;
 use crate::net::admission::{Admission, Entry, Seats};
 use crate::net::balance::Rotation;
 use crate::net::listener::Peer;
-use crate::net::mail::{Mail, Postbox, Postboxes, balance, may_refuse_in_order};
+use crate::net::mail::{Mail, Postbox, Postboxes, balance, ended, may_refuse_in_order};
 use crate::net::proxy::Preface;
 use crate::net::stream::Stream;
 use crate::ws::handshake::Refusal;
@@ -38,10 +37,8 @@ impl Placement {
     /// Hands a connection to a worker; to be refused there, when the relay or the client's address has as many as it may
     /// have.
     pub(super) fn place(&mut self, stream: Stream, peer: Peer) {
-        // Relaxed: a count that only rises. Nobody else lets anyone in, so the limit is never exceeded.
-        let ended = |postbox: &Postbox| postbox.ended.load(Ordering::Relaxed);
-        let ended: usize = self.postboxes.iter().map(ended).sum();
-        if self.admitted - ended >= self.max_connections {
+        // Nobody else lets anyone in, so the limit is never exceeded.
+        if self.admitted - ended(&self.postboxes) >= self.max_connections {
             return self.refuse(stream, Refusal::CAPACITY);
         }
         match self.admit(peer) {
@@ -75,8 +72,7 @@ impl Placement {
         let worker = self.refusing.next(&balance(&self.postboxes));
         let worker = &self.postboxes[worker];
         if may_refuse_in_order(&self.postboxes) {
-            // Relaxed: a count that bears no other data.
-            worker.refusals.fetch_add(1, Ordering::Relaxed);
+            worker.note_refusal();
             return post(worker, Mail::Refusal(stream, refusal));
         }
         // Closed here and now: only the count goes to the worker.

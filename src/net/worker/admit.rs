@@ -1,7 +1,6 @@
 //! What a worker does before its shard is handed a byte: read the header of a proxy, and seat whom it names.
 
 use std::net::IpAddr;
-use std::sync::atomic::Ordering;
 
 use super::{Worker, conn_in};
 use crate::ids::ClientKey;
@@ -74,8 +73,7 @@ impl Worker {
             return self.shard.turn_away(key, RefusalKind::PerIp);
         }
         let postbox = &self.postboxes[self.id.index()];
-        // Relaxed: a count that bears no other data.
-        postbox.refusals.fetch_add(1, Ordering::Relaxed);
+        postbox.note_refusal();
         postbox.note_end();
         if let Some(conn) = self.conn(key) {
             conn.refused = true;
