@@ -29,6 +29,20 @@ pub struct ClientId {
     pub key: ClientKey,
 }
 
+#[cfg(test)]
+impl ClientId {
+    /// The client in the first slot of a shard.
+    pub fn first_of(shard: u16) -> Self {
+        ClientId {
+            shard: ShardId(shard),
+            key: ClientKey {
+                slot: 0,
+                generation: 0,
+            },
+        }
+    }
+}
+
 /// The number of a message in its topic, counted from 0 by the topic's owner shard.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Seq(pub u64);

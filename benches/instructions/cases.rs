@@ -153,6 +153,15 @@ const WHOLE: usize = usize::MAX;
 /// The longest message, in bytes.
 const LIMIT: usize = 1 << 20;
 
+/// Somebody who publishes.
+const FIRST: ClientId = ClientId {
+    shard: ShardId(0),
+    key: ClientKey {
+        slot: 0,
+        generation: 0,
+    },
+};
+
 /// One message in four frames: one of the kind, and three that continue it.
 fn fragments() -> Vec<u8> {
     [TEXT, 0, 0, FIN]
@@ -184,10 +193,7 @@ fn sequence(iterations: usize, drafts: u16) {
     let payload = [b'x'; SMALL];
     let coalesce = Coalesce::new(Duration::ZERO, LIMIT as u64);
     let now = Timestamp(1);
-    let key = ClientKey {
-        slot: 0,
-        generation: 0,
-    };
+    let key = FIRST.key;
     let mut topic = OwnedTopic::new("/".into());
     for shard in (0..drafts).map(ShardId) {
         topic.subscribe(shard, 1);
@@ -195,10 +201,11 @@ fn sequence(iterations: usize, drafts: u16) {
     let mut messages = 0;
     for _ in 0..iterations {
         for shard in (0..drafts).map(ShardId) {
-            let mut draft = Draft::new(shard, now);
+            let publisher = ClientId { shard, key };
+            let mut draft = Draft::new(publisher, now);
             for _ in 0..MESSAGES / usize::from(drafts) {
-                let origin = Some(ClientId { shard, key });
-                draft.push(MessageKind::Binary, black_box(&payload), origin);
+                draft.note_publisher(key);
+                draft.push(MessageKind::Binary, black_box(&payload), Some(publisher));
             }
             topic.publish(draft, 1);
         }
@@ -212,7 +219,7 @@ fn sequence(iterations: usize, drafts: u16) {
 /// Batches of one small message are appended to a log, and its member has them all.
 fn append(iterations: usize) {
     let drafts = (0..MESSAGES).map(|_| {
-        let mut draft = Draft::new(ShardId(0), Timestamp(1));
+        let mut draft = Draft::new(FIRST, Timestamp(1));
         draft.push(MessageKind::Binary, &[b'x'; SMALL], None);
         draft
     });

@@ -39,6 +39,8 @@ pub struct OwnedTopic {
     is_listed: bool,
     /// From when on it may be fanned out again.
     open_from: Timestamp,
+    /// The last fan-out had messages of several clients.
+    has_rounds: bool,
 }
 
 /// A shard that has members.
@@ -62,6 +64,7 @@ impl OwnedTopic {
             pending: Pending::default(),
             is_listed: false,
             open_from: Timestamp(0),
+            has_rounds: false,
         }
     }
 
@@ -181,6 +184,31 @@ impl OwnedTopic {
         self.open_from
     }
 
+    /// Whether what is pending waits at `now` for what is to be fanned out with it: because the interval is not over, or
+    /// because it is the first of a round, which is given its time by this.
+    pub fn decides_to_wait(&mut self, now: Timestamp, coalesce: &Coalesce) -> bool {
+        if coalesce.is_enough(self.pending.frame_bytes()) {
+            return false;
+        }
+        if now < self.open_from {
+            return true;
+        }
+        let members = self.members();
+        let is_first = self.pending.waited() == 0;
+        let is_quiet = now > self.open_from + coalesce.lull(members);
+        if !self.has_rounds || !is_first || is_quiet {
+            return false;
+        }
+        self.open_from = now + coalesce.round(members);
+        now < self.open_from
+    }
+
+    /// How many members there are on all shards, as far as these have said.
+    fn members(&self) -> u32 {
+        let members = self.subscribers.iter().map(|subscriber| subscriber.members);
+        members.fold(0, u32::saturating_add)
+    }
+
     /// Leaves what is pending for a later turn, unless it is sequenced in this one all the same.
     pub fn postpone(&mut self) -> Gauged {
         self.is_listed = false;
@@ -195,8 +223,8 @@ impl OwnedTopic {
     /// Numbers what is pending, for a fan-out that begins `now`.
     pub fn sequence(&mut self, now: Timestamp, coalesce: &Coalesce) -> (Vec<Arc<Batch>>, Gauged) {
         self.is_listed = false;
-        let members = self.subscribers.iter().map(|subscriber| subscriber.members);
-        self.open_from = now + coalesce.interval(members.fold(0, u32::saturating_add));
+        self.has_rounds = self.pending.has_several_publishers();
+        self.open_from = now + coalesce.interval(self.members());
         let (drafts, gauged) = self.pending.take();
         let batches = Batch::seal(self.next, drafts);
         if let Some(last) = batches.last() {

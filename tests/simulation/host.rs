@@ -12,6 +12,7 @@ use fanwire::relay::envelope::Envelope;
 use fanwire::relay::shard::{End, Permit, Shard, Transfer};
 use fanwire::time::Timestamp;
 
+use crate::model::Wait;
 use crate::tally::Event;
 use crate::world::{Parcel, World};
 
@@ -498,9 +499,12 @@ impl World {
             let Host { shard, is_cut, .. } = &self.hosts[host];
             let waiting = shard.waiting_messages(self.plan.topics[topic]);
             let may_wait = !shard.is_draining() && !is_cut;
-            before[topic] = self.model.number(host, topic, waiting, now, may_wait);
-            if waiting > 0 {
-                self.tally.note(Event::Wait);
+            let (count, wait) = self.model.number(host, topic, waiting, now, may_wait);
+            before[topic] = count;
+            match wait {
+                Some(Wait::Interval) => self.tally.note(Event::Wait),
+                Some(Wait::Round) => self.tally.note(Event::WaitInRound),
+                None => {}
             }
         }
         before

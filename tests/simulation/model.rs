@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use fanwire::config::SlowConsumerPolicy;
 use fanwire::ids::ClientKey;
-use fanwire::relay::coalesce::PER_MEMBER;
+use fanwire::relay::coalesce::{PER_MEMBER, ROUND_FROM_MEMBERS};
 use fanwire::time::Timestamp;
 
 use crate::plan::Plan;
@@ -33,10 +33,29 @@ struct Topic {
     accepted: Vec<VecDeque<usize>>,
     /// Arrived at the owner, and not numbered.
     pending: Vec<usize>,
-    /// When a turn began in which something was numbered.
-    fanned_out_at: Option<Timestamp>,
+    last_fan_out: Option<FanOut>,
+    /// When a turn began from which on something has been pending.
+    waits_since: Option<Timestamp>,
     /// By shard: how much of the order has arrived there.
     mirrored: Vec<usize>,
+}
+
+/// Something was numbered.
+#[derive(Clone, Copy, Debug)]
+struct FanOut {
+    /// When the turn began.
+    began: Timestamp,
+    /// Several clients had published it.
+    has_several: bool,
+}
+
+/// Why messages may wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wait {
+    /// The interval since the last fan-out is not over.
+    Interval,
+    /// They are the first of a round.
+    Round,
 }
 
 /// A client that was confirmed.
@@ -98,7 +117,8 @@ impl Model {
             order: Vec::new(),
             accepted: vec![VecDeque::new(); plan.shards],
             pending: Vec::new(),
-            fanned_out_at: None,
+            last_fan_out: None,
+            waits_since: None,
             mirrored: vec![0; plan.shards],
         };
         Model {
@@ -241,7 +261,7 @@ impl Model {
     }
 
     /// The owner, `shard`, has numbered what has arrived, and what it has accepted itself behind that, or has left it all
-    /// `waiting`, which it only may for so long. Returns how many messages the topic had before.
+    /// `waiting`, which it only may for so long. Returns how many messages the topic had before, and why they wait.
     pub(crate) fn number(
         &mut self,
         shard: usize,
@@ -249,28 +269,48 @@ impl Model {
         waiting: usize,
         now: Timestamp,
         may_wait: bool,
-    ) -> usize {
+    ) -> (usize, Option<Wait>) {
         // No more than ever came are members.
         let clients = self.clients.iter().filter(|one| one.topic == topic_key);
-        let most = PER_MEMBER * clients.count() as u32;
+        let count = clients.count() as u32;
+        let most = PER_MEMBER * count;
         let topic = &mut self.topics[topic_key];
         let before = topic.order.len();
         topic.pending.extend(topic.accepted[shard].drain(..));
         if waiting > 0 {
             assert_eq!(waiting, topic.pending.len(), "all wait, or none");
-            let last = topic.fanned_out_at;
-            let until = last.map_or(Timestamp(0), |last| last + self.coalesce.min(most));
-            assert!(may_wait && now < until, "a topic that was quiet waits");
-            return before;
+            let since = *topic.waits_since.get_or_insert(now);
+            let wait = topic.last_fan_out.and_then(|last| {
+                let interval = self.coalesce.min(most);
+                let open_from = last.began + interval;
+                let may_be_round =
+                    last.has_several && count >= ROUND_FROM_MEMBERS && since <= open_from + most;
+                if now < open_from {
+                    Some(Wait::Interval)
+                } else {
+                    (may_be_round && now < since + interval / 2).then_some(Wait::Round)
+                }
+            });
+            assert!(may_wait && wait.is_some(), "a topic that was quiet waits");
+            return (before, wait);
         }
+        topic.waits_since = None;
         if !topic.pending.is_empty() {
-            topic.fanned_out_at = Some(now);
+            let publisher = |message: &usize| self.messages[*message].publisher;
+            let first = publisher(&topic.pending[0]);
+            topic.last_fan_out = Some(FanOut {
+                began: now,
+                has_several: topic
+                    .pending
+                    .iter()
+                    .any(|message| publisher(message) != first),
+            });
         }
         topic.order.append(&mut topic.pending);
         topic.mirrored[shard] = topic.order.len();
         let numbered = &topic.order[before..];
         if numbered.is_empty() {
-            return before;
+            return (before, None);
         }
         for member in self.clients.iter().filter(|one| one.topic == topic_key) {
             let (Some(opened_at), Some(Member { join, .. })) = (member.opened_at, &member.member)
@@ -284,7 +324,7 @@ impl Model {
                 "a member that has its 101 gets what is published from then on"
             );
         }
-        before
+        (before, None)
     }
 
     /// The topic's messages up to `end` have arrived at `shard`.

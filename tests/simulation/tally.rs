@@ -127,6 +127,8 @@ pub(crate) enum Event {
     Congestion,
     /// A turn ends, and messages wait for the next fan-out of their topic.
     Wait,
+    /// They are the first of a round.
+    WaitInRound,
     /// The clock goes on to a fan-out while the world comes to rest.
     FanOutAwaited,
     Drain(Moment),
@@ -157,7 +159,7 @@ pub(crate) enum Event {
 }
 
 /// How often each event must happen in an ordinary run: about a third of how often it does.
-pub(crate) const LEAST: [(Event, u64); 77] = [
+pub(crate) const LEAST: [(Event, u64); 78] = [
     (Event::Reset(Stage::Unaccepted), 20),
     (Event::Reset(Stage::Moving), 1),
     (Event::Reset(Stage::Greeting), 100),
@@ -223,6 +225,7 @@ pub(crate) const LEAST: [(Event, u64); 77] = [
     (Event::Patience, 1_500),
     (Event::Congestion, 1_000),
     (Event::Wait, 30_000),
+    (Event::WaitInRound, 30),
     (Event::FanOutAwaited, 60),
     (Event::CutMidDrain, 60),
     (Event::TransportFull, 100_000),

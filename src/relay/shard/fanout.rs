@@ -54,13 +54,13 @@ impl Shard {
     fn fan_out(&mut self) {
         let mut published = std::mem::take(&mut self.published);
         for &slot in &published {
-            if self.has_to_wait(slot) {
+            if self.owned[slot].decides_to_wait(self.now, &self.settings.coalesce) {
                 self.postpone(slot);
             } else {
                 self.sequence(slot);
             }
         }
-        while let Some(slot) = self.agenda.next_due(self.now) {
+        while let Some(slot) = self.agenda.pop_due(self.now) {
             self.sequence(slot);
         }
         let most = self.settings.max_buffered_bytes / WAITING_SHARE;
@@ -69,7 +69,7 @@ impl Shard {
             self.stats.inc(Stat::CoalescingLimitReached);
         }
         if is_too_much || self.is_in_haste() {
-            while let Some(slot) = self.agenda.next() {
+            while let Some(slot) = self.agenda.pop() {
                 self.sequence(slot);
             }
         }
@@ -78,15 +78,6 @@ impl Shard {
             self.owned[slot].note_wait();
         }
         self.published = published;
-    }
-
-    fn has_to_wait(&self, slot: usize) -> bool {
-        if self.is_in_haste() {
-            return false;
-        }
-        let owned = &self.owned[slot];
-        let frame_bytes = owned.pending().frame_bytes();
-        self.now < owned.open_from() && !self.settings.coalesce.is_enough(frame_bytes)
     }
 
     fn postpone(&mut self, slot: usize) {

@@ -320,12 +320,16 @@ impl Shard {
             .filter(|client| client.generation == key.generation)
     }
 
-    /// The name under which a client's own messages are left out; none where it gets them.
-    fn own(&self, key: ClientKey) -> Option<ClientId> {
-        (!self.settings.echo).then_some(ClientId {
+    fn id_of(&self, key: ClientKey) -> ClientId {
+        ClientId {
             shard: self.id,
             key,
-        })
+        }
+    }
+
+    /// The name under which a client's own messages are left out; none where it gets them.
+    fn own(&self, key: ClientKey) -> Option<ClientId> {
+        (!self.settings.echo).then(|| self.id_of(key))
     }
 
     /// Has the client flushed in this turn.

@@ -1,7 +1,7 @@
 //! What waits for the next fan-out of its topic: for how long, and what becomes of it when things end.
 
 use super::*;
-use crate::relay::coalesce::PER_MEMBER;
+use crate::relay::coalesce::{PER_MEMBER, ROUND_FROM_MEMBERS};
 
 const INTERVAL: Duration = Duration::from_micros(50);
 
@@ -123,6 +123,118 @@ fn what_is_enough_for_a_write_does_not_wait() {
     assert_eq!(turn(&mut shard, usize::MAX, None).len(), 3);
     assert_eq!(shard.stats.value(Stat::Delivered), 3 * 601);
     assert_eq!(shard.next_fan_out(), None);
+}
+
+/// A shard with coalescing, and a topic of `count` members with messages of two on their way since this moment.
+fn in_rounds_of(count: u32) -> (Shard, Vec<ClientKey>) {
+    let (mut shard, mut members) = coalescing();
+    for _ in 3..count {
+        members.push(join(&mut shard, "/", b""));
+    }
+    turn(&mut shard, usize::MAX, None);
+    pass(&mut shard, Duration::from_secs(1));
+    shard.on_bytes(members[0], &mut text(1));
+    shard.on_bytes(members[1], &mut text(1));
+    turn(&mut shard, usize::MAX, None);
+    (shard, members)
+}
+
+fn in_rounds() -> (Shard, Vec<ClientKey>) {
+    in_rounds_of(ROUND_FROM_MEMBERS)
+}
+
+#[test]
+fn the_first_message_of_a_round_waits_for_the_others_for_half_an_interval() {
+    let (mut shard, members) = in_rounds();
+    for _ in 0..3 {
+        pass(&mut shard, INTERVAL);
+        let began = shard.now;
+        shard.on_bytes(members[0], &mut text(1));
+        assert_eq!(turn(&mut shard, usize::MAX, None), []);
+        assert_eq!(shard.next_fan_out(), Some(began + INTERVAL / 2));
+        pass(&mut shard, INTERVAL / 5);
+        shard.on_bytes(members[1], &mut text(1));
+        assert_eq!(turn(&mut shard, usize::MAX, None), []);
+        assert_eq!(shard.next_fan_out(), Some(began + INTERVAL / 2));
+        shard.begin_turn(began + INTERVAL / 2);
+        assert_eq!(writes_to(&mut shard, members[2]), [b"\x81\x01x\x81\x01x"]);
+    }
+    assert_eq!(shard.stats.value(Stat::Coalesced), 6);
+}
+
+#[test]
+fn a_round_that_nobody_joins_is_the_last() {
+    let (mut shard, members) = in_rounds();
+    pass(&mut shard, INTERVAL);
+    shard.on_bytes(members[0], &mut text(1));
+    turn(&mut shard, usize::MAX, None);
+    pass(&mut shard, INTERVAL / 2);
+    assert_eq!(sent_to(&mut shard, members[2]), b"\x81\x01x");
+    pass(&mut shard, INTERVAL);
+    shard.on_bytes(members[0], &mut text(1));
+    assert_eq!(sent_to(&mut shard, members[2]), b"\x81\x01x");
+}
+
+#[test]
+fn what_one_client_sends_in_several_turns_makes_no_round() {
+    let (mut shard, members) = just_fanned_out();
+    for _ in 0..2 {
+        shard.on_bytes(members[0], &mut text(1));
+        assert_eq!(turn(&mut shard, usize::MAX, None), []);
+    }
+    pass(&mut shard, INTERVAL);
+    assert_eq!(turn(&mut shard, usize::MAX, None).len(), 3);
+    pass(&mut shard, INTERVAL);
+    shard.on_bytes(members[0], &mut text(1));
+    assert_eq!(turn(&mut shard, usize::MAX, None).len(), 3);
+}
+
+#[test]
+fn what_has_waited_for_the_interval_waits_for_no_round() {
+    let (mut shard, members) = in_rounds();
+    pass(&mut shard, INTERVAL / 2);
+    shard.on_bytes(members[0], &mut text(1));
+    assert_eq!(turn(&mut shard, usize::MAX, None), []);
+    pass(&mut shard, INTERVAL / 2);
+    shard.on_bytes(members[1], &mut text(1));
+    assert_eq!(turn(&mut shard, usize::MAX, None).len(), 8);
+}
+
+#[test]
+fn a_topic_of_few_members_has_no_rounds() {
+    let (mut shard, members) = in_rounds_of(ROUND_FROM_MEMBERS - 1);
+    pass(&mut shard, INTERVAL);
+    shard.on_bytes(members[0], &mut text(1));
+    assert_eq!(turn(&mut shard, usize::MAX, None).len(), 7);
+}
+
+#[test]
+fn a_topic_in_which_nothing_came_for_the_time_of_a_fan_out_has_no_round() {
+    let lull = ROUND_FROM_MEMBERS * PER_MEMBER;
+    let (mut shard, members) = in_rounds();
+    pass(&mut shard, INTERVAL + lull);
+    shard.on_bytes(members[0], &mut text(1));
+    assert_eq!(turn(&mut shard, usize::MAX, None), []);
+
+    let (mut shard, members) = in_rounds();
+    pass(&mut shard, INTERVAL + lull + Duration::from_micros(1));
+    shard.on_bytes(members[0], &mut text(1));
+    assert_eq!(turn(&mut shard, usize::MAX, None).len(), 8);
+}
+
+#[test]
+fn neither_what_is_enough_nor_a_drain_waits_for_a_round() {
+    let (mut shard, members) = in_rounds();
+    pass(&mut shard, INTERVAL);
+    shard.on_bytes(members[0], &mut text(100).repeat(400));
+    assert_eq!(turn(&mut shard, usize::MAX, None).len(), 8);
+
+    let (mut shard, members) = in_rounds();
+    pass(&mut shard, INTERVAL);
+    shard.on_bytes(members[0], &mut text(1));
+    assert_eq!(turn(&mut shard, usize::MAX, None), []);
+    shard.begin_drain();
+    assert_eq!(sent_to(&mut shard, members[2])[..3], *b"\x81\x01x");
 }
 
 #[test]
@@ -257,6 +369,41 @@ fn two_coalescing() -> ([Shard; 2], String) {
     let mut config = Config::default();
     config.relay.coalesce = Duration::from_secs(1);
     two_shards(&config)
+}
+
+#[test]
+fn publishers_on_several_shards_make_a_round() {
+    let (mut shards, path) = two_coalescing();
+    let here = join(&mut shards[0], &path, b"");
+    let there = join(&mut shards[1], &path, b"");
+    for _ in 2..ROUND_FROM_MEMBERS {
+        join(&mut shards[1], &path, b"");
+    }
+    turns(&mut shards);
+    for shard in &mut shards {
+        pass(shard, Duration::from_secs(1));
+    }
+    shards[1].on_bytes(there, &mut text(1));
+    turns(&mut shards);
+    shards[0].on_bytes(here, &mut text(1));
+    shards[1].on_bytes(there, &mut text(1));
+    turns(&mut shards);
+    // The two have waited, and are fanned out together; then comes the next.
+    for shard in &mut shards {
+        pass(shard, ROUND_FROM_MEMBERS * PER_MEMBER);
+    }
+    turns(&mut shards);
+    let delivered = shards
+        .each_ref()
+        .map(|shard| shard.stats.value(Stat::Delivered));
+    assert_eq!(delivered, [3, 21]);
+    for shard in &mut shards {
+        pass(shard, ROUND_FROM_MEMBERS * PER_MEMBER);
+    }
+    shards[1].on_bytes(there, &mut text(1));
+    turns(&mut shards);
+    let round = shards[0].now + ROUND_FROM_MEMBERS * PER_MEMBER / 2;
+    assert_eq!(shards[0].next_fan_out(), Some(round));
 }
 
 /// How long what `publisher` of the first shard sends behind another message waits, in a topic that was quiet.
