@@ -74,8 +74,8 @@ impl Draft {
         }
     }
 
-    /// A draft of one frame that is not copied again. Its publisher is its origin where members do not get their own
-    /// messages.
+    /// A draft of one frame that is not copied again. `origin` is the publisher, too, and given where members do not get
+    /// their own messages.
     pub fn whole(
         publisher: ClientId,
         decoded_at: Timestamp,

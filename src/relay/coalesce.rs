@@ -3,17 +3,16 @@
 //! A small write costs the kernel as much as sixty messages in it, so a topic that is fanned out whenever something has
 //! come spends most of its time on writes that carry little. Hence a topic's owner lets `relay.coalesce` pass between the
 //! *beginnings* of two fan-outs, and hands out what has come meanwhile as one. A topic that was quiet for so long waits for
-//! nothing, and one whose fan-out takes longer does not either, but for rounds: what counts is when the last one began.
+//! nothing, and one whose fan-out takes longer does not either, but for waves: what counts is when the last one began.
 //!
 //! - **Where:** at the owner, before anything is numbered, so that the flushes of all shards are joined alike, and what
 //!   waits is on its way from the publisher's shard to the log, for windows and the drain as for everybody.
 //! - **Small topics** wait less, [`PER_MEMBER`] for each member: with two members there is next to nothing to save, and a
 //!   pair that answers each other would do so once in an interval.
-//! - **Rounds:** clients that send when they have what they wait for all do so after a fan-out, one a little after the
-//!   other. Were the first one's messages handed out at once, everybody would be written to for these alone, and then again
-//!   for the others'. Hence in a topic whose last fan-out had messages of several clients, the first message that comes when
-//!   nothing waits has [half an interval](Coalesce::round) for the others to come. What one client sends comes together, and
-//!   a topic of a few members is not worth it.
+//! - **Waves:** clients that send when they have what they wait for all do so after a fan-out, one a little after the other.
+//!   Were the first one's messages handed out at once, everybody would be written to for these alone, and then again for the
+//!   others'. Hence in a topic whose last fan-out had messages of several clients, what comes when nothing waits has
+//!   [half an interval](Coalesce::wave) for more to come. What one client sends in answer most often comes at once.
 //! - **Enough is enough:** once [`FULL_BYTES`] wait, joining more gains nothing. Nor may what waits keep publishers from
 //!   being read, so it goes out, too, before it fills the window that one shard has.
 
@@ -30,10 +29,10 @@ pub const PER_MEMBER: Duration = Duration::from_micros(20);
 /// costs 4.1, 0.50, 0.25, 0.14, 0.13 and 0.11 µs here: from 32 KiB on it is the bytes that cost, and not the writes.
 pub const FULL_BYTES: u64 = 32 << 10;
 
-/// A topic has rounds if it has so many members. A wait costs the owner a sleep and a wake, some 20 µs, which a fan-out to
-/// fewer is not worth: two that answer each other took 1.8 times the CPU and the time for it, and with five or eight it was
-/// all the same.
-pub const ROUND_FROM_MEMBERS: u32 = 8;
+/// Topics whose interval is shorter do without waves, which are those of fewer than eight members. A wait costs the owner a
+/// sleep and a wake, some 20 µs, which is not worth it if it is short, and spares a fan-out to few: two that answer each
+/// other took 1.8 times the CPU and the time, and with five or eight it was all the same.
+pub const WAVE_FROM: Duration = Duration::from_micros(160);
 
 /// Nobody is woken for a topic sooner than this after a wake for another: what is due in between is taken together.
 /// A sleep and its end cost 15 to 20 µs of CPU here, most of it the machine's own falling asleep, so that those for any
@@ -62,26 +61,28 @@ impl Coalesce {
         self.interval.min(PER_MEMBER.saturating_mul(members))
     }
 
-    /// How long the first message of a round waits for the others, in a topic that has `members`. Of the 128 messages that 64
-    /// clients have in flight in a topic of a thousand, 119 leave in one write, be it with one shard or with eight; were it a
-    /// quarter of an interval, 80 with one shard, and at once 70.
-    pub fn round(&self, members: u32) -> Duration {
-        if members < ROUND_FROM_MEMBERS {
+    /// How long the first messages of a wave wait for the others, in a topic that has `members`. Of the 128 messages that 64
+    /// clients have in flight in a topic of a thousand, some 120 leave in one write, be it with one shard or with eight; were
+    /// it a quarter of an interval, 80 with one shard, and at once 70.
+    pub fn wave(&self, members: u32) -> Duration {
+        let interval = self.interval(members);
+        if interval < WAVE_FROM {
             return Duration::ZERO;
         }
-        self.interval(members) / 2
+        interval / 2
     }
 
-    /// A topic in which nothing has come for so long after its interval is quiet, and no round goes on. A fan-out to all
-    /// `members`, and what they answer, takes no longer, on however many shards that have but one processor.
-    pub fn lull(&self, members: u32) -> Duration {
+    /// For how long after the interval a wave may begin, in a topic that has `members`; one in which nothing comes for so long
+    /// is quiet. About what a fan-out takes with eight shards on one processor, several times what it takes with one: with
+    /// a fifth of it, to a thousand, or a third, to three thousand, waves that have come apart stay so.
+    pub fn wave_span(&self, members: u32) -> Duration {
         PER_MEMBER.saturating_mul(members)
     }
 
-    /// Whether a topic's owner, told of `told` members on one shard, would have them wait more than twice as long as it
-    /// should with `members`: so far it may be wrong, so that departures cost next to nothing to tell.
+    /// Whether a topic's owner, told of `told` members on one shard, may let them wait, or have a wave begin, for more than
+    /// twice as long as it should with `members`: so far it may be wrong, so that departures cost next to nothing to tell.
     pub fn is_misled(&self, told: u32, members: u32) -> bool {
-        self.interval(members).saturating_mul(2) < self.interval(told)
+        !self.interval.is_zero() && members.saturating_mul(2) < told
     }
 
     /// Whether so many bytes of frames wait for nothing.
@@ -108,23 +109,32 @@ impl Agenda {
     }
 
     /// Strikes it out again.
+    ///
+    /// # Panics
+    ///
+    /// If it is not down for `due`: whoever asked for the next one would be told of it for ever.
     pub fn remove(&mut self, due: Timestamp, slot: usize) {
-        self.waiting.remove(&(due, slot));
+        assert!(self.waiting.remove(&(due, slot)), "the topic waits");
     }
 
-    /// Takes out the next topic that is due at `now`.
-    pub fn pop_due(&mut self, now: Timestamp) -> Option<usize> {
-        let &(due, _) = self.waiting.first()?;
+    /// The next topic that is due at `now`, which stays until it is removed.
+    pub fn next_due(&mut self, now: Timestamp) -> Option<usize> {
+        let &(due, slot) = self.waiting.first()?;
         if due > now {
             return None;
         }
         self.served_at = now;
-        self.pop()
+        Some(slot)
     }
 
-    /// Takes out the next topic, due or not.
-    pub fn pop(&mut self) -> Option<usize> {
-        self.waiting.pop_first().map(|(_, slot)| slot)
+    /// Any topic, due or not, which stays until it is removed.
+    pub fn next(&self) -> Option<usize> {
+        self.waiting.first().map(|&(_, slot)| slot)
+    }
+
+    /// Whether the topic in `slot` is down for `due`.
+    pub fn contains(&self, due: Timestamp, slot: usize) -> bool {
+        self.waiting.contains(&(due, slot))
     }
 
     /// When to look again even if nothing happens.
@@ -164,21 +174,24 @@ mod tests {
     }
 
     #[test]
-    fn a_round_takes_half_an_interval_and_goes_on_for_as_long_as_a_fan_out_may_take() {
+    fn a_wave_takes_half_an_interval_that_is_long_enough() {
         let coalesce = Coalesce::new(MS, 1 << 20);
-        assert_eq!(coalesce.round(ROUND_FROM_MEMBERS - 1), Duration::ZERO);
-        assert_eq!(coalesce.round(ROUND_FROM_MEMBERS), 4 * PER_MEMBER);
-        assert_eq!(coalesce.round(1000), MS / 2);
-        assert_eq!(coalesce.lull(1000), 1000 * PER_MEMBER);
-        assert_eq!(Coalesce::new(Duration::ZERO, 1).round(1000), Duration::ZERO);
+        let least = 8;
+        assert_eq!(coalesce.interval(least), WAVE_FROM);
+        assert_eq!(coalesce.wave(least - 1), Duration::ZERO);
+        assert_eq!(coalesce.wave(least), WAVE_FROM / 2);
+        assert_eq!(coalesce.wave(1000), MS / 2);
+        assert_eq!(coalesce.wave_span(1000), 20 * MS);
+        let short = Coalesce::new(WAVE_FROM / 2, 1 << 20);
+        assert_eq!(short.wave(1000), Duration::ZERO);
+        assert_eq!(Coalesce::new(Duration::ZERO, 1).wave(1000), Duration::ZERO);
     }
 
     #[test]
-    fn departures_are_told_when_they_change_the_interval_by_more_than_half() {
+    fn departures_are_told_when_more_than_half_have_left() {
         let coalesce = Coalesce::new(MS, 1 << 20);
-        // 50 are enough for all of the interval.
-        assert!(!coalesce.is_misled(1000, 50) && !coalesce.is_misled(50, 25));
-        assert!(coalesce.is_misled(1000, 24) && coalesce.is_misled(3, 1));
+        assert!(!coalesce.is_misled(1000, 500) && !coalesce.is_misled(50, 25));
+        assert!(coalesce.is_misled(1000, 499) && coalesce.is_misled(3, 1));
         assert!(!coalesce.is_misled(24, 1000) && !coalesce.is_misled(2, 1));
         assert!(!Coalesce::new(Duration::ZERO, 1).is_misled(1000, 1));
     }
@@ -198,12 +211,12 @@ mod tests {
         agenda.insert(Timestamp(100), 2);
         agenda.insert(Timestamp(200), 3);
         agenda.remove(Timestamp(200), 3);
-        assert_eq!(agenda.pop_due(Timestamp(99)), None);
-        assert_eq!(agenda.pop_due(Timestamp(299)), Some(2));
-        assert_eq!(agenda.pop_due(Timestamp(299)), None);
-        assert_eq!(agenda.len(), 1);
-        assert_eq!(agenda.pop(), Some(1));
-        assert!(agenda.is_empty());
+        assert_eq!(agenda.next_due(Timestamp(99)), None);
+        assert_eq!(agenda.next_due(Timestamp(300)), Some(2));
+        agenda.remove(Timestamp(100), 2);
+        assert_eq!(agenda.next_due(Timestamp(299)), None);
+        assert_eq!(agenda.next_due(Timestamp(300)), Some(1));
+        assert!(agenda.len() == 1 && agenda.contains(Timestamp(300), 1));
     }
 
     #[test]
@@ -212,7 +225,8 @@ mod tests {
         agenda.insert(Timestamp(100), 1);
         agenda.insert(Timestamp(101), 2);
         assert_eq!(agenda.next_wake(), Some(Timestamp(100)));
-        assert_eq!(agenda.pop_due(Timestamp(100)), Some(1));
+        assert_eq!(agenda.next_due(Timestamp(100)), Some(1));
+        agenda.remove(Timestamp(100), 1);
         assert_eq!(agenda.next_wake(), Some(Timestamp(100) + WAKE_GAP));
     }
 }

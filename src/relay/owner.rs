@@ -37,10 +37,12 @@ pub struct OwnedTopic {
     pending: Pending,
     /// It is in the turn's list of topics that something was published in.
     is_listed: bool,
-    /// From when on it may be fanned out again.
+    /// When the interval since the last fan-out is over.
     open_from: Timestamp,
-    /// The last fan-out had messages of several clients.
-    has_rounds: bool,
+    /// Until when a wave may begin; not after `open_from` where the last fan-out had messages of one client alone.
+    wave_until: Timestamp,
+    /// When what is pending is fanned out, if it waits.
+    due: Option<Timestamp>,
 }
 
 /// A shard that has members.
@@ -64,7 +66,8 @@ impl OwnedTopic {
             pending: Pending::default(),
             is_listed: false,
             open_from: Timestamp(0),
-            has_rounds: false,
+            wave_until: Timestamp(0),
+            due: None,
         }
     }
 
@@ -179,28 +182,28 @@ impl OwnedTopic {
         &self.pending
     }
 
-    /// From when on the topic may be fanned out again.
-    pub fn open_from(&self) -> Timestamp {
-        self.open_from
+    /// When what is pending is fanned out, if it waits. Then the topic is in its shard's agenda.
+    pub fn due(&self) -> Option<Timestamp> {
+        self.due
     }
 
-    /// Whether what is pending waits at `now` for what is to be fanned out with it: because the interval is not over, or
-    /// because it is the first of a round, which is given its time by this.
-    pub fn decides_to_wait(&mut self, now: Timestamp, coalesce: &Coalesce) -> bool {
+    /// Decides `now` whether what is pending waits for what is to be fanned out with it, and until when: because the
+    /// interval is not over, or because it may be the first of a wave. What waits already does so no longer than it was
+    /// told.
+    pub fn decide(&self, now: Timestamp, coalesce: &Coalesce) -> Option<Timestamp> {
         if coalesce.is_enough(self.pending.frame_bytes()) {
-            return false;
+            return None;
         }
+        self.due
+            .or_else(|| self.next_due(now, coalesce))
+            .filter(|&due| now < due)
+    }
+
+    fn next_due(&self, now: Timestamp, coalesce: &Coalesce) -> Option<Timestamp> {
         if now < self.open_from {
-            return true;
+            return Some(self.open_from);
         }
-        let members = self.members();
-        let is_first = self.pending.waited() == 0;
-        let is_quiet = now > self.open_from + coalesce.lull(members);
-        if !self.has_rounds || !is_first || is_quiet {
-            return false;
-        }
-        self.open_from = now + coalesce.round(members);
-        now < self.open_from
+        (now < self.wave_until).then(|| now + coalesce.wave(self.members()))
     }
 
     /// How many members there are on all shards, as far as these have said.
@@ -209,9 +212,10 @@ impl OwnedTopic {
         members.fold(0, u32::saturating_add)
     }
 
-    /// Leaves what is pending for a later turn, unless it is sequenced in this one all the same.
-    pub fn postpone(&mut self) -> Gauged {
+    /// Leaves what is pending until `due`, unless it is sequenced before that all the same.
+    pub fn postpone(&mut self, due: Timestamp) -> Gauged {
         self.is_listed = false;
+        self.due = Some(due);
         self.pending.gauge()
     }
 
@@ -223,8 +227,14 @@ impl OwnedTopic {
     /// Numbers what is pending, for a fan-out that begins `now`.
     pub fn sequence(&mut self, now: Timestamp, coalesce: &Coalesce) -> (Vec<Arc<Batch>>, Gauged) {
         self.is_listed = false;
-        self.has_rounds = self.pending.has_several_publishers();
-        self.open_from = now + coalesce.interval(self.members());
+        self.due = None;
+        let members = self.members();
+        self.open_from = now + coalesce.interval(members);
+        self.wave_until = if self.pending.has_several_publishers() {
+            self.open_from + coalesce.wave_span(members)
+        } else {
+            self.open_from
+        };
         let (drafts, gauged) = self.pending.take();
         let batches = Batch::seal(self.next, drafts);
         if let Some(last) = batches.last() {

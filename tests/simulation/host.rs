@@ -503,7 +503,7 @@ impl World {
             before[topic] = count;
             match wait {
                 Some(Wait::Interval) => self.tally.note(Event::Wait),
-                Some(Wait::Round) => self.tally.note(Event::WaitInRound),
+                Some(Wait::Wave) => self.tally.note(Event::WaitInWave),
                 None => {}
             }
         }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use fanwire::config::SlowConsumerPolicy;
 use fanwire::ids::ClientKey;
-use fanwire::relay::coalesce::{PER_MEMBER, ROUND_FROM_MEMBERS};
+use fanwire::relay::coalesce::{PER_MEMBER, WAVE_FROM};
 use fanwire::time::Timestamp;
 
 use crate::plan::Plan;
@@ -54,8 +54,8 @@ struct FanOut {
 pub(crate) enum Wait {
     /// The interval since the last fan-out is not over.
     Interval,
-    /// They are the first of a round.
-    Round,
+    /// They are the first of a wave.
+    Wave,
 }
 
 /// A client that was confirmed.
@@ -272,8 +272,7 @@ impl Model {
     ) -> (usize, Option<Wait>) {
         // No more than ever came are members.
         let clients = self.clients.iter().filter(|one| one.topic == topic_key);
-        let count = clients.count() as u32;
-        let most = PER_MEMBER * count;
+        let most = PER_MEMBER * clients.count() as u32;
         let topic = &mut self.topics[topic_key];
         let before = topic.order.len();
         topic.pending.extend(topic.accepted[shard].drain(..));
@@ -283,12 +282,12 @@ impl Model {
             let wait = topic.last_fan_out.and_then(|last| {
                 let interval = self.coalesce.min(most);
                 let open_from = last.began + interval;
-                let may_be_round =
-                    last.has_several && count >= ROUND_FROM_MEMBERS && since <= open_from + most;
+                let may_be_wave =
+                    last.has_several && interval >= WAVE_FROM && since < open_from + most;
                 if now < open_from {
                     Some(Wait::Interval)
                 } else {
-                    (may_be_round && now < since + interval / 2).then_some(Wait::Round)
+                    (may_be_wave && now < since + interval / 2).then_some(Wait::Wave)
                 }
             });
             assert!(may_wait && wait.is_some(), "a topic that was quiet waits");

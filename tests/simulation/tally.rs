@@ -127,8 +127,8 @@ pub(crate) enum Event {
     Congestion,
     /// A turn ends, and messages wait for the next fan-out of their topic.
     Wait,
-    /// They are the first of a round.
-    WaitInRound,
+    /// They are the first of a wave.
+    WaitInWave,
     /// The clock goes on to a fan-out while the world comes to rest.
     FanOutAwaited,
     Drain(Moment),
@@ -225,7 +225,7 @@ pub(crate) const LEAST: [(Event, u64); 78] = [
     (Event::Patience, 1_500),
     (Event::Congestion, 1_000),
     (Event::Wait, 30_000),
-    (Event::WaitInRound, 30),
+    (Event::WaitInWave, 10),
     (Event::FanOutAwaited, 60),
     (Event::CutMidDrain, 60),
     (Event::TransportFull, 100_000),

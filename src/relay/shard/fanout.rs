@@ -10,7 +10,7 @@ use crate::ids::ShardId;
 use crate::metrics::stats::Stat;
 use crate::relay::batch::Draft;
 use crate::relay::envelope::Envelope;
-use crate::relay::pending::{Gauged, Pending};
+use crate::relay::pending::Gauged;
 use crate::relay::router::TopicName;
 use crate::time::Timestamp;
 
@@ -54,13 +54,12 @@ impl Shard {
     fn fan_out(&mut self) {
         let mut published = std::mem::take(&mut self.published);
         for &slot in &published {
-            if self.owned[slot].decides_to_wait(self.now, &self.settings.coalesce) {
-                self.postpone(slot);
-            } else {
-                self.sequence(slot);
+            match self.due(slot) {
+                Some(due) => self.postpone(slot, due),
+                None => self.sequence(slot),
             }
         }
-        while let Some(slot) = self.agenda.pop_due(self.now) {
+        while let Some(slot) = self.agenda.next_due(self.now) {
             self.sequence(slot);
         }
         let most = self.settings.max_buffered_bytes / WAITING_SHARE;
@@ -69,7 +68,7 @@ impl Shard {
             self.stats.inc(Stat::CoalescingLimitReached);
         }
         if is_too_much || self.is_in_haste() {
-            while let Some(slot) = self.agenda.pop() {
+            while let Some(slot) = self.agenda.next() {
                 self.sequence(slot);
             }
         }
@@ -80,16 +79,28 @@ impl Shard {
         self.published = published;
     }
 
-    fn postpone(&mut self, slot: usize) {
+    /// Until when what was published in a topic waits, if it does.
+    fn due(&self, slot: usize) -> Option<Timestamp> {
+        if self.is_in_haste() {
+            return None;
+        }
+        self.owned[slot].decide(self.now, &self.settings.coalesce)
+    }
+
+    fn postpone(&mut self, slot: usize, due: Timestamp) {
         let owned = &mut self.owned[slot];
-        let gauged = owned.postpone();
-        self.agenda.insert(owned.open_from(), slot);
+        if owned.due().is_none() {
+            self.agenda.insert(due, slot);
+        }
+        let gauged = owned.postpone(due);
         self.gauge_waiting(gauged);
     }
 
     fn sequence(&mut self, slot: usize) {
         let owned = &mut self.owned[slot];
-        self.agenda.remove(owned.open_from(), slot);
+        if let Some(due) = owned.due() {
+            self.agenda.remove(due, slot);
+        }
         let waited = owned.pending().waited();
         let (batches, gauged) = owned.sequence(self.now, &self.settings.coalesce);
         let name = owned.name.clone();
@@ -129,11 +140,17 @@ impl Shard {
     /// Checks that what waits is known. For tests.
     pub(super) fn check_waiting(&self) {
         let waiting = || {
-            let owned = self.owned.iter().map(|(_, owned)| owned.pending());
-            owned.filter(|pending| !pending.is_empty())
+            let owned = self.owned.iter();
+            owned.filter(|(_, owned)| !owned.pending().is_empty())
         };
-        assert_eq!(waiting().count(), self.agenda.len(), "nobody is woken");
-        let costs: u64 = waiting().map(Pending::cost_bytes).sum();
+        assert_eq!(waiting().count(), self.agenda.len());
+        for (slot, owned) in waiting() {
+            let is_woken_for = |due| self.agenda.contains(due, slot);
+            assert!(owned.due().is_some_and(is_woken_for), "nobody is woken");
+        }
+        let costs: u64 = waiting()
+            .map(|(_, owned)| owned.pending().cost_bytes())
+            .sum();
         assert_eq!(costs, self.stats.value(Stat::CoalescingBytes));
         assert!(costs <= self.settings.max_buffered_bytes / WAITING_SHARE);
     }

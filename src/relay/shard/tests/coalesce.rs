@@ -1,16 +1,21 @@
 //! What waits for the next fan-out of its topic: for how long, and what becomes of it when things end.
 
 use super::*;
-use crate::relay::coalesce::{PER_MEMBER, ROUND_FROM_MEMBERS};
+use crate::relay::coalesce::{PER_MEMBER, WAVE_FROM};
 
 const INTERVAL: Duration = Duration::from_micros(50);
 
 /// A shard with coalescing, and three members of one topic, which is enough for the whole interval.
 fn coalescing() -> (Shard, Vec<ClientKey>) {
+    coalescing_for(INTERVAL, 3)
+}
+
+/// The same with as many as `count` members, which may be enough for a part of `interval` only.
+fn coalescing_for(interval: Duration, count: usize) -> (Shard, Vec<ClientKey>) {
     let mut config = Config::default();
-    config.relay.coalesce = INTERVAL;
+    config.relay.coalesce = interval;
     let mut shard = shard_with(&config);
-    let members = (0..3).map(|_| join(&mut shard, "/", b"")).collect();
+    let members = (0..count).map(|_| join(&mut shard, "/", b"")).collect();
     turn(&mut shard, usize::MAX, None);
     pass(&mut shard, Duration::from_secs(1));
     (shard, members)
@@ -125,116 +130,152 @@ fn what_is_enough_for_a_write_does_not_wait() {
     assert_eq!(shard.next_fan_out(), None);
 }
 
-/// A shard with coalescing, and a topic of `count` members with messages of two on their way since this moment.
-fn in_rounds_of(count: u32) -> (Shard, Vec<ClientKey>) {
-    let (mut shard, mut members) = coalescing();
-    for _ in 3..count {
-        members.push(join(&mut shard, "/", b""));
-    }
-    turn(&mut shard, usize::MAX, None);
-    pass(&mut shard, Duration::from_secs(1));
-    shard.on_bytes(members[0], &mut text(1));
-    shard.on_bytes(members[1], &mut text(1));
-    turn(&mut shard, usize::MAX, None);
+/// So many members have waves.
+const CROWD: usize = 8;
+
+/// `CROWD` members of one topic, with messages of the first two on their way since this moment.
+fn in_waves() -> (Shard, Vec<ClientKey>) {
+    let (mut shard, members) = coalescing_for(WAVE_FROM, CROWD);
+    publish_from_two(&mut shard, &members);
     (shard, members)
 }
 
-fn in_rounds() -> (Shard, Vec<ClientKey>) {
-    in_rounds_of(ROUND_FROM_MEMBERS)
+fn publish_from_two(shard: &mut Shard, members: &[ClientKey]) {
+    for &member in &members[..2] {
+        shard.on_bytes(member, &mut text(1));
+    }
+    turn(shard, usize::MAX, None);
+}
+
+/// To how many a message of the first member is sent in the turn in which it comes.
+fn sent_at_once(shard: &mut Shard, members: &[ClientKey]) -> usize {
+    shard.on_bytes(members[0], &mut text(1));
+    turn(shard, usize::MAX, None).len()
 }
 
 #[test]
-fn the_first_message_of_a_round_waits_for_the_others_for_half_an_interval() {
-    let (mut shard, members) = in_rounds();
+fn the_first_message_of_a_wave_waits_for_the_others_for_half_an_interval() {
+    let (mut shard, members) = in_waves();
     for _ in 0..3 {
-        pass(&mut shard, INTERVAL);
+        pass(&mut shard, WAVE_FROM);
         let began = shard.now;
-        shard.on_bytes(members[0], &mut text(1));
-        assert_eq!(turn(&mut shard, usize::MAX, None), []);
-        assert_eq!(shard.next_fan_out(), Some(began + INTERVAL / 2));
-        pass(&mut shard, INTERVAL / 5);
+        assert_eq!(sent_at_once(&mut shard, &members), 0);
+        assert_eq!(shard.next_fan_out(), Some(began + WAVE_FROM / 2));
+        pass(&mut shard, WAVE_FROM / 5);
         shard.on_bytes(members[1], &mut text(1));
         assert_eq!(turn(&mut shard, usize::MAX, None), []);
-        assert_eq!(shard.next_fan_out(), Some(began + INTERVAL / 2));
-        shard.begin_turn(began + INTERVAL / 2);
-        assert_eq!(writes_to(&mut shard, members[2]), [b"\x81\x01x\x81\x01x"]);
+        assert_eq!(shard.next_fan_out(), Some(began + WAVE_FROM / 2));
+        shard.begin_turn(began + WAVE_FROM / 2);
+        let writes = writes_to(&mut shard, members[2]);
+        assert_eq!(writes, [b"\x81\x01x\x81\x01x"]);
     }
     assert_eq!(shard.stats.value(Stat::Coalesced), 6);
 }
 
 #[test]
-fn a_round_that_nobody_joins_is_the_last() {
-    let (mut shard, members) = in_rounds();
-    pass(&mut shard, INTERVAL);
-    shard.on_bytes(members[0], &mut text(1));
-    turn(&mut shard, usize::MAX, None);
-    pass(&mut shard, INTERVAL / 2);
+fn what_comes_alone_is_followed_by_no_wave() {
+    let (mut shard, members) = in_waves();
+    pass(&mut shard, WAVE_FROM);
+    assert_eq!(sent_at_once(&mut shard, &members), 0);
+    pass(&mut shard, WAVE_FROM / 2);
     assert_eq!(sent_to(&mut shard, members[2]), b"\x81\x01x");
-    pass(&mut shard, INTERVAL);
-    shard.on_bytes(members[0], &mut text(1));
-    assert_eq!(sent_to(&mut shard, members[2]), b"\x81\x01x");
+    pass(&mut shard, WAVE_FROM);
+    assert_eq!(sent_at_once(&mut shard, &members), CROWD);
 }
 
 #[test]
-fn what_one_client_sends_in_several_turns_makes_no_round() {
-    let (mut shard, members) = just_fanned_out();
+fn what_one_client_sends_in_several_turns_is_followed_by_no_wave() {
+    let (mut shard, members) = coalescing_for(WAVE_FROM, CROWD);
+    assert_eq!(sent_at_once(&mut shard, &members), CROWD);
     for _ in 0..2 {
-        shard.on_bytes(members[0], &mut text(1));
-        assert_eq!(turn(&mut shard, usize::MAX, None), []);
+        assert_eq!(sent_at_once(&mut shard, &members), 0);
     }
-    pass(&mut shard, INTERVAL);
-    assert_eq!(turn(&mut shard, usize::MAX, None).len(), 3);
-    pass(&mut shard, INTERVAL);
-    shard.on_bytes(members[0], &mut text(1));
-    assert_eq!(turn(&mut shard, usize::MAX, None).len(), 3);
+    pass(&mut shard, WAVE_FROM);
+    assert_eq!(turn(&mut shard, usize::MAX, None).len(), CROWD);
+    pass(&mut shard, WAVE_FROM);
+    assert_eq!(sent_at_once(&mut shard, &members), CROWD);
 }
 
 #[test]
-fn what_has_waited_for_the_interval_waits_for_no_round() {
-    let (mut shard, members) = in_rounds();
-    pass(&mut shard, INTERVAL / 2);
-    shard.on_bytes(members[0], &mut text(1));
-    assert_eq!(turn(&mut shard, usize::MAX, None), []);
-    pass(&mut shard, INTERVAL / 2);
-    shard.on_bytes(members[1], &mut text(1));
-    assert_eq!(turn(&mut shard, usize::MAX, None).len(), 8);
+fn what_has_waited_for_the_interval_does_not_wait_for_a_wave() {
+    let (mut shard, members) = in_waves();
+    pass(&mut shard, WAVE_FROM / 2);
+    assert_eq!(sent_at_once(&mut shard, &members), 0);
+    pass(&mut shard, WAVE_FROM / 2);
+    assert_eq!(sent_at_once(&mut shard, &members), CROWD);
 }
 
 #[test]
-fn a_topic_of_few_members_has_no_rounds() {
-    let (mut shard, members) = in_rounds_of(ROUND_FROM_MEMBERS - 1);
-    pass(&mut shard, INTERVAL);
-    shard.on_bytes(members[0], &mut text(1));
-    assert_eq!(turn(&mut shard, usize::MAX, None).len(), 7);
+fn a_topic_of_few_members_has_no_waves_and_neither_has_one_of_a_short_interval() {
+    let shortest = WAVE_FROM - Duration::from_micros(1);
+    for (interval, count) in [
+        (WAVE_FROM, CROWD - 1),
+        (shortest, CROWD),
+        (Duration::ZERO, CROWD),
+    ] {
+        let (mut shard, members) = coalescing_for(interval, count);
+        publish_from_two(&mut shard, &members);
+        pass(&mut shard, interval);
+        assert_eq!(sent_at_once(&mut shard, &members), count);
+    }
 }
 
 #[test]
-fn a_topic_in_which_nothing_came_for_the_time_of_a_fan_out_has_no_round() {
-    let lull = ROUND_FROM_MEMBERS * PER_MEMBER;
-    let (mut shard, members) = in_rounds();
-    pass(&mut shard, INTERVAL + lull);
-    shard.on_bytes(members[0], &mut text(1));
-    assert_eq!(turn(&mut shard, usize::MAX, None), []);
+fn a_topic_that_was_quiet_has_no_wave() {
+    let quiet = WAVE_FROM + CROWD as u32 * PER_MEMBER;
+    let (mut shard, members) = in_waves();
+    pass(&mut shard, quiet - Duration::from_micros(1));
+    assert_eq!(sent_at_once(&mut shard, &members), 0);
 
-    let (mut shard, members) = in_rounds();
-    pass(&mut shard, INTERVAL + lull + Duration::from_micros(1));
-    shard.on_bytes(members[0], &mut text(1));
-    assert_eq!(turn(&mut shard, usize::MAX, None).len(), 8);
+    let (mut shard, members) = in_waves();
+    pass(&mut shard, quiet);
+    assert_eq!(sent_at_once(&mut shard, &members), CROWD);
 }
 
 #[test]
-fn neither_what_is_enough_nor_a_drain_waits_for_a_round() {
-    let (mut shard, members) = in_rounds();
-    pass(&mut shard, INTERVAL);
+fn neither_what_is_enough_nor_a_drain_waits_for_a_wave() {
+    let (mut shard, members) = in_waves();
+    pass(&mut shard, WAVE_FROM);
     shard.on_bytes(members[0], &mut text(100).repeat(400));
-    assert_eq!(turn(&mut shard, usize::MAX, None).len(), 8);
+    assert_eq!(turn(&mut shard, usize::MAX, None).len(), CROWD);
 
-    let (mut shard, members) = in_rounds();
-    pass(&mut shard, INTERVAL);
-    shard.on_bytes(members[0], &mut text(1));
-    assert_eq!(turn(&mut shard, usize::MAX, None), []);
+    let (mut shard, members) = in_waves();
+    pass(&mut shard, WAVE_FROM);
+    assert_eq!(sent_at_once(&mut shard, &members), 0);
     shard.begin_drain();
     assert_eq!(sent_to(&mut shard, members[2])[..3], *b"\x81\x01x");
+
+    let (mut shard, members) = in_waves();
+    pass(&mut shard, WAVE_FROM);
+    shard.on_bytes(members[0], &mut text(1));
+    shard.begin_drain();
+    assert_eq!(sent_to(&mut shard, members[2])[..3], *b"\x81\x01x");
+    assert_eq!(shard.stats.value(Stat::Coalesced), 0);
+}
+
+#[test]
+fn a_drain_reaches_no_limit_of_what_waits() {
+    let mut config = Config::default();
+    config.relay.coalesce = INTERVAL;
+    config.limits.max_message_bytes = 8 << 10;
+    config.slow_consumer.max_lag_bytes = 256 << 10;
+    config.limits.max_buffered_bytes = 512 << 10;
+    let mut shard = shard_with(&config);
+    let topics = (0..3).map(|n| format!("/{n}"));
+    let members: Vec<ClientKey> = topics.map(|topic| join(&mut shard, &topic, b"")).collect();
+    turn(&mut shard, usize::MAX, None);
+    for &member in &members {
+        shard.on_bytes(member, &mut text(1));
+    }
+    turn(&mut shard, usize::MAX, None);
+    for &member in &members {
+        // More than a sixteenth of the memory in all, and less than a write takes in each.
+        shard.on_bytes(member, &mut text(100).repeat(200));
+    }
+    shard.begin_drain();
+    turn(&mut shard, usize::MAX, None);
+    assert_eq!(shard.stats.value(Stat::Delivered), 3 * 201);
+    assert_eq!(shard.stats.value(Stat::CoalescingLimitReached), 0);
 }
 
 #[test]
@@ -372,11 +413,11 @@ fn two_coalescing() -> ([Shard; 2], String) {
 }
 
 #[test]
-fn publishers_on_several_shards_make_a_round() {
+fn publishers_on_several_shards_make_a_wave() {
     let (mut shards, path) = two_coalescing();
     let here = join(&mut shards[0], &path, b"");
     let there = join(&mut shards[1], &path, b"");
-    for _ in 2..ROUND_FROM_MEMBERS {
+    for _ in 2..CROWD {
         join(&mut shards[1], &path, b"");
     }
     turns(&mut shards);
@@ -390,7 +431,7 @@ fn publishers_on_several_shards_make_a_round() {
     turns(&mut shards);
     // The two have waited, and are fanned out together; then comes the next.
     for shard in &mut shards {
-        pass(shard, ROUND_FROM_MEMBERS * PER_MEMBER);
+        pass(shard, WAVE_FROM);
     }
     turns(&mut shards);
     let delivered = shards
@@ -398,12 +439,12 @@ fn publishers_on_several_shards_make_a_round() {
         .map(|shard| shard.stats.value(Stat::Delivered));
     assert_eq!(delivered, [3, 21]);
     for shard in &mut shards {
-        pass(shard, ROUND_FROM_MEMBERS * PER_MEMBER);
+        pass(shard, WAVE_FROM);
     }
     shards[1].on_bytes(there, &mut text(1));
     turns(&mut shards);
-    let round = shards[0].now + ROUND_FROM_MEMBERS * PER_MEMBER / 2;
-    assert_eq!(shards[0].next_fan_out(), Some(round));
+    let wave = shards[0].now + WAVE_FROM / 2;
+    assert_eq!(shards[0].next_fan_out(), Some(wave));
 }
 
 /// How long what `publisher` of the first shard sends behind another message waits, in a topic that was quiet.
