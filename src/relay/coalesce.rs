@@ -12,7 +12,7 @@
 //! - **Waves:** clients that send when they have what they wait for all do so after a fan-out, one a little after the other.
 //!   Were the first one's messages handed out at once, everybody would be written to for these alone, and then again for the
 //!   others'. Hence in a topic whose last fan-out had messages of several clients, what comes when nothing waits has
-//!   [half an interval](Coalesce::wave) for more to come. What one client sends in answer most often comes at once.
+//!   [half an interval](Coalesce::wave_wait) for more to come. What one client sends in answer most often comes at once.
 //! - **Enough is enough:** once [`FULL_BYTES`] wait, joining more gains nothing. Nor may what waits keep publishers from
 //!   being read, so it goes out, too, before it fills the window that one shard has.
 
@@ -29,10 +29,14 @@ pub const PER_MEMBER: Duration = Duration::from_micros(20);
 /// costs 4.1, 0.50, 0.25, 0.14, 0.13 and 0.11 µs here: from 32 KiB on it is the bytes that cost, and not the writes.
 pub const FULL_BYTES: u64 = 32 << 10;
 
-/// Topics whose interval is shorter do without waves, which are those of fewer than eight members. A wait costs the owner a
-/// sleep and a wake, some 20 µs, which is not worth it if it is short, and spares a fan-out to few: two that answer each
-/// other took 1.8 times the CPU and the time, and with five or eight it was all the same.
+/// Topics whose interval is shorter do without waves: all of fewer than eight members, and all where `relay.coalesce` is
+/// shorter. A wait costs the owner a sleep and a wake, some 20 µs, which is not worth it if it is short, or spares a fan-out
+/// to few: two of which each sends one message after each fan-out took 1.8 times the CPU and the time, and with five or eight
+/// it was all the same.
 pub const WAVE_FROM: Duration = Duration::from_micros(160);
+
+/// No topic needs longer to be quiet. To nine thousand waves came together no more often when they had twice as long.
+pub const LONGEST_WAVE_SPAN: Duration = Duration::from_millis(100);
 
 /// Nobody is woken for a topic sooner than this after a wake for another: what is due in between is taken together.
 /// A sleep and its end cost 15 to 20 µs of CPU here, most of it the machine's own falling asleep, so that those for any
@@ -64,7 +68,7 @@ impl Coalesce {
     /// How long the first messages of a wave wait for the others, in a topic that has `members`. Of the 128 messages that 64
     /// clients have in flight in a topic of a thousand, some 120 leave in one write, be it with one shard or with eight; were
     /// it a quarter of an interval, 80 with one shard, and at once 70.
-    pub fn wave(&self, members: u32) -> Duration {
+    pub fn wave_wait(&self, members: u32) -> Duration {
         let interval = self.interval(members);
         if interval < WAVE_FROM {
             return Duration::ZERO;
@@ -73,14 +77,15 @@ impl Coalesce {
     }
 
     /// For how long after the interval a wave may begin, in a topic that has `members`; one in which nothing comes for so long
-    /// is quiet. About what a fan-out takes with eight shards on one processor, several times what it takes with one: with
-    /// a fifth of it, to a thousand, or a third, to three thousand, waves that have come apart stay so.
+    /// is quiet. With a fifth of it, to a thousand, or a third, to three thousand, waves that have come apart stay so: the
+    /// owner has to write to its own members before it hears of an answer, and so do all others on its processor.
     pub fn wave_span(&self, members: u32) -> Duration {
-        PER_MEMBER.saturating_mul(members)
+        PER_MEMBER.saturating_mul(members).min(LONGEST_WAVE_SPAN)
     }
 
-    /// Whether a topic's owner, told of `told` members on one shard, may let them wait, or have a wave begin, for more than
-    /// twice as long as it should with `members`: so far it may be wrong, so that departures cost next to nothing to tell.
+    /// Whether a topic's owner, told of `told` members on one shard, has to be told of `members`: when it counts more than
+    /// twice as many. So far it may be wrong, and topics wait for twice as long as they should or have waves with half of the
+    /// members that it takes, so that departures cost next to nothing to tell.
     pub fn is_misled(&self, told: u32, members: u32) -> bool {
         !self.interval.is_zero() && members.saturating_mul(2) < told
     }
@@ -112,27 +117,27 @@ impl Agenda {
     ///
     /// # Panics
     ///
-    /// If it is not down for `due`: whoever asked for the next one would be told of it for ever.
+    /// If it is not down for `due`.
     pub fn remove(&mut self, due: Timestamp, slot: usize) {
         assert!(self.waiting.remove(&(due, slot)), "the topic waits");
     }
 
-    /// The next topic that is due at `now`, which stays until it is removed.
-    pub fn next_due(&mut self, now: Timestamp) -> Option<usize> {
-        let &(due, slot) = self.waiting.first()?;
+    /// Strikes out the next topic that is due at `now`.
+    pub fn take_due(&mut self, now: Timestamp) -> Option<usize> {
+        let &(due, _) = self.waiting.first()?;
         if due > now {
             return None;
         }
         self.served_at = now;
-        Some(slot)
+        self.take()
     }
 
-    /// Any topic, due or not, which stays until it is removed.
-    pub fn next(&self) -> Option<usize> {
-        self.waiting.first().map(|&(_, slot)| slot)
+    /// Strikes out the next topic, due or not.
+    pub fn take(&mut self) -> Option<usize> {
+        self.waiting.pop_first().map(|(_, slot)| slot)
     }
 
-    /// Whether the topic in `slot` is down for `due`.
+    /// Whether the topic in `slot` is down for `due`. For tests.
     pub fn contains(&self, due: Timestamp, slot: usize) -> bool {
         self.waiting.contains(&(due, slot))
     }
@@ -178,13 +183,17 @@ mod tests {
         let coalesce = Coalesce::new(MS, 1 << 20);
         let least = 8;
         assert_eq!(coalesce.interval(least), WAVE_FROM);
-        assert_eq!(coalesce.wave(least - 1), Duration::ZERO);
-        assert_eq!(coalesce.wave(least), WAVE_FROM / 2);
-        assert_eq!(coalesce.wave(1000), MS / 2);
+        assert_eq!(coalesce.wave_wait(least - 1), Duration::ZERO);
+        assert_eq!(coalesce.wave_wait(least), WAVE_FROM / 2);
+        assert_eq!(coalesce.wave_wait(1000), MS / 2);
         assert_eq!(coalesce.wave_span(1000), 20 * MS);
+        assert_eq!(coalesce.wave_span(u32::MAX), LONGEST_WAVE_SPAN);
         let short = Coalesce::new(WAVE_FROM / 2, 1 << 20);
-        assert_eq!(short.wave(1000), Duration::ZERO);
-        assert_eq!(Coalesce::new(Duration::ZERO, 1).wave(1000), Duration::ZERO);
+        assert_eq!(short.wave_wait(1000), Duration::ZERO);
+        assert_eq!(
+            Coalesce::new(Duration::ZERO, 1).wave_wait(1000),
+            Duration::ZERO
+        );
     }
 
     #[test]
@@ -211,12 +220,12 @@ mod tests {
         agenda.insert(Timestamp(100), 2);
         agenda.insert(Timestamp(200), 3);
         agenda.remove(Timestamp(200), 3);
-        assert_eq!(agenda.next_due(Timestamp(99)), None);
-        assert_eq!(agenda.next_due(Timestamp(300)), Some(2));
-        agenda.remove(Timestamp(100), 2);
-        assert_eq!(agenda.next_due(Timestamp(299)), None);
-        assert_eq!(agenda.next_due(Timestamp(300)), Some(1));
+        assert_eq!(agenda.take_due(Timestamp(99)), None);
+        assert_eq!(agenda.take_due(Timestamp(299)), Some(2));
+        assert_eq!(agenda.take_due(Timestamp(299)), None);
         assert!(agenda.len() == 1 && agenda.contains(Timestamp(300), 1));
+        assert_eq!(agenda.take(), Some(1));
+        assert!(agenda.is_empty());
     }
 
     #[test]
@@ -225,8 +234,7 @@ mod tests {
         agenda.insert(Timestamp(100), 1);
         agenda.insert(Timestamp(101), 2);
         assert_eq!(agenda.next_wake(), Some(Timestamp(100)));
-        assert_eq!(agenda.next_due(Timestamp(100)), Some(1));
-        agenda.remove(Timestamp(100), 1);
+        assert_eq!(agenda.take_due(Timestamp(100)), Some(1));
         assert_eq!(agenda.next_wake(), Some(Timestamp(100) + WAKE_GAP));
     }
 }

@@ -187,23 +187,22 @@ impl OwnedTopic {
         self.due
     }
 
-    /// Decides `now` whether what is pending waits for what is to be fanned out with it, and until when: because the
-    /// interval is not over, or because it may be the first of a wave. What waits already does so no longer than it was
-    /// told.
-    pub fn decide(&self, now: Timestamp, coalesce: &Coalesce) -> Option<Timestamp> {
+    /// Until when what is pending waits, as seen `now`, if it does: because the interval is not over, or because it may be
+    /// the first of a wave. What waits already does so until the moment that it was given, whatever comes.
+    pub fn wait_until(&self, now: Timestamp, coalesce: &Coalesce) -> Option<Timestamp> {
         if coalesce.is_enough(self.pending.frame_bytes()) {
             return None;
         }
         self.due
-            .or_else(|| self.next_due(now, coalesce))
+            .or_else(|| self.new_due(now, coalesce))
             .filter(|&due| now < due)
     }
 
-    fn next_due(&self, now: Timestamp, coalesce: &Coalesce) -> Option<Timestamp> {
+    fn new_due(&self, now: Timestamp, coalesce: &Coalesce) -> Option<Timestamp> {
         if now < self.open_from {
             return Some(self.open_from);
         }
-        (now < self.wave_until).then(|| now + coalesce.wave(self.members()))
+        (now < self.wave_until).then(|| now + coalesce.wave_wait(self.members()))
     }
 
     /// How many members there are on all shards, as far as these have said.
@@ -215,7 +214,7 @@ impl OwnedTopic {
     /// Leaves what is pending until `due`, unless it is sequenced before that all the same.
     pub fn postpone(&mut self, due: Timestamp) -> Gauged {
         self.is_listed = false;
-        self.due = Some(due);
+        self.due.get_or_insert(due);
         self.pending.gauge()
     }
 

@@ -106,11 +106,17 @@ mod tests {
     use crate::time::Timestamp;
     use crate::ws::frame::MessageKind;
 
+    const LARGE: usize = 4 << 10;
+
     fn draft(len: usize) -> Draft {
         draft_of(ClientId::first_of(0), len)
     }
 
     fn draft_of(publisher: ClientId, len: usize) -> Draft {
+        if len >= LARGE {
+            let frame = vec![b'x'; len].into();
+            return Draft::whole(publisher, Timestamp(7), frame, None);
+        }
         let mut draft = Draft::new(publisher, Timestamp(7));
         draft.push(MessageKind::Binary, &vec![b'x'; len], None);
         draft
@@ -169,7 +175,6 @@ mod tests {
 
     #[test]
     fn publishers_are_told_apart_whether_drafts_are_joined_or_not() {
-        const LARGE: usize = 5 << 10;
         let [one, other] = [0, 1].map(ClientId::first_of);
         for len in [1, LARGE] {
             let mut pending = Pending::default();
@@ -188,6 +193,8 @@ mod tests {
         both.note_publisher(one.key);
         let mut pending = Pending::default();
         pending.push(both);
+        assert!(pending.has_several_publishers());
+        pending.push(draft_of(one, 1));
         assert!(pending.has_several_publishers());
     }
 }

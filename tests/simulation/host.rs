@@ -498,11 +498,12 @@ impl World {
         for topic in owned {
             let Host { shard, is_cut, .. } = &self.hosts[host];
             let waiting = shard.waiting_messages(self.plan.topics[topic]);
+            let until = shard.waits_until(self.plan.topics[topic]);
             let may_wait = !shard.is_draining() && !is_cut;
-            let (count, wait) = self.model.number(host, topic, waiting, now, may_wait);
+            let (count, wait) = (self.model).number(host, topic, waiting, until, now, may_wait);
             before[topic] = count;
             match wait {
-                Some(Wait::Interval) => self.tally.note(Event::Wait),
+                Some(Wait::Interval) => self.tally.note(Event::WaitForInterval),
                 Some(Wait::Wave) => self.tally.note(Event::WaitInWave),
                 None => {}
             }

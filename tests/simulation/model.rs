@@ -36,6 +36,8 @@ struct Topic {
     last_fan_out: Option<FanOut>,
     /// When a turn began from which on something has been pending.
     waits_since: Option<Timestamp>,
+    /// Until when the owner says that it waits.
+    waits_until: Option<Timestamp>,
     /// By shard: how much of the order has arrived there.
     mirrored: Vec<usize>,
 }
@@ -119,6 +121,7 @@ impl Model {
             pending: Vec::new(),
             last_fan_out: None,
             waits_since: None,
+            waits_until: None,
             mirrored: vec![0; plan.shards],
         };
         Model {
@@ -261,12 +264,13 @@ impl Model {
     }
 
     /// The owner, `shard`, has numbered what has arrived, and what it has accepted itself behind that, or has left it all
-    /// `waiting`, which it only may for so long. Returns how many messages the topic had before, and why they wait.
+    /// `waiting`, `until` a moment that it does not change, and only for so long. Returns how many messages the topic had before, and why they wait.
     pub(crate) fn number(
         &mut self,
         shard: usize,
         topic_key: usize,
         waiting: usize,
+        until: Option<Timestamp>,
         now: Timestamp,
         may_wait: bool,
     ) -> (usize, Option<Wait>) {
@@ -278,6 +282,11 @@ impl Model {
         topic.pending.extend(topic.accepted[shard].drain(..));
         if waiting > 0 {
             assert_eq!(waiting, topic.pending.len(), "all wait, or none");
+            assert!(
+                topic.waits_until.is_none() || topic.waits_until == until,
+                "what waits does so no longer than it was told"
+            );
+            topic.waits_until = until;
             let since = *topic.waits_since.get_or_insert(now);
             let wait = topic.last_fan_out.and_then(|last| {
                 let interval = self.coalesce.min(most);
@@ -294,6 +303,7 @@ impl Model {
             return (before, wait);
         }
         topic.waits_since = None;
+        topic.waits_until = None;
         if !topic.pending.is_empty() {
             let publisher = |message: &usize| self.messages[*message].publisher;
             let first = publisher(&topic.pending[0]);

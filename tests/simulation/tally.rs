@@ -125,9 +125,9 @@ pub(crate) enum Event {
     Patience,
     /// Reads wait, because an inbox is full.
     Congestion,
-    /// A turn ends, and messages wait for the next fan-out of their topic.
-    Wait,
-    /// They are the first of a wave.
+    /// A turn ends, and messages wait for the interval of their topic to end, which may be shorter than it seems here,
+    WaitForInterval,
+    /// or for more of a wave, beyond it.
     WaitInWave,
     /// The clock goes on to a fan-out while the world comes to rest.
     FanOutAwaited,
@@ -224,7 +224,7 @@ pub(crate) const LEAST: [(Event, u64); 78] = [
     (Event::PauseMidTurn, 100),
     (Event::Patience, 1_500),
     (Event::Congestion, 1_000),
-    (Event::Wait, 30_000),
+    (Event::WaitForInterval, 30_000),
     (Event::WaitInWave, 10),
     (Event::FanOutAwaited, 60),
     (Event::CutMidDrain, 60),

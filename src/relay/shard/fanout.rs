@@ -54,12 +54,16 @@ impl Shard {
     fn fan_out(&mut self) {
         let mut published = std::mem::take(&mut self.published);
         for &slot in &published {
-            match self.due(slot) {
-                Some(due) => self.postpone(slot, due),
-                None => self.sequence(slot),
+            if let Some(due) = self.wait_until(slot) {
+                self.postpone(slot, due);
+            } else {
+                if let Some(due) = self.owned[slot].due() {
+                    self.agenda.remove(due, slot);
+                }
+                self.sequence(slot);
             }
         }
-        while let Some(slot) = self.agenda.next_due(self.now) {
+        while let Some(slot) = self.agenda.take_due(self.now) {
             self.sequence(slot);
         }
         let most = self.settings.max_buffered_bytes / WAITING_SHARE;
@@ -68,7 +72,7 @@ impl Shard {
             self.stats.inc(Stat::CoalescingLimitReached);
         }
         if is_too_much || self.is_in_haste() {
-            while let Some(slot) = self.agenda.next() {
+            while let Some(slot) = self.agenda.take() {
                 self.sequence(slot);
             }
         }
@@ -80,11 +84,11 @@ impl Shard {
     }
 
     /// Until when what was published in a topic waits, if it does.
-    fn due(&self, slot: usize) -> Option<Timestamp> {
+    fn wait_until(&self, slot: usize) -> Option<Timestamp> {
         if self.is_in_haste() {
             return None;
         }
-        self.owned[slot].decide(self.now, &self.settings.coalesce)
+        self.owned[slot].wait_until(self.now, &self.settings.coalesce)
     }
 
     fn postpone(&mut self, slot: usize, due: Timestamp) {
@@ -96,11 +100,9 @@ impl Shard {
         self.gauge_waiting(gauged);
     }
 
+    /// Fans out what is pending in a topic that is not in the agenda, or no longer.
     fn sequence(&mut self, slot: usize) {
         let owned = &mut self.owned[slot];
-        if let Some(due) = owned.due() {
-            self.agenda.remove(due, slot);
-        }
         let waited = owned.pending().waited();
         let (batches, gauged) = owned.sequence(self.now, &self.settings.coalesce);
         let name = owned.name.clone();
@@ -137,6 +139,12 @@ impl Shard {
         slot.map_or(0, |&slot| self.owned[slot].pending().messages())
     }
 
+    /// Until when what waits in such a topic does. For tests.
+    pub fn waits_until(&self, topic: &str) -> Option<Timestamp> {
+        let slot = self.owned_by_name.get(topic)?;
+        self.owned[*slot].due()
+    }
+
     /// Checks that what waits is known. For tests.
     pub(super) fn check_waiting(&self) {
         let waiting = || {
@@ -144,9 +152,10 @@ impl Shard {
             owned.filter(|(_, owned)| !owned.pending().is_empty())
         };
         assert_eq!(waiting().count(), self.agenda.len());
-        for (slot, owned) in waiting() {
+        for (slot, owned) in &self.owned {
+            assert_eq!(owned.due().is_none(), owned.pending().is_empty());
             let is_woken_for = |due| self.agenda.contains(due, slot);
-            assert!(owned.due().is_some_and(is_woken_for), "nobody is woken");
+            assert!(owned.due().is_none_or(is_woken_for), "nobody is woken");
         }
         let costs: u64 = waiting()
             .map(|(_, owned)| owned.pending().cost_bytes())
