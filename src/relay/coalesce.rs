@@ -2,8 +2,8 @@
 //!
 //! A small write costs the kernel as much as sixty messages in it, so a topic that is fanned out whenever something has
 //! come spends most of its time on writes that carry little. Hence a topic's owner lets `relay.coalesce` pass between the
-//! *beginnings* of two fan-outs, and hands out what has come meanwhile as one. A topic that was quiet for so long waits for
-//! nothing, and one whose fan-out takes longer does not either, but for waves: what counts is when the last one began.
+//! *beginnings* of two fan-outs, and hands out what has come meanwhile as one. But for waves, a topic that was quiet for so
+//! long waits for nothing, and one whose fan-out takes longer does not either: what counts is when the last one began.
 //!
 //! - **Where:** at the owner, before anything is numbered, so that the flushes of all shards are joined alike, and what
 //!   waits is on its way from the publisher's shard to the log, for windows and the drain as for everybody.
