@@ -497,10 +497,11 @@ impl World {
         let mut before = vec![0; self.plan.topics.len()];
         for topic in owned {
             let Host { shard, is_cut, .. } = &self.hosts[host];
-            let waiting = shard.waiting_messages(self.plan.topics[topic]);
-            let until = shard.waits_until(self.plan.topics[topic]);
+            let name = self.plan.topics[topic];
+            let (waiting, until) = (shard.waiting_messages(name), shard.waits_until(name));
             let may_wait = !shard.is_draining() && !is_cut;
-            let (count, wait) = (self.model).number(host, topic, waiting, until, now, may_wait);
+            let model = &mut self.model;
+            let (count, wait) = model.number(host, topic, waiting, until, now, may_wait);
             before[topic] = count;
             match wait {
                 Some(Wait::Interval) => self.tally.note(Event::WaitForInterval),

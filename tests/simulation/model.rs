@@ -264,7 +264,8 @@ impl Model {
     }
 
     /// The owner, `shard`, has numbered what has arrived, and what it has accepted itself behind that, or has left it all
-    /// `waiting`, `until` a moment that it does not change, and only for so long. Returns how many messages the topic had before, and why they wait.
+    /// `waiting`, `until` a moment that it does not change, and only for so long. Returns how many messages the topic had
+    /// before, and why they wait.
     pub(crate) fn number(
         &mut self,
         shard: usize,

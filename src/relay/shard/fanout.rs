@@ -147,19 +147,16 @@ impl Shard {
 
     /// Checks that what waits is known. For tests.
     pub(super) fn check_waiting(&self) {
-        let waiting = || {
-            let owned = self.owned.iter();
-            owned.filter(|(_, owned)| !owned.pending().is_empty())
-        };
-        assert_eq!(waiting().count(), self.agenda.len());
+        let (mut waiting, mut costs) = (0, 0);
         for (slot, owned) in &self.owned {
             assert_eq!(owned.due().is_none(), owned.pending().is_empty());
-            let is_woken_for = |due| self.agenda.contains(due, slot);
-            assert!(owned.due().is_none_or(is_woken_for), "nobody is woken");
+            if let Some(due) = owned.due() {
+                assert!(self.agenda.contains(due, slot), "nobody is woken");
+                waiting += 1;
+                costs += owned.pending().cost_bytes();
+            }
         }
-        let costs: u64 = waiting()
-            .map(|(_, owned)| owned.pending().cost_bytes())
-            .sum();
+        assert_eq!(waiting, self.agenda.len());
         assert_eq!(costs, self.stats.value(Stat::CoalescingBytes));
         assert!(costs <= self.settings.max_buffered_bytes / WAITING_SHARE);
     }

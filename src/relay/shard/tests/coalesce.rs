@@ -21,16 +21,32 @@ fn coalescing_for(interval: Duration, count: usize) -> (Shard, Vec<ClientKey>) {
     (shard, members)
 }
 
+/// A shard without members of which what waits may take 32 KiB.
+fn coalescing_with_little_memory() -> Shard {
+    let mut config = Config::default();
+    config.relay.coalesce = INTERVAL;
+    config.limits.max_message_bytes = 8 << 10;
+    config.slow_consumer.max_lag_bytes = 256 << 10;
+    config.limits.max_buffered_bytes = 512 << 10;
+    shard_with(&config)
+}
+
 fn pass(shard: &mut Shard, span: Duration) {
     shard.begin_turn(shard.now + span);
 }
 
-/// The same, with a message on its way since this moment.
+/// The three members, with a message on its way since this moment.
 fn just_fanned_out() -> (Shard, Vec<ClientKey>) {
     let (mut shard, members) = coalescing();
     shard.on_bytes(members[0], &mut text(1));
     turn(&mut shard, usize::MAX, None);
     (shard, members)
+}
+
+/// To how many a message of the first member is sent in the turn in which it comes.
+fn sent_at_once(shard: &mut Shard, members: &[ClientKey]) -> usize {
+    shard.on_bytes(members[0], &mut text(1));
+    turn(shard, usize::MAX, None).len()
 }
 
 /// A turn in which everybody takes everything; returns the bytes that `client` was sent.
@@ -69,13 +85,11 @@ fn writes_to(shard: &mut Shard, client: ClientKey) -> Vec<Vec<u8>> {
 #[test]
 fn a_message_in_a_topic_that_was_quiet_waits_for_nothing() {
     let (mut shard, members) = coalescing();
-    shard.on_bytes(members[0], &mut text(1));
-    assert_eq!(turn(&mut shard, usize::MAX, None).len(), 3);
+    assert_eq!(sent_at_once(&mut shard, &members), 3);
     assert_eq!(shard.stats.value(Stat::Coalesced), 0);
     assert_eq!(shard.next_fan_out(), None);
     pass(&mut shard, INTERVAL);
-    shard.on_bytes(members[0], &mut text(1));
-    assert_eq!(turn(&mut shard, usize::MAX, None).len(), 3);
+    assert_eq!(sent_at_once(&mut shard, &members), 3);
 }
 
 #[test]
@@ -145,12 +159,6 @@ fn publish_from_two(shard: &mut Shard, members: &[ClientKey]) {
         shard.on_bytes(member, &mut text(1));
     }
     turn(shard, usize::MAX, None);
-}
-
-/// To how many a message of the first member is sent in the turn in which it comes.
-fn sent_at_once(shard: &mut Shard, members: &[ClientKey]) -> usize {
-    shard.on_bytes(members[0], &mut text(1));
-    turn(shard, usize::MAX, None).len()
 }
 
 #[test]
@@ -255,12 +263,7 @@ fn neither_what_is_enough_nor_a_drain_waits_for_a_wave() {
 
 #[test]
 fn a_drain_reaches_no_limit_of_what_waits() {
-    let mut config = Config::default();
-    config.relay.coalesce = INTERVAL;
-    config.limits.max_message_bytes = 8 << 10;
-    config.slow_consumer.max_lag_bytes = 256 << 10;
-    config.limits.max_buffered_bytes = 512 << 10;
-    let mut shard = shard_with(&config);
+    let mut shard = coalescing_with_little_memory();
     let topics = (0..3).map(|n| format!("/{n}"));
     let members: Vec<ClientKey> = topics.map(|topic| join(&mut shard, &topic, b"")).collect();
     turn(&mut shard, usize::MAX, None);
@@ -355,12 +358,7 @@ fn what_is_fanned_out_in_the_turn_that_it_came_in_has_not_waited() {
 #[test]
 fn what_waits_in_many_topics_takes_a_small_share_of_the_memory() {
     const TOPICS: usize = 100;
-    let mut config = Config::default();
-    config.relay.coalesce = INTERVAL;
-    config.limits.max_message_bytes = 8 << 10;
-    config.slow_consumer.max_lag_bytes = 256 << 10;
-    config.limits.max_buffered_bytes = 512 << 10;
-    let mut shard = shard_with(&config);
+    let mut shard = coalescing_with_little_memory();
     let members: Vec<Vec<ClientKey>> = (0..TOPICS)
         .map(|n| {
             (0..3)
