@@ -315,7 +315,7 @@ pub const METRICS: &[Metric] = &[
     counter(
         "fanwire_shard_transfers_total",
         Source::PerShard(Stat::Transferred),
-        "Clients that moved from the shard which had accepted them to that of their topic.",
+        "Clients that moved from the shard which had accepted them to another, because of their topic.",
     ),
     gauge(
         "fanwire_inbox_envelopes",

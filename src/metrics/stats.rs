@@ -125,7 +125,7 @@ pub enum Stat {
     BusyMicros,
     /// Envelopes taken from the inbox.
     Envelopes,
-    /// Clients that moved to the shard of their topic before they joined it.
+    /// Clients that moved to another shard before they joined their topic.
     Transferred,
     /// Reads skipped because some inbox was full.
     ReadsDeferred,

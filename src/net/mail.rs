@@ -22,7 +22,7 @@ pub enum Mail {
     Envelope(Envelope),
     /// From the acceptor: a connection to take in.
     Socket(Stream, Admission),
-    /// From another worker: a client whose topic this one owns, and its connection.
+    /// From another worker: a client that is to live here, and its connection.
     Client(Box<(Conn, Transfer)>),
     /// From the acceptor: a connection over a limit, to be told so and closed in order.
     Refusal(Stream, Refusal),

@@ -377,27 +377,31 @@ impl World {
         self.connect_to(host, key, id);
     }
 
-    /// Some of the clients that have just said what they want move to the shard of their topic; some are left undecided.
+    /// Some of the clients that have just said what they want move to any other shard; some are left undecided.
     fn transfer_clients(&mut self, host: usize) {
         while self.rng.percent(95)
             && let Some((key, owner)) = self.hosts[host].shard.poll_undecided()
         {
             let id = self.hosts[host].peer_of(key).expect("it is there");
-            let owner = owner.index();
-            assert_ne!(owner, host, "nobody moves to where he is");
+            assert_ne!(owner.index(), host, "the owner has nothing to decide");
             if !self.rng.percent(self.plan.transfers) {
                 self.hosts[host].shard.stay(key);
                 continue;
             }
+            let hosts = self.hosts.len();
+            let home = (host + self.rng.within(1..=hosts - 1)) % hosts;
+            if home != owner.index() {
+                self.tally.note(Event::TransferElsewhere);
+            }
             let transfer = self.hosts[host].shard.transfer_out(key);
-            self.tell(|| format!("client {id} moves from shard {host} to {owner}"));
+            self.tell(|| format!("client {id} moves from shard {host} to {home}"));
             self.hosts[host].conns[key.slot as usize] = None;
             self.hosts[host].events.retain(|&listed| listed != id);
-            self.model.transfer(id, owner);
+            self.model.transfer(id, home);
             let peer = &mut self.peers[id];
-            (peer.host, peer.key) = (owner, None);
+            (peer.host, peer.key) = (home, None);
             (peer.is_moving, peer.is_listed) = (true, false);
-            self.links[owner][host].push_back(Parcel::Client { peer: id, transfer });
+            self.links[home][host].push_back(Parcel::Client { peer: id, transfer });
         }
     }
 

@@ -41,7 +41,7 @@ pub(crate) struct Plan {
     pub(crate) scratch_bytes: usize,
     /// Clients flushed in a turn.
     pub(crate) flush_budget: usize,
-    /// The share of clients that move to the shard of their topic, of those that may, in percent.
+    /// The share of clients that move to another shard, of those that may, in percent.
     pub(crate) transfers: usize,
     /// Reads wait while an inbox holds this many bytes of messages.
     pub(crate) inbox_high_water_bytes: usize,

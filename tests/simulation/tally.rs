@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 pub(crate) enum Stage {
     /// Its host has not taken it in.
     Unaccepted,
-    /// It is on its way from the host that took it in to that of its topic.
+    /// It is on its way from the host that took it in to another.
     Moving,
     /// It waits for the other side's hello.
     Greeting,
@@ -107,6 +107,8 @@ pub(crate) enum Event {
     HalfClose(Stage),
     /// A client sends Close.
     Goodbye(Stage),
+    /// A client moves to a shard that does not own its topic.
+    TransferElsewhere,
     /// A client stops to read,
     Stall,
     /// and goes on,
@@ -159,7 +161,7 @@ pub(crate) enum Event {
 }
 
 /// How often each event must happen in an ordinary run: about a third of how often it does.
-pub(crate) const LEAST: [(Event, u64); 78] = [
+pub(crate) const LEAST: [(Event, u64); 79] = [
     (Event::Reset(Stage::Unaccepted), 20),
     (Event::Reset(Stage::Moving), 1),
     (Event::Reset(Stage::Greeting), 100),
@@ -215,6 +217,7 @@ pub(crate) const LEAST: [(Event, u64); 78] = [
     (Event::Cut(Moment::Stall), 30),
     (Event::Cut(Moment::Pause), 10),
     (Event::ResetMidTurn, 150),
+    (Event::TransferElsewhere, 180),
     (Event::Stall, 1_000),
     (Event::Resumption, 300),
     (Event::StallForEver, 100),
@@ -225,7 +228,7 @@ pub(crate) const LEAST: [(Event, u64); 78] = [
     (Event::Patience, 1_500),
     (Event::Congestion, 1_000),
     (Event::WaitForInterval, 30_000),
-    (Event::WaitInWave, 10),
+    (Event::WaitInWave, 3),
     (Event::FanOutAwaited, 60),
     (Event::CutMidDrain, 60),
     (Event::TransportFull, 100_000),

@@ -31,7 +31,7 @@ pub(crate) enum Parcel {
         /// How much of its topic's order has arrived with it, for a batch.
         end: usize,
     },
-    /// A client that moves to the shard of its topic.
+    /// A client that moves to another shard.
     Client { peer: usize, transfer: Transfer },
 }
 

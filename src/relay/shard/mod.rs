@@ -6,7 +6,7 @@
 //! begin_turn(now)
 //!   handle(envelope)…                      what other shards sent              topics.rs
 //!   accept, permit, on_bytes, on_end…      what clients did                    intake.rs
-//!   poll_undecided → stay, transfer_out…   who moves to the shard of its topic transfer.rs
+//!   poll_undecided → stay, transfer_out…   who moves to another shard         transfer.rs
 //!   on_writable…, handle_timeouts          what has become possible, or due    outflow.rs, lifecycle.rs
 //! decide()                                 number and spread what is fanned out; take_outbox follows   fanout.rs
 //!   poll_flush → gather → advance…         one write for each client that has something to get

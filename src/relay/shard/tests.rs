@@ -19,32 +19,34 @@ fn shard_with(config: &Config) -> Shard {
 
 /// Two shards, and a topic that the first of them owns.
 fn two_shards(config: &Config) -> ([Shard; 2], String) {
-    let router = Router::new(Topics::Path, 2, 0);
+    shards(config)
+}
+
+/// So many shards, and a topic that the first of them owns.
+fn shards<const N: usize>(config: &Config) -> ([Shard; N], String) {
+    let router = Router::new(Topics::Path, N as u16, 0);
     let owned_by_first = |path: &String| router.owner(path) == ShardId(0);
     let mut paths = (0..100).map(|n| format!("/{n}"));
     let path = paths.find(owned_by_first).unwrap();
-    let shards = [0, 1].map(|id| {
-        let settings = Settings::new(config, 2);
-        Shard::new(ShardId(id), settings, router.clone(), Timestamp(1_000_000))
+    let shards = std::array::from_fn(|id| {
+        let (id, settings) = (ShardId(id as u16), Settings::new(config, N as u16));
+        Shard::new(id, settings, router.clone(), Timestamp(1_000_000))
     });
     (shards, path)
 }
 
-/// Turns of both shards, until neither has anything to say to the other.
-fn turns(shards: &mut [Shard; 2]) {
+/// Turns of all shards, until none has anything to say to another.
+fn turns(shards: &mut [Shard]) {
     loop {
+        let mut said = Vec::new();
         for shard in &mut *shards {
             turn(shard, usize::MAX, None);
+            said.extend(shard.take_outbox());
         }
-        let [first, second] = &mut *shards;
-        let said: [Vec<_>; 2] = [
-            first.take_outbox().collect(),
-            second.take_outbox().collect(),
-        ];
-        if said.iter().all(Vec::is_empty) {
+        if said.is_empty() {
             return;
         }
-        for (to, envelope) in said.into_iter().flatten() {
+        for (to, envelope) in said {
             shards[to.index()].handle(envelope);
         }
     }

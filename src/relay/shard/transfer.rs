@@ -1,13 +1,14 @@
-//! Clients that move to the shard which owns their topic.
+//! Clients that move to the shard where they are to live.
 //!
 //! The acceptor places a connection before anybody knows what it asks for. Once its request is read, a client whose topic
 //! is unknown here may as well live where the topic is sequenced: what it sends then needs no other shard, and if all
-//! members are there, nothing of the topic crosses threads. A topic is known where it has members, or somebody who is about
+//! members are there, nothing of the topic crosses threads. If not there, it may live where others of the topic do: each
+//! shard with members is one more to tell of every batch. A topic is known where it has members, or somebody who is about
 //! to be one, or messages of theirs on the way. A client moves with its socket and before it has asked to join, so that to
-//! the owner it is one that has just connected.
+//! the shard that it comes to it is one that has just connected.
 //!
-//! Whether there is room is not for the shard to say. It asks the host ([`Shard::poll_undecided`]), which has each client
-//! stay or takes it out; those it has not asked for when the turn is decided stay.
+//! Where that is, is not for the shard to say, and any shard will do. It asks the host ([`Shard::poll_undecided`]), which has
+//! each client stay or takes it out; those it has not asked for when the turn is decided stay.
 
 use bytes::Bytes;
 
@@ -47,8 +48,8 @@ impl Shard {
         self.undecided.push(key);
     }
 
-    /// The next client that may stay or go, and the shard that owns its topic. The host answers, by [`Shard::stay`] or
-    /// [`Shard::transfer_out`], before it asks for the next. Whose topic has become known here since it was left undecided,
+    /// The next client that may stay or go, and the shard that owns its topic, which is never this one. The host answers, by
+    /// [`Shard::stay`] or [`Shard::transfer_out`], before it asks for the next. Whose topic has become known here since it was left undecided,
     /// because another of the topic has stayed, joins.
     pub fn poll_undecided(&mut self) -> Option<(ClientKey, ShardId)> {
         while let Some(key) = self.undecided.pop() {
@@ -77,16 +78,16 @@ impl Shard {
         }
     }
 
-    /// Has all stay that the host has left undecided. Once a shard drains there are none, so that an owner that has its
-    /// fence has heard the last of it.
+    /// Has all stay that the host has left undecided. Once a shard drains there are none, so that a shard that has its fence
+    /// has been sent the last of its clients.
     pub(super) fn decide_undecided(&mut self) {
         while let Some((key, _)) = self.poll_undecided() {
             self.stay(key);
         }
     }
 
-    /// Takes an undecided client out: the shard forgets it. The host sends it to its topic's owner, with its socket, and not
-    /// behind the shard's fence.
+    /// Takes an undecided client out: the shard forgets it. The host sends it to another shard, with its socket, and not
+    /// behind this shard's fence.
     ///
     /// # Panics
     ///
@@ -107,9 +108,9 @@ impl Shard {
         }
     }
 
-    /// Takes in a client that another shard has taken out, and has it join the topic, which this shard owns.
+    /// Takes in a client that another shard has taken out, and has it join the topic from here, whether or not this shard
+    /// owns it: nobody moves twice.
     pub fn transfer_in(&mut self, transfer: Transfer) -> ClientKey {
-        debug_assert_eq!(self.router.owner(&transfer.topic), self.id);
         let key = self.accept();
         let client = &mut self.clients[key.slot as usize];
         if client.phase != Phase::Upgrading {
@@ -121,6 +122,8 @@ impl Shard {
         arrival.response = transfer.response;
         arrival.early = transfer.early;
         self.join(key, transfer.topic);
+        // Where another shard owns the topic, what came with the request waits for its answer.
+        self.gauge_client(key);
         key
     }
 }

@@ -1,4 +1,4 @@
-//! Clients that move to the shard of their topic.
+//! Clients that move to the shard where they are to live.
 
 use super::*;
 use crate::relay::client::Phase;
@@ -14,6 +14,22 @@ fn phase(shard: &Shard, key: ClientKey) -> Option<Phase> {
     shard.client(key).map(|client| client.phase)
 }
 
+/// What a client is sent that takes everything.
+fn sent(shard: &mut Shard, key: ClientKey) -> Vec<u8> {
+    let mut sent = Vec::new();
+    loop {
+        let mut slices = Slices::new();
+        let offered = shard.gather(key, &mut slices);
+        slices
+            .iter()
+            .for_each(|slice| sent.extend_from_slice(slice));
+        drop(slices);
+        if offered == 0 || !shard.advance(key, Written::plain(offered, offered)) {
+            return sent;
+        }
+    }
+}
+
 #[test]
 fn a_client_moves_with_all_that_it_has_said() {
     let ([mut owner, mut shard], client) = undecided();
@@ -27,20 +43,60 @@ fn a_client_moves_with_all_that_it_has_said() {
     assert_eq!(phase(&owner, client), Some(Phase::Open));
     owner.decide();
     assert_eq!(owner.poll_flush(), Some(client));
-    let mut sent = Vec::new();
-    loop {
-        let mut slices = Slices::new();
-        let offered = owner.gather(client, &mut slices);
-        slices
-            .iter()
-            .for_each(|slice| sent.extend_from_slice(slice));
-        drop(slices);
-        if offered == 0 || !owner.advance(client, Written::plain(offered, offered)) {
-            break;
-        }
-    }
+    let sent = sent(&mut owner, client);
     assert!(sent.starts_with(b"HTTP/1.1 101 ") && sent.ends_with(b"\r\n\r\n\x8a\x00"));
     owner.check();
+}
+
+#[test]
+fn a_client_may_move_to_a_shard_that_does_not_own_its_topic() {
+    let (mut shards, path) = shards::<3>(&Config::default());
+    let undecided = join(&mut shards[1], &path, &text(5));
+    let transfer = shards[1].transfer_out(undecided);
+    let client = shards[2].transfer_in(transfer);
+    // The owner has not confirmed it.
+    assert_eq!(phase(&shards[2], client), Some(Phase::Joining));
+    shards[2].check();
+    turns(&mut shards);
+    assert_eq!(phase(&shards[2], client), Some(Phase::Open));
+    // Its own message has been to the owner and back.
+    assert_eq!(shards[2].stats.value(Stat::Messages), 1);
+    assert_eq!(shards[2].stats.value(Stat::Delivered), 1);
+    assert!(shards[0].is_empty() && shards[1].is_empty());
+    for shard in &mut shards {
+        shard.check();
+    }
+}
+
+#[test]
+fn who_has_moved_to_a_shard_that_does_not_own_its_topic_joins_members_there() {
+    let (mut shards, path) = shards::<3>(&Config::default());
+    let undecided = join(&mut shards[2], &path, b"");
+    shards[2].stay(undecided);
+    turns(&mut shards);
+    let another = join(&mut shards[1], &path, &text(5));
+    let transfer = shards[1].transfer_out(another);
+    shards[2].transfer_in(transfer);
+    turns(&mut shards);
+    assert_eq!(shards[2].stats.value(Stat::Topics), 1);
+    assert_eq!(shards[2].stats.value(Stat::Delivered), 2);
+}
+
+#[test]
+fn a_drain_sees_off_whoever_has_moved_to_a_shard_that_does_not_own_its_topic() {
+    let (mut shards, path) = shards::<3>(&Config::default());
+    let undecided = join(&mut shards[1], &path, b"");
+    let transfer = shards[1].transfer_out(undecided);
+    let client = shards[2].transfer_in(transfer);
+    // Before the owner hears of it.
+    for shard in &mut shards {
+        shard.begin_drain();
+    }
+    turns(&mut shards);
+    // Behind the 101, which it has been sent.
+    assert!(sent(&mut shards[2], client).ends_with(b"\x03\xe9going away"));
+    assert_eq!(phase(&shards[2], client), Some(Phase::Closing));
+    assert!(shards[0].is_drained() && shards[1].is_drained() && !shards[2].is_drained());
 }
 
 #[test]

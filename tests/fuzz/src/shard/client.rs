@@ -38,7 +38,7 @@ pub(super) struct Client {
     pub(super) is_starved: bool,
     /// The shard is waiting for something of its own before it reads on.
     pub(super) is_parked: bool,
-    /// It goes to the shard of its topic, where it may.
+    /// It goes to another shard, where it may.
     pub(super) moves: bool,
     /// It is on its way there.
     pub(super) is_moving: bool,

@@ -137,7 +137,7 @@ impl World {
     // What clients do.
 
     /// The lower bits say to which shard, the highest whether over a transport that takes more than it can send, and the one
-    /// below that whether the client moves to the shard of its topic.
+    /// below that whether the client moves to another shard, where it may.
     pub(super) fn connect(&mut self, shard: u8) -> Option<usize> {
         if self.clients.len() == MAX_CLIENTS {
             return None;
@@ -220,17 +220,20 @@ impl World {
     }
 
     fn transfer_clients(&mut self, host: usize) {
-        while let Some((key, owner)) = self.hosts[host].shard.poll_undecided() {
+        while let Some((key, _)) = self.hosts[host].shard.poll_undecided() {
             let client = self.client_of(host, key).expect("it is there");
             if !self.clients[client].moves {
                 self.hosts[host].shard.stay(key);
                 continue;
             }
+            let hosts = self.hosts.len();
+            // Each in its turn to another of the others, the topic's owner or not.
+            let home = (host + 1 + client % (hosts - 1)) % hosts;
             let transfer = self.hosts[host].shard.transfer_out(key);
             self.clients_by_key.remove(&(host, key));
             self.clients[client].is_moving = true;
             let mail = Mail::Client(client, transfer);
-            self.hosts[owner.index()].inboxes[host].push_back(mail);
+            self.hosts[home].inboxes[host].push_back(mail);
         }
     }
 
