@@ -39,7 +39,7 @@ const MIN_NOTSENT_LOWAT: usize = 1 << 10;
 const MAX_NOTSENT_LOWAT: usize = 64 << 20;
 /// The most `server.workers`.
 pub const MAX_WORKERS: usize = 256;
-/// The most `server.max_connections` and `server.max_connections_per_ip`.
+/// The most `server.max_connections`, `server.max_connections_per_ip` and `server.min_clients_per_worker`.
 const MAX_CONNECTIONS: usize = 10_000_000;
 /// The shortest timeout: the resolution of the workers' timers is not finer.
 pub const MIN_WAIT: Duration = Duration::from_millis(1);
@@ -99,6 +99,11 @@ impl Config {
     fn validate_server(&self) -> Result<(), ConfigError> {
         let server = &self.server;
         check_range("server.workers", server.workers, 0..=MAX_WORKERS)?;
+        check_range(
+            "server.min_clients_per_worker",
+            server.min_clients_per_worker,
+            0..=MAX_CONNECTIONS,
+        )?;
         check_range(
             "server.max_connections",
             server.max_connections,
@@ -415,7 +420,7 @@ mod tests {
     #[test]
     fn values_just_out_of_range_are_refused_by_their_keys() {
         type Change = fn(&mut Config);
-        let changes: [(&str, Change); 14] = [
+        let changes: [(&str, Change); 15] = [
             ("limits.max_buffered_bytes", |config| {
                 config.limits.max_buffered_bytes = MAX_BUFFERED_BYTES + 1;
             }),
@@ -436,6 +441,9 @@ mod tests {
             }),
             ("server.workers", |config| {
                 config.server.workers = MAX_WORKERS + 1;
+            }),
+            ("server.min_clients_per_worker", |config| {
+                config.server.min_clients_per_worker = MAX_CONNECTIONS + 1;
             }),
             ("server.max_connections_per_ip", |config| {
                 config.server.max_connections_per_ip = MAX_CONNECTIONS + 1;

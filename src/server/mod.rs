@@ -286,10 +286,12 @@ impl Workers {
             .iter()
             .map(|_| Arc::new(Published::default()))
             .collect();
+        let average = max_connections.div_ceil(usize::from(count));
+        let min_clients = config.server.min_clients_per_worker;
+        let most_clients = most_connections(average, min_clients.min(max_connections));
         let new_worker = |(id, poll): (ShardId, Poll)| {
             let mut shard = Shard::new(id, settings.clone(), router.clone(), clock.now());
-            let most = most_connections(max_connections.div_ceil(usize::from(count)));
-            shard.reserve(most.min(MOST_RESERVED));
+            shard.reserve(most_clients.min(MOST_RESERVED));
             Ok(Worker::new(Parts {
                 shard,
                 id,
@@ -298,6 +300,7 @@ impl Workers {
                 postboxes: postboxes.clone(),
                 control: control.clone(),
                 published: published[id.index()].clone(),
+                min_clients,
                 seats: seats.cloned(),
                 clock,
                 tls: tls.cloned(),

@@ -11,11 +11,13 @@ use crate::ids::ShardId;
 use crate::metrics::stats::Stat;
 use crate::net::mail::Report;
 
+/// A relay that spreads even a handful of clients over so many workers.
 fn relay_with(workers: usize) -> RelayHandle {
     let mut config = Config::default();
     config.server.host = "127.0.0.1".into();
     config.server.port = 0;
     config.server.workers = workers;
+    config.server.min_clients_per_worker = 0;
     config.metrics.enabled = false;
     Relay::start(&config).unwrap()
 }

@@ -11,9 +11,10 @@ use crate::program::folder_with;
 const MEMORY_KIB: u32 = 128 << 10;
 
 /// Every key whose value is a number, a size or a duration.
-const NUMBERS: [(&str, &str); 13] = [
+const NUMBERS: [(&str, &str); 14] = [
     ("server", "port"),
     ("server", "workers"),
+    ("server", "min_clients_per_worker"),
     ("server", "max_connections"),
     ("server", "handshake_timeout"),
     ("server", "tcp_notsent_lowat"),
@@ -83,6 +84,10 @@ fn a_number_out_of_range_is_refused_with_the_range() {
         ("server: {port: 70000}", "server.port"),
         ("metrics: {port: 70000}", "metrics.port"),
         ("server: {workers: 257}", "server.workers: 257 is too large"),
+        (
+            "server: {min_clients_per_worker: 10000001}",
+            "server.min_clients_per_worker: 10000001 is too large; use 0 to 10000000",
+        ),
         (
             "server: {max_connections: 18446744073709551615}",
             "server.max_connections",

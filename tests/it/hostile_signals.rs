@@ -19,7 +19,8 @@ use crate::witness::Witness;
 /// A configuration for the ports of another program.
 fn on_ports(server: u16, metrics: u16) -> String {
     format!(
-        "server: {{host: 127.0.0.1, port: {server}, workers: 2}}\nmetrics: {{port: {metrics}}}\n"
+        "server: {{host: 127.0.0.1, port: {server}, workers: 2, min_clients_per_worker: 0}}\n\
+         metrics: {{port: {metrics}}}\n"
     )
 }
 
@@ -192,9 +193,8 @@ fn a_reader_of_the_log_that_is_stuck_holds_up_nobody() {
     let (reader, mut writer) = io::pipe().unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_fanwire"));
     command.stderr(writer.try_clone().unwrap());
-    let config =
-        "server: {host: 127.0.0.1, port: 0, workers: 2}\nmetrics: {port: 0}\nlog: {level: debug}\n";
-    let mut program = Program::spawn_logging_to(reader, config, command);
+    let config = on_ports(0, 0) + "log: {level: debug}\n";
+    let mut program = Program::spawn_logging_to(reader, &config, command);
     // Until the pipe is full. The thread ends with its last reader.
     let stuffing = thread::spawn(move || while writer.write_all(b"stuffing\n").is_ok() {});
     let witness = Witness::of_program(&program);

@@ -69,8 +69,9 @@ impl Holdings {
 }
 
 impl Program {
-    /// Starts it with two workers on free ports, these further sections of the configuration, and otherwise the
-    /// defaults, and waits until it says that it is ready. The sections `server` and `metrics` are this file's.
+    /// Starts it with two workers on free ports, over which even two clients are spread, these further sections of the
+    /// configuration, and otherwise the defaults, and waits until it says that it is ready. The sections `server` and
+    /// `metrics` are this file's.
     pub(crate) fn with(sections: &str) -> Program {
         Program::with_server("", sections)
     }
@@ -78,7 +79,8 @@ impl Program {
     /// The same with further keys of the section `server`, each behind a comma.
     pub(crate) fn with_server(server: &str, sections: &str) -> Program {
         let config = format!(
-            "server: {{host: 127.0.0.1, port: 0, workers: 2{server}}}\nmetrics: {{port: 0}}\n{sections}\n"
+            "server: {{host: 127.0.0.1, port: 0, workers: 2, min_clients_per_worker: 0{server}}}\n\
+             metrics: {{port: 0}}\n{sections}\n"
         );
         Program::spawn(&config, Command::new(env!("CARGO_BIN_EXE_fanwire")))
     }

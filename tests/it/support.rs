@@ -51,12 +51,14 @@ const GAUGES: [Stat; 9] = [
     Stat::CarriedBytes,
 ];
 
-/// The defaults, on the loopback, on any free ports, with this many workers.
+/// The defaults, on the loopback, on any free ports, with this many workers, over which even a handful of clients are spread:
+/// by default they would all live on one, and tests of how shards work together would be tests of one.
 pub(crate) fn config(workers: usize) -> Config {
     let mut config = Config::default();
     config.server.host = "127.0.0.1".into();
     config.server.port = 0;
     config.server.workers = workers;
+    config.server.min_clients_per_worker = 0;
     config.metrics.port = 0;
     config
 }

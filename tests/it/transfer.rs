@@ -1,9 +1,11 @@
-//! Clients that move to the worker of their topic, where there are enough of them to be worth it.
+//! Clients that move to the worker where they are to live: they fill one after the other, beginning with the one that owns
+//! their topic, and once all have their minimum, or without one, they move to the owner as long as it has room.
 
+use fanwire::config::Config;
 use fanwire::metrics::stats::Stat;
 
 use crate::metrics::{case, scrape};
-use crate::support::{World, config};
+use crate::support::{World, config, eventually};
 use crate::tls_support::TlsWorld;
 use crate::wire::{Wire, frame, request};
 
@@ -16,18 +18,103 @@ fn bystanders(world: &World) -> Vec<Wire> {
     (0..BYSTANDERS).map(|_| world.join("/crowd")).collect()
 }
 
+/// What a metric says of each shard, the least first.
 #[expect(clippy::cast_sign_loss, reason = "a number of clients")]
-fn most_on_a_shard(world: &World) -> usize {
+fn by_shard(world: &World, metric: &str) -> [usize; WORKERS] {
     let scrape = scrape(world);
-    let clients = |shard: usize| {
-        case(
-            &scrape,
-            "fanwire_shard_clients",
-            "shard",
-            &shard.to_string(),
-        )
-    };
-    (0..WORKERS).map(clients).fold(0.0, f64::max) as usize
+    let value = |shard: usize| case(&scrape, metric, "shard", &shard.to_string()) as usize;
+    let mut values = std::array::from_fn(value);
+    values.sort_unstable();
+    values
+}
+
+fn most_on_a_shard(world: &World) -> usize {
+    by_shard(world, "fanwire_shard_clients")[WORKERS - 1]
+}
+
+/// What users have who configure nothing but the number of workers, and the minimum of clients that each has then.
+fn gathering() -> (Config, usize) {
+    let mut config = config(WORKERS);
+    let default = Config::default().server.min_clients_per_worker;
+    config.server.min_clients_per_worker = default;
+    (config, default)
+}
+
+#[test]
+fn a_small_room_lives_on_one_worker_and_those_who_come_are_taken_in_by_the_others() {
+    const CLIENTS: usize = 40;
+    let world = World::with(&gathering().0);
+    let mut room: Vec<Wire> = (0..CLIENTS).map(|_| world.join("/room")).collect();
+    world.await_total(Stat::ConnectedClients, CLIENTS as u64);
+    assert_eq!(
+        by_shard(&world, "fanwire_shard_clients"),
+        [0, 0, 0, CLIENTS]
+    );
+    world.await_total(Stat::Topics, 1);
+    // The owner was given the first at most, because it has more than its share from then on.
+    let least = (CLIENTS - 1) / (WORKERS - 1);
+    eventually("the others take in as many each", || {
+        by_shard(&world, "fanwire_shard_transfers_total")[1] >= least
+    });
+    room[0].send(frame(0x81, b"hello"));
+    for member in &mut room {
+        assert_eq!(member.hear(), "hello");
+    }
+    world.await_rest();
+    // No shard has had to say anything to another, ever.
+    assert_eq!(world.total(Stat::Envelopes), 0);
+    drop(room);
+    world.end();
+}
+
+#[test]
+fn a_room_with_more_clients_than_the_minimum_lives_on_two_workers_and_is_one_room() {
+    const MORE: usize = 36;
+    let (config, minimum) = gathering();
+    let world = World::with(&config);
+    let clients = minimum + MORE;
+    let mut room: Vec<Wire> = (0..clients).map(|_| world.join("/room")).collect();
+    world.await_total(Stat::ConnectedClients, clients as u64);
+    let lives = by_shard(&world, "fanwire_shard_clients");
+    assert_eq!(lives, [0, 0, MORE, minimum]);
+    world.await_total(Stat::Topics, 2);
+    // The first lives with the owner of the topic, the last on the other.
+    for (publisher, text) in [(0, "from the owner"), (clients - 1, "from the other")] {
+        room[publisher].send(frame(0x81, text.as_bytes()));
+        for member in &mut room {
+            assert_eq!(member.hear(), text);
+        }
+    }
+    drop(room);
+    world.end();
+}
+
+#[test]
+fn small_topics_live_on_one_worker_each_when_there_are_few_as_well() {
+    const TOPICS: usize = 16;
+    let world = World::with(&gathering().0);
+    let clients: Vec<Wire> = (0..3 * TOPICS)
+        .map(|n| world.join(&format!("/room/{}", n % TOPICS)))
+        .collect();
+    world.await_total(Stat::ConnectedClients, 3 * TOPICS as u64);
+    world.await_total(Stat::Topics, TOPICS as u64);
+    assert_eq!(world.total(Stat::Envelopes), 0);
+    drop(clients);
+    world.end();
+}
+
+#[test]
+fn without_a_minimum_even_a_small_room_is_spread_over_all_workers() {
+    const CLIENTS: usize = 40;
+    let world = World::with(&config(WORKERS));
+    let room: Vec<Wire> = (0..CLIENTS).map(|_| world.join("/room")).collect();
+    world.await_total(Stat::ConnectedClients, CLIENTS as u64);
+    world.await_total(Stat::Topics, WORKERS as u64);
+    let average = CLIENTS / WORKERS;
+    let most = most_on_a_shard(&world);
+    assert!(most <= average + 1, "{most} on a shard");
+    drop(room);
+    world.end();
 }
 
 #[test]
@@ -127,6 +214,22 @@ fn whoever_moves_counts_once_for_the_limit_on_connections() {
     assert!(world.total(Stat::Transferred) > 0);
     drop(crowd);
     world.end();
+}
+
+#[test]
+fn an_encrypted_room_fills_one_worker_after_the_other_as_well() {
+    let (config, minimum) = gathering();
+    let tls = TlsWorld::with(config);
+    let mut room: Vec<_> = (0..minimum + 2).map(|_| tls.connect("/room")).collect();
+    tls.world.await_total(Stat::Topics, 2);
+    for publisher in [0, minimum + 1] {
+        room[publisher].say(format!("from {publisher}"));
+        for member in &mut room {
+            assert_eq!(member.hear(), format!("from {publisher}"));
+        }
+    }
+    drop(room);
+    tls.world.end();
 }
 
 #[test]

@@ -11,7 +11,8 @@ use crate::table::Table;
 /// Event loops of the relay.
 const SHARDS: [usize; 4] = [1, 2, 4, 8];
 
-/// What is measured: a name, and the load. Connections are spread evenly, so that all shards publish where many do.
+/// What is measured: a name, and the load. Publishers connect last, and behind a crowd, of more than the relay's minimum for
+/// each shard, they are spread evenly: all shards publish then.
 const LOADS: [(&str, &str); 7] = [
     (
         "one to a thousand, 64 in flight",

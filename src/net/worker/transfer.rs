@@ -1,7 +1,7 @@
-//! Clients that move to the worker that owns their topic, as long as that leaves the workers evenly loaded.
+//! Clients that move to the worker where they are to live, once their topic is known.
 
 use super::Worker;
-use crate::ids::{ClientKey, ShardId};
+use crate::ids::ClientKey;
 use crate::net::conn::Conn;
 use crate::net::mail::{Mail, balance};
 use crate::relay::shard::Transfer;
@@ -10,15 +10,15 @@ impl Worker {
     /// Hands over the clients that have just said what they want and that had better live elsewhere.
     pub(super) fn transfer_clients(&mut self) {
         while let Some((key, owner)) = self.shard.poll_undecided() {
-            if balance(&self.postboxes).may_take_one(owner.index()) {
-                self.transfer(key, owner);
-            } else {
-                self.shard.stay(key);
+            let home = balance(&self.postboxes).home(owner.index(), self.min_clients);
+            match home.filter(|home| *home != self.id.index()) {
+                Some(home) => self.transfer(key, home),
+                None => self.shard.stay(key),
             }
         }
     }
 
-    fn transfer(&mut self, key: ClientKey, owner: ShardId) {
+    fn transfer(&mut self, key: ClientKey, home: usize) {
         let transfer = self.shard.transfer_out(key);
         let slot = &mut self.conns[key.slot as usize];
         let mut conn = slot.take().expect("clients have a connection");
@@ -26,20 +26,21 @@ impl Worker {
             tracing::debug!(%error, "a connection was not watched");
         }
         let weight = transfer.weight_bytes();
-        let postbox = &self.postboxes[owner.index()];
+        let postbox = &self.postboxes[home];
         postbox.note_arrival();
         self.postboxes[self.id.index()].note_departure();
         postbox
             .inbox
             .push(Mail::Client(Box::new((conn, transfer))), weight);
         // It is woken when the turn is decided, once for all.
-        self.to_notify[owner.index()] = true;
+        self.to_notify[home] = true;
     }
 
     /// Takes in a client that another worker has handed over.
     ///
-    /// In a drain that is not cut short, none finds its new worker stopped: a shard is drained when it has the others'
-    /// fences, which come behind the clients that they hand over.
+    /// In a drain that is not cut short, none finds its new worker stopped, whatever that owns: a shard is drained when it has
+    /// the answers of all shards to its fence. Each comes behind that shard's own fence, and so behind the last client that it
+    /// has handed over.
     pub(super) fn take_client(&mut self, mut conn: Conn, transfer: Transfer) {
         // A slot that was given up in this turn may be given out again.
         self.apply_effects();
