@@ -27,7 +27,8 @@
 //! net                      metrics::{collector, exporter}
 //! mailbox
 //! relay                                                       pure
-//! ws  http  metrics::{catalogue, stats}  config  ids  time    pure, save atomics in stats, files in config
+//! ws  http  metrics::{catalogue, stats}  config  receipt
+//! ids  time                                                   pure, save atomics in stats and receipt, files in config
 //! ```
 
 pub mod cli;
@@ -38,6 +39,7 @@ pub mod logging;
 pub mod mailbox;
 pub mod metrics;
 pub mod net;
+pub mod receipt;
 pub mod relay;
 pub mod server;
 pub mod time;

@@ -62,7 +62,7 @@ const LAYERS: &[&[&str]] = &[
     &["net", "metrics::exporter"],
     &["mailbox"],
     &["relay"],
-    &["ws", "http", "metrics", "config", "ids", "time"],
+    &["ws", "http", "metrics", "config", "receipt", "ids", "time"],
 ];
 
 /// Documents whose links and paths must lead somewhere.

@@ -39,8 +39,10 @@ const MIN_NOTSENT_LOWAT: usize = 1 << 10;
 const MAX_NOTSENT_LOWAT: usize = 64 << 20;
 /// The most `server.workers`.
 pub const MAX_WORKERS: usize = 256;
-/// The most `server.max_connections`, `server.max_connections_per_ip` and `server.min_clients_per_worker`.
+/// The most `server.max_connections` and `server.max_connections_per_ip`.
 const MAX_CONNECTIONS: usize = 10_000_000;
+/// The most `server.fill_workers_to`: each worker makes room for so many before they come.
+const MAX_FILL: usize = 64 << 10;
 /// The shortest timeout: the resolution of the workers' timers is not finer.
 pub const MIN_WAIT: Duration = Duration::from_millis(1);
 /// The longest timeout: a peer silent for longer is gone.
@@ -100,9 +102,9 @@ impl Config {
         let server = &self.server;
         check_range("server.workers", server.workers, 0..=MAX_WORKERS)?;
         check_range(
-            "server.min_clients_per_worker",
-            server.min_clients_per_worker,
-            0..=MAX_CONNECTIONS,
+            "server.fill_workers_to",
+            server.fill_workers_to,
+            0..=MAX_FILL,
         )?;
         check_range(
             "server.max_connections",
@@ -442,8 +444,8 @@ mod tests {
             ("server.workers", |config| {
                 config.server.workers = MAX_WORKERS + 1;
             }),
-            ("server.min_clients_per_worker", |config| {
-                config.server.min_clients_per_worker = MAX_CONNECTIONS + 1;
+            ("server.fill_workers_to", |config| {
+                config.server.fill_workers_to = MAX_FILL + 1;
             }),
             ("server.max_connections_per_ip", |config| {
                 config.server.max_connections_per_ip = MAX_CONNECTIONS + 1;

@@ -61,10 +61,10 @@ pub struct Server {
     /// Worker threads, each with one shard. 0: one per available core.
     #[serde(deserialize_with = "units::count")]
     pub workers: usize,
-    /// Connections that a worker has before clients of its topics live with the next one. 0: even a lone small topic is
-    /// spread over all workers.
+    /// Up to how many connections a worker takes the clients of the topics that it owns, however few others have, before it is
+    /// the next one's turn. 0: even a lone small topic is spread over all workers.
     #[serde(deserialize_with = "units::count")]
-    pub min_clients_per_worker: usize,
+    pub fill_workers_to: usize,
     /// Connections served at once; more are answered 503. 0: derived from the limit on open files.
     #[serde(deserialize_with = "units::count")]
     pub max_connections: usize,
@@ -320,7 +320,7 @@ impl Default for Server {
             unix_socket: None,
             unix_socket_mode: 0o660,
             workers: 0,
-            min_clients_per_worker: 64,
+            fill_workers_to: 64,
             max_connections: 0,
             max_connections_per_ip: 0,
             handshake_timeout: Duration::from_secs(10),

@@ -257,6 +257,11 @@ pub const METRICS: &[Metric] = &[
         "Turns in which all that waited went out early, because it was a sixteenth of a shard's share of \
          limits.max_buffered_bytes.",
     ),
+    counter(
+        "fanwire_fan_outs_overtaken_total",
+        Source::Total(Stat::Overtaken),
+        "Fan-outs that were to be delivered before the next one of their topic (relay.coalesce), and were not.",
+    ),
     gauge(
         "fanwire_partial_message_bytes",
         Source::Total(Stat::PartialBytes),

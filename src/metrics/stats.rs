@@ -107,6 +107,8 @@ pub enum Stat {
     Coalesced,
     /// Turns in which everything that waited went out at once, because it was more than may wait.
     CoalescingLimitReached,
+    /// Fan-outs that a wave might follow, and which another shard had not delivered when the next one began.
+    Overtaken,
     /// Gauge: topics with members on the shard.
     Topics,
     /// Gauge: topics the shard owns.

@@ -1,5 +1,5 @@
 //! On which worker a connection lives: to which it is given when it arrives ([`Rotation`]), and to which it moves once its
-//! topic is known ([`Balance::home`]).
+//! topic is known ([`Balance::home`], and [`Balance::filled_by`] where the topic has others already).
 //!
 //! Neither looks for the worker with the fewest. Arrivals are shared out evenly, because their handshakes are work. Clients
 //! whose topic is known gather where it is, because every worker with clients of a topic takes a turn at each of its
@@ -8,15 +8,15 @@
 
 /// A worker is handed more connections until it has the average and one in so many above it. Where there are as many topics
 /// as make moving worth while, chance spreads their owners more evenly than this, so that nearly all clients come to live
-/// with their topics. Where they are few, or all clients are in one, the owner soon has no room. Then, once all workers have
-/// their minimum, each other shard gets a member as soon as somebody arrives there, and from then on nobody moves for that
-/// topic.
+/// with their topics. Where they are few, or all clients are in one, the owner soon has no room. Then, once all workers are
+/// filled, each other shard gets a member as soon as somebody arrives there, and nobody moves for that topic as long as they
+/// are.
 const EXCESS_SHARE: usize = 8;
 
-/// Up to how many connections a worker is handed more, where `average` is the average and `min_clients` what each is to have
-/// before the next gets any; a few beyond, when several others hand over at once.
-pub fn most_connections(average: usize, min_clients: usize) -> usize {
-    with_excess(average).max(min_clients)
+/// Up to how many connections a worker is handed more, where `average` is the average and workers are filled to `fill_to`
+/// one after the other; a few beyond, when several others hand over at once.
+pub fn most_connections(average: usize, fill_to: usize) -> usize {
+    with_excess(average).max(fill_to)
 }
 
 fn with_excess(average: usize) -> usize {
@@ -44,21 +44,34 @@ impl Balance {
         }
     }
 
-    /// The worker on which a client is to live whose topic `owner` owns, and where nobody knows the topic yet; `None` if it
-    /// may as well stay where it is.
-    ///
-    /// That is the owner as long as it has room: fewer than `min_clients`, or than an eighth above the average. Then it is the
-    /// next behind it, going round, that has fewer than `min_clients`, so that a room fills one worker after the other.
-    pub fn home(&self, owner: usize, min_clients: usize) -> Option<usize> {
-        if self.connections[owner] < most_connections(self.average, min_clients) {
-            return Some(owner);
-        }
-        let workers = self.connections.len();
-        let mut behind = (1..workers).map(|step| (owner + step) % workers);
-        behind.find(|worker| self.connections[*worker] < min_clients)
+    /// The same as if `worker` had one less: the one of which the question is where it is to live.
+    #[must_use]
+    pub fn without_one_of(mut self, worker: usize) -> Self {
+        self.connections[worker] = self.connections[worker].saturating_sub(1);
+        self
     }
 
-    /// Whether a worker may be given one that has just arrived. What clients a worker is to have at least is no matter here.
+    /// The worker on which a client is to live whose topic `owner` owns, if that is to be another than the one that it is on,
+    /// where nobody knows the topic yet.
+    ///
+    /// That is the owner as long as it has fewer than an eighth above the average; else it is the one that the topic fills.
+    pub fn home(&self, owner: usize, fill_to: usize) -> Option<usize> {
+        if self.connections[owner] < with_excess(self.average) {
+            return Some(owner);
+        }
+        self.filled_by(owner, fill_to)
+    }
+
+    /// The worker that a topic of `owner` fills at present: beginning with the owner, going round, the first that has fewer
+    /// connections than `fill_to`. Clients are to live there even if the topic has others where they are, so that a room of
+    /// which most have left gathers again.
+    pub fn filled_by(&self, owner: usize, fill_to: usize) -> Option<usize> {
+        let workers = self.connections.len();
+        let mut behind = (0..workers).map(|step| (owner + step) % workers);
+        behind.find(|worker| self.connections[*worker] < fill_to)
+    }
+
+    /// Whether a worker may be given one that has just arrived. To what they are filled is no matter here.
     fn may_be_given_one(&self, worker: usize) -> bool {
         let connections = self.connections[worker];
         connections <= self.average || connections < with_excess(self.average)
@@ -123,7 +136,16 @@ mod tests {
     }
 
     #[test]
-    fn where_all_have_their_minimum_whoever_finds_no_room_stays() {
+    fn a_topic_fills_the_first_worker_from_its_owner_on_that_is_not_filled_whatever_the_average() {
+        assert_eq!(balance([64, 64, 63, 0]).filled_by(0, 64), Some(2));
+        assert_eq!(balance([64, 10, 64, 64]).filled_by(2, 64), Some(1));
+        assert_eq!(balance([70, 70, 70, 64]).filled_by(0, 64), None);
+        assert_eq!(balance([0; 4]).filled_by(0, 0), None);
+        assert_eq!(balance([64; 4]).without_one_of(2).filled_by(0, 64), Some(2));
+    }
+
+    #[test]
+    fn where_all_are_filled_whoever_finds_no_room_stays() {
         assert_eq!(balance([64; 4]).home(0, 64), Some(0));
         assert_eq!(balance([75, 64, 64, 64]).home(0, 64), None);
         assert_eq!(balance([1125, 1124, 875, 876]).home(0, 64), None);
@@ -131,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn of_a_handful_of_clients_without_a_minimum_none_moves_but_to_a_worker_below_the_average() {
+    fn of_a_handful_of_clients_that_fill_nobody_none_moves_but_to_a_worker_below_the_average() {
         for average in 1..8 {
             let balance = balance([average - 1, average, average, average + 1]);
             let homes = [0, 1, 2, 3].map(|owner| balance.home(owner, 0));

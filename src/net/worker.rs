@@ -67,8 +67,8 @@ pub struct Parts {
     pub control: ControlBox,
     /// Where its counters are published.
     pub published: Arc<Published>,
-    /// How many clients each worker is to have before the next gets any.
-    pub min_clients: usize,
+    /// Up to how many connections workers are filled one after the other.
+    pub fill_to: usize,
     /// The connections that each address has, if they are limited.
     pub seats: Option<Arc<Seats>>,
     /// The relay's clock.
@@ -87,7 +87,7 @@ pub struct Worker {
     postboxes: Postboxes,
     control: ControlBox,
     published: Arc<Published>,
-    min_clients: usize,
+    fill_to: usize,
     seats: Option<Arc<Seats>>,
     clock: Clock,
     patience: Patience,
@@ -119,7 +119,7 @@ impl Worker {
             postboxes: parts.postboxes,
             control: parts.control,
             published: parts.published,
-            min_clients: parts.min_clients,
+            fill_to: parts.fill_to,
             seats: parts.seats,
             clock: parts.clock,
             conns: Vec::new(),

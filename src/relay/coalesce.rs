@@ -13,8 +13,15 @@
 //!   Were the first one's messages handed out at once, everybody would be written to for these alone, and then again for the
 //!   others'. Hence in a topic whose last fan-out had messages of several clients, what comes when nothing waits has
 //!   [half an interval](Coalesce::wave_wait) for more to come. What one client sends in answer most often comes at once.
-//! - **Enough is enough:** once [`FULL_BYTES`] wait, joining more gains nothing. Nor may what waits keep publishers from
-//!   being read, so it goes out, too, before it fills the window that one shard has.
+//! - **Delivery first:** in such a topic there is no fan-out while the last one is [under way](crate::receipt) on other
+//!   shards, or has just been delivered, a quarter of an interval ago, for their clients' answers have to come here first. What
+//!   one wave is answered with left in part with the next, else, and in part with the one behind it, for ever: with eight
+//!   shards on one processor to nine thousand members, for 1.9 times what it costs with one. The owner's own members are not
+//!   waited for: those who have not been visited are sent what comes meanwhile in the same write, so that waiting would be
+//!   later (5.3 ms instead of 4.2 at 5,000 a second to a thousand) and save nothing.
+//! - **Enough is enough:** once [`FULL_BYTES`] wait, joining more gains nothing, and only a fan-out under way elsewhere is
+//!   waited for. Nor may what waits keep publishers from being read, so it goes out, whatever is under way, before it fills
+//!   the window that one shard has.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -25,7 +32,7 @@ use crate::time::Timestamp;
 /// (2.7 µs here, 6 elsewhere). Writes of a topic that waits less than `relay.coalesce` then take a seventh of the time.
 pub const PER_MEMBER: Duration = Duration::from_micros(20);
 
-/// What waits goes out when it has this many bytes of frames. Delivering 1 KiB in writes of 1, 8, 16, 32, 64 and 128 KiB
+/// What has this many bytes of frames waits for nothing but the last fan-out's delivery elsewhere. Delivering 1 KiB in writes of 1, 8, 16, 32, 64 and 128 KiB
 /// costs 4.1, 0.50, 0.25, 0.14, 0.13 and 0.11 µs here: from 32 KiB on it is the bytes that cost, and not the writes.
 pub const FULL_BYTES: u64 = 32 << 10;
 
@@ -35,13 +42,17 @@ pub const FULL_BYTES: u64 = 32 << 10;
 /// it was all the same.
 pub const WAVE_FROM: Duration = Duration::from_micros(160);
 
-/// No topic needs longer to be quiet. To nine thousand waves came together no more often when they had twice as long.
+/// No topic needs longer to be quiet, and no fan-out is waited for to be delivered beyond that. To nine thousand waves came
+/// together no more often when they had twice as long.
 pub const LONGEST_WAVE_SPAN: Duration = Duration::from_millis(100);
 
 /// Nobody is woken for a topic sooner than this after a wake for another: what is due in between is taken together.
 /// A sleep and its end cost 15 to 20 µs of CPU here, most of it the machine's own falling asleep, so that those for any
 /// number of topics leave most of the time to the writes.
 pub const WAKE_GAP: Duration = Duration::from_micros(50);
+
+/// No owner is woken sooner than this after it has seen that others have not delivered its fan-out.
+pub const LOOK_GAP: Duration = Duration::from_micros(100);
 
 /// How long topics wait.
 #[derive(Clone, Copy, Debug)]
@@ -69,11 +80,15 @@ impl Coalesce {
     /// clients have in flight in a topic of a thousand, some 120 leave in one write, be it with one shard or with eight; were
     /// it a quarter of an interval, 80 with one shard, and at once 70.
     pub fn wave_wait(&self, members: u32) -> Duration {
-        let interval = self.interval(members);
-        if interval < WAVE_FROM {
+        if !self.has_waves(members) {
             return Duration::ZERO;
         }
-        interval / 2
+        self.interval(members) / 2
+    }
+
+    /// Whether a topic that has `members` has waves.
+    pub fn has_waves(&self, members: u32) -> bool {
+        self.interval(members) >= WAVE_FROM
     }
 
     /// For how long after the interval a wave may begin, in a topic that has `members`; one in which nothing comes for so long
@@ -90,13 +105,18 @@ impl Coalesce {
         !self.interval.is_zero() && members.saturating_mul(2) < told
     }
 
-    /// Whether so many bytes of frames wait for nothing.
+    /// Whether joining more to so many bytes of frames gains nothing.
     pub fn is_enough(&self, frame_bytes: u64) -> bool {
-        frame_bytes >= FULL_BYTES || frame_bytes > self.window_bytes
+        frame_bytes >= FULL_BYTES || self.fills_window(frame_bytes)
+    }
+
+    /// Whether so many bytes of frames, left waiting, keep publishers from being read.
+    pub fn fills_window(&self, frame_bytes: u64) -> bool {
+        frame_bytes > self.window_bytes
     }
 }
 
-/// The topics in which something waits, by the moment at which it goes out.
+/// The topics in which something waits, by the moment at which it goes out or is put off again.
 ///
 /// Topics come into it in any order, with the first message that has to wait, so it is a tree and no queue: a queue of
 /// all topics in the order of their last fan-outs would have to be searched for those in which something waits.
@@ -206,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn what_fills_a_write_or_the_window_waits_for_nothing() {
+    fn what_fills_a_write_or_the_window_is_enough() {
         let coalesce = Coalesce::new(MS, 1 << 20);
         assert!(coalesce.is_enough(FULL_BYTES) && !coalesce.is_enough(FULL_BYTES - 1));
         let narrow = Coalesce::new(MS, 100);

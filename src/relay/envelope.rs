@@ -9,6 +9,7 @@ use super::batch::{Batch, Draft};
 use super::owner::Hold;
 use super::router::TopicName;
 use crate::ids::{ClientKey, Seq, ShardId};
+use crate::receipt::Receipt;
 
 /// A message from shard to shard.
 #[derive(Debug)]
@@ -66,6 +67,8 @@ pub enum Envelope {
         topic: TopicName,
         /// The messages.
         batch: Arc<Batch>,
+        /// With the last batch of a fan-out whose owner wants to know when it has been delivered: to be signed then.
+        receipt: Option<Arc<Receipt>>,
     },
     /// To a topic's owner: `from` cannot keep up; hold the topic's publishers.
     Hold {

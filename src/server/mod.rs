@@ -287,8 +287,8 @@ impl Workers {
             .map(|_| Arc::new(Published::default()))
             .collect();
         let average = max_connections.div_ceil(usize::from(count));
-        let min_clients = config.server.min_clients_per_worker;
-        let most_clients = most_connections(average, min_clients.min(max_connections));
+        let fill_to = config.server.fill_workers_to;
+        let most_clients = most_connections(average, fill_to.min(max_connections));
         let new_worker = |(id, poll): (ShardId, Poll)| {
             let mut shard = Shard::new(id, settings.clone(), router.clone(), clock.now());
             shard.reserve(most_clients.min(MOST_RESERVED));
@@ -300,7 +300,7 @@ impl Workers {
                 postboxes: postboxes.clone(),
                 control: control.clone(),
                 published: published[id.index()].clone(),
-                min_clients,
+                fill_to,
                 seats: seats.cloned(),
                 clock,
                 tls: tls.cloned(),

@@ -17,7 +17,7 @@ fn relay_with(workers: usize) -> RelayHandle {
     config.server.host = "127.0.0.1".into();
     config.server.port = 0;
     config.server.workers = workers;
-    config.server.min_clients_per_worker = 0;
+    config.server.fill_workers_to = 0;
     config.metrics.enabled = false;
     Relay::start(&config).unwrap()
 }

@@ -265,8 +265,8 @@ fn control_frames_are_no_messages() {
 fn the_log_has_no_token_whatever_becomes_of_its_client() {
     let folder = tempfile::tempdir().unwrap();
     let config = format!(
-        "server: {{host: 127.0.0.1, port: 0, workers: 2, allowed_origins: [a.example]}}\nmetrics: {{port: 0}}\n\
-         log: {{level: trace}}\nrelay:\n  publish: token\n  publish_tokens:\n  - {TOKEN}\n"
+        "server: {{host: 127.0.0.1, port: 0, workers: 2, fill_workers_to: 0, allowed_origins: [a.example]}}\n\
+         metrics: {{port: 0}}\nlog: {{level: trace}}\nrelay:\n  publish: token\n  publish_tokens:\n  - {TOKEN}\n"
     );
     fs::write(folder.path().join("config.yaml"), config).unwrap();
     let mut child = Command::new(env!("CARGO_BIN_EXE_fanwire"))

@@ -102,6 +102,37 @@ fn what_is_sent_within_an_interval_leaves_in_one_write_and_in_order() {
     }
 }
 
+#[test]
+fn what_all_answer_comes_in_one_order_from_several_workers() {
+    const WORKERS: usize = 3;
+    const ROUNDS: usize = 20;
+    const ALL: usize = 30;
+    let world = World::with(&coalescing(WORKERS, INTERVAL));
+    let mut members = world.connect_many("/room", ALL);
+    world.await_total(Stat::Topics, WORKERS as u64);
+    for member in &mut members {
+        let socket = member.socket.get_ref();
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        member.say("0");
+    }
+    // Each answers as soon as it has heard everybody, and others have not.
+    let mut heard = vec![Vec::new(); ALL];
+    for round in 1..=ROUNDS {
+        for (member, heard) in members.iter_mut().zip(&mut heard) {
+            heard.extend((0..ALL).map(|_| member.hear()));
+            if round < ROUNDS {
+                member.say(round.to_string());
+            }
+        }
+    }
+    let said = (0..ROUNDS).flat_map(|round| vec![round.to_string(); ALL]);
+    assert_eq!(heard[0], said.collect::<Vec<_>>());
+    assert!(heard.iter().all(|one| *one == heard[0]), "not in one order");
+    world.await_total(Stat::Delivered, (ROUNDS * ALL * ALL) as u64);
+    drop(members);
+    world.end();
+}
+
 /// Plays rounds until a message has waited in one, and a few more.
 fn play_until_something_waited(world: &World, mut round: impl FnMut(u32)) {
     let deadline = Instant::now() + PATIENCE;

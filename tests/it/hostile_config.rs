@@ -14,7 +14,7 @@ const MEMORY_KIB: u32 = 128 << 10;
 const NUMBERS: [(&str, &str); 14] = [
     ("server", "port"),
     ("server", "workers"),
-    ("server", "min_clients_per_worker"),
+    ("server", "fill_workers_to"),
     ("server", "max_connections"),
     ("server", "handshake_timeout"),
     ("server", "tcp_notsent_lowat"),
@@ -85,8 +85,8 @@ fn a_number_out_of_range_is_refused_with_the_range() {
         ("metrics: {port: 70000}", "metrics.port"),
         ("server: {workers: 257}", "server.workers: 257 is too large"),
         (
-            "server: {min_clients_per_worker: 10000001}",
-            "server.min_clients_per_worker: 10000001 is too large; use 0 to 10000000",
+            "server: {fill_workers_to: 65537}",
+            "server.fill_workers_to: 65537 is too large; use 0 to 65536",
         ),
         (
             "server: {max_connections: 18446744073709551615}",

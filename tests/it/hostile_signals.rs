@@ -19,7 +19,7 @@ use crate::witness::Witness;
 /// A configuration for the ports of another program.
 fn on_ports(server: u16, metrics: u16) -> String {
     format!(
-        "server: {{host: 127.0.0.1, port: {server}, workers: 2, min_clients_per_worker: 0}}\n\
+        "server: {{host: 127.0.0.1, port: {server}, workers: 2, fill_workers_to: 0}}\n\
          metrics: {{port: {metrics}}}\n"
     )
 }

@@ -79,7 +79,7 @@ impl Program {
     /// The same with further keys of the section `server`, each behind a comma.
     pub(crate) fn with_server(server: &str, sections: &str) -> Program {
         let config = format!(
-            "server: {{host: 127.0.0.1, port: 0, workers: 2, min_clients_per_worker: 0{server}}}\n\
+            "server: {{host: 127.0.0.1, port: 0, workers: 2, fill_workers_to: 0{server}}}\n\
              metrics: {{port: 0}}\n{sections}\n"
         );
         Program::spawn(&config, Command::new(env!("CARGO_BIN_EXE_fanwire")))

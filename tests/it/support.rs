@@ -58,7 +58,7 @@ pub(crate) fn config(workers: usize) -> Config {
     config.server.host = "127.0.0.1".into();
     config.server.port = 0;
     config.server.workers = workers;
-    config.server.min_clients_per_worker = 0;
+    config.server.fill_workers_to = 0;
     config.metrics.port = 0;
     config
 }
@@ -78,7 +78,7 @@ pub(crate) struct World {
 }
 
 impl World {
-    /// A relay with two workers and otherwise the defaults.
+    /// A relay with two workers, over which even two clients are spread, and otherwise the defaults.
     pub(crate) fn start() -> World {
         World::with(&config(2))
     }

@@ -1,5 +1,5 @@
 //! Clients that move to the worker where they are to live: they fill one after the other, beginning with the one that owns
-//! their topic, and once all have their minimum, or without one, they move to the owner as long as it has room.
+//! their topic, and once all are filled, or where none is to be, they move to the owner as long as it has room.
 
 use fanwire::config::Config;
 use fanwire::metrics::stats::Stat;
@@ -32,11 +32,11 @@ fn most_on_a_shard(world: &World) -> usize {
     by_shard(world, "fanwire_shard_clients")[WORKERS - 1]
 }
 
-/// What users have who configure nothing but the number of workers, and the minimum of clients that each has then.
+/// What users have who configure nothing but the number of workers, and to how many clients these are filled then.
 fn gathering() -> (Config, usize) {
     let mut config = config(WORKERS);
-    let default = Config::default().server.min_clients_per_worker;
-    config.server.min_clients_per_worker = default;
+    let default = Config::default().server.fill_workers_to;
+    config.server.fill_workers_to = default;
     (config, default)
 }
 
@@ -68,15 +68,15 @@ fn a_small_room_lives_on_one_worker_and_those_who_come_are_taken_in_by_the_other
 }
 
 #[test]
-fn a_room_with_more_clients_than_the_minimum_lives_on_two_workers_and_is_one_room() {
+fn a_room_with_more_clients_than_fill_a_worker_lives_on_two_and_is_one_room() {
     const MORE: usize = 36;
-    let (config, minimum) = gathering();
+    let (config, full) = gathering();
     let world = World::with(&config);
-    let clients = minimum + MORE;
+    let clients = full + MORE;
     let mut room: Vec<Wire> = (0..clients).map(|_| world.join("/room")).collect();
     world.await_total(Stat::ConnectedClients, clients as u64);
     let lives = by_shard(&world, "fanwire_shard_clients");
-    assert_eq!(lives, [0, 0, MORE, minimum]);
+    assert_eq!(lives, [0, 0, MORE, full]);
     world.await_total(Stat::Topics, 2);
     // The first lives with the owner of the topic, the last on the other.
     for (publisher, text) in [(0, "from the owner"), (clients - 1, "from the other")] {
@@ -85,6 +85,30 @@ fn a_room_with_more_clients_than_the_minimum_lives_on_two_workers_and_is_one_roo
             assert_eq!(member.hear(), text);
         }
     }
+    drop(room);
+    world.end();
+}
+
+#[test]
+fn a_room_of_which_most_have_left_gathers_again() {
+    let (config, full) = gathering();
+    let world = World::with(&config);
+    let mut room: Vec<Wire> = (0..full * 2 + 8).map(|_| world.join("/room")).collect();
+    world.await_total(Stat::Topics, 3);
+    // Some of those on each of the three workers stay.
+    room.retain({
+        let mut place = 0;
+        move |_| {
+            place += 1;
+            place % full == 1
+        }
+    });
+    world.await_total(Stat::ConnectedClients, 3);
+    assert_eq!(by_shard(&world, "fanwire_shard_clients"), [0, 1, 1, 1]);
+    room.extend((0..WORKERS * 4).map(|_| world.join("/room")));
+    world.await_total(Stat::ConnectedClients, 3 + WORKERS as u64 * 4);
+    let lives = by_shard(&world, "fanwire_shard_clients");
+    assert_eq!(lives, [0, 1, 1, 1 + WORKERS * 4]);
     drop(room);
     world.end();
 }
@@ -104,7 +128,7 @@ fn small_topics_live_on_one_worker_each_when_there_are_few_as_well() {
 }
 
 #[test]
-fn without_a_minimum_even_a_small_room_is_spread_over_all_workers() {
+fn where_workers_are_not_filled_even_a_small_room_is_spread_over_all() {
     const CLIENTS: usize = 40;
     let world = World::with(&config(WORKERS));
     let room: Vec<Wire> = (0..CLIENTS).map(|_| world.join("/room")).collect();
@@ -218,11 +242,11 @@ fn whoever_moves_counts_once_for_the_limit_on_connections() {
 
 #[test]
 fn an_encrypted_room_fills_one_worker_after_the_other_as_well() {
-    let (config, minimum) = gathering();
+    let (config, full) = gathering();
     let tls = TlsWorld::with(config);
-    let mut room: Vec<_> = (0..minimum + 2).map(|_| tls.connect("/room")).collect();
+    let mut room: Vec<_> = (0..full + 2).map(|_| tls.connect("/room")).collect();
     tls.world.await_total(Stat::Topics, 2);
-    for publisher in [0, minimum + 1] {
+    for publisher in [0, full + 1] {
         room[publisher].say(format!("from {publisher}"));
         for member in &mut room {
             assert_eq!(member.hear(), format!("from {publisher}"));

@@ -9,7 +9,7 @@ use fanwire::ids::{ClientKey, ShardId};
 use fanwire::metrics::stats::Stat;
 use fanwire::net::clock::Patience;
 use fanwire::relay::envelope::Envelope;
-use fanwire::relay::shard::{End, Permit, Shard, Transfer};
+use fanwire::relay::shard::{End, Permit, Shard, Transfer, Undecided};
 use fanwire::time::Timestamp;
 
 use crate::model::Wait;
@@ -190,6 +190,9 @@ impl World {
         self.flush(host);
 
         self.hosts[host].shard.end_turn(self.now);
+        if !self.hosts[host].shard.has_work() {
+            self.model.note_rest(host, self.now);
+        }
         self.post(host, Vec::new());
         self.apply_effects(host);
         self.take_resumed(host);
@@ -380,7 +383,7 @@ impl World {
     /// Some of the clients that have just said what they want move to any other shard; some are left undecided.
     fn transfer_clients(&mut self, host: usize) {
         while self.rng.percent(95)
-            && let Some((key, owner)) = self.hosts[host].shard.poll_undecided()
+            && let Some(Undecided { key, owner, .. }) = self.hosts[host].shard.poll_undecided()
         {
             let id = self.hosts[host].peer_of(key).expect("it is there");
             assert_ne!(owner.index(), host, "the owner has nothing to decide");
@@ -510,6 +513,7 @@ impl World {
             match wait {
                 Some(Wait::Interval) => self.tally.note(Event::WaitForInterval),
                 Some(Wait::Wave) => self.tally.note(Event::WaitInWave),
+                Some(Wait::Delivery) => self.tally.note(Event::WaitForDelivery),
                 None => {}
             }
         }
@@ -523,10 +527,11 @@ impl World {
         for (to, envelope) in outbox {
             let to = to.index();
             let mut end = 0;
-            if let Envelope::Deliver { topic, batch } = &envelope {
+            if let Envelope::Deliver { topic, batch, .. } = &envelope {
                 let topic = self.topic_named(topic);
                 ends[to][topic] += batch.frames();
                 end = ends[to][topic];
+                self.model.deliver(to, topic);
             }
             self.tell(|| format!("shard {host} says to {to}: {}", summary(&envelope)));
             self.links[to][host].push_back(Parcel::Envelope { envelope, end });
@@ -537,7 +542,7 @@ impl World {
 fn summary(envelope: &Envelope) -> String {
     match envelope {
         Envelope::Publish { topic, draft, .. } => format!("Publish {} to {topic}", draft.len()),
-        Envelope::Deliver { topic, batch } => {
+        Envelope::Deliver { topic, batch, .. } => {
             format!(
                 "Deliver {} of {topic} from {:?}",
                 batch.frames(),

@@ -43,12 +43,44 @@ struct Topic {
 }
 
 /// Something was numbered.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 struct FanOut {
     /// When the turn began.
     began: Timestamp,
     /// Several clients had published it.
     has_several: bool,
+    /// By shard: it was sent there, and may not have been delivered.
+    missing: Vec<bool>,
+    /// When it had been delivered for sure, if it has been.
+    delivered_at: Timestamp,
+}
+
+impl FanOut {
+    /// All members of `shard` have been visited.
+    fn note_delivered(&mut self, shard: usize, now: Timestamp) {
+        if std::mem::take(&mut self.missing[shard]) {
+            self.delivered_at = now;
+        }
+    }
+
+    /// Until when what comes from `since` on may wait at most.
+    fn holds_up_until(
+        &self,
+        since: Timestamp,
+        interval: Duration,
+        wave_span: Duration,
+    ) -> Timestamp {
+        let open_from = self.began + interval;
+        if !self.has_several || interval < WAVE_FROM {
+            return open_from;
+        }
+        let last = if self.missing.contains(&true) {
+            open_from + wave_span
+        } else {
+            since.max(self.delivered_at)
+        };
+        open_from.max(last + interval / 2)
+    }
 }
 
 /// Why messages may wait.
@@ -58,6 +90,8 @@ pub(crate) enum Wait {
     Interval,
     /// They are the first of a wave.
     Wave,
+    /// The last fan-out has not been delivered, or only just.
+    Delivery,
 }
 
 /// A client that was confirmed.
@@ -257,6 +291,22 @@ impl Model {
         });
     }
 
+    /// The last fan-out is on its way to `shard`, which is not its owner.
+    pub(crate) fn deliver(&mut self, shard: usize, topic: usize) {
+        let last = self.topics[topic].last_fan_out.as_mut();
+        last.expect("it was numbered").missing[shard] = true;
+    }
+
+    /// All members on `shard` of all topics have been visited since what has arrived there did.
+    pub(crate) fn note_rest(&mut self, shard: usize, now: Timestamp) {
+        for topic in &mut self.topics {
+            let has_arrived = topic.mirrored[shard] == topic.order.len();
+            if let Some(last) = topic.last_fan_out.as_mut().filter(|_| has_arrived) {
+                last.note_delivered(shard, now);
+            }
+        }
+    }
+
     /// `count` messages of `shard` have arrived at the owner.
     pub(crate) fn publish(&mut self, shard: usize, topic: usize, count: usize) {
         let topic = &mut self.topics[topic];
@@ -264,7 +314,7 @@ impl Model {
     }
 
     /// The owner, `shard`, has numbered what has arrived, and what it has accepted itself behind that, or has left it all
-    /// `waiting`, `until` a moment that it does not change, and only for so long. Returns how many messages the topic had
+    /// `waiting`, `until` a moment that it does not put off before it is there, and only for so long. Returns how many messages the topic had
     /// before, and why they wait.
     pub(crate) fn number(
         &mut self,
@@ -284,21 +334,23 @@ impl Model {
         if waiting > 0 {
             assert_eq!(waiting, topic.pending.len(), "all wait, or none");
             assert!(
-                topic.waits_until.is_none() || topic.waits_until == until,
-                "what waits does so no longer than it was told"
+                topic
+                    .waits_until
+                    .is_none_or(|told| told <= now || until <= Some(told)),
+                "what waits is not put off before it was to be looked at again"
             );
             topic.waits_until = until;
             let since = *topic.waits_since.get_or_insert(now);
-            let wait = topic.last_fan_out.and_then(|last| {
+            let wait = topic.last_fan_out.as_ref().and_then(|last| {
                 let interval = self.coalesce.min(most);
-                let open_from = last.began + interval;
-                let may_be_wave =
-                    last.has_several && interval >= WAVE_FROM && since < open_from + most;
-                if now < open_from {
-                    Some(Wait::Interval)
+                let wait = if now < last.began + interval {
+                    Wait::Interval
+                } else if until <= Some(since + interval / 2) {
+                    Wait::Wave
                 } else {
-                    (may_be_wave && now < since + interval / 2).then_some(Wait::Wave)
-                }
+                    Wait::Delivery
+                };
+                (now < last.holds_up_until(since, interval, most)).then_some(wait)
             });
             assert!(may_wait && wait.is_some(), "a topic that was quiet waits");
             return (before, wait);
@@ -314,6 +366,8 @@ impl Model {
                     .pending
                     .iter()
                     .any(|message| publisher(message) != first),
+                missing: vec![false; topic.mirrored.len()],
+                delivered_at: now,
             });
         }
         topic.order.append(&mut topic.pending);

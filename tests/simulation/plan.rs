@@ -175,7 +175,8 @@ fn config(rng: &mut Rng) -> Config {
     } else {
         Topics::Single
     };
-    config.relay.coalesce = rng.pick(&[0, 0, 50, 500, 5_000, 1_000_000].map(Duration::from_micros));
+    config.relay.coalesce =
+        rng.pick(&[0, 50, 200, 500, 5_000, 1_000_000].map(Duration::from_micros));
     config.slow_consumer.policy = rng.pick(&[
         SlowConsumerPolicy::Disconnect,
         SlowConsumerPolicy::Drop,

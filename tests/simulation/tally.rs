@@ -131,6 +131,8 @@ pub(crate) enum Event {
     WaitForInterval,
     /// or for more of a wave, beyond it.
     WaitInWave,
+    /// or for the last fan-out to be delivered.
+    WaitForDelivery,
     /// The clock goes on to a fan-out while the world comes to rest.
     FanOutAwaited,
     Drain(Moment),
@@ -161,7 +163,7 @@ pub(crate) enum Event {
 }
 
 /// How often each event must happen in an ordinary run: about a third of how often it does.
-pub(crate) const LEAST: [(Event, u64); 79] = [
+pub(crate) const LEAST: [(Event, u64); 80] = [
     (Event::Reset(Stage::Unaccepted), 20),
     (Event::Reset(Stage::Moving), 1),
     (Event::Reset(Stage::Greeting), 100),
@@ -228,7 +230,8 @@ pub(crate) const LEAST: [(Event, u64); 79] = [
     (Event::Patience, 1_500),
     (Event::Congestion, 1_000),
     (Event::WaitForInterval, 30_000),
-    (Event::WaitInWave, 3),
+    (Event::WaitInWave, 5),
+    (Event::WaitForDelivery, 4),
     (Event::FanOutAwaited, 60),
     (Event::CutMidDrain, 60),
     (Event::TransportFull, 100_000),

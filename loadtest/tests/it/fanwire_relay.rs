@@ -23,7 +23,7 @@ impl World {
         config.server.port = 0;
         config.server.workers = 2;
         // Even a handful of clients are on both.
-        config.server.min_clients_per_worker = 0;
+        config.server.fill_workers_to = 0;
         config.metrics.port = 0;
         adjust(&mut config);
         World(Some(Relay::start(&config).expect("the relay starts")))

@@ -28,7 +28,7 @@ fn whoever_comes_behind_a_stop_is_not_taken_in() {
         postboxes: postboxes.clone(),
         control: Arc::new(Mailbox::new(PollWaker(control_waker))),
         published: published.clone(),
-        min_clients: 0,
+        fill_to: 0,
         seats: None,
         clock,
         tls: None,

@@ -4,13 +4,24 @@ use super::Worker;
 use crate::ids::ClientKey;
 use crate::net::conn::Conn;
 use crate::net::mail::{Mail, balance};
-use crate::relay::shard::Transfer;
+use crate::relay::shard::{Transfer, Undecided};
 
 impl Worker {
     /// Hands over the clients that have just said what they want and that had better live elsewhere.
     pub(super) fn transfer_clients(&mut self) {
-        while let Some((key, owner)) = self.shard.poll_undecided() {
-            let home = balance(&self.postboxes).home(owner.index(), self.min_clients);
+        while let Some(Undecided {
+            key,
+            owner,
+            is_topic_here,
+        }) = self.shard.poll_undecided()
+        {
+            let balance = balance(&self.postboxes).without_one_of(self.id.index());
+            let owner = owner.index();
+            let home = if is_topic_here {
+                balance.filled_by(owner, self.fill_to)
+            } else {
+                balance.home(owner, self.fill_to)
+            };
             match home.filter(|home| *home != self.id.index()) {
                 Some(home) => self.transfer(key, home),
                 None => self.shard.stay(key),

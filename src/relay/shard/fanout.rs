@@ -5,9 +5,12 @@
 //! in the gauges, takes no more than [`WAITING_SHARE`] of the shard's memory, and is fanned out at once when the shard
 //! drains or is cut: a fence thus still says that everything before it has been numbered.
 
+use std::sync::Arc;
+
 use super::Shard;
 use crate::ids::ShardId;
 use crate::metrics::stats::Stat;
+use crate::receipt::Receipt;
 use crate::relay::batch::Draft;
 use crate::relay::envelope::Envelope;
 use crate::relay::pending::Gauged;
@@ -54,17 +57,25 @@ impl Shard {
     fn fan_out(&mut self) {
         let mut published = std::mem::take(&mut self.published);
         for &slot in &published {
-            if let Some(due) = self.wait_until(slot) {
-                self.postpone(slot, due);
-            } else {
-                if let Some(due) = self.owned[slot].due() {
-                    self.agenda.remove(due, slot);
-                }
-                self.sequence(slot);
+            let due = self.owned[slot].due();
+            if due.is_some_and(|due| due <= self.now) {
+                // It is next in the agenda.
+                continue;
+            }
+            let until = self.wait_until(slot);
+            if let Some(due) = due.filter(|_| until != due) {
+                self.agenda.remove(due, slot);
+            }
+            match until {
+                Some(until) => self.postpone(slot, until),
+                None => self.sequence(slot),
             }
         }
         while let Some(slot) = self.agenda.take_due(self.now) {
-            self.sequence(slot);
+            match self.wait_until(slot) {
+                Some(until) => self.postpone(slot, until),
+                None => self.sequence(slot),
+            }
         }
         let most = self.settings.max_buffered_bytes / WAITING_SHARE;
         let is_too_much = self.stats.value(Stat::CoalescingBytes) > most;
@@ -83,17 +94,19 @@ impl Shard {
         self.published = published;
     }
 
-    /// Until when what was published in a topic waits, if it does.
-    fn wait_until(&self, slot: usize) -> Option<Timestamp> {
+    /// Until when what is pending in a topic waits, if it does.
+    fn wait_until(&mut self, slot: usize) -> Option<Timestamp> {
         if self.is_in_haste() {
             return None;
         }
         self.owned[slot].wait_until(self.now, &self.settings.coalesce)
     }
 
+    /// Leaves what is pending in a topic until `due`, for which it may be down in the agenda already; it is not for any other
+    /// moment.
     fn postpone(&mut self, slot: usize, due: Timestamp) {
         let owned = &mut self.owned[slot];
-        if owned.due().is_none() {
+        if owned.due() != Some(due) {
             self.agenda.insert(due, slot);
         }
         let gauged = owned.postpone(due);
@@ -104,22 +117,33 @@ impl Shard {
     fn sequence(&mut self, slot: usize) {
         let owned = &mut self.owned[slot];
         let waited = owned.pending().waited();
+        let is_overtaking = owned.is_overtaking();
         let (batches, gauged) = owned.sequence(self.now, &self.settings.coalesce);
-        let name = owned.name.clone();
+        let (name, end) = (owned.name.clone(), owned.next());
         let subscribers: Vec<ShardId> = owned.subscribers().collect();
         self.stats.add(Stat::Coalesced, waited as u64);
+        self.stats.add(Stat::Overtaken, u64::from(is_overtaking));
         self.gauge_waiting(gauged);
         for batch in batches {
+            let is_last = batch.end() == end;
             for &shard in &subscribers {
-                self.send(
-                    shard,
-                    Envelope::Deliver {
-                        topic: name.clone(),
-                        batch: batch.clone(),
-                    },
-                );
+                let deliver = Envelope::Deliver {
+                    topic: name.clone(),
+                    batch: batch.clone(),
+                    receipt: is_last.then(|| self.receipt_for(shard, slot)).flatten(),
+                };
+                self.send(shard, deliver);
             }
         }
+    }
+
+    /// What `shard` is to sign when it has delivered the last fan-out of a topic. Nobody waits for the owner itself: what
+    /// comes while it writes goes into those of its writes that are still to come.
+    fn receipt_for(&mut self, shard: ShardId, slot: usize) -> Option<Arc<Receipt>> {
+        if shard == self.id {
+            return None;
+        }
+        self.owned[slot].hand_receipt()
     }
 
     fn gauge_waiting(&mut self, Gauged { before, after }: Gauged) {

@@ -29,7 +29,7 @@ mod transfer;
 
 pub use self::lifecycle::End;
 pub use self::outflow::Written;
-pub use self::transfer::Transfer;
+pub use self::transfer::{Transfer, Undecided};
 
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
@@ -51,7 +51,7 @@ use super::router::{Router, TopicName};
 use super::row::Row;
 use super::sharing::Sharing;
 use super::timers::Wheel;
-use super::topic::{Topic, TopicKey};
+use super::topic::{EndedRound, Topic, TopicKey};
 use crate::config::Config;
 use crate::ids::{ClientId, ClientKey, ShardId};
 use crate::metrics::stats::{Stat, Stats};
@@ -163,8 +163,8 @@ pub struct Shard {
     dirty: VecDeque<TopicKey>,
     /// The members of the first of `dirty` served since it came to the front.
     served: Row,
-    /// When the messages of the rounds that ended in this turn were decoded.
-    ended_rounds: Vec<Timestamp>,
+    /// The rounds that ended in this turn.
+    ended_rounds: Vec<EndedRound>,
     /// Topics to be looked at when the turn ends.
     touched: Vec<TopicKey>,
     /// Topics whose publishers wait for laggards here, for a time.

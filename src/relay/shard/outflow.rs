@@ -13,6 +13,7 @@ use crate::relay::departure::Departure;
 use crate::relay::member::Slices;
 use crate::relay::policy::Verdict;
 use crate::relay::row::Row;
+use crate::relay::topic::TopicKey;
 
 /// What became of the bytes that [`Shard::gather`] listed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -92,14 +93,21 @@ impl Shard {
                 self.served.enter();
                 return Some(key);
             }
-            topic.queued = false;
-            let ended = topic.take_round_start();
-            self.note_round_end(ended);
-            self.dirty.pop_front();
-            self.served = Row::default();
-            self.touch(topic_key);
+            self.end_round(topic_key);
         }
         None
+    }
+
+    /// Ends the round of the first topic of those that have one under way. Kept out of the way of members, of whom there are
+    /// many to a round: 15 instructions for each.
+    #[inline(never)]
+    fn end_round(&mut self, topic_key: TopicKey) {
+        let topic = &mut self.topics[topic_key.0 as usize];
+        topic.queued = false;
+        self.ended_rounds.extend(topic.take_ended_round());
+        self.dirty.pop_front();
+        self.served = Row::default();
+        self.touch(topic_key);
     }
 
     /// Lists what the client is to be sent now, in one write, and says how many bytes these are; 0 for none.

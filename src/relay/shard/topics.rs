@@ -10,6 +10,7 @@ use slab::Slab;
 use super::Shard;
 use crate::ids::{ClientId, ClientKey, Seq, ShardId};
 use crate::metrics::stats::Stat;
+use crate::receipt::Receipt;
 use crate::relay::batch::Batch;
 use crate::relay::client::{Destination, Phase};
 use crate::relay::envelope::Envelope;
@@ -60,7 +61,11 @@ impl Shard {
                 draft,
                 members,
             } => self.on_publish(&topic, draft, members),
-            Envelope::Deliver { topic, batch } => self.on_deliver(&topic, batch),
+            Envelope::Deliver {
+                topic,
+                batch,
+                receipt,
+            } => self.on_deliver(&topic, batch, receipt),
             Envelope::Hold { topic, from, hold } => self.on_hold(topic, from, hold),
             Envelope::Release {
                 topic,
@@ -200,7 +205,7 @@ impl Shard {
         self.owned[slot].note_members(from, members);
     }
 
-    fn on_deliver(&mut self, name: &TopicName, batch: Arc<Batch>) {
+    fn on_deliver(&mut self, name: &TopicName, batch: Arc<Batch>, receipt: Option<Arc<Receipt>>) {
         let Some(&key) = self.topics_by_name.get(name) else {
             return;
         };
@@ -214,7 +219,7 @@ impl Shard {
         self.stats
             .add(Stat::Offered, members * batch.frames() as u64 - own);
         let topic = &mut self.topics[key.0 as usize];
-        topic.append(batch);
+        topic.append(batch, receipt);
         if !std::mem::replace(&mut topic.queued, true) {
             self.dirty.push_back(key);
         }
@@ -255,10 +260,14 @@ impl Shard {
     /// Ends a turn: judges laggards, tells owners who is behind, and forgets topics that nobody uses. `flushed_at` is
     /// when the turn's last write returned.
     pub fn end_turn(&mut self, flushed_at: Timestamp) {
-        for decoded_at in self.ended_rounds.drain(..) {
+        for round in self.ended_rounds.drain(..) {
+            let latency = flushed_at.since(round.decoded_at);
             // Rounds last microseconds to seconds.
             self.stats
-                .observe_latency_micros(flushed_at.since(decoded_at).as_micros() as u64);
+                .observe_latency_micros(latency.as_micros() as u64);
+            if let Some(receipt) = round.receipt {
+                receipt.sign(flushed_at);
+            }
         }
         self.review_waits();
         self.settle_topics();
@@ -356,10 +365,5 @@ impl Shard {
             self.owned_by_name.shrink_to_fit();
         }
         self.stats.dec(Stat::OwnedTopics);
-    }
-
-    /// Notes that a round has ended whose earliest message was decoded at `decoded_at`.
-    pub(super) fn note_round_end(&mut self, decoded_at: Option<Timestamp>) {
-        self.ended_rounds.extend(decoded_at);
     }
 }

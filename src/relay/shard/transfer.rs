@@ -1,11 +1,10 @@
 //! Clients that move to the shard where they are to live.
 //!
-//! The acceptor places a connection before anybody knows what it asks for. Once its request is read, a client whose topic
-//! is unknown here may as well live where the topic is sequenced: what it sends then needs no other shard, and if all
-//! members are there, nothing of the topic crosses threads. If not there, it may live where others of the topic do: each
-//! shard with members is one more to tell of every batch. A topic is known where it has members, or somebody who is about
-//! to be one, or messages of theirs on the way. A client moves with its socket and before it has asked to join, so that to
-//! the shard that it comes to it is one that has just connected.
+//! The acceptor places a connection before anybody knows what it asks for. Once its request is read, a client may as well
+//! live where its topic is sequenced: what it sends then needs no other shard, and if all members are there, nothing of the
+//! topic crosses threads. If not there, it may live where others of the topic do: each shard with members is one more to tell
+//! of every batch. A client moves with its socket and before it has asked to join, so that to the shard that it comes to it is
+//! one that has just connected.
 //!
 //! Where that is, is not for the shard to say, and any shard will do. It asks the host ([`Shard::poll_undecided`]), which has
 //! each client stay or takes it out; those it has not asked for when the turn is decided stay.
@@ -29,6 +28,18 @@ pub struct Transfer {
     early: Vec<u8>,
 }
 
+/// A client of which it is open where it is to live.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Undecided {
+    /// The client.
+    pub key: ClientKey,
+    /// The shard that owns its topic, which is another than the one that it is on.
+    pub owner: ShardId,
+    /// Whether its topic is known where it is: it has members there, or somebody who is about to be one, or messages of theirs
+    /// on the way.
+    pub is_topic_here: bool,
+}
+
 impl Transfer {
     /// Bytes that the client has sent and that have not been looked at.
     pub fn weight_bytes(&self) -> usize {
@@ -39,7 +50,7 @@ impl Transfer {
 impl Shard {
     /// Begins to join a client whose request is granted, or leaves open for now where it is to live.
     pub(super) fn join_here_or_elsewhere(&mut self, key: ClientKey, topic: TopicName) {
-        if self.router.owner(&topic) == self.id || self.has_topic(&topic) {
+        if self.router.owner(&topic) == self.id {
             return self.join(key, topic);
         }
         let client = &mut self.clients[key.slot as usize];
@@ -48,15 +59,16 @@ impl Shard {
         self.undecided.push(key);
     }
 
-    /// The next client that may stay or go, and the shard that owns its topic, which is never this one. The host answers, by
-    /// [`Shard::stay`] or [`Shard::transfer_out`], before it asks for the next. Whose topic has become known here since it was left undecided,
-    /// because another of the topic has stayed, joins.
-    pub fn poll_undecided(&mut self) -> Option<(ClientKey, ShardId)> {
+    /// The next client that may stay or go. The host answers, by [`Shard::stay`] or [`Shard::transfer_out`], before it asks for
+    /// the next.
+    pub fn poll_undecided(&mut self) -> Option<Undecided> {
         while let Some(key) = self.undecided.pop() {
-            match self.undecided_topic(key) {
-                Some(topic) if self.has_topic(topic) => self.stay(key),
-                Some(topic) => return Some((key, self.router.owner(topic))),
-                None => {}
+            if let Some(topic) = self.undecided_topic(key) {
+                return Some(Undecided {
+                    key,
+                    owner: self.router.owner(topic),
+                    is_topic_here: self.has_topic(topic),
+                });
             }
         }
         None
@@ -81,8 +93,8 @@ impl Shard {
     /// Has all stay that the host has left undecided. Once a shard drains there are none, so that a shard that has its fence
     /// has been sent the last of its clients.
     pub(super) fn decide_undecided(&mut self) {
-        while let Some((key, _)) = self.poll_undecided() {
-            self.stay(key);
+        while let Some(undecided) = self.poll_undecided() {
+            self.stay(undecided.key);
         }
     }
 

@@ -5,6 +5,12 @@ use crate::relay::coalesce::{PER_MEMBER, WAVE_FROM};
 
 const INTERVAL: Duration = Duration::from_micros(50);
 
+pub(super) fn config_with(interval: Duration) -> Config {
+    let mut config = Config::default();
+    config.relay.coalesce = interval;
+    config
+}
+
 /// A shard with coalescing, and three members of one topic, which is enough for the whole interval.
 fn coalescing() -> (Shard, Vec<ClientKey>) {
     coalescing_for(INTERVAL, 3)
@@ -12,9 +18,7 @@ fn coalescing() -> (Shard, Vec<ClientKey>) {
 
 /// The same with as many as `count` members, which may be enough for a part of `interval` only.
 fn coalescing_for(interval: Duration, count: usize) -> (Shard, Vec<ClientKey>) {
-    let mut config = Config::default();
-    config.relay.coalesce = interval;
-    let mut shard = shard_with(&config);
+    let mut shard = shard_with(&config_with(interval));
     let members = (0..count).map(|_| join(&mut shard, "/", b"")).collect();
     turn(&mut shard, usize::MAX, None);
     pass(&mut shard, Duration::from_secs(1));
@@ -31,7 +35,7 @@ fn coalescing_with_little_memory() -> Shard {
     shard_with(&config)
 }
 
-fn pass(shard: &mut Shard, span: Duration) {
+pub(super) fn pass(shard: &mut Shard, span: Duration) {
     shard.begin_turn(shard.now + span);
 }
 
@@ -262,6 +266,24 @@ fn neither_what_is_enough_nor_a_drain_waits_for_a_wave() {
 }
 
 #[test]
+fn what_comes_while_the_owner_writes_goes_into_its_writes_to_come() {
+    let (mut shard, members) = coalescing_for(WAVE_FROM, CROWD);
+    let began = shard.now;
+    for &member in &members[..2] {
+        shard.on_bytes(member, &mut text(1));
+    }
+    let visited = turn(&mut shard, 2, None);
+    pass(&mut shard, WAVE_FROM / 2);
+    shard.on_bytes(members[0], &mut text(1));
+    turn(&mut shard, 0, None);
+    assert_eq!(shard.waits_until("/"), Some(began + WAVE_FROM));
+    shard.begin_turn(began + WAVE_FROM);
+    let mut unvisited = members.iter().filter(|member| !visited.contains(member));
+    let writes = writes_to(&mut shard, *unvisited.next().expect("six are"));
+    assert_eq!(writes, [b"\x81\x01x".repeat(3)]);
+}
+
+#[test]
 fn a_drain_reaches_no_limit_of_what_waits() {
     let mut shard = coalescing_with_little_memory();
     let topics = (0..3).map(|n| format!("/{n}"));
@@ -405,9 +427,7 @@ fn without_coalescing_nothing_waits() {
 
 /// Two shards with coalescing, and a topic that the first of them owns.
 fn two_coalescing() -> ([Shard; 2], String) {
-    let mut config = Config::default();
-    config.relay.coalesce = Duration::from_secs(1);
-    two_shards(&config)
+    two_shards(&config_with(Duration::from_secs(1)))
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::relay::client::Phase;
+use crate::relay::shard::Undecided;
 
 /// A client of the second shard that asks for a topic of the first one's, with a ping behind its request.
 fn undecided() -> ([Shard; 2], ClientKey) {
@@ -33,7 +34,12 @@ fn sent(shard: &mut Shard, key: ClientKey) -> Vec<u8> {
 #[test]
 fn a_client_moves_with_all_that_it_has_said() {
     let ([mut owner, mut shard], client) = undecided();
-    assert_eq!(shard.poll_undecided(), Some((client, ShardId(0))));
+    let undecided = Undecided {
+        key: client,
+        owner: ShardId(0),
+        is_topic_here: false,
+    };
+    assert_eq!(shard.poll_undecided(), Some(undecided));
     assert_eq!(shard.poll_undecided(), None);
     let transfer = shard.transfer_out(client);
     assert_eq!(transfer.weight_bytes(), PING.len());
@@ -130,21 +136,29 @@ fn a_drain_tells_those_who_arrive_too_late() {
 }
 
 #[test]
-fn nobody_moves_whose_topic_has_members_where_it_is() {
+fn the_host_is_told_of_whom_the_topic_has_members_where_they_are() {
     let (mut shards, path) = two_shards(&Config::default());
     join(&mut shards[1], &path, b"");
     turns(&mut shards);
-    join(&mut shards[1], &path, b"");
-    assert_eq!(shards[1].poll_undecided(), None);
+    let newcomer = join(&mut shards[1], &path, b"");
+    let undecided = shards[1].poll_undecided().expect("it may move");
+    assert!(undecided.key == newcomer && undecided.is_topic_here);
+    // It may, and nobody notices that it was here.
+    let transfer = shards[1].transfer_out(newcomer);
+    let moved = shards[0].transfer_in(transfer);
+    turns(&mut shards);
+    assert_eq!(phase(&shards[0], moved), Some(Phase::Open));
 }
 
 #[test]
-fn of_two_that_ask_for_a_topic_in_one_turn_none_moves_when_the_other_has_stayed() {
+fn of_two_that_ask_for_a_topic_in_one_turn_the_second_finds_the_first_that_has_stayed() {
     let (mut shards, path) = two_shards(&Config::default());
     let clients = [0, 1].map(|_| join(&mut shards[1], &path, b""));
-    let (first, _) = shards[1].poll_undecided().unwrap();
-    shards[1].stay(first);
-    assert_eq!(shards[1].poll_undecided(), None);
+    for is_topic_here in [false, true] {
+        let undecided = shards[1].poll_undecided().expect("two are");
+        assert_eq!(undecided.is_topic_here, is_topic_here);
+        shards[1].stay(undecided.key);
+    }
     turns(&mut shards);
     for client in clients {
         assert_eq!(phase(&shards[1], client), Some(Phase::Open));

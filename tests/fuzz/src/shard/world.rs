@@ -220,7 +220,8 @@ impl World {
     }
 
     fn transfer_clients(&mut self, host: usize) {
-        while let Some((key, _)) = self.hosts[host].shard.poll_undecided() {
+        while let Some(undecided) = self.hosts[host].shard.poll_undecided() {
+            let key = undecided.key;
             let client = self.client_of(host, key).expect("it is there");
             if !self.clients[client].moves {
                 self.hosts[host].shard.stay(key);
