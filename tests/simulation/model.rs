@@ -11,6 +11,7 @@ use fanwire::config::SlowConsumerPolicy;
 use fanwire::ids::ClientKey;
 use fanwire::relay::coalesce::{PER_MEMBER, WAVE_FROM};
 use fanwire::time::Timestamp;
+use fanwire::ws::encode::frame_len;
 
 use crate::plan::Plan;
 use crate::stream::Item;
@@ -133,6 +134,7 @@ struct Client {
 #[derive(Debug)]
 pub(crate) struct Model {
     policy: SlowConsumerPolicy,
+    max_lag_bytes: usize,
     echo: bool,
     pings: bool,
     coalesce: Duration,
@@ -160,6 +162,7 @@ impl Model {
         };
         Model {
             policy: plan.config.slow_consumer.policy,
+            max_lag_bytes: plan.config.slow_consumer.max_lag_bytes,
             echo: plan.config.relay.echo,
             coalesce: plan.config.relay.coalesce,
             pings: !plan.config.keepalive.ping_interval.is_zero(),
@@ -499,7 +502,8 @@ impl Model {
         client.close = Some((code, reason.to_owned()));
     }
 
-    /// Whoever broke the protocol had back what it had published before that.
+    /// Whoever broke the protocol had back what it had published before that, unless it has come to lag more than anybody
+    /// may: it hears of what it did first.
     fn check_violator(&self, client_key: usize) {
         if self.policy == SlowConsumerPolicy::Drop || !self.echo {
             return;
@@ -508,6 +512,13 @@ impl Model {
         let topic = &self.topics[client.topic];
         let member = client.member.as_ref().expect("Close is for members");
         let unsent = topic.order[member.next..].iter();
+        let lens = unsent
+            .clone()
+            .map(|&message| self.messages[message].payload.len());
+        let lag: usize = lens.map(frame_len).sum();
+        if self.policy == SlowConsumerPolicy::Disconnect && lag > self.max_lag_bytes {
+            return;
+        }
         let under_way = topic.accepted[client.shard].iter().chain(&topic.pending);
         let is_own = |&&message: &&usize| self.messages[message].publisher == client_key;
         let withheld = unsent.chain(under_way).filter(is_own).count();
