@@ -32,8 +32,9 @@ use crate::time::Timestamp;
 /// (2.7 µs here, 6 elsewhere). Writes of a topic that waits less than `relay.coalesce` then take a seventh of the time.
 pub const PER_MEMBER: Duration = Duration::from_micros(20);
 
-/// What has this many bytes of frames waits for nothing but the last fan-out's delivery elsewhere. Delivering 1 KiB in writes of 1, 8, 16, 32, 64 and 128 KiB
-/// costs 4.1, 0.50, 0.25, 0.14, 0.13 and 0.11 µs here: from 32 KiB on it is the bytes that cost, and not the writes.
+/// What has this many bytes of frames waits for nothing but the last fan-out's delivery elsewhere. Delivering 1 KiB in writes
+/// of 1, 8, 16, 32, 64 and 128 KiB costs 4.1, 0.50, 0.25, 0.14, 0.13 and 0.11 µs here: from 32 KiB on it is the bytes that
+/// cost, and not the writes.
 pub const FULL_BYTES: u64 = 32 << 10;
 
 /// Topics whose interval is shorter do without waves: all of fewer than eight members, and all where `relay.coalesce` is

@@ -56,7 +56,7 @@ pub struct OwnedTopic {
     wave_until: Timestamp,
     /// How far the last fan-out has come on other shards, where a wave may follow it.
     receipt: Option<Arc<Receipt>>,
-    /// When what is pending is fanned out, if it waits.
+    /// When what is pending is fanned out or put off again, if it waits.
     due: Option<Timestamp>,
 }
 
@@ -210,10 +210,12 @@ impl OwnedTopic {
         let bytes = self.pending.frame_bytes();
         let due = self.due.filter(|&due| now < due);
         if coalesce.is_enough(bytes) {
-            let is_next = coalesce.fills_window(bytes) || self.delivery(now) != Delivery::UnderWay;
+            if coalesce.fills_window(bytes) || self.delivery(now) != Delivery::UnderWay {
+                return None;
+            }
             let gap = coalesce.wave_wait(self.members()) / 4;
             let look = (now + gap.max(LOOK_GAP)).min(self.wave_until);
-            return (!is_next).then(|| due.map_or(look, |due| due.min(look)));
+            return Some(due.map_or(look, |due| due.min(look)));
         }
         if due.is_some() {
             return due;

@@ -44,7 +44,7 @@ fn gathering() -> (Config, usize) {
 fn a_small_room_lives_on_one_worker_and_those_who_come_are_taken_in_by_the_others() {
     const CLIENTS: usize = 40;
     let world = World::with(&gathering().0);
-    let mut room: Vec<Wire> = (0..CLIENTS).map(|_| world.join("/room")).collect();
+    let mut room = world.connect_many("/room", CLIENTS);
     world.await_total(Stat::ConnectedClients, CLIENTS as u64);
     assert_eq!(
         by_shard(&world, "fanwire_shard_clients"),
@@ -56,7 +56,7 @@ fn a_small_room_lives_on_one_worker_and_those_who_come_are_taken_in_by_the_other
     eventually("the others take in as many each", || {
         by_shard(&world, "fanwire_shard_transfers_total")[1] >= least
     });
-    room[0].send(frame(0x81, b"hello"));
+    room[0].say("hello");
     for member in &mut room {
         assert_eq!(member.hear(), "hello");
     }
@@ -73,14 +73,14 @@ fn a_room_with_more_clients_than_fill_a_worker_lives_on_two_and_is_one_room() {
     let (config, full) = gathering();
     let world = World::with(&config);
     let clients = full + MORE;
-    let mut room: Vec<Wire> = (0..clients).map(|_| world.join("/room")).collect();
+    let mut room = world.connect_many("/room", clients);
     world.await_total(Stat::ConnectedClients, clients as u64);
     let lives = by_shard(&world, "fanwire_shard_clients");
     assert_eq!(lives, [0, 0, MORE, full]);
     world.await_total(Stat::Topics, 2);
     // The first lives with the owner of the topic, the last on the other.
     for (publisher, text) in [(0, "from the owner"), (clients - 1, "from the other")] {
-        room[publisher].send(frame(0x81, text.as_bytes()));
+        room[publisher].say(text);
         for member in &mut room {
             assert_eq!(member.hear(), text);
         }
@@ -93,7 +93,7 @@ fn a_room_with_more_clients_than_fill_a_worker_lives_on_two_and_is_one_room() {
 fn a_room_of_which_most_have_left_gathers_again() {
     let (config, full) = gathering();
     let world = World::with(&config);
-    let mut room: Vec<Wire> = (0..full * 2 + 8).map(|_| world.join("/room")).collect();
+    let mut room = world.connect_many("/room", full * 2 + 8);
     world.await_total(Stat::Topics, 3);
     // Some of those on each of the three workers stay.
     room.retain({
@@ -105,7 +105,7 @@ fn a_room_of_which_most_have_left_gathers_again() {
     });
     world.await_total(Stat::ConnectedClients, 3);
     assert_eq!(by_shard(&world, "fanwire_shard_clients"), [0, 1, 1, 1]);
-    room.extend((0..WORKERS * 4).map(|_| world.join("/room")));
+    room.extend(world.connect_many("/room", WORKERS * 4));
     world.await_total(Stat::ConnectedClients, 3 + WORKERS as u64 * 4);
     let lives = by_shard(&world, "fanwire_shard_clients");
     assert_eq!(lives, [0, 1, 1, 1 + WORKERS * 4]);
@@ -131,7 +131,7 @@ fn small_topics_live_on_one_worker_each_when_there_are_few_as_well() {
 fn where_workers_are_not_filled_even_a_small_room_is_spread_over_all() {
     const CLIENTS: usize = 40;
     let world = World::with(&config(WORKERS));
-    let room: Vec<Wire> = (0..CLIENTS).map(|_| world.join("/room")).collect();
+    let room = world.connect_many("/room", CLIENTS);
     world.await_total(Stat::ConnectedClients, CLIENTS as u64);
     world.await_total(Stat::Topics, WORKERS as u64);
     let average = CLIENTS / WORKERS;

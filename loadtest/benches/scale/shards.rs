@@ -11,8 +11,8 @@ use crate::table::Table;
 /// Event loops of the relay.
 const SHARDS: [usize; 4] = [1, 2, 4, 8];
 
-/// What is measured: a name, and the load. Publishers connect last, and behind a crowd that
-/// fills all shards they are spread evenly: all shards publish then. Smaller topics live on as few shards as they fill.
+/// What is measured: a name, and the load. Publishers connect last, and behind a crowd that fills all shards they are spread
+/// evenly: all shards publish then. Smaller topics live on as few shards as they fill.
 const LOADS: [(&str, &str); 9] = [
     (
         "one to a thousand, 64 in flight",

@@ -62,20 +62,13 @@ impl Shard {
                 // It is next in the agenda.
                 continue;
             }
-            let until = self.wait_until(slot);
-            if let Some(due) = due.filter(|_| until != due) {
+            self.sequence_or_postpone(slot);
+            if let Some(due) = due.filter(|_| self.owned[slot].due() != due) {
                 self.agenda.remove(due, slot);
-            }
-            match until {
-                Some(until) => self.postpone(slot, until),
-                None => self.sequence(slot),
             }
         }
         while let Some(slot) = self.agenda.take_due(self.now) {
-            match self.wait_until(slot) {
-                Some(until) => self.postpone(slot, until),
-                None => self.sequence(slot),
-            }
+            self.sequence_or_postpone(slot);
         }
         let most = self.settings.max_buffered_bytes / WAITING_SHARE;
         let is_too_much = self.stats.value(Stat::CoalescingBytes) > most;
@@ -94,26 +87,24 @@ impl Shard {
         self.published = published;
     }
 
-    /// Until when what is pending in a topic waits, if it does.
-    fn wait_until(&mut self, slot: usize) -> Option<Timestamp> {
-        if self.is_in_haste() {
-            return None;
-        }
-        self.owned[slot].wait_until(self.now, &self.settings.coalesce)
-    }
-
-    /// Leaves what is pending in a topic until `due`, for which it may be down in the agenda already; it is not for any other
-    /// moment.
-    fn postpone(&mut self, slot: usize, due: Timestamp) {
+    /// Fans out what is pending in a topic, or puts it down in the agenda for when it waits until, if it is not.
+    fn sequence_or_postpone(&mut self, slot: usize) {
+        let is_in_haste = self.is_in_haste();
         let owned = &mut self.owned[slot];
-        if owned.due() != Some(due) {
-            self.agenda.insert(due, slot);
+        let until = (!is_in_haste)
+            .then(|| owned.wait_until(self.now, &self.settings.coalesce))
+            .flatten();
+        let Some(until) = until else {
+            return self.sequence(slot);
+        };
+        if owned.due() != Some(until) {
+            self.agenda.insert(until, slot);
         }
-        let gauged = owned.postpone(due);
+        let gauged = owned.postpone(until);
         self.gauge_waiting(gauged);
     }
 
-    /// Fans out what is pending in a topic that is not in the agenda, or no longer.
+    /// Fans out what is pending in a topic. If it is in the agenda, it is struck out by the caller.
     fn sequence(&mut self, slot: usize) {
         let owned = &mut self.owned[slot];
         let waited = owned.pending().waited();

@@ -71,6 +71,24 @@ fn join(shard: &mut Shard, path: &str, frames: &[u8]) -> ClientKey {
     key
 }
 
+/// What a client is sent that takes everything, write by write.
+fn writes(shard: &mut Shard, client: ClientKey) -> Vec<Vec<u8>> {
+    let mut writes = Vec::new();
+    loop {
+        let mut slices = Slices::new();
+        let offered = shard.gather(client, &mut slices);
+        if offered == 0 {
+            return writes;
+        }
+        let bytes = slices.iter().flat_map(|slice| slice.iter().copied());
+        writes.push(bytes.collect());
+        drop(slices);
+        if !shard.advance(client, Written::plain(offered, offered)) {
+            return writes;
+        }
+    }
+}
+
 /// A turn in which up to `budget` clients are flushed, and all but `stuck` take everything; says who was.
 fn turn(shard: &mut Shard, budget: usize, stuck: Option<ClientKey>) -> Vec<ClientKey> {
     shard.decide();
