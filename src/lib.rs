@@ -27,10 +27,13 @@
 //! net                      metrics::{collector, exporter}
 //! mailbox
 //! relay                                                       pure
+//! port                                                        pure
+//! access                                                      pure
 //! ws  http  metrics::{catalogue, stats}  config  receipt
 //! ids  time                                                   pure, save atomics in stats and receipt, files in config
 //! ```
 
+pub mod access;
 pub mod cli;
 pub mod config;
 pub mod http;
@@ -39,6 +42,7 @@ pub mod logging;
 pub mod mailbox;
 pub mod metrics;
 pub mod net;
+pub mod port;
 pub mod receipt;
 pub mod relay;
 pub mod server;

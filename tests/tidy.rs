@@ -27,6 +27,8 @@ const PURE: &[&str] = &[
     "src/ws/",
     "src/http/",
     "src/relay/",
+    "src/port/",
+    "src/access/",
     "loadtest/src/check.rs",
     "loadtest/src/inbound.rs",
     "loadtest/src/message.rs",
@@ -62,6 +64,8 @@ const LAYERS: &[&[&str]] = &[
     &["net", "metrics::exporter"],
     &["mailbox"],
     &["relay"],
+    &["port"],
+    &["access"],
     &["ws", "http", "metrics", "config", "receipt", "ids", "time"],
 ];
 

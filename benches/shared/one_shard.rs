@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use divan::black_box;
 
-use fanwire::config::{Config, Topics};
+use fanwire::config::Config;
 use fanwire::ids::{ClientKey, ShardId};
 use fanwire::metrics::stats::Stat;
 use fanwire::relay::member::Slices;
@@ -56,7 +56,7 @@ impl OneShard {
     }
 
     fn with(config: &Config, topics: usize, members: usize) -> OneShard {
-        let router = Router::new(Topics::Path, 1, 0);
+        let router = Router::new(1, 0);
         let settings = Settings::new(config, 1);
         let now = Timestamp(0);
         let mut relay = OneShard {

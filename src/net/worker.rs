@@ -16,7 +16,7 @@ use std::time::Duration;
 use mio::event::Event;
 use mio::{Events, Interest, Poll, Token};
 
-use super::admission::{Admission, Seats};
+use super::admission::{Admission, Entry, Seats};
 use super::alarm::Alarm;
 use super::clock::{Clock, Patience};
 use super::conn::{Conn, Scratch, client_of, token_of};
@@ -317,6 +317,9 @@ impl Worker {
             (Some(tls), Stream::Tcp(_)) => Some(tls.session()),
             (Some(_), Stream::Unix(_)) | (None, _) => None,
         };
+        if matches!(admission.as_deref(), Some(Entry::Header(_))) {
+            self.shard.await_preface(key);
+        }
         self.watch_conn(key, Conn::new(stream, admission, session, key.generation));
         key
     }

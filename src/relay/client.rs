@@ -9,81 +9,148 @@ use bytes::{Buf, Bytes};
 use super::control::PendingControl;
 use super::member::{Member, Rest};
 use super::rate::Bucket;
-use super::router::TopicName;
 use super::sharing::SharedKey;
 use super::topic::TopicKey;
+use crate::access::Permission;
 use crate::http::request::HeadScanner;
+use crate::port::terms::Terms;
 use crate::time::Timestamp;
 use crate::ws::decode::Decoder;
 use crate::ws::encode::ControlFrame;
 use crate::ws::error::DecodeError;
 
-/// Where a client is in its life.
+/// Where a client is in its life. [`Phase::after`] is the table of what follows what.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
-    /// The request for the upgrade is arriving.
-    Upgrading,
-    /// The upgrade is granted, and the 101 waits for the topic's owner to confirm the subscription.
+    /// The request is arriving.
+    Requesting,
+    /// The request is granted. The host has not said yet on which shard the client is to live.
+    Placing,
+    /// The topic's owner has been asked to confirm the subscription. The 101 waits for the answer.
     Joining,
     /// A member of its topic.
     Open,
-    /// We began the closing handshake; the client's Close is awaited.
+    /// We began the closing handshake and await the client's Close.
     Closing,
-    /// What is queued is the last that the client is sent.
+    /// Nothing follows what is queued.
     Finishing,
-    /// Our side is shut; the client's end is awaited, and what it sends until then is thrown away, because closing a
-    /// socket with unread input resets the connection and can destroy our last words on their way.
+    /// Our side is shut and we await the client's end. What it sends until then is thrown away: closing a socket with unread
+    /// input resets the connection, which can destroy our last words on their way.
     Lingering,
+}
+
+/// What moves a client from one phase to the next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Its request is granted.
+    Grant,
+    /// It stays on this shard, and its topic's owner is asked.
+    Place,
+    /// The owner has confirmed.
+    Join,
+    /// We send Close first.
+    BeginClose,
+    /// We queue the last that it is sent: a refusal, or a Close that the client need not answer.
+    QueueLast,
+    /// The last byte has left, and our side is shut.
+    ShutWrite,
+}
+
+impl Phase {
+    /// The phase after `step`; `None` where the step cannot happen.
+    pub fn after(self, step: Step) -> Option<Phase> {
+        let (from, to): (&[Phase], Phase) = match step {
+            Step::Grant => (&[Phase::Requesting], Phase::Placing),
+            Step::Place => (&[Phase::Placing], Phase::Joining),
+            Step::Join => (&[Phase::Joining], Phase::Open),
+            Step::BeginClose => (&[Phase::Open], Phase::Closing),
+            Step::QueueLast => (
+                &[Phase::Requesting, Phase::Open, Phase::Closing],
+                Phase::Finishing,
+            ),
+            Step::ShutWrite => (&[Phase::Finishing], Phase::Lingering),
+        };
+        from.contains(&self).then_some(to)
+    }
+
+    /// Whether the client has not joined yet.
+    pub fn is_arriving(self) -> bool {
+        match self {
+            Phase::Requesting | Phase::Placing | Phase::Joining => true,
+            Phase::Open | Phase::Closing | Phase::Finishing | Phase::Lingering => false,
+        }
+    }
+
+    /// Whether bytes may be written in this phase.
+    pub fn may_send(self) -> bool {
+        match self {
+            Phase::Requesting | Phase::Placing | Phase::Joining | Phase::Lingering => false,
+            Phase::Open | Phase::Closing | Phase::Finishing => true,
+        }
+    }
+
+    /// Whether frames from the client are decoded. In [`Phase::Closing`] its answer to our Close may be among them.
+    pub fn hears_frames(self) -> bool {
+        match self {
+            Phase::Open | Phase::Closing => true,
+            Phase::Requesting
+            | Phase::Placing
+            | Phase::Joining
+            | Phase::Finishing
+            | Phase::Lingering => false,
+        }
+    }
 }
 
 /// Whether a client is read, and what it waits for if not. The shard resumes it then.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reading {
-    /// It is, as its socket has something.
+    /// It is read when its socket has something.
     Allowed,
-    /// For its own next phase: the 101, or the Close of a drain or of a violation.
+    /// It waits for its next phase: the 101, or the Close of a drain or of a violation.
     AwaitsPhase,
-    /// For its topic, whose publishers are held.
+    /// It waits for its topic, whose publishers are held.
     AwaitsTopic,
-    /// For its own cursor, because it publishes faster than it reads.
+    /// It waits for its own cursor, because it publishes faster than it reads.
     AwaitsItself,
 }
 
-impl Phase {
-    /// Whether bytes may be written in this phase.
-    pub fn may_send(self) -> bool {
-        match self {
-            Phase::Upgrading | Phase::Joining | Phase::Lingering => false,
-            Phase::Open | Phase::Closing | Phase::Finishing => true,
-        }
-    }
-}
-
-/// The request as far as it has arrived, then what came behind it in the same read.
+/// What is known of a client until it is a member that has been heard.
 #[derive(Debug, Default)]
 pub struct Arrival {
-    /// Knows where the head ends.
-    pub scanner: HeadScanner,
-    /// The head as far as earlier reads brought it.
-    pub head: Vec<u8>,
-    /// Where the client is bound.
-    pub destination: Destination,
-    /// The answer, ready to be sent when the client has joined.
-    pub response: Bytes,
-    /// Frames that arrived before the subscription was confirmed.
+    /// How far it has come.
+    pub stage: Stage,
+    /// Frames that came behind the request. They are decoded once the client has joined and may be read.
     pub early: Vec<u8>,
 }
 
-/// The topic of a client that is no member yet.
-#[derive(Debug, Default)]
-pub enum Destination {
-    /// The request has not said.
-    #[default]
-    Unknown,
-    /// The client has asked for it, and its owner has not been asked yet.
-    Named(TopicName),
-    /// Its owner has been asked.
-    Joining(TopicKey),
+/// How far an arrival has come.
+#[derive(Debug)]
+pub enum Stage {
+    /// The host reads the header of a proxy in front of the request.
+    Preface,
+    /// The head of its request is arriving.
+    Head {
+        /// Knows where the head ends.
+        scanner: HeadScanner,
+        /// The head as far as earlier reads brought it.
+        head: Vec<u8>,
+    },
+    /// The request is granted.
+    Granted(Terms),
+    /// The topic's owner has been asked.
+    Joining(Terms, TopicKey),
+    /// The client has joined, and its early frames wait.
+    Joined,
+}
+
+impl Default for Stage {
+    fn default() -> Self {
+        Stage::Head {
+            scanner: HeadScanner::default(),
+            head: Vec::new(),
+        }
+    }
 }
 
 /// A violation by a member that has published: it departs for it once it has been sent what it published before.
@@ -106,8 +173,7 @@ pub struct Failing {
 pub struct Client {
     /// Tells this client from the others that had its slot.
     pub generation: u32,
-    /// See [`Phase`].
-    pub phase: Phase,
+    phase: Phase,
     /// The socket accepted less than it was given; the writable edge is awaited.
     pub blocked: bool,
     /// The transport has bytes that the socket has not accepted yet: the last word is not said before they are.
@@ -195,7 +261,7 @@ impl Client {
     pub fn new(generation: u32, now: Timestamp, due: Timestamp) -> Self {
         Client {
             generation,
-            phase: Phase::Upgrading,
+            phase: Phase::Requesting,
             blocked: false,
             holds_back: false,
             is_stalled: false,
@@ -225,10 +291,52 @@ impl Client {
         }
     }
 
-    /// What has come of a client that has not joined.
-    pub fn arrival_mut(&mut self) -> &mut Arrival {
-        let arrival = self.arrival.as_mut();
-        arrival.expect("kept until the client has joined")
+    /// Where the client is in its life.
+    pub fn phase(&self) -> Phase {
+        self.phase
+    }
+
+    /// Moves the client on by `step`.
+    pub fn take(&mut self, step: Step) {
+        let next = self.phase.after(step);
+        debug_assert!(next.is_some(), "{step:?} of a client in {:?}", self.phase);
+        self.phase = next.unwrap_or(self.phase);
+    }
+
+    /// Grants its request. `early` is what came behind it.
+    pub fn grant(&mut self, terms: Terms, early: Vec<u8>) {
+        self.may_publish = terms.permission == Permission::Publish;
+        let stage = Stage::Granted(terms);
+        self.arrival = Some(Box::new(Arrival { stage, early }));
+        self.take(Step::Grant);
+    }
+
+    /// The client stays on this shard and joins `topic` there.
+    pub fn place(&mut self, topic: TopicKey) {
+        if let Some(arrival) = &mut self.arrival {
+            arrival.stage = match std::mem::take(&mut arrival.stage) {
+                Stage::Granted(terms) => Stage::Joining(terms, topic),
+                other @ (Stage::Preface
+                | Stage::Head { .. }
+                | Stage::Joining(..)
+                | Stage::Joined) => other,
+            };
+        }
+        self.take(Step::Place);
+    }
+
+    /// The terms of a client whose place is undecided.
+    pub fn undecided_terms(&self) -> Option<&Terms> {
+        match &self.arrival.as_ref()?.stage {
+            Stage::Granted(terms) => Some(terms),
+            Stage::Preface | Stage::Head { .. } | Stage::Joining(..) | Stage::Joined => None,
+        }
+    }
+
+    /// Whether a proxy's header is awaited, in front of which nothing can be said to anybody.
+    pub fn awaits_preface(&self) -> bool {
+        let arrival = self.arrival.as_ref();
+        arrival.is_some_and(|arrival| matches!(arrival.stage, Stage::Preface))
     }
 
     /// Notes whether the client is read from now on, and what it waits for if not; says what was so before.
@@ -371,10 +479,19 @@ impl Client {
 
     /// Heap bytes of requests and messages that arrived in part.
     pub fn partial_bytes(&self) -> usize {
-        let arrival = self.arrival.as_ref().map_or(0, |arrival| {
-            arrival.head.capacity() + arrival.early.capacity() + arrival.response.len()
-        });
+        let arrival = self.arrival.as_ref().map_or(0, |arrival| arrival.bytes());
         arrival + self.decoder.buffered_bytes()
+    }
+}
+
+impl Arrival {
+    /// Heap bytes of what the client has sent.
+    fn bytes(&self) -> usize {
+        let head = match &self.stage {
+            Stage::Head { head, .. } => head.capacity(),
+            Stage::Preface | Stage::Granted(_) | Stage::Joining(..) | Stage::Joined => 0,
+        };
+        head + self.early.capacity()
     }
 }
 

@@ -3,9 +3,7 @@
 use crate::metrics::stats::Stat;
 use crate::ws::close::CloseCode;
 use crate::ws::error::DecodeError;
-use crate::ws::handshake::{Refusal, RefusalKind};
-
-use super::router::TopicError;
+use crate::ws::handshake::RefusalKind;
 
 /// Why a client that was answered 101 is one no longer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -138,18 +136,5 @@ pub fn refusal_stat(kind: RefusalKind) -> Stat {
         RefusalKind::PerIp => Stat::HandshakePerIp,
         RefusalKind::ProxyHeader => Stat::HandshakeProxyHeader,
         RefusalKind::Shutdown => Stat::HandshakeShutdown,
-    }
-}
-
-impl TopicError {
-    /// What a client is answered whose path names no topic.
-    pub fn refusal(self) -> Refusal {
-        match self {
-            TopicError::TooLong => Refusal::PATH_TOO_LONG,
-            TopicError::BadEscape => {
-                Refusal::bad_request("The path has a % without two hexadecimal digits.\n")
-            }
-            TopicError::NotUtf8 => Refusal::bad_request("The path is not UTF-8.\n"),
-        }
     }
 }

@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use super::batch::{Batch, Draft};
 use super::owner::Hold;
-use super::router::TopicName;
 use crate::ids::{ClientKey, Seq, ShardId};
+use crate::port::topic_name::TopicName;
 use crate::receipt::Receipt;
 
 /// A message from shard to shard.

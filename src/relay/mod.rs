@@ -10,13 +10,12 @@
 //! envelope, router                                    what shards say to one another, and to which
 //! row                                                 how many are served before others have their turn
 //! coalesce                                            how much time passes between two fan-outs of a topic
-//! access, rate                                        who may connect and publish, and how often
+//! rate                                                how often a client may publish
 //! policy, grace                                       laggards
 //! ranking, sharing                                    who costs most; what several cost together
 //! departure, control, timers                          why clients leave; control frames; deadlines
 //! ```
 
-pub mod access;
 pub mod batch;
 pub mod client;
 pub mod coalesce;

@@ -7,8 +7,8 @@ use super::batch::{Batch, Draft};
 use super::coalesce::{Coalesce, LOOK_GAP};
 use super::grace::Allowance;
 use super::pending::{Gauged, Pending};
-use super::router::TopicName;
 use crate::ids::{Seq, ShardId};
+use crate::port::topic_name::TopicName;
 use crate::receipt::Receipt;
 use crate::time::Timestamp;
 

@@ -7,8 +7,8 @@ use super::grace::Grace;
 use super::log::Log;
 use super::owner::Hold;
 use super::roster::{Moved, Roster};
-use super::router::TopicName;
 use crate::ids::{ClientKey, ShardId};
+use crate::port::topic_name::TopicName;
 use crate::receipt::Receipt;
 use crate::time::Timestamp;
 

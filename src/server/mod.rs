@@ -276,7 +276,7 @@ impl Workers {
         tls: Option<&Arc<Keeper>>,
     ) -> io::Result<Workers> {
         // Drawn by the operating system's randomness, which `RandomState` is made of.
-        let router = Router::new(config.relay.topics, count, RandomState::new().hash_one(0));
+        let router = Router::new(count, RandomState::new().hash_one(0));
         let settings = Settings::new(config, count);
         let clock = Clock::start();
         let polls: Vec<Poll> = (0..count).map(|_| Poll::new()).collect::<io::Result<_>>()?;

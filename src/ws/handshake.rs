@@ -17,14 +17,18 @@ use crate::http::response::{Body, Connection, Response, Status};
 /// The version of the protocol that RFC 6455 defines.
 const WEBSOCKET_VERSION: &str = "13";
 
-/// An upgrade that is granted.
+/// A request that is a good upgrade. Whether it is granted is for others to say.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Upgrade<'a> {
     /// The target's path and query, as sent: it begins with `/` and nothing in it is decoded.
     pub path_and_query: &'a str,
-    /// The whole 101 response. Behind it, the connection speaks WebSocket.
-    pub response: Vec<u8>,
+    /// The answer to the request's key.
+    pub accept_key: AcceptKey,
 }
+
+/// The value of `Sec-WebSocket-Accept` (RFC 6455, section 4.2.2): 28 characters of base64.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AcceptKey([u8; 28]);
 
 /// Why an upgrade is refused: the closed set of reasons that are counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -208,7 +212,7 @@ pub fn upgrade<'a>(head: &RequestHead<'a>) -> Result<Upgrade<'a>, Refusal> {
         ))?;
     Ok(Upgrade {
         path_and_query,
-        response: accept(key),
+        accept_key: AcceptKey::of(key),
     })
 }
 
@@ -248,21 +252,31 @@ fn is_16_bytes_of_base64(key: &[u8]) -> bool {
         .is_some_and(|digits| digits.len() == 22 && digits.iter().all(is_digit))
 }
 
-/// The 101 response to `key`.
-fn accept(key: &[u8]) -> Vec<u8> {
-    let accept = derive_accept_key(key);
-    [
-        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: ",
-        &accept,
-        "\r\n\r\n",
-    ]
-    .concat()
-    .into_bytes()
+impl AcceptKey {
+    /// The answer to a request's `Sec-WebSocket-Key`.
+    fn of(key: &[u8]) -> AcceptKey {
+        let accept = derive_accept_key(key).into_bytes();
+        AcceptKey(
+            accept
+                .try_into()
+                .expect("SHA-1 in base64 has 28 characters"),
+        )
+    }
+
+    /// The whole 101 response. Behind it, the connection speaks WebSocket.
+    pub fn response(&self) -> Vec<u8> {
+        [
+            b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: ",
+            &self.0[..],
+            b"\r\n\r\n",
+        ]
+        .concat()
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Refusal, RefusalKind, Upgrade, upgrade};
+    use super::{Refusal, RefusalKind, upgrade};
     use crate::http::request::{RequestError, RequestHead};
     use crate::http::response::Status;
 
@@ -296,11 +310,9 @@ mod tests {
         let head = RequestHead::parse(REQUEST.as_bytes()).expect("well-formed");
         let response = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
                         Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
-        let expected = Upgrade {
-            path_and_query: "/chat?a=b",
-            response: response.into(),
-        };
-        assert_eq!(upgrade(&head), Ok(expected));
+        let upgrade = upgrade(&head).expect("good");
+        assert_eq!(upgrade.path_and_query, "/chat?a=b");
+        assert_eq!(upgrade.accept_key.response(), response.as_bytes());
     }
 
     #[test]
@@ -335,7 +347,8 @@ mod tests {
             "Sec-WebSocket-Protocol: a\r\nSec-WebSocket-Extensions: permessage-deflate\r\nHost:";
         let request = REQUEST.replacen("Host:", offers, 1);
         let head = RequestHead::parse(request.as_bytes()).expect("well-formed");
-        let response = String::from_utf8(upgrade(&head).expect("granted").response).expect("ASCII");
+        let response = String::from_utf8(upgrade(&head).expect("granted").accept_key.response())
+            .expect("ASCII");
         assert!(
             !response.contains("Protocol:") && !response.contains("Extensions:"),
             "{response}"

@@ -191,11 +191,26 @@ fn a_header_that_trickles_is_under_the_one_deadline() {
     eventually("the connection was timed out", || {
         // A byte more, as long as somebody listens.
         let _ = wire.try_send([0]);
-        world.total(Stat::HandshakeTimeout) == 1
+        world.total(Stat::HandshakeProxyHeader) == 1
     });
     wire.expect_cut();
     drop(wire);
-    assert_eq!(world.end().value(Stat::HandshakeProxyHeader), 0);
+    assert_eq!(world.end().value(Stat::HandshakeTimeout), 0);
+}
+
+#[test]
+fn a_proxy_that_sends_no_header_or_half_of_one_is_not_answered_when_its_time_is_up() {
+    for sent in [&b""[..], &SIGNATURE[..7], &header_of("192.0.2.1")[..20]] {
+        let mut config = behind_proxy();
+        config.server.handshake_timeout = Duration::from_millis(200);
+        let world = World::with(&config);
+        let mut wire = world.dial();
+        wire.send(sent);
+        assert_eq!(wire.try_answer(), None, "after {sent:?}");
+        drop(wire);
+        world.await_total(Stat::HandshakeProxyHeader, 1);
+        assert_eq!(world.end().value(Stat::HandshakeTimeout), 0);
+    }
 }
 
 #[test]

@@ -397,6 +397,7 @@ impl World {
                 self.tally.note(Event::TransferElsewhere);
             }
             let transfer = self.hosts[host].shard.transfer_out(key);
+            let transfer = transfer.expect("it was undecided");
             self.tell(|| format!("client {id} moves from shard {host} to {home}"));
             self.hosts[host].conns[key.slot as usize] = None;
             self.hosts[host].events.retain(|&listed| listed != id);

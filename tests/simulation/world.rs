@@ -77,7 +77,7 @@ impl World {
         }
         let now = Timestamp(1_000_000);
         let shards = u16::try_from(plan.shards).expect("a few");
-        let router = Router::new(plan.config.relay.topics, shards, plan.router_seed);
+        let router = Router::new(shards, plan.router_seed);
         let settings = Settings::new(&plan.config, plan.shards as u16);
         let shard = |id| Shard::new(ShardId(id), settings.clone(), router.clone(), now);
         let hosts = (0..shards)

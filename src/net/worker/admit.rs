@@ -34,8 +34,12 @@ impl Worker {
                 conn.admission = admission;
                 return false;
             }
-            Arrived::Header(Some(named)) => self.seat(key, named),
-            Arrived::Header(None) => {}
+            Arrived::Header(named) => {
+                self.shard.end_preface(key);
+                if let Some(named) = named {
+                    self.seat(key, named);
+                }
+            }
             Arrived::Bad(error) => {
                 tracing::debug!(
                     shard = self.id.0,

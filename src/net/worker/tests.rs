@@ -5,7 +5,7 @@ use std::net::{TcpListener, TcpStream};
 use mio::Waker;
 
 use super::*;
-use crate::config::{Config, Topics};
+use crate::config::Config;
 use crate::mailbox::Mailbox;
 use crate::net::mail::{PollWaker, Postbox};
 use crate::relay::router::Router;
@@ -19,7 +19,7 @@ fn whoever_comes_behind_a_stop_is_not_taken_in() {
     let control_waker = Waker::new(control.registry(), WAKER).unwrap();
     let (clock, published) = (Clock::start(), Arc::new(Published::default()));
     let settings = Settings::new(&Config::default(), 1);
-    let router = Router::new(Topics::Path, 1, 0);
+    let router = Router::new(1, 0);
     let worker = Worker::new(Parts {
         shard: Shard::new(ShardId(0), settings, router, clock.now()),
         id: ShardId(0),

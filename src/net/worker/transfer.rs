@@ -30,7 +30,9 @@ impl Worker {
     }
 
     fn transfer(&mut self, key: ClientKey, home: usize) {
-        let transfer = self.shard.transfer_out(key);
+        let Some(transfer) = self.shard.transfer_out(key) else {
+            return;
+        };
         let slot = &mut self.conns[key.slot as usize];
         let mut conn = slot.take().expect("clients have a connection");
         if let Err(error) = self.poll.registry().deregister(conn.stream_mut()) {

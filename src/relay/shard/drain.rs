@@ -47,7 +47,7 @@ impl Shard {
         }
         self.drain.fence_due = true;
         self.decide_undecided();
-        for key in self.keys(|phase| phase == Phase::Upgrading) {
+        for key in self.keys(|phase| phase == Phase::Requesting) {
             self.refuse(key, Refusal::SHUTDOWN);
         }
     }
@@ -79,7 +79,7 @@ impl Shard {
     /// with it, so that nothing more can be relayed.
     pub fn abandon(&mut self) {
         self.drain.abandoned = true;
-        for key in self.keys(|phase| phase == Phase::Upgrading) {
+        for key in self.keys(|phase| phase == Phase::Requesting) {
             self.refuse(key, Refusal::SHUTDOWN);
         }
         for key in self.keys(|phase| phase == Phase::Open) {
@@ -91,7 +91,7 @@ impl Shard {
     pub(super) fn abandon_newcomer(&mut self, key: ClientKey) {
         let is_open = self
             .client(key)
-            .is_some_and(|client| client.phase == Phase::Open);
+            .is_some_and(|client| client.phase() == Phase::Open);
         if self.drain.abandoned && is_open {
             self.depart(key, Departure::Internal);
         }
@@ -134,7 +134,7 @@ impl Shard {
         let wanted = self
             .clients
             .iter()
-            .filter(|(_, client)| wanted(client.phase));
+            .filter(|(_, client)| wanted(client.phase()));
         wanted
             .map(|(slot, client)| ClientKey {
                 slot: slot as u32,
@@ -147,8 +147,9 @@ impl Shard {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Config, Topics};
+    use crate::config::Config;
     use crate::ids::{Seq, ShardId};
+    use crate::metrics::stats::Stat;
     use crate::relay::member::Slices;
     use crate::relay::router::Router;
     use crate::relay::shard::{Effect, Permit, Settings, Written};
@@ -156,7 +157,7 @@ mod tests {
 
     #[test]
     fn a_close_that_came_with_the_request_is_heard_although_the_drain_came_between() {
-        let router = Router::new(Topics::Path, 2, 0);
+        let router = Router::new(2, 0);
         let elsewhere = |path: &String| router.owner(path) == ShardId(1);
         let path = (0..100).map(|n| format!("/{n}")).find(elsewhere).unwrap();
         let settings = Settings::new(&Config::default(), 2);
@@ -192,5 +193,17 @@ mod tests {
         assert_eq!(shard.permit(client), Permit::Parked);
         assert_eq!(shard.take_effects().next(), Some(Effect::Close(client)));
         assert!(shard.is_drained());
+    }
+
+    #[test]
+    fn a_proxy_that_has_sent_no_header_is_not_answered_in_a_drain() {
+        let settings = Settings::new(&Config::default(), 1);
+        let mut shard = Shard::new(ShardId(0), settings, Router::new(1, 0), Timestamp(0));
+        let client = shard.accept();
+        shard.await_preface(client);
+        shard.begin_drain();
+        assert_eq!(shard.poll_flush(), None);
+        assert_eq!(shard.take_effects().next(), Some(Effect::Close(client)));
+        assert_eq!(shard.stats().value(Stat::HandshakeShutdown), 1);
     }
 }

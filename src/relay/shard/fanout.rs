@@ -10,11 +10,11 @@ use std::sync::Arc;
 use super::Shard;
 use crate::ids::ShardId;
 use crate::metrics::stats::Stat;
+use crate::port::topic_name::TopicName;
 use crate::receipt::Receipt;
 use crate::relay::batch::Draft;
 use crate::relay::envelope::Envelope;
 use crate::relay::pending::Gauged;
-use crate::relay::router::TopicName;
 use crate::time::Timestamp;
 
 /// What waits in all topics together takes at most this share of what the shard may hold; then everything goes out.

@@ -7,12 +7,12 @@
 use super::Shard;
 use crate::ids::{ClientKey, ShardId};
 use crate::metrics::stats::Stat;
+use crate::port::topic_name::TopicName;
 use crate::relay::envelope::Envelope;
 use crate::relay::grace::Grace;
 use crate::relay::member::Member;
 use crate::relay::owner::Hold;
 use crate::relay::policy::{Lag, Verdict};
-use crate::relay::router::TopicName;
 use crate::relay::topic::{Topic, TopicKey};
 use crate::time::Timestamp;
 

@@ -6,19 +6,18 @@ use bytes::Bytes;
 
 use super::Permit;
 use super::Shard;
-use crate::http::request::RequestHead;
 use crate::ids::ClientKey;
 use crate::metrics::stats::Stat;
-use crate::relay::access::{Access, Permission};
+use crate::port::decision::Decision;
+use crate::port::terms::Terms;
 use crate::relay::batch::{Draft, OVERHEAD_BYTES};
-use crate::relay::client::{Arrival, Client, Phase, Reading};
+use crate::relay::client::{Arrival, Client, Phase, Reading, Stage, Step};
 use crate::relay::departure::{Departure, refusal_stat};
-use crate::relay::router::{Router, TopicError, TopicName};
 use crate::ws::close::CloseCode;
 use crate::ws::decode::{Event, Message, Payload};
 use crate::ws::encode::ControlFrame;
 use crate::ws::error::DecodeError;
-use crate::ws::handshake::{self, Refusal, RefusalKind};
+use crate::ws::handshake::{Refusal, RefusalKind};
 
 /// A message that arrived in pieces is copied behind its neighbours when it is below this size, and keeps the buffer
 /// it was read into from this size on: one write of many small messages is worth more than a copy saved.
@@ -54,10 +53,29 @@ impl Shard {
 
     /// Closes such a connection without a word. One that was refused already stays until that is over.
     pub fn turn_away(&mut self, key: ClientKey, kind: RefusalKind) {
-        let is_upgrading = |client: &Client| client.phase == Phase::Upgrading;
-        if self.client(key).is_some_and(is_upgrading) {
+        let is_requesting = |client: &Client| client.phase() == Phase::Requesting;
+        if self.client(key).is_some_and(is_requesting) {
             self.stats.inc(refusal_stat(kind));
             self.remove(key);
+        }
+    }
+
+    /// The host reads a proxy's header before anything is the shard's. Until [`Shard::end_preface`] the client cannot be
+    /// answered: the bytes would reach a proxy that has not said that it speaks for somebody.
+    pub fn await_preface(&mut self, key: ClientKey) {
+        let client = self.client_mut(key);
+        if let Some(arrival) = client.and_then(|client| client.arrival.as_mut()) {
+            arrival.stage = Stage::Preface;
+        }
+    }
+
+    /// The proxy's header has come. What follows is the client's.
+    pub fn end_preface(&mut self, key: ClientKey) {
+        let client = self
+            .client_mut(key)
+            .filter(|client| client.awaits_preface());
+        if let Some(client) = client {
+            client.arrival = Some(Box::default());
         }
     }
 
@@ -77,7 +95,7 @@ impl Shard {
         };
         let policy = &self.settings.policy;
         let reading = match &client.member {
-            _ if client.phase == Phase::Joining => Reading::AwaitsPhase,
+            _ if matches!(client.phase(), Phase::Placing | Phase::Joining) => Reading::AwaitsPhase,
             None => Reading::Allowed,
             Some(_) if self.drain.has_begun() || client.leaves_at_head => Reading::AwaitsPhase,
             Some(member) => {
@@ -101,8 +119,7 @@ impl Shard {
             self.forget_who_waited(key);
             return Permit::Parked;
         }
-        // Its answer to our Close may be among it.
-        let is_heard = matches!(client.phase, Phase::Open | Phase::Closing);
+        let is_heard = client.phase().hears_frames();
         let Some(arrival) = client.arrival.take_if(|_| is_heard) else {
             return Permit::Read;
         };
@@ -135,8 +152,8 @@ impl Shard {
             return;
         };
         match phase {
-            Phase::Upgrading => self.on_request_bytes(key, input),
-            Phase::Joining => self.keep_early(key, input),
+            Phase::Requesting => self.on_request_bytes(key, input),
+            Phase::Placing | Phase::Joining => self.keep_early(key, input),
             Phase::Open | Phase::Closing => self.on_frames(key, input),
             Phase::Finishing | Phase::Lingering => {}
         }
@@ -148,7 +165,7 @@ impl Shard {
     pub fn direct_buffer(&mut self, key: ClientKey) -> Option<&mut [u8]> {
         let client = self
             .client_mut(key)
-            .filter(|client| client.phase == Phase::Open)?;
+            .filter(|client| client.phase() == Phase::Open)?;
         client.decoder.direct_buffer()?;
         // The room counts whether anything comes or not.
         self.gauge_client(key);
@@ -181,7 +198,7 @@ impl Shard {
         self.stats.add(Stat::BytesIn, count as u64);
         let client = self.client_mut(key)?;
         client.last_read = now;
-        let phase = client.phase;
+        let phase = client.phase();
         if std::mem::take(&mut client.pinged) {
             // The timer was set to the pong's deadline, and the next ping may be due before that.
             self.reschedule(key);
@@ -191,40 +208,46 @@ impl Shard {
 
     fn keep_early(&mut self, key: ClientKey, input: &[u8]) {
         let client = &mut self.clients[key.slot as usize];
-        client.arrival_mut().early.extend_from_slice(input);
+        if let Some(arrival) = &mut client.arrival {
+            arrival.early.extend_from_slice(input);
+        }
     }
 
     fn on_request_bytes(&mut self, key: ClientKey, input: &mut [u8]) {
-        let arrival = self.clients[key.slot as usize].arrival_mut();
-        let end = match arrival.scanner.push(input, self.settings.max_header_bytes) {
+        let arrival = self.clients[key.slot as usize].arrival.as_mut();
+        let Some(Stage::Head { scanner, head }) = arrival.map(|arrival| &mut arrival.stage) else {
+            return;
+        };
+        let end = match scanner.push(input, self.settings.max_header_bytes) {
             Ok(end) => end,
             Err(error) => return self.refuse(key, Refusal::from(error)),
         };
         let Some(end) = end else {
-            arrival.head.extend_from_slice(input);
+            head.extend_from_slice(input);
             return;
         };
         let (last, rest) = input.split_at_mut(end);
-        let granted = if arrival.head.is_empty() {
-            grant(&self.settings.access, &self.router, last)
+        let decision = if head.is_empty() {
+            self.settings.port.decide(last)
         } else {
-            arrival.head.extend_from_slice(last);
-            grant(
-                &self.settings.access,
-                &self.router,
-                &std::mem::take(&mut arrival.head),
-            )
+            head.extend_from_slice(last);
+            self.settings.port.decide(&std::mem::take(head))
         };
-        match granted {
-            Ok(granted) => {
-                arrival.response = granted.response;
-                // Frames may come in the same packet as the request, before the 101 they need not wait for.
-                arrival.early = rest.to_vec();
-                let client = &mut self.clients[key.slot as usize];
-                client.may_publish = granted.permission == Permission::Publish;
-                self.join_here_or_elsewhere(key, granted.topic);
-            }
+        match decision {
+            // Frames may come in the same packet as the request: they need not wait for the 101.
+            Ok(Decision::Upgrade(terms)) => self.grant(key, terms, rest.to_vec()),
             Err(refusal) => self.refuse(key, refusal),
+        }
+    }
+
+    /// The request is granted: the client joins from here, or the host is asked where it is to live.
+    fn grant(&mut self, key: ClientKey, terms: Terms, early: Vec<u8>) {
+        let is_owned_here = self.router.owner(&terms.topic) == self.id;
+        self.clients[key.slot as usize].grant(terms, early);
+        if is_owned_here {
+            self.join(key);
+        } else {
+            self.undecided.push(key);
         }
     }
 
@@ -236,23 +259,27 @@ impl Shard {
         }
         if let Some(client) = self.client_mut(key) {
             client.arrival = Some(Box::new(Arrival {
+                stage: Stage::Joined,
                 early,
-                ..Arrival::default()
             }));
         }
     }
 
-    /// Answers a request that is not granted, and closes the connection in order.
+    /// Answers a request that is not granted, and closes the connection in order. Without a word, where a proxy's header is
+    /// still awaited.
     pub(super) fn refuse(&mut self, key: ClientKey, refusal: Refusal) {
         let due = self.now + super::lifecycle::LINGER;
         let Some(client) = self
             .client_mut(key)
-            .filter(|client| client.phase == Phase::Upgrading)
+            .filter(|client| client.phase() == Phase::Requesting)
         else {
             return;
         };
+        if client.awaits_preface() {
+            return self.turn_away(key, refusal.kind);
+        }
         client.arrival = None;
-        client.phase = Phase::Finishing;
+        client.take(Step::QueueLast);
         client.due = due;
         client.carry_plain(Bytes::from(refusal.encode()));
         self.stats.inc(refusal_stat(refusal.kind));
@@ -362,7 +389,7 @@ impl Shard {
     fn on_ping(&mut self, key: ClientKey, pong: &ControlFrame) {
         let Some(client) = self
             .client_mut(key)
-            .filter(|client| client.phase == Phase::Open)
+            .filter(|client| client.phase() == Phase::Open)
         else {
             return;
         };
@@ -374,7 +401,7 @@ impl Shard {
         let Some(client) = self.client_mut(key) else {
             return;
         };
-        match client.phase {
+        match client.phase() {
             Phase::Open => {
                 client.queue_close(ControlFrame::close_reply(code));
                 self.depart(key, Departure::ByClient);
@@ -384,10 +411,14 @@ impl Shard {
                 self.remove(key);
             }
             Phase::Closing => {
-                client.phase = Phase::Finishing;
+                client.take(Step::QueueLast);
                 self.make_urgent(key);
             }
-            Phase::Upgrading | Phase::Joining | Phase::Finishing | Phase::Lingering => {}
+            Phase::Requesting
+            | Phase::Placing
+            | Phase::Joining
+            | Phase::Finishing
+            | Phase::Lingering => {}
         }
     }
 
@@ -395,36 +426,13 @@ impl Shard {
         let Some(client) = self.client_mut(key) else {
             return ControlFlow::Break(());
         };
-        if client.phase == Phase::Open {
+        if client.phase() == Phase::Open {
             self.fail(key, error);
-        } else if client.phase == Phase::Closing {
+        } else if client.phase() == Phase::Closing {
             // Our Close is said; an answer can no longer be made out.
-            client.phase = Phase::Finishing;
+            client.take(Step::QueueLast);
             self.make_urgent(key);
         }
         ControlFlow::Break(())
     }
-}
-
-/// What a request that is granted gets.
-struct Granted {
-    permission: Permission,
-    topic: TopicName,
-    /// The 101.
-    response: Bytes,
-}
-
-/// Decides on a complete request.
-fn grant(access: &Access, router: &Router, head: &[u8]) -> Result<Granted, Refusal> {
-    let head = RequestHead::parse(head)?;
-    let upgrade = handshake::upgrade(&head)?;
-    let permission = access.admit(&head)?;
-    let topic = router
-        .topic(upgrade.path_and_query)
-        .map_err(TopicError::refusal)?;
-    Ok(Granted {
-        permission,
-        topic,
-        response: Bytes::from(upgrade.response),
-    })
 }

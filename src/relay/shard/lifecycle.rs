@@ -7,13 +7,13 @@ use slab::Slab;
 use super::{Effect, Shard};
 use crate::ids::ClientKey;
 use crate::metrics::stats::Stat;
-use crate::relay::client::{Client, Destination, Failing, Phase, Reading};
+use crate::relay::client::{Client, Failing, Phase, Reading, Stage, Step};
 use crate::relay::control::PendingControl;
 use crate::relay::departure::{Departure, Farewell};
 use crate::time::Timestamp;
 use crate::ws::encode::ControlFrame;
 use crate::ws::error::DecodeError;
-use crate::ws::handshake::Refusal;
+use crate::ws::handshake::{Refusal, RefusalKind};
 
 /// The longest wait for a client's part of the closing handshake, and for the last bytes to be accepted.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -41,14 +41,16 @@ impl Shard {
         let Some(client) = self.client_mut(key) else {
             return;
         };
-        match client.phase {
+        match client.phase() {
             Phase::Finishing if end == End::Eof => {
                 // Its last words are still on their way out; the deadline of the phase bounds them.
                 client.ended = true;
                 self.make_urgent(key);
             }
-            Phase::Upgrading if end == End::TlsFailed => self.refuse_silently(key),
-            Phase::Upgrading | Phase::Joining | Phase::Open => self.cut(key, Departure::Lost),
+            Phase::Requesting if end == End::TlsFailed => self.refuse_silently(key),
+            Phase::Requesting | Phase::Placing | Phase::Joining | Phase::Open => {
+                self.cut(key, Departure::Lost);
+            }
             Phase::Closing | Phase::Finishing | Phase::Lingering => self.remove(key),
         }
     }
@@ -59,7 +61,7 @@ impl Shard {
         self.stats.inc(Stat::HandshakeTls);
         let client = &mut self.clients[key.slot as usize];
         client.arrival = None;
-        client.phase = Phase::Finishing;
+        client.take(Step::QueueLast);
         client.due = due;
         self.gauge_client(key);
         self.make_urgent(key);
@@ -72,8 +74,10 @@ impl Shard {
         let Some(client) = self.client(key) else {
             return;
         };
-        match client.phase {
-            Phase::Upgrading | Phase::Joining => self.stats.inc(departure.handshake_stat()),
+        match client.phase() {
+            Phase::Requesting | Phase::Placing | Phase::Joining => {
+                self.stats.inc(departure.handshake_stat());
+            }
             Phase::Open => self.count_departure(key, departure, false),
             Phase::Closing | Phase::Finishing | Phase::Lingering => {}
         }
@@ -117,15 +121,15 @@ impl Shard {
         let Some(client) = self.client(key) else {
             return;
         };
-        debug_assert_eq!(client.phase, Phase::Open, "{departure:?}");
-        let (phase, close) = match departure.farewell() {
+        debug_assert_eq!(client.phase(), Phase::Open, "{departure:?}");
+        let (step, close) = match departure.farewell() {
             Farewell::Cut => return self.cut(key, departure),
-            Farewell::Reply => (Phase::Finishing, None),
+            Farewell::Reply => (Step::QueueLast, None),
             Farewell::Fail(code, reason) => {
-                (Phase::Finishing, Some(ControlFrame::close(code, reason)))
+                (Step::QueueLast, Some(ControlFrame::close(code, reason)))
             }
             Farewell::Close(code, reason) => {
-                (Phase::Closing, Some(ControlFrame::close(code, reason)))
+                (Step::BeginClose, Some(ControlFrame::close(code, reason)))
             }
         };
         self.count_departure(key, departure, true);
@@ -136,7 +140,7 @@ impl Shard {
             self.now + CLOSE_TIMEOUT
         };
         let client = &mut self.clients[key.slot as usize];
-        client.phase = phase;
+        client.take(step);
         client.due = due;
         if let Some(close) = close {
             client.queue_close(close);
@@ -196,8 +200,8 @@ impl Shard {
             self.stats.inc(Stat::Discarded);
         }
         self.forget_gauge(key, &client);
-        let destination = client.arrival.map(|arrival| arrival.destination);
-        if let Some(Destination::Joining(topic)) = destination {
+        let stage = client.arrival.map(|arrival| arrival.stage);
+        if let Some(Stage::Joining(_, topic)) = stage {
             self.topics[topic.0 as usize].joining -= 1;
             self.touch(topic);
         }
@@ -247,8 +251,9 @@ impl Shard {
 
     fn deadline(&self, key: ClientKey) -> Option<Timestamp> {
         let client = self.client(key)?;
-        match client.phase {
-            Phase::Upgrading
+        match client.phase() {
+            Phase::Requesting
+            | Phase::Placing
             | Phase::Joining
             | Phase::Closing
             | Phase::Finishing
@@ -286,9 +291,12 @@ impl Shard {
         let Some(client) = self.client(key) else {
             return;
         };
-        match client.phase {
-            Phase::Upgrading => self.refuse(key, Refusal::TIMEOUT),
-            Phase::Joining => self.cut(key, Departure::Lost),
+        match client.phase() {
+            Phase::Requesting if client.awaits_preface() => {
+                self.turn_away(key, RefusalKind::ProxyHeader);
+            }
+            Phase::Requesting => self.refuse(key, Refusal::TIMEOUT),
+            Phase::Placing | Phase::Joining => self.cut(key, Departure::Lost),
             Phase::Closing | Phase::Finishing | Phase::Lingering => self.remove(key),
             Phase::Open
                 if client

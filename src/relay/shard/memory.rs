@@ -185,15 +185,19 @@ impl Shard {
 
     fn relieve_of_client(&mut self, key: ClientKey) {
         let client = &mut self.clients[key.slot as usize];
-        match client.phase {
-            Phase::Upgrading => self.refuse(key, Refusal::CAPACITY),
+        match client.phase() {
+            Phase::Requesting => self.refuse(key, Refusal::CAPACITY),
             Phase::Open => {
                 // Nothing more is read of it.
                 client.decoder = Decoder::default();
                 client.arrival = None;
                 self.depart(key, Departure::Memory);
             }
-            Phase::Joining | Phase::Closing | Phase::Finishing | Phase::Lingering => {
+            Phase::Placing
+            | Phase::Joining
+            | Phase::Closing
+            | Phase::Finishing
+            | Phase::Lingering => {
                 self.cut(key, Departure::Memory);
             }
         }

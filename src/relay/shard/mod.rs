@@ -38,16 +38,15 @@ use slab::Slab;
 
 use self::drain::Drain;
 use self::memory::Holder;
-use super::access::Access;
 use super::batch::Draft;
-use super::client::{Client, Reading};
+use super::client::{Client, Phase, Reading};
 use super::coalesce::{Agenda, Coalesce};
 use super::envelope::Envelope;
 use super::owner::OwnedTopic;
 use super::policy::Policy;
 use super::ranking::Ranking;
 use super::rate::RateLimit;
-use super::router::{Router, TopicName};
+use super::router::Router;
 use super::row::Row;
 use super::sharing::Sharing;
 use super::timers::Wheel;
@@ -55,6 +54,8 @@ use super::topic::{EndedRound, Topic, TopicKey};
 use crate::config::Config;
 use crate::ids::{ClientId, ClientKey, ShardId};
 use crate::metrics::stats::{Stat, Stats};
+use crate::port::decision::Port;
+use crate::port::topic_name::TopicName;
 use crate::time::Timestamp;
 
 /// What a shard needs to know of the configuration.
@@ -74,8 +75,8 @@ pub struct Settings {
     pub ping_interval: Duration,
     /// The longest wait for a sign of life after a ping.
     pub pong_timeout: Duration,
-    /// Who may connect and publish.
-    pub access: Access,
+    /// What requests get.
+    pub port: Port,
     /// How many messages a client may send; none for any number.
     pub rate: Option<RateLimit>,
     /// What to do about laggards.
@@ -97,7 +98,7 @@ impl Settings {
             handshake_timeout: config.server.handshake_timeout,
             ping_interval: config.keepalive.ping_interval,
             pong_timeout: config.keepalive.pong_timeout,
-            access: Access::new(config),
+            port: Port::new(config),
             rate: RateLimit::new(&config.limits),
             policy,
         }
@@ -377,7 +378,7 @@ impl Shard {
                 generation: client.generation,
             };
             assert!(
-                self.undecided_topic(key).is_none() || self.undecided.contains(&key),
+                client.phase() != Phase::Placing || self.undecided.contains(&key),
                 "nobody will say where a client is to live"
             );
             let Some(member) = &client.member else {

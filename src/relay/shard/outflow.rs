@@ -8,7 +8,7 @@ use std::io::IoSlice;
 use super::{Effect, Shard};
 use crate::ids::ClientKey;
 use crate::metrics::stats::Stat;
-use crate::relay::client::{Phase, Reading};
+use crate::relay::client::{Phase, Reading, Step};
 use crate::relay::departure::Departure;
 use crate::relay::member::Slices;
 use crate::relay::policy::Verdict;
@@ -119,7 +119,7 @@ impl Shard {
         let own = self.own(key);
         let Some(client) = self
             .client(key)
-            .filter(|client| !client.blocked && client.phase.may_send())
+            .filter(|client| !client.blocked && client.phase().may_send())
         else {
             return 0;
         };
@@ -149,7 +149,7 @@ impl Shard {
             return;
         };
         let Some(member) = &mut client.member else {
-            if client.phase.may_send() {
+            if client.phase().may_send() {
                 client.take_up_control();
                 if client.carry().is_none() {
                     self.finish_if_done(key);
@@ -373,7 +373,7 @@ impl Shard {
         let now = self.now;
         let Some(client) = self
             .client_mut(key)
-            .filter(|client| client.phase == Phase::Finishing && !client.holds_back)
+            .filter(|client| client.phase() == Phase::Finishing && !client.holds_back)
         else {
             return;
         };
@@ -381,7 +381,7 @@ impl Shard {
             self.remove(key);
             return;
         }
-        client.phase = Phase::Lingering;
+        client.take(Step::ShutWrite);
         client.due = now + super::lifecycle::LINGER;
         self.effects.push(Effect::ShutdownWrite(key));
         self.reschedule(key);

@@ -7,14 +7,14 @@ mod memory;
 mod transfer;
 
 use super::*;
-use crate::config::{Publish, SlowConsumerPolicy, Topics};
+use crate::config::{Publish, SlowConsumerPolicy};
 use crate::relay::member::Slices;
 
 const PING: [u8; 6] = [0x89, 0x80, 0, 0, 0, 0];
 const UNMASKED: [u8; 2] = [0x89, 0x00];
 
 fn shard_with(config: &Config) -> Shard {
-    let router = Router::new(Topics::Path, 1, 0);
+    let router = Router::new(1, 0);
     Shard::new(ShardId(0), Settings::new(config, 1), router, Timestamp(0))
 }
 
@@ -25,7 +25,7 @@ fn two_shards(config: &Config) -> ([Shard; 2], String) {
 
 /// So many shards, and a topic that the first of them owns.
 fn shards<const N: usize>(config: &Config) -> ([Shard; N], String) {
-    let router = Router::new(Topics::Path, N as u16, 0);
+    let router = Router::new(N as u16, 0);
     let owned_by_first = |path: &String| router.owner(path) == ShardId(0);
     let mut paths = (0..100).map(|n| format!("/{n}"));
     let path = paths.find(owned_by_first).unwrap();

@@ -10,13 +10,13 @@ use slab::Slab;
 use super::Shard;
 use crate::ids::{ClientId, ClientKey, Seq, ShardId};
 use crate::metrics::stats::Stat;
+use crate::port::topic_name::TopicName;
 use crate::receipt::Receipt;
 use crate::relay::batch::Batch;
-use crate::relay::client::{Destination, Phase};
+use crate::relay::client::{Client, Phase, Stage, Step};
 use crate::relay::envelope::Envelope;
 use crate::relay::member::Member;
 use crate::relay::owner::{Hold, OwnedTopic};
-use crate::relay::router::TopicName;
 use crate::relay::topic::{Topic, TopicKey};
 use crate::time::Timestamp;
 
@@ -79,15 +79,17 @@ impl Shard {
         }
     }
 
-    /// Begins to join `client` to the topic: the 101 is sent when the owner has confirmed.
-    pub(super) fn join(&mut self, client: ClientKey, name: TopicName) {
+    /// Begins to join a client whose request is granted. The 101 is sent when the owner has confirmed.
+    pub(super) fn join(&mut self, client: ClientKey) {
+        let Some(terms) = self.client(client).and_then(Client::undecided_terms) else {
+            return;
+        };
+        let name = terms.topic.clone();
         let key = self.topic_named(&name);
         let topic = &mut self.topics[key.0 as usize];
         topic.joining += 1;
         let (owner, members) = (topic.owner, topic.tell_members());
-        let joining = &mut self.clients[client.slot as usize];
-        joining.phase = Phase::Joining;
-        joining.arrival_mut().destination = Destination::Joining(key);
+        self.clients[client.slot as usize].place(key);
         self.send(
             owner,
             Envelope::Subscribe {
@@ -150,11 +152,9 @@ impl Shard {
         };
         let topic = &mut self.topics[topic_key.0 as usize];
         topic.held = held;
-        let Some(client) = self
-            .clients
-            .get_mut(key.slot as usize)
-            .filter(|client| client.generation == key.generation && client.phase == Phase::Joining)
-        else {
+        let Some(client) = self.clients.get_mut(key.slot as usize).filter(|client| {
+            client.generation == key.generation && client.phase() == Phase::Joining
+        }) else {
             return;
         };
         topic.joining -= 1;
@@ -174,12 +174,13 @@ impl Shard {
             is_trusted: false,
         });
         client.probation_bytes = self.settings.policy.probation_bytes();
-        client.phase = Phase::Open;
-        let arrival = client
-            .arrival
-            .take()
-            .expect("kept until the client has joined");
-        client.carry_plain(arrival.response);
+        client.take(Step::Join);
+        let Some(arrival) = client.arrival.take() else {
+            return;
+        };
+        if let Stage::Joining(terms, _) = &arrival.stage {
+            client.carry_plain(terms.response());
+        }
         self.stats.inc(Stat::Connections);
         self.stats.inc(Stat::ConnectedClients);
         self.make_urgent(key);

@@ -9,22 +9,18 @@
 //! Where that is, is not for the shard to say, and any shard will do. It asks the host ([`Shard::poll_undecided`]), which has
 //! each client stay or takes it out; those it has not asked for when the turn is decided stay.
 
-use bytes::Bytes;
-
 use super::Shard;
 use crate::ids::{ClientKey, ShardId};
 use crate::metrics::stats::Stat;
-use crate::relay::client::{Destination, Phase};
-use crate::relay::router::TopicName;
+use crate::port::terms::Terms;
+use crate::relay::client::{Arrival, Client, Phase, Stage};
 
 /// All that a shard knows of a client that leaves it for another.
 #[derive(Debug)]
 pub struct Transfer {
-    topic: TopicName,
-    may_publish: bool,
-    /// The 101, to be sent when the client has joined.
-    response: Bytes,
-    /// Frames that came with the request.
+    /// What it negotiated.
+    terms: Terms,
+    /// Frames that came behind its request.
     early: Vec<u8>,
 }
 
@@ -48,46 +44,24 @@ impl Transfer {
 }
 
 impl Shard {
-    /// Begins to join a client whose request is granted, or leaves open for now where it is to live.
-    pub(super) fn join_here_or_elsewhere(&mut self, key: ClientKey, topic: TopicName) {
-        if self.router.owner(&topic) == self.id {
-            return self.join(key, topic);
-        }
-        let client = &mut self.clients[key.slot as usize];
-        client.phase = Phase::Joining;
-        client.arrival_mut().destination = Destination::Named(topic);
-        self.undecided.push(key);
-    }
-
     /// The next client that may stay or go. The host answers, by [`Shard::stay`] or [`Shard::transfer_out`], before it asks for
     /// the next.
     pub fn poll_undecided(&mut self) -> Option<Undecided> {
         while let Some(key) = self.undecided.pop() {
-            if let Some(topic) = self.undecided_topic(key) {
+            if let Some(terms) = self.client(key).and_then(Client::undecided_terms) {
                 return Some(Undecided {
                     key,
-                    owner: self.router.owner(topic),
-                    is_topic_here: self.has_topic(topic),
+                    owner: self.router.owner(&terms.topic),
+                    is_topic_here: self.has_topic(&terms.topic),
                 });
             }
         }
         None
     }
 
-    /// The topic of a client of which it is open where it is to live.
-    pub(super) fn undecided_topic(&self, key: ClientKey) -> Option<&TopicName> {
-        let client = self.client(key)?;
-        match &client.arrival.as_ref()?.destination {
-            Destination::Named(topic) => Some(topic),
-            Destination::Unknown | Destination::Joining(_) => None,
-        }
-    }
-
     /// Has an undecided client join from here.
     pub fn stay(&mut self, key: ClientKey) {
-        if let Some(topic) = self.undecided_topic(key).cloned() {
-            self.join(key, topic);
-        }
+        self.join(key);
     }
 
     /// Has all stay that the host has left undecided. Once a shard drains there are none, so that a shard that has its fence
@@ -100,40 +74,30 @@ impl Shard {
 
     /// Takes an undecided client out: the shard forgets it. The host sends it to another shard, with its socket, and not
     /// behind this shard's fence.
-    ///
-    /// # Panics
-    ///
-    /// If the client is not undecided.
-    pub fn transfer_out(&mut self, key: ClientKey) -> Transfer {
-        let topic = self.undecided_topic(key).cloned();
-        let topic = topic.expect("the client is undecided");
+    pub fn transfer_out(&mut self, key: ClientKey) -> Option<Transfer> {
+        self.client(key)?.undecided_terms()?;
         let client = self.clients.remove(key.slot as usize);
         self.forget_gauge(key, &client);
         self.shrink_if_empty();
         self.stats.inc(Stat::Transferred);
-        let arrival = client.arrival.expect("who is undecided has just arrived");
-        Transfer {
-            topic,
-            may_publish: client.may_publish,
-            response: arrival.response,
-            early: arrival.early,
+        let Arrival { stage, early } = *client.arrival?;
+        match stage {
+            Stage::Granted(terms) => Some(Transfer { terms, early }),
+            Stage::Preface | Stage::Head { .. } | Stage::Joining(..) | Stage::Joined => None,
         }
     }
 
-    /// Takes in a client that another shard has taken out, and has it join the topic from here, whether or not this shard
-    /// owns it: nobody moves twice.
+    /// Takes in a client that another shard has taken out. It joins from here, whether or not this shard owns its topic:
+    /// nobody moves twice.
     pub fn transfer_in(&mut self, transfer: Transfer) -> ClientKey {
         let key = self.accept();
         let client = &mut self.clients[key.slot as usize];
-        if client.phase != Phase::Upgrading {
+        if client.phase() != Phase::Requesting {
             // It has come too late, and is told so.
             return key;
         }
-        client.may_publish = transfer.may_publish;
-        let arrival = client.arrival_mut();
-        arrival.response = transfer.response;
-        arrival.early = transfer.early;
-        self.join(key, transfer.topic);
+        client.grant(transfer.terms, transfer.early);
+        self.join(key);
         // Where another shard owns the topic, what came with the request waits for its answer.
         self.gauge_client(key);
         key

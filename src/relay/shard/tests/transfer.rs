@@ -12,7 +12,7 @@ fn undecided() -> ([Shard; 2], ClientKey) {
 }
 
 fn phase(shard: &Shard, key: ClientKey) -> Option<Phase> {
-    shard.client(key).map(|client| client.phase)
+    shard.client(key).map(|client| client.phase())
 }
 
 #[test]
@@ -25,7 +25,7 @@ fn a_client_moves_with_all_that_it_has_said() {
     };
     assert_eq!(shard.poll_undecided(), Some(undecided));
     assert_eq!(shard.poll_undecided(), None);
-    let transfer = shard.transfer_out(client);
+    let transfer = shard.transfer_out(client).expect("undecided");
     assert_eq!(transfer.weight_bytes(), PING.len());
     assert!(shard.is_empty() && shard.take_effects().next().is_none());
     shard.check();
@@ -42,7 +42,7 @@ fn a_client_moves_with_all_that_it_has_said() {
 fn a_client_may_move_to_a_shard_that_does_not_own_its_topic() {
     let (mut shards, path) = shards::<3>(&Config::default());
     let undecided = join(&mut shards[1], &path, &text(5));
-    let transfer = shards[1].transfer_out(undecided);
+    let transfer = shards[1].transfer_out(undecided).expect("undecided");
     let client = shards[2].transfer_in(transfer);
     // The owner has not confirmed it.
     assert_eq!(phase(&shards[2], client), Some(Phase::Joining));
@@ -65,7 +65,7 @@ fn who_has_moved_to_a_shard_that_does_not_own_its_topic_joins_members_there() {
     shards[2].stay(undecided);
     turns(&mut shards);
     let another = join(&mut shards[1], &path, &text(5));
-    let transfer = shards[1].transfer_out(another);
+    let transfer = shards[1].transfer_out(another).expect("undecided");
     shards[2].transfer_in(transfer);
     turns(&mut shards);
     assert_eq!(shards[2].stats.value(Stat::Topics), 1);
@@ -76,7 +76,7 @@ fn who_has_moved_to_a_shard_that_does_not_own_its_topic_joins_members_there() {
 fn a_drain_sees_off_whoever_has_moved_to_a_shard_that_does_not_own_its_topic() {
     let (mut shards, path) = shards::<3>(&Config::default());
     let undecided = join(&mut shards[1], &path, b"");
-    let transfer = shards[1].transfer_out(undecided);
+    let transfer = shards[1].transfer_out(undecided).expect("undecided");
     let client = shards[2].transfer_in(transfer);
     // Before the owner hears of it.
     for shard in &mut shards {
@@ -112,7 +112,7 @@ fn nobody_moves_from_a_shard_that_drains() {
 #[test]
 fn a_drain_tells_those_who_arrive_too_late() {
     let ([mut owner, mut shard], client) = undecided();
-    let transfer = shard.transfer_out(client);
+    let transfer = shard.transfer_out(client).expect("undecided");
     owner.begin_drain();
     let client = owner.transfer_in(transfer);
     assert_eq!(phase(&owner, client), Some(Phase::Finishing));
@@ -129,7 +129,7 @@ fn the_host_is_told_of_whom_the_topic_has_members_where_they_are() {
     let undecided = shards[1].poll_undecided().expect("it may move");
     assert!(undecided.key == newcomer && undecided.is_topic_here);
     // It may, and nobody notices that it was here.
-    let transfer = shards[1].transfer_out(newcomer);
+    let transfer = shards[1].transfer_out(newcomer).expect("undecided");
     let moved = shards[0].transfer_in(transfer);
     turns(&mut shards);
     assert_eq!(phase(&shards[0], moved), Some(Phase::Open));
@@ -156,10 +156,21 @@ fn whoever_may_not_publish_may_not_where_it_lives_then() {
     config.relay.publish = Publish::Nobody;
     let (mut shards, path) = two_shards(&config);
     let client = join(&mut shards[1], &path, &text(5));
-    let transfer = shards[1].transfer_out(client);
+    let transfer = shards[1].transfer_out(client).expect("undecided");
     let client = shards[0].transfer_in(transfer);
     turn(&mut shards[0], usize::MAX, None);
     assert_ne!(phase(&shards[0], client), Some(Phase::Open));
     assert_eq!(shards[0].stats.value(Stat::Messages), 0);
     assert_eq!(shards[0].stats.value(Stat::DisconnectedPublishDenied), 1);
+}
+
+#[test]
+fn only_an_undecided_client_can_be_taken_out() {
+    let ([_, mut shard], client) = undecided();
+    let stranger = shard.accept();
+    assert!(shard.transfer_out(stranger).is_none());
+    shard.stay(client);
+    assert!(shard.transfer_out(client).is_none());
+    assert_eq!(shard.len(), 2);
+    shard.check();
 }

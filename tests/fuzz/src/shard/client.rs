@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use fanwire::config::Topics;
 use fanwire::http::request::{HeadScanner, RequestHead};
 use fanwire::ids::ClientKey;
+use fanwire::port::topic_name::topic_name;
 use fanwire::relay::router::Router;
 use fanwire::relay::shard::Written;
 use fanwire::ws::decode::{Decoder, Event};
@@ -149,8 +150,8 @@ impl Client {
     // What is made of it.
 
     /// Notes that the shard has read `bytes`.
-    pub(super) fn note_read(&mut self, bytes: &[u8], router: &Router, max_message_bytes: usize) {
-        self.reader.read(bytes, router, max_message_bytes);
+    pub(super) fn note_read(&mut self, bytes: &[u8], topics: Topics, max_message_bytes: usize) {
+        self.reader.read(bytes, topics, max_message_bytes);
     }
 
     /// The topic that it has asked for.
@@ -178,7 +179,7 @@ impl Client {
 }
 
 impl Reader {
-    fn read(&mut self, bytes: &[u8], router: &Router, max_message_bytes: usize) {
+    fn read(&mut self, bytes: &[u8], topics: Topics, max_message_bytes: usize) {
         if self.is_dead {
             return;
         }
@@ -194,10 +195,10 @@ impl Reader {
         if end.is_none() {
             return;
         }
-        self.topic = topic(&self.head, router);
+        self.topic = topic(&self.head, topics);
         self.is_upgraded = true;
         self.is_dead = self.topic.is_none();
-        self.read(&bytes[end_or_all..], router, max_message_bytes);
+        self.read(&bytes[end_or_all..], topics, max_message_bytes);
     }
 
     fn read_frames(&mut self, bytes: &[u8], max_message_bytes: usize) {
@@ -222,14 +223,14 @@ impl Reader {
     }
 }
 
-fn topic(head: &[u8], router: &Router) -> Option<String> {
+fn topic(head: &[u8], topics: Topics) -> Option<String> {
     let head = RequestHead::parse(head).ok()?;
     let upgrade = handshake::upgrade(&head).ok()?;
-    let topic = router.topic(upgrade.path_and_query).ok()?;
+    let topic = topic_name(topics, upgrade.path_and_query).ok()?;
     Some(topic.to_string())
 }
 
 /// A router like the relay's.
-pub(super) fn router(topics: Topics, shards: usize) -> Router {
-    Router::new(topics, shards as u16, SPREAD_SEED)
+pub(super) fn router(shards: usize) -> Router {
+    Router::new(shards as u16, SPREAD_SEED)
 }

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use fanwire::config::{Config, SlowConsumerPolicy};
+use fanwire::config::{Config, SlowConsumerPolicy, Topics};
 use fanwire::ids::{ClientKey, ShardId};
 use fanwire::metrics::stats::{Stat, Stats};
 use fanwire::relay::envelope::Envelope;
@@ -76,6 +76,7 @@ pub(super) struct World {
     clients_by_key: BTreeMap<(usize, ClientKey), usize>,
     pub(super) model: Model,
     router: Router,
+    topics: Topics,
     max_message_bytes: usize,
     pub(super) is_lossy: bool,
     /// Sockets take everything, and clients answer: the script is over.
@@ -87,7 +88,7 @@ pub(super) struct World {
 
 impl World {
     pub(super) fn new(config: &Config, shards: usize) -> Self {
-        let router = router(config.relay.topics, shards);
+        let router = router(shards);
         let settings = Settings::new(config, shards as u16);
         let host = |id: usize| {
             let id = ShardId(id as u16);
@@ -106,6 +107,7 @@ impl World {
             model: Model::new(shards, config.relay.echo, is_lossy),
             max_message_bytes: config.limits.max_message_bytes,
             router,
+            topics: config.relay.topics,
             is_lossy,
             is_at_end: false,
             now: Timestamp(0),
@@ -203,7 +205,7 @@ impl World {
         let count = size.min(unsent.len()).min(direct_len.unwrap_or(usize::MAX));
         let mut bytes = unsent.make_contiguous()[..count].to_vec();
         unsent.drain(..count);
-        self.clients[client].note_read(&bytes, &self.router, self.max_message_bytes);
+        self.clients[client].note_read(&bytes, self.topics, self.max_message_bytes);
         if let Some(topic) = self.clients[client].topic() {
             let owner = self.router.owner(topic).index();
             self.model.know(topic, owner);
@@ -231,6 +233,7 @@ impl World {
             // Each in its turn to another of the others, the topic's owner or not.
             let home = (host + 1 + client % (hosts - 1)) % hosts;
             let transfer = self.hosts[host].shard.transfer_out(key);
+            let transfer = transfer.expect("it was undecided");
             self.clients_by_key.remove(&(host, key));
             self.clients[client].is_moving = true;
             let mail = Mail::Client(client, transfer);

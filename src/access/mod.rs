@@ -1,7 +1,7 @@
 //! Who may connect, and who may publish: what the configuration says, asked once at each upgrade.
 //!
-//! The shard asks [`Access::admit`] when a request is complete, and keeps the answer with the client. What an origin and
-//! a token are is [`crate::http`]'s; here is what follows from them.
+//! [`crate::port`] asks [`Access::admit`] when a request is complete. [`crate::http`] knows what an origin and a token look
+//! like; this module knows what follows from them.
 
 use crate::config::{Config, Publish};
 use crate::http::bearer::{self, Credentials, Token};

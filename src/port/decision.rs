@@ -1,0 +1,113 @@
+//! The decision on a request: what it wants, and whether it gets it.
+//!
+//! The order is fixed: is the request good, which topic does it name, may its sender have it, and only then what is
+//! negotiated. Rules for single topics thus find the topic known, and nobody learns about terms that access refuses.
+
+use super::terms::{Form, Terms};
+use super::topic_name::{TopicError, topic_name};
+use crate::access::Access;
+use crate::config::{Config, Topics};
+use crate::http::request::RequestHead;
+use crate::ws::handshake::{self, Refusal};
+
+/// What the relay does about a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Decision {
+    /// The client joins a topic and speaks WebSocket.
+    Upgrade(Terms),
+}
+
+/// The rules that decide. All shards have the same.
+#[derive(Clone, Debug)]
+pub struct Port {
+    topics: Topics,
+    access: Access,
+}
+
+impl Port {
+    /// The rules of a configuration.
+    pub fn new(config: &Config) -> Self {
+        Port {
+            topics: config.relay.topics,
+            access: Access::new(config),
+        }
+    }
+
+    /// Decides on a complete request head.
+    pub fn decide(&self, head: &[u8]) -> Result<Decision, Refusal> {
+        let head = RequestHead::parse(head)?;
+        let upgrade = handshake::upgrade(&head)?;
+        let topic = topic_name(self.topics, upgrade.path_and_query).map_err(TopicError::refusal)?;
+        let permission = self.access.admit(&head)?;
+        Ok(Decision::Upgrade(Terms {
+            topic,
+            form: Form::Frames,
+            permission,
+            accept_key: upgrade.accept_key,
+        }))
+    }
+}
+
+impl TopicError {
+    /// The answer to a client whose path does not name a topic.
+    fn refusal(self) -> Refusal {
+        match self {
+            TopicError::TooLong => Refusal::PATH_TOO_LONG,
+            TopicError::BadEscape => {
+                Refusal::bad_request("The path has a % without two hexadecimal digits.\n")
+            }
+            TopicError::NotUtf8 => Refusal::bad_request("The path is not UTF-8.\n"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::access::Permission;
+    use crate::config::Publish;
+    use crate::ws::handshake::RefusalKind;
+
+    fn decide(
+        change: impl FnOnce(&mut Config),
+        target: &str,
+        fields: &str,
+    ) -> Result<Terms, RefusalKind> {
+        let mut config = Config::default();
+        change(&mut config);
+        let request = format!(
+            "GET {target} HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n{fields}\r\n"
+        );
+        match Port::new(&config).decide(request.as_bytes()) {
+            Ok(Decision::Upgrade(terms)) => Ok(terms),
+            Err(refusal) => Err(refusal.kind),
+        }
+    }
+
+    #[test]
+    fn an_upgrade_is_granted_with_all_its_terms() {
+        let terms = decide(
+            |config| config.relay.publish = Publish::Nobody,
+            "/a%20b?c",
+            "",
+        )
+        .unwrap();
+        assert_eq!(&*terms.topic, "/a b");
+        assert_eq!(
+            (terms.form, terms.permission),
+            (Form::Frames, Permission::Listen)
+        );
+        assert!(terms.response().starts_with(b"HTTP/1.1 101 "));
+    }
+
+    #[test]
+    fn the_topic_is_judged_before_access() {
+        let listed = |config: &mut Config| {
+            config.server.allowed_origins = vec!["a.example".parse().unwrap()];
+        };
+        let foreign = "Origin: https://b.example\r\n";
+        assert_eq!(decide(listed, "/", foreign), Err(RefusalKind::Origin));
+        assert_eq!(decide(listed, "/%", foreign), Err(RefusalKind::BadRequest));
+    }
+}
