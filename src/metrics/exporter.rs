@@ -59,7 +59,7 @@ pub struct Exporter {
     poll: Poll,
     listener: TcpListener,
     scrapers: Slab<Scraper>,
-    /// Connections that have more to do than one turn allowed.
+    /// Connections that have more to do than one turn allows: each once, and none that is gone.
     unfinished: Vec<usize>,
     /// When to call `accept` next; `None` until the listener's next event.
     accept_at: Option<Instant>,
@@ -68,7 +68,7 @@ pub struct Exporter {
     ready: Arc<AtomicBool>,
     stop: Arc<AtomicBool>,
     /// Held so that a wake-up outlives the handle that sent it: dropping the last owner discards what is pending.
-    _waker: Arc<Waker>,
+    waker: Arc<Waker>,
 }
 
 impl Exporter {
@@ -92,26 +92,10 @@ impl Exporter {
         ready: Arc<AtomicBool>,
         limits: Limits,
     ) -> io::Result<ExporterHandle> {
-        listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;
-        let mut listener = TcpListener::from_std(listener);
-        let poll = Poll::new()?;
-        poll.registry()
-            .register(&mut listener, LISTENER, Interest::READABLE)?;
-        let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
-        let stop = Arc::new(AtomicBool::new(false));
-        let exporter = Exporter {
-            poll,
-            listener,
-            scrapers: Slab::new(),
-            unfinished: Vec::new(),
-            accept_at: None,
-            limits,
-            exposition,
-            ready,
-            stop: Arc::clone(&stop),
-            _waker: Arc::clone(&waker),
-        };
+        let exporter = Exporter::new(listener, exposition, ready, limits)?;
+        let stop = Arc::clone(&exporter.stop);
+        let waker = Arc::clone(&exporter.waker);
         let thread = thread::Builder::new()
             .name("metrics".into())
             .spawn(move || exporter.run())?;
@@ -120,6 +104,32 @@ impl Exporter {
             stop,
             waker,
             thread: Some(thread),
+        })
+    }
+
+    fn new(
+        listener: StdTcpListener,
+        exposition: Exposition,
+        ready: Arc<AtomicBool>,
+        limits: Limits,
+    ) -> io::Result<Exporter> {
+        listener.set_nonblocking(true)?;
+        let mut listener = TcpListener::from_std(listener);
+        let poll = Poll::new()?;
+        poll.registry()
+            .register(&mut listener, LISTENER, Interest::READABLE)?;
+        let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
+        Ok(Exporter {
+            poll,
+            listener,
+            scrapers: Slab::new(),
+            unfinished: Vec::new(),
+            accept_at: None,
+            limits,
+            exposition,
+            ready,
+            stop: Arc::default(),
+            waker,
         })
     }
 
@@ -148,18 +158,22 @@ impl Exporter {
         Some(next.saturating_duration_since(now))
     }
 
-    /// One turn: first those who are here, so that a request that has arrived is answered before its connection could
+    /// One turn. Connections that are here come first: a request that has arrived is answered before its connection can
     /// be dropped in favour of a new one.
     fn turn(&mut self, events: &Events, now: Instant) {
-        for key in std::mem::take(&mut self.unfinished) {
-            self.drive(key, now);
-        }
+        let mut due = std::mem::take(&mut self.unfinished);
         for event in events {
             match event.token() {
                 LISTENER => self.accept_at = Some(now),
                 WAKER => {}
-                Token(key) => self.drive(key, now),
+                // A connection that is unfinished has its turn already. A second would double its budget, and put it
+                // on the list twice.
+                Token(key) if due.contains(&key) => {}
+                Token(key) => due.push(key),
             }
+        }
+        for key in due {
+            self.drive(key, now);
         }
         self.drop_late(now);
         if self.accept_at.is_some_and(|at| at <= now) {
@@ -197,6 +211,8 @@ impl Exporter {
     }
 
     fn drop_scraper(&mut self, key: usize) {
+        // The next connection may get the same key.
+        self.unfinished.retain(|unfinished| *unfinished != key);
         // Closing the descriptor takes it out of the poll.
         drop(self.scrapers.remove(key));
     }
@@ -313,5 +329,67 @@ impl ExporterHandle {
 impl Drop for ExporterHandle {
     fn drop(&mut self) {
         self.stop();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use super::*;
+    use crate::metrics::collector::InboxDepth;
+
+    fn exporter(limits: Limits) -> Exporter {
+        let listener = StdTcpListener::bind("127.0.0.1:0").unwrap();
+        let exposition = Exposition::new(Vec::new(), |_| InboxDepth::default(), None);
+        Exporter::new(listener, exposition, Arc::default(), limits).unwrap()
+    }
+
+    impl Exporter {
+        /// Waits for an event, then does one turn.
+        fn turn_at_the_next_event(&mut self) {
+            let mut events = Events::with_capacity(EVENTS_PER_TURN);
+            self.poll.poll(&mut events, None).unwrap();
+            self.turn(&events, Instant::now());
+        }
+
+        fn connect(&mut self) -> std::net::TcpStream {
+            let client = std::net::TcpStream::connect(self.listener.local_addr().unwrap()).unwrap();
+            let before = self.scrapers.len();
+            while self.scrapers.len() == before {
+                self.turn_at_the_next_event();
+            }
+            client
+        }
+    }
+
+    /// More requests than a connection is granted in some turns; their answers fit into the socket's buffers.
+    fn pipeline() -> Vec<u8> {
+        b"GET /livez HTTP/1.1\r\nHost: here\r\n\r\n".repeat(100)
+    }
+
+    #[test]
+    fn a_connection_with_unfinished_requests_and_a_new_event_has_one_turn_not_two() {
+        let mut exporter = exporter(Limits::default());
+        let mut client = exporter.connect();
+        for _ in 0..3 {
+            client.write_all(&pipeline()).unwrap();
+            exporter.turn_at_the_next_event();
+            assert_eq!(exporter.unfinished, [0]);
+        }
+    }
+
+    #[test]
+    fn a_connection_that_has_to_go_leaves_no_turn_to_the_next_of_its_key() {
+        let mut exporter = exporter(Limits {
+            max_connections: 1,
+            ..Limits::default()
+        });
+        let mut first = exporter.connect();
+        let mut second = std::net::TcpStream::connect(first.peer_addr().unwrap()).unwrap();
+        first.write_all(&pipeline()).unwrap();
+        second.write_all(&pipeline()).unwrap();
+        exporter.turn_at_the_next_event();
+        assert_eq!(exporter.unfinished, [0]);
     }
 }
