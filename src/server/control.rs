@@ -4,7 +4,6 @@ use std::io;
 use std::net::TcpListener;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use mio::{Events, Interest, Poll, Token};
@@ -12,7 +11,8 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook_mio::v1_0::Signals;
 use tracing::{debug, error, info, warn};
 
-use super::RunError;
+use super::crew::Crew;
+use super::error::RunError;
 use super::placement::Placement;
 use crate::config::Config;
 use crate::metrics::exporter::ExporterHandle;
@@ -108,7 +108,7 @@ impl Control {
     }
 
     /// Runs until the relay is down, and takes the workers' threads with it.
-    pub(super) fn run(mut self, workers: Vec<JoinHandle<()>>) -> Result<(), RunError> {
+    pub(super) fn run(mut self, crew: Crew) -> Result<(), RunError> {
         let mut events = Events::with_capacity(EVENTS);
         while !self.stop {
             match self.poll.poll(&mut events, self.timeout()) {
@@ -120,7 +120,7 @@ impl Control {
                 Ok(()) | Err(_) => self.turn(),
             }
         }
-        self.end(workers)
+        self.end(crew)
     }
 
     fn timeout(&self) -> Option<Duration> {
@@ -239,15 +239,9 @@ impl Control {
     }
 
     /// Stops and joins every thread.
-    fn end(mut self, workers: Vec<JoinHandle<()>>) -> Result<(), RunError> {
+    fn end(mut self, crew: Crew) -> Result<(), RunError> {
         self.turn_away();
-        self.tell_workers(|| Mail::Stop);
-        for worker in workers {
-            // A panic in it has been caught and reported.
-            if worker.join().is_err() {
-                debug!("a worker's thread could not be joined");
-            }
-        }
+        drop(crew);
         // A worker may have failed while it stopped.
         self.take_reports();
         if let Some(exporter) = self.exporter.take() {

@@ -14,12 +14,13 @@
 //! ```
 
 mod control;
+mod crew;
 mod descriptors;
+mod error;
 mod placement;
 #[cfg(test)]
 mod tests;
 
-use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::net::SocketAddr;
@@ -31,6 +32,9 @@ use std::thread::{self, JoinHandle};
 use mio::{Poll, Waker};
 
 use self::control::Control;
+use self::crew::Crew;
+use self::error::panic_message;
+pub use self::error::{RunError, StartError};
 use self::placement::Placement;
 use crate::config::{Config, ConfigError};
 use crate::ids::ShardId;
@@ -45,7 +49,7 @@ use crate::net::clock::Clock;
 use crate::net::listener;
 use crate::net::mail::{ControlBox, PollWaker, Postbox, Postboxes, Report};
 use crate::net::tls::keeper::Keeper;
-use crate::net::unix::{self, BindError};
+use crate::net::unix;
 use crate::net::worker::{ALARM, Parts, WAKER, Worker};
 use crate::relay::router::Router;
 use crate::relay::shard::{Settings, Shard};
@@ -53,42 +57,6 @@ use crate::relay::shard::{Settings, Shard};
 /// Starts relays.
 #[derive(Debug)]
 pub enum Relay {}
-
-/// Why a relay did not start. The operator's to mend: a wrong address, or a limit of the system.
-#[derive(Debug)]
-pub enum StartError {
-    /// An address that cannot be listened on.
-    Listen {
-        /// The configuration's key, as `server.port`.
-        key: &'static str,
-        /// The host that was configured.
-        host: String,
-        /// The port that was configured.
-        port: u16,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// A Unix socket that cannot be listened on.
-    UnixSocket {
-        /// The path that was configured.
-        path: PathBuf,
-        /// What is there, or what the system said.
-        source: BindError,
-    },
-    /// A value out of range, or one that this build cannot serve.
-    Config(ConfigError),
-    /// The system refused an event loop, a thread or a signal handler.
-    System(io::Error),
-}
-
-/// Why a relay ended other than by a shutdown.
-#[derive(Debug)]
-pub enum RunError {
-    /// A worker ended: a bug of ours, or the kernel refused to wait for events.
-    Worker(ShardId, String),
-    /// The control loop ended.
-    Control(String),
-}
 
 /// Checks what [`Relay::start`] would find wrong with a configuration, without listening: ranges and relations, and what
 /// is in the files that TLS needs.
@@ -176,10 +144,10 @@ impl Relay {
             config,
             with_signals,
         )?;
-        let threads = workers.spawn()?;
+        let crew = Crew::start(workers.workers, workers.postboxes, &control)?;
         let thread = thread::Builder::new()
             .name("control".into())
-            .spawn(move || control_loop.run(threads))?;
+            .spawn(move || control_loop.run(crew))?;
         Ok(RelayHandle {
             address,
             unix_socket: config.server.unix_socket.clone(),
@@ -263,7 +231,6 @@ struct Workers {
     workers: Vec<Worker>,
     postboxes: Postboxes,
     published: Vec<Arc<Published>>,
-    control: ControlBox,
 }
 
 impl Workers {
@@ -312,44 +279,8 @@ impl Workers {
             workers,
             postboxes,
             published,
-            control: control.clone(),
         })
     }
-
-    fn spawn(self) -> io::Result<Vec<JoinHandle<()>>> {
-        let control = self.control;
-        let spawn_one = |(index, worker): (usize, Worker)| {
-            let control = control.clone();
-            let name = format!("worker-{index}");
-            // Workers are bounded far below 65536.
-            thread::Builder::new()
-                .name(name)
-                .spawn(move || run_worker(ShardId(index as u16), worker, &control))
-        };
-        self.workers
-            .into_iter()
-            .enumerate()
-            .map(spawn_one)
-            .collect()
-    }
-}
-
-/// Runs a worker, and tells the control thread if it ends before it was told to: a relay must not live on half dead.
-fn run_worker(id: ShardId, worker: Worker, control: &ControlBox) {
-    let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| worker.run()));
-    let failure = match result {
-        Ok(Ok(())) => return,
-        Ok(Err(error)) => error.to_string(),
-        Err(panic) => panic_message(panic.as_ref()),
-    };
-    control.push(Report::Failed(id, failure), 0);
-    control.notify();
-}
-
-fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().map(ToString::to_string);
-    text.or_else(|| panic.downcast_ref::<String>().cloned())
-        .unwrap_or_else(|| "panic".into())
 }
 
 /// Most clients that a shard's table is made for before they come: a system without a limit on open files must not make
@@ -416,86 +347,3 @@ fn start_exporter(
     );
     Ok(Some(Exporter::start(listener, exposition, is_ready)?))
 }
-
-impl From<io::Error> for StartError {
-    fn from(error: io::Error) -> Self {
-        StartError::System(error)
-    }
-}
-
-impl fmt::Display for StartError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            StartError::Listen {
-                key,
-                host,
-                port,
-                source,
-            } if source.kind() == io::ErrorKind::AddrInUse => {
-                write!(
-                    f,
-                    "{key}: {port}: the port is in use on {host}; stop the other process or choose another port"
-                )
-            }
-            StartError::Listen {
-                key, port, source, ..
-            } if source.kind() == io::ErrorKind::PermissionDenied => {
-                write!(
-                    f,
-                    "{key}: {port}: this user may not listen on the port; choose one from 1024 on, or grant CAP_NET_BIND_SERVICE"
-                )
-            }
-            StartError::Config(error) => error.fmt(f),
-            StartError::UnixSocket { path, source } => {
-                // In quotes, so that whatever the path holds stays on one line.
-                write!(
-                    f,
-                    "server.unix_socket: {:?}: {source}",
-                    path.to_string_lossy()
-                )
-            }
-            StartError::Listen {
-                key,
-                host,
-                port,
-                source,
-            } => {
-                let host_key = key.replace(".port", ".host");
-                write!(
-                    f,
-                    "{host_key}: {host:?}, {key}: {port}: cannot listen there ({source}); choose an address of this machine"
-                )
-            }
-            StartError::System(source) => write!(
-                f,
-                "the system refused what the relay needs to start: {source}"
-            ),
-        }
-    }
-}
-
-impl std::error::Error for StartError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            StartError::Listen { source, .. }
-            | StartError::UnixSocket {
-                source: BindError::System(source),
-                ..
-            }
-            | StartError::System(source) => Some(source),
-            StartError::UnixSocket { .. } => None,
-            StartError::Config(error) => Some(error),
-        }
-    }
-}
-
-impl fmt::Display for RunError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            RunError::Worker(shard, reason) => write!(f, "worker {} ended: {reason}", shard.0),
-            RunError::Control(reason) => write!(f, "the control loop ended: {reason}"),
-        }
-    }
-}
-
-impl std::error::Error for RunError {}

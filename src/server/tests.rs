@@ -1,15 +1,23 @@
 //! What only the inside of the relay can bring about.
 
+use std::io;
 use std::net::TcpStream;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 
+use mio::{Poll, Waker};
 use tungstenite::protocol::frame::coding::CloseCode;
 use tungstenite::{Message, WebSocket};
 
-use super::{Relay, RelayHandle, RunError};
+use super::control;
+use super::crew::{Crew, Work};
+use super::{Relay, RelayHandle, RunError, Workers};
 use crate::config::Config;
 use crate::ids::ShardId;
+use crate::mailbox::Mailbox;
 use crate::metrics::stats::Stat;
-use crate::net::mail::Report;
+use crate::net::mail::{ControlBox, PollWaker, Report};
 
 /// A relay that spreads even a handful of clients over so many workers.
 fn relay_with(workers: usize) -> RelayHandle {
@@ -80,4 +88,33 @@ fn when_a_worker_fails_the_members_of_the_others_are_told_before_the_relay_ends(
         .map(|shard| shard.value(Stat::DisconnectedInternal))
         .sum();
     assert_eq!(told, 4);
+}
+
+/// The inbox of a control thread, and the event loop that its waker needs.
+fn control_box() -> (ControlBox, Poll) {
+    let poll = Poll::new().unwrap();
+    let waker = Waker::new(poll.registry(), control::WAKER).unwrap();
+    (Arc::new(Mailbox::new(PollWaker(waker))), poll)
+}
+
+#[test]
+fn when_a_worker_cannot_be_started_the_ones_that_run_are_stopped_and_joined() {
+    let (control, _poll) = control_box();
+    let workers = Workers::build(&Config::default(), 3, 100, None, &control, None).unwrap();
+    let ended: [Arc<AtomicBool>; 2] = Default::default();
+    let mut threads = ended.clone().into_iter();
+    let spawn = |name: String, work: Work| {
+        let Some(ended) = threads.next() else {
+            return Err(io::Error::other(format!("no thread for {name}")));
+        };
+        thread::Builder::new().spawn(move || {
+            work();
+            ended.store(true, Ordering::SeqCst);
+        })
+    };
+    let Err(error) = Crew::start_with(spawn, workers.workers, workers.postboxes, &control) else {
+        panic!("three workers were started with two threads");
+    };
+    assert_eq!(error.to_string(), "no thread for worker-2");
+    assert!(ended.iter().all(|ended| ended.load(Ordering::SeqCst)));
 }

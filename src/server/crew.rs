@@ -1,0 +1,84 @@
+//! The threads of the workers: started together, and stopped and joined together.
+//!
+//! `Relay::start` starts them, and the control thread holds them. It tells them what to do by mail. Here they are only
+//! told to stop.
+
+use std::io;
+use std::thread::{self, JoinHandle};
+
+use tracing::debug;
+
+use super::error::panic_message;
+use crate::ids::ShardId;
+use crate::net::mail::{ControlBox, Mail, Postboxes, Report};
+use crate::net::worker::Worker;
+
+/// The threads of all workers. Dropping it stops and joins them, so that none outlives a start that fails or a control
+/// thread that panics.
+pub(super) struct Crew {
+    postboxes: Postboxes,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Crew {
+    /// Starts a thread for each worker. If the system refuses one, those that run are stopped and joined.
+    pub(super) fn start(
+        workers: Vec<Worker>,
+        postboxes: Postboxes,
+        control: &ControlBox,
+    ) -> io::Result<Crew> {
+        let spawn = |name: String, work: Work| thread::Builder::new().name(name).spawn(work);
+        Crew::start_with(spawn, workers, postboxes, control)
+    }
+
+    /// The same, with threads made by `spawn` from a name and the work.
+    pub(super) fn start_with(
+        mut spawn: impl FnMut(String, Work) -> io::Result<JoinHandle<()>>,
+        workers: Vec<Worker>,
+        postboxes: Postboxes,
+        control: &ControlBox,
+    ) -> io::Result<Crew> {
+        let mut crew = Crew {
+            postboxes,
+            threads: Vec::with_capacity(workers.len()),
+        };
+        for (index, worker) in workers.into_iter().enumerate() {
+            let control = control.clone();
+            // The configuration allows far fewer workers than 65536.
+            let id = ShardId(index as u16);
+            let work = Box::new(move || run_worker(id, worker, &control));
+            crew.threads.push(spawn(format!("worker-{index}"), work)?);
+        }
+        Ok(crew)
+    }
+}
+
+/// What a worker's thread does.
+pub(super) type Work = Box<dyn FnOnce() + Send>;
+
+impl Drop for Crew {
+    fn drop(&mut self) {
+        for postbox in self.postboxes.iter() {
+            postbox.inbox.push(Mail::Stop, 0);
+            postbox.inbox.notify();
+        }
+        for thread in self.threads.drain(..) {
+            // A panic of the worker was caught and reported.
+            if thread.join().is_err() {
+                debug!("a worker's thread could not be joined");
+            }
+        }
+    }
+}
+
+/// Runs a worker, and tells the control thread if it ends before it was told to: a relay must not live on half dead.
+fn run_worker(id: ShardId, worker: Worker, control: &ControlBox) {
+    let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| worker.run()));
+    let failure = match result {
+        Ok(Ok(())) => return,
+        Ok(Err(error)) => error.to_string(),
+        Err(panic) => panic_message(panic.as_ref()),
+    };
+    control.push(Report::Failed(id, failure), 0);
+    control.notify();
+}

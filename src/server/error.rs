@@ -1,0 +1,137 @@
+//! Why a relay does not start, and why it ends other than by a shutdown, in words for the operator.
+//!
+//! [`Relay`](super::Relay) returns both. `main.rs` chooses the exit code by the kind of a [`StartError`].
+
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+
+use crate::config::ConfigError;
+use crate::ids::ShardId;
+use crate::net::unix::BindError;
+
+/// Why a relay did not start. The operator's to mend: a wrong address, or a limit of the system.
+#[derive(Debug)]
+pub enum StartError {
+    /// An address that cannot be listened on.
+    Listen {
+        /// The configuration's key, as `server.port`.
+        key: &'static str,
+        /// The host that was configured.
+        host: String,
+        /// The port that was configured.
+        port: u16,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A Unix socket that cannot be listened on.
+    UnixSocket {
+        /// The path that was configured.
+        path: PathBuf,
+        /// What is there, or what the system said.
+        source: BindError,
+    },
+    /// A value out of range, or one that this build cannot serve.
+    Config(ConfigError),
+    /// The system refused an event loop, a thread or a signal handler.
+    System(io::Error),
+}
+
+/// Why a relay ended other than by a shutdown.
+#[derive(Debug)]
+pub enum RunError {
+    /// A worker ended: a bug of ours, or the kernel refused to wait for events.
+    Worker(ShardId, String),
+    /// The control loop ended.
+    Control(String),
+}
+
+impl From<io::Error> for StartError {
+    fn from(error: io::Error) -> Self {
+        StartError::System(error)
+    }
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            StartError::Listen {
+                key,
+                host,
+                port,
+                source,
+            } if source.kind() == io::ErrorKind::AddrInUse => {
+                write!(
+                    f,
+                    "{key}: {port}: the port is in use on {host}; stop the other process or choose another port"
+                )
+            }
+            StartError::Listen {
+                key, port, source, ..
+            } if source.kind() == io::ErrorKind::PermissionDenied => {
+                write!(
+                    f,
+                    "{key}: {port}: this user may not listen on the port; choose one from 1024 on, or grant CAP_NET_BIND_SERVICE"
+                )
+            }
+            StartError::Config(error) => error.fmt(f),
+            StartError::UnixSocket { path, source } => {
+                // In quotes, so that whatever the path holds stays on one line.
+                write!(
+                    f,
+                    "server.unix_socket: {:?}: {source}",
+                    path.to_string_lossy()
+                )
+            }
+            StartError::Listen {
+                key,
+                host,
+                port,
+                source,
+            } => {
+                let host_key = key.replace(".port", ".host");
+                write!(
+                    f,
+                    "{host_key}: {host:?}, {key}: {port}: cannot listen there ({source}); choose an address of this machine"
+                )
+            }
+            StartError::System(source) => write!(
+                f,
+                "the system refused what the relay needs to start: {source}"
+            ),
+        }
+    }
+}
+
+impl std::error::Error for StartError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            StartError::Listen { source, .. }
+            | StartError::UnixSocket {
+                source: BindError::System(source),
+                ..
+            }
+            | StartError::System(source) => Some(source),
+            StartError::UnixSocket { .. } => None,
+            StartError::Config(error) => Some(error),
+        }
+    }
+}
+
+impl fmt::Display for RunError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            RunError::Worker(shard, reason) => write!(f, "worker {} ended: {reason}", shard.0),
+            RunError::Control(reason) => write!(f, "the control loop ended: {reason}"),
+        }
+    }
+}
+
+impl std::error::Error for RunError {}
+
+/// What a thread that panicked said.
+pub(super) fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(ToString::to_string);
+    text.or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "panic".into())
+}
