@@ -6,8 +6,8 @@
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::process::{Command, Stdio};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
 
@@ -44,7 +44,7 @@ impl World {
             Some(Arc::new(TlsStatus::new(1_800_000_000))),
         );
         let exporter =
-            Exporter::start_with(listener(), exposition, Arc::clone(&ready), limits).unwrap();
+            Exporter::start(listener(), exposition, Arc::clone(&ready), limits, |_| ()).unwrap();
         World {
             exporter,
             shards,
@@ -645,19 +645,7 @@ fn a_client_that_does_not_read_its_answers_is_cut() {
 // The thread
 
 #[test]
-fn a_stopped_exporter_closes_its_connections_and_ends_without_error() {
-    let world = World::new();
-    let mut client = world.connect();
-    client.send(&get("/livez"));
-    client.answer();
-    assert!(!world.exporter.is_finished());
-    world.exporter.stop();
-    world.exporter.join().unwrap();
-    client.expect_end();
-}
-
-#[test]
-fn a_dropped_handle_stops_the_exporter() {
+fn a_dropped_handle_stops_the_exporter_and_cuts_its_connections() {
     let world = World::new();
     let mut client = world.connect();
     client.send(&get("/livez"));
@@ -666,22 +654,35 @@ fn a_dropped_handle_stops_the_exporter() {
     client.expect_end();
 }
 
-#[test]
-fn a_panic_in_the_thread_is_told_by_join() {
-    let exposition = Exposition::new(
-        vec![Arc::default()],
-        |shard: ShardId| panic!("{shard:?} has no inbox"),
-        None,
+/// An exporter over one shard whose inbox is looked at by `depth`, and the failure that it tells.
+fn watched(
+    depth: impl Fn(ShardId) -> InboxDepth + Send + Sync + 'static,
+) -> (ExporterHandle, mpsc::Receiver<String>) {
+    let exposition = Exposition::new(vec![Arc::default()], depth, None);
+    let (tell, told) = mpsc::channel();
+    let on_failure = move |reason| tell.send(reason).unwrap();
+    let exporter = Exporter::start(
+        listener(),
+        exposition,
+        Arc::default(),
+        Limits::default(),
+        on_failure,
     );
-    let exporter = Exporter::start(listener(), exposition, Arc::default()).unwrap();
+    (exporter.unwrap(), told)
+}
+
+#[test]
+fn a_panic_in_the_thread_is_told_at_once() {
+    let (exporter, told) = watched(|shard| panic!("{shard:?} has no inbox"));
     let mut client = Client::connect(exporter.address());
     client.send(&get("/metrics"));
     client.expect_cut();
-    assert!(
-        exporter
-            .join()
-            .unwrap_err()
-            .to_string()
-            .contains("panicked")
-    );
+    assert_eq!(told.recv().unwrap(), "it panicked");
+}
+
+#[test]
+fn an_exporter_that_is_stopped_has_not_failed() {
+    let (exporter, told) = watched(|_| InboxDepth::default());
+    drop(exporter);
+    assert!(told.recv().is_err());
 }

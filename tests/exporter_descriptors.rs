@@ -10,14 +10,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fanwire::metrics::collector::{Exposition, InboxDepth};
-use fanwire::metrics::exporter::Exporter;
+use fanwire::metrics::exporter::{Exporter, Limits};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 #[test]
 fn who_waited_while_descriptors_had_run_out_is_served_without_a_newcomer_to_wake_the_listener() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let exposition = Exposition::new(Vec::new(), |_| InboxDepth::default(), None);
-    let exporter = Exporter::start(listener, exposition, Arc::default()).unwrap();
+    let exporter = Exporter::start(
+        listener,
+        exposition,
+        Arc::default(),
+        Limits::default(),
+        |_| (),
+    )
+    .unwrap();
     let before = getrlimit(Resource::Nofile);
 
     // The client's descriptor is the last that the process is granted: `accept` gets none.

@@ -7,6 +7,7 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener as StdTcpListener};
+use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
@@ -72,33 +73,30 @@ pub struct Exporter {
 }
 
 impl Exporter {
-    /// Starts the thread with the default [`Limits`]; see [`start_with`](Exporter::start_with).
+    /// Starts the thread that serves `exposition`, and on `/readyz` whether `ready` holds, to whoever connects to
+    /// `listener`. If the thread ends before it is asked to, it calls `on_failure` with the reason.
+    ///
+    /// # Errors
+    /// Those of the system: no descriptor for the poll, no thread.
     pub fn start(
         listener: StdTcpListener,
         exposition: Exposition,
         ready: Arc<AtomicBool>,
-    ) -> io::Result<ExporterHandle> {
-        Exporter::start_with(listener, exposition, ready, Limits::default())
-    }
-
-    /// Starts the thread that serves `exposition`, and on `/readyz` whether `ready` holds, to whoever connects to
-    /// `listener`.
-    ///
-    /// # Errors
-    /// Those of the system: no descriptor for the poll, no thread.
-    pub fn start_with(
-        listener: StdTcpListener,
-        exposition: Exposition,
-        ready: Arc<AtomicBool>,
         limits: Limits,
+        on_failure: impl FnOnce(String) + Send + 'static,
     ) -> io::Result<ExporterHandle> {
         let address = listener.local_addr()?;
         let exporter = Exporter::new(listener, exposition, ready, limits)?;
         let stop = Arc::clone(&exporter.stop);
         let waker = Arc::clone(&exporter.waker);
-        let thread = thread::Builder::new()
-            .name("metrics".into())
-            .spawn(move || exporter.run())?;
+        let thread =
+            thread::Builder::new().name("metrics".into()).spawn(
+                move || match panic::catch_unwind(AssertUnwindSafe(|| exporter.run())) {
+                    Ok(Ok(())) => {}
+                    Ok(Err(error)) => on_failure(error.to_string()),
+                    Err(_) => on_failure("it panicked".into()),
+                },
+            )?;
         Ok(ExporterHandle {
             address,
             stop,
@@ -139,10 +137,7 @@ impl Exporter {
             match self.poll.poll(&mut events, self.patience(Instant::now())) {
                 Ok(()) => self.turn(&events, Instant::now()),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => {
-                    error!(%error, "the metrics thread cannot wait for events and ends");
-                    return Err(error);
-                }
+                Err(error) => return Err(error),
             }
         }
         Ok(())
@@ -282,13 +277,13 @@ fn answer(route: Route, exposition: &Exposition, ready: &AtomicBool) -> Answer {
     })
 }
 
-/// The exporter as the control thread sees it. Dropping the handle stops the exporter.
+/// The exporter as the control thread sees it. Dropping it stops the thread, cuts its connections and waits for its end.
 #[derive(Debug)]
 pub struct ExporterHandle {
     address: SocketAddr,
     stop: Arc<AtomicBool>,
     waker: Arc<Waker>,
-    thread: Option<JoinHandle<io::Result<()>>>,
+    thread: Option<JoinHandle<()>>,
 }
 
 impl ExporterHandle {
@@ -296,39 +291,18 @@ impl ExporterHandle {
     pub fn address(&self) -> SocketAddr {
         self.address
     }
-
-    /// Asks the thread to end, without waiting for it. Connections are closed as they are.
-    pub fn stop(&self) {
-        self.stop.store(true, Ordering::Release);
-        if let Err(error) = self.waker.wake() {
-            error!(%error, "the metrics thread cannot be woken; it ends at its next event");
-        }
-    }
-
-    /// Whether the thread has ended: before [`stop`](ExporterHandle::stop), because of a failure that
-    /// [`join`](ExporterHandle::join) tells.
-    pub fn is_finished(&self) -> bool {
-        self.thread.as_ref().is_none_or(JoinHandle::is_finished)
-    }
-
-    /// Waits until the thread has ended, which [`stop`](ExporterHandle::stop) makes it do.
-    ///
-    /// # Errors
-    /// What ended it before it was asked to: it could not wait for events, or it panicked, which is a fault of ours.
-    pub fn join(mut self) -> io::Result<()> {
-        let thread = self
-            .thread
-            .take()
-            .expect("only join takes the thread, and it takes the handle as well");
-        thread
-            .join()
-            .unwrap_or_else(|_| Err(io::Error::other("the metrics thread panicked")))
-    }
 }
 
 impl Drop for ExporterHandle {
     fn drop(&mut self) {
-        self.stop();
+        self.stop.store(true, Ordering::Release);
+        if let Err(error) = self.waker.wake() {
+            error!(%error, "the metrics thread cannot be woken; it ends at its next event");
+        }
+        let thread = self.thread.take();
+        if thread.is_some_and(|thread| thread.join().is_err()) {
+            debug!("the metrics thread could not be joined");
+        }
     }
 }
 

@@ -43,6 +43,8 @@ pub enum Report {
     Drained(ShardId),
     /// The worker has ended before it was told to; the relay cannot go on without it.
     Failed(ShardId, String),
+    /// The metrics thread has ended before it was told to.
+    MetricsFailed(String),
     /// The library's user asks for a shutdown.
     ShutdownRequested,
     /// The library's user asks that certificates be read again.

@@ -157,11 +157,15 @@ impl Control {
                 Report::ReloadRequested => self.reload("requested"),
                 Report::Drained(_) => self.drained += 1,
                 Report::Failed(shard, reason) => self.fail(RunError::Worker(shard, reason)),
+                Report::MetricsFailed(reason) => self.fail(RunError::Metrics(reason)),
             }
         }
     }
 
     /// The relay must not live on half dead: the members of the workers that live are told, and then it ends.
+    ///
+    /// This holds for the metrics thread, too. The health of the relay is asked for on its port, so an orchestrator would
+    /// kill a relay without it, and everybody else would watch numbers that have stopped.
     fn fail(&mut self, failure: RunError) {
         error!(%failure, "the relay cannot go on");
         self.failure.get_or_insert(failure);
@@ -242,14 +246,9 @@ impl Control {
     fn end(mut self, crew: Crew) -> Result<(), RunError> {
         self.turn_away();
         drop(crew);
-        // A worker may have failed while it stopped.
+        drop(self.exporter.take());
+        // A thread may have failed while it stopped.
         self.take_reports();
-        if let Some(exporter) = self.exporter.take() {
-            exporter.stop();
-            if let Err(error) = exporter.join() {
-                error!(%error, "the metrics endpoint had failed");
-            }
-        }
         self.failure.map_or(Ok(()), Err)
     }
 }

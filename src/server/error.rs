@@ -42,6 +42,8 @@ pub enum StartError {
 pub enum RunError {
     /// A worker ended: a bug of ours, or the kernel refused to wait for events.
     Worker(ShardId, String),
+    /// The metrics thread ended: a bug of ours, or the kernel refused to wait for events.
+    Metrics(String),
     /// The control loop ended.
     Control(String),
 }
@@ -122,6 +124,7 @@ impl fmt::Display for RunError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             RunError::Worker(shard, reason) => write!(f, "worker {} ended: {reason}", shard.0),
+            RunError::Metrics(reason) => write!(f, "the metrics thread ended: {reason}"),
             RunError::Control(reason) => write!(f, "the control loop ended: {reason}"),
         }
     }

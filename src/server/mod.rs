@@ -23,7 +23,7 @@ mod tests;
 
 use std::hash::{BuildHasher, RandomState};
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -40,7 +40,7 @@ use crate::config::{Config, ConfigError};
 use crate::ids::ShardId;
 use crate::mailbox::Mailbox;
 use crate::metrics::collector::{Exposition, InboxDepth};
-use crate::metrics::exporter::{Exporter, ExporterHandle};
+use crate::metrics::exporter::{Exporter, ExporterHandle, Limits};
 use crate::metrics::stats::{Published, Stat, Stats};
 use crate::net::admission::Seats;
 use crate::net::alarm::Alarm;
@@ -117,7 +117,8 @@ impl Relay {
             &control,
             tls.as_ref(),
         )?;
-        let exporter = start_exporter(config, &workers, is_ready.clone(), tls.as_deref())?;
+        let exporter =
+            start_exporter(config, &workers, is_ready.clone(), tls.as_deref(), &control)?;
         let metrics_address = exporter.as_ref().map(ExporterHandle::address);
         let published = workers.published.clone();
         let shards = published.len();
@@ -295,7 +296,7 @@ fn worker_count(configured: usize) -> u16 {
     u16::try_from(wanted).unwrap_or(u16::MAX)
 }
 
-fn listen(key: &'static str, host: &str, port: u16) -> Result<std::net::TcpListener, StartError> {
+fn listen(key: &'static str, host: &str, port: u16) -> Result<TcpListener, StartError> {
     listener::bind(host, port).map_err(|source| {
         if listener::is_exhaustion(&source) {
             return StartError::System(source);
@@ -327,6 +328,7 @@ fn start_exporter(
     workers: &Workers,
     is_ready: Arc<AtomicBool>,
     tls: Option<&Keeper>,
+    control: &ControlBox,
 ) -> Result<Option<ExporterHandle>, StartError> {
     if !config.metrics.enabled {
         return Ok(None);
@@ -345,5 +347,28 @@ fn start_exporter(
         depth,
         tls.map(|tls| tls.status().clone()),
     );
-    Ok(Some(Exporter::start(listener, exposition, is_ready)?))
+    Ok(Some(serve_metrics(
+        listener, exposition, is_ready, control,
+    )?))
+}
+
+/// Starts the metrics thread. If it fails, the control thread is told.
+fn serve_metrics(
+    listener: TcpListener,
+    exposition: Exposition,
+    is_ready: Arc<AtomicBool>,
+    control: &ControlBox,
+) -> io::Result<ExporterHandle> {
+    let control = control.clone();
+    let on_failure = move |reason| {
+        control.push(Report::MetricsFailed(reason), 0);
+        control.notify();
+    };
+    Exporter::start(
+        listener,
+        exposition,
+        is_ready,
+        Limits::default(),
+        on_failure,
+    )
 }

@@ -1,21 +1,22 @@
 //! What only the inside of the relay can bring about.
 
-use std::io;
-use std::net::TcpStream;
+use std::io::{self, Write};
+use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
-use mio::{Poll, Waker};
+use mio::{Events, Poll, Waker};
 use tungstenite::protocol::frame::coding::CloseCode;
 use tungstenite::{Message, WebSocket};
 
 use super::control;
 use super::crew::{Crew, Work};
-use super::{Relay, RelayHandle, RunError, Workers};
+use super::{Relay, RelayHandle, RunError, Workers, serve_metrics};
 use crate::config::Config;
 use crate::ids::ShardId;
 use crate::mailbox::Mailbox;
+use crate::metrics::collector::Exposition;
 use crate::metrics::stats::Stat;
 use crate::net::mail::{ControlBox, PollWaker, Report};
 
@@ -62,14 +63,11 @@ fn workers_take_turns_at_those_who_arrive_wherever_these_go_then() {
     relay.join().unwrap();
 }
 
-#[test]
-fn when_a_worker_fails_the_members_of_the_others_are_told_before_the_relay_ends() {
+/// Has the control thread hear of a failure, and checks that four clients are told before the relay ends.
+fn error_after(report: Report) -> RunError {
     let relay = relay_with(2);
     let mut clients: Vec<_> = (0..4).map(|_| connect(&relay, "room")).collect();
-    // As a worker says it whose thread has ended; this one's goes on, and does what the others do.
-    relay
-        .control
-        .push(Report::Failed(ShardId(1), "a planted fault".into()), 0);
+    relay.control.push(report, 0);
     relay.control.notify();
     for client in &mut clients {
         let Message::Close(Some(close)) = client.read().unwrap() else {
@@ -79,15 +77,45 @@ fn when_a_worker_fails_the_members_of_the_others_are_told_before_the_relay_ends(
     }
     let published = relay.published.clone();
     let error = relay.join().unwrap_err();
-    assert!(
-        matches!(&error, RunError::Worker(ShardId(1), reason) if reason == "a planted fault"),
-        "{error}"
-    );
     let told: u64 = published
         .iter()
         .map(|shard| shard.value(Stat::DisconnectedInternal))
         .sum();
     assert_eq!(told, 4);
+    error
+}
+
+#[test]
+fn when_a_worker_fails_the_members_of_the_others_are_told_before_the_relay_ends() {
+    // This worker has not failed, and does what the others do.
+    let error = error_after(Report::Failed(ShardId(1), "a planted fault".into()));
+    assert_eq!(error.to_string(), "worker 1 ended: a planted fault");
+}
+
+#[test]
+fn when_the_metrics_thread_fails_all_members_are_told_and_the_relay_ends_with_an_error() {
+    let error = error_after(Report::MetricsFailed("a planted fault".into()));
+    assert_eq!(
+        error.to_string(),
+        "the metrics thread ended: a planted fault"
+    );
+}
+
+#[test]
+fn the_control_thread_is_woken_when_the_metrics_thread_panics() {
+    let (control, mut poll) = control_box();
+    let exposition = Exposition::new(vec![Arc::default()], |_| panic!("a planted fault"), None);
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let exporter = serve_metrics(listener, exposition, Arc::default(), &control).unwrap();
+    let mut scraper = TcpStream::connect(exporter.address()).unwrap();
+    scraper.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").unwrap();
+
+    let mut events = Events::with_capacity(1);
+    poll.poll(&mut events, None).unwrap();
+    control.open();
+    assert!(
+        matches!(control.pop(), Some(Report::MetricsFailed(reason)) if reason == "it panicked")
+    );
 }
 
 /// The inbox of a control thread, and the event loop that its waker needs.
