@@ -1,24 +1,31 @@
-//! How many connections the process may hold: the limit on open files, raised as far as it goes.
+//! How many connections the relay may have: as many as are configured, or as many as the limit on open files leaves.
+//!
+//! `Relay::start` asks once. The limit is raised as far as the system lets it.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// Descriptors that are no clients' and no worker's: 64 scrapers, 32 connections that are being refused, some dozen of
-/// listeners, event loops, signals and standard streams, and some in hand.
+/// Descriptors that belong to no client and to no worker: 64 scrapers, 32 connections that are being refused, about
+/// twelve for listeners, event loops, signals and standard streams, and some to spare.
 const RESERVED: u64 = 128;
 
 /// Descriptors of a worker: its event loop, its waker and its alarm, twice over.
 const RESERVED_PER_WORKER: u64 = 6;
 
-/// Where the system sets no limit.
-const UNLIMITED: u64 = 1 << 20;
+/// The most connections that are derived. Container runtimes grant a thousand million descriptors, and with that many
+/// connections nothing would bound memory. A million idle ones cost the relay about 300 MB, and the kernel more. An
+/// operator who has the memory for more configures more.
+pub(super) const MOST_DERIVED: usize = 1_000_000;
 
-/// Raises the limit on open files to its hard limit, and derives how many connections may be accepted: `configured`,
-/// or with 0 whatever the limit leaves beside `workers`.
+/// Raises the limit on open files to its hard limit, and returns how many connections there may be: `configured`, or
+/// with 0 as many as the limit leaves beside `workers`, at most [`MOST_DERIVED`].
 pub(super) fn raise_and_derive(configured: usize, workers: u16) -> usize {
-    let limit = raise();
-    let available = available(limit, workers);
+    derive(configured, raise(), workers)
+}
+
+fn derive(configured: usize, limit: Option<u64>, workers: u16) -> usize {
+    let available = limit.map_or(usize::MAX, |limit| available(limit, workers));
     if configured == 0 {
-        return available;
+        return available.min(MOST_DERIVED);
     }
     if configured > available {
         tracing::warn!(
@@ -30,24 +37,25 @@ pub(super) fn raise_and_derive(configured: usize, workers: u16) -> usize {
     configured
 }
 
-/// Connections that fit. Where the limit is very low, half of it.
+/// Connections that fit. If the limit is very low, half of it.
 fn available(limit: u64, workers: u16) -> usize {
     let reserved = RESERVED + RESERVED_PER_WORKER * u64::from(workers);
-    // Limits are far below 2⁶³, and a pointer has 64 bits.
+    // A pointer has 64 bits.
     (limit - reserved.min(limit / 2)) as usize
 }
 
-fn raise() -> u64 {
+/// Raises the limit on open files, and returns it. `None` is no limit.
+fn raise() -> Option<u64> {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     let raised = Rlimit {
         current: maximum,
         maximum,
     };
     match setrlimit(Resource::Nofile, raised) {
-        Ok(()) => maximum.unwrap_or(UNLIMITED),
+        Ok(()) => maximum,
         Err(error) => {
             tracing::debug!(%error, "the limit on open files stays as it is");
-            current.unwrap_or(UNLIMITED)
+            current
         }
     }
 }
@@ -67,7 +75,18 @@ mod tests {
     }
 
     #[test]
-    fn a_configured_limit_is_kept() {
-        assert_eq!(raise_and_derive(10, 1), 10);
+    fn a_configured_limit_is_kept_whatever_the_limit_on_open_files() {
+        for limit in [Some(1024), None] {
+            assert_eq!(derive(10, limit, 1), 10);
+            assert_eq!(derive(5_000_000, limit, 1), 5_000_000);
+        }
+    }
+
+    #[test]
+    fn a_thousand_million_descriptors_are_not_a_thousand_million_connections() {
+        for limit in [Some(1_073_741_816), None] {
+            assert_eq!(derive(0, limit, 2), MOST_DERIVED);
+        }
+        assert_eq!(derive(0, Some(20_140), 2), 20_000);
     }
 }

@@ -33,6 +33,7 @@ use mio::{Poll, Waker};
 
 use self::control::Control;
 use self::crew::Crew;
+use self::descriptors::MOST_DERIVED;
 use self::error::panic_message;
 pub use self::error::{RunError, StartError};
 use self::placement::Placement;
@@ -254,12 +255,11 @@ impl Workers {
             .iter()
             .map(|_| Arc::new(Published::default()))
             .collect();
-        let average = max_connections.div_ceil(usize::from(count));
         let fill_to = config.server.fill_workers_to;
-        let most_clients = most_connections(average, fill_to.min(max_connections));
+        let reserved = reserved_clients(max_connections, usize::from(count), fill_to);
         let new_worker = |(id, poll): (ShardId, Poll)| {
             let mut shard = Shard::new(id, settings.clone(), router.clone(), clock.now());
-            shard.reserve(most_clients.min(MOST_RESERVED));
+            shard.reserve(reserved);
             Ok(Worker::new(Parts {
                 shard,
                 id,
@@ -284,9 +284,12 @@ impl Workers {
     }
 }
 
-/// Most clients that a shard's table is made for before they come: a system without a limit on open files must not make
-/// it ask for gigabytes of addresses.
-const MOST_RESERVED: usize = 1 << 20;
+/// How many clients a shard makes room for before they come: as many as it may get. Beyond [`MOST_DERIVED`] in all, the
+/// tables grow when clients come, because the room takes addresses even if it is never used.
+fn reserved_clients(max_connections: usize, workers: usize, fill_to: usize) -> usize {
+    let average = max_connections.min(MOST_DERIVED).div_ceil(workers);
+    most_connections(average, fill_to.min(max_connections))
+}
 
 fn worker_count(configured: usize) -> u16 {
     let wanted = match configured {

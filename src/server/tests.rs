@@ -12,7 +12,7 @@ use tungstenite::{Message, WebSocket};
 
 use super::control;
 use super::crew::{Crew, Work};
-use super::{Relay, RelayHandle, RunError, Workers, serve_metrics};
+use super::{Relay, RelayHandle, RunError, Workers, reserved_clients, serve_metrics};
 use crate::config::Config;
 use crate::ids::ShardId;
 use crate::mailbox::Mailbox;
@@ -145,4 +145,12 @@ fn when_a_worker_cannot_be_started_the_ones_that_run_are_stopped_and_joined() {
     };
     assert_eq!(error.to_string(), "no thread for worker-2");
     assert!(ended.iter().all(|ended| ended.load(Ordering::SeqCst)));
+}
+
+#[test]
+fn tables_are_made_for_a_million_clients_at_most_and_an_eighth_more() {
+    assert_eq!(reserved_clients(1000, 2, 64), 562);
+    assert_eq!(reserved_clients(10, 2, 64), 10);
+    assert_eq!(reserved_clients(10_000_000, 1, 64), 1_125_000);
+    assert_eq!(reserved_clients(10_000_000, 8, 64), 140_625);
 }
