@@ -332,6 +332,11 @@ pub const METRICS: &[Metric] = &[
         Source::InboxBytes,
         "Bytes of messages that wait in the shard's inbox.",
     ),
+    counter(
+        "fanwire_accounting_errors_total",
+        Source::Total(Stat::AccountingErrors),
+        "Times that a gauge was to fall below zero, and was kept at zero: a bug in fanwire. Please report it; other gauges may be wrong until a restart.",
+    ),
     gauge(
         "fanwire_build_info",
         Source::BuildInfo,

@@ -131,11 +131,13 @@ pub enum Stat {
     Transferred,
     /// Reads skipped because some inbox was full.
     ReadsDeferred,
+    /// Times that a gauge was to fall below zero: a bug of ours.
+    AccountingErrors,
 }
 
 impl Stat {
     /// How many there are.
-    pub const COUNT: usize = Stat::ReadsDeferred as usize + 1;
+    pub const COUNT: usize = Stat::AccountingErrors as usize + 1;
 }
 
 /// What is known of the certificate that clients are shown: written by the control thread, read at scrapes.
@@ -214,8 +216,7 @@ impl Stats {
 
     /// Takes one from a gauge.
     pub fn dec(&mut self, stat: Stat) {
-        debug_assert!(self.values[stat as usize] > 0, "{stat:?} below zero");
-        self.values[stat as usize] -= 1;
+        self.sub(stat, 1);
     }
 
     /// Counts `n`.
@@ -223,10 +224,27 @@ impl Stats {
         self.values[stat as usize] += n;
     }
 
-    /// Takes `n` from a gauge.
+    /// Takes `n` from a gauge. A gauge never falls below zero: see [`Stat::AccountingErrors`].
     pub fn sub(&mut self, stat: Stat, n: u64) {
-        debug_assert!(self.values[stat as usize] >= n, "{stat:?} below zero");
-        self.values[stat as usize] -= n;
+        match self.value(stat).checked_sub(n) {
+            Some(rest) => self.set(stat, rest),
+            None => self.on_accounting_error(stat, n),
+        }
+    }
+
+    #[cold]
+    fn on_accounting_error(&mut self, stat: Stat, n: u64) {
+        if self.value(Stat::AccountingErrors) == 0 {
+            tracing::error!(
+                gauge = ?stat,
+                value = self.value(stat),
+                subtracted = n,
+                "a gauge was to fall below zero, which is a bug in fanwire; it stays at zero, and this is said once for each shard"
+            );
+        }
+        self.set(stat, 0);
+        self.inc(Stat::AccountingErrors);
+        debug_assert!(false, "{stat:?} below zero");
     }
 
     /// Sets a gauge.
@@ -333,6 +351,10 @@ impl Published {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{self, Write};
+    use std::panic::{self, AssertUnwindSafe};
+    use std::sync::Mutex;
+
     use super::*;
 
     #[test]
@@ -349,6 +371,57 @@ mod tests {
         assert_eq!(read.latency_buckets(), stats.latency_buckets());
         assert_eq!(read.latency_sum_micros(), 300);
         assert_eq!(published.value(Stat::BytesIn), 7);
+    }
+
+    #[test]
+    fn a_gauge_that_would_fall_below_zero_stays_there_and_the_error_is_counted() {
+        let mut stats = Stats::default();
+        for n in 1..=2 {
+            stats.set(Stat::Topics, 1);
+            let result = panic::catch_unwind(AssertUnwindSafe(|| stats.sub(Stat::Topics, 2)));
+            assert_eq!(result.is_err(), cfg!(debug_assertions));
+            assert_eq!(stats.value(Stat::Topics), 0);
+            assert_eq!(stats.value(Stat::AccountingErrors), n);
+        }
+    }
+
+    #[test]
+    fn the_first_accounting_error_of_a_shard_is_logged_and_no_other() {
+        let log = Log::default();
+        let subscriber = tracing_subscriber::fmt()
+            .with_max_level(tracing::Level::ERROR)
+            .with_writer({
+                let log = log.clone();
+                move || log.clone()
+            })
+            .finish();
+        tracing::subscriber::with_default(subscriber, || {
+            let mut stats = Stats::default();
+            for _ in 0..3 {
+                // In a debug build it panics as well.
+                let _ = panic::catch_unwind(AssertUnwindSafe(|| stats.dec(Stat::OwnedTopics)));
+            }
+        });
+        let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+        assert_eq!(log.lines().count(), 1, "{log}");
+        assert!(
+            log.contains("ERROR") && log.contains("OwnedTopics"),
+            "{log}"
+        );
+    }
+
+    /// What was logged.
+    #[derive(Clone, Default)]
+    struct Log(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Log {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
     }
 
     #[test]

@@ -38,7 +38,10 @@ impl Placement {
     /// have.
     pub(super) fn place(&mut self, stream: Stream, peer: Peer) {
         // Nobody else lets anyone in, so the limit is never exceeded.
-        if self.admitted - ended(&self.postboxes) >= self.max_connections {
+        let ended = ended(&self.postboxes);
+        debug_assert!(ended <= self.admitted, "more have ended than were let in");
+        // If the relay miscounts, it does not refuse everybody from then on.
+        if self.admitted.saturating_sub(ended) >= self.max_connections {
             return self.refuse(stream, Refusal::CAPACITY);
         }
         match self.admit(peer) {
