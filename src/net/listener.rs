@@ -15,9 +15,6 @@ use super::unix::{Bound, SocketFile};
 /// Connections that may wait to be accepted; the kernel caps it at `net.core.somaxconn`.
 pub(super) const BACKLOG: i32 = 4096;
 
-/// Connections accepted before the control loop looks at its other events.
-const ACCEPTS_IN_A_ROW: usize = 64;
-
 /// How long to wait before trying again when descriptors have run out. No edge announces those that wait already.
 const RETRY_AFTER: Duration = Duration::from_millis(100);
 
@@ -137,11 +134,6 @@ impl Acceptor {
                 registry.register(listener, token, Interest::READABLE)
             }
         }
-    }
-
-    /// How many connections may be accepted before other events are looked at.
-    pub fn budget() -> usize {
-        ACCEPTS_IN_A_ROW
     }
 
     /// Accepts one connection and sets its options.

@@ -30,6 +30,10 @@ const UNIX_LISTENER: Token = Token(3);
 /// Events taken in one go: there are four sources.
 const EVENTS: usize = 8;
 
+/// Connections accepted from one listener in a turn. Signals, reports, deadlines and the other listener have their turn
+/// before the rest.
+const ACCEPTS_PER_TURN: usize = 64;
+
 /// How long members may take to hear that the relay has failed. Short, because whoever supervises the process waits to
 /// start it anew.
 const FAREWELL: Duration = Duration::from_secs(1);
@@ -59,7 +63,7 @@ pub(super) struct Control {
     tls: Option<Arc<Keeper>>,
     signals: Option<Signals>,
     shutdown_timeout: Duration,
-    /// There may be connections to accept that no event will announce.
+    /// Connections may wait that were left over, and that no event will announce.
     accepts_left: bool,
     /// When the drain's patience ends.
     deadline: Option<Instant>,
@@ -253,9 +257,9 @@ impl Control {
     }
 }
 
-/// Accepts as many as one look may bring, and says whether there may be more that no event will announce.
+/// Accepts as many as one turn may, and returns whether more may wait.
 fn accept_some(acceptor: &mut Acceptor, placement: &mut Placement) -> bool {
-    for _ in 0..Acceptor::budget() {
+    for _ in 0..ACCEPTS_PER_TURN {
         match acceptor.accept() {
             Accepted::Socket(stream, peer) => placement.place(stream, peer),
             Accepted::Nobody => return false,
@@ -269,4 +273,68 @@ fn accept_some(acceptor: &mut Acceptor, placement: &mut Placement) -> bool {
         }
     }
     true
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{SocketAddr, TcpStream};
+    use std::os::unix::net::UnixStream;
+    use std::path::Path;
+
+    use mio::Waker;
+
+    use super::*;
+    use crate::mailbox::Mailbox;
+    use crate::net::balance::Rotation;
+    use crate::net::listener;
+    use crate::net::mail::{PollWaker, Postbox};
+
+    /// A control loop that listens on a port and on `path`, over one worker that does not run.
+    fn control(path: &Path) -> (Control, SocketAddr) {
+        let (poll, worker) = (Poll::new().unwrap(), Poll::new().unwrap());
+        let waker = |poll: &Poll| Waker::new(poll.registry(), WAKER).unwrap();
+        let placement = Placement {
+            postboxes: [Postbox::new(waker(&worker))].into(),
+            serving: Rotation::default(),
+            refusing: Rotation::default(),
+            max_connections: usize::MAX,
+            admitted: 0,
+            seats: None,
+            proxies: Vec::new(),
+        };
+        let listener = listener::bind("127.0.0.1", 0).unwrap();
+        let address = listener.local_addr().unwrap();
+        let parts = Parts {
+            inbox: Arc::new(Mailbox::new(PollWaker(waker(&poll)))),
+            poll,
+            listener,
+            unix_listener: Some(unix::bind(path, 0o600).unwrap()),
+            exporter: None,
+            is_ready: Arc::default(),
+            placement,
+            tls: None,
+        };
+        let control = Control::new(parts, &Config::default(), false).unwrap();
+        (control, address)
+    }
+
+    #[test]
+    fn a_flood_at_one_listener_leaves_the_other_its_turn_and_the_rest_to_the_next_turn() {
+        const LEFT_OVER: usize = 3;
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("s");
+        let (mut control, address) = control(&path);
+        let _flood: Vec<_> = (0..ACCEPTS_PER_TURN + LEFT_OVER)
+            .map(|_| TcpStream::connect(address).unwrap())
+            .collect();
+        let _other = UnixStream::connect(&path).unwrap();
+
+        control.turn();
+        assert_eq!(control.placement.admitted, ACCEPTS_PER_TURN + 1);
+        assert_eq!(control.timeout(), Some(Duration::ZERO));
+
+        control.turn();
+        assert_eq!(control.placement.admitted, ACCEPTS_PER_TURN + LEFT_OVER + 1);
+        assert_eq!(control.timeout(), None);
+    }
 }
