@@ -1,21 +1,21 @@
-//! A payload that arrived in more than one piece, in a buffer of its own.
+//! The payload of a message that arrived in several pieces, in its own buffer.
 //!
-//! The decoder fills it, fragment by fragment or straight from the socket. The relay turns it into a frame without
-//! moving a byte of payload: [`HEADROOM`] bytes are kept free in front for the header. Its growth follows what was
-//! received, never what a header claims.
+//! The decoder fills it, fragment by fragment or directly from the socket. The relay then turns it into a frame without
+//! copying the payload, because [`HEADROOM`] free bytes in front have room for the header. The buffer grows with the
+//! bytes received, never with the length that a header claims.
 
 use bytes::Bytes;
 
 use super::frame::{HEADROOM, MessageKind, ServerHeader};
 
-/// The first allocation, in bytes, unless the message is known to stay below it: most messages that arrive in pieces
-/// are small ones that were cut by the end of a read.
+/// The first allocation, in bytes, unless the message is known to be smaller. Most messages that arrive in pieces are
+/// small ones, cut by the end of a read.
 const MIN_CAPACITY_BYTES: usize = 512;
 
-/// A payload with room for a frame header in front.
+/// A payload with room for a frame header in front. An empty one allocates nothing.
 ///
-/// Nothing is allocated while it is empty. The buffer is `HEADROOM` free bytes, `len` bytes of payload, and then bytes
-/// that were zeroed for a direct read and not filled yet, which are kept so that none is ever zeroed twice.
+/// The buffer holds `HEADROOM` free bytes, then `len` bytes of payload, then bytes that were zeroed for a direct read
+/// and are not filled yet. Those stay, so that no byte is zeroed twice.
 #[derive(Debug, Default)]
 pub struct Assembled {
     buffer: Vec<u8>,
@@ -45,10 +45,10 @@ impl Assembled {
         self.buffer.capacity()
     }
 
-    /// The payload as one final, unmasked frame, in the same allocation.
+    /// Makes the payload one final, unmasked frame, in the same allocation.
     ///
-    /// The one exception: a buffer that grew to more than 5/4 of what it holds is cut to size, which may copy it
-    /// once, because frames live in logs for long and logs are accounted by length.
+    /// A buffer with more than a quarter of unused room is shrunk first, which may copy it once: frames stay in logs
+    /// for a long time, and logs count the length of a frame, not its capacity.
     pub fn into_frame(mut self, kind: MessageKind) -> Bytes {
         let end = HEADROOM + self.len;
         self.buffer.resize(end, 0);
@@ -64,7 +64,7 @@ impl Assembled {
         frame
     }
 
-    /// Appends received bytes. `most` is the longest that the payload may become.
+    /// Appends received bytes. `most` is the limit for the whole payload.
     pub(super) fn extend(&mut self, bytes: &[u8], most: usize) {
         if bytes.is_empty() {
             return;
@@ -77,7 +77,7 @@ impl Assembled {
         self.len += bytes.len();
     }
 
-    /// `count` writable bytes behind the payload, to be read into. They join the payload with [`Assembled::commit`].
+    /// Returns `count` writable bytes behind the payload, for a direct read. [`Assembled::commit`] makes them payload.
     pub(super) fn spare(&mut self, count: usize, most: usize) -> &mut [u8] {
         self.grow(self.len + count, most);
         let (start, end) = (HEADROOM + self.len, HEADROOM + self.len + count);
@@ -87,21 +87,22 @@ impl Assembled {
         &mut self.buffer[start..end]
     }
 
-    /// Makes the first `count` bytes behind the payload part of it, and returns them to be unmasked.
+    /// Makes the first `count` bytes behind the payload part of it. Returns them, so that the caller can unmask them.
     ///
     /// # Panics
-    /// If they were not asked for with [`Assembled::spare`] before: the caller claims to have read more than it could.
+    /// If [`Assembled::spare`] did not hand out so many bytes before: the caller claims to have read more than it
+    /// could.
     pub(super) fn commit(&mut self, count: usize) -> &mut [u8] {
         let start = HEADROOM + self.len;
         self.len += count;
         &mut self.buffer[start..start + count]
     }
 
-    /// Makes room for a payload of `len` bytes, and doubles the room where that is allowed, so that a message in
-    /// many pieces is copied less than twice, whatever their number.
+    /// Makes room for a payload of `len` bytes. It doubles the capacity where `most` allows, so that a message in any
+    /// number of pieces is copied less than twice.
     fn grow(&mut self, len: usize, most: usize) {
         debug_assert!(len <= most, "{len} bytes of a message that may have {most}");
-        // Saturating: without a limit, `most` is the largest number there is.
+        // Saturating: without a limit, `most` is `usize::MAX`.
         let (needed, most) = (HEADROOM + len, most.saturating_add(HEADROOM));
         if self.buffer.is_empty() {
             self.buffer

@@ -1,80 +1,51 @@
 //! The decoder: a client's bytes in, messages and control frames out (RFC 6455, sections 5 to 8).
 //!
-//! Every connection has one [`Decoder`], and the shard that owns the connection calls it with what was read into the
-//! worker's scratch buffer. A message that lies whole in the scratch is unmasked there and yielded as a slice of it:
-//! nothing is allocated and nothing copied. Only what is incomplete when the bytes run out moves to the heap, and it
-//! leaves with its event, so that a decoder at rest is [`Decoder`]'s few bytes and nothing else.
+//! Each connection has one [`Decoder`]. The connection's shard feeds it the bytes that the worker read into its scratch
+//! buffer. A message that is complete in that buffer is unmasked in place and returned as a slice: no allocation, no
+//! copy. Only an incomplete message moves to the heap, and it leaves the decoder with its event. A decoder between
+//! messages holds nothing on the heap.
 //!
-//! The decoder does not answer: pongs, Close frames and the end of the connection are its caller's.
+//! The decoder does not answer: its caller sends Pongs and Close frames, and ends the connection.
 //!
-//! Memory follows what was *received*. A header that claims 15 MiB makes the decoder allocate for the bytes behind it
-//! and no more; the buffer doubles as the payload arrives, and never beyond what the message may still come to. What a
-//! header claims is compared with the limit before anything else happens.
+//! Memory follows the bytes *received*. A header that claims 15 MiB allocates nothing for bytes that are not there yet.
+//! The buffer doubles as the payload arrives, up to what the message may still become. The decoder compares a claimed
+//! length with the limit before it does anything else.
 
-use super::assembled::Assembled;
-use super::close::{self, CloseCode};
+use super::close::CloseCode;
 use super::error::DecodeError;
 use super::frame::{ClientHeader, ControlKind, ControlPayload, FrameKind, MessageKind};
+pub use super::message::{Message, Payload};
 use super::partial::{PartialControl, PartialHeader, PartialMessage, take_front};
 use super::utf8::NotUtf8;
 
-/// Something a client sent.
+/// Something that a client sent.
 #[derive(Debug)]
 pub enum Event<'a> {
     /// A whole message.
     Message(Message<'a>),
-    /// A Ping, which is owed a Pong with the same payload.
+    /// A Ping. The answer is a Pong with the same payload.
     Ping(ControlPayload),
-    /// A Pong, whether asked for or not.
+    /// A Pong, solicited or not.
     Pong,
-    /// A Close, with the code it carried, if any. It is the last event: what the client sends behind it is dropped
-    /// (section 5.5.1).
+    /// A Close, with its code if it had one. It is the last event: the decoder drops all that follows (section 5.5.1).
     Close(Option<CloseCode>),
-}
-
-/// A whole message.
-#[derive(Debug)]
-pub struct Message<'a> {
-    /// Text or binary, as the client said. Text is UTF-8: it has been checked.
-    pub kind: MessageKind,
-    /// What it says.
-    pub payload: Payload<'a>,
-}
-
-/// Where a message's payload lies.
-#[derive(Debug)]
-pub enum Payload<'a> {
-    /// In the scratch buffer, unmasked; to be copied out before the next read.
-    Scratch(&'a [u8]),
-    /// In a buffer of its own, because it arrived in pieces.
-    Assembled(Assembled),
-}
-
-impl Payload<'_> {
-    /// The bytes.
-    pub fn as_slice(&self) -> &[u8] {
-        match self {
-            Payload::Scratch(bytes) => bytes,
-            Payload::Assembled(assembled) => assembled.as_slice(),
-        }
-    }
 }
 
 /// The state of one client's stream of frames.
 #[derive(Debug, Default)]
 pub struct Decoder {
-    /// A message that has begun and is not complete. Boxed, so that a connection at rest does not pay for it.
+    /// A message that has begun and is not complete. Boxed, to keep an idle connection small.
     message: Option<Box<PartialMessage>>,
-    /// A control frame whose payload is not complete; may stand between the frames of `message`.
+    /// A control frame whose payload is not complete. It may stand between two frames of `message`.
     control: Option<Box<PartialControl>>,
     header: PartialHeader,
     end: Option<End>,
 }
 
-/// Every connection holds one of these: the size is part of what an idle connection costs.
+/// Every connection holds a decoder, so its size is part of the cost of an idle connection.
 const _: () = assert!(size_of::<Decoder>() <= 32);
 
-/// Why a decoder yields nothing any more.
+/// Why a decoder returns no more events.
 #[derive(Clone, Copy, Debug)]
 enum End {
     Closed,
@@ -82,10 +53,10 @@ enum End {
 }
 
 impl Decoder {
-    /// Takes bytes off the front of `input` until one event is complete, or until `input` is used up: then `None`.
+    /// Takes bytes off the front of `input` until one event is complete. Returns `None` when `input` is used up.
     ///
-    /// `max_message_bytes` limits a message's payload, over all its fragments. After an error the decoder answers
-    /// every further call with the same error; after a Close it takes in and drops what comes.
+    /// `max_message_bytes` limits the payload of a message, all fragments together. After an error, every further call
+    /// returns the same error. After a Close, the decoder drops its input.
     #[inline]
     pub fn decode<'a>(
         &mut self,
@@ -104,22 +75,20 @@ impl Decoder {
             .map_err(|error| self.fail(error))
     }
 
-    /// The buffer to read from the socket into, if the decoder is inside a payload for which the way through the
-    /// scratch would be a wasted copy. What was read is announced with [`Decoder::decode_direct`]; reading nothing, or
-    /// asking again, is fine.
+    /// The buffer for the next socket read, if the decoder is inside a payload so large that the copy through the
+    /// scratch buffer would be wasted. Report what was read with [`Decoder::decode_direct`]; reading nothing, or asking
+    /// again, is fine.
     ///
-    /// It ends where the frame ends at the latest, so nothing that follows can get into it, and it offers at most as
-    /// much as the message already has: whoever claims much and sends little is held to what was sent. It is a plain
-    /// slice, each byte zeroed once, and not a vector's spare capacity, so that any transport can fill it, and none can
-    /// overfill it.
+    /// The buffer ends with the frame or earlier, so it never takes bytes of the next one. It is at most as long as the
+    /// part of the message that has arrived: a client that claims much and sends little gets little.
     pub fn direct_buffer(&mut self) -> Option<&mut [u8]> {
         self.message.as_deref_mut()?.direct_buffer()
     }
 
-    /// Takes in the first `count` bytes of [`Decoder::direct_buffer`], which have been read from the socket.
+    /// Takes in the first `count` bytes of [`Decoder::direct_buffer`], which the caller has read from the socket.
     ///
     /// # Panics
-    /// If `count` is more than that buffer had: the caller's mistake, which would corrupt the stream.
+    /// If `count` is larger than that buffer: such a caller would corrupt the stream.
     pub fn decode_direct(&mut self, count: usize) -> Result<Option<Event<'static>>, DecodeError> {
         if let Some(End::Failed(error)) = self.end {
             return Err(error);
@@ -135,7 +104,7 @@ impl Decoder {
             .map_err(|error| self.fail(error))
     }
 
-    /// Bytes held on the heap: 0 unless a message or a control frame has arrived in part.
+    /// Bytes held on the heap: 0 unless a message or control frame is incomplete.
     pub fn buffered_bytes(&self) -> usize {
         let message = self
             .message
@@ -148,7 +117,7 @@ impl Decoder {
         message + control
     }
 
-    /// Remembers the error and gives back what was held: nothing of it will be yielded.
+    /// Remembers the error and frees what was held, since no more events will come of it.
     fn fail(&mut self, error: DecodeError) -> DecodeError {
         *self = Decoder {
             end: Some(End::Failed(error)),
@@ -175,7 +144,7 @@ impl Decoder {
                     return Ok(Some(complete));
                 }
             }
-            // From here on we are between frames, or `input` is used up.
+            // From here on the decoder is between frames, or `input` is used up.
             let Some(header) = self.header.take(input)? else {
                 return Ok(None);
             };
@@ -190,7 +159,7 @@ impl Decoder {
         }
     }
 
-    /// A new message: yielded at once if it is whole, or else begun.
+    /// Returns a new message if it is complete, or else starts collecting it.
     #[inline]
     fn begin_message<'a>(
         &mut self,
@@ -218,7 +187,7 @@ impl Decoder {
         })))
     }
 
-    /// A further frame of the message: only its header, the payload is the loop's.
+    /// Reads the header of a continuation frame. The caller's loop takes in the payload.
     fn continue_message<'a>(
         &mut self,
         header: &ClientHeader,
@@ -237,7 +206,7 @@ impl Decoder {
         Ok(None)
     }
 
-    /// The message, if its last byte has arrived.
+    /// Returns the message if its last byte has arrived.
     fn take_complete_message<'a>(&mut self) -> Result<Option<Event<'a>>, DecodeError> {
         let Some(message) = self.message.take_if(|message| message.is_complete()) else {
             return Ok(None);
@@ -248,7 +217,7 @@ impl Decoder {
         Ok(Some(Event::Message(message)))
     }
 
-    /// A control frame: yielded at once if it is whole, or else begun.
+    /// Returns a control frame if it is complete, or else starts collecting it.
     fn begin_control<'a>(
         &mut self,
         kind: ControlKind,
@@ -264,7 +233,7 @@ impl Decoder {
         Ok(None)
     }
 
-    /// Goes on with the control frame that has begun.
+    /// Continues the control frame that has begun.
     fn resume_control<'a>(
         &mut self,
         input: &mut &mut [u8],
@@ -278,30 +247,46 @@ impl Decoder {
         }
     }
 
-    /// What a complete control frame says.
+    /// The event for a complete control frame.
     fn finish_control<'a>(&mut self, control: PartialControl) -> Result<Event<'a>, DecodeError> {
         let (kind, payload) = control.into_payload();
         match kind {
             ControlKind::Ping => Ok(Event::Ping(payload)),
             ControlKind::Pong => Ok(Event::Pong),
             ControlKind::Close => {
-                let body = close::parse_body(payload.as_slice())?;
+                let code = read_close_body(payload.as_slice())?;
                 *self = Decoder {
                     end: Some(End::Closed),
                     ..Decoder::default()
                 };
-                Ok(Event::Close(body.map(|body| body.code)))
+                Ok(Event::Close(code))
             }
         }
     }
 }
 
-/// The length that a header claims, if the limit allows it.
+/// The claimed length, if it is within the limit.
 fn within_limit(claimed: u64, max: usize) -> Result<usize, DecodeError> {
     usize::try_from(claimed)
         .ok()
         .filter(|&len| len <= max)
         .ok_or(DecodeError::MessageTooBig)
+}
+
+/// Checks the body of a Close frame (section 5.5.1) and returns its code; `None` if the body is empty.
+fn read_close_body(body: &[u8]) -> Result<Option<CloseCode>, DecodeError> {
+    if body.is_empty() {
+        return Ok(None);
+    }
+    let (code, reason) = body
+        .split_first_chunk::<2>()
+        .ok_or(DecodeError::CloseBodyTooShort)?;
+    let code = CloseCode::received(u16::from_be_bytes(*code));
+    let code = code.ok_or(DecodeError::CloseCodeInvalid)?;
+    match std::str::from_utf8(reason) {
+        Ok(_) => Ok(Some(code)),
+        Err(_) => Err(DecodeError::CloseReasonNotUtf8),
+    }
 }
 
 #[cfg(test)]

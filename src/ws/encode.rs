@@ -1,8 +1,8 @@
-//! Frames that the server sends: final, unmasked, the same for every receiver.
+//! Frames that the server sends: final, unmasked, and the same for every receiver.
 //!
-//! The sender's shard calls [`push_message`] for each message of a turn; messages too large to copy become frames
-//! where they lie ([`Assembled::into_frame`](super::assembled::Assembled::into_frame)). Control frames are small values
-//! of their own, because they go out between other frames and never wait behind them.
+//! The sender's shard calls [`push_message`] for each message of a turn. A message too large to copy becomes a frame in
+//! its own buffer ([`Assembled::into_frame`](super::assembled::Assembled::into_frame)). Control frames are small values
+//! apart from the data, because they go out between data frames and never wait behind them.
 
 use super::close::CloseCode;
 use super::frame::{
@@ -18,7 +18,7 @@ pub fn push_message(out: &mut Vec<u8>, kind: MessageKind, payload: &[u8]) {
     out.extend_from_slice(payload);
 }
 
-/// How many bytes [`push_message`] appends for a payload of `payload_len` bytes.
+/// The number of bytes that [`push_message`] appends for a payload of `payload_len` bytes.
 pub fn frame_len(payload_len: usize) -> usize {
     ServerHeader::new(MessageKind::Binary as u8, payload_len)
         .as_slice()
@@ -29,7 +29,7 @@ pub fn frame_len(payload_len: usize) -> usize {
 /// The longest control frame: a header of two bytes and the payload.
 const MAX_CONTROL_FRAME_BYTES: usize = 2 + MAX_CONTROL_PAYLOAD_BYTES;
 
-/// A Close, Ping or Pong frame, ready to be sent, held inline.
+/// A complete Close, Ping or Pong frame, stored inline.
 #[derive(Clone, Copy)]
 pub struct ControlFrame {
     len: u8,
@@ -37,18 +37,17 @@ pub struct ControlFrame {
 }
 
 impl ControlFrame {
-    /// Asks for a Pong with the same payload (RFC 6455, section 5.5.2).
+    /// A Ping. The answer is a Pong with the same payload (RFC 6455, section 5.5.2).
     pub fn ping(payload: &ControlPayload) -> ControlFrame {
         ControlFrame::new(ControlKind::Ping, payload.as_slice())
     }
 
-    /// Answers a Ping with its payload (RFC 6455, section 5.5.3).
+    /// The answer to a Ping, with the Ping's payload (RFC 6455, section 5.5.3).
     pub fn pong(payload: &ControlPayload) -> ControlFrame {
         ControlFrame::new(ControlKind::Pong, payload.as_slice())
     }
 
-    /// Ends the stream (RFC 6455, section 5.5.1). A reason of more than 123 bytes is cut at the last character that
-    /// fits.
+    /// A Close (RFC 6455, section 5.5.1). A reason of more than 123 bytes is cut after the last character that fits.
     pub fn close(code: CloseCode, reason: &str) -> ControlFrame {
         let code = code.value().to_be_bytes();
         let fits = reason.floor_char_boundary(MAX_CONTROL_PAYLOAD_BYTES - code.len());
@@ -58,7 +57,7 @@ impl ControlFrame {
         ControlFrame::new(ControlKind::Close, body.as_slice())
     }
 
-    /// The answer to a Close: the same code back, or no body where there was none.
+    /// The answer to a Close: the same code, or no body if the Close had none.
     pub fn close_reply(received: Option<CloseCode>) -> ControlFrame {
         match received {
             Some(code) => ControlFrame::close(code, ""),
@@ -71,7 +70,7 @@ impl ControlFrame {
         &self.bytes[..usize::from(self.len)]
     }
 
-    /// `payload` has at most 125 bytes: all callers take it from a [`ControlPayload`].
+    /// `payload` has at most 125 bytes, because every caller takes it from a [`ControlPayload`].
     fn new(kind: ControlKind, payload: &[u8]) -> ControlFrame {
         let header = ServerHeader::new(kind as u8, payload.len());
         let (header, mut bytes) = (header.as_slice(), [0; MAX_CONTROL_FRAME_BYTES]);

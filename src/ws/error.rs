@@ -1,35 +1,35 @@
-//! What a peer can do wrong after the upgrade, and the close code that tells it so.
+//! Protocol errors of a client after the upgrade, each with its close code.
 //!
-//! Every [`DecodeError`] is the peer's fault: the connection fails (RFC 6455, section 7.1.7) with a Close frame that
-//! carries [`DecodeError::close_code`] and [`DecodeError::reason`]. Limits of the relay that are not about one frame or
-//! message (lag, stalls, capacity) are not here.
+//! Every [`DecodeError`] is the client's fault. It fails the connection (RFC 6455, section 7.1.7) with a Close frame
+//! that carries [`DecodeError::close_code`] and [`DecodeError::reason`]. The relay's own limits (lag, stalls, capacity)
+//! are not here.
 
 use std::fmt;
 
 use super::close::CloseCode;
 
-/// Why a peer's bytes are refused.
+/// Why the decoder refuses a client's bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DecodeError {
-    /// A reserved bit is set that no extension has given a meaning (section 5.2).
+    /// A reserved bit is set, and no extension uses it (section 5.2).
     ReservedBits,
     /// An opcode from 3 to 7 or from 11 to 15 (section 5.2).
     ReservedOpcode,
     /// A control frame without FIN (section 5.5).
     FragmentedControl,
-    /// A control frame that announces more than 125 bytes (section 5.5).
+    /// A control frame that claims more than 125 bytes (section 5.5).
     ControlTooLong,
-    /// A frame without a mask (section 5.1).
+    /// An unmasked frame (section 5.1).
     Unmasked,
-    /// A length in more bytes than it needs (section 5.2).
+    /// A length in more bytes than necessary (section 5.2).
     LengthNotMinimal,
     /// A 64-bit length with its most significant bit set (section 5.2).
     LengthNegative,
-    /// A continuation frame with nothing to continue (section 5.4).
+    /// A continuation frame without a message to continue (section 5.4).
     NothingToContinue,
-    /// A new message inside a fragmented one (section 5.4).
+    /// A new message inside a fragmented message (section 5.4).
     MessageInterrupted,
-    /// A message over the limit, known from the headers of its frames.
+    /// A message over the limit, by the headers of its frames.
     MessageTooBig,
     /// A text message that is not UTF-8 (section 8.1).
     TextNotUtf8,
@@ -42,7 +42,7 @@ pub enum DecodeError {
 }
 
 impl DecodeError {
-    /// The code to close with: 1002, 1007 or 1009.
+    /// The close code: 1002, 1007 or 1009.
     pub fn close_code(self) -> CloseCode {
         match self {
             DecodeError::ReservedBits
@@ -61,7 +61,7 @@ impl DecodeError {
         }
     }
 
-    /// What the peer did wrong, short enough for the reason of a Close frame.
+    /// The mistake in words that fit in a Close frame.
     pub fn reason(self) -> &'static str {
         match self {
             DecodeError::ReservedBits => "a reserved bit is set but no extension was negotiated",

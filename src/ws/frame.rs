@@ -1,7 +1,7 @@
-//! The wire format of RFC 6455, section 5.2: opcodes, the header a client sends and the header a server sends.
+//! The wire format of RFC 6455, section 5.2: opcodes, the client's frame header and the server's.
 //!
-//! Called by the decoder and the encoder. What one header says by itself is checked here, from the header alone and
-//! as soon as the byte that says it is there; what depends on the frames before is the decoder's to check.
+//! The decoder and the encoder call it. It checks every rule that one header can break by itself, at the first byte
+//! that breaks it. The decoder checks the rules about sequences of frames.
 
 use super::error::DecodeError;
 use super::mask::MaskKey;
@@ -9,38 +9,37 @@ use super::mask::MaskKey;
 /// The longest header of a client's frame: 2 bytes, 8 of length, 4 of mask.
 pub(super) const MAX_CLIENT_HEADER_BYTES: usize = 14;
 
-/// The longest header of a server's frame: 2 bytes and 8 of length. A payload with this much room in front becomes a
-/// frame where it lies.
+/// The longest header of a server's frame: 2 bytes and 8 of length. A payload with this much room in front can become a
+/// frame in place.
 pub const HEADROOM: usize = 10;
 
 /// The longest payload of a control frame, in bytes (section 5.5).
 pub const MAX_CONTROL_PAYLOAD_BYTES: usize = 125;
 
-/// The longest payload whose length fits the header's second byte.
+/// The longest payload length that the header's second byte can hold.
 const MAX_SHORT_LEN: u64 = 125;
-/// In place of a length: two bytes of length follow.
+/// Instead of a length: two bytes of length follow.
 const LEN_IS_U16: u8 = 126;
-/// In place of a length: eight bytes of length follow.
+/// Instead of a length: eight bytes of length follow.
 const LEN_IS_U64: u8 = 127;
 
 const FIN: u8 = 0x80;
 const MASKED: u8 = 0x80;
 const RESERVED: u8 = 0x70;
-/// Reserved bits that an extension has given a meaning: none yet. permessage-deflate takes RSV1 (0x40), and this is
-/// where it is let in.
+/// Reserved bits that an extension uses. None yet; permessage-deflate would put RSV1 (0x40) here.
 const RESERVED_IN_USE: u8 = 0;
 
-/// What a message is. The number is the opcode of its first frame.
+/// The type of a message. The number is the opcode of its first frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum MessageKind {
-    /// UTF-8.
+    /// UTF-8 text.
     Text = 0x1,
     /// Any bytes.
     Binary = 0x2,
 }
 
-/// The payload of a control frame: at most 125 bytes, held inline.
+/// The payload of a control frame: at most 125 bytes, stored inline.
 #[derive(Clone, Copy)]
 pub struct ControlPayload {
     len: u8,
@@ -48,7 +47,7 @@ pub struct ControlPayload {
 }
 
 impl ControlPayload {
-    /// Nothing.
+    /// An empty payload.
     pub const EMPTY: ControlPayload = ControlPayload {
         len: 0,
         bytes: [0; MAX_CONTROL_PAYLOAD_BYTES],
@@ -71,7 +70,7 @@ impl ControlPayload {
         &mut self.bytes[..usize::from(self.len)]
     }
 
-    /// Appends `bytes`, of which there are no more than fit.
+    /// Appends `bytes`. The caller has checked that they fit.
     pub(super) fn extend(&mut self, bytes: &[u8]) {
         let end = usize::from(self.len) + bytes.len();
         self.bytes[usize::from(self.len)..end].copy_from_slice(bytes);
@@ -95,14 +94,14 @@ impl PartialEq for ControlPayload {
 
 impl Eq for ControlPayload {}
 
-/// What kind of frame a header begins, from its opcode (section 11.8).
+/// The kind of a frame, by its opcode (section 11.8).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum FrameKind {
     /// The first frame of a message.
     First(MessageKind),
-    /// A further one.
+    /// A further frame of a message.
     Continuation,
-    /// Not part of a message; may stand between the frames of one.
+    /// Not part of a message; may stand between two frames of a message.
     Control(ControlKind),
 }
 
@@ -110,11 +109,11 @@ pub(super) enum FrameKind {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(super) enum ControlKind {
-    /// The last frame of its direction.
+    /// The last frame in its direction.
     Close = 0x8,
     /// Asks for a Pong.
     Ping = 0x9,
-    /// Answers a Ping, or just shows life.
+    /// Answers a Ping, or comes unsolicited as a sign of life.
     Pong = 0xa,
 }
 
@@ -145,14 +144,14 @@ pub(super) struct ClientHeader {
     pub(super) fin: bool,
     pub(super) kind: FrameKind,
     pub(super) mask: MaskKey,
-    /// As claimed: at most 125 for control frames, below 2^63 for others.
+    /// As claimed by the client: at most 125 for control frames, below 2^63 for others.
     pub(super) payload_len: u64,
 }
 
 impl ClientHeader {
-    /// Reads a header off the front of `bytes`: the header and its length, or `None` while it is incomplete.
+    /// Reads a header from the front of `bytes`. Returns the header and its length, or `None` if it is incomplete.
     ///
-    /// Errors come in the order of the bytes that cause them, so that they do not depend on how many have arrived.
+    /// Errors come in the order of the bytes that cause them, so they do not depend on how many bytes have arrived.
     #[inline]
     pub(super) fn parse(bytes: &[u8]) -> Result<Option<(ClientHeader, usize)>, DecodeError> {
         let Some(&first) = bytes.first() else {
@@ -185,7 +184,7 @@ impl ClientHeader {
     }
 }
 
-/// FIN, and what the opcode says.
+/// FIN and the kind of frame, from the first byte.
 fn parse_first(first: u8) -> Result<(bool, FrameKind), DecodeError> {
     if first & RESERVED & !RESERVED_IN_USE != 0 {
         return Err(DecodeError::ReservedBits);
@@ -198,7 +197,8 @@ fn parse_first(first: u8) -> Result<(bool, FrameKind), DecodeError> {
     Ok((fin, kind))
 }
 
-/// The payload's length and the bytes behind it, given the seven bits of the second byte and what follows them.
+/// The payload length and the bytes after it. `short_len` is the 7-bit length of the second byte, and `bytes` follow
+/// it.
 fn parse_length(short_len: u8, bytes: &[u8]) -> Result<Option<(u64, &[u8])>, DecodeError> {
     match short_len {
         LEN_IS_U16 => {
@@ -230,7 +230,7 @@ fn parse_length(short_len: u8, bytes: &[u8]) -> Result<Option<(u64, &[u8])>, Dec
     }
 }
 
-/// The header of a server's frame: final and unmasked, its length in the shortest form.
+/// The header of a server's frame: final, unmasked, with the length in its shortest form.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ServerHeader {
     bytes: [u8; HEADROOM],
@@ -275,7 +275,7 @@ mod tests {
         ClientHeader::parse(bytes)
     }
 
-    /// A masked binary frame's header whose length field is `len`.
+    /// The header of a masked binary frame with `len` as its length field.
     fn header(len: &[u8]) -> Vec<u8> {
         [&[0x82], len, &MASK].concat()
     }

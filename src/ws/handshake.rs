@@ -1,26 +1,27 @@
-//! The upgrade from HTTP to WebSocket, as the server sees it (RFC 6455, section 4.2).
+//! The server's side of the upgrade from HTTP to WebSocket (RFC 6455, section 4.2).
 //!
-//! The relay calls [`upgrade`] with a parsed head and sends what comes back: the 101, or a [`Refusal`] and then the end
-//! of the connection. Which topic a target names is the router's to say, and who may connect is policy's.
+//! The relay calls [`upgrade`] with a parsed request head and sends the result: the 101 response, or a [`Refusal`] and
+//! then the end of the connection. The router finds the topic, and the access rules decide who may connect.
 //!
-//! Nothing is ever negotiated: the relay has no subprotocol and no extension, so whatever is offered is declined by
-//! silence (sections 4.2.2 and 9.1).
+//! The relay has no subprotocols and no extensions, so it ignores all offers (sections 4.2.2 and 9.1).
 //!
-//! The accept key is tungstenite's. Its `create_response` is not used whole: it looks for `Upgrade` in the first
-//! `Connection` line only and takes the first of two keys, and its errors do not say what to answer.
+//! The accept key and the names of the header fields come from tungstenite. Its `create_response` is too lenient for
+//! us: it searches only the first `Connection` line for `Upgrade`, accepts two keys, and its errors do not say how to
+//! answer.
 
 use tungstenite::handshake::derive_accept_key;
+use tungstenite::http::header;
 
 use crate::http::request::{RequestError, RequestHead, Version};
 use crate::http::response::{Body, Connection, Response, Status};
 
-/// The version of the protocol that RFC 6455 defines.
+/// The protocol version that RFC 6455 defines.
 const WEBSOCKET_VERSION: &str = "13";
 
 /// A request that is a good upgrade. Whether it is granted is for others to say.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Upgrade<'a> {
-    /// The target's path and query, as sent: it begins with `/` and nothing in it is decoded.
+    /// The path and query of the target, as sent. It begins with `/`, and nothing in it is decoded.
     pub path_and_query: &'a str,
     /// The answer to the request's key.
     pub accept_key: AcceptKey,
@@ -30,41 +31,41 @@ pub struct Upgrade<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AcceptKey([u8; 28]);
 
-/// Why an upgrade is refused: the closed set of reasons that are counted.
+/// The reason for a refusal, as the metrics count it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RefusalKind {
-    /// Not HTTP, or HTTP that breaks a rule of HTTP's or of the handshake's.
+    /// Not HTTP, or a request that breaks a rule of HTTP or of the handshake.
     BadRequest,
-    /// HTTP, but no upgrade to the WebSocket of RFC 6455.
+    /// A valid HTTP request, but not an upgrade to WebSocket.
     NotUpgrade,
     /// A method other than GET.
     Method,
-    /// A target over the limit.
+    /// The target is too long.
     PathTooLong,
-    /// A head over the limit, in bytes or in header fields.
+    /// The request head is too large, in bytes or in header fields.
     HeadTooLarge,
-    /// A page of a site that is not let in.
+    /// The browser's page is from an origin that is not allowed.
     Origin,
-    /// Credentials that are not valid.
+    /// The credentials are not valid.
     Unauthorized,
-    /// No complete request in time.
+    /// The request was not complete in time.
     Timeout,
-    /// No room for another connection.
+    /// The server is full.
     Capacity,
-    /// No room for another connection from the client's address.
+    /// The client's address has too many connections.
     PerIp,
-    /// A proxy did not say whom it speaks for. It is not answered: what it speaks is not known.
+    /// A trusted proxy sent no valid PROXY header. It gets no answer, because its protocol is unknown.
     ProxyHeader,
     /// The relay is shutting down.
     Shutdown,
 }
 
-/// An upgrade that is refused: what to count, and what to answer. The connection is closed behind the answer.
+/// A refused upgrade. The connection is closed after the answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Refusal {
-    /// What to count it as.
+    /// The reason to count.
     pub kind: RefusalKind,
-    /// What to answer.
+    /// The status to answer with.
     pub status: Status,
     /// The body: one line that says what to do instead.
     text: &'static str,
@@ -72,23 +73,23 @@ pub struct Refusal {
 }
 
 impl Refusal {
-    /// The target is longer than a topic's name may be.
+    /// The target is longer than a topic name may be.
     pub const PATH_TOO_LONG: Refusal = Refusal::new(
         RefusalKind::PathTooLong,
         Status::UriTooLong,
         "The path is too long.\n",
     );
-    /// The page that connects is of a site that is not let in (RFC 6455, section 10.2).
+    /// The browser's page is from an origin that is not allowed (RFC 6455, section 10.2).
     pub const ORIGIN: Refusal = Refusal::new(
         RefusalKind::Origin,
         Status::Forbidden,
-        "Pages of this origin may not connect.\n",
+        "Pages from this origin may not connect.\n",
     );
     /// The request's credentials are not valid (RFC 6750, section 3).
     pub const UNAUTHORIZED: Refusal = Refusal::new(
         RefusalKind::Unauthorized,
         Status::Unauthorized,
-        "Present one valid token, or none to listen only.\n",
+        "The token is not valid. Send one valid token, or no token to listen only.\n",
     );
     /// The request did not arrive in time.
     pub const TIMEOUT: Refusal = Refusal::new(
@@ -96,13 +97,13 @@ impl Refusal {
         Status::RequestTimeout,
         "The request took too long to arrive.\n",
     );
-    /// The server has as many connections as it may have.
+    /// The server has its maximum of connections.
     pub const CAPACITY: Refusal = Refusal::new(
         RefusalKind::Capacity,
         Status::ServiceUnavailable,
         "The server is full. Try again later.\n",
     );
-    /// The client's address has as many connections as it may have.
+    /// The client's address has its maximum of connections.
     pub const PER_IP: Refusal = Refusal::new(
         RefusalKind::PerIp,
         Status::TooManyRequests,
@@ -115,7 +116,7 @@ impl Refusal {
         "The server is shutting down.\n",
     );
 
-    /// The request breaks a rule; `text` says which, in a line that ends as lines do.
+    /// The request breaks a rule. `text` says which, and ends with a line break.
     pub const fn bad_request(text: &'static str) -> Refusal {
         Refusal::new(RefusalKind::BadRequest, Status::BadRequest, text)
     }
@@ -142,7 +143,7 @@ impl Refusal {
         }
     }
 
-    /// The answer's bytes.
+    /// The HTTP response.
     pub fn encode(&self) -> Vec<u8> {
         let mut response = Response::new(self.status);
         match self.kind {
@@ -190,11 +191,10 @@ impl From<RequestError> for Refusal {
     }
 }
 
-/// Decides whether a request is an upgrade to WebSocket, and what to answer.
+/// Checks that a request is a valid upgrade to WebSocket, by every rule of RFC 6455, section 4.2.1.
 ///
-/// Every rule of RFC 6455, section 4.2.1, is checked. HTTP/1.0 is refused as no upgrade (426), because in a request of
-/// that version `Upgrade` must be ignored (RFC 9110, section 7.8). A GET that announces a body is refused: whether the
-/// body's bytes would be body or frames, a proxy in front might see differently.
+/// HTTP/1.0 is answered 426, because a server must ignore its `Upgrade` (RFC 9110, section 7.8). A GET with a body is
+/// refused: a proxy could disagree with us on whether those bytes are body or frames.
 pub fn upgrade<'a>(head: &RequestHead<'a>) -> Result<Upgrade<'a>, Refusal> {
     if head.method != "GET" {
         return Err(Refusal::method(head.method));
@@ -205,10 +205,10 @@ pub fn upgrade<'a>(head: &RequestHead<'a>) -> Result<Upgrade<'a>, Refusal> {
     ))?;
     check_offer(head)?;
     let key = head
-        .only_value("sec-websocket-key")
+        .only_value(header::SEC_WEBSOCKET_KEY.as_str())
         .filter(|key| is_16_bytes_of_base64(key))
         .ok_or(Refusal::bad_request(
-            "Sec-WebSocket-Key must be there once, with 16 bytes in base64.\n",
+            "The request must have one Sec-WebSocket-Key: 16 bytes in base64.\n",
         ))?;
     Ok(Upgrade {
         path_and_query,
@@ -216,36 +216,39 @@ pub fn upgrade<'a>(head: &RequestHead<'a>) -> Result<Upgrade<'a>, Refusal> {
     })
 }
 
-/// What HTTP demands of any request.
+/// Checks the rules that HTTP has for every request.
 fn check_http(head: &RequestHead<'_>) -> Result<(), Refusal> {
     match head.version {
-        Version::Http11 if head.only_value("host").is_none() => {
-            Err(Refusal::bad_request("Host must be there once.\n"))
-        }
+        Version::Http11 if head.only_value(header::HOST.as_str()).is_none() => Err(
+            Refusal::bad_request("The request must have exactly one Host.\n"),
+        ),
         Version::Http10 | Version::Http11 if head.announces_body() => {
             Err(Refusal::bad_request("An upgrade must not have a body.\n"))
         }
         Version::Http10 => Err(Refusal::not_upgrade(
-            "WebSocket needs HTTP/1.1. Behind a proxy, set the version it uses towards this server.\n",
+            "WebSocket needs HTTP/1.1. If you use a proxy, configure it to use HTTP/1.1 towards this server.\n",
         )),
         Version::Http11 => Ok(()),
     }
 }
 
-/// What makes a request an offer to speak the WebSocket of RFC 6455.
+/// Checks that the request offers the WebSocket protocol of RFC 6455.
 fn check_offer(head: &RequestHead<'_>) -> Result<(), Refusal> {
-    if !head.has_token("connection", "upgrade") || !head.has_token("upgrade", "websocket") {
+    if !head.has_token(header::CONNECTION.as_str(), "upgrade")
+        || !head.has_token(header::UPGRADE.as_str(), "websocket")
+    {
         return Err(Refusal::not_upgrade(
             "This is fanwire, a WebSocket relay. Connect with a WebSocket client: ws:// instead of http://.\n",
         ));
     }
-    if head.only_value("sec-websocket-version") != Some(WEBSOCKET_VERSION.as_bytes()) {
+    if head.only_value(header::SEC_WEBSOCKET_VERSION.as_str()) != Some(WEBSOCKET_VERSION.as_bytes())
+    {
         return Err(Refusal::not_upgrade("Sec-WebSocket-Version must be 13.\n"));
     }
     Ok(())
 }
 
-/// Whether a key decodes to 16 bytes. The four bits of padding in its last digit may be any, as most decoders have it.
+/// Whether a key decodes to 16 bytes. Like most decoders, it ignores the 4 unused bits of the last digit.
 fn is_16_bytes_of_base64(key: &[u8]) -> bool {
     let is_digit = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/');
     key.strip_suffix(b"==")
@@ -280,12 +283,12 @@ mod tests {
     use crate::http::request::{RequestError, RequestHead};
     use crate::http::response::Status;
 
-    /// The request of RFC 6455, section 1.3, without the offers.
+    /// The request of RFC 6455, section 1.3, without its offers.
     const REQUEST: &str = "GET /chat?a=b HTTP/1.1\r\nHost: server.example.com\r\nUpgrade: websocket\r\n\
         Connection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n";
     const KEY_LINE: &str = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
 
-    /// The answer to [`REQUEST`] with `from` replaced by `to`.
+    /// The answer to [`REQUEST`] after replacing `from` with `to`.
     fn with(from: &str, to: &str) -> Result<String, Refusal> {
         assert!(REQUEST.contains(from), "{from:?}");
         let request = REQUEST.replacen(from, to, 1);
@@ -375,18 +378,18 @@ mod tests {
     }
 
     #[test]
-    fn http_1_0_is_no_upgrade() {
+    fn http_1_0_is_not_an_upgrade() {
         assert_eq!(refused("HTTP/1.1", "HTTP/1.0"), NOT_UPGRADE);
     }
 
     #[test]
-    fn host_must_be_there_once() {
+    fn a_request_has_exactly_one_host() {
         assert_eq!(refused("Host: server.example.com\r\n", ""), BAD_REQUEST);
         assert_eq!(refused("Host: ", "Host: b\r\nHost: "), BAD_REQUEST);
     }
 
     #[test]
-    fn a_request_without_upgrade_or_connection_is_told_what_this_is() {
+    fn a_plain_request_learns_that_this_is_a_websocket_relay() {
         assert_eq!(refused("Upgrade: websocket\r\n", ""), NOT_UPGRADE);
         assert_eq!(refused("Connection: Upgrade\r\n", ""), NOT_UPGRADE);
         assert_eq!(refused("Upgrade: websocket", "Upgrade: h2c"), NOT_UPGRADE);
@@ -401,7 +404,7 @@ mod tests {
     }
 
     #[test]
-    fn another_version_is_told_the_one_that_is_spoken() {
+    fn a_request_for_another_version_learns_the_right_one() {
         for line in [
             "",
             "Sec-WebSocket-Version: 8\r\n",
@@ -424,7 +427,7 @@ mod tests {
     }
 
     #[test]
-    fn the_key_must_be_there_once_with_16_bytes_of_base64() {
+    fn a_request_has_exactly_one_key_of_16_bytes_in_base64() {
         for line in [
             String::new(),
             KEY_LINE.repeat(2),
@@ -485,7 +488,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_is_not_authorized_is_told_the_scheme() {
+    fn a_401_names_the_scheme() {
         let answer = String::from_utf8(Refusal::UNAUTHORIZED.encode()).expect("UTF-8");
         assert!(
             answer.starts_with("HTTP/1.1 401 Unauthorized\r\n"),

@@ -1,9 +1,9 @@
-//! Unmasking of client payloads (RFC 6455, section 5.3), in place.
+//! Unmasking of client payloads in place (RFC 6455, section 5.3).
 //!
-//! Called by the decoder with every payload byte that a client sends, so it works in words of 16 bytes, which the
-//! compiler turns into vector instructions. It keeps no state: who splits a payload rotates the key.
+//! The decoder calls it for every payload byte of a client, so it works on 16 bytes at a time, which the compiler
+//! vectorises. It keeps no state: a caller that splits a payload rotates the key.
 
-/// Times a `u32`, this repeats it four times in a `u128`, whichever way the machine orders bytes.
+/// A `u32` times this number fills a `u128` with four copies of it, whatever the byte order of the machine.
 const REPEAT: u128 = 1 | 1 << 32 | 1 << 64 | 1 << 96;
 
 /// The masking key of a client frame.
@@ -11,7 +11,7 @@ const REPEAT: u128 = 1 | 1 << 32 | 1 << 64 | 1 << 96;
 pub(super) struct MaskKey(pub(super) [u8; 4]);
 
 impl MaskKey {
-    /// XORs `payload` with the key, beginning with the key's first byte.
+    /// XORs `payload` with the key, from the key's first byte on.
     pub(super) fn apply(self, payload: &mut [u8]) {
         let word = u128::from(u32::from_ne_bytes(self.0)) * REPEAT;
         let (chunks, tail) = payload.as_chunks_mut::<16>();
@@ -23,7 +23,7 @@ impl MaskKey {
         }
     }
 
-    /// The key for what follows the first `count` bytes of a payload.
+    /// The key for the bytes after the first `count` bytes of a payload.
     #[must_use]
     pub(super) fn after(mut self, count: usize) -> MaskKey {
         self.0.rotate_left(count % 4);
@@ -48,7 +48,7 @@ mod tests {
     }
 
     #[test]
-    fn every_length_is_unmasked_as_byte_by_byte() {
+    fn every_length_is_unmasked_as_if_byte_by_byte() {
         for len in 0..100 {
             let (mut fast, mut slow) = (sample(len), sample(len));
             KEY.apply(&mut fast);
@@ -58,7 +58,7 @@ mod tests {
     }
 
     #[test]
-    fn a_payload_cut_anywhere_is_unmasked_as_one_piece() {
+    fn a_payload_cut_anywhere_is_unmasked_like_one_piece() {
         for cut in 0..=67 {
             let (mut pieces, mut whole) = (sample(67), sample(67));
             KEY.apply(&mut whole);

@@ -1,10 +1,10 @@
 //! RFC 6455 for a server, without input or output.
 //!
-//! Bytes go in, events come out, and frames are bytes again. The relay's shard holds one [`decode::Decoder`] per
-//! connection; whoever publishes calls [`encode`]; a connection that is still HTTP goes through [`handshake`]. Nothing
-//! here touches a socket, a clock or a thread, and nothing here decides policy: limits come in as arguments.
+//! Each connection has a [`decode::Decoder`] in its shard, which turns bytes into events. Publishers call [`encode`] to
+//! turn messages into frames. A connection that still speaks HTTP goes through [`handshake`]. Nothing here touches a
+//! socket, a clock or a thread. Limits come in as arguments.
 
-// The decoder's input is a cursor over the scratch buffer, as `Read for &[u8]` is over a slice: what is taken leaves it.
+// The decoder's input is a cursor over the scratch buffer, like a slice in `Read for &[u8]`: reading shortens it.
 #![allow(clippy::mut_mut)]
 
 pub mod assembled;
@@ -15,5 +15,6 @@ pub mod error;
 pub mod frame;
 pub mod handshake;
 mod mask;
+mod message;
 mod partial;
 mod utf8;

@@ -1,27 +1,27 @@
-//! What the decoder keeps of a header, a message or a control frame whose rest has not arrived.
+//! Headers, messages and control frames that have arrived only in part.
 //!
-//! Called by [`super::decode`] alone, which decides what may begin and what is complete. Here bytes are taken in,
-//! unmasked and checked; each `fill` takes what there is and no more than it misses.
+//! Only [`super::decode`] calls this. It decides which frames may begin; this file takes in, unmasks and checks their
+//! bytes. Each `fill` takes only the bytes that are still missing.
 
 use super::assembled::Assembled;
-use super::decode::{Message, Payload};
 use super::error::DecodeError;
 use super::frame::{
     ClientHeader, ControlKind, ControlPayload, MAX_CLIENT_HEADER_BYTES, MessageKind,
 };
 use super::mask::MaskKey;
+use super::message::{Message, Payload};
 use super::utf8::{NotUtf8, Utf8Progress};
 
-/// A payload is read straight into its own buffer when at least this many bytes of the message have arrived and at
-/// least as many of the frame are missing. Below, the way through the scratch is cheaper: it copies, but it also takes
-/// in whatever follows the frame, where a direct read needs one more call for that.
+/// A payload is read directly into its own buffer if at least this many bytes of the message have arrived and at least
+/// as many of the frame are missing. A smaller rest is cheaper through the scratch buffer: that costs a copy, but the
+/// same read also takes in the frames that follow.
 const MIN_DIRECT_BYTES: usize = 32 << 10;
 
-/// The most that one direct read is offered, in bytes: what was just zeroed is still in the cache when the kernel copies
-/// over it. Then zeroing costs 3 % of the read, where zeroing megabytes at once costs 25 % (4 MiB messages over loopback).
+/// The largest direct read, in bytes. At this size, the bytes just zeroed are still in the cache when the kernel
+/// overwrites them: zeroing costs 3 % of the read. Zeroing megabytes at once costs 25 % (4 MiB messages over loopback).
 const MAX_DIRECT_BYTES: usize = 128 << 10;
 
-/// The front of a header whose rest has not arrived.
+/// The first bytes of an incomplete header.
 #[derive(Debug, Default)]
 pub(super) struct PartialHeader {
     len: u8,
@@ -29,7 +29,7 @@ pub(super) struct PartialHeader {
 }
 
 impl PartialHeader {
-    /// The next header, or `None` with `input` used up and its bytes remembered.
+    /// Returns the next header. `None` if `input` ends before it does; its bytes are then kept.
     #[inline]
     pub(super) fn take(
         &mut self,
@@ -45,7 +45,7 @@ impl PartialHeader {
         self.resume(input)
     }
 
-    /// Takes bytes until the header is complete. Errors do not wait for the rest of it.
+    /// Takes bytes until the header is complete, or until one of them is an error.
     fn resume(&mut self, input: &mut &mut [u8]) -> Result<Option<ClientHeader>, DecodeError> {
         let known = usize::from(self.len);
         let mut bytes = [0; MAX_CLIENT_HEADER_BYTES];
@@ -57,7 +57,7 @@ impl PartialHeader {
             self.len = 0;
             return Ok(Some(header));
         }
-        // Incomplete, so `input` is used up, and fewer bytes are known than the longest header has.
+        // Still incomplete, so all of `input` belongs to the header, and all bytes so far fit in `self.bytes`.
         take_front(input, more);
         self.len = (known + more) as u8;
         self.bytes
@@ -72,18 +72,18 @@ pub(super) struct PartialMessage {
     payload: Assembled,
     kind: MessageKind,
     utf8: Utf8Progress,
-    /// The longest that the payload may become: what the last frame's header says, or the limit before that.
+    /// The limit for the payload. Once the last frame has begun, this is the exact length.
     most: usize,
-    /// Of the current frame: payload that has not arrived. 0 between frames.
+    /// Bytes of the current frame's payload that have not arrived. 0 between frames.
     missing: usize,
-    /// Of the current frame: the key for the next byte.
+    /// The mask for the next byte of the current frame.
     mask: MaskKey,
-    /// Of the current frame: whether it is the message's last.
+    /// Whether the current frame is the last of the message.
     fin: bool,
 }
 
 impl PartialMessage {
-    /// Expects `len` bytes of a first frame, within the limit of `max` for the whole.
+    /// Starts a message whose first frame has `len` bytes. `max` limits the whole message.
     pub(super) fn begin(
         kind: MessageKind,
         header: &ClientHeader,
@@ -103,7 +103,7 @@ impl PartialMessage {
         message
     }
 
-    /// Expects `len` bytes of a further frame, within the limit of `max` for the whole.
+    /// Starts a further frame of `len` bytes. `max` limits the whole message.
     pub(super) fn begin_frame(&mut self, header: &ClientHeader, len: usize, max: usize) {
         self.missing = len;
         self.mask = header.mask;
@@ -115,7 +115,7 @@ impl PartialMessage {
         };
     }
 
-    /// Takes of the current frame's payload what `input` has.
+    /// Takes the bytes of the current frame from the front of `input`.
     pub(super) fn fill(&mut self, input: &mut &mut [u8]) -> Result<(), NotUtf8> {
         let count = self.missing.min(input.len());
         let piece = take_front(input, count);
@@ -124,13 +124,13 @@ impl PartialMessage {
         self.advance(count)
     }
 
-    /// Where to read the current frame's payload into, if it is worth it; see [`super::decode::Decoder::direct_buffer`].
+    /// The buffer for a direct read of the current frame; see [`super::decode::Decoder::direct_buffer`].
     pub(super) fn direct_buffer(&mut self) -> Option<&mut [u8]> {
         let count = self.payload.len().min(self.missing).min(MAX_DIRECT_BYTES);
         (count >= MIN_DIRECT_BYTES).then(|| self.payload.spare(count, self.most))
     }
 
-    /// Takes of the current frame's payload what was read into [`PartialMessage::direct_buffer`].
+    /// Takes in the first `count` bytes of [`PartialMessage::direct_buffer`].
     pub(super) fn commit(&mut self, count: usize) -> Result<(), NotUtf8> {
         assert!(
             count <= self.missing,
@@ -146,7 +146,7 @@ impl PartialMessage {
         self.fin && self.missing == 0
     }
 
-    /// The complete message. A text must not end inside a code point.
+    /// The complete message. Fails if a text ends inside a code point.
     pub(super) fn into_message(self) -> Result<Message<'static>, NotUtf8> {
         if self.kind == MessageKind::Text && !self.utf8.is_whole(self.payload.len()) {
             return Err(NotUtf8);
@@ -157,12 +157,12 @@ impl PartialMessage {
         })
     }
 
-    /// Bytes of payload so far.
+    /// Bytes of payload that have arrived.
     pub(super) fn payload_len(&self) -> usize {
         self.payload.len()
     }
 
-    /// Bytes held on the heap, its own included.
+    /// Bytes held on the heap, this struct included.
     pub(super) fn heap_bytes(&self) -> usize {
         size_of::<PartialMessage>() + self.payload.capacity()
     }
@@ -197,7 +197,7 @@ impl PartialControl {
         }
     }
 
-    /// Takes of the payload what `input` has; it is unmasked when it is complete.
+    /// Takes the bytes of the frame from the front of `input`. They are unmasked once the frame is complete.
     pub(super) fn fill(&mut self, input: &mut &mut [u8]) {
         let piece = take_front(input, self.missing.min(input.len()));
         self.payload.extend(piece);
@@ -209,14 +209,14 @@ impl PartialControl {
         self.missing == 0
     }
 
-    /// What the complete frame carries.
+    /// The kind and the payload of the complete frame.
     pub(super) fn into_payload(mut self) -> (ControlKind, ControlPayload) {
         self.mask.apply(self.payload.as_mut_slice());
         (self.kind, self.payload)
     }
 }
 
-/// Cuts the first `count` bytes off `input`, which has them.
+/// Cuts the first `count` bytes off `input`. The caller has checked that they are there.
 #[inline]
 pub(super) fn take_front<'a>(input: &mut &'a mut [u8], count: usize) -> &'a mut [u8] {
     input

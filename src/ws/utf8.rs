@@ -1,23 +1,23 @@
-//! UTF-8 that arrives in pieces (RFC 6455, section 8.1).
+//! Validation of UTF-8 that arrives in pieces (RFC 6455, section 8.1).
 //!
-//! The decoder gathers an unfinished text message in one contiguous buffer, so no state machine is needed: what was
-//! found valid is remembered as a length, and each look begins there. It fails with the first byte that no
-//! continuation could make right, and looks at no byte more than four times.
+//! The decoder collects an unfinished text in one contiguous buffer, so there is no state machine: the length of the
+//! valid prefix is enough, and each check starts there. A check fails at the first byte that no continuation could make
+//! valid. It reads no byte more than four times.
 
 use simdutf8::compat;
 
-/// The text has a byte that no UTF-8 has in that place.
+/// A byte of the text is not valid UTF-8.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct NotUtf8;
 
-/// How much of a growing text is known to be whole code points.
+/// The length of the prefix that is valid and ends with a complete code point.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Utf8Progress {
     valid_bytes: usize,
 }
 
 impl Utf8Progress {
-    /// Looks at what was appended. `text` is the whole message so far; a code point cut at its end is no error yet.
+    /// Checks the bytes that were appended. `text` is the whole message so far and may end inside a code point.
     pub(super) fn check(&mut self, text: &[u8]) -> Result<(), NotUtf8> {
         match compat::from_utf8(&text[self.valid_bytes..]) {
             Ok(_) => self.valid_bytes = text.len(),
@@ -27,7 +27,7 @@ impl Utf8Progress {
         Ok(())
     }
 
-    /// Whether a text of `len` bytes, checked to its end, may end here: not inside a code point.
+    /// Whether a checked text of `len` bytes may end here, that is, after a complete code point.
     pub(super) fn is_whole(self, len: usize) -> bool {
         self.valid_bytes == len
     }
@@ -37,7 +37,7 @@ impl Utf8Progress {
 mod tests {
     use super::{NotUtf8, Utf8Progress};
 
-    /// Feeds `text` byte by byte; returns after how many bytes it failed, or whether it may end.
+    /// Feeds `text` byte by byte. Returns after how many bytes it failed, or else whether the text may end.
     fn byte_by_byte(text: &[u8]) -> Result<bool, usize> {
         let mut progress = Utf8Progress::default();
         for end in 1..=text.len() {
@@ -57,7 +57,7 @@ mod tests {
     }
 
     #[test]
-    fn the_offending_byte_fails_at_once() {
+    fn the_first_invalid_byte_fails_at_once() {
         let cases: [(&[u8], usize); 8] = [
             (b"ab\x80", 3),           // a continuation byte alone
             (b"\xc0\x80", 1),         // overlong, two bytes

@@ -1,4 +1,4 @@
-//! The decoder, rule by rule. What no single example shows is in `tests/decoder.rs`.
+//! The decoder, rule by rule. `tests/decoder.rs` tests what no single example can show.
 
 use super::{Decoder, Event, Message, MessageKind, Payload};
 use crate::ws::close::CloseCode;
@@ -61,7 +61,7 @@ fn describe(event: &Event<'_>) -> String {
     }
 }
 
-/// Feeds `piece`; what came of it.
+/// Feeds `piece` and describes the events that it completed.
 fn feed(decoder: &mut Decoder, piece: &[u8]) -> Result<Vec<String>, DecodeError> {
     let mut bytes = piece.to_vec();
     let mut input = &mut bytes[..];
@@ -82,7 +82,7 @@ fn decode(frames: &[Vec<u8>]) -> Result<Vec<String>, DecodeError> {
 }
 
 #[test]
-fn a_whole_message_is_yielded_where_it_lies() {
+fn a_complete_message_is_returned_in_place() {
     let mut bytes = frame(FIN | TEXT, "grüße".as_bytes());
     let payload_at = bytes[6..].as_ptr();
     let mut decoder = Decoder::default();
@@ -105,7 +105,7 @@ fn a_whole_message_is_yielded_where_it_lies() {
 }
 
 #[test]
-fn many_frames_in_one_piece_are_yielded_in_order() {
+fn many_frames_in_one_piece_are_returned_in_order() {
     let frames = [
         frame(FIN | TEXT, b"a"),
         frame(FIN | PING, b"p"),
@@ -142,7 +142,7 @@ fn control_frames_may_stand_between_fragments() {
 }
 
 #[test]
-fn every_byte_may_come_alone() {
+fn every_byte_may_arrive_alone() {
     let frames = [
         frame(TEXT, "a€".as_bytes()),
         frame(FIN | PING, b"now"),
@@ -212,7 +212,7 @@ fn a_decoder_holds_nothing_between_messages() {
 }
 
 #[test]
-fn a_message_of_exactly_the_limit_is_yielded() {
+fn a_message_of_exactly_the_limit_is_returned() {
     let events = decode(&[frame(FIN | BINARY, &vec![0; LIMIT])]).expect("legal");
     assert_eq!(events.len(), 1);
 }
@@ -241,7 +241,7 @@ fn fragments_over_the_limit_together_are_refused_from_the_header_that_exceeds_it
 }
 
 #[test]
-fn a_continuation_needs_something_to_continue() {
+fn a_continuation_needs_a_message_to_continue() {
     assert_eq!(
         decode(&[frame(FIN | CONTINUATION, b"a")]),
         Err(DecodeError::NothingToContinue)
@@ -273,7 +273,7 @@ fn a_message_must_not_begin_inside_another() {
 }
 
 #[test]
-fn what_a_header_says_by_itself_is_checked() {
+fn each_header_is_checked_by_itself() {
     for (header, error) in [
         ([FIN | 0x40 | TEXT, 0x80], DecodeError::ReservedBits),
         ([FIN | 0x3, 0x80], DecodeError::ReservedOpcode),
@@ -286,7 +286,7 @@ fn what_a_header_says_by_itself_is_checked() {
 }
 
 #[test]
-fn bad_text_fails_with_the_offending_byte_in_an_unfinished_frame() {
+fn bad_text_fails_at_the_invalid_byte_of_an_unfinished_frame() {
     let mut decoder = Decoder::default();
     let text = [&vec![b'x'; 70_000][..], b"\xf4\x90"].concat();
     let unfinished = frame_claiming(FIN | TEXT, 100_000, &text);
@@ -330,7 +330,7 @@ fn binary_messages_may_hold_any_bytes() {
 }
 
 #[test]
-fn a_close_is_the_last_event_and_what_follows_is_dropped() {
+fn a_close_is_the_last_event_and_all_that_follows_is_dropped() {
     let mut decoder = Decoder::default();
     let frames = [
         frame(FIN | CLOSE, &[0x0b, 0xb8, b'x']),
@@ -354,6 +354,17 @@ fn a_close_inside_a_fragmented_message_discards_it() {
 }
 
 #[test]
+fn a_close_may_have_no_body_a_code_or_a_code_and_a_reason() {
+    for (body, event) in [
+        (&b""[..], "close None"),
+        (b"\x03\xe8", "close Some(1000)"),
+        (b"\x03\xe9tsch\xc3\xbc\xc3\x9f", "close Some(1001)"),
+    ] {
+        assert_eq!(decode(&[frame(FIN | CLOSE, body)]).expect("legal"), [event]);
+    }
+}
+
+#[test]
 fn the_body_of_a_close_is_checked() {
     for (body, error) in [
         (&[0x03][..], DecodeError::CloseBodyTooShort),
@@ -365,7 +376,7 @@ fn the_body_of_a_close_is_checked() {
 }
 
 #[test]
-fn after_an_error_nothing_is_yielded_ever_again() {
+fn after_an_error_there_are_no_more_events() {
     let mut decoder = Decoder::default();
     feed(&mut decoder, &frame(TEXT, b"held")).expect("legal");
     assert_eq!(
@@ -406,7 +417,7 @@ fn every_error_has_a_reason_that_fits_a_close_frame() {
     }
 }
 
-/// Reads the rest of a frame as a connection would: directly where the decoder offers it.
+/// Reads the rest of a frame as a connection does: directly if the decoder offers a buffer.
 fn read_rest(decoder: &mut Decoder, mut rest: &[u8]) -> Result<(Vec<String>, usize), DecodeError> {
     let (mut events, mut direct_reads) = (Vec::new(), 0);
     while !rest.is_empty() {
@@ -426,7 +437,7 @@ fn read_rest(decoder: &mut Decoder, mut rest: &[u8]) -> Result<(Vec<String>, usi
 }
 
 #[test]
-fn a_large_payload_is_read_into_its_own_buffer_and_what_follows_is_not() {
+fn a_large_payload_is_read_into_its_own_buffer_but_not_the_next_frame() {
     let payload: Vec<u8> = (0..700_001u32).map(|at| at as u8).collect();
     let frames = [frame(FIN | BINARY, &payload), frame(FIN | TEXT, b"next")].concat();
     let (events, direct_reads) = read_rest(&mut Decoder::default(), &frames).expect("legal");
@@ -486,7 +497,7 @@ fn a_direct_buffer_offers_no_more_than_was_received() {
 }
 
 #[test]
-fn a_direct_buffer_is_bounded_whatever_was_received() {
+fn a_direct_buffer_is_bounded_however_much_was_received() {
     let mut decoder = Decoder::default();
     let frame = frame_claiming(FIN | BINARY, LIMIT as u64, &vec![0; 500_000]);
     feed(&mut decoder, &frame).expect("legal");
