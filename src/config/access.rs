@@ -1,20 +1,21 @@
-//! The bounds of who may connect and publish, and how often: the rest of what [`super::bounds`] checks.
+//! Checks of the rate limits and of the access rules. [`super::bounds`] checks the other keys.
 
-use super::bounds::check_range;
-use super::{Config, ConfigError, Limits, Publish};
+use super::error::ConfigError;
+use super::range::check_range;
+use super::types::{Config, Limits, Publish};
 
-/// The most `limits.messages_per_second`: more than a shard takes in from all its clients.
+/// The largest `limits.messages_per_second`: more than a shard can take in from all its clients.
 const MAX_MESSAGES_PER_SECOND: usize = 1_000_000;
-/// The most `limits.burst`.
+/// The largest `limits.burst`.
 const MAX_BURST: usize = 10_000_000;
-/// How many bursts a second's messages may at most be: what is read in one turn counts as sent at once, and on a busy
-/// machine a turn may take a tenth of a second.
+/// The burst is at least the messages of a second divided by this. All that one turn reads counts as sent at once, and
+/// on a busy machine a turn may take a tenth of a second.
 const BURSTS_PER_SECOND: usize = 10;
-/// The most entries of a list: each is looked at for each client that connects.
+/// The most entries in a list. The relay searches the list for every client that connects.
 const MAX_ENTRIES: usize = 256;
 
 const _: () = {
-    // Whatever rate is allowed, so is the burst that is derived from it.
+    // The default burst of any allowed rate is itself allowed.
     assert!(MAX_MESSAGES_PER_SECOND * Limits::DEFAULT_BURST_SECONDS <= MAX_BURST);
 };
 
@@ -34,15 +35,14 @@ impl Config {
             return Ok(());
         }
         if rate == 0 {
-            let problem =
-                format!("{burst}, and limits.messages_per_second is 0: nothing is limited");
-            let fix = "set limits.messages_per_second as well, or this to 0";
+            let problem = format!("{burst} has no effect while limits.messages_per_second is 0");
+            let fix = "set limits.messages_per_second as well, or set limits.burst to 0";
             return Err(ConfigError::new(problem, fix).of_key("limits.burst"));
         }
         let least = rate.div_ceil(BURSTS_PER_SECOND);
         check_range("limits.burst", burst, least..=MAX_BURST).map_err(|error| {
             let derived = Limits::DEFAULT_BURST_SECONDS;
-            error.or(format_args!("0 for what {derived} seconds may bring"))
+            error.or(format_args!("0 for the messages of {derived} seconds"))
         })
     }
 
@@ -52,16 +52,16 @@ impl Config {
         check_entries("relay.publish_tokens", tokens.len())?;
         let (problem, fix) = match self.relay.publish {
             Publish::Token if tokens.is_empty() => (
-                "none is listed, and relay.publish is token: nobody could publish",
+                "the list is empty, but relay.publish is token: no client could send",
                 "list a token, or set relay.publish to nobody",
             ),
             Publish::Everyone if !tokens.is_empty() => (
-                "some are listed, and relay.publish is everyone: nobody would need one",
-                "set relay.publish to token, or remove them",
+                "relay.publish is everyone: these tokens would have no effect",
+                "set relay.publish to token, or remove the tokens",
             ),
             Publish::Nobody if !tokens.is_empty() => (
-                "some are listed, and relay.publish is nobody: they would be of no use",
-                "set relay.publish to token, or remove them",
+                "relay.publish is nobody: these tokens would have no effect",
+                "set relay.publish to token, or remove the tokens",
             ),
             Publish::Everyone | Publish::Token | Publish::Nobody => return Ok(()),
         };
@@ -73,8 +73,8 @@ fn check_entries(key: &str, count: usize) -> Result<(), ConfigError> {
     if count <= MAX_ENTRIES {
         return Ok(());
     }
-    let fix = format!("list {MAX_ENTRIES} at most");
-    Err(ConfigError::new(format!("{count} entries are too many"), fix).of_key(key))
+    let fix = format!("use at most {MAX_ENTRIES}");
+    Err(ConfigError::new(format!("the list has {count} entries"), fix).of_key(key))
 }
 
 #[cfg(test)]
@@ -84,11 +84,11 @@ mod tests {
     use crate::http::bearer::Token;
 
     #[test]
-    fn a_burst_belongs_to_a_rate_and_holds_a_tenth_of_its_second() {
+    fn a_burst_needs_a_rate_and_is_at_least_a_tenth_of_it() {
         assert_eq!(
             refusal(|config| config.limits.burst = 7),
-            "configuration: limits.burst: 7, and limits.messages_per_second is 0: nothing is limited; \
-             set limits.messages_per_second as well, or this to 0"
+            "configuration: limits.burst: 7 has no effect while limits.messages_per_second is 0; \
+             set limits.messages_per_second as well, or set limits.burst to 0"
         );
         let rated = |burst| {
             let mut config = Config::default();
@@ -100,7 +100,7 @@ mod tests {
         }
         assert_eq!(
             rated(10).unwrap_err().to_string(),
-            "configuration: limits.burst: 10 is too small; use 11 to 10000000, or 0 for what 5 seconds may bring"
+            "configuration: limits.burst: 10 is too small; use 11 to 10000000, or 0 for the messages of 5 seconds"
         );
         assert!(rated(MAX_BURST + 1).is_err());
         let text = refusal(|config| config.limits.messages_per_second = 1_000_001);
@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn tokens_are_listed_where_they_are_demanded_and_nowhere_else() {
+    fn tokens_are_listed_if_and_only_if_they_are_required() {
         let with = |publish, tokens: &[&str]| {
             let mut config = Config::default();
             config.relay.publish = publish;
@@ -127,14 +127,16 @@ mod tests {
         let refused = |publish, tokens| with(publish, tokens).unwrap_err();
         assert_eq!(
             refused(Publish::Token, &[]),
-            "configuration: relay.publish_tokens: none is listed, and relay.publish is token: nobody could publish; \
+            "configuration: relay.publish_tokens: the list is empty, but relay.publish is token: no client could send; \
              list a token, or set relay.publish to nobody"
         );
         for publish in [Publish::Everyone, Publish::Nobody] {
             let text = refused(publish, one);
-            assert!(text.contains("relay.publish_tokens: some are listed, and relay.publish is"));
+            assert!(text.contains("these tokens would have no effect"));
         }
         let many = ["aaaaaaaaaaaaaaaa"; MAX_ENTRIES + 1];
-        assert!(refused(Publish::Token, &many).contains("257 entries are too many; list 256"));
+        assert!(
+            refused(Publish::Token, &many).contains("the list has 257 entries; use at most 256")
+        );
     }
 }

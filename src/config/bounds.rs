@@ -1,70 +1,72 @@
-//! What values are allowed: the bounds in one place, the relations among them, and the check.
+//! The bounds of every value, the relations between values, and the check of both.
 //!
-//! [`Config::validate`] judges a configuration from a file and one built in code alike. It looks at the file system
-//! only for the certificate that TLS needs, and resolves no name.
+//! [`Config::validate`] checks every configuration, whether it comes from a file or from code. It looks at the file
+//! system only for the files that TLS needs, and resolves no host name.
 
-use std::fmt;
 use std::fs::File;
 use std::io;
 use std::net::{IpAddr, Ipv6Addr};
-use std::ops::RangeInclusive;
 use std::path::Path;
 use std::time::Duration;
 
+use super::error::ConfigError;
+use super::proxies::ProxySource;
+use super::range::check_range;
+use super::types::{Config, Tls};
 use super::units::{Bytes, Octal, Span};
-use super::{Config, ConfigError, ProxySource, Tls};
 
-/// The smallest `limits.max_message_bytes`: what a control frame may hold (RFC 6455 section 5.5), so that no setting
-/// forbids control frames.
+/// The smallest `limits.max_message_bytes`: the limit must never forbid control frames, which hold up to 125 bytes (RFC
+/// 6455, section 5.5).
 pub const MIN_MESSAGE_BYTES: usize = 125;
-/// The largest `limits.max_message_bytes`: larger things are files, and belong elsewhere.
+/// The largest `limits.max_message_bytes`. The relay is not for transferring files.
 pub const MAX_MESSAGE_BYTES: usize = 64 << 20;
-/// The smallest `limits.max_header_bytes`: what browsers send with an upgrade, cookies aside.
+/// The smallest `limits.max_header_bytes`: a browser's upgrade request without cookies.
 pub const MIN_HEADER_BYTES: usize = 1 << 10;
-/// The largest `limits.max_header_bytes`: each connection may hold one such head until its handshake times out.
+/// The largest `limits.max_header_bytes`. Each connection may hold so much until its handshake times out.
 pub const MAX_HEADER_BYTES: usize = 64 << 10;
-/// The largest `slow_consumer.max_lag_bytes`: each topic may hold as much on each shard.
+/// The largest `slow_consumer.max_lag_bytes`. Each topic may hold so much on each shard.
 pub const MAX_LAG_BYTES: usize = 1 << 30;
-/// The largest `limits.max_buffered_bytes`: more than any machine at hand has.
+/// The largest `limits.max_buffered_bytes`: 1 TiB, more memory than machines have.
 const MAX_BUFFERED_BYTES: usize = 1 << 40;
-/// How many lags of `slow_consumer.max_lag_bytes` a shard's share of `limits.max_buffered_bytes` holds at least: with
-/// one topic at its limit there must be room for the others, and for messages in part.
+/// A shard's share of `limits.max_buffered_bytes` is at least this many `slow_consumer.max_lag_bytes`. When one topic
+/// is at its limit, there is still room for other topics and for incomplete messages.
 const LAGS_PER_SHARE: usize = 2;
-/// How many largest messages `slow_consumer.max_lag_bytes` must hold: while one is on its way to a member, the next
-/// must not make a laggard of it.
+/// `slow_consumer.max_lag_bytes` must hold this many of the largest messages. While a client receives one, the next
+/// must not count as lag.
 const MESSAGES_PER_LAG: usize = 2;
-/// The smallest `server.tcp_notsent_lowat` other than 0: below it the kernel wakes the relay for every few frames.
+/// The smallest `server.tcp_notsent_lowat` other than 0. With less, the kernel would wake the relay every few frames.
 const MIN_NOTSENT_LOWAT: usize = 1 << 10;
-/// The largest `server.tcp_notsent_lowat`: above it the option does nothing on any common kernel.
+/// The largest `server.tcp_notsent_lowat`. Beyond it, the option has no effect with the usual kernel settings.
 const MAX_NOTSENT_LOWAT: usize = 64 << 20;
-/// The most `server.workers`.
+/// The largest `server.workers`.
 pub const MAX_WORKERS: usize = 256;
-/// The most `server.max_connections` and `server.max_connections_per_ip`.
+/// The largest `server.max_connections` and `server.max_connections_per_ip`.
 const MAX_CONNECTIONS: usize = 10_000_000;
-/// The most `server.fill_workers_to`: each worker makes room for so many before they come.
+/// The largest `server.fill_workers_to`. Each worker allocates room for so many connections when it starts.
 const MAX_FILL: usize = 64 << 10;
-/// The shortest timeout: the resolution of the workers' timers is not finer.
+/// The shortest timeout, which is the resolution of the workers' timers.
 pub const MIN_WAIT: Duration = Duration::from_millis(1);
-/// The longest timeout: a peer silent for longer is gone.
+/// The longest timeout. A peer that is silent for longer is gone.
 pub const MAX_WAIT: Duration = Duration::from_hours(1);
-/// The shortest `relay.coalesce` other than 0: what comes within it is read in one turn anyhow.
+/// The shortest `relay.coalesce` other than 0. One turn reads so much time's messages anyway.
 const MIN_COALESCE: Duration = Duration::from_micros(10);
-/// The longest `relay.coalesce`: whoever breaks the protocol waits for what it published before, and has five seconds.
+/// The longest `relay.coalesce`. A client that breaks the protocol gets its earlier messages back before its Close, and
+/// it has five seconds in all.
 const MAX_COALESCE: Duration = Duration::from_secs(1);
-/// The longest `shutdown.timeout`: service managers kill earlier.
+/// The longest `shutdown.timeout`. Service managers kill the process earlier.
 pub const MAX_SHUTDOWN: Duration = Duration::from_mins(10);
-/// The most entries of `server.proxy_protocol.from`: each is looked at for each connection.
+/// The most entries of `server.proxy_protocol.from`. The relay searches the list for every connection.
 const MAX_PROXIES: usize = 256;
-/// The longest path of a Unix socket in bytes: its address holds 108, one of them the end (unix(7)).
+/// The longest path of a Unix socket in bytes: the address holds 108, and the last one is a NUL (unix(7)).
 const MAX_UNIX_PATH_BYTES: usize = 107;
-/// The permission bits that a Unix socket's file may have.
+/// The permission bits of a file.
 const MAX_MODE: u32 = 0o777;
-/// The longest name of a host (RFC 1035 section 2.3.4).
+/// The longest host name (RFC 1035, section 2.3.4).
 const MAX_HOST_BYTES: usize = 253;
 
 const _: () = {
     assert!(MIN_MESSAGE_BYTES < MAX_MESSAGE_BYTES && MIN_HEADER_BYTES < MAX_HEADER_BYTES);
-    // Whatever message is allowed, some lag is allowed with it.
+    // Every allowed message size leaves an allowed lag.
     assert!(MESSAGES_PER_LAG * MAX_MESSAGE_BYTES <= MAX_LAG_BYTES);
     assert!(LAGS_PER_SHARE * MAX_LAG_BYTES <= MAX_BUFFERED_BYTES);
     // The socket option is a C int.
@@ -78,7 +80,8 @@ const _: () = {
 };
 
 impl Config {
-    /// Checks ranges and relations; the error names the first key at fault, its value and what is allowed.
+    /// Checks the ranges and relations of all values. The error names the first wrong key, its value and the allowed
+    /// range.
     pub fn validate(&self) -> Result<(), ConfigError> {
         self.validate_server()?;
         self.validate_sizes()?;
@@ -91,8 +94,8 @@ impl Config {
         validate_tls(&self.server.tls)
     }
 
-    /// What each of `shards` shards may hold: its share of `limits.max_buffered_bytes`, and room for two lags however many
-    /// shards there are.
+    /// The bytes that each of `shards` shards may hold: its share of `limits.max_buffered_bytes`, but at least two
+    /// times `slow_consumer.max_lag_bytes`.
     pub fn buffered_bytes_per_shard(&self, shards: u16) -> u64 {
         let share = self.limits.max_buffered_bytes / usize::from(shards.max(1));
         share.max(LAGS_PER_SHARE * self.slow_consumer.max_lag_bytes) as u64
@@ -145,7 +148,7 @@ impl Config {
         let least = Bytes(MESSAGES_PER_LAG * message.0);
         check_range("slow_consumer.max_lag_bytes", lag, least..=Bytes(MAX_LAG_BYTES)).map_err(|error| {
             error.or(format_args!(
-                "lower limits.max_message_bytes, now {message}, of which a lag must hold {MESSAGES_PER_LAG}"
+                "lower limits.max_message_bytes (now {message}, and max_lag_bytes must be {MESSAGES_PER_LAG} times that)"
             ))
         })?;
         let least = Bytes(LAGS_PER_SHARE * lag.0);
@@ -156,7 +159,7 @@ impl Config {
         )
         .map_err(|error| {
             error.or(format_args!(
-                "lower slow_consumer.max_lag_bytes, now {lag}, of which there must be room for {LAGS_PER_SHARE}"
+                "lower slow_consumer.max_lag_bytes (now {lag}, and max_buffered_bytes must be {LAGS_PER_SHARE} times that)"
             ))
         })
     }
@@ -170,7 +173,7 @@ impl Config {
         )?;
         if !keepalive.ping_interval.is_zero() {
             check_wait("keepalive.ping_interval", keepalive.ping_interval)
-                .map_err(|error| error.or("0s for no pings"))?;
+                .map_err(|error| error.or("0s to send no pings"))?;
         }
         check_wait("keepalive.pong_timeout", keepalive.pong_timeout)?;
         if !self.relay.coalesce.is_zero() {
@@ -179,7 +182,7 @@ impl Config {
                 Span(self.relay.coalesce),
                 Span(MIN_COALESCE)..=Span(MAX_COALESCE),
             )
-            .map_err(|error| error.or("0s to hand out everything at once"))?;
+            .map_err(|error| error.or("0s to send every message at once"))?;
         }
         check_range(
             "shutdown.timeout",
@@ -194,10 +197,7 @@ impl Config {
         check_host("metrics.host", &metrics.host)?;
         let same_port = server.port != 0 && server.port == metrics.port;
         if metrics.enabled && same_port && overlap(&server.host, &metrics.host) {
-            let problem = format!(
-                "{} is the port of the relay as well (server.port)",
-                metrics.port
-            );
+            let problem = format!("{} is also the value of server.port", metrics.port);
             return Err(ConfigError::new(problem, "use another port").of_key("metrics.port"));
         }
         Ok(())
@@ -207,15 +207,14 @@ impl Config {
         const KEY: &str = "server.proxy_protocol.from";
         let proxies = &self.server.proxy_protocol.from;
         if proxies.len() > MAX_PROXIES {
-            let problem = format!("it has {} entries", proxies.len());
-            let fix =
-                format!("use up to {MAX_PROXIES}, such as a network instead of its addresses");
+            let problem = format!("the list has {} entries", proxies.len());
+            let fix = format!("use at most {MAX_PROXIES}; one network can replace many addresses");
             return Err(ConfigError::new(problem, fix).of_key(KEY));
         }
         if proxies.contains(&ProxySource::Unix) && self.server.unix_socket.is_none() {
-            let problem = "`unix` is in it, and there is no Unix socket";
+            let problem = "the list has `unix`, but there is no Unix socket";
             return Err(
-                ConfigError::new(problem, "set server.unix_socket, or leave it out").of_key(KEY),
+                ConfigError::new(problem, "set server.unix_socket, or remove `unix`").of_key(KEY),
             );
         }
         Ok(())
@@ -246,27 +245,7 @@ fn check_wait(key: &str, wait: Duration) -> Result<(), ConfigError> {
     check_range(key, Span(wait), Span(MIN_WAIT)..=Span(MAX_WAIT))
 }
 
-pub(super) fn check_range<T>(
-    key: &str,
-    value: T,
-    allowed: RangeInclusive<T>,
-) -> Result<(), ConfigError>
-where
-    T: Copy + PartialOrd + fmt::Display,
-{
-    if allowed.contains(&value) {
-        return Ok(());
-    }
-    let side = if value < *allowed.start() {
-        "small"
-    } else {
-        "large"
-    };
-    let fix = format!("use {} to {}", allowed.start(), allowed.end());
-    Err(ConfigError::new(format!("{value} is too {side}"), fix).of_key(key))
-}
-
-/// Refuses what can be neither an address nor a name. Whether a name exists is found when it is listened on.
+/// Refuses a text that is neither an address nor a valid host name. Names are resolved later, when the relay listens.
 fn check_host(key: &str, host: &str) -> Result<(), ConfigError> {
     const FIX: &str = "use an address such as 127.0.0.1 or ::1, or a host name";
     let problem = if host.is_empty() {
@@ -280,7 +259,7 @@ fn check_host(key: &str, host: &str) -> Result<(), ConfigError> {
 }
 
 fn is_address(host: &str) -> bool {
-    // A link-local address names its interface behind a percent sign (RFC 4007 section 11).
+    // The zone of a link-local address follows a percent sign (RFC 4007, section 11).
     let scoped = host
         .split_once('%')
         .is_some_and(|(address, zone)| address.parse::<Ipv6Addr>().is_ok() && !zone.is_empty());
@@ -289,13 +268,13 @@ fn is_address(host: &str) -> bool {
 
 fn is_name(host: &str) -> bool {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_');
-    // Digits and dots alone are an address with a mistake in it.
+    // Digits and dots alone are a mistyped address.
     host.len() <= MAX_HOST_BYTES
         && host.bytes().all(allowed)
         && host.bytes().any(|byte| byte.is_ascii_alphabetic())
 }
 
-/// Whether listening on both hosts with one port would fail.
+/// Whether two listeners on these hosts cannot share a port.
 fn overlap(one: &str, other: &str) -> bool {
     let any = |host: &str| {
         host.parse::<IpAddr>()
@@ -304,7 +283,7 @@ fn overlap(one: &str, other: &str) -> bool {
     one == other || any(one) || any(other)
 }
 
-/// Looks for the files that TLS needs. What is in them is found out when they are read.
+/// Checks that the files of TLS exist. Their content is checked when they are loaded.
 fn validate_tls(tls: &Tls) -> Result<(), ConfigError> {
     if !tls.enabled {
         return Ok(());
@@ -329,12 +308,13 @@ fn validate_tls(tls: &Tls) -> Result<(), ConfigError> {
     Ok(())
 }
 
-/// Opens the file that `key` names, if it is one that can be read.
+/// Opens the file that `key` names.
 pub(crate) fn pem_file(key: &str, noun: &str, path: Option<&Path>) -> Result<File, ConfigError> {
-    const FIX: &str = "name a PEM file that can be read, or set server.tls.enabled to false";
+    const FIX: &str = "use a readable PEM file, or set server.tls.enabled to false";
     let Some(path) = path else {
         return Err(
-            ConfigError::new(format!("TLS is enabled, and no {noun} is named"), FIX).of_key(key),
+            ConfigError::new(format!("TLS is enabled, but no {noun} is configured"), FIX)
+                .of_key(key),
         );
     };
     open_regular(path).map_err(|error| {
@@ -344,7 +324,7 @@ pub(crate) fn pem_file(key: &str, noun: &str, path: Option<&Path>) -> Result<Fil
 }
 
 fn open_regular(path: &Path) -> io::Result<File> {
-    // Asked before opening: opening a pipe would wait for its writer.
+    // Checked first, because opening a pipe would wait for its writer.
     if !path.metadata()?.is_file() {
         return Err(io::Error::other("it is not a regular file"));
     }
@@ -386,33 +366,33 @@ mod tests {
     }
 
     #[test]
-    fn a_lag_must_hold_two_largest_messages() {
+    fn the_lag_must_hold_two_of_the_largest_messages() {
         let text = refusal(|config| config.slow_consumer.max_lag_bytes = (2 << 20) - 1);
         assert!(
             text.contains("slow_consumer.max_lag_bytes: 2097151 is too small; use 2MiB to 1GiB"),
             "{text}"
         );
         assert!(
-            text.contains("or lower limits.max_message_bytes, now 1MiB"),
+            text.contains("or lower limits.max_message_bytes (now 1MiB, and max_lag_bytes must be 2 times that)"),
             "{text}"
         );
     }
 
     #[test]
-    fn there_must_be_room_for_two_lags() {
+    fn the_buffer_must_hold_two_lags() {
         let text = refusal(|config| config.slow_consumer.max_lag_bytes = MAX_LAG_BYTES);
         assert!(
             text.contains("limits.max_buffered_bytes: 1GiB is too small; use 2GiB to 1024GiB"),
             "{text}"
         );
         assert!(
-            text.contains("or lower slow_consumer.max_lag_bytes, now 1GiB"),
+            text.contains("or lower slow_consumer.max_lag_bytes (now 1GiB, and max_buffered_bytes must be 2 times that)"),
             "{text}"
         );
     }
 
     #[test]
-    fn shards_share_what_may_be_held_and_each_has_room_for_two_lags() {
+    fn shards_share_the_buffer_and_each_has_room_for_two_lags() {
         let config = Config::default();
         assert_eq!(config.buffered_bytes_per_shard(1), 1 << 30);
         assert_eq!(config.buffered_bytes_per_shard(16), 64 << 20);
@@ -503,7 +483,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_neither_address_nor_name_is_no_host() {
+    fn a_text_that_is_neither_address_nor_name_is_not_a_host() {
         for host in [
             "",
             " ",
@@ -524,13 +504,13 @@ mod tests {
     fn two_listeners_need_two_ports() {
         let text = refusal(|config| config.server.port = config.metrics.port);
         assert!(
-            text.contains("metrics.port: 9090 is the port of the relay as well"),
+            text.contains("metrics.port: 9090 is also the value of server.port"),
             "{text}"
         );
     }
 
     #[test]
-    fn one_port_serves_both_on_different_addresses_or_when_it_is_any() {
+    fn two_listeners_may_share_a_port_on_different_addresses_or_when_it_is_0() {
         let mut config = Config::default();
         config.server.host = "127.0.0.2".into();
         config.server.port = config.metrics.port;
@@ -540,7 +520,7 @@ mod tests {
     }
 
     #[test]
-    fn a_path_that_no_unix_socket_can_have_is_refused() {
+    fn an_impossible_path_for_a_unix_socket_is_refused() {
         for (path, problem) in [
             (String::new(), "it is empty"),
             ("x".repeat(108), "it is 108 bytes long"),
@@ -559,23 +539,26 @@ mod tests {
     }
 
     #[test]
-    fn proxies_are_few_and_connect_through_a_socket_that_is_there() {
+    fn proxies_are_few_and_unix_needs_a_unix_socket() {
         let text = refusal(|config| {
             config.server.proxy_protocol.from = vec![ProxySource::Unix];
         });
         assert!(
-            text.contains("server.proxy_protocol.from: `unix` is in it, and there is no Unix socket; set server.unix_socket"),
+            text.contains("server.proxy_protocol.from: the list has `unix`, but there is no Unix socket; set server.unix_socket"),
             "{text}"
         );
         let text = refusal(|config| {
             config.server.unix_socket = Some("s".into());
             config.server.proxy_protocol.from = vec![ProxySource::Unix; 257];
         });
-        assert!(text.contains("it has 257 entries; use up to 256"), "{text}");
+        assert!(
+            text.contains("the list has 257 entries; use at most 256"),
+            "{text}"
+        );
     }
 
     #[test]
-    fn a_mode_has_permission_bits_alone() {
+    fn a_mode_has_only_permission_bits() {
         assert_eq!(
             refusal(|config| config.server.unix_socket_mode = 0o1777),
             "configuration: server.unix_socket_mode: 1777 is too large; use 0000 to 0777"
@@ -598,17 +581,17 @@ mod tests {
         let file = tempfile::NamedTempFile::new().unwrap();
         assert!(
             tls(None, None)
-                .contains("server.tls.cert_file: TLS is enabled, and no certificate is named")
+                .contains("server.tls.cert_file: TLS is enabled, but no certificate is configured")
         );
         let text = tls(Some(file.path().into()), None);
         assert!(
-            text.contains("server.tls.key_file: TLS is enabled, and no private key is named"),
+            text.contains("server.tls.key_file: TLS is enabled, but no private key is configured"),
             "{text}"
         );
     }
 
     #[test]
-    fn a_certificate_that_is_absent_or_a_folder_is_refused() {
+    fn a_missing_certificate_or_a_folder_is_refused() {
         let folder = tempfile::tempdir().unwrap();
         let text = tls(Some(folder.path().join("absent.pem")), None);
         assert!(
@@ -621,7 +604,7 @@ mod tests {
     }
 
     #[test]
-    fn certificates_are_not_looked_for_without_tls() {
+    fn without_tls_no_certificate_is_needed() {
         let mut config = Config::default();
         config.server.tls.cert_file = Some("absent.pem".into());
         assert_eq!(config.validate(), Ok(()));

@@ -1,13 +1,15 @@
-//! The one error of a configuration: the operator's, in one line that says where, what and how to put it right.
+//! The error of a wrong configuration: one line with the place, the problem and the fix.
+//!
+//! It is always the operator's fault, so `main` prints it and exits with code 2.
 
 use std::error::Error;
 use std::fmt;
 
-/// The longest message in characters; a value from the file is cut rather than fill the screen.
+/// The longest text in characters. A longer value from the file is cut, so that it does not fill the screen.
 const MAX_TEXT_CHARS: usize = 240;
 
-/// What is wrong with a configuration. Displays as `config.yaml:3: server.port: what is wrong; what to do`, always on
-/// one line, whatever the file contains.
+/// A mistake in the configuration. Displays as `config.yaml:3: server.port: the problem; the fix`, on one line whatever
+/// the file contains.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigError {
     origin: String,
@@ -18,7 +20,7 @@ pub struct ConfigError {
 }
 
 impl ConfigError {
-    /// A problem with the whole configuration; `fix` is an advice in the imperative.
+    /// A problem with the whole configuration. `fix` tells the operator what to do, in the imperative.
     pub(crate) fn new(problem: impl Into<String>, fix: impl Into<String>) -> Self {
         ConfigError {
             origin: "configuration".into(),
@@ -29,37 +31,37 @@ impl ConfigError {
         }
     }
 
-    /// Names the key, with its sections, such as `server.port`.
+    /// Sets the key, with its sections, such as `server.port`.
     pub(crate) fn of_key(mut self, key: impl Into<String>) -> Self {
         self.key = Some(key.into());
         self
     }
 
-    /// Names the line, counted from 1.
+    /// Sets the line, counted from 1.
     pub(super) fn on_line(mut self, line: Option<usize>) -> Self {
         self.line = line;
         self
     }
 
-    /// Names the file.
+    /// Sets the file.
     #[must_use]
     pub fn within(mut self, origin: &str) -> Self {
         self.origin = origin.into();
         self
     }
 
-    /// Adds another way to put it right.
+    /// Adds an alternative fix.
     pub(super) fn or(mut self, alternative: impl fmt::Display) -> Self {
         self.fix = format!("{}, or {alternative}", self.fix);
         self
     }
 
-    /// The key at fault with its sections, such as `server.port`; `None` when it is the file as a whole.
+    /// The wrong key with its sections, such as `server.port`; `None` if the whole file is wrong.
     pub fn key(&self) -> Option<&str> {
         self.key.as_deref()
     }
 
-    /// The line at fault, counted from 1, where it is known.
+    /// The wrong line, counted from 1, if it is known.
     pub fn line(&self) -> Option<usize> {
         self.line
     }
@@ -80,7 +82,7 @@ impl fmt::Display for ConfigError {
 
 impl Error for ConfigError {}
 
-/// Makes text from a file fit to print: control characters escaped, and cut where it is too long to be read.
+/// Makes text from a file safe to print: escapes control characters, and cuts a long text.
 fn one_line(text: &str) -> String {
     let mut line = String::new();
     for (at, character) in text.chars().enumerate() {
@@ -102,7 +104,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_error_says_where_what_and_what_to_do() {
+    fn an_error_has_its_place_its_problem_and_its_fix() {
         let error = ConfigError::new("the port is odd", "use an even one")
             .of_key("server.port")
             .on_line(Some(3))

@@ -1,16 +1,17 @@
-//! The parser's errors in the operator's words.
+//! Translates the YAML parser's errors for operators.
 //!
-//! They are right, but terse and written for programmers. They are recognised by their text, as they have no other
-//! kinds; whatever is not recognised is passed on as it is, so that a newer parser may say less well what is wrong, but
-//! never nothing.
+//! The parser's errors are correct, but written for programmers. They have no kinds, so this file recognises them by
+//! their text. It passes on a text that it does not know, so a newer parser makes an error less clear, but never hides
+//! it.
 
+use super::error::ConfigError;
 use super::locate::line_of_key;
-use super::{ConfigError, suggest};
+use super::suggest;
 
-/// The key whose values are shown to nobody, its entries included.
+/// The key whose values, and those of its entries, must never be shown.
 const SECRETS: &str = "relay.publish_tokens";
 
-/// Puts an error of the parser into the operator's words.
+/// Translates an error of the parser.
 pub(super) fn explain(text: &str, error: &serde_yaml::Error) -> ConfigError {
     let line = error.location().map(|location| location.line());
     let message = without_location(error);
@@ -46,7 +47,7 @@ pub(super) fn explain(text: &str, error: &serde_yaml::Error) -> ConfigError {
     with_key(not_yaml(text, message, line), path).on_line(line)
 }
 
-/// The parser's message without the place, which is printed in front.
+/// The parser's message without its place, which the error shows in front.
 fn without_location(error: &serde_yaml::Error) -> String {
     let message = error.to_string();
     let Some(place) = error.location() else {
@@ -56,7 +57,7 @@ fn without_location(error: &serde_yaml::Error) -> String {
     message.strip_suffix(&suffix).unwrap_or(&message).to_owned()
 }
 
-/// Splits `server.port: message`. The path is empty when the error is at the top.
+/// Splits `server.port: message`. The path is empty for an error at the top level.
 fn split_path(message: &str) -> (&str, &str) {
     let is_path = |path: &str| {
         path.chars()
@@ -84,12 +85,12 @@ fn unknown_key(section: &str, name: &str) -> ConfigError {
     ConfigError::new("unknown key", fix).of_key(suggest::join(section, name))
 }
 
-/// `message` lists what is allowed: "unknown variant `a`, expected one of `b`, `c`".
+/// `message` lists the allowed words: "unknown variant `a`, expected one of `b`, `c`".
 fn unknown_word(word: &str, message: &str) -> ConfigError {
     let allowed = message
         .rsplit_once("expected ")
         .map_or("", |(_, list)| list);
-    // Every second part of a text split at backticks stands between two of them.
+    // After a split at backticks, every second part was between two of them.
     let words: Vec<&str> = allowed.split('`').skip(1).step_by(2).collect();
     let fix = match suggest::word_for(word, &words) {
         Some(meant) => format!("did you mean `{meant}`? Use one of {}", words.join(", ")),
@@ -98,7 +99,7 @@ fn unknown_word(word: &str, message: &str) -> ConfigError {
     ConfigError::new(format!("found `{word}`"), fix)
 }
 
-/// Takes "invalid type: integer `3`, expected a boolean" apart.
+/// Splits "invalid type: integer `3`, expected a boolean".
 fn found_and_expected(message: &str) -> Option<(&str, &str)> {
     let rest = message
         .strip_prefix("invalid type: ")
@@ -112,8 +113,7 @@ fn found_and_expected(message: &str) -> Option<(&str, &str)> {
     })
 }
 
-/// An error about a value that must not be shown. The parser quotes what it found; what stands in front of the quote is
-/// its kind.
+/// An error about a secret value. The parser quotes the value, so only its type, in front of the quote, is kept.
 fn unquoted(message: &str) -> ConfigError {
     let (found, expected) = found_and_expected(message).unwrap_or(("a value", "a list of tokens"));
     let kind = found.split(['"', '`']).next().unwrap_or_default();
@@ -123,7 +123,7 @@ fn unquoted(message: &str) -> ConfigError {
     )
 }
 
-/// An error of syntax, in the parser's own words unless there is a plainer reason.
+/// A syntax error, in the parser's words unless there is a simpler explanation.
 fn not_yaml(text: &str, message: &str, line: Option<usize>) -> ConfigError {
     let at_fault = line
         .and_then(|line| text.lines().nth(line - 1))
@@ -131,8 +131,8 @@ fn not_yaml(text: &str, message: &str, line: Option<usize>) -> ConfigError {
     let indent = &at_fault[..at_fault.len() - at_fault.trim_start().len()];
     if indent.contains('\t') {
         return ConfigError::new(
-            "a tab indents the line",
-            "indent with spaces, as YAML demands",
+            "the line is indented with a tab",
+            "indent with spaces, as YAML requires",
         );
     }
     if message.contains("more than one document") {
@@ -143,6 +143,6 @@ fn not_yaml(text: &str, message: &str, line: Option<usize>) -> ConfigError {
     }
     ConfigError::new(
         format!("not valid YAML: {message}"),
-        "put the line right, or compare it with config.yaml",
+        "correct the line; compare it with the config.yaml that comes with fanwire",
     )
 }

@@ -1,24 +1,25 @@
-//! Reading a configuration from YAML, and writing it back.
+//! Reads a configuration from YAML and writes one.
 //!
-//! What the parser must not even see is refused before it: files too large, not UTF-8, or nested too deep. What the
-//! parser refuses is put into the operator's words by [`super::explain`].
+//! A file that is too large, not UTF-8 or nested too deeply is refused before the parser sees it. [`super::explain`]
+//! translates the parser's errors for operators.
 
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::Path;
 
+use super::error::ConfigError;
 use super::explain::explain;
 use super::locate::line_of_key;
-use super::{Config, ConfigError};
+use super::types::Config;
 
-/// The largest configuration file, many times that of one with a comment on every key.
+/// The largest configuration file. A file with every key and a comment on each is many times smaller.
 pub const MAX_FILE_BYTES: usize = 64 << 10;
 
-/// The deepest nesting of brackets. The configuration itself is three deep; the parser's time grows with the square.
+/// The deepest nesting of brackets. A configuration needs 3 levels; the parser takes time with the square of the depth.
 const MAX_DEPTH: usize = 32;
 
-const FIX_READ: &str = "name a file that can be read with --config-file";
-const FIX_EMPTY: &str = "write at least one key, or remove the file to run on the defaults";
+const FIX_READ: &str = "use --config-file with a readable file";
+const FIX_EMPTY: &str = "set at least one key, or remove the file to use the defaults";
 
 impl Config {
     /// Reads, parses and validates a file.
@@ -30,7 +31,7 @@ impl Config {
         Config::from_yaml(text, &origin)
     }
 
-    /// Parses and validates `text`; `origin` names the file in errors.
+    /// Parses and validates `text`. Errors name `origin` as the file.
     pub fn from_yaml(text: &str, origin: &str) -> Result<Config, ConfigError> {
         parse(text)
             .and_then(|config| {
@@ -40,12 +41,12 @@ impl Config {
             .map_err(|error| error.within(origin))
     }
 
-    /// The whole configuration as YAML, which loads again to an equal one, unless it has tokens: those are not shown, and
-    /// what stands in their place is refused.
+    /// The whole configuration as YAML. It loads as an equal configuration, unless it has tokens: they are printed as a
+    /// placeholder, which does not load.
     ///
     /// # Errors
     ///
-    /// A path in it that is not Unicode, which YAML cannot hold; none that was read from a file.
+    /// A path that is not Unicode, because YAML cannot hold it. Paths from a file are always Unicode.
     pub fn to_yaml(&self) -> Result<String, ConfigError> {
         serde_yaml::to_string(self)
             .map_err(|error| ConfigError::new(error.to_string(), "use paths that are Unicode"))
@@ -67,11 +68,11 @@ fn read(path: &Path) -> Result<Vec<u8>, ConfigError> {
 }
 
 fn too_large() -> ConfigError {
-    let problem = format!("larger than {} KiB", MAX_FILE_BYTES >> 10);
-    ConfigError::new(
-        problem,
-        "name the relay's configuration, of which every key fits many times",
-    )
+    let problem = format!(
+        "this does not look like a fanwire configuration (the largest allowed is {} KiB)",
+        MAX_FILE_BYTES >> 10
+    );
+    ConfigError::new(problem, "use --config-file with the right file")
 }
 
 fn not_utf8(bytes: &[u8], valid_up_to: usize) -> ConfigError {
@@ -80,7 +81,7 @@ fn not_utf8(bytes: &[u8], valid_up_to: usize) -> ConfigError {
         .on_line(Some(line_at(bytes, valid_up_to)))
 }
 
-/// The line, counted from 1, on which the byte at `index` stands.
+/// The line of the byte at `index`, counted from 1.
 fn line_at(bytes: &[u8], index: usize) -> usize {
     bytes[..index].split(|&byte| byte == b'\n').count()
 }
@@ -90,17 +91,17 @@ fn parse(text: &str) -> Result<Config, ConfigError> {
     serde_yaml::from_str(text).map_err(|error| explain(text, &error))
 }
 
-/// Refuses what the parser would choke on, and what it would take for no settings at all.
+/// Refuses a text that the parser cannot cope with, or that has no settings.
 fn check_shape(text: &str) -> Result<(), ConfigError> {
     if text.len() > MAX_FILE_BYTES {
         return Err(too_large());
     }
-    if text.lines().all(says_nothing) {
+    if text.lines().all(is_blank_or_comment) {
         return Err(ConfigError::new("the file is empty", FIX_EMPTY));
     }
     let mut depth: usize = 0;
     for (index, byte) in text.bytes().enumerate() {
-        // Brackets in comments and strings count as well: none has thirty that stay open.
+        // This also counts brackets in comments and strings, but none of them has 32 open ones.
         match byte {
             b'[' | b'{' => depth += 1,
             b']' | b'}' => depth = depth.saturating_sub(1),
@@ -109,7 +110,7 @@ fn check_shape(text: &str) -> Result<(), ConfigError> {
         if depth > MAX_DEPTH {
             let error = ConfigError::new(
                 format!("nested more than {MAX_DEPTH} deep"),
-                "close the brackets",
+                "close the open brackets",
             );
             return Err(error.on_line(Some(line_at(text.as_bytes(), index))));
         }
@@ -117,12 +118,12 @@ fn check_shape(text: &str) -> Result<(), ConfigError> {
     Ok(())
 }
 
-fn says_nothing(line: &str) -> bool {
+fn is_blank_or_comment(line: &str) -> bool {
     let line = line.trim_start_matches('\u{feff}').trim();
     line.is_empty() || line.starts_with('#') || line == "---" || line == "..."
 }
 
-/// Adds the line to an error that names its key.
+/// Adds the line of the wrong key to an error.
 fn locate(text: &str, error: ConfigError) -> ConfigError {
     let line = error.key().and_then(|key| {
         let (section, name) = key.rsplit_once('.').unwrap_or(("", key));
@@ -145,7 +146,7 @@ mod tests {
         Config::from_yaml(text, "test.yaml").unwrap()
     }
 
-    /// The refusal of `text`, which must fit on one line.
+    /// The error for `text`. It must fit on one line.
     fn refuse(text: &str) -> String {
         let refusal = Config::from_yaml(text, "test.yaml")
             .unwrap_err()
@@ -220,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn each_mistake_has_one_line_with_place_value_and_fix() {
+    fn each_mistake_is_one_line_with_its_place_its_value_and_its_fix() {
         for (text, refusal) in [
             (
                 "server:\n  prt: 3",
@@ -310,7 +311,7 @@ mod tests {
             ),
             (
                 "server:\n\tport: 3",
-                "test.yaml:2: a tab indents the line; indent with spaces, as YAML demands",
+                "test.yaml:2: the line is indented with a tab; indent with spaces, as YAML requires",
             ),
             (
                 "server: {}\n---\nlog: {}",
@@ -347,7 +348,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_that_no_type_holds_are_refused() {
+    fn numbers_that_fit_no_type_are_refused() {
         for key in [
             "server: {port",
             "server: {workers",
@@ -376,7 +377,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_says_nothing_is_refused() {
+    fn a_file_without_settings_is_refused() {
         for text in ["", "\n\n", "# server:\n", "---\n# x\n", "\u{feff}"] {
             assert!(
                 refuse(text).starts_with("test.yaml: the file is empty; "),
@@ -401,15 +402,15 @@ mod tests {
         let refusal = refuse(&format!("log: {{}}\nserver: {}", "[".repeat(60_000)));
         assert_eq!(
             refusal,
-            "test.yaml:2: nested more than 32 deep; close the brackets"
+            "test.yaml:2: nested more than 32 deep; close the open brackets"
         );
-        assert!(refuse(&"[".repeat(100_000)).contains("larger than 64 KiB"));
+        assert!(refuse(&"[".repeat(100_000)).contains("the largest allowed is 64 KiB"));
         assert!(refuse(&"- ".repeat(32_000)).contains("found sequence"));
         assert!(refuse(&"? ".repeat(32_000)).contains("test.yaml:1: "));
     }
 
     #[test]
-    fn what_is_not_yaml_is_refused_with_its_line() {
+    fn invalid_yaml_is_refused_with_its_line() {
         for text in [
             "server: {port: 3",
             "'",
@@ -426,7 +427,7 @@ mod tests {
     }
 
     #[test]
-    fn files_that_cannot_be_used_are_refused_by_name() {
+    fn unusable_files_are_refused_by_name() {
         let folder = tempfile::tempdir().unwrap();
         let file = |name: &str, content: &[u8]| {
             let path = folder.path().join(name);
@@ -447,9 +448,9 @@ mod tests {
         );
         assert!(
             refuse(file("large.yaml", &vec![b'#'; MAX_FILE_BYTES + 1]))
-                .contains("larger than 64 KiB")
+                .contains("the largest allowed is 64 KiB")
         );
-        assert!(refuse("/dev/zero".into()).contains("larger than 64 KiB"));
+        assert!(refuse("/dev/zero".into()).contains("the largest allowed is 64 KiB"));
     }
 
     #[test]
@@ -461,14 +462,17 @@ mod tests {
     }
 
     #[test]
-    fn a_token_is_not_printed_and_what_is_printed_for_it_is_no_token() {
+    fn a_token_is_printed_as_a_placeholder_that_does_not_load() {
         let text = "relay: {publish: token, publish_tokens: [secret-4711-secret]}";
         let printed = accept(text).to_yaml().unwrap();
         assert!(
             printed.contains("(hidden)") && !printed.contains("4711"),
             "{printed}"
         );
-        assert!(refuse(&printed).contains("relay.publish_tokens[0]: found what --print-config"));
+        assert!(
+            refuse(&printed)
+                .contains("relay.publish_tokens[0]: found the placeholder that --print-config")
+        );
     }
 
     fn any_config() -> impl Strategy<Value = Config> {

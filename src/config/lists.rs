@@ -1,8 +1,8 @@
-//! How lists are written in YAML, and how their entries are read.
+//! Reads and writes lists in YAML.
 //!
-//! [`super::types`] names these functions in its serde attributes. An entry is taken as it is spelled: `null` is the
-//! word and not nothing, and a token of digits is no number. The errors about a token do not say what it is; those that
-//! the parser makes are [`super::explain`]'s to silence.
+//! [`super::types`] names these functions in its serde attributes. An entry is read as it is spelled: `null` is a word,
+//! and a token of digits stays text. Errors made here never show a token; [`super::explain`] removes it from the
+//! parser's own.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -13,12 +13,12 @@ use serde::{Deserialize, Serializer};
 use crate::http::bearer::{TOKEN_BYTES, Token, TokenError};
 use crate::http::origin::{OriginError, OriginPattern};
 
-/// What may stand in a list.
+/// An entry of a list.
 pub(super) trait Entry: Sized {
-    /// What a list of such entries looks like.
+    /// The shape of such a list, for errors.
     const LIST: &'static str;
 
-    /// Reads an entry. Fails with what was found and what to use instead.
+    /// Reads an entry. An error has what was found, and what to use instead.
     fn read(text: &str) -> Result<Self, (String, String)>;
 }
 
@@ -33,13 +33,13 @@ impl Entry for OriginPattern {
 }
 
 impl Entry for Token {
-    const LIST: &'static str = "a list, each token on a line of its own behind a dash";
+    const LIST: &'static str = "a list: each token on its own line after a dash";
 
     fn read(text: &str) -> Result<Self, (String, String)> {
         let (least, most) = TOKEN_BYTES.into_inner();
         Token::new(text).map_err(|error| match error {
             TokenError::Hidden => (
-                "what --print-config shows instead of a token".into(),
+                "the placeholder that --print-config prints".into(),
                 "the token itself".into(),
             ),
             TokenError::Length(length) => (
@@ -47,14 +47,14 @@ impl Entry for Token {
                 format!("{least} to {most} bytes"),
             ),
             TokenError::Character => (
-                "a token with characters that no token may have".into(),
-                "letters, digits and -._~+/, with = at the end alone (RFC 6750)".into(),
+                "a token with characters that are not allowed".into(),
+                "letters, digits and -._~+/, and = only at the end (RFC 6750)".into(),
             ),
         })
     }
 }
 
-/// Writes a list, each entry as it displays.
+/// Writes a list of the entries as they display.
 pub(super) fn serialize<S: Serializer, T: fmt::Display>(
     entries: &[T],
     serializer: S,
@@ -87,7 +87,7 @@ impl<'de, T: Entry> Visitor<'de> for List<T> {
     }
 }
 
-/// An entry, by the text it is spelled with.
+/// An entry, read from its spelling.
 struct One<T>(T);
 
 impl<'de, T: Entry> Deserialize<'de> for One<T> {
@@ -102,7 +102,7 @@ impl<T: Entry> Visitor<'_> for Text<T> {
     type Value = T;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a word for each entry")
+        f.write_str("plain text for each entry")
     }
 
     fn visit_str<E: Error>(self, text: &str) -> Result<T, E> {
@@ -155,18 +155,18 @@ mod tests {
     fn an_origin_that_could_never_match_is_refused_with_its_line_and_remedy() {
         assert_eq!(
             refuse("server:\n  allowed_origins:\n  - a.example\n  - https://a.example/\n"),
-            "test.yaml:4: server.allowed_origins[1]: found `https://a.example/`, which has something behind the host \
-             and port; use an origin, which has no path"
+            "test.yaml:4: server.allowed_origins[1]: found `https://a.example/`, which has more than a scheme, host \
+             and port; use an origin without a path"
         );
         assert_eq!(
             refuse("server: {allowed_origins: ['*']}"),
             "test.yaml:1: server.allowed_origins[0]: found `*`, which matches no origin; \
-             use an empty list to let in every origin"
+             use an empty list to allow every origin"
         );
     }
 
     #[test]
-    fn a_value_where_a_list_belongs_is_refused() {
+    fn a_value_instead_of_a_list_is_refused() {
         assert_eq!(
             refuse("server: {allowed_origins: a.example}"),
             "test.yaml:1: server.allowed_origins: found string \"a.example\"; use a list such as `[https://app.example.org]`"
@@ -183,16 +183,16 @@ mod tests {
         );
         assert_eq!(
             refuse_tokens("['secret secret secret']"),
-            "test.yaml:3: relay.publish_tokens[0]: found a token with characters that no token may have; \
-             use letters, digits and -._~+/, with = at the end alone (RFC 6750)"
+            "test.yaml:3: relay.publish_tokens[0]: found a token with characters that are not allowed; \
+             use letters, digits and -._~+/, and = only at the end (RFC 6750)"
         );
         assert!(refuse_tokens("['(hidden)']").ends_with(
-            "[0]: found what --print-config shows instead of a token; use the token itself"
+            "[0]: found the placeholder that --print-config prints; use the token itself"
         ));
     }
 
     #[test]
-    fn no_mistake_around_a_token_shows_it() {
+    fn no_mistake_near_a_token_shows_it() {
         for tokens in [
             "secret-4711-secret-4711",
             "'secret-4711-secret-4711'",

@@ -1,10 +1,11 @@
-//! On which line of a document a key stands.
+//! Finds the line of a key in a YAML document.
 //!
-//! The parser tells the place of nothing but an error, so the document is read again, up to the key, and fails there.
+//! [`super::file`] and [`super::explain`] call it. The parser reports a place only with an error. So this file parses
+//! the document again and makes it fail at the key.
 
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
 
-/// On which line `name` appears in `section` for the `nth` time.
+/// The line of the `nth` appearance of `name` in `section`.
 pub(super) fn line_of_key(text: &str, section: &str, name: &str, nth: usize) -> Option<usize> {
     let sections: Vec<&str> = section.split('.').filter(|part| !part.is_empty()).collect();
     let search = Search {
@@ -21,10 +22,10 @@ pub(super) fn line_of_key(text: &str, section: &str, name: &str, nth: usize) -> 
         .then(|| error.location().map(|location| location.line()))?
 }
 
-/// The error that says "here".
-const FOUND: &str = "the key that was looked for";
+/// The error at the key.
+const FOUND: &str = "found the key";
 
-/// Descends to a key, and fails on it.
+/// Descends to a key and fails there.
 #[derive(Clone, Copy)]
 struct Search<'a> {
     sections: &'a [&'a str],
@@ -72,7 +73,7 @@ impl<'de> Visitor<'de> for Search<'_> {
     }
 }
 
-/// Tells whether a key has this name, or fails if it has.
+/// Tells whether a key has this name. With `fail`, it fails at that name instead.
 struct Key<'a> {
     name: &'a str,
     fail: bool,

@@ -1,14 +1,12 @@
-//! The configuration: what an operator may set, how a file says it, and what is allowed.
+//! The configuration: its keys, their spelling in a file, and their allowed values.
 //!
-//! `cli` loads a [`Config`] at start; `server` hands each part to whom it concerns; tests build one in code and change
-//! fields. Nothing here is read again while the relay runs; what the
-//! files of `server.tls` hold is `net::tls`' business. A file is refused as a whole, with one line that says
-//! where, what and how to put it right ([`ConfigError`]); no value is ever guessed or silently replaced.
+//! `cli` loads a [`Config`] at start, and `server` passes each part to its user. Tests build one in code. The relay
+//! does not read it again while it runs; `net::tls` reads the files of `server.tls`. A wrong file is refused as a
+//! whole, with one line that says where the mistake is, what it is and how to fix it ([`ConfigError`]).
 //!
-//! `types` holds the fields and their defaults, `units` spells durations and sizes, `lists` reads lists, `proxies` spells
-//! who is believed as a proxy, `file` reads and writes YAML, `bounds` and `access` judge ranges and relations. For the
-//! errors, `explain` translates the parser's, `locate` finds the line of a key, and `suggest` guesses what a misspelt one
-//! was meant to be.
+//! `types` has the keys and their defaults. `units`, `lists` and `proxies` read and write values, `file` whole files.
+//! `bounds`, `range` and `access` check values. For errors, `explain` translates the parser's texts, `locate` finds the
+//! line of a key, and `suggest` finds the key that the operator meant.
 
 mod access;
 mod bounds;
@@ -18,6 +16,7 @@ mod file;
 mod lists;
 mod locate;
 mod proxies;
+mod range;
 mod suggest;
 mod types;
 mod units;
@@ -35,7 +34,7 @@ pub use types::{
     Server, Shutdown, SlowConsumer, SlowConsumerPolicy, Tls, Topics,
 };
 
-/// For tests: the refusal of the defaults after one change.
+/// For tests: the error after one change to the defaults.
 #[cfg(test)]
 fn refusal(change: impl FnOnce(&mut Config)) -> String {
     let mut config = Config::default();

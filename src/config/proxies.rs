@@ -1,5 +1,6 @@
-//! `server.proxy_protocol.from`: whose connections begin with a PROXY header, as a list of networks, addresses and the
-//! word `unix`.
+//! `server.proxy_protocol.from`: the proxies whose connections begin with a PROXY header.
+//!
+//! `types` reads it as a list of networks, addresses and the word `unix`; `net` asks it about each connection.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
@@ -8,12 +9,12 @@ use ipnet::{IpNet, Ipv4Net};
 
 use super::lists;
 
-/// One entry: proxies that are believed when they say whom they speak for.
+/// A trusted proxy, or a network of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ProxySource {
-    /// Those in this network, which may be a single address.
+    /// The proxies in this network, which may be a single address.
     Network(IpNet),
-    /// Those that connect through the Unix socket.
+    /// The proxies that connect through the Unix socket.
     Unix,
 }
 
@@ -21,7 +22,7 @@ pub enum ProxySource {
 const UNIX: &str = "unix";
 
 impl ProxySource {
-    /// Whether a proxy at `address` is meant; an IPv4 address that comes mapped into IPv6 is one.
+    /// Whether a proxy at `address` is trusted. An IPv4 address mapped into IPv6 counts as IPv4.
     pub fn contains(&self, address: IpAddr) -> bool {
         match self {
             ProxySource::Network(network) => network.contains(&address.to_canonical()),
@@ -55,17 +56,21 @@ impl lists::Entry for ProxySource {
             let remedy = "an address, a network such as 10.0.0.0/8, or unix";
             return Err((format!("`{text}`"), remedy.into()));
         };
-        // Either would be taken for something else than what was meant, or for nothing.
+        // Such an entry would match other addresses than its author expects, or none.
         let meant = without_mapping(network).unwrap_or(network).trunc();
         if meant != network {
             let meant = ProxySource::Network(meant);
-            return Err((format!("`{text}`"), format!("{meant}, if that is meant")));
+            return Err((
+                format!("`{text}`"),
+                format!("{meant} if you mean that network"),
+            ));
         }
         Ok(ProxySource::Network(network))
     }
 }
 
-/// The IPv4 network that an IPv6 one is made of (RFC 4291, section 2.5.5.2). Addresses are compared without the mapping.
+/// The IPv4 network in an IPv4-mapped IPv6 network (RFC 4291, section 2.5.5.2). Addresses are compared without the
+/// mapping.
 fn without_mapping(network: IpNet) -> Option<IpNet> {
     const MAPPING_BITS: u8 = 96;
     let IpNet::V6(network) = network else {
@@ -95,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn networks_and_addresses_cover_what_is_in_them() {
+    fn a_network_covers_its_addresses_and_no_others() {
         for (list, inside, outside) in [
             ("[10.0.0.0/8]", "10.255.0.1", "11.0.0.1"),
             ("[192.0.2.7]", "192.0.2.7", "192.0.2.8"),
@@ -108,19 +113,19 @@ mod tests {
     }
 
     #[test]
-    fn an_ipv4_proxy_is_the_same_when_it_comes_mapped() {
+    fn a_mapped_ipv4_address_counts_as_ipv4() {
         assert!(covers("[10.0.0.0/8]", "::ffff:10.0.0.1"));
         assert!(!covers("['::/0']", "::ffff:10.0.0.1"));
     }
 
     #[test]
-    fn the_unix_socket_is_a_word_and_no_network() {
+    fn the_unix_socket_is_a_word_and_not_a_network() {
         assert_eq!(load("[unix]"), Ok(vec![ProxySource::Unix]));
         assert!(!covers("[unix]", "127.0.0.1"));
     }
 
     #[test]
-    fn what_is_printed_is_what_was_written() {
+    fn a_list_is_printed_as_it_was_written() {
         let text = "[10.0.0.0/8, 192.0.2.7, 2001:db8::/32, ::1, unix]";
         let printed: Vec<String> = load("[10.0.0.0/8, 192.0.2.7, '2001:db8::/32', '::1', unix]")
             .unwrap()
@@ -146,11 +151,13 @@ mod tests {
             ("[10]", format!("{AT}[0]: found `10`; {FIX}")),
             (
                 "[10.1.2.3/8]",
-                format!("{AT}[0]: found `10.1.2.3/8`; use 10.0.0.0/8, if that is meant"),
+                format!("{AT}[0]: found `10.1.2.3/8`; use 10.0.0.0/8 if you mean that network"),
             ),
             (
                 "['::ffff:10.0.0.0/104']",
-                format!("{AT}[0]: found `::ffff:10.0.0.0/104`; use 10.0.0.0/8, if that is meant"),
+                format!(
+                    "{AT}[0]: found `::ffff:10.0.0.0/104`; use 10.0.0.0/8 if you mean that network"
+                ),
             ),
             (
                 "unix",

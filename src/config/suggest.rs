@@ -1,16 +1,17 @@
-//! What a misspelt key or word was meant to be.
+//! Finds the key or word that an operator meant by a misspelt one.
 //!
-//! The keys are read off the serialized default configuration, so that there is no second list of them to forget.
+//! [`super::explain`] calls it. The keys come from the serialized default configuration, so there is no second list to
+//! maintain.
 
 use serde_yaml::Value;
 
-use super::Config;
+use super::types::Config;
 
-/// How alike two names must be, from 0 to 1, for one to be proposed in place of the other: `prt` and `port` are
-/// (0.75), `host` and `port` are not (0.5).
-const ALIKE: f64 = 0.65;
+/// How similar two names must be, from 0 to 1, to suggest one for the other. `prt` and `port` are (0.75); `host` and
+/// `port` are not (0.5).
+const MIN_LIKENESS: f64 = 0.65;
 
-/// Every key with its sections, such as `server.port`, in the order of the file.
+/// Every key with its sections, such as `server.port`, in file order.
 pub(super) fn known_keys() -> Vec<String> {
     let defaults =
         serde_yaml::to_value(Config::default()).expect("the defaults are plain numbers and words");
@@ -33,7 +34,7 @@ fn collect_keys(section: &str, value: &Value, keys: &mut Vec<String>) {
     }
 }
 
-/// The key `name` in `section`, which is empty at the top.
+/// The path of the key `name` in `section`, which is empty at the top level.
 pub(super) fn join(section: &str, name: &str) -> String {
     if section.is_empty() {
         name.to_owned()
@@ -42,8 +43,8 @@ pub(super) fn join(section: &str, name: &str) -> String {
     }
 }
 
-/// What `name`, unknown in `section`, was meant to be: a key of the section by its name alone, or else a key of
-/// another section by its whole path.
+/// The key that `name` in `section` was meant to be: the name of a key in that section, or else the path of a key in
+/// another one.
 pub(super) fn key_for(section: &str, name: &str) -> Option<String> {
     let keys = known_keys();
     let siblings = keys.iter().filter_map(|key| in_section(section, key));
@@ -53,7 +54,7 @@ pub(super) fn key_for(section: &str, name: &str) -> Option<String> {
     closest(name, keys.iter().map(String::as_str), last_segment).map(str::to_owned)
 }
 
-/// The names of the keys that stand directly in `section`.
+/// The names of the keys directly in `section`.
 pub(super) fn names_in(section: &str) -> Vec<String> {
     let keys = known_keys();
     keys.iter()
@@ -62,7 +63,7 @@ pub(super) fn names_in(section: &str) -> Vec<String> {
         .collect()
 }
 
-/// Which of `words` was meant by `word`.
+/// The one of `words` that `word` was meant to be.
 pub(super) fn word_for<'a>(word: &str, words: &[&'a str]) -> Option<&'a str> {
     closest(word, words.iter().copied(), |word| word)
 }
@@ -80,14 +81,14 @@ fn last_segment(key: &str) -> &str {
     key.rsplit('.').next().unwrap_or(key)
 }
 
-/// The candidate whose name is most like `word`, the first of equals.
+/// The candidate whose name is most similar to `word`; of equals, the first.
 fn closest<'a>(
     word: &str,
     candidates: impl Iterator<Item = &'a str>,
     name_of: impl Fn(&'a str) -> &'a str,
 ) -> Option<&'a str> {
     let mut best = None;
-    let mut best_likeness = ALIKE;
+    let mut best_likeness = MIN_LIKENESS;
     for candidate in candidates {
         let likeness = likeness(word, name_of(candidate));
         if likeness > best_likeness {
@@ -97,10 +98,10 @@ fn closest<'a>(
     best
 }
 
-/// From 0 to 1, without regard to case and to how words are joined: `maxConnections` is `max_connections`.
+/// The similarity of two names, from 0 to 1. It ignores case and separators: `maxConnections` is `max_connections`.
 fn likeness(one: &str, other: &str) -> f64 {
     let (one, other) = (bare(one), bare(other));
-    // The distance costs time by both lengths, and nothing so long was meant to be a key.
+    // The time grows with both lengths, and no key is so long.
     if one.len() > 64 {
         return 0.0;
     }
@@ -136,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn a_slip_of_a_letter_is_recognised() {
+    fn a_typing_mistake_is_recognised() {
         for (section, name, meant) in [
             ("server", "prt", "port"),
             ("", "sever", "server"),
@@ -170,13 +171,13 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_proposed_for_what_is_like_no_key() {
+    fn nothing_is_suggested_for_a_name_that_resembles_no_key() {
         assert_eq!(key_for("server", "zzz"), None);
         assert_eq!(key_for("server", &"port".repeat(100_000)), None);
     }
 
     #[test]
-    fn words_are_proposed_by_the_same_measure() {
+    fn words_are_suggested_by_the_same_measure() {
         assert_eq!(
             word_for("dsconnect", &["disconnect", "drop"]),
             Some("disconnect")

@@ -1,7 +1,7 @@
-//! What an operator may set: the types, their defaults, and how each is spelled in YAML.
+//! The keys of the configuration: their types and their defaults.
 //!
-//! Everybody reads these fields; only [`super::file`] makes them from text. Nothing here checks a range: a value that
-//! fits its type is taken, and [`Config::validate`](super::Config::validate) judges it.
+//! The whole relay reads these fields; only [`super::file`] parses them from text. Nothing here checks a range: a value
+//! that fits its type is accepted, and [`Config::validate`](super::Config::validate) checks it.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use super::{lists, units};
 use crate::http::bearer::Token;
 use crate::http::origin::OriginPattern;
 
-/// Everything an operator may set. Each part is optional in the file, and each default is that of [`Config::default`].
+/// The whole configuration. Every part is optional in the file; [`Config::default`] has the defaults.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(
     default,
@@ -21,15 +21,15 @@ use crate::http::origin::OriginPattern;
     expecting = "a mapping of sections such as `server:`"
 )]
 pub struct Config {
-    /// Where clients connect, and how many.
+    /// Where clients connect, and how many may.
     pub server: Server,
-    /// What is relayed to whom.
+    /// How messages are relayed.
     pub relay: Relay,
-    /// How large an input may be, and how frequent.
+    /// Limits on the size and rate of input.
     pub limits: Limits,
-    /// What happens to clients that cannot keep up.
+    /// How slow clients are treated.
     pub slow_consumer: SlowConsumer,
-    /// How dead clients are found.
+    /// How dead clients are detected.
     pub keepalive: Keepalive,
     /// How the relay stops.
     pub shutdown: Shutdown,
@@ -39,7 +39,7 @@ pub struct Config {
     pub log: Log,
 }
 
-/// `server`: where clients connect, and how many.
+/// `server`: where clients connect, and how many may.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(
     default,
@@ -47,47 +47,47 @@ pub struct Config {
     expecting = "a mapping such as `port: 8443`"
 )]
 pub struct Server {
-    /// The address or name to listen on.
+    /// The address or host name to listen on.
     #[serde(deserialize_with = "units::host")]
     pub host: String,
-    /// The TCP port to listen on. 0: any free port, which the line at start names.
+    /// The TCP port to listen on. 0 picks a free one, which the `ready` log line names.
     #[serde(deserialize_with = "units::port")]
     pub port: u16,
-    /// A Unix socket to listen on as well; a relative path starts at the working directory.
+    /// A Unix socket to listen on as well. A relative path starts at the working directory.
     pub unix_socket: Option<PathBuf>,
     /// The permission bits of the Unix socket's file.
     #[serde(with = "units::mode")]
     pub unix_socket_mode: u32,
-    /// Worker threads, each with one shard. 0: one per available core.
+    /// The number of worker threads, each with one shard. 0 is one per available core.
     #[serde(deserialize_with = "units::count")]
     pub workers: usize,
-    /// Up to how many connections a worker takes the clients of the topics that it owns, however few others have, before it is
-    /// the next one's turn. 0: even a lone small topic is spread over all workers.
+    /// The number of connections up to which a worker takes the clients of its own topics, before the next worker gets
+    /// them. 0 spreads even a single small topic over all workers.
     #[serde(deserialize_with = "units::count")]
     pub fill_workers_to: usize,
-    /// Connections served at once; more are answered 503. 0: derived from the limit on open files.
+    /// The most connections at once; more are answered 503. 0 derives it from the limit on open files.
     #[serde(deserialize_with = "units::count")]
     pub max_connections: usize,
-    /// Connections from one address served at once, an IPv6 address counted by its /64; more are answered 429. 0: no
+    /// The most connections at once from one address; more are answered 429. An IPv6 address counts by its /64. 0 is no
     /// limit.
     #[serde(deserialize_with = "units::count")]
     pub max_connections_per_ip: usize,
-    /// The longest time from accept to a complete upgrade request, not renewed by what arrives.
+    /// The longest time from accept to a complete upgrade request. Received bytes do not extend it.
     #[serde(with = "units::duration")]
     pub handshake_timeout: Duration,
-    /// `TCP_NOTSENT_LOWAT` in bytes; 0 leaves the kernel's default.
+    /// `TCP_NOTSENT_LOWAT` in bytes; 0 is the kernel's default.
     #[serde(with = "units::size")]
     pub tcp_notsent_lowat: usize,
-    /// The sites whose pages may connect. Empty: every site's. Programs that send no `Origin` always may.
+    /// The sites whose pages may connect; empty allows all. Programs that send no `Origin` are always allowed.
     #[serde(with = "lists")]
     pub allowed_origins: Vec<OriginPattern>,
-    /// Proxies that say whom they speak for.
+    /// Trusted proxies.
     pub proxy_protocol: ProxyProtocol,
     /// Encryption.
     pub tls: Tls,
 }
 
-/// `server.proxy_protocol`: proxies that say whom they speak for.
+/// `server.proxy_protocol`: trusted proxies.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(
     default,
@@ -95,7 +95,7 @@ pub struct Server {
     expecting = "a mapping such as `from: [10.0.0.0/8]`"
 )]
 pub struct ProxyProtocol {
-    /// Whose connections must begin with a header of the PROXY protocol, version 2.
+    /// The proxies whose connections must begin with a PROXY header, version 2.
     #[serde(with = "lists")]
     pub from: Vec<ProxySource>,
 }
@@ -110,18 +110,19 @@ pub struct ProxyProtocol {
 pub struct Tls {
     /// Whether clients speak TLS.
     pub enabled: bool,
-    /// The certificate chain in PEM, the server's own first; a relative path starts at the working directory. Read only
-    /// when TLS is enabled, and again on SIGHUP.
+    /// The certificate chain in PEM, with the server's own certificate first. A relative path starts at the working
+    /// directory. Read only if TLS is enabled, and again on SIGHUP.
     #[serde(alias = "certfile", alias = "certFile")]
     pub cert_file: Option<PathBuf>,
-    /// The private key in PEM; a relative path starts at the working directory. Read only when TLS is enabled.
+    /// The private key in PEM. A relative path starts at the working directory. Read only if TLS is enabled, and again
+    /// on SIGHUP.
     #[serde(alias = "keyfile", alias = "keyFile")]
     pub key_file: Option<PathBuf>,
-    /// Certificates in PEM of the authorities whose clients are served; every client must then have a certificate.
+    /// CA certificates in PEM. If set, every client must have a certificate from one of these authorities.
     pub client_ca_file: Option<PathBuf>,
 }
 
-/// `relay`: what is relayed to whom.
+/// `relay`: how messages are relayed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(
     default,
@@ -129,18 +130,18 @@ pub struct Tls {
     expecting = "a mapping such as `topics: path`"
 )]
 pub struct Relay {
-    /// What names a topic.
+    /// Whether the URL path names the topic.
     #[serde(deserialize_with = "units::word")]
     pub topics: Topics,
-    /// Whether a sender receives its own messages.
+    /// Whether senders receive their own messages.
     pub echo: bool,
-    /// The least time between two fan-outs of one topic. Zero: none.
+    /// The shortest time between two fan-outs of one topic. Zero sends every message at once.
     #[serde(with = "units::duration")]
     pub coalesce: Duration,
     /// Who may send messages.
     #[serde(deserialize_with = "units::word")]
     pub publish: Publish,
-    /// The tokens that allow it, where `publish` demands one. Never printed.
+    /// The valid tokens if `publish` is `token`. Never printed.
     #[serde(with = "lists")]
     pub publish_tokens: Vec<Token>,
 }
@@ -157,17 +158,17 @@ pub enum Publish {
     Nobody,
 }
 
-/// `relay.topics`: what names a topic.
+/// `relay.topics`: whether the URL path names the topic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Topics {
     /// The URL path names the topic.
     Path,
-    /// One topic, whatever the path.
+    /// There is one topic, whatever the path.
     Single,
 }
 
-/// `limits`: how large an input may be, and how frequent.
+/// `limits`: limits on the size and rate of input.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(
     default,
@@ -175,24 +176,27 @@ pub enum Topics {
     expecting = "a mapping such as `max_message_bytes: 1MiB`"
 )]
 pub struct Limits {
-    /// The largest message in bytes, the sum of its fragments; a larger one closes its sender with 1009.
+    /// The largest message in bytes, all fragments together. A larger one closes its sender with 1009.
     #[serde(with = "units::size")]
     pub max_message_bytes: usize,
-    /// The largest head of an HTTP request in bytes; a larger one is answered 431.
+    /// The largest HTTP request head in bytes. A larger one is answered 431.
     #[serde(with = "units::size")]
     pub max_header_bytes: usize,
-    /// Messages that a client may send in a second, on average; one more closes it with 1008. 0: any number.
+    /// The average number of messages per second that a client may send. Beyond it, the client is closed with 1008. 0
+    /// is no limit.
     #[serde(deserialize_with = "units::count")]
     pub messages_per_second: usize,
-    /// Messages that a client may send at once. 0: [`Limits::DEFAULT_BURST_SECONDS`] of `messages_per_second`.
+    /// The number of messages that a client may send at once. 0 is [`Limits::DEFAULT_BURST_SECONDS`] times
+    /// `messages_per_second`.
     #[serde(deserialize_with = "units::count")]
     pub burst: usize,
-    /// The most that logs and what arrived in part may hold together, in bytes; those who cost most give way.
+    /// The most memory for logs and incomplete messages, in bytes. Beyond it, the clients that use most are
+    /// disconnected.
     #[serde(with = "units::size")]
     pub max_buffered_bytes: usize,
 }
 
-/// `slow_consumer`: what happens to clients that cannot keep up.
+/// `slow_consumer`: how slow clients are treated.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(
     default,
@@ -200,30 +204,30 @@ pub struct Limits {
     expecting = "a mapping such as `policy: disconnect`"
 )]
 pub struct SlowConsumer {
-    /// What happens to a member that lags too far behind.
+    /// The treatment of a client that lags too far behind.
     #[serde(deserialize_with = "units::word")]
     pub policy: SlowConsumerPolicy,
-    /// How many bytes a member may lag behind the head of its topic; it bounds the topic's log as well.
+    /// The most bytes that a client may lag behind its topic. It also limits the topic's log.
     #[serde(with = "units::size")]
     pub max_lag_bytes: usize,
-    /// The longest time in which a member that is owed something accepts no byte.
+    /// The longest time that a client with pending messages may accept no byte.
     #[serde(with = "units::duration")]
     pub stall_timeout: Duration,
 }
 
-/// `slow_consumer.policy`: what happens to a member that lags too far behind.
+/// `slow_consumer.policy`: the treatment of a client that lags too far behind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum SlowConsumerPolicy {
-    /// Close 1013, counted.
+    /// It is closed with 1013.
     Disconnect,
-    /// The cursor jumps to the head; what it skipped is counted.
+    /// It skips to the newest message.
     Drop,
-    /// Publishers of the topic are no longer read while a member lags.
+    /// The topic's publishers are not read while it lags.
     Backpressure,
 }
 
-/// `keepalive`: how dead clients are found.
+/// `keepalive`: how dead clients are detected.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(
     default,
@@ -231,10 +235,10 @@ pub enum SlowConsumerPolicy {
     expecting = "a mapping such as `ping_interval: 25s`"
 )]
 pub struct Keepalive {
-    /// A client silent for so long is pinged. Zero: no pings.
+    /// The silence after which a client is pinged. Zero sends no pings.
     #[serde(with = "units::duration")]
     pub ping_interval: Duration,
-    /// The longest wait for the answer to a ping.
+    /// The longest wait for an answer to a ping.
     #[serde(with = "units::duration")]
     pub pong_timeout: Duration,
 }
@@ -247,7 +251,7 @@ pub struct Keepalive {
     expecting = "a mapping such as `timeout: 10s`"
 )]
 pub struct Shutdown {
-    /// The longest wait for clients to take what they are owed and to answer the Close. Zero: none.
+    /// The longest wait for clients to receive their pending messages and to answer the Close. Zero does not wait.
     #[serde(with = "units::duration")]
     pub timeout: Duration,
 }
@@ -260,12 +264,12 @@ pub struct Shutdown {
     expecting = "a mapping such as `port: 9090`"
 )]
 pub struct Metrics {
-    /// Whether they are served at all.
+    /// Whether the metrics are served.
     pub enabled: bool,
-    /// The address or name to listen on.
+    /// The address or host name to listen on.
     #[serde(deserialize_with = "units::host")]
     pub host: String,
-    /// The TCP port to listen on. 0: any free port, which the line at start names.
+    /// The TCP port to listen on. 0 picks a free one, which the `ready` log line names.
     #[serde(deserialize_with = "units::port")]
     pub port: u16,
 }
@@ -278,35 +282,35 @@ pub struct Metrics {
     expecting = "a mapping such as `level: info`"
 )]
 pub struct Log {
-    /// The least urgent lines that are written.
+    /// The lowest level that is written.
     #[serde(deserialize_with = "units::word")]
     pub level: LogLevel,
-    /// What a line looks like.
+    /// The format of a line.
     #[serde(deserialize_with = "units::word")]
     pub format: LogFormat,
 }
 
-/// `log.level`: the least urgent lines that are written.
+/// `log.level`: the lowest level that is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LogLevel {
-    /// The relay cannot go on.
+    /// The relay cannot continue.
     Error,
     /// A person should look.
     Warn,
-    /// Changes of state.
+    /// Changes of the relay's state.
     Info,
-    /// Odd peers.
+    /// Unusual behaviour of clients.
     Debug,
-    /// Single messages; not compiled into release builds, where it equals `debug`.
+    /// Single messages. Release builds have none, so there it equals `debug`.
     Trace,
 }
 
-/// `log.format`: what a line looks like.
+/// `log.format`: the format of a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LogFormat {
-    /// For people.
+    /// Text for people.
     Text,
     /// One JSON object per line.
     Json,
@@ -345,8 +349,8 @@ impl Default for Relay {
 }
 
 impl Limits {
-    /// How many seconds' messages the burst is by default. As long as most pauses of a connection or a machine: what was
-    /// sent during one arrives at once behind it.
+    /// The default burst in seconds of the average rate. It covers most pauses of a connection or a machine, after
+    /// which the messages of the pause arrive together.
     pub const DEFAULT_BURST_SECONDS: usize = 5;
 }
 

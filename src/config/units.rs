@@ -1,7 +1,7 @@
-//! How values are written in YAML: a port, a count, a name, one word of a few, `1MiB`, `10s`.
+//! Reads and writes single values in YAML: a port, a count, a name, a word, `1MiB`, `10s`.
 //!
-//! [`super::types`] names these functions in its serde attributes. Each refuses what it cannot take whole: a duration
-//! without a unit, a fraction of a byte, a number that does not fit, a number where text is meant and the reverse.
+//! [`super::types`] names these functions in its serde attributes. They accept nothing by halves: no duration without a
+//! unit, no fraction of a byte, no number out of range, no number for a text or text for a number.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -14,24 +14,24 @@ pub(super) fn port<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u16, D:
     deserializer.deserialize_any(WholeNumber::new("a port number from 0 to 65535"))
 }
 
-/// A number of things.
+/// A whole number.
 pub(super) fn count<'de, D: Deserializer<'de>>(deserializer: D) -> Result<usize, D::Error> {
     deserializer.deserialize_any(WholeNumber::new("a whole number"))
 }
 
-/// An address or a name. YAML would make a string of `host: 3`, where a slip is likelier.
+/// An address or a host name. YAML would turn `host: 3` into text, although it is more likely a mistake.
 pub(super) fn host<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
     deserializer.deserialize_any(Host)
 }
 
-/// One word of a few.
+/// One of a few words.
 pub(super) fn word<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
     deserializer: D,
 ) -> Result<T, D::Error> {
     deserializer.deserialize_any(OneOf(PhantomData))
 }
 
-/// Takes a number that fits and is no text, not negative and no fraction.
+/// Accepts a whole number that fits, but not a number in quotes.
 struct WholeNumber<N> {
     expected: &'static str,
     number: PhantomData<N>,
@@ -58,7 +58,7 @@ impl<N: TryFrom<u64>> Visitor<'_> for WholeNumber<N> {
     }
 }
 
-/// Takes text, and nothing that YAML could turn into text.
+/// Accepts text, but no value that YAML would convert to text.
 struct Host;
 
 impl Visitor<'_> for Host {
@@ -73,14 +73,14 @@ impl Visitor<'_> for Host {
     }
 }
 
-/// Takes the name of a variant of `T`.
+/// Accepts the name of a variant of `T`.
 struct OneOf<T>(PhantomData<T>);
 
 impl<'de, T: Deserialize<'de>> Visitor<'de> for OneOf<T> {
     type Value = T;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // The derived code names the variants when it refuses one.
+        // The derived code lists the variants when it refuses one.
         let nothing: StrDeserializer<'_, value::Error> = "".into_deserializer();
         let refusal = T::deserialize(nothing).err().map(|error| error.to_string());
         let variants = refusal
@@ -94,7 +94,7 @@ impl<'de, T: Deserialize<'de>> Visitor<'de> for OneOf<T> {
     }
 }
 
-/// A number of bytes that prints as it is written in a file, with the largest unit that loses nothing.
+/// A number of bytes that displays with the largest unit that divides it.
 #[derive(Clone, Copy, PartialEq, PartialOrd)]
 pub(super) struct Bytes(pub(super) usize);
 
@@ -151,7 +151,7 @@ pub(super) mod size {
         }
 
         fn visit_str<E: Error>(self, text: &str) -> Result<usize, E> {
-            // A number as text is refused: quotes around it are a slip.
+            // A number in quotes is refused as a mistake.
             let with_unit = text.ends_with(|last: char| last.is_ascii_alphabetic());
             let size: Option<ByteSize> = text.parse().ok().filter(|_| with_unit);
             let bytes = size.and_then(|ByteSize(bytes)| usize::try_from(bytes).ok());
@@ -160,7 +160,7 @@ pub(super) mod size {
     }
 }
 
-/// Permission bits that print as they are written in a file, in octal.
+/// Permission bits that display in octal.
 #[derive(Clone, Copy, PartialEq, PartialOrd)]
 pub(super) struct Octal(pub(super) u32);
 
@@ -170,7 +170,7 @@ impl fmt::Display for Octal {
     }
 }
 
-/// Permission bits in octal. As text only: without quotes YAML reads 660 as a decimal number, and 0660 as text.
+/// Permission bits in octal. They need quotes, because YAML reads 660 as a decimal number and 0660 as text.
 pub(super) mod mode {
     use super::{Deserializer, Error, Octal, Unexpected, Visitor, fmt};
     use serde::Serializer;
@@ -202,7 +202,7 @@ pub(super) mod mode {
     }
 }
 
-/// A length of time that prints as it is written in a file, such as `1m 30s`.
+/// A duration that displays as in a file, such as `1m 30s`.
 #[derive(Clone, Copy, PartialEq, PartialOrd)]
 pub(super) struct Span(pub(super) std::time::Duration);
 
@@ -212,7 +212,7 @@ impl fmt::Display for Span {
     }
 }
 
-/// A length of time, always with its unit but for 0.
+/// A duration. Only 0 needs no unit.
 pub(super) mod duration {
     use super::{Deserializer, Error, Span, Unexpected, Visitor, fmt};
     use serde::Serializer;

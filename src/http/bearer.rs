@@ -1,7 +1,7 @@
-//! Bearer tokens (RFC 6750): what a server knows, what a request presents, and whether the two agree.
+//! Bearer tokens (RFC 6750): the tokens that the relay knows, and the check of a request's credentials.
 //!
-//! The configuration reads each [`Token`] once, and the relay asks [`judge`] at an upgrade. A token is never shown:
-//! neither by `Debug` and `Display` nor by an error, and what a request presents does not leave this file.
+//! The configuration reads each [`Token`] once, and the relay calls [`judge`] for each upgrade. No token is ever shown,
+//! not by `Debug`, `Display` or an error. The token that a request presents does not leave this file.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -12,47 +12,47 @@ use subtle::{Choice, ConstantTimeEq as _};
 use super::percent;
 use super::request::RequestHead;
 
-/// How long a token may be, in bytes. 16 random letters and digits are 95 bits, which nobody guesses over a network; 256
-/// have room for any token that is random, and none for a document.
+/// The allowed length of a token in bytes. 16 random letters and digits are 95 bits, too many to guess over a network.
+/// 256 are enough for any random token.
 pub const TOKEN_BYTES: RangeInclusive<usize> = 16..=256;
 
-/// The scheme of `Authorization` that carries a token; schemes are compared in any case (RFC 9110, section 11.1).
+/// The `Authorization` scheme for a token. Schemes are case-insensitive (RFC 9110, section 11.1).
 const SCHEME: &[u8] = b"Bearer";
 
-/// The parameter of the query that carries a token, for browsers, whose WebSocket sends no header of a page's choice.
+/// The query parameter for a token. Browsers need it, because a web page cannot set headers on its WebSocket.
 const PARAMETER: &str = "token";
 
-/// What stands in a token's place wherever it would be shown.
+/// Printed in place of a token.
 const HIDDEN: &str = "(hidden)";
 
-/// A secret that proves a permission.
+/// A secret that grants permission to publish.
 #[derive(Clone)]
 pub struct Token(Box<str>);
 
-/// Why a text is no token. Says nothing of what it is.
+/// Why a text is not a valid token. It never contains the text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TokenError {
-    /// It is what a token is shown as.
+    /// The text is the placeholder that is printed for a token.
     Hidden,
-    /// It has this many bytes, not [`TOKEN_BYTES`].
+    /// The token has this many bytes, which is outside [`TOKEN_BYTES`].
     Length(usize),
-    /// It has a character that RFC 6750 does not allow in a token (section 2.1).
+    /// The token has a character that RFC 6750 does not allow (section 2.1).
     Character,
 }
 
-/// What a request's credentials are worth.
+/// The result of checking a request's credentials.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Credentials {
-    /// None are presented.
+    /// The request has no credentials.
     Absent,
-    /// One token is presented, and it is one of those known.
+    /// The request has exactly one token, and it is known.
     Valid,
-    /// Anything else: an unknown token, several, or an `Authorization` that is no bearer token.
+    /// Anything else: an unknown token, two tokens, or an `Authorization` without a bearer token.
     Invalid,
 }
 
 impl Token {
-    /// Takes a token of [`TOKEN_BYTES`]: letters, digits and `-._~+/`, with any number of `=` at its end.
+    /// Accepts [`TOKEN_BYTES`] bytes: letters, digits and `-._~+/`, then any number of `=`.
     pub fn new(text: &str) -> Result<Token, TokenError> {
         let allowed = |byte: u8| {
             byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~' | b'+' | b'/')
@@ -69,13 +69,13 @@ impl Token {
         }
     }
 
-    /// Takes as long for any `presented` of the token's length. Of another length it takes less: a length is no secret.
+    /// Compares in constant time. Only the length can show in the timing, and it is not secret.
     fn agrees_with(&self, presented: &[u8]) -> Choice {
         self.0.as_bytes().ct_eq(presented)
     }
 }
 
-/// In constant time like every comparison of tokens, so that none can be the wrong one.
+/// In constant time, so that no comparison of tokens can leak one.
 impl PartialEq for Token {
     fn eq(&self, other: &Token) -> bool {
         self.agrees_with(other.0.as_bytes()).into()
@@ -96,11 +96,10 @@ impl fmt::Display for Token {
     }
 }
 
-/// Judges the credentials of a request: a token in `Authorization: Bearer …`, or in the query as `token=…`,
-/// percent-decoded.
+/// Checks the token of a request, from `Authorization: Bearer …` or from `token=…` in the query, percent-decoded.
 ///
-/// Whoever presents two is refused, whatever they are (RFC 6750, section 2): of two, a proxy and the relay might each
-/// look at another.
+/// A request with two tokens is refused (RFC 6750, section 2), because a proxy and the relay could each look at a
+/// different one.
 pub fn judge(head: &RequestHead<'_>, tokens: &[Token]) -> Credentials {
     let mut presented = in_header(head).chain(in_query(head));
     match (presented.next(), presented.next()) {
@@ -110,7 +109,7 @@ pub fn judge(head: &RequestHead<'_>, tokens: &[Token]) -> Credentials {
     }
 }
 
-/// Compares with every token, whichever agrees, so that the time taken does not tell one from another.
+/// Compares with every token, even after a match, so that the time does not tell which one matched.
 fn is_known(presented: &[u8], tokens: &[Token]) -> bool {
     let agreed = tokens.iter().fold(Choice::from(0), |agreed, token| {
         agreed | token.agrees_with(presented)
@@ -118,7 +117,7 @@ fn is_known(presented: &[u8], tokens: &[Token]) -> bool {
     agreed.into()
 }
 
-/// The token of each `Authorization` field; `None` for a field that has none.
+/// The token of each `Authorization` field; `None` for a field without a bearer token.
 fn in_header<'a>(head: &RequestHead<'a>) -> impl Iterator<Item = Option<Cow<'a, [u8]>>> {
     head.values("authorization").map(|value| {
         let (scheme, token) = value.split_at_checked(SCHEME.len())?;
@@ -127,7 +126,7 @@ fn in_header<'a>(head: &RequestHead<'a>) -> impl Iterator<Item = Option<Cow<'a, 
     })
 }
 
-/// The token of each such parameter of the query; `None` for one that cannot be decoded.
+/// The value of each `token` parameter in the query; `None` for one that cannot be decoded.
 fn in_query<'a>(head: &RequestHead<'a>) -> impl Iterator<Item = Option<Cow<'a, [u8]>>> {
     let query = head
         .path_and_query()
@@ -154,7 +153,7 @@ mod tests {
         [FIRST, SECOND].map(|text| Token::new(text).expect("a token"))
     }
 
-    /// The verdict on a request to `target` with `fields`, each ended as lines are.
+    /// The verdict on a request to `target` with the header lines `fields`.
     fn verdict(target: &str, fields: &str) -> Credentials {
         let request = format!("GET {target} HTTP/1.1\r\nHost: a\r\n{fields}\r\n");
         let head = RequestHead::parse(request.as_bytes()).expect("well-formed");
@@ -162,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_without_credentials_has_none() {
+    fn a_request_without_a_token_has_no_credentials() {
         for target in ["/", "/?", "/?tokens=x&Token=y&a=token", "/token=x"] {
             assert_eq!(verdict(target, ""), Credentials::Absent, "{target}");
         }
@@ -201,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_presented_and_is_not_a_known_token_is_invalid() {
+    fn anything_but_a_known_token_is_invalid() {
         for target in [
             "/?token",
             "/?token=",
@@ -232,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn two_are_invalid_although_both_are_known() {
+    fn two_known_tokens_are_invalid_together() {
         let query = format!("/?token={FIRST}");
         let line = format!("Authorization: Bearer {FIRST}\r\n");
         assert_eq!(verdict(&query, &line), Credentials::Invalid);
@@ -244,13 +243,13 @@ mod tests {
     }
 
     #[test]
-    fn no_token_is_known_where_none_is_listed() {
+    fn an_empty_list_knows_no_token() {
         assert!(!is_known(b"", &[]));
         assert!(!is_known(FIRST.as_bytes(), &[]));
     }
 
     #[test]
-    fn a_token_has_its_length_and_its_characters() {
+    fn a_token_outside_its_length_or_characters_is_refused() {
         for text in ["x".repeat(16), "y".repeat(256), format!("{SECOND}==")] {
             assert!(Token::new(&text).is_ok(), "{text}");
         }

@@ -1,4 +1,7 @@
-//! The little HTTP/1.1 that a relay needs, without input or output.
+//! The part of HTTP/1.1 that the relay needs, without input or output.
+//!
+//! The upgrade to WebSocket and the metrics port both call it. It reads request heads and writes responses; it refuses
+//! request bodies.
 
 pub mod bearer;
 pub mod origin;

@@ -1,27 +1,27 @@
-//! Origins (RFC 6454): for which site's page a browser connects, and which sites a server lets in.
+//! Origins (RFC 6454): the site of the page that connects, and the sites that the relay allows.
 //!
-//! A browser lets any page open a WebSocket to any server, and says in `Origin` whose page it is; the server alone can
-//! refuse (RFC 6455, section 10.2). The configuration reads each [`OriginPattern`] once, and the relay asks
-//! [`is_allowed`] at each upgrade. Whoever is no browser may claim any origin, so this keeps out pages and not programs.
+//! A browser lets any page open a WebSocket to any server. It names the page's site in `Origin`, and only the server
+//! can refuse it (RFC 6455, section 10.2). The configuration reads each [`OriginPattern`] once, and the relay calls
+//! [`is_allowed`] for each upgrade. Other programs can claim any origin, so this keeps out pages, not programs.
 //!
-//! What a pattern could never match is refused when it is read, with what to write instead: an entry that silently does
-//! nothing is one that its author relies on.
+//! A pattern that can never match is refused with a better one. Otherwise an operator would rely on an entry that does
+//! nothing.
 
 use core::net::{Ipv4Addr, Ipv6Addr}; // addresses as values; sockets are not among them
 use std::fmt;
 use std::str::FromStr;
 
-/// The longest name of a host, and of one of its labels (RFC 1035, section 2.3.4).
+/// The longest host name, and the longest label in it (RFC 1035, section 2.3.4).
 const MAX_HOST_BYTES: usize = 253;
 const MAX_LABEL_BYTES: usize = 63;
 
-/// What `Origin` says for a page that has none that could be named: a file, a sandboxed frame.
+/// The `Origin` of a page without a site, such as a file or a sandboxed frame.
 const OPAQUE: &str = "null";
 
-/// Origins that are let in: `https://app.example.org:8443` is that origin, `example.org` that host with any scheme and
-/// port, `*.example.org` each host below it, at any depth, and `null` every opaque origin.
+/// A pattern for allowed origins. `https://app.example.org:8443` is exactly that origin. `example.org` is that host
+/// with any scheme and port. `*.example.org` is every host below it, at any depth. `null` is every opaque origin.
 ///
-/// Displays as it is written, with letters in lower case and default ports left out.
+/// It displays in lower case, without default ports.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OriginPattern(Pattern);
 
@@ -33,26 +33,26 @@ enum Pattern {
     Below(String),
 }
 
-/// Why a pattern matches nothing: what is the matter with it, as the end of a sentence, and what to write instead.
+/// Why a pattern can never match, and what to write instead. Both are parts of a sentence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OriginError {
-    /// `which …`.
+    /// Follows `which`.
     pub problem: &'static str,
-    /// `use …`.
+    /// Follows `use`.
     pub remedy: &'static str,
 }
 
-/// An origin that can be named, normalised: what is equal is the same.
+/// A normalised origin: two equal origins are equal values.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Origin {
     scheme: String,
-    /// A name, an IPv4 address, or an IPv6 address in brackets.
+    /// A host name, an IPv4 address, or an IPv6 address in brackets.
     host: String,
-    /// `None` for the scheme's default.
+    /// `None` for the default port of the scheme.
     port: Option<u16>,
 }
 
-/// Whether some pattern lets in the origin that a request claims, `value` being what its `Origin` field says.
+/// Whether a pattern allows the origin in `value`, the content of an `Origin` field.
 pub fn is_allowed(patterns: &[OriginPattern], value: &[u8]) -> bool {
     if value == OPAQUE.as_bytes() {
         return patterns.contains(&OriginPattern(Pattern::Opaque));
@@ -109,13 +109,13 @@ impl fmt::Display for OriginPattern {
 }
 
 impl Origin {
-    /// Reads `scheme://host` or `scheme://host:port`, and nothing that has more or less than that.
+    /// Reads `scheme://host` or `scheme://host:port`, and nothing more.
     fn parse(text: &str) -> Option<Origin> {
         let (scheme, authority) = text.split_once("://")?;
         let scheme = Some(scheme)
             .filter(|scheme| is_scheme(scheme))?
             .to_ascii_lowercase();
-        // The colons of an IPv6 address stand in front of its bracket.
+        // Skip the colons inside an IPv6 address.
         let end = authority.find(']').map_or(0, |bracket| bracket + 1);
         let (host_text, port) = match authority[end..].split_once(':') {
             None => (authority, None),
@@ -144,13 +144,13 @@ fn is_websocket(scheme: &str) -> bool {
     matches!(scheme, "ws" | "wss")
 }
 
-/// A port in digits, and no sign, which Rust would take.
+/// A port in digits. Rust's own parser would also accept a sign.
 fn port_number(text: &str) -> Option<u16> {
     let digits = text.bytes().all(|byte| byte.is_ascii_digit());
     text.parse().ok().filter(|&port| digits && port > 0)
 }
 
-/// A host as browsers send it, in lower case.
+/// A host in lower case, as browsers send it.
 fn host(text: &str) -> Option<String> {
     if let Some(address) = text
         .strip_prefix('[')
@@ -165,7 +165,7 @@ fn host(text: &str) -> Option<String> {
     name(text)
 }
 
-/// The name of a host in lower case. What ends in a number is an address or a mistake (WHATWG URL, section 3.5).
+/// A host name in lower case. A name that ends in a number is an address or a mistake (WHATWG URL, section 3.5).
 fn name(text: &str) -> Option<String> {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
     let is_label =
@@ -178,7 +178,7 @@ fn name(text: &str) -> Option<String> {
     is_name.then(|| text.to_ascii_lowercase())
 }
 
-/// Why `text` is no pattern: the first reason that fits.
+/// The first reason why `text` is not a valid pattern.
 fn diagnose(text: &str) -> OriginError {
     let (scheme, rest) = match text.split_once("://") {
         Some((scheme, rest)) => (Some(scheme), rest),
@@ -186,9 +186,9 @@ fn diagnose(text: &str) -> OriginError {
     };
     let has = |characters: &[char]| rest.contains(characters);
     let (problem, remedy) = if text == "*" {
-        ("matches no origin", "an empty list to let in every origin")
+        ("matches no origin", "an empty list to allow every origin")
     } else if text.contains(char::is_whitespace) {
-        ("has white space in it", "one entry for each origin")
+        ("contains white space", "one entry for each origin")
     } else if !text.is_ascii() {
         (
             "is not ASCII",
@@ -196,29 +196,29 @@ fn diagnose(text: &str) -> OriginError {
         )
     } else if has(&['/', '?', '#']) {
         (
-            "has something behind the host and port",
-            "an origin, which has no path",
+            "has more than a scheme, host and port",
+            "an origin without a path",
         )
     } else if scheme.is_some_and(|scheme| is_websocket(&scheme.to_ascii_lowercase())) {
         (
-            "names the relay's scheme",
+            "has the relay's scheme",
             "the scheme of the page that connects, `https://` or `http://`",
         )
     } else if has(&['*']) {
         (
-            "has a wildcard where none is known",
-            "`*.` in front of a host and without a scheme, as in `*.example.org`",
+            "has a wildcard in the wrong place",
+            "`*.` in front of a host and no scheme, as in `*.example.org`",
         )
     } else if scheme.is_none() && text.parse::<Ipv6Addr>().is_ok() {
-        ("lacks its brackets", "an IPv6 address in brackets")
+        ("needs brackets", "the IPv6 address in brackets")
     } else if scheme.is_none() && has(&[':']) {
         (
-            "has a port and no scheme",
-            "the scheme as well, as in `https://example.org:8443`, or no port",
+            "has a port but no scheme",
+            "the scheme too, as in `https://example.org:8443`, or no port",
         )
     } else {
         (
-            "names no host that a browser could send",
+            "is not a host that a browser could send",
             "an origin such as `https://app.example.org`, or a host such as `example.org`",
         )
     };
@@ -239,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn an_exact_origin_lets_in_itself_alone() {
+    fn an_exact_origin_allows_only_itself() {
         let exact = "https://app.example.org";
         assert!(allows(exact, exact));
         for other in [
@@ -271,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn a_host_is_let_in_with_any_scheme_and_port() {
+    fn a_host_is_allowed_with_any_scheme_and_port() {
         for origin in [
             "https://example.org",
             "http://EXAMPLE.org:8080",
@@ -289,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wildcard_lets_in_what_is_below_at_any_depth_and_not_the_parent() {
+    fn a_wildcard_allows_hosts_below_at_any_depth_but_not_the_parent() {
         assert!(allows("*.example.org", "https://a.example.org"));
         assert!(allows("*.Example.org", "http://a.b.EXAMPLE.org:81"));
         for origin in [
@@ -312,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn an_opaque_origin_is_let_in_where_it_is_listed() {
+    fn an_opaque_origin_is_allowed_if_it_is_listed() {
         assert!(allows("null", "null"));
         assert!(!allows("example.org", "null"));
         assert!(!allows("null", "https://null"));
@@ -320,7 +320,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_origin_is_let_in_by_no_pattern() {
+    fn no_pattern_allows_an_invalid_origin() {
         for value in [
             "",
             "example.org",
@@ -348,7 +348,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pattern_reads_as_it_is_displayed() {
+    fn a_displayed_pattern_reads_as_the_same_pattern() {
         for (text, shown) in [
             ("null", "null"),
             ("HTTPS://A.example:443", "https://a.example"),
@@ -363,36 +363,39 @@ mod tests {
     }
 
     #[test]
-    fn what_could_never_match_is_refused_with_its_remedy() {
+    fn a_pattern_that_can_never_match_is_refused_with_a_remedy() {
         for (text, problem) in [
             ("*", "matches no origin"),
-            ("https://a.example https://b.example", "has white space"),
-            ("a.example ", "has white space"),
+            (
+                "https://a.example https://b.example",
+                "contains white space",
+            ),
+            ("a.example ", "contains white space"),
             ("https://bücher.example", "is not ASCII"),
-            ("https://a.example/", "has something behind"),
-            ("a.example/chat", "has something behind"),
-            ("https://a.example?x", "has something behind"),
-            ("wss://a.example", "names the relay's scheme"),
-            ("WS://a.example", "names the relay's scheme"),
+            ("https://a.example/", "has more than"),
+            ("a.example/chat", "has more than"),
+            ("https://a.example?x", "has more than"),
+            ("wss://a.example", "has the relay's scheme"),
+            ("WS://a.example", "has the relay's scheme"),
             ("https://*.a.example", "has a wildcard"),
             ("a.*.example", "has a wildcard"),
             ("*a.example", "has a wildcard"),
             ("*.127.0.0.1", "has a wildcard"),
             ("*.*.a.example", "has a wildcard"),
-            ("::1", "lacks its brackets"),
-            ("a.example:8080", "has a port and no scheme"),
-            ("", "names no host"),
-            ("https://", "names no host"),
-            ("https://a.example:0", "names no host"),
-            ("https://a.example:", "names no host"),
-            ("https://user@a.example", "names no host"),
-            (".a.example", "names no host"),
-            ("a.example.", "names no host"),
-            ("a..example", "names no host"),
-            ("1.2.3", "names no host"),
-            ("256.1.1.1", "names no host"),
-            ("1https://a.example", "names no host"),
-            ("~", "names no host"),
+            ("::1", "needs brackets"),
+            ("a.example:8080", "has a port but no scheme"),
+            ("", "is not a host"),
+            ("https://", "is not a host"),
+            ("https://a.example:0", "is not a host"),
+            ("https://a.example:", "is not a host"),
+            ("https://user@a.example", "is not a host"),
+            (".a.example", "is not a host"),
+            ("a.example.", "is not a host"),
+            ("a..example", "is not a host"),
+            ("1.2.3", "is not a host"),
+            ("256.1.1.1", "is not a host"),
+            ("1https://a.example", "is not a host"),
+            ("~", "is not a host"),
         ] {
             let error = text.parse::<OriginPattern>().expect_err(text);
             assert!(

@@ -1,18 +1,18 @@
 //! Percent-decoding (RFC 3986, section 2.1): once, byte by byte, and nothing else.
 //!
-//! The relay's router decodes paths with it, and [`super::bearer`] a value in a query. A `+` stays a `+`: that it might
-//! be a space is a rule of HTML forms and not of URLs.
+//! The router decodes paths with it, and [`super::bearer`] a value in the query. A `+` stays a `+`: only HTML forms use
+//! it for a space.
 
 /// Why a text cannot be decoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PercentError {
-    /// It is longer, decoded, than its reader has use for.
+    /// The decoded text is over the limit.
     TooLong,
     /// A `%` is not followed by two hexadecimal digits.
     BadEscape,
 }
 
-/// The bytes that `text` stands for, at most `max_bytes` of them.
+/// Decodes `text`, to at most `max_bytes` bytes.
 pub fn decode(text: &str, max_bytes: usize) -> Result<Vec<u8>, PercentError> {
     let mut decoded = Vec::with_capacity(text.len().min(max_bytes));
     let mut rest = text.as_bytes();
@@ -44,12 +44,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn escapes_stand_for_bytes_in_either_case_and_a_plus_for_itself() {
+    fn escapes_are_bytes_in_either_case_and_a_plus_is_a_plus() {
         assert_eq!(decode("a%2Bb%2b+%00%fF", 16), Ok(b"a+b++\0\xff".to_vec()));
     }
 
     #[test]
-    fn what_is_decoded_is_not_decoded_again() {
+    fn a_text_is_decoded_only_once() {
         assert_eq!(decode("%2525", 16), Ok(b"%25".to_vec()));
     }
 

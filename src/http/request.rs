@@ -1,43 +1,41 @@
-//! The head of an HTTP/1.x request: where it ends, and what it says (RFC 9112).
+//! The head of an HTTP/1.x request: its end and its content (RFC 9112).
 //!
-//! Both sides that speak HTTP call this: the upgrade to WebSocket and the metrics endpoint. [`HeadScanner`] finds the
-//! end of the head in bytes that arrive piecemeal, looking at each byte once, so that a head sent a byte at a time costs
-//! no more than one sent whole (parsing from the start at each read is CVE-2023-43669). [`RequestHead`] parses the
-//! complete head once, with httparse.
+//! The WebSocket port and the metrics port both call this. [`HeadScanner`] finds the end of a head that arrives in
+//! pieces. It reads each byte once, so a head sent byte by byte costs no more than one sent whole; parsing again from
+//! the start at each read is CVE-2023-43669. [`RequestHead`] then parses the complete head once, with httparse.
 //!
-//! It is strict where leniency lets two readers of the same bytes disagree, which is what request smuggling lives on:
-//! lines end in CR LF and nothing else, there is no folding, no control character, no space before a colon. It reads no
-//! bodies.
+//! Parsing is strict, because request smuggling works with bytes that two parsers read differently. Lines end in CR LF,
+//! and folding, control characters and a space before a colon are errors. Bodies are not read here.
 
-/// More header fields than this are refused. Browsers send fewer than 30.
+/// A request with more header fields is refused. Browsers send fewer than 30.
 pub const MAX_HEADERS: usize = 100;
 
-/// Why a request's head is refused. All but the limits are the client's fault.
+/// Why a request head is refused. Apart from the limits, it is the client's fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RequestError {
-    /// Not HTTP/1.x, or HTTP that breaks its rules: 400.
+    /// Not HTTP/1.x, or against the rules of HTTP: 400.
     Malformed,
     /// The request line alone is over the limit: 414.
     TargetTooLong,
-    /// The head is over the limit, in bytes or in header fields: 431.
+    /// The head is too large, in bytes or in header fields: 431.
     HeadTooLarge,
-    /// HTTP of another major version, 2.0 for example: 505.
+    /// Another version of HTTP, such as 2.0: 505.
     UnsupportedVersion,
 }
 
-/// Where in a line the scanner is.
+/// The scanner's place in a line.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Place {
     #[default]
     LineStart,
     InLine,
-    /// Behind a CR that ends an empty line.
+    /// After the CR of an empty line.
     BlankCr,
-    /// Behind a CR that ends a line with something in it.
+    /// After the CR of any other line.
     LineCr,
 }
 
-/// Finds the end of a head: the empty line behind the first line that is not empty.
+/// Finds the end of a head, which is the first empty line after the request line.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct HeadScanner {
     place: Place,
@@ -46,12 +44,12 @@ pub struct HeadScanner {
 }
 
 impl HeadScanner {
-    /// Looks at the bytes that follow those of the last call. Returns how many of `bytes` belong to the head, once its
-    /// end is among them; what follows them is the client's next word, not HTTP's.
+    /// Scans the bytes that follow those of the last call. Returns how many of `bytes` belong to the head, once its end
+    /// has arrived.
     ///
-    /// Fails at the first byte that no head can have (a control character, a CR or LF alone), and as soon as
-    /// `max_head_bytes` have passed without an end. Empty lines before the request line are skipped, but counted
-    /// (RFC 9112, section 2.2).
+    /// Fails at the first byte that cannot be in a head (a control character, a CR or LF alone), and when
+    /// `max_head_bytes` have passed without an end. Empty lines before the request line are skipped, but counted (RFC
+    /// 9112, section 2.2).
     pub fn push(
         &mut self,
         bytes: &[u8],
@@ -69,7 +67,7 @@ impl HeadScanner {
         Ok(None)
     }
 
-    /// Whether `byte` ends the head.
+    /// Takes one byte. Returns whether it ends the head.
     fn step(&mut self, byte: u8) -> Result<bool, RequestError> {
         self.place = match (self.place, byte) {
             (Place::LineStart, b'\r') => Place::BlankCr,
@@ -101,29 +99,29 @@ impl HeadScanner {
     }
 }
 
-/// The versions of HTTP that are understood.
+/// The supported versions of HTTP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Version {
-    /// HTTP/1.0: no upgrades, no keep-alive unless asked for.
+    /// HTTP/1.0: no upgrades, and keep-alive only on request.
     Http10,
     /// HTTP/1.1.
     Http11,
 }
 
-/// A parsed head. Everything in it borrows from the bytes it was parsed from.
+/// A parsed head, borrowed from its bytes.
 #[derive(Clone, Debug)]
 pub struct RequestHead<'a> {
-    /// As sent; methods are case-sensitive.
+    /// As sent. Methods are case-sensitive.
     pub method: &'a str,
-    /// As sent, not decoded; see [`RequestHead::path_and_query`].
+    /// As sent and not decoded; see [`RequestHead::path_and_query`].
     pub target: &'a str,
-    /// The client's.
+    /// The version of the request.
     pub version: Version,
     headers: Vec<httparse::Header<'a>>,
 }
 
 impl<'a> RequestHead<'a> {
-    /// Parses one complete head, as [`HeadScanner`] has delimited it: `head` ends with its empty line.
+    /// Parses one complete head, with its empty line, as [`HeadScanner`] found it.
     pub fn parse(head: &'a [u8]) -> Result<RequestHead<'a>, RequestError> {
         let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
         let mut request = httparse::Request::new(&mut headers);
@@ -149,8 +147,8 @@ impl<'a> RequestHead<'a> {
         })
     }
 
-    /// The target's path and query: the target itself in origin form, what follows the authority in absolute form
-    /// (`GET http://host/path`, RFC 9112, section 3.2). `None` for other forms, and for a target with a fragment.
+    /// The path and query of a target in origin form or in absolute form (`GET http://host/path`, RFC 9112, section
+    /// 3.2). `None` for other forms, and for a target with a fragment.
     pub fn path_and_query(&self) -> Option<&'a str> {
         if self.target.contains('#') {
             return None;
@@ -167,13 +165,13 @@ impl<'a> RequestHead<'a> {
         }
         match rest.find(['/', '?']) {
             Some(at) if rest[at..].starts_with('/') => Some(&rest[at..]),
-            // A query without a path is legal, and so rare behind an authority that it gets no path made for it.
+            // A query without a path is legal after an authority, but too rare to support.
             Some(_) => None,
             None => Some("/"),
         }
     }
 
-    /// The values of all header fields of this name, in any case, in order, without the white space around them.
+    /// The trimmed values of all header fields with this name, in order. Names are case-insensitive.
     pub fn values(&self, name: &str) -> impl Iterator<Item = &'a [u8]> {
         self.headers
             .iter()
@@ -181,29 +179,29 @@ impl<'a> RequestHead<'a> {
             .map(|header| header.value.trim_ascii())
     }
 
-    /// The value of the header field of this name, if there is exactly one.
+    /// The value of the header field with this name, if there is exactly one.
     pub fn only_value(&self, name: &str) -> Option<&'a [u8]> {
         let mut values = self.values(name);
         let value = values.next()?;
         values.next().is_none().then_some(value)
     }
 
-    /// Whether a comma-separated list has this member, in any case; several fields of one name are one list
-    /// (RFC 9110, section 5.3).
+    /// Whether a comma-separated list has this member, in any case. Several fields with one name are one list (RFC
+    /// 9110, section 5.3).
     pub fn has_token(&self, name: &str, token: &str) -> bool {
         self.values(name)
             .flat_map(|value| value.split(|&byte| byte == b','))
             .any(|member| member.trim_ascii().eq_ignore_ascii_case(token.as_bytes()))
     }
 
-    /// Whether a body follows, or something that one reader takes for a body and another does not.
+    /// Whether the request has a body, or something that a parser could take for one.
     pub fn announces_body(&self) -> bool {
         let lengthy = |value: &[u8]| value.is_empty() || value.iter().any(|&digit| digit != b'0');
         self.values("transfer-encoding").next().is_some()
             || self.values("content-length").any(lengthy)
     }
 
-    /// Whether the client expects to send another request on this connection (RFC 9112, section 9.3).
+    /// Whether the client may send another request on this connection (RFC 9112, section 9.3).
     pub fn keeps_alive(&self) -> bool {
         match self.version {
             Version::Http10 => self.has_token("connection", "keep-alive"),
@@ -212,7 +210,7 @@ impl<'a> RequestHead<'a> {
     }
 }
 
-/// What httparse found wrong. It does not tell another version of HTTP from no HTTP at all.
+/// Maps an error of httparse, which does not tell another version of HTTP from garbage.
 fn refuse(error: httparse::Error, head: &[u8]) -> RequestError {
     match error {
         httparse::Error::TooManyHeaders => RequestError::HeadTooLarge,
@@ -226,7 +224,7 @@ fn refuse(error: httparse::Error, head: &[u8]) -> RequestError {
     }
 }
 
-/// Whether the request line has its three words, and the last is a version as `HTTP/2.0` is, if not one of ours.
+/// Whether the request line has three words, and the last one is an HTTP version such as `HTTP/2.0`.
 fn names_a_version(head: &[u8]) -> bool {
     let line = head
         .trim_ascii_start()
@@ -251,7 +249,7 @@ mod tests {
 
     const GET: &[u8] = b"GET /a HTTP/1.1\r\nHost: x\r\n\r\n";
 
-    /// Scans and parses as a connection does.
+    /// Scans and parses like a connection.
     fn read(bytes: &[u8]) -> Result<RequestHead<'_>, RequestError> {
         let end = HeadScanner::default()
             .push(bytes, 8192)?
@@ -268,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn a_head_ends_at_its_empty_line_and_what_follows_is_left() {
+    fn a_head_ends_at_its_empty_line_and_leaves_the_rest() {
         let bytes = [GET, b"\x81\x80frames\r\n\r\n"].concat();
         assert_eq!(
             HeadScanner::default().push(&bytes, 8192),
@@ -302,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_line_over_the_limit_is_told_from_a_head_over_the_limit() {
+    fn a_long_request_line_and_a_long_head_are_different_errors() {
         let long_path = [b"GET /", &[b'a'; 9000][..]].concat();
         assert_eq!(
             HeadScanner::default().push(&long_path, 8192),
@@ -354,7 +352,7 @@ mod tests {
     }
 
     #[test]
-    fn what_two_readers_could_read_differently_is_refused() {
+    fn a_head_that_two_parsers_could_read_differently_is_refused() {
         for (what, bytes) in [
             (
                 "a line that ends in LF",
@@ -395,7 +393,7 @@ mod tests {
     }
 
     #[test]
-    fn another_version_of_http_is_told_from_garbage() {
+    fn another_version_of_http_is_not_garbage() {
         for version in ["HTTP/2.0", "HTTP/1.2", "HTTP/0.9"] {
             let bytes = format!("PRI * {version}\r\n\r\n");
             assert_eq!(
@@ -428,7 +426,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_is_the_only_one_or_none() {
+    fn only_a_single_value_is_returned() {
         let bytes = with_headers("a: 1\r\nb: 2\r\nA: 1\r\n");
         let head = read(bytes.as_bytes()).expect("legal");
         assert_eq!(
@@ -497,7 +495,7 @@ mod tests {
     }
 
     #[test]
-    fn connections_are_kept_alive_as_the_version_has_it() {
+    fn each_version_has_its_default_for_keep_alive() {
         for (version, line, expected) in [
             ("1.1", "", true),
             ("1.1", "Connection: Close\r\n", false),

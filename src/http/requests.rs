@@ -1,65 +1,64 @@
-//! The requests that arrive on one connection to the metrics port: bytes in, requests out, one at a time and in order.
+//! The requests on one connection to the metrics port: bytes in, requests out, one at a time and in order.
 //!
-//! The metrics poll handler pushes what it read and takes requests until none is whole; it takes the next one only when
-//! the last answer has left. At most one head is kept here, and what came behind it in the same read. Which answer a
-//! request gets is the [`routes`](super::routes)' to say.
+//! The exporter pushes the bytes that it read, and takes a request once it has sent the answer to the last one. This
+//! file holds at most one head and the bytes that were read with it. [`routes`](super::routes) chooses the answers.
 
 use super::request::{HeadScanner, RequestError, RequestHead, Version};
 use super::response::{Body, Connection, Status};
 use super::routes::{Route, route};
 
-/// The longest head of a request; a scraper's has a few hundred bytes.
+/// The longest request head. A scraper sends a few hundred bytes.
 pub const MAX_HEAD_BYTES: usize = 8 << 10;
 
-/// What a complete request head asks for.
+/// A valid request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Request {
-    /// Which page.
+    /// The page.
     pub route: Route,
-    /// Whether the answer's body is sent.
+    /// Whether to send the body of the answer.
     pub body: Body,
-    /// What follows the answer.
+    /// What to do with the connection after the answer.
     pub connection: Connection,
 }
 
-/// A request that is not served: the client's fault, and the connection's last.
+/// An invalid request. It is the client's fault and ends the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Refused {
-    /// What to answer.
+    /// The status of the answer.
     pub status: Status,
-    /// Whether the answer's body is sent.
+    /// Whether to send the body of the answer.
     pub body: Body,
 }
 
-/// See the module.
+/// The bytes of one connection that are not yet taken as requests.
 #[derive(Debug, Default)]
 pub struct Requests {
     received: Vec<u8>,
     scanner: HeadScanner,
-    /// How much of `received` the scanner has seen.
+    /// The number of bytes of `received` that the scanner has read.
     scanned: usize,
 }
 
 impl Requests {
-    /// Takes in what was read.
+    /// Appends bytes that were read.
     pub fn push(&mut self, bytes: &[u8]) {
         self.received.extend_from_slice(bytes);
     }
 
-    /// Bytes that have arrived and were not taken as part of a request.
+    /// Bytes received and not yet taken.
     pub fn len(&self) -> usize {
         self.received.len()
     }
 
-    /// Whether nothing of a next request has arrived.
+    /// Whether all bytes received were taken.
     pub fn is_empty(&self) -> bool {
         self.received.is_empty()
     }
 
-    /// The next request, if its head has arrived.
+    /// Takes the next request, if its head has arrived.
     ///
     /// # Errors
-    /// The client's fault. There is nothing to be taken behind it.
+    /// An invalid request. Nothing can be taken after it.
     pub fn take(&mut self) -> Result<Option<Request>, Refused> {
         let end = self
             .scanner
@@ -79,11 +78,11 @@ impl Requests {
 }
 
 impl Request {
-    /// What `head` asks for.
+    /// The request of a parsed head.
     ///
     /// # Errors
-    /// 400 for a request without exactly one Host, which RFC 9112, section 3.2, has refused, and for one with a body,
-    /// which no page of ours has a use for.
+    /// 400 for a request without exactly one Host (RFC 9112, section 3.2), and for one with a body, because no page
+    /// takes one.
     fn of(head: &RequestHead<'_>) -> Result<Request, Refused> {
         let route = head
             .path_and_query()
@@ -96,7 +95,7 @@ impl Request {
             let status = Status::BadRequest;
             return Err(Refused { status, body });
         }
-        // A body is never read as a next request: what follows its head is thrown away with the connection.
+        // A body must not be read as the next request, so the connection is closed after the answer.
         let keep = head.keeps_alive() && !announces_body;
         let connection = if keep {
             Connection::KeepAlive
@@ -119,7 +118,7 @@ impl From<RequestError> for Refused {
             RequestError::HeadTooLarge => Status::HeaderFieldsTooLarge,
             RequestError::UnsupportedVersion => Status::VersionNotSupported,
         };
-        // Which method it was to be is not known.
+        // The method is unknown, so the answer has a body.
         Refused {
             status,
             body: Body::Send,
@@ -135,7 +134,7 @@ mod tests {
 
     const SCRAPE: &[u8] = b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n";
 
-    /// All that is taken of `bytes`, which arrive at once.
+    /// All requests in `bytes`, which arrive at once.
     fn requests(bytes: &[u8]) -> Result<Vec<Request>, Refused> {
         let mut requests = Requests::default();
         requests.push(bytes);
@@ -188,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn a_body_is_no_request_and_ends_the_connection() {
+    fn a_body_is_not_a_request_and_ends_the_connection() {
         let post = b"POST /metrics HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\n";
         let taken = requests(post).expect("served")[0];
         assert_eq!(

@@ -1,9 +1,9 @@
-//! HTTP/1.1 responses, as bytes (RFC 9112, section 4).
+//! HTTP/1.1 responses as bytes (RFC 9112, section 4).
 //!
-//! Called for refusals of the upgrade and by the metrics endpoint. What to answer is decided there. Responses carry no
-//! `Date`: nothing here has a clock, and nothing they say is worth caching.
+//! The refusals of an upgrade and the metrics port use it, and decide what to answer. Responses have no `Date`: this
+//! code has no clock, and no response is worth caching.
 
-/// A status, of those that the relay has reason to send.
+/// The status codes that the relay sends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u16)]
 #[allow(missing_docs)] // the names are the reason phrases
@@ -26,12 +26,12 @@ pub enum Status {
 }
 
 impl Status {
-    /// The three digits.
+    /// The number.
     pub fn code(self) -> u16 {
         self as u16
     }
 
-    /// The reason phrase of RFC 9110, and for 429 and 431 of RFC 6585.
+    /// The reason phrase from RFC 9110; for 429 and 431 from RFC 6585.
     pub fn reason(self) -> &'static str {
         match self {
             Status::SwitchingProtocols => "Switching Protocols",
@@ -53,26 +53,26 @@ impl Status {
     }
 }
 
-/// What happens to the connection behind a response.
+/// The state of the connection after a response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Connection {
-    /// It waits for the next request.
+    /// The connection waits for the next request.
     KeepAlive,
-    /// The server closes it.
+    /// The server closes the connection.
     Close,
 }
 
-/// Whether the body itself is sent.
+/// Whether to send the body itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Body {
-    /// Yes.
+    /// Send the body.
     Send,
-    /// No, only its length: the answer to HEAD.
+    /// Send only its length, as the answer to HEAD.
     Omit,
 }
 
 impl Body {
-    /// As the request's method has it.
+    /// The right choice for a request method.
     pub fn for_method(method: &str) -> Body {
         if method == "HEAD" {
             Body::Omit
@@ -82,7 +82,7 @@ impl Body {
     }
 }
 
-/// A response that is final: any status but 101, whose bytes are the handshake's.
+/// A final response, which is any status but 101. The handshake writes the 101.
 #[derive(Clone, Debug)]
 pub struct Response<'a> {
     status: Status,
@@ -91,11 +91,11 @@ pub struct Response<'a> {
 }
 
 impl<'a> Response<'a> {
-    /// A response without headers and body.
+    /// A response without headers or body.
     pub fn new(status: Status) -> Response<'a> {
         debug_assert!(
             status != Status::SwitchingProtocols,
-            "101 has no length and no end"
+            "the handshake writes the 101"
         );
         Response {
             status,
@@ -104,8 +104,7 @@ impl<'a> Response<'a> {
         }
     }
 
-    /// Adds a header field of ours, which holds no line break. `Connection` and `Content-Length` are added when the
-    /// response is encoded, and not here.
+    /// Adds a header field. `encode` adds `Connection` and `Content-Length` itself.
     #[must_use]
     pub fn header(mut self, name: &'static str, value: &'a str) -> Response<'a> {
         debug_assert!(!value.contains(['\r', '\n']), "{name} has a line break");
@@ -120,7 +119,7 @@ impl<'a> Response<'a> {
         self.header("Content-Type", content_type)
     }
 
-    /// Sets a body of plain text.
+    /// Sets a plain text body.
     #[must_use]
     pub fn text(self, text: &'a str) -> Response<'a> {
         self.body("text/plain; charset=utf-8", text.as_bytes())
@@ -148,7 +147,7 @@ impl<'a> Response<'a> {
         bytes
     }
 
-    /// Whoever sends `Upgrade` names it as an option of this connection (RFC 9110, section 7.8).
+    /// A response with `Upgrade` must also list it in `Connection` (RFC 9110, section 7.8).
     fn connection_options(&self, connection: Connection) -> &'static str {
         let upgrade = self.headers.iter().any(|&(name, _)| name == "Upgrade");
         match (connection, upgrade) {

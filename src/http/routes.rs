@@ -1,29 +1,29 @@
-//! The pages of the metrics port: which one a request asks for, and what is answered.
+//! The pages of the metrics port.
 //!
-//! The metrics poll handler calls [`route`] for every request and sends what [`Route::answer`] gives it. Nothing here
-//! knows a socket; the text of the metrics and the readiness are handed in.
+//! The exporter calls [`route`] for every request and sends the [`Route::answer`]. Nothing here touches a socket; the
+//! caller passes in the metrics' text and the readiness.
 
 use std::borrow::Cow;
 
 use super::response::{Body, Connection, Response, Status};
 
-/// What Prometheus 3 demands of a scrape before it reads it. Clients that ask for `OpenMetrics` get this as well.
+/// The content type that Prometheus 3 requires of a scrape. Clients that ask for `OpenMetrics` get it too.
 pub const EXPOSITION_CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 const PLAIN_CONTENT_TYPE: &str = "text/plain; charset=utf-8";
 
-/// What a request asks for.
+/// The page that a request asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Route {
-    /// The metrics as text.
+    /// `/metrics`: the metrics as text.
     Metrics,
-    /// Is the process alive?
+    /// `/livez`: whether the process is alive.
     Live,
-    /// Should it be given new clients?
+    /// `/readyz`: whether the relay takes new clients.
     Ready,
-    /// No page of ours.
+    /// An unknown page.
     NotFound,
-    /// A page of ours, but neither GET nor HEAD.
+    /// A known page, but a method other than GET or HEAD.
     MethodNotAllowed,
 }
 
@@ -34,11 +34,11 @@ pub struct Answer {
     pub status: Status,
     /// The media type of the body.
     pub content_type: &'static str,
-    /// The body, sent for GET only.
+    /// The body, sent only for GET.
     pub body: Cow<'static, str>,
 }
 
-/// The route of a request with that method, in its exact case (RFC 9110, section 9.1). A query is accepted and ignored.
+/// The route for a method and target. Methods are case-sensitive (RFC 9110, section 9.1). The query is ignored.
 pub fn route(method: &str, path_and_query: &str) -> Route {
     let page = match path_and_query.split('?').next() {
         Some("/metrics") => Route::Metrics,
@@ -54,8 +54,8 @@ pub fn route(method: &str, path_and_query: &str) -> Route {
 }
 
 impl Route {
-    /// The answer. `ready` is whether new clients are welcome; `exposition` is asked for the metrics only where they
-    /// are the answer, and gives `None` when it failed.
+    /// The answer. `ready` says whether the relay takes new clients. Only the metrics page calls `exposition`, which
+    /// returns `None` if it failed.
     pub fn answer(self, ready: bool, exposition: impl FnOnce() -> Option<String>) -> Answer {
         match self {
             Route::Metrics => exposition().map_or_else(
@@ -75,7 +75,7 @@ impl Route {
 }
 
 impl Answer {
-    /// An answer that says no more than its status.
+    /// An answer with the reason phrase as its body.
     pub fn of(status: Status) -> Answer {
         Answer::plain(status, status.reason())
     }
@@ -96,7 +96,7 @@ impl Answer {
         }
     }
 
-    /// The bytes of the response.
+    /// The HTTP response.
     pub fn encode(&self, connection: Connection, body: Body) -> Vec<u8> {
         let mut response = Response::new(self.status).body(self.content_type, self.body.as_bytes());
         if self.status == Status::MethodNotAllowed {
@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refused_method_is_told_which_are_allowed() {
+    fn a_refused_method_gets_the_list_of_allowed_ones() {
         let answer = Route::MethodNotAllowed
             .answer(true, || None)
             .encode(Connection::KeepAlive, Body::Send);

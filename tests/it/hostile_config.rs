@@ -171,7 +171,7 @@ fn what_yaml_can_do_and_a_configuration_does_not_need_is_refused() {
             "server.host",
         ),
         (format!("{}: 1", "a".repeat(1000)), "unknown key"),
-        ("{".repeat(100_000), "larger than 64 KiB"),
+        ("{".repeat(100_000), "the largest allowed is 64 KiB"),
         ("{a: ".repeat(10_000), "nested more than 32 deep"),
         ("- ".repeat(30_000), "found sequence"),
         ("&a ".repeat(20_000), "config.yaml: "),
@@ -193,14 +193,14 @@ fn what_is_no_file_of_text_is_refused() {
     std::os::unix::fs::symlink("loop", folder.path().join("loop")).unwrap();
     assert!(refusal_in(folder.path(), &[]).contains("not UTF-8"));
     for (file, line) in [
-        ("/dev/zero", "larger than 64 KiB"),
-        ("/dev/urandom", "larger than 64 KiB"),
+        ("/dev/zero", "the largest allowed is 64 KiB"),
+        ("/dev/urandom", "the largest allowed is 64 KiB"),
         ("/dev/null", "the file is empty"),
         ("loop", "cannot be read"),
         ("absent", "cannot be read"),
         ("config.yaml/absent", "cannot be read"),
         (".", "cannot be read"),
-        (env!("CARGO_BIN_EXE_fanwire"), "larger than 64 KiB"),
+        (env!("CARGO_BIN_EXE_fanwire"), "the largest allowed is 64 KiB"),
     ] {
         let refusal = refusal_in(folder.path(), &["--config-file", file]);
         assert!(refusal.contains(line), "{file}: {refusal}");
