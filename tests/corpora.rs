@@ -1,7 +1,7 @@
-//! Replays the fuzzer's corpora, and some hundred mutations of each of their inputs, on every ordinary `cargo test`.
+//! Replays the fuzzer's corpora, with some hundred mutations of each input, in every `cargo test`.
 //!
-//! The targets and the corpora are `tests/fuzz`'s, where its README says how to run the fuzzer itself. Here no tool is needed,
-//! and nothing is left to chance: the mutations of an input follow from its bytes alone.
+//! The targets and corpora are in `tests/fuzz`; its README explains how to run the fuzzer. This test needs no tool and
+//! is deterministic: the bytes of an input determine its mutations.
 
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -13,13 +13,13 @@ use fanwire::metrics::stats::{Stat, Stats};
 #[path = "fuzz/src/lib.rs"]
 mod targets;
 
-/// Mutations of each input, in a debug build some seconds of work over all targets.
+/// Mutations per input. In a debug build, all targets together take some seconds.
 const MUTATIONS: u64 = 200;
 
-/// The most changes that make one mutation.
+/// The most changes in one mutation.
 const MAX_CHANGES: u64 = 4;
 
-/// Bytes that mean something to somebody: line ends, separators, first bytes of frames, borders of lengths.
+/// Bytes with a meaning somewhere: line ends, separators, first bytes of frames, limits of lengths.
 const TELLING: &[u8] = b"\r\n :,/?#%\0\t\x01\x02\x7d\x7e\x7f\x80\x81\x82\x88\x89\x8a\xfd\xfe\xff";
 
 #[test]
@@ -42,7 +42,7 @@ fn shards_keep_their_promises_on_the_corpus() {
     replay("shard", targets::shard::run);
 }
 
-/// Seeds that reach nothing show nothing.
+/// A seed that stops early tests nothing.
 #[test]
 fn the_corpus_of_shards_gets_everywhere() {
     let totals: Stats = corpus("shard")
@@ -76,8 +76,8 @@ fn the_corpus_of_shards_gets_everywhere() {
     }
 }
 
-/// Runs the target on each input of its corpus and on the mutations of it. A failure names the input, and leaves what broke
-/// the promise where it can be looked at and made a seed.
+/// Runs the target on every input of its corpus and on its mutations. A failure names the input and keeps the bytes, so
+/// that they can become a seed.
 fn replay(target: &str, run: fn(&[u8])) {
     let corpus = corpus(target);
     assert!(corpus.len() >= 20, "{target}: {} seeds", corpus.len());
@@ -140,11 +140,11 @@ fn change(bytes: &mut Vec<u8>, rng: &mut Rng) {
     }
 }
 
-/// A small generator (splitmix64) of numbers that follow from a seed.
+/// A small deterministic random generator (splitmix64).
 struct Rng(u64);
 
 impl Rng {
-    /// The numbers of an input's mutation: FNV-1a over the bytes, so that they do not depend on the other inputs.
+    /// A generator for one mutation of an input. FNV-1a over the bytes makes it independent of the other inputs.
     fn new(seed: &[u8], number: u64) -> Self {
         let hash = seed.iter().fold(0xcbf2_9ce4_8422_2325, |hash, &byte| {
             (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
@@ -160,7 +160,7 @@ impl Rng {
         (bits ^ bits >> 31) % count
     }
 
-    /// From 0 to `last`.
+    /// A number from 0 to `last`.
     fn place(&mut self, last: usize) -> usize {
         self.below(last as u64 + 1) as usize
     }

@@ -1,4 +1,4 @@
-//! Properties of the decoder that no single example shows: how a stream is cut changes nothing, and an independent
+//! Properties of the decoder over many streams. The cuts between reads change nothing, and an independent
 //! implementation of RFC 6455 reads the same from the same bytes, in both directions.
 
 use std::io::{self, Read, Write};
@@ -16,7 +16,7 @@ use tungstenite::{Message, WebSocket};
 
 const LIMIT: usize = 1 << 20;
 
-/// What came of a stream, in a form that does not say where payloads lay.
+/// An event, without the place of its payload.
 #[derive(Clone, Debug, PartialEq)]
 enum Seen {
     Text(String),
@@ -43,15 +43,15 @@ impl From<Event<'_>> for Seen {
     }
 }
 
-/// The events, and the error that ended them.
+/// The events of a stream, and the error that ended it.
 type Outcome = (Vec<Seen>, Option<DecodeError>);
 
 fn decode_whole(stream: &[u8]) -> Outcome {
     decode_in_reads(stream, &[stream.len().max(1)], false)
 }
 
-/// Decodes `stream` as a connection does whose reads return what `reads` says, over and over; with `direct`, into the
-/// decoder's own buffer wherever it has one.
+/// Decodes `stream` as a connection whose reads return the sizes in `reads`, repeatedly. With `direct`, it reads into
+/// the decoder's own buffer whenever there is one.
 fn decode_in_reads(stream: &[u8], reads: &[usize], direct: bool) -> Outcome {
     let (mut decoder, mut seen, mut rest) = (Decoder::default(), Vec::new(), stream);
     for &read in reads.iter().cycle() {
@@ -94,7 +94,7 @@ fn decode_piece(
     Ok(())
 }
 
-/// One end of a connection that is only memory.
+/// One end of a connection in memory.
 #[derive(Default)]
 struct Pipe {
     incoming: io::Cursor<Vec<u8>>,
@@ -117,7 +117,7 @@ impl Write for Pipe {
     }
 }
 
-/// The independent implementation, about to read `incoming`.
+/// The independent implementation, ready to read `incoming`.
 fn oracle(role: Role, incoming: Vec<u8>) -> WebSocket<Pipe> {
     let config = WebSocketConfig::default()
         .max_message_size(Some(LIMIT))
@@ -129,7 +129,7 @@ fn oracle(role: Role, incoming: Vec<u8>) -> WebSocket<Pipe> {
     WebSocket::from_raw_socket(pipe, role, Some(config))
 }
 
-/// What the independent implementation sees until its first error or the end of the stream.
+/// The events of the independent implementation, until its first error or the end of the stream.
 fn oracle_sees(role: Role, stream: Vec<u8>) -> Vec<Seen> {
     let (mut socket, mut seen) = (oracle(role, stream), Vec::new());
     while let Ok(message) = socket.read() {
@@ -145,8 +145,7 @@ fn oracle_sees(role: Role, stream: Vec<u8>) -> Vec<Seen> {
     seen
 }
 
-/// Something a client does: a message in as many frames as it has pieces, with a Ping behind each but the last where
-/// asked for, or a control frame alone.
+/// An action of a client: a message, with a Ping after each fragment but the last if asked for, or a control frame.
 #[derive(Clone, Debug)]
 enum Step {
     Message {
@@ -186,7 +185,7 @@ fn frames(step: &Step) -> Vec<Frame> {
     }
 }
 
-/// The client's bytes, framed and masked by the independent implementation.
+/// The client's bytes, as the independent implementation frames and masks them.
 fn client_stream(steps: &[Step]) -> Vec<u8> {
     let mut client = oracle(Role::Client, Vec::new());
     for frame in steps.iter().flat_map(frames) {
@@ -197,7 +196,7 @@ fn client_stream(steps: &[Step]) -> Vec<u8> {
     std::mem::take(&mut client.get_mut().outgoing)
 }
 
-/// What a server must see of `steps`.
+/// The events that a server must see for `steps`.
 fn expected(steps: &[Step]) -> Vec<Seen> {
     let mut seen = Vec::new();
     for step in steps {
@@ -226,13 +225,13 @@ fn message(kind: MessageKind, payload: Vec<u8>) -> Seen {
     }
 }
 
-/// Text that is short, near the borders of the forms a length has, or large enough for direct reads.
+/// A short text, or one near the limits of a length's forms, or one large enough for direct reads.
 fn text() -> impl Strategy<Value = Vec<u8>> {
     let count = prop_oneof![8 => 0..4usize, 3 => 20..50usize, 1 => 5_000..9_000usize];
     ("[aé€😀\\PC]{0,12}", count).prop_map(|(unit, count)| unit.repeat(count).into_bytes())
 }
 
-/// Bytes, as many as [`text`] has.
+/// Bytes, as many as in [`text`].
 fn binary() -> impl Strategy<Value = Vec<u8>> {
     let len = prop_oneof![
         8 => 0..40usize,
@@ -258,7 +257,7 @@ fn control_payload() -> impl Strategy<Value = Vec<u8>> {
     prop::collection::vec(any::<u8>(), 0..=125)
 }
 
-/// `payload` in pieces, cut at any bytes, inside code points too.
+/// `payload` in pieces, cut at any byte, even inside a code point.
 fn cut(payload: &[u8], cuts: &[prop::sample::Index]) -> Vec<Vec<u8>> {
     let mut ends: Vec<usize> = cuts
         .iter()
@@ -288,13 +287,13 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     prop::collection::vec(step(), 1..6)
 }
 
-/// How many bytes reads return.
+/// The sizes of reads.
 fn reads() -> impl Strategy<Value = Vec<usize>> {
     let read = prop_oneof![1 => 1..3usize, 2 => 1..200usize, 3 => 10_000..70_000usize];
     prop::collection::vec(read, 1..8)
 }
 
-/// A stream in which up to three bytes are not what the client sent: near the front, where the headers are.
+/// A client's stream with up to three wrong bytes near the front, where the headers are.
 fn damaged_stream() -> impl Strategy<Value = Vec<u8>> {
     let damage = prop::collection::vec((0..200usize, any::<u8>()), 1..4);
     (steps(), damage).prop_map(|(steps, damage)| {
@@ -333,7 +332,7 @@ proptest! {
 
     #[test]
     fn of_a_damaged_stream_an_independent_server_sees_the_same_or_more(stream in damaged_stream()) {
-        // More, because it takes lengths that are not minimal, and looks at text only when a frame ends.
+        // The oracle may see more: it accepts lengths that are not minimal, and checks text only at the end of a frame.
         let (ours, error) = decode_whole(&stream);
         let theirs = oracle_sees(Role::Server, stream);
         match error {

@@ -1,10 +1,10 @@
-//! The interleavings of the mailbox's wake protocol, explored by loom on the real `push`, `notify`, `open` and `pop`.
+//! Loom explores the interleavings of the mailbox's wake protocol with the real `push`, `notify`, `open` and `pop`.
 //!
-//! Run by plain `cargo test`. The queue beneath is deliberately weaker than the one in production: an entry becomes
-//! visible by one release store, and finding the queue empty orders nothing. A queue with a lock in it would order
-//! what the wake flag has to order, and hide the flag's faults.
+//! Plain `cargo test` runs it. The model's queue is deliberately weaker than the real one: one release store makes an
+//! entry visible, and an empty queue orders nothing. A queue with a lock would create the order that the wake flag must
+//! create, and so hide faults of the flag.
 //!
-//! A lost wake shows as a deadlock: the owner sleeps, the producers are gone, and something is still in the queue.
+//! A lost wake shows as a deadlock: the owner sleeps, the producers have ended, and the queue is not empty.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic where it stands")]
 
@@ -16,26 +16,26 @@ use loom::sync::atomic::{AtomicBool, AtomicUsize};
 use loom::sync::{Arc, Condvar, Mutex};
 use loom::thread;
 
-/// Slots in the model's queue: as many as any model here pushes.
+/// The slots of the model's queue: the most that any model here pushes.
 const SLOTS: usize = 3;
 
-/// Preemptions per execution. Two show the planted fault, and either half of the flag's orderings taken away; three find
-/// no more and take ten times as long.
+/// The limit on preemptions. Two are enough to find the planted fault, and the loss of either ordering of the flag.
+/// Three find no more and take ten times as long.
 const PREEMPTIONS: usize = 2;
 
-/// What a producer pushes: who it is, and a number that counts up.
+/// The producer's number, and a number that counts up.
 type Item = (usize, usize);
 
-/// Slots that producers claim by one counter and fill in any order.
+/// Producers claim slots with one counter and fill them in any order.
 struct SlotQueue<E> {
     claimed: AtomicUsize,
-    /// Used by the owner alone, so there is nothing for loom to explore.
+    /// Only the owner uses it, so loom has nothing to explore.
     taken: UnmodelledUsize,
     slots: [Slot<E>; SLOTS],
 }
 
-/// One entry. The lock is the standard library's, which loom does not see and which is never contended under it:
-/// it moves the value without `unsafe`, and orders nothing in the model.
+/// One entry. Its lock is from the standard library, so loom does not see it. It is never contended; it moves the value
+/// without `unsafe` and orders nothing in the model.
 struct Slot<E> {
     filled: AtomicBool,
     entry: UnmodelledMutex<Option<E>>,
@@ -87,7 +87,7 @@ impl<E> Queue<E> for SlotQueue<E> {
     }
 }
 
-/// A flag with the read-modify-write that the protocol asks for.
+/// A flag as the protocol needs it, with a read-modify-write.
 #[derive(Default)]
 struct ModelFlag(AtomicBool);
 
@@ -132,7 +132,7 @@ impl Counter for ModelCounter {
     }
 }
 
-/// The parts of the protocol as it is.
+/// The parts of the correct protocol.
 enum Sound {}
 
 impl Parts for Sound {
@@ -150,7 +150,7 @@ impl Parts for Faulty {
     type Counter = ModelCounter;
 }
 
-/// What an eventfd does: a wake is kept until the owner waits, and several are one.
+/// Like an eventfd: it keeps a wake until the owner waits, and several wakes become one.
 #[derive(Default)]
 struct Bell {
     rung: Mutex<bool>,
@@ -176,8 +176,8 @@ impl Wake for Ringer {
     }
 }
 
-/// Two producers, of which the first pushes twice, and an owner that pops at most `budget` items per wake. The owner
-/// ends when it has everything; loom reports a deadlock when it never does.
+/// Two producers, one of which pushes twice, and an owner that pops at most `budget` items per wake. The owner ends
+/// when it has all of them. If it never does, loom reports a deadlock.
 fn explore<P>(budget: usize)
 where
     P: Parts + 'static,
@@ -215,7 +215,7 @@ where
     });
 }
 
-/// Pops until the mailbox is empty or the budget is spent, and then re-arms.
+/// Pops until the mailbox is empty or the budget is used up. In the second case, it notifies itself.
 fn take_turn<P: Parts>(
     mailbox: &Mailbox<Item, Ringer, P>,
     budget: usize,

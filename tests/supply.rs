@@ -1,7 +1,7 @@
-//! What the relay is made of keeps to `deny.toml`: licences, sources, and crates that are not wanted or there twice.
+//! Checks all dependencies against `deny.toml`: licences, sources, banned crates and duplicates.
 //!
-//! cargo-deny checks the same and more, advisories above all, where it is installed. This needs no tool and no network: cargo
-//! itself says what the locked tree consists of, as far as this system builds it.
+//! cargo-deny checks the same and more, especially advisories. This test needs no tool and no network: cargo itself
+//! lists the packages in the lock file that this system builds.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -14,11 +14,11 @@ use serde_json::Value;
 struct Package {
     name: String,
     licence: Option<String>,
-    /// Where it comes from; nothing for our own.
+    /// The registry; none for our own packages.
     source: Option<String>,
 }
 
-/// The packages that this system may build, tests included.
+/// The packages that this system may build, with those for tests.
 fn packages() -> Vec<Package> {
     let args = [
         "metadata",
@@ -36,7 +36,7 @@ fn packages() -> Vec<Package> {
     packages.collect()
 }
 
-/// Names and versions of those that it does build: features are looked at as well.
+/// The names and versions that this system does build, with the default features.
 fn built() -> BTreeSet<(String, String)> {
     let lines = cargo(&[
         "tree",
@@ -52,7 +52,7 @@ fn built() -> BTreeSet<(String, String)> {
     packages.collect()
 }
 
-/// What cargo says of the locked tree.
+/// The output of a cargo command on the locked tree.
 fn cargo(args: &[&str]) -> String {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let output = Command::new(cargo)
@@ -74,7 +74,7 @@ fn file(name: &str) -> String {
     std::fs::read_to_string(root().join(name)).expect("a readable file")
 }
 
-/// The strings on each line of a list in `deny.toml`, where lists have a line for each member or are on one line.
+/// The strings on each line of a list in `deny.toml`. A list has one line per entry, or is on one line.
 fn list(section: &str, key: &str) -> Vec<Vec<String>> {
     let deny = file("deny.toml");
     let section = format!("[{section}]");
@@ -91,7 +91,7 @@ fn list(section: &str, key: &str) -> Vec<Vec<String>> {
     members.map(strings).collect()
 }
 
-/// What stands between quotation marks.
+/// The texts in quotation marks.
 fn strings(line: &str) -> Vec<String> {
     line.split('"')
         .skip(1)
@@ -100,7 +100,7 @@ fn strings(line: &str) -> Vec<String> {
         .collect()
 }
 
-/// The licences of `deny.toml`: for all crates, and for one.
+/// The licences in `deny.toml`: those for all crates, and the exceptions.
 struct Licences {
     allowed: BTreeSet<String>,
     exceptions: BTreeMap<String, BTreeSet<String>>,
@@ -118,14 +118,14 @@ impl Licences {
         }
     }
 
-    /// Whether a crate may be used under the SPDX expression that it offers.
+    /// Whether the licences allow a crate with this SPDX expression.
     fn allow(&self, name: &str, expression: &str) -> bool {
         let exceptions = self.exceptions.get(name);
         let is_allowed = |licence: &str| {
             self.allowed.contains(licence)
                 || exceptions.is_some_and(|these| these.contains(licence))
         };
-        // Older crates write `/` for OR.
+        // Older crates use `/` for OR.
         let spaced = expression.replace('/', " OR ");
         let spaced = spaced.replace('(', " ( ").replace(')', " ) ");
         let words: Vec<&str> = spaced.split_whitespace().collect();
@@ -156,7 +156,7 @@ fn all(words: &mut &[&str], is_allowed: &dyn Fn(&str) -> bool) -> bool {
     satisfied
 }
 
-/// A licence, with an exception perhaps, or an expression in parentheses.
+/// A licence, perhaps with an exception, or an expression in parentheses.
 fn one(words: &mut &[&str], is_allowed: &dyn Fn(&str) -> bool) -> bool {
     match **words {
         ["(", ref rest @ ..] => {
@@ -178,7 +178,7 @@ fn one(words: &mut &[&str], is_allowed: &dyn Fn(&str) -> bool) -> bool {
 }
 
 #[test]
-fn every_licence_is_one_that_is_allowed() {
+fn every_licence_is_allowed() {
     let licences = Licences::read();
     assert!(licences.allowed.contains("MIT"), "deny.toml was not read");
     for Package { name, licence, .. } in packages() {
@@ -214,7 +214,7 @@ fn every_package_is_a_release_of_one_registry_with_its_checksum() {
 }
 
 #[test]
-fn no_crate_is_there_that_is_not_wanted_and_none_twice_without_a_reason() {
+fn no_crate_is_banned_and_none_is_there_twice_without_a_reason() {
     let unwanted: BTreeSet<String> = list("bans", "deny")
         .into_iter()
         .map(|mut line| line.remove(0))
@@ -239,7 +239,7 @@ fn no_crate_is_there_that_is_not_wanted_and_none_twice_without_a_reason() {
 }
 
 #[test]
-fn expressions_of_licences_are_understood() {
+fn licence_expressions_are_understood() {
     let licences = Licences {
         allowed: BTreeSet::from(["MIT".into(), "Apache-2.0 WITH LLVM-exception".into()]),
         exceptions: BTreeMap::from([("ring".into(), BTreeSet::from(["ISC".into()]))]),
