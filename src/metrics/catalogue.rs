@@ -1,32 +1,32 @@
-//! The catalogue of metrics: every name that the relay exposes, once, with its kind, its labels and its meaning.
+//! The catalogue of metrics: each name that the relay exposes, with its kind, its labels and its meaning.
 //!
-//! A metric is a row here first. The [`collector`](super::collector) turns the rows into an exposition,
-//! `--list-metrics` prints them, and the README's table is tested against them. Names follow Prometheus' rules:
-//! base units, the unit before `_total`, and labels whose values are closed sets, never a client's text.
-//! Nothing here reads a number: a row only says where its numbers come from.
+//! A new metric starts as a row here. The [`collector`](super::collector) turns rows into an exposition, and
+//! `--list-metrics` prints them. A test compares them with the README's table. Names follow the rules of Prometheus:
+//! base units, and the unit before `_total`. Label values are closed sets, never text from a client. Nothing here reads
+//! a number.
 
 use std::fmt::Write as _;
 use std::io;
 
 use super::stats::Stat;
 
-/// One metric: what a scraper sees, and where its series come from.
+/// One metric: its description, and the source of its series.
 #[derive(Clone, Copy, Debug)]
 pub struct Metric {
     /// The name in the exposition.
     pub name: &'static str,
-    /// How a query may treat the numbers.
+    /// What its numbers mean to a query.
     pub kind: Kind,
-    /// The meaning, as one sentence.
+    /// The meaning, in one sentence.
     pub help: &'static str,
-    /// Where the numbers come from, and which labels tell them apart.
+    /// The source of the numbers and the labels.
     pub source: Source,
 }
 
 /// The kind of a metric.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// Only grows; ask for its rate.
+    /// Only grows; query its rate.
     Counter,
     /// Goes up and down.
     Gauge,
@@ -34,37 +34,37 @@ pub enum Kind {
     Histogram,
 }
 
-/// Where the numbers of a metric come from.
+/// The source of a metric's numbers.
 #[derive(Clone, Copy, Debug)]
 pub enum Source {
-    /// One series: the statistic, added up over the shards.
+    /// One series: the sum of the statistic over all shards.
     Total(Stat),
-    /// One series for each case of the label, each a statistic added up over the shards.
+    /// One series per value of the label, each the sum of a statistic over all shards.
     Cases(&'static str, &'static [(&'static str, Stat)]),
-    /// One series for each shard.
+    /// One series per shard.
     PerShard(Stat),
-    /// One series for each shard; the statistic is in microseconds and shown in seconds.
+    /// One series per shard. The statistic is in microseconds and exposed in seconds.
     PerShardSeconds(Stat),
-    /// Envelopes that wait in each shard's inbox, asked for at scrape.
+    /// The envelopes in each shard's inbox, read during the scrape.
     InboxEnvelopes,
-    /// Bytes that wait in each shard's inbox, asked for at scrape.
+    /// The bytes in each shard's inbox, read during the scrape.
     InboxBytes,
-    /// The latency buckets, added up over the shards.
+    /// The latency buckets, summed over all shards.
     FanoutLatency,
-    /// When the certificate in force expires; no series where clients do not speak TLS.
+    /// The expiry of the certificate in use; no series without TLS.
     TlsExpiry,
-    /// How often the certificate was read again, with success and without.
+    /// The number of certificate reloads, successful and failed.
     TlsReloads,
-    /// The constant 1 under labels that say which build this is.
+    /// The constant 1, with labels that describe the build.
     BuildInfo,
     /// CPU time of the process, to the microsecond.
     CpuTime,
-    /// Prometheus' own collector of the standard `process_*` set.
+    /// The standard `process_*` set of the Prometheus library.
     Process,
 }
 
 impl Kind {
-    /// The kind as the exposition's `# TYPE` line spells it.
+    /// The kind as the `# TYPE` line of the exposition spells it.
     pub fn as_str(self) -> &'static str {
         match self {
             Kind::Counter => "counter",
@@ -75,7 +75,7 @@ impl Kind {
 }
 
 impl Metric {
-    /// The names of the labels that every series of the metric carries, `le` of a histogram aside.
+    /// The labels of every series of the metric, except a histogram's `le`.
     pub fn labels(&self) -> Vec<&'static str> {
         match self.source {
             Source::Cases(label, _) => vec![label],
@@ -141,13 +141,13 @@ const fn histogram(name: &'static str, source: Source, help: &'static str) -> Me
     }
 }
 
-/// Every metric, in the order in which a person would want to read them.
+/// Every metric, in a useful order for readers.
 pub const METRICS: &[Metric] = &[
-    // The four names that users of the earlier relay scrape already.
+    // Dashboards of the earlier relay use these four names.
     gauge(
         "websocket_connected_clients",
         Source::Total(Stat::ConnectedClients),
-        "Clients connected now.",
+        "Connected clients.",
     ),
     counter(
         "websocket_messages_total",
@@ -162,175 +162,175 @@ pub const METRICS: &[Metric] = &[
     counter(
         "websocket_disconnections_total",
         Source::Total(Stat::Disconnections),
-        "Clients gone, whatever the reason.",
+        "Clients that have disconnected, for any reason.",
     ),
     // At rest: offered = delivered + dropped + discarded.
     counter(
         "fanwire_offered_deliveries_total",
         Source::Total(Stat::Offered),
-        "Deliveries owed: each message counts once for each client on its topic.",
+        "Deliveries due: each message counts once for every client of its topic.",
     ),
     counter(
         "fanwire_deliveries_total",
         Source::Total(Stat::Delivered),
-        "Deliveries whose last byte the kernel accepted, or TLS has encrypted for it.",
+        "Deliveries completely handed to the operating system (with TLS: encrypted for it).",
     ),
     counter(
         "fanwire_dropped_deliveries_total",
         Source::Total(Stat::Dropped),
-        "Deliveries skipped for clients that lagged, under the policy drop.",
+        "Deliveries that slow clients skipped (slow_consumer.policy: drop).",
     ),
     counter(
         "fanwire_discarded_deliveries_total",
         Source::Total(Stat::Discarded),
-        "Deliveries still owed to clients when they left.",
+        "Deliveries that were still due when their client disconnected.",
     ),
     counter(
         "fanwire_received_bytes_total",
         Source::Total(Stat::BytesIn),
-        "Bytes read from clients, without what TLS adds.",
+        "Bytes read from clients, without the overhead of TLS.",
     ),
     counter(
         "fanwire_sent_bytes_total",
         Source::Total(Stat::BytesOut),
-        "Bytes written to clients, without what TLS adds.",
+        "Bytes written to clients, without the overhead of TLS.",
     ),
     counter(
         "fanwire_disconnections_total",
         Source::Cases("reason", DISCONNECTIONS),
-        "Clients gone, by the reason that came first.",
+        "Clients that have disconnected, by the first reason.",
     ),
     counter(
         "fanwire_failed_handshakes_total",
         Source::Cases("reason", FAILED_HANDSHAKES),
-        "Connections that ended without an upgrade to WebSocket, by reason.",
+        "Connections that ended before an upgrade to WebSocket, by reason.",
     ),
     counter(
         "fanwire_tls_handshakes_total",
         Source::Cases("kind", TLS_HANDSHAKES),
-        "TLS handshakes completed, in full or resumed from a ticket.",
+        "Completed TLS handshakes: full ones, and ones resumed from a ticket.",
     ),
     gauge(
         "fanwire_tls_certificate_expiry_timestamp_seconds",
         Source::TlsExpiry,
-        "When the certificate that clients are shown expires, in seconds since the Unix epoch; absent without TLS.",
+        "Expiry of the TLS certificate in use, in seconds since the Unix epoch; absent without TLS.",
     ),
     counter(
         "fanwire_tls_reloads_total",
         Source::TlsReloads,
-        "Times that SIGHUP had the certificate and key read again, by result; after a failed one the old stay in force.",
+        "Reloads of the TLS certificate and key, by result; after a failure the old ones stay in use.",
     ),
     counter(
         "fanwire_write_calls_total",
         Source::Cases("result", WRITE_CALLS),
-        "Write calls to clients, by what the kernel did with the bytes.",
+        "Write calls to clients, by how many of the bytes the operating system accepted.",
     ),
     histogram(
         "fanwire_fanout_latency_seconds",
         Source::FanoutLatency,
-        "Time from the decoded message to the last local byte that the kernel accepted in the turn that fanned it \
-         out, one sample for each batch and shard.",
+        "Time from reading a message to its last write to clients in that round of work; one sample per batch of \
+         messages and shard.",
     ),
     gauge(
         "fanwire_members_lagging",
         Source::Total(Stat::MembersLagging),
-        "Clients whose socket accepts no more for now.",
+        "Clients whose socket currently accepts no more bytes.",
     ),
     gauge(
         "fanwire_log_bytes",
         Source::Total(Stat::LogBytes),
-        "What the logs of topics cost, in bytes: messages, and what stands around them in memory.",
+        "Memory of the messages in topic logs, in bytes, with their overhead.",
     ),
     gauge(
         "fanwire_coalescing_bytes",
         Source::Total(Stat::CoalescingBytes),
-        "What waits for the next fan-out of its topic (relay.coalesce) costs, in bytes.",
+        "Memory of messages that wait for the next fan-out of their topic (relay.coalesce), in bytes.",
     ),
     counter(
         "fanwire_coalesced_messages_total",
         Source::Total(Stat::Coalesced),
-        "Messages that waited for the next fan-out of their topic.",
+        "Messages that waited for the next fan-out of their topic (relay.coalesce).",
     ),
     counter(
         "fanwire_coalescing_limit_reached_total",
         Source::Total(Stat::CoalescingLimitReached),
-        "Turns in which all that waited went out early, because it was a sixteenth of a shard's share of \
+        "Times that a shard sent all waiting messages early, because they used 1/16 of its share of \
          limits.max_buffered_bytes.",
     ),
     counter(
         "fanwire_fan_outs_overtaken_total",
         Source::Total(Stat::Overtaken),
-        "Fan-outs that were to be delivered before the next one of their topic (relay.coalesce), and were not.",
+        "Fan-outs that were not fully delivered when the next one of their topic had to start (relay.coalesce).",
     ),
     gauge(
         "fanwire_partial_message_bytes",
         Source::Total(Stat::PartialBytes),
-        "Bytes held of messages and requests that arrived in part.",
+        "Memory of incomplete messages and requests, in bytes.",
     ),
     gauge(
         "fanwire_carried_bytes",
         Source::Total(Stat::CarriedBytes),
-        "Bytes that messages keep in memory which left the log and wait for clients in the middle of them.",
+        "Memory of messages that have left their topic's log but are still being sent to some client, in bytes.",
     ),
     counter(
         "fanwire_buffer_limit_reached_total",
         Source::Total(Stat::BufferLimitReached),
-        "Turns at whose end a shard held more than its share of limits.max_buffered_bytes, so that somebody gave way.",
+        "Times that a shard exceeded its share of limits.max_buffered_bytes; the largest users are then disconnected or skip.",
     ),
     gauge(
         "fanwire_topics",
         Source::Total(Stat::Topics),
-        "Topics with clients or with messages of theirs on the way, counted once for each shard that has some of them.",
+        "Topics with clients or with messages on their way, counted once per shard that has some of their clients.",
     ),
     gauge(
         "fanwire_owned_topics",
         Source::Total(Stat::OwnedTopics),
-        "Topics with clients on any shard, or with messages of theirs on the way.",
+        "Topics with clients or with messages on their way, each counted once.",
     ),
     gauge(
         "fanwire_topics_held",
         Source::Total(Stat::TopicsHeld),
-        "Topics whose publishers are not read for now, so that lagging clients can catch up.",
+        "Topics whose senders are currently paused so that slow clients can catch up.",
     ),
     counter(
         "fanwire_deferred_reads_total",
         Source::Total(Stat::ReadsDeferred),
-        "Turns in which reads from clients were put off because the inbox of some shard was full.",
+        "Times that a worker paused reading from clients because the inbox of a shard was full.",
     ),
     gauge(
         "fanwire_shard_clients",
         Source::PerShard(Stat::ConnectedClients),
-        "Clients connected now, by shard.",
+        "Connected clients, by shard.",
     ),
     counter(
         "fanwire_shard_turns_total",
         Source::PerShard(Stat::Turns),
-        "Turns of the shard's worker.",
+        "Rounds of work (turns) of the shard's worker thread.",
     ),
     counter(
         "fanwire_shard_busy_seconds_total",
         Source::PerShardSeconds(Stat::BusyMicros),
-        "Time that the shard's worker spent in turns; waiting for events does not count.",
+        "Time that the shard's worker thread was busy, in seconds, without waiting for events.",
     ),
     counter(
         "fanwire_shard_envelopes_total",
         Source::PerShard(Stat::Envelopes),
-        "Envelopes that the shard took from its inbox.",
+        "Internal messages from other shards that the shard has taken from its inbox.",
     ),
     counter(
         "fanwire_shard_transfers_total",
         Source::PerShard(Stat::Transferred),
-        "Clients that moved from the shard which had accepted them to another, because of their topic.",
+        "Clients that moved from this shard, which accepted them, to another shard because of their topic.",
     ),
     gauge(
         "fanwire_inbox_envelopes",
         Source::InboxEnvelopes,
-        "Envelopes that wait in the shard's inbox.",
+        "Internal messages from other shards in the shard's inbox.",
     ),
     gauge(
         "fanwire_inbox_bytes",
         Source::InboxBytes,
-        "Bytes of messages that wait in the shard's inbox.",
+        "Bytes of client messages in the shard's inbox.",
     ),
     counter(
         "fanwire_accounting_errors_total",
@@ -340,15 +340,15 @@ pub const METRICS: &[Metric] = &[
     gauge(
         "fanwire_build_info",
         Source::BuildInfo,
-        "Always 1; the labels say which build this is.",
+        "Always 1; the labels describe the build.",
     ),
-    // Prometheus' process_cpu_seconds_total below counts whole seconds only.
+    // process_cpu_seconds_total below has only whole seconds.
     counter(
         "fanwire_process_cpu_seconds_total",
         Source::CpuTime,
-        "User and system CPU time of the process, with fractions of a second.",
+        "User and system CPU time of the process in seconds, with fractions.",
     ),
-    // The texts of this group are Prometheus' own.
+    // The help texts of this group come from the Prometheus library.
     counter(
         "process_cpu_seconds_total",
         Source::Process,
@@ -420,7 +420,7 @@ const FAILED_HANDSHAKES: &[(&str, Stat)] = &[
 
 const TLS_HANDSHAKES: &[(&str, Stat)] = &[("full", Stat::TlsFull), ("resumed", Stat::TlsResumed)];
 
-/// The values of the label of [`Source::TlsReloads`], in the order of
+/// The label values of [`Source::TlsReloads`], in the order of
 /// [`TlsStatus::reloads`](super::stats::TlsStatus::reloads).
 pub const TLS_RELOADS: [&str; 2] = ["ok", "failed"];
 
@@ -431,10 +431,10 @@ const WRITE_CALLS: &[(&str, Stat)] = &[
     ("error", Stat::WritesFailed),
 ];
 
-/// Prints the catalogue for people: one line for the name, the kind and the labels, one for the meaning.
+/// Prints the catalogue for people: a line with name, labels and kind, and a line with the meaning.
 ///
 /// # Errors
-/// Those of the writer, such as a reader of the pipe that is gone.
+/// Those of the writer, such as a pipe whose reader has gone.
 pub fn print(out: &mut impl io::Write) -> io::Result<()> {
     for metric in METRICS {
         writeln!(
@@ -457,7 +457,7 @@ fn braces(labels: &[&str]) -> String {
     }
 }
 
-/// The catalogue as the table that the README holds, each line ended by `\n`.
+/// The catalogue as the README's table. Each line ends with `\n`.
 pub fn markdown_table() -> String {
     let mut table = String::from("| metric | kind | labels | meaning |\n|---|---|---|---|\n");
     for metric in METRICS {
@@ -477,7 +477,7 @@ pub fn markdown_table() -> String {
     table
 }
 
-/// A label with its values, where those are known beforehand.
+/// A label and its values, if they are known in advance.
 fn label_cell(metric: &Metric, label: &str) -> String {
     let values: Vec<&str> = match metric.source {
         Source::Cases(_, cases) => cases.iter().map(|&(value, _)| value).collect(),
@@ -504,7 +504,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_statistic_is_shown_once_and_clients_by_shard_as_well() {
+    fn every_statistic_is_shown_once_but_clients_also_by_shard() {
         let mut shown = [0; Stat::COUNT];
         for stat in METRICS.iter().flat_map(Metric::stats) {
             shown[stat as usize] += 1;
@@ -579,9 +579,9 @@ mod tests {
         print(&mut printed).unwrap();
         let printed = String::from_utf8(printed).unwrap();
         assert_eq!(printed.lines().count(), 2 * METRICS.len());
-        assert!(
-            printed.contains("fanwire_disconnections_total{reason}  counter\n    Clients gone, by")
-        );
+        assert!(printed.contains(
+            "fanwire_disconnections_total{reason}  counter\n    Clients that have disconnected, by"
+        ));
         assert!(printed.contains("process_threads  gauge\n"));
     }
 
