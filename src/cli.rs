@@ -1,4 +1,4 @@
-//! The command line: what may be asked of the program, and the configuration that belongs to it.
+//! The command line and the configuration that it selects.
 //!
 //! `main` calls [`parse`] and [`load`], and prints through [`print_to`]. Nothing here ends the process or writes a log.
 
@@ -12,43 +12,43 @@ use clap::Parser;
 
 use crate::config::{Config, ConfigError};
 
-/// The file that is read when none is named, in the working directory.
+/// The file in the working directory that is read if the command line names none.
 pub const DEFAULT_CONFIG_FILE: &str = "config.yaml";
 
-/// The flag that names the file; old scripts give it one dash.
+/// The flag for the file. Old scripts write it with one dash.
 const CONFIG_FILE_FLAG: &str = "--config-file";
 
 /// A high-throughput, sharded WebSocket relay: every message reaches every client on the same path.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Parser)]
 #[command(name = "fanwire", version, after_help = AFTER_HELP)]
 pub struct Args {
-    /// Reads the configuration from PATH, and insists that it is there
+    /// Read the configuration from PATH, which must exist
     #[arg(long, value_name = "PATH")]
     pub config_file: Option<PathBuf>,
 
-    /// Checks the configuration, says in one line what is wrong with it, and exits
+    /// Check the configuration, report the first mistake, and exit
     #[arg(long, group = "action")]
     pub check: bool,
 
-    /// Prints the configuration in force as YAML, defaults included, and exits
+    /// Print the complete configuration as YAML, with the defaults, and exit
     #[arg(long, group = "action")]
     pub print_config: bool,
 
-    /// Prints the name, type and meaning of every metric, and exits
+    /// Print the name, type and meaning of every metric, and exit
     #[arg(long, group = "action")]
     pub list_metrics: bool,
 }
 
 const AFTER_HELP: &str = "\
-Without --config-file, config.yaml in the working directory is read; where there is none, the defaults are in force.
-Exit codes: 0 clean, 1 failed at run time, 2 bad usage or configuration.";
+Without --config-file, fanwire reads config.yaml in the working directory. If there is none, it uses the defaults.
+Exit codes: 0 success, 1 failure at run time, 2 wrong usage or configuration.";
 
-/// Where a configuration came from. Displays as the operator would say it.
+/// The source of a configuration. Displays for the operator.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Source {
     /// This file.
     File(PathBuf),
-    /// No file was named, and there is no [`DEFAULT_CONFIG_FILE`].
+    /// The command line named no file, and there is no [`DEFAULT_CONFIG_FILE`].
     Defaults,
 }
 
@@ -61,19 +61,19 @@ impl fmt::Display for Source {
     }
 }
 
-/// Reads the command line, the program's name first.
+/// Parses the command line, which starts with the program's name.
 ///
-/// `-config-file` is taken for `--config-file`: the Go relay, whose flags came with one dash or two, left scripts and
-/// unit files behind.
+/// `-config-file` means `--config-file`. The earlier Go relay accepted one dash or two, and scripts and unit files
+/// still use one.
 ///
 /// # Errors
 ///
-/// Bad usage, and `--help` and `--version` too, which are for clap's error to print.
+/// Bad usage. Also `--help` and `--version`, which clap's error prints.
 pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Args, clap::Error> {
     Args::try_parse_from(args.into_iter().map(with_two_dashes))
 }
 
-/// `-config-file` and `-config-file=PATH` with the second dash; anything else as it is.
+/// Adds the second dash to `-config-file` and `-config-file=PATH`.
 fn with_two_dashes(arg: OsString) -> OsString {
     let one_dash = &CONFIG_FILE_FLAG.as_bytes()[1..];
     match arg.as_encoded_bytes().strip_prefix(one_dash) {
@@ -82,25 +82,25 @@ fn with_two_dashes(arg: OsString) -> OsString {
     }
 }
 
-/// The configuration that `args` ask for, and where it came from.
+/// Loads the configuration that `args` select, and returns its source too.
 pub fn load(args: &Args) -> Result<(Config, Source), ConfigError> {
     load_in(Path::new(""), args)
 }
 
-/// As [`load`], from the working directory `directory`.
+/// Like [`load`], with `directory` as the working directory.
 fn load_in(directory: &Path, args: &Args) -> Result<(Config, Source), ConfigError> {
     if let Some(path) = &args.config_file {
         return Ok((Config::load(path)?, Source::File(path.clone())));
     }
     let path = directory.join(DEFAULT_CONFIG_FILE);
-    // Only where there is none: a file or a dangling link that cannot be read is an error, not a reason to guess.
+    // Use the defaults only if there is no file. A file or dangling link that cannot be read is an error.
     if fs::symlink_metadata(&path).is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
         return Ok((Config::default(), Source::Defaults));
     }
     Ok((Config::load(&path)?, Source::File(path)))
 }
 
-/// Writes to `out`, a standard output, whose reader may have seen enough and be gone: that is no error.
+/// Writes to `out`, a standard output. It is not an error if the reader has gone, as in `fanwire --help | head -1`.
 pub fn print_to<W: Write>(
     out: &mut W,
     text: impl FnOnce(&mut W) -> io::Result<()>,
@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn the_flags_contradict_each_other_nowhere() {
+    fn no_two_flags_contradict_each_other() {
         Args::command().debug_assert();
     }
 
@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn the_file_is_named_with_one_dash_or_two_with_a_space_or_a_sign() {
+    fn the_file_flag_takes_one_dash_or_two_and_a_space_or_an_equals_sign() {
         for args in [
             &["--config-file", "a.yaml"][..],
             &["--config-file=a.yaml"],
@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_file_the_defaults_are_in_force() {
+    fn without_a_file_the_defaults_apply() {
         let directory = tempfile::tempdir().unwrap();
         let loaded = load_in(directory.path(), &Args::default());
         assert_eq!(loaded, Ok((Config::default(), Source::Defaults)));
@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_is_there_and_cannot_be_read_is_no_reason_for_the_defaults() {
+    fn an_unreadable_file_is_not_replaced_by_the_defaults() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join(DEFAULT_CONFIG_FILE);
         std::os::unix::fs::symlink("absent.yaml", path).unwrap();
@@ -219,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_is_named_must_be_there() {
+    fn a_file_named_on_the_command_line_must_exist() {
         let directory = tempfile::tempdir().unwrap();
         let args = Args {
             config_file: Some(directory.path().join("absent.yaml")),
@@ -233,7 +233,7 @@ mod tests {
         );
     }
 
-    /// A standard output that fails in one way.
+    /// A standard output that fails with one kind of error.
     struct Failing(io::ErrorKind);
 
     impl Write for Failing {
@@ -247,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reader_that_is_gone_is_no_error() {
+    fn a_reader_that_is_gone_is_not_an_error() {
         let write = |out: &mut Failing| out.write_all(b"text");
         assert!(print_to(&mut Failing(io::ErrorKind::BrokenPipe), write).is_ok());
         assert!(print_to(&mut Failing(io::ErrorKind::StorageFull), write).is_err());

@@ -1,22 +1,24 @@
-//! Newtypes for the integers that could be mistaken for one another.
+//! Newtypes for integers that are easy to confuse. They check nothing.
+//!
+//! All layers use them.
 
-/// Which shard: an index from 0 to `server.workers` − 1.
+/// A shard, by its index: 0 to the number of shards − 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ShardId(pub u16);
 
 impl ShardId {
-    /// The shard's place in a table of all shards.
+    /// The index of the shard in a table of all shards.
     pub fn index(self) -> usize {
         usize::from(self.0)
     }
 }
 
-/// A client within its shard. Slots are reused at once, so the generation tells one tenant from the next.
+/// A client within its shard. Slots are reused at once; the generation tells the clients of one slot apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ClientKey {
     /// The slot in the shard's table of clients.
     pub slot: u32,
-    /// Counts the tenants of the shard's slots; never the same twice for one slot within 2³² connections.
+    /// Counts the clients of the shard, so that it does not repeat for one slot within 2³² connections.
     pub generation: u32,
 }
 
@@ -43,6 +45,6 @@ impl ClientId {
     }
 }
 
-/// The number of a message in its topic, counted from 0 by the topic's owner shard.
+/// The number of a message in its topic. The topic's owner shard counts from 0.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Seq(pub u64);

@@ -1,11 +1,11 @@
-//! Logs as lines on standard error, written by a thread of their own.
+//! Writes logs as lines on standard error, on a thread of their own.
 //!
-//! `main` installs it once, before anything is logged. Whoever logs formats the line and leaves it in a bounded queue:
-//! a reader that is stuck, with the pipe to it full, blocks the logging thread and nobody else. Lines that find the
-//! queue full are lost, counted, and the count is logged when there is room again. A reader that is gone is no error.
+//! `main` installs it once, before anything is logged. A caller formats its line and puts it in a bounded queue, so a
+//! stuck reader, with a full pipe, blocks only the logging thread. Lines that find the queue full are lost and counted;
+//! the count is logged when there is room again. A reader that has gone is not an error.
 //!
-//! `tracing-appender` does the same with a dependency more, and prints with a macro that may block or panic when the
-//! program ends while its reader is stuck, which is the case this file exists for.
+//! `tracing-appender` is similar, but one more dependency. It also prints with a macro that may block or panic if the
+//! program ends while the reader is stuck, which is exactly our case.
 
 use std::io::{self, IsTerminal as _, Write};
 use std::sync::Arc;
@@ -18,24 +18,24 @@ use tracing::level_filters::LevelFilter;
 
 use crate::config::{Log, LogFormat, LogLevel};
 
-/// Lines that may wait for the logging thread: about a megabyte, and a second of a very talkative relay.
+/// The most lines in the queue: about a megabyte, or a second of a very busy log.
 const QUEUE_LINES: usize = 4096;
-/// How long the program waits at its end for its last lines to be written.
+/// How long the program waits for its last lines to be written when it ends.
 const FLUSH_WAIT: Duration = Duration::from_millis(500);
-/// How often it looks meanwhile whether a full queue has room.
+/// How often it checks in that time whether a full queue has room.
 const FLUSH_RETRY: Duration = Duration::from_millis(5);
 
-/// Sends the log of the whole process to standard error, as `log` says, until the guard is dropped.
+/// Sends the log of the process to standard error, as `log` says, until the guard is dropped.
 ///
 /// # Errors
 ///
-/// The logging thread cannot be started, or something else receives the log already.
+/// The logging thread cannot start, or the log already goes elsewhere.
 pub fn install(log: &Log) -> io::Result<LogGuard> {
     let (lines, guard) = spawn(io::stderr())?;
     let builder = tracing_subscriber::fmt()
         .with_max_level(filter(log.level))
         .with_ansi(io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none())
-        // Such an error could only be reported to the standard error that failed.
+        // There is nowhere to report that standard error failed.
         .log_internal_errors(false)
         .with_writer(move || lines.clone());
     let installed = match log.format {
@@ -56,7 +56,7 @@ fn filter(level: LogLevel) -> LevelFilter {
     }
 }
 
-/// Keeps the log flowing. Dropping it waits, at most half a second, until what was logged before is written.
+/// Keeps the log running. Dropping it waits up to half a second for the lines in the queue to be written.
 #[derive(Debug)]
 #[must_use = "dropping it at once loses the wait for the last lines"]
 pub struct LogGuard {
@@ -75,7 +75,7 @@ impl Drop for LogGuard {
             entry = refused;
             thread::sleep(FLUSH_RETRY);
         }
-        // Either way the program ends now: written, or given up on a reader that is stuck.
+        // The program ends now, whether all lines are written or the reader is stuck.
         let _ = all_written.recv_timeout(deadline.saturating_duration_since(Instant::now()));
     }
 }
@@ -83,11 +83,11 @@ impl Drop for LogGuard {
 #[derive(Debug)]
 enum Entry {
     Line(Vec<u8>),
-    /// Answered when everything before it is written.
+    /// Answered when all entries before it are written.
     Flush(SyncSender<()>),
 }
 
-/// The end of the queue that is written to: each `write` is one line.
+/// The writing end of the queue. Each `write` is one line.
 #[derive(Clone)]
 struct Lines {
     queue: SyncSender<Entry>,
@@ -97,7 +97,7 @@ struct Lines {
 impl Write for Lines {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         if self.queue.try_send(Entry::Line(line.to_vec())).is_err() {
-            // Relaxed: a number that stands for itself.
+            // Relaxed: no other data depends on this number.
             self.lost.fetch_add(1, Ordering::Relaxed);
         }
         Ok(line.len())
@@ -108,7 +108,8 @@ impl Write for Lines {
     }
 }
 
-/// Starts the thread that writes to `out`. It lives as long as the process: the installed subscriber is never dropped.
+/// Starts the thread that writes to `out`. It lives until the process ends, because the installed subscriber is never
+/// dropped.
 fn spawn(out: impl Write + Send + 'static) -> io::Result<(Lines, LogGuard)> {
     let (queue, entries) = sync_channel(QUEUE_LINES);
     let lost = Arc::new(AtomicU64::new(0));
@@ -125,34 +126,34 @@ fn spawn(out: impl Write + Send + 'static) -> io::Result<(Lines, LogGuard)> {
 fn write_all(entries: &Receiver<Entry>, lost: &AtomicU64, mut out: impl Write) {
     while let Some(entry) = next(entries, lost) {
         match entry {
-            // The reader may be gone, and there is nobody else to tell.
+            // The reader may have gone, and there is nobody else to tell.
             Entry::Line(line) => _ = out.write_all(&line),
-            // Whoever asked may have stopped waiting.
+            // The guard may have stopped waiting.
             Entry::Flush(written) => _ = written.send(()),
         }
     }
 }
 
-/// The next entry; before it waits for one, there is room to tell of those lost.
+/// The next entry. When the queue is empty, there is room to report lost lines before it waits.
 fn next(entries: &Receiver<Entry>, lost: &AtomicU64) -> Option<Entry> {
     match entries.try_recv() {
         Ok(entry) => Some(entry),
         Err(TryRecvError::Disconnected) => None,
         Err(TryRecvError::Empty) => {
-            tell_of_lost(lost);
+            report_lost(lost);
             entries.recv().ok()
         }
     }
 }
 
-/// Logs how many lines were lost since it was last told, if any.
-fn tell_of_lost(lost: &AtomicU64) {
-    // Relaxed: a number that stands for itself.
+/// Logs the number of lines lost since the last report, if any.
+fn report_lost(lost: &AtomicU64) {
+    // Relaxed: no other data depends on this number.
     let lines = lost.swap(0, Ordering::Relaxed);
     if lines > 0 {
         tracing::warn!(
             lines,
-            "log lines were lost, because their reader was too slow"
+            "log lines were lost because the reader of standard error was too slow"
         );
     }
 }
@@ -212,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_logged_is_written_when_the_guard_is_dropped() {
+    fn dropping_the_guard_writes_all_lines_before_it() {
         let memory = Memory::default();
         let (mut lines, guard) = spawn(memory.clone()).unwrap();
         lines.write_all(b"one\n").unwrap();
@@ -228,7 +229,7 @@ mod tests {
         for _ in 0..QUEUE_LINES + 10 {
             lines.write_all(b"line\n").unwrap();
         }
-        // One line may be in the hands of the logging thread.
+        // The logging thread may hold one line.
         let lost = lines.lost.load(Ordering::Relaxed);
         assert!((9..=10).contains(&lost), "lost {lost}");
         drop(guard);
@@ -236,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reader_that_is_gone_is_no_error() {
+    fn a_reader_that_is_gone_is_not_an_error() {
         let (mut lines, guard) = spawn(Gone).unwrap();
         lines.write_all(b"line\n").unwrap();
         drop(guard);
@@ -244,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_lost_are_told_of_when_there_is_room() {
+    fn lost_lines_are_reported_when_there_is_room() {
         let (queue, entries) = sync_channel(1);
         let lost = Arc::new(AtomicU64::new(7));
         let lines = Lines {
@@ -255,7 +256,7 @@ mod tests {
             .with_ansi(false)
             .with_writer(move || lines.clone())
             .finish();
-        tracing::subscriber::with_default(subscriber, || tell_of_lost(&lost));
+        tracing::subscriber::with_default(subscriber, || report_lost(&lost));
         let entry = entries.try_recv();
         let Ok(Entry::Line(line)) = entry else {
             panic!("no line, but {entry:?}");

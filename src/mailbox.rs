@@ -1,11 +1,10 @@
-//! The inbox of a worker: many producers append, one owner drains, and a wake is sent at most once per drain.
+//! The inbox of a worker. Many producers append, one owner drains, and at most one wake is sent per drain.
 //!
-//! Workers hand each other envelopes through a [`Mailbox`]; `net` gives it a `mio::Waker`. It takes no lock, knows no
-//! socket and never blocks a producer. It has no capacity of its own: it refuses nothing, because what is in it has
-//! been numbered and must not be lost. Whoever publishes asks [`Mailbox::backlog_bytes`] and stops reading its clients
-//! instead.
+//! Workers send each other envelopes through a [`Mailbox`]; `net` gives it a `mio::Waker`. It takes no lock, knows no
+//! socket and never blocks a producer. It has no capacity limit, because its messages are already numbered and must not
+//! be lost. Instead, publishers check [`Mailbox::backlog_bytes`] and stop reading their clients.
 //!
-//! The protocol, whose every interleaving `tests/mailbox_loom.rs` explores on this very code:
+//! `tests/mailbox_loom.rs` explores every interleaving of the protocol with this code:
 //!
 //! ```text
 //! producer   push … push, then notify:  if !pending.swap(true)  { wake }
@@ -17,31 +16,32 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use crossbeam_queue::SegQueue;
 
-/// Makes the owner of a mailbox run. Calls may be merged; a wake before the owner sleeps must end that sleep at once.
+/// Wakes the owner of a mailbox. Several calls may become one wake; a wake before the owner sleeps ends that sleep at
+/// once.
 pub trait Wake {
-    /// Wakes the owner, from any thread.
+    /// Wakes the owner. Any thread may call it.
     fn wake(&self);
 }
 
-/// An unbounded queue that keeps each producer's order. Taking an entry happens after putting it in.
+/// An unbounded queue that keeps the order of each producer. A pop of an entry happens after its push.
 pub trait Queue<E>: Default {
     /// Appends an entry.
     fn push(&self, entry: E);
-    /// Takes the oldest entry; `None` promises nothing about a push that is under way.
+    /// Takes the oldest entry. `None` says nothing about a push in progress.
     fn pop(&self) -> Option<E>;
-    /// How many entries wait, approximately.
+    /// The approximate number of entries.
     fn len(&self) -> usize;
-    /// Whether none waits, approximately.
+    /// Whether there are no entries, approximately.
     fn is_empty(&self) -> bool;
 }
 
-/// An atomic `bool`, at first false.
+/// An atomic `bool`, initially false.
 pub trait Flag: Default {
-    /// Sets the flag and returns what it was, in one read-modify-write.
+    /// Sets the flag and returns its old value, in one read-modify-write.
     fn swap(&self, value: bool, order: Ordering) -> bool;
 }
 
-/// An atomic `usize`, at first 0.
+/// An atomic `usize`, initially 0.
 pub trait Counter: Default {
     /// Adds.
     fn add(&self, n: usize, order: Ordering);
@@ -51,17 +51,17 @@ pub trait Counter: Default {
     fn load(&self, order: Ordering) -> usize;
 }
 
-/// The building blocks of a mailbox, so that a model checker can put its own beneath the real protocol.
+/// The building blocks of a mailbox. A model checker replaces them beneath the real protocol.
 pub trait Parts {
     /// Holds the entries.
     type Queue<E>: Queue<E>;
-    /// Says that a wake is on its way.
+    /// Set while a wake is on its way.
     type Flag: Flag;
-    /// Sums the weights.
+    /// The sum of the weights.
     type Counter: Counter;
 }
 
-/// The parts that run in production: a segmented lock-free queue and the processor's atomics.
+/// The parts in production: a lock-free queue and the processor's atomics.
 #[derive(Debug)]
 pub enum Native {}
 
@@ -71,18 +71,18 @@ impl Parts for Native {
     type Counter = AtomicUsize;
 }
 
-/// A multi-producer inbox with one owner. Shared by `Arc`; every method takes `&self`.
+/// An inbox with many producers and one owner. Share it with `Arc`; every method takes `&self`.
 ///
-/// `push` and `notify` are for producers, `open` and `pop` for the owner alone: two threads that drain one mailbox
-/// lose nothing, but each may sleep on what the other was woken for.
+/// Producers call `push` and `notify`; only the owner calls `open` and `pop`. With two owners no message would be lost,
+/// but each could sleep through the other's wake.
 ///
-/// The mailbox keeps its waker alive, which matters: dropping the last `mio::Waker` discards a wake under way.
+/// The mailbox keeps its waker alive, because dropping the last `mio::Waker` discards a wake in progress.
 #[derive(Debug)]
 pub struct Mailbox<T, W, P: Parts = Native> {
     queue: P::Queue<(T, usize)>,
-    /// Set from a wake until the owner opens the mailbox: whoever finds it set need not wake again.
+    /// Set from a wake until the owner opens the mailbox. While it is set, no other wake is necessary.
     pending: P::Flag,
-    /// The weights of all entries not yet popped.
+    /// The weights of all entries in the queue.
     backlog_bytes: P::Counter,
     waker: W,
 }
@@ -98,46 +98,46 @@ impl<T, W: Wake, P: Parts> Mailbox<T, W, P> {
         }
     }
 
-    /// Appends `item` behind everything this producer has pushed before, and counts its `weight` in bytes.
+    /// Appends `item` after everything that this producer pushed before, and counts its `weight` in bytes.
     ///
-    /// Does not wake the owner: push all that a turn has to say, then [`notify`](Self::notify) once.
+    /// It does not wake the owner. Push everything of a turn, and then [`notify`](Self::notify) once.
     pub fn push(&self, item: T, weight: usize) {
-        // Counted before it can be popped, so the sum never drops below zero. Relaxed: the matching subtraction comes
-        // after the pop, which the queue orders after this push, so the counter sees them in that order, too; nobody
-        // concludes anything about the queue from the sum.
+        // Counted before the item can be popped, so that the sum never drops below zero. Relaxed is enough: the
+        // subtraction follows the pop, and the queue orders the pop after this push. Nothing else depends on the sum.
         self.backlog_bytes.add(weight, Ordering::Relaxed);
         self.queue.push((item, weight));
     }
 
-    /// Wakes the owner, unless somebody has since it last opened the mailbox.
+    /// Wakes the owner, unless a wake is already on its way.
     ///
-    /// The owner calls it, too, when it stops draining early: the next wait then returns at once.
+    /// The owner also calls it when it stops draining early, so that its next wait returns at once.
     pub fn notify(&self) {
-        // The release half publishes what this thread has pushed to the owner's next `open`. A thread that finds the
-        // flag set leaves without a wake, and still the owner sees its push: the `open` that ends this pending wake
-        // reads this swap or a later one in the same chain of read-modify-writes, and so synchronises with it. The
-        // acquire half asks nothing more of the processor; it lets the owner, which re-arms itself here, see what the
-        // others who were notifying had pushed. Sequential consistency would add an order among different mailboxes,
-        // which nobody looks at.
+        // Release: the owner's next `open` sees what this thread has pushed. This holds even if the flag is set already
+        // and this thread sends no wake. The `open` that ends the pending wake reads this swap, or a later one in the
+        // same chain of read-modify-writes, so it synchronises with it.
         //
-        // A plain load first, to spare the exclusive access, would lose wakes: it may return a `true` that the owner
-        // has reset already.
+        // Acquire costs nothing more. It lets an owner that notifies itself see the pushes of the other notifiers.
+        // Sequential consistency would only add an order between different mailboxes, which nothing uses.
+        //
+        // A plain load first, to save the exclusive access, would lose wakes: it may return a `true` that the owner has
+        // already reset.
         if !self.pending.swap(true, Ordering::AcqRel) {
             self.waker.wake();
         }
     }
 
-    /// Tells producers that whatever they push from now on needs a new wake. The owner calls it on waking, *before*
-    /// its first [`pop`](Self::pop).
+    /// From now on, a push needs a new wake. The owner calls this after waking, *before* its first [`pop`](Self::pop).
     pub fn open(&self) {
-        // A read-modify-write, because the acquire half is what makes the pushes visible whose `notify` found the
-        // flag set. A plain store reads nothing and so synchronises with nobody: the owner could find the queue empty
-        // and sleep, while the producer that pushed before the store counts on the wake just consumed. After the
-        // pops it would be as wrong: what was pushed in between would find the flag set and wait for ever.
+        // This must be a read-modify-write. Its acquire half makes the pushes visible whose `notify` found the flag
+        // set. A plain store would synchronise with nobody: the owner could see an empty queue and sleep, while a
+        // producer relies on the wake that the owner has just consumed.
+        //
+        // It must also come before the pops. Otherwise a push between the last pop and the reset would find the flag
+        // set, and wait for ever.
         self.pending.swap(false, Ordering::AcqRel);
     }
 
-    /// Takes the oldest item and gives back its weight. For the owner alone.
+    /// Takes the oldest item and subtracts its weight. Only the owner may call it.
     pub fn pop(&self) -> Option<T> {
         let (item, weight) = self.queue.pop()?;
         // Relaxed: see `push`.
@@ -145,18 +145,18 @@ impl<T, W: Wake, P: Parts> Mailbox<T, W, P> {
         Some(item)
     }
 
-    /// The weights, in bytes, of all items pushed and not yet popped. Approximate: other threads are at work.
+    /// The weight in bytes of all items in the queue. Approximate, because other threads change it.
     pub fn backlog_bytes(&self) -> usize {
-        // Relaxed: a threshold for back-pressure; a value some nanoseconds old is as good as the newest.
+        // Relaxed: it is compared with a threshold, and a slightly old value is good enough.
         self.backlog_bytes.load(Ordering::Relaxed)
     }
 
-    /// How many items wait. Approximate: other threads are at work.
+    /// The number of items. Approximate, because other threads change it.
     pub fn len(&self) -> usize {
         self.queue.len()
     }
 
-    /// Whether no item waits. Approximate: other threads are at work, and only the wake protocol says when to sleep.
+    /// Whether there are no items. Approximate: only the wake protocol decides when the owner may sleep.
     pub fn is_empty(&self) -> bool {
         self.queue.is_empty()
     }
@@ -206,7 +206,7 @@ mod tests {
     use std::sync::{Arc, Condvar, Mutex};
     use std::thread;
 
-    /// Counts wakes, and lets the owner wait for them.
+    /// Counts wakes, and lets the owner wait for one.
     #[derive(Default)]
     struct Bell {
         wakes: Mutex<usize>,
@@ -225,7 +225,7 @@ mod tests {
             *self.wakes.lock().unwrap()
         }
 
-        /// Waits for more wakes than `seen`; returns how many there have been.
+        /// Waits until there are more wakes than `seen`. Returns their number.
         fn wait_beyond(&self, seen: usize) -> usize {
             let wakes = self.wakes.lock().unwrap();
             *self.rung.wait_while(wakes, |wakes| *wakes == seen).unwrap()
@@ -282,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn the_backlog_is_the_weight_of_what_was_not_popped() {
+    fn the_backlog_is_the_weight_of_all_items_in_the_queue() {
         let (mailbox, _bell) = mailbox();
         mailbox.push('a', 100);
         mailbox.push('b', 20);

@@ -1,7 +1,7 @@
-//! The program: from the command line to a running relay, and from its end to an exit code.
+//! The program: it reads the command line, runs the relay, and ends with an exit code.
 //!
-//! Everything else is in the library. Standard output carries only what was asked for by a flag; the log goes to
-//! standard error. No macro that panics when its reader is gone is used for either.
+//! Everything else is in the library. Standard output carries only the answer to a flag; the log goes to standard
+//! error. For neither does it use a macro that panics when the reader has gone.
 
 #[cfg(feature = "mimalloc")]
 mod allocator;
@@ -14,23 +14,23 @@ use fanwire::config::Config;
 use fanwire::logging;
 use fanwire::server::{self, Relay, RelayHandle, StartError};
 
-/// Failed at run time.
+/// A failure at run time.
 const FAILED: u8 = 1;
-/// Bad usage or configuration.
+/// Wrong usage or configuration.
 const MISCONFIGURED: u8 = 2;
 
 fn main() -> ExitCode {
     match cli::parse(std::env::args_os()) {
         Ok(args) => answer(&args),
         Err(usage) => {
-            // Help for a reader that is gone: the exit code still says all.
+            // The reader may be gone. The exit code is still right.
             let _ = usage.print();
             ExitCode::from(u8::try_from(usage.exit_code()).unwrap_or(FAILED))
         }
     }
 }
 
-/// Does what the flags ask for; without one, runs the relay.
+/// Does what the flags ask for, or else runs the relay.
 fn answer(args: &Args) -> ExitCode {
     if args.list_metrics {
         return print(cli::list_metrics);
@@ -59,18 +59,20 @@ fn log_and_run(config: &Config, source: &Source) -> ExitCode {
         Ok(guard) => guard,
         Err(error) => return complain(FAILED, error),
     };
-    // Through the log, which nobody waits for: a panic that is printed while the reader of standard error is stuck would
-    // never end, and the relay would live on half dead.
-    std::panic::set_hook(Box::new(|panic| tracing::error!(%panic, "a thread panics")));
+    // A panic goes through the log, which never blocks. Printed directly, it could block forever on a stuck reader of
+    // standard error, and the relay would stay half alive.
+    std::panic::set_hook(Box::new(
+        |panic| tracing::error!(%panic, "a thread panicked"),
+    ));
     #[cfg(feature = "mimalloc")]
-    if let Err(error) = allocator::give_back() {
-        return complain(FAILED, format_args!("a thread: {error}"));
+    if let Err(error) = allocator::release_unused_memory() {
+        return complain(FAILED, format_args!("cannot start a thread: {error}"));
     }
     tracing::info!(%source, "configuration loaded");
     run(config, source)
 }
 
-/// Runs the relay until a signal or a failure ends it.
+/// Runs the relay until a signal or a failure.
 fn run(config: &Config, source: &Source) -> ExitCode {
     let relay = match Relay::start_with_signals(config) {
         Ok(relay) => relay,
@@ -89,7 +91,7 @@ fn run(config: &Config, source: &Source) -> ExitCode {
     }
 }
 
-/// An address or a path that cannot be listened on is the configuration's fault; what the system refuses is not.
+/// Whose fault a failed start is: the configuration's for an unusable address or path, and otherwise the system's.
 fn start_error_code(error: &StartError) -> u8 {
     match error {
         StartError::Listen { .. } | StartError::UnixSocket { .. } | StartError::Config(_) => {
@@ -99,7 +101,7 @@ fn start_error_code(error: &StartError) -> u8 {
     }
 }
 
-/// The one line that says that the relay is ready: addresses, shards, and the limits in force.
+/// Logs the one line that says that the relay is ready, with its addresses, shards and limits.
 fn announce(config: &Config, relay: &RelayHandle) {
     let metrics = relay.metrics_address().map(tracing::field::display);
     tracing::info!(
@@ -122,13 +124,16 @@ fn announce(config: &Config, relay: &RelayHandle) {
 fn print(text: impl FnOnce(&mut io::StdoutLock<'static>) -> io::Result<()>) -> ExitCode {
     match cli::print_to(&mut io::stdout().lock(), text) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => complain(FAILED, format_args!("standard output: {error}")),
+        Err(error) => complain(
+            FAILED,
+            format_args!("cannot write to standard output: {error}"),
+        ),
     }
 }
 
-/// Says in one line why the program ends, before there is a log.
+/// Prints the reason for which the program ends before there is a log.
 fn complain(code: u8, reason: impl std::fmt::Display) -> ExitCode {
-    // Standard error may be closed; the exit code still says whose fault it is.
+    // Standard error may be closed. The exit code is still right.
     let _ = writeln!(io::stderr(), "fanwire: {reason}");
     ExitCode::from(code)
 }

@@ -1,16 +1,16 @@
-//! Moments as the pure layers see them: numbers handed in by whoever owns a clock.
+//! Time for the layers that have no clock.
 //!
-//! `relay`, `ws` and `http` never ask what time it is; a worker reads its clock once or twice a turn and passes
-//! a [`Timestamp`] down, and the simulation passes whatever it likes.
+//! `relay`, `ws` and `http` never read the time. A worker reads its clock once or twice a turn and passes a
+//! [`Timestamp`] down; the simulation passes any value it likes.
 
 use std::time::Duration;
 
-/// Microseconds since an epoch that all workers of a process share.
+/// Microseconds since a moment that all workers of the process share.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp(pub u64);
 
 impl Timestamp {
-    /// The time from `earlier` to `self`, zero when `earlier` is later.
+    /// The time from `earlier` to `self`; zero if `earlier` is later.
     pub fn since(self, earlier: Timestamp) -> Duration {
         Duration::from_micros(self.0.saturating_sub(earlier.0))
     }

@@ -200,7 +200,10 @@ fn what_is_no_file_of_text_is_refused() {
         ("absent", "cannot be read"),
         ("config.yaml/absent", "cannot be read"),
         (".", "cannot be read"),
-        (env!("CARGO_BIN_EXE_fanwire"), "the largest allowed is 64 KiB"),
+        (
+            env!("CARGO_BIN_EXE_fanwire"),
+            "the largest allowed is 64 KiB",
+        ),
     ] {
         let refusal = refusal_in(folder.path(), &["--config-file", file]);
         assert!(refusal.contains(line), "{file}: {refusal}");
