@@ -1,5 +1,7 @@
-//! A relay of one shard, driven in turns as the worker drives it: no socket, no thread, no kernel.
+//! A relay of one shard whose host has no socket, no thread and no kernel.
 
+use std::collections::VecDeque;
+use std::io::IoSlice;
 use std::time::Duration;
 
 use divan::black_box;
@@ -7,9 +9,10 @@ use divan::black_box;
 use fanwire::config::Config;
 use fanwire::ids::{ClientKey, ShardId};
 use fanwire::metrics::stats::Stat;
-use fanwire::relay::member::Slices;
+use fanwire::relay::envelope::Envelope;
 use fanwire::relay::router::Router;
-use fanwire::relay::shard::{Settings, Shard, Written};
+use fanwire::relay::shard::{Effect, Settings, Shard, Transfer, Written};
+use fanwire::relay::turn::{Budgets, Filled, Host, Readiness, Turn};
 use fanwire::time::Timestamp;
 
 use crate::streams::{BINARY, FIN, client_frame};
@@ -19,6 +22,14 @@ const TURN_MICROS: u64 = 1;
 
 /// Clients that are admitted in one turn.
 const ADMITTED_AT_ONCE: usize = 1000;
+
+/// One turn writes to everybody.
+const BUDGETS: Budgets = Budgets {
+    read_bytes: usize::MAX,
+    read_time: Duration::MAX,
+    flush_clients: usize::MAX,
+    flush_bytes: usize::MAX,
+};
 
 /// How much of an offer the kernel takes.
 #[derive(Clone, Copy, Debug)]
@@ -31,11 +42,66 @@ enum Kernel {
 
 /// See the module. The first member of each topic is its publisher.
 pub(crate) struct OneShard {
-    shard: Shard,
+    turn: Turn,
     publishers: Vec<ClientKey>,
+    host: Sockets,
+}
+
+/// What stands for sockets.
+struct Sockets {
+    now: Timestamp,
+    kernel: Kernel,
+    events: VecDeque<(ClientKey, Readiness)>,
+    /// What each socket brings that is readable.
+    input: Vec<u8>,
     scratch: Vec<u8>,
     blocked: Vec<ClientKey>,
-    now: Timestamp,
+}
+
+impl Host for Sockets {
+    fn now(&mut self) -> Timestamp {
+        self.now
+    }
+
+    fn next_event(&mut self) -> Option<(ClientKey, Readiness)> {
+        self.events.pop_front()
+    }
+
+    fn take_mail(&mut self, _shard: &mut Shard) {}
+
+    fn is_congested(&mut self) -> bool {
+        false
+    }
+
+    fn fill(&mut self, shard: &mut Shard, key: ClientKey) -> Filled {
+        // Decoding unmasks in place, so each needs the bytes afresh, as from a socket.
+        self.scratch.clear();
+        self.scratch.extend_from_slice(&self.input);
+        shard.on_bytes(key, &mut self.scratch);
+        Filled::Last(self.scratch.len())
+    }
+
+    fn hand_over(&mut self, _key: ClientKey, _home: ShardId, _transfer: Transfer) {
+        unreachable!("there is one shard");
+    }
+
+    fn write(&mut self, key: ClientKey, slices: &[IoSlice<'_>], offered: usize) -> Option<Written> {
+        black_box(slices);
+        let taken = match self.kernel {
+            Kernel::TakesAll => offered,
+            Kernel::TakesHalf => offered / 2,
+        };
+        if taken < offered {
+            self.blocked.push(key);
+        }
+        Some(Written::plain(taken, offered))
+    }
+
+    fn post(&mut self, _to: ShardId, _envelope: Envelope) {
+        unreachable!("there is one shard");
+    }
+
+    fn apply(&mut self, _effect: Effect) {}
 }
 
 impl OneShard {
@@ -56,111 +122,98 @@ impl OneShard {
     }
 
     fn with(config: &Config, topics: usize, members: usize) -> OneShard {
-        let router = Router::new(1, 0);
-        let settings = Settings::new(config, 1);
         let now = Timestamp(0);
+        let shard = Shard::new(ShardId(0), Settings::new(config, 1), Router::new(1, 0), now);
         let mut relay = OneShard {
-            shard: Shard::new(ShardId(0), settings, router, now),
+            turn: Turn::new(shard, BUDGETS, now),
             publishers: Vec::with_capacity(topics),
-            scratch: Vec::new(),
-            blocked: Vec::new(),
-            now,
+            host: Sockets {
+                now,
+                kernel: Kernel::TakesAll,
+                events: VecDeque::new(),
+                input: Vec::new(),
+                scratch: Vec::new(),
+                blocked: Vec::new(),
+            },
         };
         let places: Vec<usize> = (0..topics * members).collect();
         for places in places.chunks(ADMITTED_AT_ONCE) {
-            relay.begin_turn();
             for place in places {
                 let client = relay.admit(place / members);
                 if place % members == 0 {
                     relay.publishers.push(client);
                 }
             }
-            relay.finish_turn(Kernel::TakesAll);
+            relay.take_turn();
         }
         relay
     }
 
     fn admit(&mut self, topic: usize) -> ClientKey {
-        let client = self.shard.accept();
+        let shard = &mut self.turn.shard;
+        let client = shard.accept();
         let request = format!(
             "GET /bench/{topic} HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\n\
             Connection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
             Sec-WebSocket-Version: 13\r\n\r\n"
         );
-        self.shard.on_bytes(client, &mut request.into_bytes());
+        shard.on_bytes(client, &mut request.into_bytes());
         client
     }
 
     /// A turn in which the publishers of `topics` send `input` each.
     pub(crate) fn turn(&mut self, topics: impl IntoIterator<Item = usize>, input: &[u8]) {
-        self.begin_turn();
         self.publish(topics, input);
-        self.finish_turn(Kernel::TakesAll);
+        self.take_turn();
     }
 
     /// A turn in which half of what there is goes out, and one in which the sockets take bytes again.
     pub(crate) fn turn_in_halves(&mut self, topics: impl IntoIterator<Item = usize>, input: &[u8]) {
-        self.begin_turn();
-        self.publish(topics, input);
-        self.finish_turn(Kernel::TakesHalf);
-        self.begin_turn();
-        for client in self.blocked.drain(..) {
-            self.shard.on_writable(client);
-        }
-        self.finish_turn(Kernel::TakesAll);
+        self.host.kernel = Kernel::TakesHalf;
+        self.turn(topics, input);
+        self.host.kernel = Kernel::TakesAll;
+        let is_writable = Readiness {
+            is_writable: true,
+            ..Readiness::default()
+        };
+        let blocked = self.host.blocked.drain(..);
+        self.host
+            .events
+            .extend(blocked.map(|client| (client, is_writable)));
+        self.take_turn();
     }
 
     /// The turn in which what waits is due.
     #[allow(dead_code, reason = "not for every benchmark")]
     pub(crate) fn turn_at_fan_out(&mut self) {
-        let due = self.shard.next_fan_out().expect("something waits");
-        self.now = Timestamp(due.0 - TURN_MICROS);
-        self.turn([], &[]);
-        assert_eq!(self.shard.next_fan_out(), None);
+        let due = self.turn.shard.next_fan_out().expect("something waits");
+        self.host.now = Timestamp(due.0 - TURN_MICROS);
+        self.take_turn();
+        assert_eq!(self.turn.shard.next_fan_out(), None);
     }
 
     /// That everybody got everything, so that what was measured was not its failure.
     pub(crate) fn assert_all_delivered(&self) {
-        let stats = self.shard.stats();
+        let stats = self.turn.shard.stats();
         assert_eq!(stats.value(Stat::Offered), stats.value(Stat::Delivered));
     }
 
     fn publish(&mut self, topics: impl IntoIterator<Item = usize>, input: &[u8]) {
+        self.host.input.clear();
+        self.host.input.extend_from_slice(input);
+        let is_readable = Readiness {
+            is_readable: true,
+            ..Readiness::default()
+        };
         for topic in topics {
-            // Decoding unmasks in place, so each needs the bytes afresh, as from a socket.
-            self.scratch.clear();
-            self.scratch.extend_from_slice(input);
-            self.shard
-                .on_bytes(self.publishers[topic], &mut self.scratch);
+            self.host
+                .events
+                .push_back((self.publishers[topic], is_readable));
         }
     }
 
-    fn begin_turn(&mut self) {
-        self.now.0 += TURN_MICROS;
-        self.shard.begin_turn(self.now);
-    }
-
-    fn finish_turn(&mut self, kernel: Kernel) {
-        self.shard.decide();
-        while let Some(client) = self.shard.poll_flush() {
-            loop {
-                let mut slices = Slices::new();
-                let offered = self.shard.gather(client, &mut slices);
-                black_box(&slices);
-                drop(slices);
-                let taken = match kernel {
-                    Kernel::TakesAll => offered,
-                    Kernel::TakesHalf => offered / 2,
-                };
-                if taken < offered {
-                    self.blocked.push(client);
-                }
-                let written = Written::plain(taken, offered);
-                if offered == 0 || !self.shard.advance(client, written) {
-                    break;
-                }
-            }
-        }
-        self.shard.end_turn(self.now);
+    fn take_turn(&mut self) {
+        self.host.now.0 += TURN_MICROS;
+        self.turn.run(&mut self.host);
     }
 }

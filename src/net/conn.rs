@@ -9,6 +9,7 @@ use super::stream::Stream;
 use super::tls::session::{Handshake, Session};
 use crate::ids::ClientKey;
 use crate::relay::shard::Written;
+use crate::relay::turn::Filled;
 
 /// See the module. It counts towards what an idle connection costs: 32 bytes in a release build.
 #[derive(Debug)]
@@ -20,32 +21,13 @@ pub struct Conn {
     tls: Option<Box<Session>>,
     /// Tells this connection from others that had its slot.
     pub generation: u32,
-    /// Waits in the worker's list of connections to be read.
-    pub ready: bool,
-    /// Its last visit cost so much time that the next comes after those of others, as that of a TLS handshake will.
-    pub heavy: bool,
+    /// It spoke TLS, and its session is over: what it still sends is ciphertext that nobody can read.
+    gave_up_tls: bool,
     /// It is one over the limit, and counted with those.
     pub refused: bool,
     /// The client's end, or an error, has been announced: it lies behind what can still be read, and no further edge
     /// will come.
     pub ending: bool,
-}
-
-/// What a read brought.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Filled {
-    /// This many bytes, and there may be more, or the end.
-    More(usize),
-    /// This many bytes, and the socket is drained: an edge will announce the next.
-    Last(usize),
-    /// Nothing now.
-    Empty,
-    /// The client has shut its writing side.
-    Eof,
-    /// The connection is dead.
-    Failed,
-    /// The client broke TLS, and has been told as far as possible. What it still sends is read and thrown away.
-    TlsFailed,
 }
 
 /// What a worker reads into, shared by all its connections.
@@ -85,10 +67,9 @@ impl Conn {
         Conn {
             stream,
             admission,
-            heavy: tls.is_some(),
             tls: tls.map(Box::new),
             generation,
-            ready: false,
+            gave_up_tls: false,
             refused: false,
             ending: false,
         }
@@ -102,6 +83,11 @@ impl Conn {
     /// Whether bytes are encrypted on their way.
     pub fn is_encrypted(&self) -> bool {
         self.tls.is_some()
+    }
+
+    /// Whether the client spoke TLS and its session is over: what it still sends is to be thrown away.
+    pub fn has_given_up_tls(&self) -> bool {
+        self.gave_up_tls
     }
 
     /// Whether nothing can be sent yet, because the TLS handshake is not over.
@@ -161,7 +147,7 @@ impl Conn {
 
     /// Tells the client why its session has failed, and reads raw bytes from now on, to throw them away.
     fn give_up_tls(&mut self) -> Filled {
-        if let Some(mut tls) = self.tls.take() {
+        if let Some(mut tls) = self.end_session() {
             tracing::debug!(failure = ?tls.failure(), "a client breaks TLS");
             if let Err(error) = tls.tell_failure(&mut self.stream) {
                 tracing::trace!(%error, "the failure could not be told");
@@ -206,9 +192,14 @@ impl Conn {
         }
     }
 
+    fn end_session(&mut self) -> Option<Box<Session>> {
+        self.gave_up_tls |= self.tls.is_some();
+        self.tls.take()
+    }
+
     /// Ends TLS in order, where it is spoken, so that the client can tell the end from a cut.
     pub fn say_goodbye(&mut self) {
-        if let Some(mut tls) = self.tls.take()
+        if let Some(mut tls) = self.end_session()
             && let Err(error) = tls.close(&mut self.stream)
         {
             tracing::trace!(%error, "the end of TLS could not be told");

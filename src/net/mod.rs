@@ -12,7 +12,6 @@ pub mod conn;
 pub mod listener;
 pub mod mail;
 pub mod proxy;
-mod ready;
 pub mod stream;
 pub mod tls;
 pub mod unix;

@@ -225,6 +225,10 @@ pub struct Client {
     pub gauged_copied_bytes: u32,
     /// The batch that the shard's gauge counts the client's part in.
     pub shares: Option<SharedKey>,
+    /// In the shard's list of clients that may have something to read.
+    pub is_ready: bool,
+    /// The last visit was expensive: the next one waits behind those to others.
+    pub is_heavy: bool,
 }
 
 const _: () = assert!(std::mem::offset_of!(Client, decoder) == 64);
@@ -288,6 +292,8 @@ impl Client {
             gauged_partial_bytes: 0,
             gauged_copied_bytes: 0,
             shares: None,
+            is_ready: false,
+            is_heavy: false,
         }
     }
 

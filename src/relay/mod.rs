@@ -1,7 +1,7 @@
 //! The relay itself, without sockets, clocks, threads or atomics.
 //!
 //! A [`shard::Shard`] is handed bytes, envelopes and the time, and hands out bytes to write and envelopes to send.
-//! `net` drives it with real sockets, the simulation with invented ones. What a noun is, its file says:
+//! A [`turn::Turn`] drives it for a host: `net` is one with real sockets, the simulation one with invented ones.
 //!
 //! ```text
 //! client ── member ──▶ topic ── log ── batch          one shard's side of a topic, and what is in it
@@ -26,6 +26,7 @@ pub mod grace;
 pub mod log;
 pub mod member;
 pub mod owner;
+pub mod patience;
 pub mod pending;
 pub mod policy;
 pub mod ranking;
@@ -37,3 +38,4 @@ pub mod shard;
 pub mod sharing;
 pub mod timers;
 pub mod topic;
+pub mod turn;

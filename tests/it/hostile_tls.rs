@@ -407,3 +407,21 @@ fn a_full_relay_closes_and_a_relay_on_its_way_down_does_too() {
     assert_eq!(u16::from(member.expect_close().code), 1001);
     tls.world.join_ended();
 }
+
+#[test]
+fn what_comes_behind_a_broken_session_does_not_count_as_received() {
+    let tls = TlsWorld::start();
+    let mut stream = dial(&tls);
+    // No record of any version, and ciphertext behind it.
+    stream.write_all(&[0xff; 5]).unwrap();
+    let mut writer = stream.try_clone().unwrap();
+    let flood = std::thread::spawn(move || {
+        // The relay may close before all of it is written.
+        let _ = writer.write_all(&vec![0x17; 256 << 10]);
+        let _ = writer.shutdown(Shutdown::Write);
+    });
+    rest(&mut stream);
+    flood.join().unwrap();
+    tls.world.await_total(Stat::HandshakeTls, 1);
+    assert_eq!(tls.world.end().value(Stat::BytesIn), 0);
+}

@@ -43,7 +43,7 @@ const GAUGES: [Stat; 9] = [
 impl World {
     /// After a turn of the host.
     pub(crate) fn check_turn(&self, host: usize) {
-        self.hosts[host].shard.check();
+        self.hosts[host].shard().check();
         self.check_accounts(host);
         self.check_memory(host);
     }
@@ -53,7 +53,7 @@ impl World {
         let value = |stat| host.value(stat);
         assert_eq!(
             host.connections(),
-            host.shard.len(),
+            host.shard().len(),
             "connections and clients"
         );
         let departures = value(Stat::Disconnections);
@@ -107,7 +107,7 @@ impl World {
             + 2 * limits.max_message_bytes
             + 4 * self.plan.scratch_bytes
             + 1024;
-        let most = (each * self.hosts[host].shard.len()) as u64;
+        let most = (each * self.hosts[host].shard().len()) as u64;
         assert!(partial <= most, "{partial} bytes of parts, {most} at most");
         let others = [Stat::CarriedBytes, Stat::CoalescingBytes];
         let others: u64 = others
@@ -196,9 +196,9 @@ impl World {
     pub(crate) fn check_end(&self) {
         self.model.check_farewells();
         for (key, host) in self.hosts.iter().enumerate() {
-            host.shard.check();
+            host.shard().check();
             self.check_accounts(key);
-            assert!(host.shard.is_empty(), "somebody is left on shard {key}");
+            assert!(host.shard().is_empty(), "somebody is left on shard {key}");
             let settled = [Stat::Delivered, Stat::Dropped, Stat::Discarded];
             let settled: u64 = settled.iter().map(|&stat| host.value(stat)).sum();
             assert_eq!(
@@ -210,7 +210,7 @@ impl World {
                 assert_eq!(host.value(gauge), 0, "{gauge:?} with nobody there");
             }
             if self.plan.ending == Ending::Drain {
-                assert!(host.shard.is_drained(), "shard {key} is drained");
+                assert!(host.shard().is_drained(), "shard {key} is drained");
             }
         }
         for peer in &self.peers {

@@ -61,7 +61,7 @@ impl World {
     /// Where nobody can act because messages wait for their topic's next fan-out: the clock goes on to that, and to nothing
     /// else.
     fn await_fan_out(&mut self) -> bool {
-        let waits = self.hosts.iter().map(|host| host.shard.next_fan_out());
+        let waits = self.hosts.iter().map(|host| host.shard().next_fan_out());
         let Some(due) = waits.flatten().min() else {
             return false;
         };
@@ -217,7 +217,7 @@ impl World {
             let Some(next) = self.next_timeout() else {
                 return;
             };
-            if self.hosts.iter().all(|host| host.shard.is_empty()) {
+            if self.hosts.iter().all(|host| host.shard().is_empty()) {
                 return;
             }
             self.now = self.now.max(next);
@@ -235,7 +235,7 @@ impl World {
                 peer.id
             );
         }
-        if self.hosts.iter().any(|host| !host.shard.is_empty()) {
+        if self.hosts.iter().any(|host| !host.shard().is_empty()) {
             self.cut();
         }
     }

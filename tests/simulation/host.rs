@@ -1,26 +1,24 @@
-//! A worker without sockets and threads: it drives its shard as `net::worker` does, step by step, and sleeps as that
-//! does, until something happens to it. What is left to chance there is left to the seed here: how many events and how
-//! much mail a turn takes in, how much the kernel takes of a write, how early a flush stops.
+//! A worker without sockets and threads: a host of the same turn that a worker takes, and a sleep that ends when something
+//! happens to it. The seed decides what is left to chance there: how many events and how much mail a turn takes in, how much
+//! the kernel takes of a write, how early a flush stops.
 
 use std::collections::VecDeque;
+use std::io::IoSlice;
 use std::time::Duration;
 
 use fanwire::ids::{ClientKey, ShardId};
 use fanwire::metrics::stats::Stat;
-use fanwire::net::clock::Patience;
 use fanwire::relay::envelope::Envelope;
-use fanwire::relay::shard::{End, Permit, Shard, Transfer, Undecided};
+use fanwire::relay::shard::{Effect, Shard, Transfer, Undecided, Written};
+use fanwire::relay::turn::{self, Budgets, Filled, Moment, Readiness, Turn};
 use fanwire::time::Timestamp;
 
 use crate::model::Wait;
 use crate::tally::Event;
 use crate::world::{Parcel, World};
 
-/// Whoever sleeps this much longer than it meant to was stopped, and must not blame its clients.
+/// A host that slept this much longer than it meant to was stopped, and must not blame its clients.
 const PAUSE: Duration = Duration::from_millis(500);
-
-/// How soon a host looks again whether the inboxes have been emptied.
-const CONGESTION_RETRY: Duration = Duration::from_millis(1);
 
 /// What a host may hold against clients that let it wait.
 const IMPATIENCE: [Stat; 3] = [
@@ -34,8 +32,6 @@ const IMPATIENCE: [Stat; 3] = [
 pub(crate) struct Conn {
     generation: u32,
     pub(crate) peer: usize,
-    /// In the list of those to be read.
-    pub(crate) is_ready: bool,
     /// The client has shut its side: a short read does not mean that nothing is left to be found out.
     pub(crate) read_closed: bool,
 }
@@ -43,9 +39,9 @@ pub(crate) struct Conn {
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Host {
-    pub(crate) shard: Shard,
+    /// Away while it is being taken.
+    turn: Option<Turn>,
     pub(crate) conns: Vec<Option<Conn>>,
-    pub(crate) ready: VecDeque<ClientKey>,
     pub(crate) scratch: Vec<u8>,
     /// Clients with news, in the order in which the event loop would report them.
     pub(crate) events: VecDeque<usize>,
@@ -59,9 +55,20 @@ pub(crate) struct Host {
     pub(crate) paused_until: usize,
     /// Some inbox is full, so nothing is read.
     pub(crate) is_congested: bool,
-    patience: Patience,
-    /// When it meant to take its next turn, at the latest.
-    meant_to_wake: Option<Timestamp>,
+    /// When it takes its next turn even if nothing happens.
+    wakes_at: Option<Timestamp>,
+    /// How many of its events the turn still sees.
+    events_left: usize,
+    /// How many messages each topic had before this turn numbered more, by receiver of what was numbered.
+    numbered_before: Vec<Vec<usize>>,
+    /// Clients that have joined and messages that were accepted, as far as the model knows.
+    pub(crate) seen: (u64, u64),
+    /// It has been short of memory.
+    pub(crate) is_short: bool,
+    /// What was written last, of which the shard has not said what follows from it.
+    pub(crate) written: Vec<u8>,
+    /// How many clients there were before deadlines were enforced.
+    clients_before: usize,
     /// In this turn connections may be closed whatever their transports hold back: a deadline has passed, or
     /// everything is cut.
     pub(crate) is_ruthless: bool,
@@ -76,11 +83,15 @@ enum Source {
 }
 
 impl Host {
-    pub(crate) fn new(shard: Shard, scratch_bytes: usize, now: Timestamp) -> Self {
+    pub(crate) fn new(
+        shard: Shard,
+        budgets: Budgets,
+        scratch_bytes: usize,
+        now: Timestamp,
+    ) -> Self {
         Host {
-            shard,
+            turn: Some(Turn::new(shard, budgets, now)),
             conns: Vec::new(),
-            ready: VecDeque::new(),
             scratch: vec![0; scratch_bytes],
             events: VecDeque::new(),
             sockets: VecDeque::new(),
@@ -89,16 +100,27 @@ impl Host {
             is_cut: false,
             paused_until: 0,
             is_congested: false,
-            patience: Patience::new(now),
-            meant_to_wake: None,
+            wakes_at: None,
+            events_left: 0,
+            numbered_before: Vec::new(),
+            seen: (0, 0),
+            clients_before: 0,
+            is_short: false,
+            written: Vec::new(),
             is_ruthless: false,
         }
     }
 
-    /// Whether something waits to be done, mail of other shards aside.
-    pub(crate) fn has_work(&self) -> bool {
-        self.shard.has_work()
-            || !self.ready.is_empty()
+    /// Its shard, between two turns.
+    pub(crate) fn shard(&self) -> &Shard {
+        &self.turn.as_ref().expect("it is not in a turn").shard
+    }
+
+    /// Whether something has happened to it, mail of other shards aside.
+    pub(crate) fn has_news(&self) -> bool {
+        // A congested worker looks again after a while. The clock may stand, so it does not wait for that here.
+        let retries = self.is_congested && self.shard().has_ready();
+        retries
             || !self.events.is_empty()
             || !self.sockets.is_empty()
             || self.drain_is_due
@@ -107,24 +129,7 @@ impl Host {
 
     /// When it takes a turn even if nothing happens.
     pub(crate) fn next_timeout(&self) -> Option<Timestamp> {
-        let next = self.shard.next_timeout()?.max(self.patience.until());
-        // Nobody's patience is asked for what waits for the next fan-out.
-        Some(self.shard.next_fan_out().map_or(next, |due| due.min(next)))
-    }
-
-    /// How long it sleeps when nothing happens.
-    fn sleep(&self, now: Timestamp) -> Option<Duration> {
-        if self.shard.has_work() {
-            return Some(Duration::ZERO);
-        }
-        if !self.ready.is_empty() {
-            return Some(if self.is_congested {
-                CONGESTION_RETRY
-            } else {
-                Duration::ZERO
-            });
-        }
-        Some(self.next_timeout()?.since(now))
+        self.wakes_at
     }
 
     /// How many were let go because they did nothing.
@@ -145,7 +150,7 @@ impl Host {
     }
 
     pub(crate) fn value(&self, stat: Stat) -> u64 {
-        self.shard.stats().value(stat)
+        self.shard().stats().value(stat)
     }
 
     pub(crate) fn conn(&mut self, key: ClientKey) -> Option<&mut Conn> {
@@ -154,90 +159,188 @@ impl Host {
             .as_mut()
             .filter(|conn| conn.generation == key.generation)
     }
+}
 
-    pub(crate) fn make_ready(&mut self, key: ClientKey) {
-        let Some(conn) = self.conn(key) else {
-            return;
+/// A host in the middle of a turn.
+struct InTurn<'a> {
+    world: &'a mut World,
+    host: usize,
+}
+
+impl InTurn<'_> {
+    fn conn(&mut self, key: ClientKey) -> Option<&mut Conn> {
+        self.world.hosts[self.host].conn(key)
+    }
+
+    fn peer_of(&self, key: ClientKey) -> Option<usize> {
+        self.world.hosts[self.host].peer_of(key)
+    }
+}
+
+impl turn::Host for InTurn<'_> {
+    fn now(&mut self) -> Timestamp {
+        self.world.now
+    }
+
+    fn next_event(&mut self) -> Option<(ClientKey, Readiness)> {
+        let InTurn { world, host } = self;
+        let host = &mut world.hosts[*host];
+        while host.events_left > 0 {
+            host.events_left -= 1;
+            let id = host.events.pop_front()?;
+            let peer = &mut world.peers[id];
+            peer.is_listed = false;
+            let news = peer.pipe.take_readiness();
+            let Some(key) = peer.key.filter(|&key| host.peer_of(key) == Some(id)) else {
+                continue;
+            };
+            if let Some(conn) = host.conn(key) {
+                conn.read_closed |= news.is_read_closed;
+            }
+            return Some((key, news));
+        }
+        None
+    }
+
+    fn take_mail(&mut self, shard: &mut Shard) {
+        self.world.take_mail(self.host, shard);
+    }
+
+    fn is_congested(&mut self) -> bool {
+        self.world.find_congestion(self.host)
+    }
+
+    fn fill(&mut self, shard: &mut Shard, key: ClientKey) -> Filled {
+        match self.peer_of(key) {
+            Some(id) => self.world.fill(self.host, shard, key, id),
+            None => Filled::Empty,
+        }
+    }
+
+    fn is_handshaking(&mut self, key: ClientKey) -> bool {
+        self.peer_of(key)
+            .is_some_and(|id| self.world.peers[id].transport.is_handshaking())
+    }
+
+    /// Some of the clients that have just said what they want move to any other shard.
+    fn home(&mut self, _shard: &Shard, undecided: Undecided) -> Option<ShardId> {
+        let world = &mut *self.world;
+        assert_ne!(
+            undecided.owner.index(),
+            self.host,
+            "the owner has nothing to decide"
+        );
+        if !world.rng.percent(world.plan.transfers) {
+            return None;
+        }
+        let hosts = world.hosts.len();
+        let home = (self.host + world.rng.within(1..=hosts - 1)) % hosts;
+        if home != undecided.owner.index() {
+            world.tally.note(Event::TransferElsewhere);
+        }
+        Some(ShardId(home as u16))
+    }
+
+    fn hand_over(&mut self, key: ClientKey, home: ShardId, transfer: Transfer) {
+        self.world.hand_over(self.host, key, home.index(), transfer);
+    }
+
+    fn holds_back(&mut self, key: ClientKey) -> bool {
+        self.peer_of(key)
+            .is_some_and(|id| self.world.peers[id].transport.holds_back())
+    }
+
+    fn flush_own(&mut self, key: ClientKey) -> bool {
+        let Some(id) = self.peer_of(key) else {
+            return false;
         };
-        if !std::mem::replace(&mut conn.is_ready, true) {
-            self.ready.push_back(key);
+        let peer = &mut self.world.peers[id];
+        let flushed = peer.transport.flush(&mut peer.pipe, &[], 0, usize::MAX);
+        // It may have met a full buffer again.
+        self.world.raise(id);
+        flushed.is_ok()
+    }
+
+    fn write(&mut self, key: ClientKey, slices: &[IoSlice<'_>], offered: usize) -> Option<Written> {
+        let id = self.peer_of(key)?;
+        self.world.write(self.host, id, slices, offered)
+    }
+
+    fn post(&mut self, to: ShardId, envelope: Envelope) {
+        self.world.post(self.host, to.index(), envelope);
+    }
+
+    fn apply(&mut self, effect: Effect) {
+        self.world.apply(self.host, effect);
+    }
+
+    fn portion(&mut self, count: usize) -> usize {
+        self.world.portion(count)
+    }
+
+    fn note(&mut self, shard: &mut Shard, moment: Moment) {
+        let InTurn { world, host } = self;
+        match moment {
+            Moment::Begun => {
+                let events = world.hosts[*host].events.len();
+                world.hosts[*host].events_left = world.portion(events);
+            }
+            Moment::Permitted(key) => world.observe(*host, shard, key, true),
+            Moment::Heard | Moment::Told => world.something_happens_meanwhile(),
+            Moment::Deadlines => world.hosts[*host].clients_before = shard.len(),
+            Moment::TakenIn => {
+                let host = &mut world.hosts[*host];
+                host.is_ruthless |= shard.len() < host.clients_before;
+            }
+            Moment::Decided => world.number(*host, shard),
+            Moment::Wrote(key, written) => world.note_written(*host, shard, key, written),
+            Moment::Ended => {
+                world.hosts[*host].is_short = shard.stats().value(Stat::BufferLimitReached) > 0;
+                // Nothing is numbered any more in this turn.
+                world.hosts[*host].numbered_before = Vec::new();
+            }
+            Moment::Settled => {
+                if !shard.has_work() {
+                    world.model.note_rest(*host, world.now);
+                }
+            }
         }
     }
 }
 
 impl World {
-    /// One turn of a host, in the order that the shard asks for.
+    /// One turn of a host, and the decision of how long it sleeps then.
     pub(crate) fn turn(&mut self, host: usize) {
         if !self.is_settling {
             self.now.0 += self.rng.within(0..=self.plan.pace_micros) as u64;
         }
         self.tell(|| format!("turn of shard {host}"));
-        let now = self.now;
         let (impatience, must_be_patient) = self.wake(host);
-        self.hosts[host].shard.begin_turn(now);
-        self.take_events(host);
-        self.take_mail(host);
-        self.something_happens_meanwhile();
-        self.read_ready(host);
-        self.transfer_clients(host);
-        self.enforce_deadlines(host, now);
-
-        self.hosts[host].shard.decide();
-        let numbered_before = self.number(host, now);
-        self.post(host, numbered_before);
-
-        self.something_happens_meanwhile();
-        self.flush(host);
-
-        self.hosts[host].shard.end_turn(self.now);
-        if !self.hosts[host].shard.has_work() {
-            self.model.note_rest(host, self.now);
-        }
-        self.post(host, Vec::new());
-        self.apply_effects(host);
-        self.take_resumed(host);
+        let mut turn = self.hosts[host].turn.take().expect("one turn at a time");
+        turn.run(&mut InTurn { world: self, host });
+        let sleep = turn.sleep(self.now);
+        self.hosts[host].turn = Some(turn);
+        self.hosts[host].wakes_at = sleep.ends_at();
         assert!(
             !must_be_patient || self.hosts[host].impatience() == impatience,
             "clients are blamed for a pause of the host"
         );
-        self.fall_asleep(host);
         self.check_turn(host);
     }
 
-    /// The host looks at the clock. Returns whom it has let go so far because they did nothing, and whether it has just
+    /// The host looks at the clock. Returns how many it has let go so far because they did nothing, and whether it has just
     /// been paused itself.
     fn wake(&mut self, host: usize) -> (u64, bool) {
         let now = self.now;
         let host = &mut self.hosts[host];
-        host.patience.note(now, Some(Duration::ZERO));
-        let is_late = host
-            .meant_to_wake
-            .is_some_and(|meant| now.since(meant) > PAUSE);
+        let is_late = host.wakes_at.is_some_and(|meant| now.since(meant) > PAUSE);
         host.is_ruthless = false;
+        host.numbered_before = Vec::new();
         let impatience = host.impatience();
         if is_late {
             self.tally.note(Event::Patience);
         }
         (impatience, is_late)
-    }
-
-    fn fall_asleep(&mut self, host: usize) {
-        let now = self.now;
-        let host = &mut self.hosts[host];
-        let sleep = host.sleep(now);
-        host.patience.note(now, sleep);
-        host.meant_to_wake = sleep.map(|sleep| now + sleep);
-    }
-
-    fn enforce_deadlines(&mut self, host: usize, now: Timestamp) {
-        let host = &mut self.hosts[host];
-        // Whoever is not read cannot be late.
-        if !host.patience.is_over(now) || host.is_congested {
-            return;
-        }
-        let before = host.shard.len();
-        host.shard.handle_timeouts();
-        host.is_ruthless |= host.shard.len() < before;
     }
 
     /// Clients do not wait for turns to end, and a host may be stopped in the middle of one.
@@ -264,59 +367,15 @@ impl World {
         self.rng.below(n + 1)
     }
 
-    fn take_events(&mut self, host: usize) {
-        for _ in 0..self.portion(self.hosts[host].events.len()) {
-            let Some(id) = self.hosts[host].events.pop_front() else {
-                return;
-            };
-            self.on_event(host, id);
-        }
-    }
-
-    fn on_event(&mut self, host: usize, id: usize) {
-        let peer = &mut self.peers[id];
-        peer.is_listed = false;
-        let news = peer.pipe.take_readiness();
-        let host_id = host;
-        let host = &mut self.hosts[host_id];
-        let Some(key) = peer.key.filter(|&key| host.peer_of(key) == Some(id)) else {
-            return;
-        };
-        if let Some(conn) = host.conn(key) {
-            conn.read_closed |= news.read_closed;
-        }
-        if news.writable && !host.shard.on_writable(key) && peer.transport.holds_back() {
-            // Something of the transport's own, of which the shard knows nothing.
-            let flushed = peer.transport.flush(&mut peer.pipe, &[], 0, usize::MAX);
-            if flushed.is_err() {
-                host.shard.on_end(key, End::Failed);
-            }
-        }
-        if news.readable || news.read_closed || news.error {
-            host.make_ready(key);
-        }
-        // What the transport went on with may have met a full buffer again.
-        self.raise(id);
-        if !news.error {
-            return;
-        }
-        let before = self.counts(host_id);
-        let permit = self.hosts[host_id].shard.permit(key);
-        self.observe(host_id, key, before, true);
-        if permit == Permit::Parked {
-            self.hosts[host_id].shard.on_end(key, End::Failed);
-        }
-    }
-
     // Mail.
 
-    fn take_mail(&mut self, host: usize) {
+    fn take_mail(&mut self, host: usize, shard: &mut Shard) {
         let sources = self.sources(host);
         for _ in 0..self.portion(sources) {
             match self.any_source(host) {
-                Some(Source::Shard(from)) => self.take_parcel(host, from),
-                Some(Source::Acceptor) => self.accept(host),
-                Some(Source::Control) => self.take_orders(host),
+                Some(Source::Shard(from)) => self.take_parcel(host, shard, from),
+                Some(Source::Acceptor) => self.accept(host, shard),
+                Some(Source::Control) => self.take_orders(host, shard),
                 None => return,
             }
         }
@@ -355,20 +414,20 @@ impl World {
         (!sources.is_empty()).then(|| self.rng.pick(&sources))
     }
 
-    fn take_orders(&mut self, host: usize) {
+    fn take_orders(&mut self, host: usize, shard: &mut Shard) {
         let host = &mut self.hosts[host];
         if std::mem::take(&mut host.drain_is_due) {
-            host.shard.begin_drain();
+            shard.begin_drain();
         }
         if std::mem::take(&mut host.cut_is_due) {
-            host.shard.cut_all();
+            shard.cut_all();
             host.is_cut = true;
             host.is_ruthless = true;
         }
     }
 
-    fn accept(&mut self, host: usize) {
-        self.apply_effects(host);
+    fn accept(&mut self, host: usize, shard: &mut Shard) {
+        self.free_slots(host, shard);
         let Some(id) = self.hosts[host].sockets.pop_front() else {
             return;
         };
@@ -376,41 +435,31 @@ impl World {
             self.peers[id].pipe.close_by_server();
             return;
         }
-        let key = self.hosts[host].shard.accept();
+        let key = shard.accept();
         self.connect_to(host, key, id);
     }
 
-    /// Some of the clients that have just said what they want move to any other shard; some are left undecided.
-    fn transfer_clients(&mut self, host: usize) {
-        while self.rng.percent(95)
-            && let Some(Undecided { key, owner, .. }) = self.hosts[host].shard.poll_undecided()
-        {
-            let id = self.hosts[host].peer_of(key).expect("it is there");
-            assert_ne!(owner.index(), host, "the owner has nothing to decide");
-            if !self.rng.percent(self.plan.transfers) {
-                self.hosts[host].shard.stay(key);
-                continue;
-            }
-            let hosts = self.hosts.len();
-            let home = (host + self.rng.within(1..=hosts - 1)) % hosts;
-            if home != owner.index() {
-                self.tally.note(Event::TransferElsewhere);
-            }
-            let transfer = self.hosts[host].shard.transfer_out(key);
-            let transfer = transfer.expect("it was undecided");
-            self.tell(|| format!("client {id} moves from shard {host} to {home}"));
-            self.hosts[host].conns[key.slot as usize] = None;
-            self.hosts[host].events.retain(|&listed| listed != id);
-            self.model.transfer(id, home);
-            let peer = &mut self.peers[id];
-            (peer.host, peer.key) = (home, None);
-            (peer.is_moving, peer.is_listed) = (true, false);
-            self.links[home][host].push_back(Parcel::Client { peer: id, transfer });
+    /// A slot that was given up in this turn may be given out again.
+    fn free_slots(&mut self, host: usize, shard: &mut Shard) {
+        for effect in shard.take_effects() {
+            self.apply(host, effect);
         }
     }
 
-    fn take_client(&mut self, host: usize, id: usize, transfer: Transfer) {
-        self.apply_effects(host);
+    fn hand_over(&mut self, host: usize, key: ClientKey, home: usize, transfer: Transfer) {
+        let id = self.hosts[host].peer_of(key).expect("it is there");
+        self.tell(|| format!("client {id} moves from shard {host} to {home}"));
+        self.hosts[host].conns[key.slot as usize] = None;
+        self.hosts[host].events.retain(|&listed| listed != id);
+        self.model.transfer(id, home);
+        let peer = &mut self.peers[id];
+        (peer.host, peer.key) = (home, None);
+        (peer.is_moving, peer.is_listed) = (true, false);
+        self.links[home][host].push_back(Parcel::Client { peer: id, transfer });
+    }
+
+    fn take_client(&mut self, host: usize, shard: &mut Shard, id: usize, transfer: Transfer) {
+        self.free_slots(host, shard);
         let peer = &mut self.peers[id];
         peer.is_moving = false;
         if self.hosts[host].is_cut {
@@ -418,11 +467,10 @@ impl World {
             return;
         }
         peer.pipe.register_anew();
-        let before = self.counts(host);
-        let key = self.hosts[host].shard.transfer_in(transfer);
+        let key = shard.transfer_in(transfer);
         self.connect_to(host, key, id);
-        self.observe(host, key, before, true);
-        self.hosts[host].make_ready(key);
+        self.observe(host, shard, key, true);
+        shard.make_ready(key);
     }
 
     /// Has the host watch the connection of a client that its shard has just taken in.
@@ -436,18 +484,17 @@ impl World {
         host.conns[slot] = Some(Conn {
             generation: key.generation,
             peer: id,
-            is_ready: false,
             read_closed: false,
         });
         self.peers[id].key = Some(key);
         self.raise(id);
     }
 
-    fn take_parcel(&mut self, host: usize, from: usize) {
+    fn take_parcel(&mut self, host: usize, shard: &mut Shard, from: usize) {
         let (envelope, end) = match self.links[host][from].pop_front() {
             Some(Parcel::Envelope { envelope, end }) => (envelope, end),
             Some(Parcel::Client { peer, transfer }) => {
-                return self.take_client(host, peer, transfer);
+                return self.take_client(host, shard, peer, transfer);
             }
             None => return,
         };
@@ -481,10 +528,9 @@ impl World {
             | Envelope::Fence
             | Envelope::Fenced => {}
         }
-        let before = self.counts(host);
-        self.hosts[host].shard.handle(envelope);
+        shard.handle(envelope);
         if let Some(client) = joining {
-            self.observe(host, client, before, false);
+            self.observe(host, shard, client, false);
         }
     }
 
@@ -493,9 +539,8 @@ impl World {
         topic.expect("a topic that a client asked for")
     }
 
-    /// Numbers in the model what the shard has numbered in the turn that began `now`. Returns how many messages each topic
-    /// had before.
-    fn number(&mut self, host: usize, now: Timestamp) -> Vec<usize> {
+    /// Numbers in the model what the shard has numbered in this turn.
+    fn number(&mut self, host: usize, shard: &Shard) {
         let owns = |topic: &&str| self.router.owner(topic).index() == host;
         let topics = self.plan.topics.iter().enumerate();
         let owned: Vec<usize> = topics
@@ -504,12 +549,12 @@ impl World {
             .collect();
         let mut before = vec![0; self.plan.topics.len()];
         for topic in owned {
-            let Host { shard, is_cut, .. } = &self.hosts[host];
             let name = self.plan.topics[topic];
             let (waiting, until) = (shard.waiting_messages(name), shard.waits_until(name));
-            let may_wait = !shard.is_draining() && !is_cut;
+            let may_wait = !shard.is_draining() && !self.hosts[host].is_cut;
+            let began = shard.now();
             let model = &mut self.model;
-            let (count, wait) = model.number(host, topic, waiting, until, now, may_wait);
+            let (count, wait) = model.number(host, topic, waiting, until, began, may_wait);
             before[topic] = count;
             match wait {
                 Some(Wait::Interval) => self.tally.note(Event::WaitForInterval),
@@ -518,25 +563,21 @@ impl World {
                 None => {}
             }
         }
-        before
+        self.hosts[host].numbered_before = vec![before; self.hosts.len()];
     }
 
-    /// Hands over what the shard says to others.
-    fn post(&mut self, host: usize, numbered_before: Vec<usize>) {
-        let mut ends: Vec<Vec<usize>> = vec![numbered_before; self.hosts.len()];
-        let outbox: Vec<(ShardId, Envelope)> = self.hosts[host].shard.take_outbox().collect();
-        for (to, envelope) in outbox {
-            let to = to.index();
-            let mut end = 0;
-            if let Envelope::Deliver { topic, batch, .. } = &envelope {
-                let topic = self.topic_named(topic);
-                ends[to][topic] += batch.frames();
-                end = ends[to][topic];
-                self.model.deliver(to, topic);
-            }
-            self.tell(|| format!("shard {host} says to {to}: {}", summary(&envelope)));
-            self.links[to][host].push_back(Parcel::Envelope { envelope, end });
+    /// Hands over something that the shard says to another.
+    fn post(&mut self, host: usize, to: usize, envelope: Envelope) {
+        let mut end = 0;
+        if let Envelope::Deliver { topic, batch, .. } = &envelope {
+            let topic = self.topic_named(topic);
+            let numbered = &mut self.hosts[host].numbered_before[to][topic];
+            *numbered += batch.frames();
+            end = *numbered;
+            self.model.deliver(to, topic);
         }
+        self.tell(|| format!("shard {host} says to {to}: {}", summary(&envelope)));
+        self.links[to][host].push_back(Parcel::Envelope { envelope, end });
     }
 }
 

@@ -6,19 +6,9 @@
 use std::collections::VecDeque;
 use std::io::{self, IoSlice, Read};
 
-use fanwire::net::conn::Filled;
+use fanwire::relay::turn::{Filled, Readiness};
 
 use crate::plan::Plan;
-
-/// What an event loop would report, all edges since the last report merged.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Readiness {
-    pub(crate) readable: bool,
-    pub(crate) writable: bool,
-    /// The client has shut its writing side.
-    pub(crate) read_closed: bool,
-    pub(crate) error: bool,
-}
 
 /// See the module.
 #[derive(Debug)]
@@ -56,7 +46,7 @@ impl Pipe {
             starved: false,
             // Registration reports what is there already.
             readiness: Readiness {
-                writable: true,
+                is_writable: true,
                 ..Readiness::default()
             },
         }
@@ -74,15 +64,15 @@ impl Pipe {
 
     pub(crate) fn send(&mut self, bytes: &[u8]) {
         self.to_server.extend(bytes);
-        self.readiness.readable = true;
+        self.readiness.is_readable = true;
         // An edge of either kind reports the whole state.
-        self.readiness.writable |= self.room_to_client() > 0;
+        self.readiness.is_writable |= self.room_to_client() > 0;
     }
 
     pub(crate) fn shut_by_client(&mut self) {
         self.client_fin = true;
-        self.readiness.readable = true;
-        self.readiness.read_closed = true;
+        self.readiness.is_readable = true;
+        self.readiness.is_read_closed = true;
     }
 
     pub(crate) fn reset_by_client(&mut self) {
@@ -90,10 +80,10 @@ impl Pipe {
         self.to_server.clear();
         self.to_client.clear();
         self.readiness = Readiness {
-            readable: true,
-            writable: true,
-            read_closed: true,
-            error: true,
+            is_readable: true,
+            is_writable: true,
+            is_read_closed: true,
+            is_error: true,
         };
     }
 
@@ -144,10 +134,10 @@ impl Pipe {
     pub(crate) fn register_anew(&mut self) {
         let is_closed = self.client_fin || self.reset;
         self.readiness = Readiness {
-            readable: is_closed || !self.to_server.is_empty(),
-            writable: self.reset || self.room_to_client() > 0,
-            read_closed: is_closed,
-            error: self.reset,
+            is_readable: is_closed || !self.to_server.is_empty(),
+            is_writable: self.reset || self.room_to_client() > 0,
+            is_read_closed: is_closed,
+            is_error: self.reset,
         };
     }
 
@@ -177,7 +167,7 @@ impl Pipe {
         }
     }
 
-    /// Takes at most `most` bytes of `slices`, which are of `offered` bytes together; says how many. An error: the
+    /// Takes at most `most` bytes of `slices`, which are of `offered` bytes together; says how many. An is_error: the
     /// connection is dead.
     pub(crate) fn write(
         &mut self,
@@ -221,7 +211,7 @@ impl Pipe {
     fn announce_room(&mut self) {
         if self.starved && self.room_to_client() > 0 {
             self.starved = false;
-            self.readiness.writable = true;
+            self.readiness.is_writable = true;
         }
     }
 }

@@ -8,8 +8,8 @@
 use std::collections::VecDeque;
 use std::io::{self, IoSlice, Read};
 
-use fanwire::net::conn::Filled;
 use fanwire::relay::shard::Written;
+use fanwire::relay::turn::Filled;
 
 use crate::pipe::Pipe;
 use crate::plan::Plan;

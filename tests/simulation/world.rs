@@ -14,6 +14,7 @@ use fanwire::metrics::stats::Stats;
 use fanwire::relay::envelope::Envelope;
 use fanwire::relay::router::Router;
 use fanwire::relay::shard::{Settings, Shard, Transfer};
+use fanwire::relay::turn::Budgets;
 use fanwire::time::Timestamp;
 
 use crate::host::Host;
@@ -80,8 +81,13 @@ impl World {
         let router = Router::new(shards, plan.router_seed);
         let settings = Settings::new(&plan.config, plan.shards as u16);
         let shard = |id| Shard::new(ShardId(id), settings.clone(), router.clone(), now);
+        let budgets = Budgets {
+            // Enough for a world at rest to stay so.
+            flush_clients: plan.flush_budget.max(16),
+            ..Budgets::default()
+        };
         let hosts = (0..shards)
-            .map(|id| Host::new(shard(id), plan.scratch_bytes, now))
+            .map(|id| Host::new(shard(id), budgets, plan.scratch_bytes, now))
             .collect();
         let links = || (0..shards).map(|_| VecDeque::new()).collect();
         let world = World {
@@ -132,7 +138,7 @@ impl World {
                 self.tally.add(tally);
             }
         }
-        let stats = self.hosts.iter().map(|host| host.shard.stats().clone());
+        let stats = self.hosts.iter().map(|host| host.shard().stats().clone());
         (stats.sum(), std::mem::take(&mut self.tally))
     }
 
@@ -167,7 +173,7 @@ impl World {
     pub(crate) fn is_awake(&self, host: usize) -> bool {
         let has_mail = self.links[host].iter().any(|link| !link.is_empty());
         let due = self.hosts[host].next_timeout();
-        has_mail || self.hosts[host].has_work() || due.is_some_and(|due| due <= self.now)
+        has_mail || self.hosts[host].has_news() || due.is_some_and(|due| due <= self.now)
     }
 
     /// Whether the host is stopped for now.

@@ -1,11 +1,11 @@
-//! What a host sends to its connections and does to them, as `net::worker` does it.
+//! What a host sends to its connections and does to them.
 
+use std::io::IoSlice;
 use std::time::Duration;
 
 use fanwire::ids::ClientKey;
 use fanwire::metrics::stats::Stat;
-use fanwire::relay::member::Slices;
-use fanwire::relay::shard::{Effect, End, Written};
+use fanwire::relay::shard::{Effect, Shard, Written};
 
 use crate::peer::{Peer, Request};
 use crate::stream::Item;
@@ -16,80 +16,61 @@ use crate::world::World;
 const PATIENCE: Duration = Duration::from_secs(5);
 
 impl World {
-    pub(crate) fn flush(&mut self, host: usize) {
-        let budget = if self.is_settling {
-            self.plan.flush_budget.max(16)
-        } else {
-            self.rng.within(0..=self.plan.flush_budget)
+    /// Writes to a client what its transport takes, and has the model look at it.
+    pub(crate) fn write(
+        &mut self,
+        host: usize,
+        id: usize,
+        slices: &[IoSlice<'_>],
+        offered: usize,
+    ) -> Option<Written> {
+        let most = match self.rng.below(100) {
+            0..6 => 0,
+            6..14 => self.rng.within(0..=200),
+            _ => usize::MAX,
         };
-        for _ in 0..budget {
-            let Some(key) = self.hosts[host].shard.poll_flush() else {
-                return;
-            };
-            if let Some(id) = self.hosts[host].peer_of(key) {
-                self.write(host, key, id);
-            }
+        let Peer {
+            pipe, transport, ..
+        } = &mut self.peers[id];
+        let written = transport.flush(pipe, slices, offered, most).ok()?;
+        let taken = written.taken;
+        let mut bytes: Vec<u8> = Vec::with_capacity(taken);
+        for slice in slices {
+            bytes.extend_from_slice(&slice[..slice.len().min(taken - bytes.len())]);
         }
+        self.peers[id].note_taken(&bytes);
+        self.hosts[host].written = bytes;
+        self.tell(|| {
+            format!("shard {host} writes {taken} of {offered} bytes to client {id}: {written:?}")
+        });
+        Some(written)
     }
 
-    fn write(&mut self, host_id: usize, key: ClientKey, id: usize) {
-        loop {
-            let most = match self.rng.below(100) {
-                0..6 => 0,
-                6..14 => self.rng.within(0..=200),
-                _ => usize::MAX,
-            };
-            let host = &mut self.hosts[host_id];
-            let Peer {
-                pipe, transport, ..
-            } = &mut self.peers[id];
-            if transport.is_handshaking() {
-                // A refusal, for which there is no way yet.
-                host.shard.on_end(key, End::Failed);
-                return;
-            }
-            // What is held back waits for the writable edge, with or without more to come behind it.
-            let is_due = transport.holds_back() && !host.shard.is_blocked(key);
-            let mut slices = Slices::new();
-            let offered = host.shard.gather(key, &mut slices);
-            if offered == 0 && !is_due {
-                return;
-            }
-            let Ok(written) = transport.flush(pipe, &slices, offered, most) else {
-                drop(slices);
-                host.shard.on_end(key, End::Failed);
-                return;
-            };
-            let taken = written.taken;
-            let mut bytes: Vec<u8> = Vec::with_capacity(taken);
-            for slice in &slices {
-                bytes.extend_from_slice(&slice[..slice.len().min(taken - bytes.len())]);
-            }
-            drop(slices);
-            let again = host.shard.advance(key, written);
-            self.tell(|| {
-                format!(
-                    "shard {host_id} writes {taken} of {offered} bytes to client {id}: {written:?}"
-                )
-            });
-            self.note_stall(id, written);
-            self.take_written(host_id, id, &bytes, written.holds_back);
-            self.raise(id);
-            if !again {
-                return;
-            }
-        }
+    /// The shard knows what became of the bytes that were written last.
+    pub(crate) fn note_written(
+        &mut self,
+        host: usize,
+        shard: &Shard,
+        key: ClientKey,
+        written: Written,
+    ) {
+        let bytes = std::mem::take(&mut self.hosts[host].written);
+        let Some(id) = self.hosts[host].peer_of(key) else {
+            return;
+        };
+        self.note_stall(id, written);
+        self.take_written(shard, id, &bytes, written.holds_back);
+        self.raise(id);
     }
 
     /// Has the model look at what was written, and the client read it in its time.
-    fn take_written(&mut self, host: usize, id: usize, bytes: &[u8], is_held_back: bool) {
-        self.peers[id].note_taken(bytes);
+    fn take_written(&mut self, shard: &Shard, id: usize, bytes: &[u8], is_held_back: bool) {
         let items = self.peers[id].stream.push(bytes);
         let items = items.unwrap_or_else(|error| panic!("to client {id}: {error}"));
         for (offset, item) in items {
             self.tell(|| format!("client {id} is sent {}", describe(&item)));
-            let may_be_refused = self.may_be_refused(host, id, &item);
-            let is_out_of_patience = self.is_out_of_patience(host, id);
+            let may_be_refused = self.may_be_refused(shard, id, &item);
+            let is_out_of_patience = self.is_out_of_patience(shard, id);
             self.model
                 .written(id, &item, may_be_refused, is_out_of_patience);
             if is_held_back {
@@ -113,35 +94,31 @@ impl World {
 
     /// Whether a client that broke the protocol has had its time to read what it had published, or may have had to give way
     /// because its host is short of memory: it hears of what it did first.
-    fn is_out_of_patience(&self, host: usize, id: usize) -> bool {
+    fn is_out_of_patience(&self, shard: &Shard, id: usize) -> bool {
         let peer = &self.peers[id];
         let is_late = |at| self.now.since(at) >= PATIENCE;
-        let is_short = self.hosts[host].value(Stat::BufferLimitReached) > 0;
+        let is_short = shard.stats().value(Stat::BufferLimitReached) > 0;
         is_short || peer.has_stalled || peer.offended_at.is_some_and(is_late)
     }
 
-    fn may_be_refused(&self, host: usize, id: usize, item: &Item) -> bool {
-        let host = &self.hosts[host];
-        let is_full = host.shard.is_draining() || host.value(Stat::BufferLimitReached) > 0;
+    fn may_be_refused(&self, shard: &Shard, id: usize, item: &Item) -> bool {
+        let is_full = shard.is_draining() || shard.stats().value(Stat::BufferLimitReached) > 0;
         let is_too_late = *item == Item::Response(408);
         let is_turned_away = *item == Item::Response(503) && is_full;
         self.peers[id].request != Request::Upgrade || is_too_late || is_turned_away
     }
 
-    pub(crate) fn apply_effects(&mut self, host: usize) {
-        let effects: Vec<Effect> = self.hosts[host].shard.take_effects().collect();
-        for effect in effects {
-            let (Effect::ShutdownWrite(key) | Effect::Close(key)) = effect;
-            let Some(id) = self.hosts[host].peer_of(key) else {
-                panic!("{effect:?} of a connection that is not there");
-            };
-            self.tell(|| format!("client {id}: {effect:?}"));
-            match effect {
-                Effect::ShutdownWrite(_) => self.shut(id),
-                Effect::Close(_) => {
-                    self.close(host, id);
-                    self.hosts[host].conns[key.slot as usize] = None;
-                }
+    pub(crate) fn apply(&mut self, host: usize, effect: Effect) {
+        let (Effect::ShutdownWrite(key) | Effect::Close(key)) = effect;
+        let Some(id) = self.hosts[host].peer_of(key) else {
+            panic!("{effect:?} of a connection that is not there");
+        };
+        self.tell(|| format!("client {id}: {effect:?}"));
+        match effect {
+            Effect::ShutdownWrite(_) => self.shut(id),
+            Effect::Close(_) => {
+                self.close(host, id);
+                self.hosts[host].conns[key.slot as usize] = None;
             }
         }
     }
@@ -168,9 +145,8 @@ impl World {
         let is_over = pipe.is_reset() || pipe.is_shut_by_client() || transport.is_ended();
         if transport.held_back_bytes() > 0 {
             let host = &self.hosts[host];
-            let is_short = host.value(Stat::BufferLimitReached) > 0;
             assert!(
-                is_over || is_short || host.is_ruthless,
+                is_over || host.is_short || host.is_ruthless,
                 "client {id}: closed before its transport has sent what it took"
             );
             for _ in 0..self.peers[id].messages_held_back() {
@@ -179,13 +155,6 @@ impl World {
         }
         self.peers[id].pipe.close_by_server();
         self.model.close(id);
-    }
-
-    pub(crate) fn take_resumed(&mut self, host: usize) {
-        let resumed: Vec<ClientKey> = self.hosts[host].shard.take_resumed().collect();
-        for key in resumed {
-            self.hosts[host].make_ready(key);
-        }
     }
 }
 

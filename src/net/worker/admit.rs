@@ -2,26 +2,18 @@
 
 use std::net::IpAddr;
 
-use super::{Worker, conn_in};
+use super::sockets::{Sockets, conn_in};
 use crate::ids::ClientKey;
 use crate::net::admission::Entry;
 use crate::net::mail::may_refuse_in_order;
 use crate::net::proxy::Arrived;
-use crate::relay::shard::End;
+use crate::relay::shard::{End, Shard};
 use crate::ws::handshake::{Refusal, RefusalKind};
 
-impl Worker {
-    /// Whether what the connection has to say is for the shard: not while a proxy's header is on its way.
-    pub(super) fn is_introduced(&mut self, key: ClientKey) -> bool {
-        match self.conn(key).and_then(|conn| conn.admission.as_deref()) {
-            Some(Entry::Header(_)) => self.read_header(key),
-            Some(Entry::Seat(_)) | None => true,
-        }
-    }
-
+impl Sockets {
     /// Reads the header as far as it has come. Once it is there, or turns out to be none, whatever comes is the shard's to
     /// take or, after a refusal, to throw away.
-    fn read_header(&mut self, key: ClientKey) -> bool {
+    pub(super) fn read_header(&mut self, shard: &mut Shard, key: ClientKey) -> bool {
         let Some(conn) = conn_in(&mut self.conns, key) else {
             return false;
         };
@@ -35,9 +27,9 @@ impl Worker {
                 return false;
             }
             Arrived::Header(named) => {
-                self.shard.end_preface(key);
+                shard.end_preface(key);
                 if let Some(named) = named {
-                    self.seat(key, named);
+                    self.seat(shard, key, named);
                 }
             }
             Arrived::Bad(error) => {
@@ -47,21 +39,21 @@ impl Worker {
                     ?error,
                     "a proxy sends no header that can be used"
                 );
-                self.shard.turn_away(key, RefusalKind::ProxyHeader);
+                shard.turn_away(key, RefusalKind::ProxyHeader);
             }
-            Arrived::Eof => self.shard.on_end(key, End::Eof),
-            Arrived::Failed => self.shard.on_end(key, End::Failed),
+            Arrived::Eof => shard.on_end(key, End::Eof),
+            Arrived::Failed => shard.on_end(key, End::Failed),
         }
         true
     }
 
     /// Seats a client among those of the address that its proxy has named.
-    fn seat(&mut self, key: ClientKey, address: IpAddr) {
+    fn seat(&mut self, shard: &mut Shard, key: ClientKey, address: IpAddr) {
         let Some(seats) = &self.seats else {
             return;
         };
         let Some(seat) = seats.take(address) else {
-            return self.refuse_named(key);
+            return self.refuse_named(shard, key);
         };
         if let Some(conn) = self.conn(key) {
             conn.admission = Some(Box::new(Entry::Seat(seat)));
@@ -70,11 +62,11 @@ impl Worker {
 
     /// Refuses a client whose address has as many connections as it may have: in order, as far as there is room for that.
     /// Its place among those who are served is free from now on, or refusals would fill the relay.
-    fn refuse_named(&mut self, key: ClientKey) {
+    fn refuse_named(&mut self, shard: &mut Shard, key: ClientKey) {
         // Over TLS there is nothing to say it with, and the handshake is not made for that alone.
         let is_encrypted = self.conn(key).is_some_and(|conn| conn.is_encrypted());
         if is_encrypted || !may_refuse_in_order(&self.postboxes) {
-            return self.shard.turn_away(key, RefusalKind::PerIp);
+            return shard.turn_away(key, RefusalKind::PerIp);
         }
         let postbox = &self.postboxes[self.id.index()];
         postbox.note_refusal();
@@ -82,6 +74,6 @@ impl Worker {
         if let Some(conn) = self.conn(key) {
             conn.refused = true;
         }
-        self.shard.refuse_unheard(key, Refusal::PER_IP);
+        shard.refuse_unheard(key, Refusal::PER_IP);
     }
 }

@@ -7,7 +7,9 @@ use mio::Waker;
 use super::*;
 use crate::config::Config;
 use crate::mailbox::Mailbox;
-use crate::net::mail::{PollWaker, Postbox};
+use crate::metrics::stats::Stat;
+use crate::net::mail::{Mail, PollWaker, Postbox};
+use crate::net::stream::Stream;
 use crate::relay::router::Router;
 use crate::relay::shard::Settings;
 

@@ -188,7 +188,7 @@ mod tests {
                 }
             }
         }
-        let resumed: Vec<ClientKey> = shard.take_resumed().collect();
+        let resumed: Vec<ClientKey> = std::iter::from_fn(|| shard.take_ready(false)).collect();
         assert!(resumed.contains(&client));
         assert_eq!(shard.permit(client), Permit::Parked);
         assert_eq!(shard.take_effects().next(), Some(Effect::Close(client)));

@@ -1,17 +1,17 @@
 //! A shard: the clients, logs and owned topics of one worker, as data.
 //!
-//! The worker drives it in turns, each step once, in this order:
+//! [`Turn`](super::turn::Turn) drives it, each step once, in this order:
 //!
 //! ```text
 //! begin_turn(now)
 //!   handle(envelope)…                      what other shards sent              topics.rs
-//!   accept, permit, on_bytes, on_end…      what clients did                    intake.rs
-//!   poll_undecided → stay, transfer_out…   who moves to another shard         transfer.rs
+//!   accept, permit, on_bytes, on_end…      what clients did                    intake.rs, ready.rs
+//!   poll_undecided → stay, transfer_out…   who moves to another shard          transfer.rs
 //!   on_writable…, handle_timeouts          what has become possible, or due    outflow.rs, lifecycle.rs
 //! decide()                                 number and spread what is fanned out; take_outbox follows   fanout.rs
 //!   poll_flush → gather → advance…         one write for each client that has something to get
 //! end_turn(now)                            apply the limits, say what is held, forget what is unused
-//!   take_outbox, take_effects, take_resumed
+//!   take_outbox, take_effects
 //! ```
 //!
 //! Nothing is written in reaction to a single event, so whatever arrived in one turn leaves in one write per member.
@@ -24,6 +24,7 @@ mod intake;
 mod lifecycle;
 mod memory;
 mod outflow;
+mod ready;
 mod topics;
 mod transfer;
 
@@ -38,6 +39,7 @@ use slab::Slab;
 
 use self::drain::Drain;
 use self::memory::Holder;
+use self::ready::Ready;
 use super::batch::Draft;
 use super::client::{Client, Phase, Reading};
 use super::coalesce::{Agenda, Coalesce};
@@ -119,7 +121,7 @@ pub enum Effect {
 pub enum Permit {
     /// Now.
     Read,
-    /// When [`Shard::take_resumed`] names it.
+    /// When it is [ready](Shard::take_ready) again.
     Parked,
 }
 
@@ -181,7 +183,7 @@ pub struct Shard {
     topics_by_blame: Ranking<TopicKey>,
     /// Logs take most of the room that the shard has for them.
     is_pressed: bool,
-    resumed: Vec<ClientKey>,
+    ready: Ready,
     effects: Vec<Effect>,
     wheel: Wheel,
     drain: Drain,
@@ -226,7 +228,7 @@ impl Shard {
             sharing: Sharing::default(),
             topics_by_blame: Ranking::default(),
             is_pressed: false,
-            resumed: Vec::new(),
+            ready: Ready::default(),
             effects: Vec::new(),
             wheel: Wheel::new(now),
             drain: Drain::default(),
@@ -264,24 +266,19 @@ impl Shard {
         self.effects.drain(..)
     }
 
-    /// Takes the parked clients that may be read again. Some may be gone.
-    pub fn take_resumed(&mut self) -> impl Iterator<Item = ClientKey> + '_ {
-        self.resumed.drain(..)
+    /// The time of its turn.
+    pub fn now(&self) -> Timestamp {
+        self.now
+    }
+
+    /// Which shard it is.
+    pub fn id(&self) -> ShardId {
+        self.id
     }
 
     /// Whether the shard has something to flush or to settle without waiting for an event.
     pub fn has_work(&self) -> bool {
         !self.urgent.is_empty() || !self.dirty.is_empty() || !self.touched.is_empty()
-    }
-
-    /// When a turn is to be taken even if nothing happens.
-    pub fn next_timeout(&self) -> Option<Timestamp> {
-        let next = [
-            self.next_review(),
-            self.next_deadline(),
-            self.next_fan_out(),
-        ];
-        next.into_iter().flatten().min()
     }
 
     /// When a client may be late; [`Shard::handle_timeouts`] may be put off.
@@ -360,7 +357,7 @@ impl Shard {
             // Whoever was not read could not be heard: keep-alive starts anew.
             client.last_read = now;
             client.pinged = false;
-            self.resumed.push(key);
+            self.make_ready(key);
             self.reschedule(key);
         }
     }

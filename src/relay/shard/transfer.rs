@@ -44,6 +44,11 @@ impl Transfer {
 }
 
 impl Shard {
+    /// How many are undecided, clients that are gone included.
+    pub fn undecided_len(&self) -> usize {
+        self.undecided.len()
+    }
+
     /// The next client that may stay or go. The host answers, by [`Shard::stay`] or [`Shard::transfer_out`], before it asks for
     /// the next.
     pub fn poll_undecided(&mut self) -> Option<Undecided> {

@@ -95,7 +95,7 @@ fn what_comes_before_the_interval_is_over_leaves_at_its_end_in_order_and_in_one_
         assert_eq!(turn(&mut shard, usize::MAX, None), []);
     }
     assert_eq!(shard.next_fan_out(), Some(began + INTERVAL));
-    assert_eq!(shard.next_timeout(), shard.next_fan_out());
+    assert_eq!(next_timeout(&shard), shard.next_fan_out());
     assert_eq!(shard.waiting_messages("/"), 6);
     assert!(shard.stats.value(Stat::CoalescingBytes) > 0);
     shard.begin_turn(Timestamp(began.0 + INTERVAL.as_micros() as u64 - 1));

@@ -397,8 +397,7 @@ impl World {
         self.hosts[host].shard.end_turn(self.now);
         self.post(host);
         self.apply_effects(host);
-        let resumed: Vec<ClientKey> = self.hosts[host].shard.take_resumed().collect();
-        for key in resumed {
+        while let Some(key) = self.hosts[host].shard.take_ready(false) {
             if let Some(client) = self.client_of(host, key) {
                 self.clients[client].is_parked = false;
             }

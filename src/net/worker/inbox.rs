@@ -1,0 +1,39 @@
+//! What a worker does with its mail.
+
+use super::sockets::Sockets;
+use crate::net::mail::Mail;
+use crate::net::stream::Stream;
+use crate::relay::departure::refusal_stat;
+use crate::relay::shard::Shard;
+use crate::ws::handshake::Refusal;
+
+impl Sockets {
+    pub(super) fn on_mail(&mut self, shard: &mut Shard, mail: Mail) {
+        match mail {
+            Mail::Envelope(envelope) => shard.handle(envelope),
+            Mail::Socket(stream, admission) => {
+                self.take_socket(shard, stream, admission);
+            }
+            Mail::Client(client) => {
+                let (conn, transfer) = *client;
+                self.take_client(shard, conn, transfer);
+            }
+            Mail::Refusal(stream, refusal) => self.refuse_socket(shard, stream, refusal),
+            Mail::Surplus(kind) => shard.stats_mut().inc(refusal_stat(kind)),
+            Mail::Drain => shard.begin_drain(),
+            Mail::Abandon => shard.abandon(),
+            Mail::Stop => {
+                shard.cut_all();
+                self.stopped = true;
+            }
+        }
+    }
+
+    fn refuse_socket(&mut self, shard: &mut Shard, stream: Stream, refusal: Refusal) {
+        let key = self.take_socket(shard, stream, None);
+        if let Some(conn) = self.conn(key) {
+            conn.refused = true;
+        }
+        shard.refuse_unheard(key, refusal);
+    }
+}

@@ -1,0 +1,578 @@
+//! One turn of a shard, and the sleep after it: the only driver that a shard has.
+//!
+//! A [`Turn`] owns a shard and takes it through the steps of a turn, each with a budget. A [`Host`] does what needs a
+//! kernel: it reports events, fills buffers, writes, and carries mail. The worker is a host with sockets. The simulation, the
+//! fuzzing world and the benches are hosts without. So all of them run the same order of steps and the same decision of how
+//! long to sleep.
+
+use std::io::IoSlice;
+use std::time::Duration;
+
+use super::envelope::Envelope;
+use super::member::Slices;
+use super::patience::Patience;
+use super::shard::{Effect, End, Permit, Shard, Transfer, Undecided, Written};
+use crate::ids::{ClientKey, ShardId};
+use crate::metrics::stats::Stat;
+use crate::time::Timestamp;
+
+/// Reads of one connection in one turn.
+const READS_PER_CONN: usize = 4;
+
+/// A visit that takes longer than this puts its connection into the heavy lane for the next one. Four full reads take a
+/// third of it. A TLS handshake takes it, and so do records that bring nothing but new keys.
+const HEAVY_VISIT: Duration = Duration::from_millis(1);
+
+/// How soon to look again whether the inboxes have been emptied. It is rare, so nobody announces it.
+const CONGESTION_RETRY: Duration = Duration::from_millis(1);
+
+/// What a turn may take before the next step has its turn.
+#[derive(Clone, Copy, Debug)]
+pub struct Budgets {
+    /// Bytes read, before the last read. The following turns have to send many times what this one takes in.
+    pub read_bytes: usize,
+    /// Time spent on reading, before the last visit. It is as long as a flush takes, so that a flood of input that is
+    /// expensive to take in does not keep the members waiting.
+    pub read_time: Duration,
+    /// Clients flushed before sockets and the inbox are looked at again.
+    pub flush_clients: usize,
+    /// Bytes written, before the last write.
+    pub flush_bytes: usize,
+}
+
+impl Default for Budgets {
+    /// Reading and flushing take about 2 ms each.
+    fn default() -> Self {
+        Budgets {
+            read_bytes: 1 << 20,
+            read_time: Duration::from_millis(2),
+            flush_clients: 256,
+            flush_bytes: 8 << 20,
+        }
+    }
+}
+
+/// What an event says of a connection.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Readiness {
+    /// There may be something to read.
+    pub is_readable: bool,
+    /// The socket takes bytes again.
+    pub is_writable: bool,
+    /// The client has shut its side.
+    pub is_read_closed: bool,
+    /// The connection has failed.
+    pub is_error: bool,
+}
+
+/// What a read brought.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Filled {
+    /// This many bytes, and there may be more, or the end.
+    More(usize),
+    /// This many bytes, and the socket is drained: an event will announce the next.
+    Last(usize),
+    /// Nothing now.
+    Empty,
+    /// The client has shut its writing side.
+    Eof,
+    /// The connection is dead.
+    Failed,
+    /// The client broke TLS and has been told as far as possible. What it still sends is read and thrown away.
+    TlsFailed,
+}
+
+/// A moment of a turn that a host may want to look at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Moment {
+    /// The turn has begun.
+    Begun,
+    /// The shard was asked whether this client may be read, and has taken in what had waited for that.
+    Permitted(ClientKey),
+    /// Events and mail are taken in.
+    Heard,
+    /// Deadlines are about to be enforced.
+    Deadlines,
+    /// Deadlines were enforced, if it was time.
+    TakenIn,
+    /// What is fanned out is numbered. The envelopes for others follow.
+    Decided,
+    /// The others have been told.
+    Told,
+    /// This client was written to.
+    Wrote(ClientKey, Written),
+    /// Limits have been applied. The last envelopes and what is to be done to sockets follow.
+    Ended,
+    /// The turn is over.
+    Settled,
+}
+
+/// What a turn needs from outside the shard. All times are of one clock, which never goes back.
+pub trait Host {
+    /// The time.
+    fn now(&mut self) -> Timestamp;
+
+    /// The next event of a connection that the shard knows; `None` when this turn is to see no more of them.
+    fn next_event(&mut self) -> Option<(ClientKey, Readiness)>;
+
+    /// Hands the shard what other threads have sent: envelopes, connections, clients that move here, orders.
+    fn take_mail(&mut self, shard: &mut Shard);
+
+    /// Whether some shard's inbox is so full that no shard may read.
+    fn is_congested(&mut self) -> bool;
+
+    /// Whether what the connection says is for the shard. A host that reads a proxy's header first does so here.
+    fn is_introduced(&mut self, _shard: &mut Shard, _key: ClientKey) -> bool {
+        true
+    }
+
+    /// Reads once from the connection and hands the shard what came.
+    fn fill(&mut self, shard: &mut Shard, key: ClientKey) -> Filled;
+
+    /// Whether the next read is expensive whatever the last one cost.
+    fn is_handshaking(&mut self, _key: ClientKey) -> bool {
+        false
+    }
+
+    /// Where an undecided client is to live; `None` for here.
+    fn home(&mut self, _shard: &Shard, _undecided: Undecided) -> Option<ShardId> {
+        None
+    }
+
+    /// Sends a client to another shard, with its connection. It must not overtake or be overtaken by the shard's envelopes.
+    fn hand_over(&mut self, key: ClientKey, home: ShardId, transfer: Transfer);
+
+    /// Whether the transport has taken bytes that the kernel has not accepted.
+    fn holds_back(&mut self, _key: ClientKey) -> bool {
+        false
+    }
+
+    /// Goes on sending what the transport has to say for itself, of which the shard knows nothing. Says whether the
+    /// connection lives.
+    fn flush_own(&mut self, _key: ClientKey) -> bool {
+        true
+    }
+
+    /// Writes `slices`, of `offered` bytes together, and first what is held back, in one call; `None` if the connection is
+    /// dead.
+    fn write(&mut self, key: ClientKey, slices: &[IoSlice<'_>], offered: usize) -> Option<Written>;
+
+    /// Puts an envelope into another shard's inbox.
+    fn post(&mut self, to: ShardId, envelope: Envelope);
+
+    /// Wakes those who have been posted something.
+    fn wake_others(&mut self) {}
+
+    /// Does something to a socket.
+    fn apply(&mut self, effect: Effect);
+
+    /// How many of `count` things this turn does. A host that tests what happens when a step ends early says less.
+    fn portion(&mut self, count: usize) -> usize {
+        count
+    }
+
+    /// Looks at a moment of the turn.
+    fn note(&mut self, _shard: &mut Shard, _moment: Moment) {}
+}
+
+/// How long a host sleeps when nothing happens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sleep {
+    /// Until then, to the millisecond, which is what event loops count in; without end if `None`.
+    pub until: Option<Timestamp>,
+    /// Not beyond this moment, to the microsecond, if there is one.
+    pub alarm: Option<Timestamp>,
+}
+
+impl Sleep {
+    /// When the host looks again at the latest.
+    pub fn ends_at(self) -> Option<Timestamp> {
+        self.until.into_iter().chain(self.alarm).min()
+    }
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Turn {
+    /// The shard. Between two turns a host may look at it and give it orders.
+    pub shard: Shard,
+    budgets: Budgets,
+    patience: Patience,
+    /// Since when some inbox has been over its mark, so that reads wait.
+    congested_since: Option<Timestamp>,
+    /// For how long nobody has been read, of which the shard has not been told.
+    unread: Duration,
+}
+
+/// What is left of a turn's budget for reading.
+struct Left {
+    bytes: usize,
+    until: Timestamp,
+    /// When the last visit ended.
+    at: Timestamp,
+}
+
+impl Turn {
+    /// Turns of `shard`, of which the first begins `now` or later.
+    pub fn new(shard: Shard, budgets: Budgets, now: Timestamp) -> Self {
+        Turn {
+            shard,
+            budgets,
+            patience: Patience::new(now),
+            congested_since: None,
+            unread: Duration::ZERO,
+        }
+    }
+
+    /// Decides how long to sleep. Called before every sleep, also one of no length: it is how a pause of the process is told
+    /// from a sleep.
+    pub fn sleep(&mut self, now: Timestamp) -> Sleep {
+        let sleep = self.next_sleep(now);
+        let span = sleep.ends_at().map(|end| end.since(now));
+        self.unread += self.patience.note(now, span);
+        sleep
+    }
+
+    fn next_sleep(&self, now: Timestamp) -> Sleep {
+        let is_congested = self.congested_since.is_some();
+        let has_work = self.shard.has_work() || self.shard.has_ready() && !is_congested;
+        let alarm = self.shard.next_fan_out();
+        if has_work || alarm.is_some_and(|due| due <= now) {
+            return Sleep {
+                until: Some(now),
+                alarm: None,
+            };
+        }
+        let retry = now + CONGESTION_RETRY;
+        let deadline = self.shard.next_deadline().map(|due| {
+            let due = due.max(self.patience.until());
+            // A deadline is not enforced before the inboxes have been emptied, and so must not end the sleep at once.
+            if is_congested { due.max(retry) } else { due }
+        });
+        let next_read = self.shard.has_ready().then_some(retry);
+        let next = [self.shard.next_review(), deadline, next_read];
+        Sleep {
+            until: next.into_iter().flatten().min(),
+            alarm,
+        }
+    }
+
+    /// Takes a turn: take in, decide, tell the others, flush, settle.
+    ///
+    /// The others are told before the flush, not after it, so that theirs goes on beside ours.
+    pub fn run<H: Host>(&mut self, host: &mut H) {
+        let began = host.now();
+        self.unread += self.patience.note(began, Some(Duration::ZERO));
+        // 1. Take in: what has become possible, what other threads sent, what clients sent, what is due.
+        self.shard.begin_turn(began);
+        host.note(&mut self.shard, Moment::Begun);
+        while let Some((key, readiness)) = host.next_event() {
+            self.on_event(host, key, readiness);
+        }
+        host.take_mail(&mut self.shard);
+        host.note(&mut self.shard, Moment::Heard);
+        self.read(host);
+        self.place_clients(host);
+        host.note(&mut self.shard, Moment::Deadlines);
+        // A client that is not read cannot be late.
+        if self.patience.is_over(began) && self.congested_since.is_none() {
+            self.shard.handle_timeouts();
+        }
+        host.note(&mut self.shard, Moment::TakenIn);
+        // 2. Decide, and tell the others.
+        self.shard.decide();
+        host.note(&mut self.shard, Moment::Decided);
+        self.post(host);
+        host.note(&mut self.shard, Moment::Told);
+        // 3. Flush: one write for each client that has something to get.
+        self.flush(host);
+        // 4. Settle.
+        self.shard.end_turn(host.now());
+        host.note(&mut self.shard, Moment::Ended);
+        self.post(host);
+        for effect in self.shard.take_effects() {
+            host.apply(effect);
+        }
+        let busy = host.now().since(began).as_micros();
+        // Turns last milliseconds.
+        self.shard.stats_mut().add(Stat::BusyMicros, busy as u64);
+        host.note(&mut self.shard, Moment::Settled);
+    }
+
+    fn on_event<H: Host>(&mut self, host: &mut H, key: ClientKey, readiness: Readiness) {
+        let Readiness {
+            is_readable,
+            is_writable,
+            is_read_closed,
+            is_error,
+        } = readiness;
+        if is_writable
+            && !self.shard.on_writable(key)
+            && host.holds_back(key)
+            && !host.flush_own(key)
+        {
+            self.shard.on_end(key, End::Failed);
+        }
+        if is_readable || is_read_closed || is_error {
+            self.shard.make_ready(key);
+        }
+        if is_error {
+            let permit = self.shard.permit(key);
+            host.note(&mut self.shard, Moment::Permitted(key));
+            if permit == Permit::Parked {
+                // It is not read, so no read will find out.
+                self.shard.on_end(key, End::Failed);
+            }
+        }
+    }
+
+    /// Visits connections that may have something to read: the light ones first, then at least one heavy one.
+    fn read<H: Host>(&mut self, host: &mut H) {
+        let now = host.now();
+        if host.is_congested() {
+            self.shard.stats_mut().inc(Stat::ReadsDeferred);
+            self.congested_since.get_or_insert(now);
+            return;
+        }
+        if let Some(since) = self.congested_since.take() {
+            self.unread += now.since(since);
+        }
+        if !self.unread.is_zero() {
+            self.shard.excuse(std::mem::take(&mut self.unread));
+        }
+        let mut left = Left {
+            bytes: self.budgets.read_bytes,
+            until: now + self.budgets.read_time,
+            at: now,
+        };
+        for is_heavy in [false, true] {
+            for _ in 0..host.portion(self.shard.ready_len(is_heavy)) {
+                let Some(key) = self.shard.take_ready(is_heavy) else {
+                    break;
+                };
+                if !self.visit(host, key, &mut left) {
+                    break;
+                }
+            }
+        }
+    }
+
+    /// Reads a connection as often as it may be in one turn, and says whether anything is left of the budget.
+    fn visit<H: Host>(&mut self, host: &mut H, key: ClientKey, left: &mut Left) -> bool {
+        let (read, is_left_over) = self.read_conn(host, key);
+        let now = host.now();
+        let is_heavy = now.since(left.at) > HEAVY_VISIT || host.is_handshaking(key);
+        left.at = now;
+        left.bytes = left.bytes.saturating_sub(read);
+        self.shard.set_heavy(key, is_heavy);
+        if is_left_over {
+            self.shard.make_ready(key);
+        }
+        left.bytes > 0 && now < left.until
+    }
+
+    /// Reads a connection. Says how many bytes came, and whether there may be more that could be read now.
+    fn read_conn<H: Host>(&mut self, host: &mut H, key: ClientKey) -> (usize, bool) {
+        if !host.is_introduced(&mut self.shard, key) {
+            return (0, false);
+        }
+        let mut total = 0;
+        for _ in 0..READS_PER_CONN {
+            let permit = self.shard.permit(key);
+            host.note(&mut self.shard, Moment::Permitted(key));
+            match permit {
+                Permit::Read => {}
+                Permit::Parked => return (total, false),
+            }
+            let end = match host.fill(&mut self.shard, key) {
+                Filled::More(n) => {
+                    total += n;
+                    continue;
+                }
+                Filled::Last(n) => return (total + n, false),
+                Filled::Empty => return (total, false),
+                Filled::Eof => End::Eof,
+                Filled::Failed => End::Failed,
+                Filled::TlsFailed => End::TlsFailed,
+            };
+            self.shard.on_end(key, end);
+            // What a client still sends that broke TLS is read, to be thrown away.
+            return (total, end == End::TlsFailed);
+        }
+        (total, true)
+    }
+
+    /// Has each client that has just said what it wants stay, or move to where it had better live.
+    fn place_clients<H: Host>(&mut self, host: &mut H) {
+        for _ in 0..host.portion(self.shard.undecided_len()) {
+            let Some(undecided) = self.shard.poll_undecided() else {
+                return;
+            };
+            let key = undecided.key;
+            let home = host.home(&self.shard, undecided);
+            let Some(home) = home.filter(|&home| home != self.shard.id()) else {
+                self.shard.stay(key);
+                continue;
+            };
+            if let Some(transfer) = self.shard.transfer_out(key) {
+                host.hand_over(key, home, transfer);
+            }
+        }
+    }
+
+    fn post<H: Host>(&mut self, host: &mut H) {
+        for (to, envelope) in self.shard.take_outbox() {
+            host.post(to, envelope);
+        }
+        host.wake_others();
+    }
+
+    fn flush<H: Host>(&mut self, host: &mut H) {
+        let mut bytes = 0;
+        for _ in 0..host.portion(self.budgets.flush_clients) {
+            let Some(key) = self.shard.poll_flush() else {
+                return;
+            };
+            bytes += self.write(host, key);
+            if bytes >= self.budgets.flush_bytes {
+                return;
+            }
+        }
+    }
+
+    /// Writes what a client is to get: once, unless something had to wait for a frame boundary.
+    fn write<H: Host>(&mut self, host: &mut H, key: ClientKey) -> usize {
+        if host.is_handshaking(key) {
+            // A refusal, for which there is no way yet: it was too slow, or the relay is full or on its way down.
+            self.shard.on_end(key, End::Failed);
+            return 0;
+        }
+        let mut total = 0;
+        loop {
+            // What is held back waits for the writable edge, with or without more to come behind it.
+            let is_due = host.holds_back(key) && !self.shard.is_blocked(key);
+            let mut slices = Slices::new();
+            let offered = self.shard.gather(key, &mut slices);
+            if offered == 0 && !is_due {
+                return total;
+            }
+            let written = host.write(key, &slices, offered);
+            drop(slices);
+            let Some(written) = written else {
+                self.shard.stats_mut().inc(Stat::WritesFailed);
+                self.shard.on_end(key, End::Failed);
+                return total;
+            };
+            self.shard.stats_mut().inc(match written {
+                _ if !written.is_blocked => Stat::WritesFull,
+                _ if written.has_progressed => Stat::WritesPartial,
+                _ => Stat::WritesBlocked,
+            });
+            total += written.taken;
+            let is_behind = self.shard.advance(key, written);
+            host.note(&mut self.shard, Moment::Wrote(key, written));
+            if !is_behind {
+                return total;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+    use crate::relay::router::Router;
+    use crate::relay::shard::Settings;
+
+    /// A host without connections, whose inboxes may be full.
+    struct Idle {
+        now: Timestamp,
+        is_congested: bool,
+    }
+
+    impl Host for Idle {
+        fn now(&mut self) -> Timestamp {
+            self.now
+        }
+
+        fn next_event(&mut self) -> Option<(ClientKey, Readiness)> {
+            None
+        }
+
+        fn take_mail(&mut self, _shard: &mut Shard) {}
+
+        fn is_congested(&mut self) -> bool {
+            self.is_congested
+        }
+
+        fn fill(&mut self, _shard: &mut Shard, _key: ClientKey) -> Filled {
+            Filled::Empty
+        }
+
+        fn hand_over(&mut self, _key: ClientKey, _home: ShardId, _transfer: Transfer) {}
+
+        fn write(
+            &mut self,
+            _key: ClientKey,
+            _slices: &[IoSlice<'_>],
+            offered: usize,
+        ) -> Option<Written> {
+            Some(Written::plain(offered, offered))
+        }
+
+        fn post(&mut self, _to: ShardId, _envelope: Envelope) {}
+
+        fn apply(&mut self, _effect: Effect) {}
+    }
+
+    fn turn() -> (Turn, Idle) {
+        let now = Timestamp(1_000_000);
+        let settings = Settings::new(&Config::default(), 1);
+        let shard = Shard::new(ShardId(0), settings, Router::new(1, 0), now);
+        let is_congested = false;
+        let mut host = Idle { now, is_congested };
+        let mut turn = Turn::new(shard, Budgets::default(), now);
+        turn.run(&mut host);
+        (turn, host)
+    }
+
+    #[test]
+    fn a_host_without_clients_sleeps_without_end() {
+        let (mut turn, host) = turn();
+        assert_eq!(turn.sleep(host.now).ends_at(), None);
+    }
+
+    #[test]
+    fn a_congested_host_whose_deadline_has_passed_does_not_spin() {
+        let (mut turn, mut host) = turn();
+        turn.shard.accept();
+        let due = turn
+            .sleep(host.now)
+            .ends_at()
+            .expect("the request is awaited");
+        host.now = due;
+        host.is_congested = true;
+        turn.run(&mut host);
+        assert_eq!(turn.shard.len(), 1, "deadlines wait for the inboxes");
+        assert_eq!(turn.sleep(host.now).ends_at(), Some(due + CONGESTION_RETRY));
+        host.now = due + CONGESTION_RETRY;
+        host.is_congested = false;
+        turn.run(&mut host);
+        assert_eq!(turn.shard.stats().value(Stat::HandshakeTimeout), 1);
+    }
+
+    #[test]
+    fn what_is_left_over_ends_the_sleep_at_once() {
+        let (mut turn, mut host) = turn();
+        let client = turn.shard.accept();
+        turn.shard.make_ready(client);
+        assert_eq!(turn.sleep(host.now).ends_at(), Some(host.now));
+        host.is_congested = true;
+        turn.run(&mut host);
+        assert_eq!(
+            turn.sleep(host.now).ends_at(),
+            Some(host.now + CONGESTION_RETRY)
+        );
+    }
+}
