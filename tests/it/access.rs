@@ -1,4 +1,4 @@
-//! Who may connect, who may publish, and how often: each rule at its end, and what nobody else notices of it.
+//! The rules on who may connect, who may publish and how often, each seen from both sides.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
@@ -17,7 +17,7 @@ use crate::wire::{CLOSE, FIN, PING, TEXT, Wire, close_body, frame, request};
 const TOKEN: &str = "secret-4711~of.one+and/of==";
 const OTHER_TOKEN: &str = "another-secret-4711";
 
-/// A request for an upgrade with further header fields, each ended as lines are.
+/// An upgrade request with more header lines.
 fn request_with(path: &str, fields: &str) -> String {
     request(path).replace("\r\n\r\n", &format!("\r\n{fields}\r\n"))
 }
@@ -26,7 +26,7 @@ fn bearer(token: &str) -> String {
     format!("Authorization: Bearer {token}\r\n")
 }
 
-/// A client that has sent these header fields and has joined the topic of `path`.
+/// A client that has sent these header lines and joined the topic of `path`.
 fn join_with(world: &World, path: &str, fields: &str) -> Wire {
     let mut wire = world.dial();
     wire.send(request_with(path, fields));
@@ -34,7 +34,7 @@ fn join_with(world: &World, path: &str, fields: &str) -> Wire {
     wire
 }
 
-// Pages
+// Origins
 
 fn for_pages_of_example_org() -> Config {
     let mut config = config(2);
@@ -55,7 +55,7 @@ fn a_page_of_another_site_is_forbidden() {
 }
 
 #[test]
-fn pages_that_are_listed_and_programs_meet() {
+fn listed_pages_and_programs_share_a_topic() {
     let world = World::with(&for_pages_of_example_org());
     let mut program = world.connect("/room");
     let mut page = join_with(&world, "/room", "Origin: https://Example.org:443\r\n");
@@ -90,7 +90,7 @@ fn two_origins_are_a_bad_request() {
     }
 }
 
-// Publishers
+// Permission to publish
 
 fn with_tokens() -> Config {
     let mut config = config(2);
@@ -102,7 +102,7 @@ fn with_tokens() -> Config {
 }
 
 #[test]
-fn whoever_presents_a_token_publishes_and_whoever_does_not_listens() {
+fn clients_with_a_token_publish_and_clients_without_listen() {
     let world = World::with(&with_tokens());
     let mut listener = world.connect("/room");
     let mut by_header = join_with(&world, "/room", &bearer(TOKEN));
@@ -169,7 +169,7 @@ fn a_message_in_the_packet_of_the_request_needs_permission_too() {
 }
 
 #[test]
-fn a_token_that_is_wrong_or_doubled_is_unauthorized() {
+fn a_wrong_token_or_two_tokens_are_unauthorized() {
     let query = format!("/room?token={TOKEN}");
     for request in [
         request_with("/room", &bearer("secret-4711~of.one+and/of=")),
@@ -186,7 +186,7 @@ fn a_token_that_is_wrong_or_doubled_is_unauthorized() {
 }
 
 #[test]
-fn where_nobody_may_publish_no_token_helps_or_hurts() {
+fn if_nobody_may_publish_a_token_makes_no_difference() {
     let mut config = config(2);
     config.relay.publish = Publish::Nobody;
     let world = World::with(&config);
@@ -200,7 +200,7 @@ fn where_nobody_may_publish_no_token_helps_or_hurts() {
 }
 
 #[test]
-fn where_everyone_may_publish_a_wrong_token_is_ignored() {
+fn if_everyone_may_publish_a_wrong_token_is_ignored() {
     let world = World::start();
     let mut client = world.connect("/room?token=wrong");
     client.say("hello");
@@ -209,17 +209,17 @@ fn where_everyone_may_publish_a_wrong_token_is_ignored() {
     world.end();
 }
 
-// The rate
+// The rate limit
 
 #[test]
-fn what_is_over_the_rate_is_not_relayed_and_what_came_before_is() {
+fn messages_over_the_rate_are_not_relayed_but_earlier_ones_are() {
     let mut config = config(2);
     config.limits.messages_per_second = 1;
     config.limits.burst = 5;
     let world = World::with(&config);
     let mut honest = world.connect("/room");
     let mut flooder = world.join("/room");
-    // In one packet, so that it is read in one turn however slow the machine is.
+    // In one packet, so that one turn reads it even on a slow machine.
     let flood: Vec<u8> = (0..20)
         .flat_map(|n| frame(FIN | TEXT, format!("{n}").as_bytes()))
         .collect();
@@ -229,7 +229,7 @@ fn what_is_over_the_rate_is_not_relayed_and_what_came_before_is() {
     }
     honest.say("unharmed");
     assert_eq!(honest.hear(), "unharmed");
-    // Of its own messages it may be sent those that came before, and then it is told.
+    // It may receive its own earlier messages before the Close.
     let close = loop {
         let frame = flooder.next();
         if frame.first != FIN | TEXT {
@@ -246,7 +246,7 @@ fn what_is_over_the_rate_is_not_relayed_and_what_came_before_is() {
 }
 
 #[test]
-fn control_frames_are_no_messages() {
+fn control_frames_do_not_count_as_messages() {
     let mut config = config(2);
     config.limits.messages_per_second = 1;
     config.limits.burst = 1;
@@ -262,7 +262,7 @@ fn control_frames_are_no_messages() {
 // Secrets
 
 #[test]
-fn the_log_has_no_token_whatever_becomes_of_its_client() {
+fn the_log_never_shows_a_token() {
     let folder = tempfile::tempdir().unwrap();
     let config = format!(
         "server: {{host: 127.0.0.1, port: 0, workers: 2, fill_workers_to: 0, allowed_origins: [a.example]}}\n\
@@ -302,7 +302,7 @@ fn the_log_has_no_token_whatever_becomes_of_its_client() {
         assert!(wire.answer().status >= 400, "{refused}");
         wire.expect_end();
     }
-    // One that publishes and breaks the protocol, and one that leaves in order.
+    // A client that publishes and breaks the protocol, and one that leaves in order.
     let mut odd = dial();
     odd.send(request_with("/room", &bearer(TOKEN)));
     assert_eq!(odd.answer().status, 101);

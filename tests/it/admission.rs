@@ -1,4 +1,4 @@
-//! The limit on connections from one address: who is refused, who is not, and that a seat always comes back.
+//! The limit on connections from one address: it is exact, and every connection that ends gives its seat back.
 
 use std::net::Shutdown;
 use std::thread;
@@ -17,7 +17,7 @@ fn limited(limit: usize) -> Config {
     config
 }
 
-/// A client of its own for each number: the loopback has many addresses, of which 127.0.0.1 is the first.
+/// A loopback address of its own for each number. 127.0.0.1 is the first.
 fn address(number: u8) -> [u8; 4] {
     [127, 0, 0, number]
 }
@@ -37,7 +37,7 @@ fn join_when_free(world: &World, address: [u8; 4]) -> Wire {
     joined.unwrap()
 }
 
-/// Asserts that the connection is told that its address has too many, and then closed in order.
+/// Asserts that the relay refuses the connection because its address has too many, and closes it in order.
 fn expect_refusal(mut client: Wire) {
     let answer = client.answer();
     assert_eq!(answer.status, 429);
@@ -46,7 +46,7 @@ fn expect_refusal(mut client: Wire) {
 }
 
 #[test]
-fn a_connection_too_many_from_one_address_is_told_so_and_others_are_unharmed() {
+fn one_connection_too_many_from_an_address_is_refused_and_others_are_served() {
     let world = World::with(&limited(2));
     let first = world.connect("/room");
     let second = world.connect("/room");
@@ -61,7 +61,7 @@ fn a_connection_too_many_from_one_address_is_told_so_and_others_are_unharmed() {
 }
 
 #[test]
-fn whoever_has_not_upgraded_yet_has_a_seat_already() {
+fn a_connection_takes_a_seat_before_its_upgrade() {
     let world = World::with(&limited(1));
     let mut silent = world.dial();
     expect_refusal(world.dial());
@@ -71,15 +71,15 @@ fn whoever_has_not_upgraded_yet_has_a_seat_already() {
 }
 
 #[test]
-fn every_way_of_leaving_gives_the_seat_back_and_no_second_one() {
+fn every_way_of_leaving_gives_back_exactly_one_seat() {
     let ways: [fn(Wire); 7] = [
-        // In order.
+        // It closes in order.
         |mut client| {
             client.upgrade("/room");
             client.send(frame(FIN | CLOSE, &[]));
             assert_eq!(client.next().first, FIN | CLOSE);
         },
-        // Without a word, by a reset or an end.
+        // It ends without a Close, by a reset or a FIN.
         |mut client| {
             client.upgrade("/room");
             client.reset();
@@ -89,13 +89,13 @@ fn every_way_of_leaving_gives_the_seat_back_and_no_second_one() {
             client.stream().shutdown(Shutdown::Write).unwrap();
             client.expect_cut();
         },
-        // Thrown out, for a frame without a mask.
+        // It is disconnected for an unmasked frame.
         |mut client| {
             client.upgrade("/room");
             client.send([FIN | PING, 0]);
             assert_eq!(client.close().0, 1002);
         },
-        // Before the upgrade: by a reset, an end or a refusal.
+        // It ends before the upgrade, by a reset, a FIN or a refusal.
         |client| {
             client.send("GET /room");
             client.reset();
@@ -134,17 +134,17 @@ fn a_connection_that_is_timed_out_gives_its_seat_back() {
 }
 
 #[test]
-fn the_limit_is_exact_when_the_crowd_has_gone() {
+fn the_limit_is_still_exact_after_a_crowd() {
     const LIMIT: usize = 3;
     let world = World::with(&limited(LIMIT));
-    // More at once than there are seats, from two addresses, so that many are refused and as many come and go.
+    // Both addresses open more connections than they have seats, so many are refused.
     thread::scope(|scope| {
         for thread in 0..4 {
             let world = &world;
             scope.spawn(move || {
                 for n in 0..50 {
                     let mut client = world.dial_from(address(1 + thread % 2));
-                    // Whoever is refused may be cut before it has said all.
+                    // A refused connection may be cut while it still sends.
                     let is_sent = client.try_send(request("/room")).is_ok();
                     if n % 3 > 0 && is_sent {
                         client.try_answer();
@@ -167,7 +167,7 @@ fn the_limit_is_exact_when_the_crowd_has_gone() {
 }
 
 #[test]
-fn over_tls_a_connection_too_many_is_cut_and_counted() {
+fn over_tls_one_connection_too_many_is_cut_and_counted() {
     let tls = TlsWorld::with(limited(1));
     let client = tls.connect("/room");
     expect_cut(tls.dial());
@@ -178,11 +178,11 @@ fn over_tls_a_connection_too_many_is_cut_and_counted() {
 }
 
 #[test]
-fn however_many_are_refused_at_once_each_is_counted_and_nobody_else_waits() {
+fn many_refusals_at_once_are_all_counted_and_delay_nobody() {
     const CROWD: u64 = 100;
     let world = World::with(&limited(1));
     let first = world.connect("/room");
-    // None of them reads its answer or goes.
+    // None of them reads its answer or closes.
     let crowd: Vec<Wire> = (0..CROWD).map(|_| world.dial()).collect();
     world.await_total(Stat::HandshakePerIp, CROWD);
     let mut neighbour = world.dial_from(address(2));

@@ -1,7 +1,7 @@
-//! Coalescing over real sockets: what waits, what does not, and how many writes it takes.
+//! Coalescing over real sockets: which messages wait, and how many writes they take.
 //!
-//! No test expects anything to be fast. How many fan-outs there may be follows from the time that has passed, however long
-//! that is; and whether anything has waited is counted.
+//! No test expects anything to be fast. The time that has passed limits the number of fan-outs, however long it is, and
+//! a counter tells whether a message waited.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -13,16 +13,16 @@ use tungstenite::Message;
 
 use crate::support::{Client, World, config, eventually};
 
-/// Members of a topic on each shard.
+/// Members of the topic on each shard.
 const MEMBERS: usize = 100;
 
-/// As long as a topic of that size can be made to wait.
+/// The longest interval that applies to a topic of this size.
 const INTERVAL: Duration = PER_MEMBER.saturating_mul(MEMBERS as u32);
 
 const MESSAGES: u64 = 100;
 
-/// How long a client waits for a message: shorter than it takes until any other timer has the relay look, so that a relay
-/// that forgets its alarm is found out.
+/// How long a client waits for a message. It is shorter than the relay's other timers, so that a relay that forgets its
+/// alarm fails the test.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 fn coalescing(workers: usize, interval: Duration) -> Config {
@@ -38,8 +38,8 @@ fn writes(world: &World) -> u64 {
     kinds.iter().map(|&stat| world.total(stat)).sum()
 }
 
-/// A message that finds its topic quiet, heard by everybody.
-fn break_the_silence(world: &World, members: &mut [Client]) {
+/// Sends a message to the quiet topic. All members receive it.
+fn send_to_quiet_topic(world: &World, members: &mut [Client]) {
     let before = world.total(Stat::Delivered);
     members[0].say("first");
     for member in &mut *members {
@@ -53,30 +53,30 @@ fn a_message_to_a_quiet_topic_does_not_wait() {
     let world = World::with(&coalescing(2, Duration::from_secs(1)));
     for n in 0..10 {
         let mut members = world.connect_many(&format!("/room/{n}"), 4);
-        break_the_silence(&world, &mut members);
+        send_to_quiet_topic(&world, &mut members);
     }
     assert_eq!(world.total(Stat::Coalesced), 0);
     world.end();
 }
 
 #[test]
-fn what_is_sent_within_an_interval_leaves_in_one_write_and_in_order() {
+fn messages_within_an_interval_leave_in_one_write_and_in_order() {
     for workers in [1, 2] {
         let world = World::with(&coalescing(workers, INTERVAL));
         let mut members = world.connect_many("/room", MEMBERS * workers);
-        break_the_silence(&world, &mut members);
+        send_to_quiet_topic(&world, &mut members);
         let (before, delivered) = (writes(&world), world.total(Stat::Delivered));
         let began = Instant::now();
         for n in 0..MESSAGES {
             members[0].say(n.to_string());
-            // So that each is taken in by a turn of its own.
+            // One at a time, so that each message is read in a turn of its own.
             let deadline = Instant::now() + PATIENCE;
             while world.total(Stat::Messages) < 2 + n {
                 assert!(Instant::now() < deadline, "message {n} is not taken in");
                 thread::yield_now();
             }
         }
-        // What waits now leaves in one fan-out, whenever that is.
+        // All waiting messages leave in one fan-out, whenever it comes.
         let intervals = began.elapsed().as_micros() / INTERVAL.as_micros();
         for member in &mut members {
             let socket = member.socket.get_ref();
@@ -94,7 +94,7 @@ fn what_is_sent_within_an_interval_leaves_in_one_write_and_in_order() {
         );
         let waited = world.total(Stat::Coalesced);
         if workers == 1 {
-            // The owner has one message a turn, so that no fan-out has two that did not wait.
+            // The owner gets one message per turn, so no fan-out has two messages that did not wait.
             assert!(waited + fan_outs >= MESSAGES, "{waited} waited");
         }
         drop(members);
@@ -103,7 +103,7 @@ fn what_is_sent_within_an_interval_leaves_in_one_write_and_in_order() {
 }
 
 #[test]
-fn what_all_answer_comes_in_one_order_from_several_workers() {
+fn answers_from_several_workers_arrive_in_one_order() {
     const WORKERS: usize = 3;
     const ROUNDS: usize = 20;
     const ALL: usize = 30;
@@ -115,7 +115,7 @@ fn what_all_answer_comes_in_one_order_from_several_workers() {
         socket.set_read_timeout(Some(PATIENCE)).unwrap();
         member.say("0");
     }
-    // Each answers as soon as it has heard everybody, and others have not.
+    // A member answers as soon as it has received all messages, while others have not.
     let mut heard = vec![Vec::new(); ALL];
     for round in 1..=ROUNDS {
         for (member, heard) in members.iter_mut().zip(&mut heard) {
@@ -133,7 +133,7 @@ fn what_all_answer_comes_in_one_order_from_several_workers() {
     world.end();
 }
 
-/// Plays rounds until a message has waited in one, and a few more.
+/// Plays rounds until a message has waited in one of them, and then a few more.
 fn play_until_something_waited(world: &World, mut round: impl FnMut(u32)) {
     let deadline = Instant::now() + PATIENCE;
     for number in 0.. {
@@ -146,7 +146,7 @@ fn play_until_something_waited(world: &World, mut round: impl FnMut(u32)) {
 }
 
 #[test]
-fn the_shutdown_hands_out_what_waits_before_it_closes() {
+fn the_shutdown_delivers_waiting_messages_before_it_closes() {
     let world = World::with(&coalescing(2, INTERVAL));
     let mut members = world.connect_many("/room", 2 * MEMBERS);
     let mut publisher = world.connect("/room");
@@ -154,17 +154,17 @@ fn the_shutdown_hands_out_what_waits_before_it_closes() {
         scope.spawn(|| publish_until_closed(&mut publisher));
         eventually("something waits", || world.total(Stat::Coalesced) > 0);
         world.relay.shutdown();
-        let heard = members.iter_mut().map(hear_to_the_end);
+        let heard = members.iter_mut().map(receive_until_shutdown);
         let heard: Vec<u64> = heard.collect();
         let stats = world.join_ended();
-        // Whatever was taken in was heard by everybody.
+        // All members received every accepted message.
         let all = stats.value(Stat::Messages);
         assert_eq!(heard, vec![all; 2 * MEMBERS]);
         assert_eq!(stats.value(Stat::Discarded), 0);
     });
 }
 
-/// Says numbers up from 0, with so many in flight that some wait at any time.
+/// Sends numbers that count up from 0, with several always in flight, so that some wait at any time.
 fn publish_until_closed(publisher: &mut Client) {
     let mut numbers = (0..).map(|n: u64| n.to_string());
     let mut say_next = |publisher: &mut Client| publisher.say(numbers.next().expect("endless"));
@@ -177,8 +177,8 @@ fn publish_until_closed(publisher: &mut Client) {
     publisher.expect_end();
 }
 
-/// Hears numbers up from 0, and then that the relay shuts down; says how many.
-fn hear_to_the_end(member: &mut Client) -> u64 {
+/// Receives numbers from 0 up, and then Close 1001. Returns how many.
+fn receive_until_shutdown(member: &mut Client) -> u64 {
     let mut heard = 0;
     loop {
         match member.next() {
@@ -195,7 +195,7 @@ fn hear_to_the_end(member: &mut Client) -> u64 {
 }
 
 #[test]
-fn who_leaves_at_once_has_its_last_words_heard() {
+fn the_last_message_of_a_leaving_client_is_delivered() {
     let world = World::with(&coalescing(2, INTERVAL));
     let mut members = world.connect_many("/room", MEMBERS);
     play_until_something_waited(&world, |round| {
@@ -215,15 +215,15 @@ fn who_leaves_at_once_has_its_last_words_heard() {
 }
 
 #[test]
-fn a_topic_that_everybody_left_while_its_messages_waited_is_forgotten() {
+fn a_topic_that_everybody_left_while_messages_waited_is_forgotten() {
     let world = World::with(&coalescing(1, INTERVAL));
     play_until_something_waited(&world, |round| {
         let mut members = world.connect_many(&format!("/room/{round}"), MEMBERS);
-        // Most find that the topic has just been fanned out, and everybody is gone before it is due again.
+        // Most messages come right after a fan-out of the topic, and all clients have left before the next one.
         for _ in 0..10 {
             members[0].say("more");
         }
-        // The speaker goes last, because a reset takes with it what has not been read.
+        // The publisher leaves last, because a reset discards what the relay has not read.
         members.into_iter().rev().for_each(Client::reset);
         world.await_total(Stat::ConnectedClients, 0);
         world.await_total(Stat::OwnedTopics, 0);

@@ -1,4 +1,4 @@
-//! What an operator meets: the program run with good and bad configurations.
+//! The program run with good and bad configurations, as an operator sees it.
 
 use std::fs;
 use std::path::Path;
@@ -6,7 +6,7 @@ use std::process::{Command, Output, Stdio};
 
 use tempfile::TempDir;
 
-/// Runs the program in `directory` to its end.
+/// Runs the program in `directory` until it ends.
 fn fanwire(directory: &Path, args: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_fanwire"))
         .args(args)
@@ -27,7 +27,7 @@ fn folder_with(text: impl AsRef<[u8]>) -> TempDir {
     folder
 }
 
-/// Asserts that the program refuses a configuration as it should, and returns the one line it says.
+/// Asserts that the program refuses a configuration with one line and status 2. Returns the line.
 fn refusal(output: &Output) -> String {
     let line = String::from_utf8(output.stderr.clone()).expect("UTF-8");
     assert_eq!(output.status.code(), Some(2), "{line}");
@@ -40,7 +40,7 @@ fn refusal(output: &Output) -> String {
     line
 }
 
-/// What `--check` says of a bad `config.yaml`.
+/// The error of `--check` for a bad `config.yaml`.
 fn check(text: impl AsRef<[u8]>) -> String {
     let folder = folder_with(text);
     refusal(&fanwire(folder.path(), &["--check"]))
@@ -56,7 +56,7 @@ fn a_valid_file_passes_the_check_with_one_line() {
 }
 
 #[test]
-fn without_a_file_the_check_says_that_the_defaults_are_in_force() {
+fn without_a_file_the_check_says_that_it_uses_the_defaults() {
     let output = fanwire(folder().path(), &["--check"]);
     assert_eq!(output.status.code(), Some(0));
     let line = String::from_utf8(output.stdout).expect("UTF-8");
@@ -73,7 +73,7 @@ fn the_file_of_the_repository_is_valid() {
 }
 
 #[test]
-fn each_mistake_is_named_with_file_line_key_value_and_fix() {
+fn each_error_has_the_file_line_key_value_and_fix() {
     for (text, line) in [
         (
             "server:\n  prt: 1\n",
@@ -109,7 +109,7 @@ fn each_mistake_is_named_with_file_line_key_value_and_fix() {
         ),
         (
             "server:\n\tport: 1\n",
-            "config.yaml:2: a tab indents the line; indent with spaces",
+            "config.yaml:2: the line is indented with a tab; indent with spaces",
         ),
         ("server: {\n", "config.yaml:2: not valid YAML: "),
         ("", "config.yaml: the file is empty; "),
@@ -123,7 +123,7 @@ fn each_mistake_is_named_with_file_line_key_value_and_fix() {
 }
 
 #[test]
-fn hostile_files_are_refused_like_any_other() {
+fn hostile_files_are_refused_like_other_files() {
     let mut bomb = b"log: &a [x,x]\n".to_vec();
     for _ in 0..20 {
         bomb.extend(b"log: &a [*a,*a,*a,*a,*a,*a,*a,*a,*a]\n");
@@ -136,7 +136,7 @@ fn hostile_files_are_refused_like_any_other() {
 }
 
 #[test]
-fn a_certificate_that_is_absent_is_named() {
+fn a_missing_certificate_is_named() {
     let line = check(
         "server:\n  tls:\n    enabled: true\n    cert_file: absent.pem\n    key_file: absent.key\n",
     );
@@ -149,7 +149,7 @@ fn a_certificate_that_is_absent_is_named() {
 }
 
 #[test]
-fn certificates_that_cannot_be_used_are_refused_with_and_without_the_check() {
+fn unusable_certificates_are_refused_with_and_without_the_check() {
     let folder = folder_with("server: {tls: {enabled: true, certfile: a.pem, keyfile: a.pem}}\n");
     fs::write(folder.path().join("a.pem"), "").expect("a temporary file");
     for args in [&["--check"][..], &[]] {
@@ -164,7 +164,7 @@ fn certificates_that_cannot_be_used_are_refused_with_and_without_the_check() {
 }
 
 #[test]
-fn a_bad_configuration_is_refused_without_the_check_as_well() {
+fn a_bad_configuration_is_also_refused_without_the_check() {
     let folder = folder_with("server: {prt: 1}\n");
     for args in [&[][..], &["--print-config"]] {
         assert!(
@@ -175,7 +175,7 @@ fn a_bad_configuration_is_refused_without_the_check_as_well() {
 }
 
 #[test]
-fn a_file_that_is_named_must_be_there_with_one_dash_or_two() {
+fn a_file_named_with_one_dash_or_two_must_exist() {
     for flag in ["--config-file", "-config-file"] {
         let line = refusal(&fanwire(folder().path(), &["--check", flag, "absent.yaml"]));
         assert!(
@@ -196,7 +196,7 @@ fn bad_usage_exits_with_2() {
 }
 
 #[test]
-fn a_printed_configuration_is_the_one_in_force_and_loads_again() {
+fn a_printed_configuration_is_complete_and_loads_again() {
     let folder = folder_with("server: {port: 1}\nslow_consumer: {max_lag_bytes: 64MiB}\n");
     let printed = fanwire(folder.path(), &["--print-config"]);
     assert_eq!(printed.status.code(), Some(0));
@@ -249,7 +249,7 @@ fn the_version_is_that_of_the_package() {
 }
 
 #[test]
-fn a_reader_that_is_gone_is_no_failure() {
+fn a_reader_that_is_gone_is_not_a_failure() {
     let (reader, writer) = std::io::pipe().expect("a pipe");
     drop(reader);
     let status = Command::new(env!("CARGO_BIN_EXE_fanwire"))

@@ -1,10 +1,11 @@
-//! What a conformance suite asks of a server, asked of the relay without one: a lone client gets its own messages back,
-//! so that the relay echoes.
+//! Questions of a conformance suite, without the suite. A lone client gets its own messages back, so the relay echoes.
 //!
-//! A [`Script`] is what a client sends, frame by frame, what must come back, and how the connection ends. Each is
-//! played in every [`Chop`], because how bytes are cut on their way must change nothing, and on topics of both shards.
-//! UTF-8 is in [`utf8`], size and number in [`bulk`]; one example of each rule, and what it means for others, is in
-//! `frames.rs`. Which cases of the Autobahn suite each test stands for is said in `tests/autobahn/README.md`.
+//! A [`Script`] has the frames that a client sends, the frames that must come back, and the end of the connection.
+//! Every script is played in every [`Chop`], because the cuts between packets must change nothing, and on topics of
+//! both shards.
+//!
+//! UTF-8 is in [`utf8`], large and many messages in [`bulk`]. `frames.rs` has an example of each rule and its effect on
+//! other clients. `tests/autobahn/README.md` maps the cases of the Autobahn suite to tests.
 
 mod bulk;
 mod utf8;
@@ -16,10 +17,10 @@ use crate::wire::{
     BINARY, CLOSE, CONTINUATION, FIN, Frame, PING, PONG, TEXT, Wire, close_body, frame, header,
 };
 
-/// Topics of which each of the two shards owns some.
+/// Topics, of which each of the two shards owns some.
 const PATHS: [&str; 4] = ["/a", "/b", "/c", "/d"];
 
-/// How what a client sends is cut into writes.
+/// How the client's bytes are cut into writes.
 #[derive(Clone, Copy, Debug)]
 enum Chop {
     Whole,
@@ -30,7 +31,7 @@ enum Chop {
 const CHOPS: [Chop; 3] = [Chop::Whole, Chop::Frames, Chop::Bytes(1)];
 
 impl Chop {
-    /// Sends the frames to a relay that may close the connection before it has read all.
+    /// Sends the frames. The relay may close the connection before it has read all.
     fn send(self, wire: &Wire, frames: &[Vec<u8>]) {
         let stream = frames.concat();
         let pieces: Vec<&[u8]> = match self {
@@ -46,10 +47,10 @@ impl Chop {
     }
 }
 
-/// How a connection ends.
+/// The end of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum End {
-    /// It goes on until the client closes it.
+    /// The client closes it.
     ByClient,
     /// The relay fails it with this code.
     Failed(u16),
@@ -76,7 +77,7 @@ fn script(
 }
 
 impl Script {
-    /// What must hold on a connection that has joined.
+    /// Plays the script on a connection that has joined.
     fn play(&self, wire: &mut Wire, chop: Chop) {
         chop.send(wire, &self.sent);
         for (at, expected) in self.received.iter().enumerate() {
@@ -114,7 +115,7 @@ fn play(scripts: &[Script]) {
     assert_eq!(stats.value(Stat::DisconnectedProtocol), failed);
 }
 
-/// The frame of a server.
+/// A frame from the server.
 fn reply(opcode: u8, payload: impl AsRef<[u8]>) -> Frame {
     Frame {
         first: FIN | opcode,
@@ -122,11 +123,11 @@ fn reply(opcode: u8, payload: impl AsRef<[u8]>) -> Frame {
     }
 }
 
-/// Every border of the three forms that a length has, and what lies beside it.
+/// The limits of a length's three forms, and their neighbours.
 const LENGTHS: [usize; 7] = [0, 125, 126, 127, 128, 65_535, 65_536];
 
 #[test]
-fn messages_of_every_form_of_length_come_back() {
+fn messages_with_every_form_of_length_come_back() {
     let world = World::start();
     for (opcode, fill) in [(TEXT, b'*'), (BINARY, 0xfe)] {
         let payloads = LENGTHS.map(|length| vec![fill; length]);
@@ -141,7 +142,7 @@ fn messages_of_every_form_of_length_come_back() {
 }
 
 #[test]
-fn pings_of_every_size_are_answered_whatever_they_carry() {
+fn pings_of_every_size_and_content_are_answered() {
     let payloads = [
         &b""[..],
         b"Hello",
@@ -156,7 +157,7 @@ fn pings_of_every_size_are_answered_whatever_they_carry() {
 }
 
 #[test]
-fn pongs_that_nobody_asked_for_change_nothing() {
+fn unsolicited_pongs_change_nothing() {
     let sent = [
         frame(FIN | PONG, b""),
         frame(FIN | PONG, b"unasked"),
@@ -167,7 +168,7 @@ fn pongs_that_nobody_asked_for_change_nothing() {
 }
 
 #[test]
-fn control_frames_over_125_bytes_or_not_final_fail() {
+fn control_frames_over_125_bytes_or_in_fragments_fail() {
     for opcode in [PING, PONG, CLOSE] {
         let long = frame(FIN | opcode, &[b'1'; 126]);
         let longer = header(FIN | opcode, 65_536);
@@ -181,7 +182,7 @@ fn control_frames_over_125_bytes_or_not_final_fail() {
     }
 }
 
-/// A message, a first byte that no frame may have, and a ping that is not answered any more.
+/// A message, an invalid first byte, and a ping that must not be answered.
 fn message_then(first: u8, payload: &[u8]) -> Script {
     let sent = [
         frame(FIN | TEXT, b"before"),
@@ -254,7 +255,7 @@ fn fragments_come_back_as_one_message_with_pings_answered_in_between() {
 }
 
 #[test]
-fn a_continuation_of_nothing_fails_although_messages_follow() {
+fn a_continuation_without_a_message_fails_although_messages_follow() {
     let text = frame(FIN | TEXT, b"follows");
     let fragmented = [frame(TEXT, b"a"), frame(FIN | CONTINUATION, b"b")];
     for first in [CONTINUATION, FIN | CONTINUATION] {
@@ -301,7 +302,7 @@ fn a_message_inside_another_fails() {
 
 // Closing
 
-/// A client that closes with this body gets Close with that code, or without one, and nothing behind it.
+/// Asserts that a Close with this body is answered with `answer` as its code, and nothing after it is answered.
 fn assert_closed(body: &[u8], behind: &[Vec<u8>], answer: Option<u16>) {
     let world = World::start();
     for chop in CHOPS {
@@ -319,7 +320,7 @@ fn assert_closed(body: &[u8], behind: &[Vec<u8>], answer: Option<u16>) {
 }
 
 #[test]
-fn every_code_that_a_close_may_carry_is_answered_with_the_same() {
+fn every_valid_close_code_is_answered_with_the_same_code() {
     for code in (1000..=1003).chain(1007..=1014) {
         assert_closed(&close_body(code, ""), &[], Some(code));
     }
@@ -329,7 +330,7 @@ fn every_code_that_a_close_may_carry_is_answered_with_the_same() {
 }
 
 #[test]
-fn every_code_that_a_close_must_not_carry_fails() {
+fn every_invalid_close_code_fails() {
     let reserved = [0, 999, 1004, 1005, 1006, 1015, 1016];
     let unassigned = [1100, 2000, 2999, 5000, 65_535];
     for code in reserved.into_iter().chain(unassigned) {
@@ -349,7 +350,7 @@ fn the_body_of_a_close_may_be_empty_or_of_2_to_125_bytes() {
 }
 
 #[test]
-fn nothing_behind_a_close_is_answered_or_relayed() {
+fn nothing_after_a_close_is_answered_or_relayed() {
     let close = close_body(1001, "");
     for behind in [
         frame(FIN | CLOSE, b""),
@@ -364,7 +365,7 @@ fn nothing_behind_a_close_is_answered_or_relayed() {
 }
 
 #[test]
-fn a_close_inside_a_message_ends_it_unfinished() {
+fn a_close_inside_a_message_discards_the_message() {
     let world = World::start();
     let listener = world.connect("/room");
     for chop in CHOPS {

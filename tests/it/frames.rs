@@ -1,4 +1,4 @@
-//! RFC 6455 beyond the whole message: fragments, control frames, limits, violations and the closing handshake.
+//! RFC 6455 beyond whole messages: fragments, control frames, limits, protocol violations and the closing handshake.
 
 use fanwire::metrics::stats::Stat;
 use tungstenite::protocol::frame::coding::CloseCode;
@@ -104,7 +104,7 @@ fn a_message_of_exactly_the_limit_is_relayed() {
 }
 
 #[test]
-fn a_message_over_the_limit_is_closed_with_1009_although_it_is_sent_whole() {
+fn a_complete_message_over_the_limit_is_closed_with_1009() {
     let world = World::start();
     let mut listener = world.connect("/room");
     let mut client = world.connect("/room");
@@ -144,7 +144,7 @@ fn fragments_over_the_limit_are_refused_by_their_sum() {
 
 // Violations
 
-/// What breaks the protocol gets Close with `code`, and then the end; others are unharmed and hear nothing of it.
+/// Asserts that `bytes` fail the connection with `code`, and that other clients notice nothing.
 fn assert_fails(bytes: &[u8], code: u16) {
     let world = World::with(&config(1));
     let listener = world.connect("/room");
@@ -207,9 +207,9 @@ fn a_close_with_a_body_that_must_not_be_sent_fails_the_connection() {
 }
 
 #[test]
-fn what_was_published_before_a_violation_comes_back_before_the_close() {
+fn messages_before_a_violation_come_back_before_the_close() {
     let world = World::with(&config(2));
-    // So many topics that each shard owns some.
+    // Several topics, so that each shard owns some.
     for path in ["/a", "/b", "/c", "/d", "/e", "/f"] {
         let mut listener = world.connect(path);
         let mut client = world.join(path);
@@ -249,7 +249,7 @@ fn the_code_of_a_close_is_echoed_and_the_relay_ends_the_connection_first() {
         let mut client = world.join("/room");
         client.send(frame(FIN | CLOSE, &close_body(code, "bye")));
         assert_eq!(client.close().0, code);
-        // This side is still open.
+        // The client's side is still open.
         client.expect_end();
     }
     world.await_total(Stat::DisconnectedByClient, 8);
@@ -272,7 +272,7 @@ fn a_close_without_a_code_is_answered_without_one() {
 }
 
 #[test]
-fn what_follows_a_close_is_not_relayed() {
+fn messages_after_a_close_are_not_relayed() {
     let world = World::start();
     let listener = world.connect("/room");
     let mut client = world.join("/room");

@@ -1,13 +1,13 @@
-//! Configurations that are wrong in ways that nobody means: the program refuses each in one line that names the key or
-//! the place, with status 2, without a panic, and in little memory.
+//! Configurations that nobody would write by mistake. The program refuses each with one line that names the key or the
+//! place, with status 2, without a panic, and in little memory.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
 
 use crate::program::folder_with;
 
-/// What the program may allocate while it reads its configuration, in KiB as the shell counts. Beyond it, it aborts, and
-/// that is not status 2.
+/// The memory that the program may allocate while it reads its configuration, in KiB for `ulimit`. With more it aborts,
+/// which is not status 2.
 const MEMORY_KIB: u32 = 128 << 10;
 
 /// Every key whose value is a number, a size or a duration.
@@ -28,7 +28,7 @@ const NUMBERS: [(&str, &str); 14] = [
     ("metrics", "port"),
 ];
 
-/// What `--check` says of a file in `folder`: one line, with status 2.
+/// The error of `--check` for a file in `folder`: one line, with status 2.
 fn refusal_in(folder: &Path, args: &[&str]) -> String {
     let limited = format!("ulimit -d {MEMORY_KIB} && exec \"$0\" --check \"$@\"");
     let output = Command::new("sh")
@@ -54,7 +54,7 @@ fn refusal(text: impl AsRef<[u8]>) -> String {
 }
 
 #[test]
-fn a_number_that_is_none_is_refused_by_the_name_of_its_key() {
+fn a_value_that_is_not_a_number_is_refused_with_its_key() {
     for (section, key) in NUMBERS {
         for value in [
             "-1",
@@ -124,7 +124,7 @@ fn a_number_out_of_range_is_refused_with_the_range() {
 }
 
 #[test]
-fn what_yaml_can_do_and_a_configuration_does_not_need_is_refused() {
+fn features_of_yaml_that_no_configuration_needs_are_refused() {
     let laugh = |n: usize| {
         format!(
             "l{}: &l{} [{}]\n",
@@ -135,7 +135,7 @@ fn what_yaml_can_do_and_a_configuration_does_not_need_is_refused() {
     };
     let laughs: String = (0..30).map(laugh).collect();
     for (text, line) in [
-        // Each doubles, or more than doubles, what the last one held.
+        // Each of these at least doubles the size of the last one.
         (
             format!("l0: &l0 [ha]\n{laughs}server: *l30\n"),
             "unknown key",
@@ -188,7 +188,7 @@ fn what_yaml_can_do_and_a_configuration_does_not_need_is_refused() {
 }
 
 #[test]
-fn what_is_no_file_of_text_is_refused() {
+fn anything_but_a_text_file_is_refused() {
     let folder = folder_with([0xff, 0xfe, b's', 0]);
     std::os::unix::fs::symlink("loop", folder.path().join("loop")).unwrap();
     assert!(refusal_in(folder.path(), &[]).contains("not UTF-8"));

@@ -1,6 +1,6 @@
-//! Attacks by connecting and leaving: in every style, at the worst moment, and in numbers. The relay is a process of its
-//! own. What it held before it holds again afterwards, each connection is counted once, and an honest pair notices
-//! nothing.
+//! Attacks by connecting and leaving: in every style, at the worst moment, and in numbers. The relay is a separate
+//! process. Afterwards it holds what it held before, has counted each connection once, and an honest pair of clients
+//! has noticed nothing.
 
 use std::net::{Shutdown, TcpStream};
 use std::thread;
@@ -14,17 +14,17 @@ use crate::support::{eventually, reset};
 use crate::wire::{BINARY, FIN, TEXT, Wire, frame, request};
 use crate::witness::Witness;
 
-/// Growth of the process that no attack here may cause.
+/// The most memory that an attack here may add to the process.
 const MAX_GROWTH_BYTES: u64 = 64 << 20;
 
-/// The honest pair, which comes and goes like the others.
+/// The honest pair, which is also counted.
 const PAIR: u64 = 2;
 
 const LOST: &str = r#"fanwire_disconnections_total{reason="lost"}"#;
 const LOST_EARLY: &str = r#"fanwire_failed_handshakes_total{reason="lost"}"#;
 
-/// Ends the program after it has been checked that so many clients came, that all of them have gone, and that so many
-/// others did not get so far.
+/// Ends the program and checks its counters: `came` clients have come and gone, and `failed` more did not complete the
+/// handshake.
 fn end(program: Program, came: u64, failed: u64) {
     program.await_metric("websocket_connected_clients", 0);
     program.await_metric("websocket_connections_total", came + PAIR);
@@ -34,7 +34,7 @@ fn end(program: Program, came: u64, failed: u64) {
 }
 
 #[test]
-fn a_client_that_shuts_its_side_at_any_moment_is_closed_and_gives_back_its_descriptor() {
+fn a_client_that_shuts_down_its_side_at_any_moment_is_closed_and_frees_its_descriptor() {
     const EACH: u64 = 20;
     let program = Program::with("");
     let witness = Witness::of_program(&program);
@@ -61,7 +61,7 @@ fn a_client_that_shuts_its_side_at_any_moment_is_closed_and_gives_back_its_descr
 }
 
 #[test]
-fn resets_within_a_message_one_by_one_and_in_flocks_leave_nothing_behind() {
+fn resets_inside_a_message_one_by_one_and_in_groups_leave_nothing_behind() {
     const ONE_BY_ONE: usize = 200;
     const FLOCKS: usize = 10;
     const FLOCK: usize = 24;
@@ -90,8 +90,8 @@ fn resets_within_a_message_one_by_one_and_in_flocks_leave_nothing_behind() {
     end(program, all, 0);
 }
 
-/// While the process stands still, clients speak, are reset, and others take their places: all of it comes in one batch
-/// of events, in which slots find new tenants.
+/// While the process is stopped, clients send and reset, and others take their places. The relay sees it all in one
+/// batch of events, in which slots get new clients.
 #[test]
 fn resets_and_newcomers_in_one_batch_of_events_are_not_confused() {
     const FLOCK: usize = 100;
@@ -116,7 +116,7 @@ fn resets_and_newcomers_in_one_batch_of_events_are_not_confused() {
     for mut newcomer in newcomers {
         assert_eq!(newcomer.answer().status, 101);
         newcomer.send(frame(FIN | TEXT, b"here"));
-        // Each hears at least itself.
+        // Each client receives at least its own message.
         assert_eq!(newcomer.hear(), "here");
     }
     let all = 2 * FLOCK as u64;
@@ -127,17 +127,17 @@ fn resets_and_newcomers_in_one_batch_of_events_are_not_confused() {
 }
 
 #[test]
-fn clients_that_vanish_without_a_word_are_found_by_the_next_ping() {
+fn clients_that_vanish_silently_are_detected_by_the_next_ping() {
     const VANISHED: u64 = 50;
     let program = Program::with("keepalive: {ping_interval: 100ms, pong_timeout: 2s}");
     let mut honest = program.connect("/room");
     honest.say("here");
     assert_eq!(honest.hear(), "here");
     let before = program.holdings();
-    // Their systems acknowledge what comes, and nobody is there to answer it.
+    // Their kernels acknowledge what comes, but no program answers.
     let vanished: Vec<Wire> = (0..VANISHED).map(|_| program.join("/room")).collect();
     let honest = thread::spawn(move || {
-        // It answers what it reads.
+        // Reading answers pings.
         while let Message::Ping(_) = honest.next() {}
         honest
     });
@@ -167,7 +167,7 @@ fn a_thousand_that_connect_and_leave_are_counted_once() {
     end(program, 0, VISITORS);
 }
 
-/// One client that comes and goes in one of five styles.
+/// A client that comes and goes in one of five styles.
 fn visit(program: &Program, style: usize) {
     match style {
         0 => drop(program.dial()),
@@ -216,10 +216,10 @@ fn idle_clients_cost_few_bytes_and_one_descriptor_each() {
     const MAX_BYTES_EACH: u64 = 450;
     let program = Program::with("");
     let witness = Witness::of_program(&program);
-    // What the first of them makes the process allocate once and for all is not theirs.
+    // The first clients make the process allocate some memory for good. Do not count it.
     drop((0..100).map(|_| program.join("/idle")).collect::<Vec<_>>());
     program.await_metric("websocket_connected_clients", PAIR);
-    // Their topic goes after them; the pair's is on both shards.
+    // Their topic goes with them. The pair's topic is on both shards.
     program.await_metric("fanwire_owned_topics", 1);
     program.await_metric("fanwire_topics", 2);
     let before = program.holdings();
@@ -228,7 +228,7 @@ fn idle_clients_cost_few_bytes_and_one_descriptor_each() {
         .map(|_| program.join("/idle").stream().try_clone().unwrap())
         .collect();
     program.await_metric("websocket_connected_clients", PAIR + IDLE as u64);
-    // One more or less may be a scraper's.
+    // A scrape may open or close one.
     assert!((program.descriptors() - descriptors).abs_diff(IDLE) <= 1);
     let each = program.resident_bytes().saturating_sub(before.resident()) / IDLE as u64;
     eprintln!("{each} bytes each");
@@ -240,7 +240,7 @@ fn idle_clients_cost_few_bytes_and_one_descriptor_each() {
 }
 
 #[test]
-fn when_descriptors_run_out_nothing_spins_and_who_waited_is_served_without_a_newcomer() {
+fn when_descriptors_run_out_nothing_spins_and_waiting_clients_are_served_later() {
     const GRANTED: u64 = 40;
     const WAITING: usize = 20;
     let program = Program::with_server(", max_connections: 100000", "");
@@ -254,13 +254,13 @@ fn when_descriptors_run_out_nothing_spins_and_who_waited_is_served_without_a_new
             waiting
         })
         .collect();
-    // Members are served, and nobody takes the time of a core to find that there is no descriptor.
+    // Members are served, and no thread spins while there is no free descriptor.
     let (began, before_that) = (Instant::now(), program.cpu_time("control"));
     witness.await_rounds(100);
     let spent = program.cpu_time("control").saturating_sub(before_that);
     let elapsed = began.elapsed();
     assert!(spent < elapsed / 10, "{spent:?} in {elapsed:?}");
-    // Those that leave make room, and nobody comes to wake the listener.
+    // Leaving clients make room, although no new connection wakes the listener.
     drop(served);
     for mut waiting in waiting {
         assert_eq!(waiting.answer().status, 101);
@@ -271,9 +271,9 @@ fn when_descriptors_run_out_nothing_spins_and_who_waited_is_served_without_a_new
     end(program, GRANTED + WAITING as u64, 0);
 }
 
-/// Every deadline passes while the process stands still, which is not the clients' fault.
+/// All deadlines pass while the process is stopped, which is not the clients' fault.
 #[test]
-fn a_process_that_stood_still_for_three_seconds_cuts_nobody_and_loses_nothing() {
+fn a_process_stopped_for_three_seconds_cuts_nobody_and_loses_nothing() {
     const PAUSE: Duration = Duration::from_secs(3);
     let program = Program::with_server(
         ", handshake_timeout: 2s",
@@ -285,7 +285,7 @@ fn a_process_that_stood_still_for_three_seconds_cuts_nobody_and_loses_nothing() 
     let mut stalled = program.join_narrowly("/room");
     let mut publisher = program.join("/room");
     let message = frame(FIN | BINARY, &[7; 16 << 10]);
-    // Until one is owed something and its socket is full.
+    // Until messages wait for it and its socket is full.
     let mut sent = 0;
     while program.metric("fanwire_log_bytes") < f64::from(200 << 10) {
         publisher.send(&message);

@@ -1,5 +1,5 @@
-//! Attacks with quantity: messages over the limit, fragments by the million, floods of control frames, and clients
-//! that send on while they are told to stop. An honest pair looks on, most often as members of the same topic.
+//! Attacks with quantity: messages over the limit, fragments by the million, floods of control frames, and clients that
+//! keep sending after their Close. An honest pair watches, mostly as members of the same topic.
 
 use fanwire::metrics::stats::Stat;
 
@@ -8,13 +8,13 @@ use crate::support::{World, eventually};
 use crate::wire::{BINARY, CLOSE, CONTINUATION, FIN, PING, PONG, TEXT, frame, header};
 use crate::witness::{self, Witness, expect_failure};
 
-/// Growth of the process that no attack here may cause.
+/// The most memory that an attack here may add to the process.
 const MAX_GROWTH_BYTES: u64 = 64 << 20;
 
 /// The default of `limits.max_message_bytes`.
 const MAX_MESSAGE_BYTES: usize = 1 << 20;
 
-/// What an attacker sends, piece by piece.
+/// The bytes that an attacker sends, in pieces.
 type Chunks = Box<dyn Iterator<Item = Vec<u8>> + Send>;
 
 // Size
@@ -39,7 +39,7 @@ fn a_length_over_the_limit_is_refused_by_its_header_and_nothing_is_allocated_for
 }
 
 #[test]
-fn memory_is_held_for_what_was_sent_and_not_for_what_was_claimed() {
+fn memory_follows_the_bytes_sent_and_not_the_length_claimed() {
     const CLAIMS: usize = 200;
     const SENT_BYTES: usize = 1 << 10;
     let program =
@@ -59,7 +59,7 @@ fn memory_is_held_for_what_was_sent_and_not_for_what_was_claimed() {
     let sent_bytes = (CLAIMS * SENT_BYTES) as f64;
     eventually("what was sent is held", || held_bytes() >= sent_bytes);
     assert!(held_bytes() <= 4.0 * sent_bytes, "{}", held_bytes());
-    // Not even address space is reserved for the three gigabytes.
+    // The relay does not even reserve address space for the three gigabytes.
     assert!(program.virtual_bytes() < virtual_bytes + (1 << 30));
     witness.while_silent(|| program.await_rest_beside(&before, CLAIMS));
     drop(claimants);
@@ -69,7 +69,7 @@ fn memory_is_held_for_what_was_sent_and_not_for_what_was_claimed() {
 }
 
 #[test]
-fn a_message_over_the_limit_fails_with_1009_although_its_sender_goes_on() {
+fn a_message_over_the_limit_fails_with_1009_although_its_sender_continues() {
     let program = Program::with("");
     let witness = Witness::of_program(&program);
     let before = program.holdings();
@@ -103,10 +103,10 @@ fn a_message_over_the_limit_fails_with_1009_although_its_sender_goes_on() {
 }
 
 #[test]
-fn fragments_by_the_million_are_one_message_and_cost_what_they_hold() {
+fn fragments_by_the_million_are_one_message_and_cost_only_their_payload() {
     const EMPTY: usize = 1_000_000;
     const ONE_BYTE: usize = 200_000;
-    /// Frames sent with one call.
+    /// The number of frames in one send.
     const AT_ONCE: usize = 1000;
     let program = Program::with("");
     let witness = Witness::of_program(&program);
@@ -131,7 +131,7 @@ fn fragments_by_the_million_are_one_message_and_cost_what_they_hold() {
 // Floods of control frames
 
 #[test]
-fn of_a_flood_of_pings_that_reads_its_pongs_the_newest_is_answered() {
+fn in_a_flood_of_pings_whose_sender_reads_the_newest_is_answered() {
     const PINGS: u32 = 50_000;
     let world = World::start();
     let witness = Witness::of(&world);
@@ -153,14 +153,14 @@ fn of_a_flood_of_pings_that_reads_its_pongs_the_newest_is_answered() {
 }
 
 #[test]
-fn a_flood_of_pings_that_reads_nothing_is_bounded() {
+fn a_flood_of_pings_whose_sender_never_reads_is_bounded() {
     const CHUNKS: usize = 600;
     let program = Program::with("");
     let witness = Witness::of_program(&program);
     let before = program.holdings();
     let wire = program.join("/pings");
     let received = || program.metric("fanwire_received_bytes_total");
-    // 31 MB of pings, which their sender would be owed again.
+    // 31 MB of pings, each owed an answer of the same size.
     let chunk = frame(FIN | PING, &[b'x'; 125]).repeat(400);
     let all = received() + (CHUNKS * chunk.len()) as f64;
     let sender = wire.send_beside(std::iter::repeat_n(chunk, CHUNKS));
@@ -176,7 +176,7 @@ fn a_flood_of_pings_that_reads_nothing_is_bounded() {
 }
 
 #[test]
-fn a_flood_of_pongs_that_nobody_asked_for_is_ignored() {
+fn a_flood_of_unsolicited_pongs_is_ignored() {
     let world = World::start();
     let witness = Witness::of(&world);
     let mut wire = world.join("/pongs");
@@ -193,10 +193,10 @@ fn a_flood_of_pongs_that_nobody_asked_for_is_ignored() {
     world.end();
 }
 
-// The Close must arrive
+// The Close must arrive.
 
 #[test]
-fn the_close_of_a_violation_and_the_end_arrive_while_the_client_sends_without_end() {
+fn a_client_that_never_stops_sending_gets_the_close_of_its_violation_and_the_end() {
     let world = World::start();
     let witness = Witness::of(&world);
     let flood = frame(FIN | BINARY, &vec![0; 60_000]);

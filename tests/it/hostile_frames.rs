@@ -1,5 +1,5 @@
-//! Attacks with frames. The attackers are members of the topic on which an honest pair exchanges messages, so whatever
-//! of an attack were broadcast, the pair would hear.
+//! Attacks with invalid frames. The attackers are members of the topic of an honest pair, so the pair would hear
+//! anything that the relay broadcast.
 
 use fanwire::metrics::stats::Stat;
 
@@ -7,7 +7,7 @@ use crate::support::World;
 use crate::wire::{BINARY, CLOSE, CONTINUATION, FIN, PING, PONG, TEXT, close_body, frame, header};
 use crate::witness::{self, Witness, expect_failure, next_own};
 
-/// Each attack breaks the protocol and fails its connection with `code`; the pair hears nothing of it.
+/// Asserts that each attack fails its connection with `code`, and that the pair hears nothing of it.
 fn assert_each_fails(code: u16, attacks: Vec<(String, Vec<u8>)>) {
     let count = attacks.len() as u64;
     let world = World::start();
@@ -24,7 +24,7 @@ fn assert_each_fails(code: u16, attacks: Vec<(String, Vec<u8>)>) {
     assert_eq!(stats.value(Stat::Messages), testimony.messages);
 }
 
-// One frame that must not be
+// Single invalid frames
 
 #[test]
 fn reserved_bits_and_opcodes_fail_the_connection_wherever_they_stand() {
@@ -57,7 +57,7 @@ fn reserved_bits_and_opcodes_fail_the_connection_wherever_they_stand() {
 }
 
 #[test]
-fn frames_without_a_mask_fail_the_connection_whatever_they_are() {
+fn unmasked_frames_of_every_kind_fail_the_connection() {
     let attacks = [TEXT, BINARY, CLOSE, PING, PONG].map(|opcode| {
         (
             format!("opcode {opcode}"),
@@ -109,7 +109,7 @@ fn frames_out_of_order_fail_the_connection() {
 }
 
 #[test]
-fn lengths_that_no_frame_has_fail_the_connection() {
+fn invalid_lengths_fail_the_connection() {
     let claims = |length: &[u8]| [&[FIN | BINARY, 0xff][..], length, &[0; 4]].concat();
     let mut attacks = Vec::new();
     for len in [1 << 63, (1 << 63) + 5, u64::MAX] {
@@ -128,7 +128,7 @@ fn lengths_that_no_frame_has_fail_the_connection() {
 }
 
 #[test]
-fn a_close_that_must_not_be_sent_fails_the_connection() {
+fn an_invalid_close_fails_the_connection() {
     let mut attacks = Vec::new();
     for code in [
         0, 1, 999, 1004, 1005, 1006, 1015, 1016, 1100, 2000, 2999, 5000, 65_535,
@@ -147,7 +147,7 @@ fn a_close_that_must_not_be_sent_fails_the_connection() {
 
 // Text
 
-/// Bytes that are no UTF-8, each for a reason of its own.
+/// Invalid UTF-8, each for a different reason.
 const BAD_TEXTS: [&[u8]; 10] = [
     b"lone \x80 continuation",
     b"overlong \xc0\xaf",
@@ -186,7 +186,7 @@ fn bad_text_fails_the_connection_wherever_it_is_split_into_packets() {
             let mut wire = world.join(witness::PATH);
             let (first, second) = bytes.split_at(split);
             wire.send(first);
-            // The rest may find a connection that has failed already.
+            // The connection may have failed before the second part.
             let _ = wire.try_send(second);
             expect_failure(&mut wire, 1007, &format!("{text:?} split at {split}"));
         }
@@ -256,7 +256,7 @@ fn two_hundred_frames_in_one_packet_are_served_in_order() {
 }
 
 #[test]
-fn every_code_that_may_be_sent_is_echoed_and_the_relay_ends_the_connection() {
+fn every_valid_close_code_is_echoed_and_the_relay_ends_the_connection() {
     let world = World::start();
     let witness = Witness::of(&world);
     let codes = (1000..=1003)
@@ -275,7 +275,7 @@ fn every_code_that_may_be_sent_is_echoed_and_the_relay_ends_the_connection() {
 }
 
 #[test]
-fn what_follows_a_close_is_dropped_whatever_it_is() {
+fn everything_after_a_close_is_dropped() {
     let world = World::start();
     let witness = Witness::of(&world);
     let behind = [

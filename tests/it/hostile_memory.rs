@@ -1,24 +1,24 @@
-//! Attacks on the relay's memory as a whole: many clients that each stay within every limit of their own. The relay is a
-//! process of its own with little memory to give, and what it grew by at its worst is asked of the kernel.
+//! Attacks on the total memory of the relay, by many clients that each stay within all limits. The relay is a separate
+//! process with a small memory limit, and the kernel tells its peak.
 
 use crate::program::Program;
 use crate::support::eventually;
 use crate::wire::{BINARY, FIN, Wire, frame, header};
 use crate::witness::Witness;
 
-/// What all that piles up may come to, on two shards together.
+/// The configured limit for all buffers, for two shards together.
 const MAX_BUFFERED_BYTES: usize = 16 << 20;
 
-/// Growth of the process that no attack here may cause: that, some 10 MiB for each of two workers, and the allocator's.
+/// The allowed growth of the process: the limit, about 10 MiB for each of two workers, and the allocator's overhead.
 const MAX_GROWTH_BYTES: u64 = 48 << 20;
 
-/// What the attackers here would like the relay to hold.
+/// The bytes that the attackers want the relay to hold.
 const WANTED_BYTES: usize = 96 << 20;
 
-/// The share of one attacker, just below the limit on messages.
+/// One attacker's part of them, just below the limit on messages.
 const PART_BYTES: usize = 1000 << 10;
 
-/// A member that lags by so much is no laggard yet under any policy.
+/// A lag that is not too long under any policy.
 const BACKLOG_BYTES: usize = 900 << 10;
 
 const MESSAGE_BYTES: usize = 15 << 10;
@@ -37,7 +37,7 @@ fn departures(program: &Program, reason: &str) -> f64 {
 }
 
 #[test]
-fn messages_in_part_are_held_up_to_the_limit_and_whoever_holds_most_is_told_1013() {
+fn incomplete_messages_are_held_up_to_the_limit_and_the_largest_is_closed_with_1013() {
     let program = program("disconnect");
     let witness = Witness::of_program(&program);
     let before = program.holdings();
@@ -45,7 +45,7 @@ fn messages_in_part_are_held_up_to_the_limit_and_whoever_holds_most_is_told_1013
     for _ in 0..WANTED_BYTES / PART_BYTES {
         let attacker = program.join("/parts");
         attacker.send(header(FIN | BINARY, PART_BYTES as u64 + 1));
-        // Whoever is closed meanwhile is not read to the end.
+        // The relay does not read the rest from a client that it closes.
         let _ = attacker.try_send(vec![0; PART_BYTES]);
         attacker.stream().set_nonblocking(true).unwrap();
         attackers.push(attacker);
@@ -68,7 +68,7 @@ fn messages_in_part_are_held_up_to_the_limit_and_whoever_holds_most_is_told_1013
     program.end_well();
 }
 
-/// On each of many topics somebody publishes less than any limit, and somebody does not read it. Until `is_enough`.
+/// On each of many topics, a client publishes less than any limit, and another does not read it, until `is_enough`.
 fn backlogs_on_many_topics(policy: &str, is_enough: impl Fn(&Program) -> bool) {
     let program = program(policy);
     let witness = Witness::of_program(&program);
@@ -91,33 +91,33 @@ fn backlogs_on_many_topics(policy: &str, is_enough: impl Fn(&Program) -> bool) {
 }
 
 #[test]
-fn backlogs_on_many_topics_are_kept_up_to_the_limit_and_laggards_disconnected() {
+fn backlogs_on_many_topics_are_limited_by_disconnecting_laggards() {
     backlogs_on_many_topics("disconnect", |program| {
         departures(program, "memory") >= 50.0
     });
 }
 
 #[test]
-fn backlogs_on_many_topics_are_kept_up_to_the_limit_and_skipped() {
+fn backlogs_on_many_topics_are_limited_by_skipping() {
     backlogs_on_many_topics("drop", |program| {
         program.metric("fanwire_dropped_deliveries_total") >= (50 * MESSAGE_BYTES / 1024) as f64
     });
 }
 
 #[test]
-fn backlogs_on_many_topics_hold_publishers_where_nothing_may_be_lost() {
+fn backlogs_on_many_topics_are_limited_by_pausing_publishers() {
     backlogs_on_many_topics("backpressure", |program| {
         program.metric("fanwire_topics_held") >= 10.0
     });
 }
 
-/// Of the allocator of the program, without which the system's decides.
+/// This needs the program's own allocator.
 #[cfg(feature = "mimalloc")]
 #[test]
-fn what_a_burst_has_needed_is_given_back_although_nothing_large_follows() {
+fn memory_of_a_burst_is_released_although_nothing_large_follows() {
     const CLIENTS: usize = 64;
     const HELD: u64 = (CLIENTS * PART_BYTES) as u64;
-    // No timer has anything to do either: whoever frees something large has the allocator look at all that is free.
+    // No timer does anything either, because freeing something large also makes the allocator release memory.
     let program = Program::with_server(", handshake_timeout: 1h", "keepalive: {ping_interval: 0s}");
     let before = program.resident_bytes();
     let clients: Vec<Wire> = (0..CLIENTS)

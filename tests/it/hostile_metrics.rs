@@ -1,5 +1,5 @@
-//! Attacks on the metrics port of a relay at work. What a single odd request gets is in `tests/exporter.rs`; here the
-//! relay must not notice, and the exporter must give back what it held.
+//! Attacks on the metrics port of a busy relay. `tests/exporter.rs` tests the answers to single odd requests. Here the
+//! relay must notice nothing, and the exporter must free what it held.
 
 use std::io::{ErrorKind, Write};
 use std::thread;
@@ -10,18 +10,18 @@ use crate::support::connect_narrowly;
 use crate::wire::{Wire, request};
 use crate::witness::Witness;
 
-/// Growth of the process that no attack here may cause.
+/// The most memory that an attack here may add to the process.
 const MAX_GROWTH_BYTES: u64 = 64 << 20;
 
 const GET: &str = "GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n";
 
-/// A scraper that asks again and again, and reads no answer.
+/// A scraper that keeps asking and never reads an answer.
 fn deaf_scraper(program: &Program) -> Wire {
     let mut stream = connect_narrowly(program.metrics);
     let timeout = Some(Duration::from_millis(10));
     stream.set_write_timeout(timeout).unwrap();
     let requests = GET.repeat(1000);
-    // Until nothing more fits between the two: the exporter waits for its answers to leave.
+    // Until the buffers are full: the exporter cannot send its answers.
     loop {
         match stream.write(requests.as_bytes()) {
             Ok(_) => {}
@@ -55,7 +55,7 @@ fn sixty_stuck_scrapers_keep_nobody_waiting_and_nothing_busy() {
 }
 
 #[test]
-fn a_hundred_scrapes_twenty_at_a_time_show_counters_that_only_grow_and_gauges_that_are_exact() {
+fn a_hundred_scrapes_twenty_at_a_time_have_growing_counters_and_exact_gauges() {
     let program = Program::with("");
     let witness = Witness::of_program(&program);
     let before = program.holdings();
@@ -85,7 +85,7 @@ fn a_hundred_scrapes_twenty_at_a_time_show_counters_that_only_grow_and_gauges_th
 }
 
 #[test]
-fn what_no_scraper_sends_is_answered_in_order_and_without_a_line_in_the_log() {
+fn odd_requests_are_answered_in_order_and_not_logged() {
     let program = Program::with("");
     let witness = Witness::of_program(&program);
     let before = program.holdings();

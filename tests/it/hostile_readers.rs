@@ -1,6 +1,6 @@
-//! Attacks by not reading: one that never reads while much is published, fifty of them that come one after the other,
-//! under each policy that loses, and one that only pauses. The relay is a process of its own, so that what it grew by is
-//! its own; honest readers look on and must miss nothing.
+//! Attacks by not reading: a client that never reads while much is published, fifty of them that join one by one, and a
+//! client that only pauses. They run under each policy that loses messages. The relay is a separate process, so that
+//! its growth is its own. Honest readers must miss nothing.
 
 use std::io::Write;
 use std::sync::Arc;
@@ -15,20 +15,20 @@ use crate::support::{World, eventually};
 use crate::wire::{BINARY, CLOSE, FIN, TEXT, Wire, frame};
 use crate::witness::Witness;
 
-/// Payload bytes of a message here.
+/// The payload of a message here.
 const MESSAGE_BYTES: usize = 16 << 10;
 
-/// Messages published at least: 200 MiB, and less where everything is slow.
+/// The number of messages: 200 MiB, and less in a debug build.
 const FLOOD: u32 = ((if cfg!(debug_assertions) { 48 } else { 200 } << 20) / MESSAGE_BYTES) as u32;
 
-/// Messages between two of those who join one by one.
+/// The number of messages between two joins.
 const BETWEEN_JOINS: u32 = FLOOD / 50;
 
-/// Growth of the process that no attack here may cause.
+/// The most memory that an attack here may add to the process.
 const MAX_GROWTH_BYTES: u64 = 64 << 20;
 
-/// How long the publishing of one message may keep a reader waiting at the worst. What the relay allows is a quarter of
-/// a second; the rest is for a busy machine. Fifty that were waited for in turn would take longer.
+/// The longest time that one message may keep a reader waiting. The relay's own limit is a quarter of a second; the
+/// rest is for a busy machine. Waiting for fifty clients one after the other would take longer.
 const MAX_SILENCE: Duration = Duration::from_secs(5);
 
 /// Message number `n`.
@@ -38,8 +38,7 @@ fn message(n: u32) -> Vec<u8> {
     payload
 }
 
-/// Reads messages from `first` on, all of them and in sequence, up to a text. Returns how many there were, and the
-/// longest wait for one.
+/// Reads messages from number `first`, in sequence, until a text. Returns their number and the longest wait for one.
 fn read_to_the_end(mut reader: Wire, first: u32) -> (u32, Duration) {
     let mut longest = Duration::ZERO;
     let mut next = first;
@@ -57,7 +56,7 @@ fn read_to_the_end(mut reader: Wire, first: u32) -> (u32, Duration) {
     }
 }
 
-/// One that publishes as fast as it can read its own echo, and two that read.
+/// A client that publishes as fast as it can read its own messages, and two readers.
 struct Flood {
     is_over: Arc<AtomicBool>,
     writer: JoinHandle<u32>,
@@ -91,7 +90,7 @@ impl Flood {
         }
     }
 
-    /// Ends it; every reader must have got everything. Says how many messages there were.
+    /// Ends the flood and checks that every reader has received everything. Returns the number of messages.
     fn end(self) -> u32 {
         self.is_over.store(true, Ordering::Relaxed);
         let sent = self.writer.join().unwrap();
@@ -111,7 +110,7 @@ fn await_messages(program: &Program, count: u32) {
     });
 }
 
-/// The frames that a reader had been sent before it was cut: a sequence without a gap, and then 1013.
+/// Asserts that the frames that a reader got before its Close have no gap, and that the Close has 1013.
 fn expect_1013(mut stalled: Wire) {
     let mut next = None;
     loop {
@@ -130,7 +129,7 @@ fn program(policy: &str) -> Program {
     Program::with(&format!("slow_consumer: {{policy: {policy}}}"))
 }
 
-/// The flood is over: everything is as `before`, and the honest pair has lost nothing.
+/// Waits until the process holds what it held `before`, and checks that the honest pair has lost nothing.
 fn end(program: Program, before: &Holdings, witness: Witness) {
     program.await_return(before, MAX_GROWTH_BYTES);
     eprintln!(
@@ -141,7 +140,7 @@ fn end(program: Program, before: &Holdings, witness: Witness) {
     program.end_well();
 }
 
-/// The series that counts what the policy does about laggards.
+/// The metric that counts what the policy did to laggards.
 fn losses(policy: &str) -> &'static str {
     match policy {
         "disconnect" => r#"fanwire_disconnections_total{reason="lag"}"#,
@@ -168,17 +167,17 @@ fn one_that_never_reads(policy: &str) {
 }
 
 #[test]
-fn one_that_never_reads_is_told_1013_and_costs_the_others_nothing() {
+fn a_client_that_never_reads_is_closed_with_1013_and_costs_the_others_nothing() {
     one_that_never_reads("disconnect");
 }
 
 #[test]
-fn one_that_never_reads_loses_counted_messages_and_costs_the_others_nothing() {
+fn a_client_that_never_reads_skips_counted_messages_and_costs_the_others_nothing() {
     one_that_never_reads("drop");
 }
 
 #[test]
-fn fifty_that_never_read_half_of_them_joining_one_by_one_cost_no_more_than_one() {
+fn fifty_clients_that_never_read_cost_no_more_than_one() {
     const STALLED: u32 = 50;
     let program = program("disconnect");
     let witness = Witness::of_program(&program);
@@ -201,9 +200,9 @@ fn fifty_that_never_read_half_of_them_joining_one_by_one_cost_no_more_than_one()
 }
 
 #[test]
-fn one_that_is_silent_for_two_seconds_and_then_reads_has_lost_nothing() {
+fn a_client_that_pauses_for_two_seconds_loses_nothing() {
     const PAUSE: Duration = Duration::from_secs(2);
-    /// Three quarters of what it may lag.
+    /// Three quarters of the allowed lag.
     const MESSAGES: u32 = (3 << 20) / MESSAGE_BYTES as u32;
     let world = World::start();
     let witness = Witness::of(&world);

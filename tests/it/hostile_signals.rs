@@ -1,5 +1,5 @@
-//! The program's start and end under attack: signals while clients are stuck or storm in, a frozen process, a log that
-//! nobody reads, ports that are taken, descriptors that run out.
+//! Starting and ending the program under attack: signals while clients are stuck or storm in, a stopped process, a log
+//! that nobody reads, ports in use, and too few descriptors.
 
 use std::io::{self, ErrorKind, Write};
 use std::net::TcpStream;
@@ -16,7 +16,7 @@ use crate::support::eventually;
 use crate::wire::{FIN, TEXT, Wire, frame, header, request};
 use crate::witness::Witness;
 
-/// A configuration for the ports of another program.
+/// A configuration with the ports of another program.
 fn on_ports(server: u16, metrics: u16) -> String {
     format!(
         "server: {{host: 127.0.0.1, port: {server}, workers: 2, fill_workers_to: 0}}\n\
@@ -32,7 +32,7 @@ fn without_clients_sigterm_ends_the_program_at_once() {
 }
 
 #[test]
-fn fifty_polite_clients_are_not_kept_waiting_for_the_timeout() {
+fn fifty_polite_clients_do_not_wait_for_the_timeout() {
     let program = Program::with("shutdown: {timeout: 600s}");
     let mut clients: Vec<_> = (0..50)
         .map(|n| program.connect(&format!("/{}", n % 7)))
@@ -46,7 +46,7 @@ fn fifty_polite_clients_are_not_kept_waiting_for_the_timeout() {
 }
 
 #[test]
-fn clients_that_are_stuck_in_every_way_are_cut_when_the_time_is_over() {
+fn clients_stuck_in_every_way_are_cut_at_the_timeout() {
     const TIMEOUT: Duration = Duration::from_secs(1);
     let program = Program::with("shutdown: {timeout: 1s}\nlog: {level: debug}");
     let mut publisher = program.connect("/room");
@@ -74,7 +74,7 @@ fn clients_that_are_stuck_in_every_way_are_cut_when_the_time_is_over() {
     let (code, log) = program.end();
     assert_eq!(code, Some(0), "{log}");
     assert!(!log.contains("panic"), "{log}");
-    // Far from the other timeouts, which are 5 seconds and more.
+    // Far below the other timeouts, which are at least 5 seconds.
     assert!(
         began.elapsed() < TIMEOUT + Duration::from_secs(3),
         "{:?}",
@@ -86,7 +86,7 @@ fn clients_that_are_stuck_in_every_way_are_cut_when_the_time_is_over() {
 }
 
 #[test]
-fn signals_by_the_dozen_end_the_program_once() {
+fn dozens_of_signals_end_the_program_once() {
     let program = Program::with("shutdown: {timeout: 600s}");
     let silent: Vec<_> = (0..10).map(|_| program.join("/room")).collect();
     for signal in [Signal::TERM, Signal::INT, Signal::HUP].repeat(10) {
@@ -99,7 +99,7 @@ fn signals_by_the_dozen_end_the_program_once() {
 }
 
 #[test]
-fn sigterm_while_clients_storm_in_closes_the_door_first() {
+fn sigterm_closes_the_listener_first_while_clients_storm_in() {
     let program = Program::with("shutdown: {timeout: 600s}");
     let address = program.address;
     let storm: Vec<_> = (0..4)
@@ -116,12 +116,12 @@ fn sigterm_while_clients_storm_in_closes_the_door_first() {
     }
 }
 
-/// Connects, joins, speaks and leaves in three ways, until nobody listens any more.
+/// Connects, joins, sends and leaves in three ways, until nothing listens any more.
 fn storm(address: std::net::SocketAddr) {
     for n in 0.. {
         match TcpStream::connect(address) {
             Err(error) if error.kind() == ErrorKind::ConnectionRefused => return,
-            // It waited in the backlog when the door was closed.
+            // It was in the backlog when the listener closed.
             Err(error) if error.kind() == ErrorKind::ConnectionReset => {}
             Err(error) => panic!("{error}"),
             Ok(stream) => {
@@ -136,10 +136,10 @@ fn storm(address: std::net::SocketAddr) {
     }
 }
 
-// What is survived
+// What the program survives
 
 #[test]
-fn a_process_that_is_frozen_for_three_seconds_cuts_nobody_and_loses_nothing() {
+fn a_process_frozen_for_three_seconds_cuts_nobody_and_loses_nothing() {
     const FREEZE: Duration = Duration::from_secs(3);
     let program = Program::with_server(
         ", handshake_timeout: 2s",
@@ -149,7 +149,7 @@ fn a_process_that_is_frozen_for_three_seconds_cuts_nobody_and_loses_nothing() {
     let idle: Vec<_> = (0..5)
         .map(|_| {
             let mut client = program.connect("/idle");
-            // Answers pings by reading.
+            // Reading answers pings.
             thread::spawn(move || {
                 loop {
                     match client.next() {
@@ -177,7 +177,7 @@ fn a_process_that_is_frozen_for_three_seconds_cuts_nobody_and_loses_nothing() {
         witness.dismiss().slowest_round >= FREEZE / 2,
         "it was frozen"
     );
-    // The pair, and the one that was late.
+    // The pair, and the late client.
     program.assert_metric("websocket_disconnections_total", 3);
     program.signal(Signal::TERM);
     for idle in idle {
@@ -187,15 +187,15 @@ fn a_process_that_is_frozen_for_three_seconds_cuts_nobody_and_loses_nothing() {
 }
 
 #[test]
-fn a_reader_of_the_log_that_is_stuck_holds_up_nobody() {
-    /// More than the queue of the log holds.
+fn a_stuck_reader_of_the_log_delays_nobody() {
+    /// More lines than the queue of the log holds.
     const LINES: usize = 4200;
     let (reader, mut writer) = io::pipe().unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_fanwire"));
     command.stderr(writer.try_clone().unwrap());
     let config = on_ports(0, 0) + "log: {level: debug}\n";
     let mut program = Program::spawn_logging_to(reader, &config, command);
-    // Until the pipe is full. The thread ends with its last reader.
+    // Fills the pipe. The thread ends when the last reader does.
     let stuffing = thread::spawn(move || while writer.write_all(b"stuffing\n").is_ok() {});
     let witness = Witness::of_program(&program);
     let before = program.holdings();
@@ -216,7 +216,7 @@ fn a_reader_of_the_log_that_is_stuck_holds_up_nobody() {
 // The start
 
 #[test]
-fn a_program_that_was_killed_can_be_started_again_at_once_on_its_ports() {
+fn a_killed_program_can_restart_at_once_on_its_ports() {
     let mut program = Program::with("");
     let config = on_ports(program.address.port(), program.metrics.port());
     let mut orphans: Vec<_> = (0..10).map(|_| program.join("/room")).collect();
@@ -232,7 +232,7 @@ fn a_program_that_was_killed_can_be_started_again_at_once_on_its_ports() {
 }
 
 #[test]
-fn a_second_program_on_a_port_that_is_taken_is_refused() {
+fn a_second_program_on_the_same_port_is_refused() {
     let program = Program::with("");
     let witness = Witness::of_program(&program);
     let [server, metrics] = [program.address.port(), program.metrics.port()];
@@ -254,7 +254,7 @@ fn a_second_program_on_a_port_that_is_taken_is_refused() {
 }
 
 #[test]
-fn with_sixty_four_descriptors_members_are_served_and_those_who_wait_are_served_after_them() {
+fn with_sixty_four_descriptors_members_are_served_and_waiting_clients_after_them() {
     const LIMIT: u32 = 64;
     const WAITING: usize = 400;
     let program = Program::with_descriptors(LIMIT, &on_ports(0, 0));
@@ -263,7 +263,7 @@ fn with_sixty_four_descriptors_members_are_served_and_those_who_wait_are_served_
     let waiting: Vec<_> = (0..WAITING).map(|_| program.dial()).collect();
     let mut last = program.dial();
     last.send(request("/room"));
-    // Neither accepting nor the metrics take CPU time while nothing can be accepted.
+    // Neither accepting nor the metrics use CPU time while nothing can be accepted.
     let is_exhausted = || program.descriptors() >= LIMIT as usize;
     eventually("no thread spins while descriptors have run out", || {
         is_exhausted()
@@ -274,7 +274,7 @@ fn with_sixty_four_descriptors_members_are_served_and_those_who_wait_are_served_
             && is_exhausted()
     });
     drop(waiting);
-    // Nobody connects after it and wakes the listener. It may find the places still taken.
+    // No later connection wakes the listener. This one may find the places still taken.
     let answer = last.answer().status;
     assert!(matches!(answer, 101 | 503), "{answer}");
     last.reset();
@@ -289,7 +289,7 @@ fn with_sixty_four_descriptors_members_are_served_and_those_who_wait_are_served_
 }
 
 #[test]
-fn with_too_few_descriptors_to_start_the_system_is_named_and_not_the_configuration() {
+fn with_too_few_descriptors_the_start_error_blames_the_system_and_not_the_configuration() {
     for limit in 5..=12 {
         let command = limited_to_descriptors(limit);
         let (code, log) = failed_start(&on_ports(0, 0), command);

@@ -1,5 +1,4 @@
-//! What clients do wrong in TLS, by accident or on purpose, and how each ends; that those who do nothing wrong notice
-//! nothing of it.
+//! Mistakes and attacks of clients in TLS. Each connection ends as it should, and honest clients notice nothing.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
@@ -18,7 +17,7 @@ use crate::wire::request;
 /// The types of records (RFC 8446, section 5.1).
 const ALERT: u8 = 21;
 
-/// Two who talk all along.
+/// Two clients that exchange messages all the time.
 struct Witnesses(TlsClient, TlsClient, u32);
 
 impl Witnesses {
@@ -46,7 +45,7 @@ fn dial(tls: &TlsWorld) -> TcpStream {
     stream
 }
 
-/// All that comes until the relay ends the connection, by a FIN or a reset.
+/// All bytes until the relay ends the connection, by a FIN or a reset.
 fn rest(stream: &mut TcpStream) -> Vec<u8> {
     let mut rest = Vec::new();
     match stream.read_to_end(&mut rest) {
@@ -57,7 +56,7 @@ fn rest(stream: &mut TcpStream) -> Vec<u8> {
     }
 }
 
-/// The first flight of an ordinary client.
+/// The first flight of a normal client.
 fn hello(tls: &TlsWorld) -> Vec<u8> {
     let mut client = ClientConnection::new(tls.client.clone(), NAME.try_into().unwrap()).unwrap();
     let mut bytes = Vec::new();
@@ -65,11 +64,11 @@ fn hello(tls: &TlsWorld) -> Vec<u8> {
     bytes
 }
 
-/// A `ClientHello` of TLS 1.0, which offers what servers of its time spoke.
+/// A `ClientHello` of TLS 1.0 with the usual offers of its time.
 fn old_hello() -> Vec<u8> {
     let mut body = vec![3, 1];
     body.extend([7; 32]);
-    // No session, one suite (RSA with AES-128), no compression.
+    // No session, one cipher suite (RSA with AES-128), no compression.
     body.extend([0, 0, 2, 0, 0x2f, 1, 0]);
     let mut bytes = vec![22, 3, 1, 0, body.len() as u8 + 4, 1, 0, 0, body.len() as u8];
     bytes.extend(body);
@@ -132,7 +131,7 @@ fn damaged_handshakes_end_and_harm_nobody() {
         damaged[at] ^= 0x55;
         let mut stream = dial(&tls);
         stream.write_all(&damaged).unwrap();
-        // Some are answered by an alert, some have it wait for more, and some mean the same as before.
+        // Some get an alert, some make the relay wait for more, and some change nothing.
         stream.shutdown(Shutdown::Write).unwrap();
         rest(&mut stream);
         attacks += 1;
@@ -145,7 +144,7 @@ fn damaged_handshakes_end_and_harm_nobody() {
 }
 
 #[test]
-fn a_hello_in_single_bytes_and_in_records_of_one_byte_is_served() {
+fn a_hello_in_packets_or_records_of_one_byte_is_served() {
     let tls = TlsWorld::start();
     let mut pieces = tls.dial();
     let mut bytes = Vec::new();
@@ -158,7 +157,7 @@ fn a_hello_in_single_bytes_and_in_records_of_one_byte_is_served() {
     pieces.read_exact(&mut answer).unwrap();
     assert_eq!(&answer, b"HTTP/1.1 101");
 
-    // RFC 8446, section 5.1: a handshake message may be cut into records anywhere.
+    // RFC 8446, section 5.1: records may cut a handshake message anywhere.
     let mut records = tls.dial();
     let mut bytes = Vec::new();
     records.conn.write_tls(&mut bytes).unwrap();
@@ -189,7 +188,7 @@ fn handshakes_that_trickle_or_never_end_are_cut_at_the_one_deadline() {
     while through.conn.is_handshaking() {
         through.conn.complete_io(&mut through.sock).unwrap();
     }
-    // A byte now and then does not put the deadline off: it goes on until the relay has cut it.
+    // A byte now and then does not extend the deadline.
     let mut trickle = dial(&tls);
     let mut sent = 0;
     eventually("the trickle is cut", || {
@@ -201,7 +200,7 @@ fn handshakes_that_trickle_or_never_end_are_cut_at_the_one_deadline() {
     for stream in [&mut silent, &mut half, &mut whole, &mut trickle] {
         rest(stream);
     }
-    // Whoever has come through the handshake can be told.
+    // After the handshake, the relay can answer.
     let mut answer = [0; 12];
     through.read_exact(&mut answer).unwrap();
     assert_eq!(&answer, b"HTTP/1.1 408");
@@ -215,10 +214,10 @@ fn handshakes_that_trickle_or_never_end_are_cut_at_the_one_deadline() {
 }
 
 #[test]
-fn an_alert_ends_the_connection_before_and_behind_the_handshake() {
+fn an_alert_ends_the_connection_before_and_after_the_handshake() {
     let tls = TlsWorld::start();
     let mut witnesses = Witnesses::join(&tls);
-    // CVE-2024-32650: a server must not go on waiting for a client that says goodbye in the handshake.
+    // CVE-2024-32650: a server must not keep waiting for a client that says goodbye during the handshake.
     for alert in [[1, 0], [2, 40]] {
         let mut stream = dial(&tls);
         stream.write_all(&hello(&tls)).unwrap();
@@ -243,7 +242,7 @@ fn an_alert_ends_the_connection_before_and_behind_the_handshake() {
 }
 
 #[test]
-fn a_cut_without_a_goodbye_is_an_end_like_any_other() {
+fn a_cut_without_a_close_notify_is_a_normal_end() {
     let tls = TlsWorld::start();
     let mut witnesses = Witnesses::join(&tls);
     let clients: Vec<TlsClient> = (0..10).map(|_| tls.connect("/")).collect();
@@ -261,7 +260,7 @@ fn a_cut_without_a_goodbye_is_an_end_like_any_other() {
 }
 
 #[test]
-fn a_forged_record_ends_its_connection_and_nothing_of_it_is_relayed() {
+fn a_forged_record_ends_its_connection_and_is_not_relayed() {
     let tls = TlsWorld::start();
     let mut witnesses = Witnesses::join(&tls);
     let mut forger = tls.connect("/witness");
@@ -280,12 +279,12 @@ fn a_forged_record_ends_its_connection_and_nothing_of_it_is_relayed() {
 }
 
 #[test]
-fn key_updates_without_end_end_the_connection() {
+fn endless_key_updates_end_the_connection() {
     let tls = TlsWorld::start();
     let mut witnesses = Witnesses::join(&tls);
     let client = Arc::new(tls.authority.client(&[&rustls::version::TLS13]));
     let mut client = tls.connect_as(&client, "/");
-    // It asks again and again and never reads an answer: the relay must neither loop nor pile answers up.
+    // It keeps asking and never reads. The relay must neither loop nor collect answers.
     for _ in 0..200 {
         let stream = client.socket.get_mut();
         stream.conn.refresh_traffic_keys().unwrap();
@@ -301,9 +300,9 @@ fn key_updates_without_end_end_the_connection() {
 }
 
 #[test]
-fn a_turn_serves_no_more_of_a_flood_of_handshakes_than_it_has_time_for() {
+fn a_turn_serves_only_as_many_handshakes_of_a_flood_as_it_has_time_for() {
     const FLOOD: usize = 400;
-    // Were there room for 32 in a turn, seven turns of each worker would do.
+    // If a turn had time for 32 handshakes, seven turns of each worker would be enough.
     const LEAST_TURNS: f64 = 40.0;
     let (files, client) = slow_key();
     let (cert, key) = (files.path("cert.pem"), files.path("key.pem"));
@@ -314,14 +313,14 @@ fn a_turn_serves_no_more_of_a_flood_of_handshakes_than_it_has_time_for() {
     let mut flood: Vec<TlsStream> = (0..FLOOD).map(dial).collect();
     let turns = || program.metric("fanwire_shard_turns_total");
     let before = turns();
-    // So that all of them are there when the next turn begins.
+    // So that all of them have arrived when the next turn begins.
     program.signal(Signal::STOP);
     for stream in &mut flood {
         stream.conn.write_tls(&mut stream.sock).unwrap();
     }
     program.signal(Signal::CONT);
     for stream in &mut flood {
-        // The first byte of the relay's flight, by which it has signed.
+        // The first byte of the relay's flight. The relay has signed by then.
         stream.sock.peek(&mut [0]).unwrap();
     }
     let taken = turns() - before;
@@ -335,13 +334,13 @@ fn a_turn_serves_no_more_of_a_flood_of_handshakes_than_it_has_time_for() {
 }
 
 #[test]
-fn records_that_bring_nothing_but_keys_wait_while_members_talk() {
+fn records_with_nothing_but_keys_wait_while_members_talk() {
     let tls = TlsWorld::with(config(1));
     let mut witnesses = Witnesses::join(&tls);
     let client = Arc::new(tls.authority.client(&[&rustls::version::TLS13]));
     let mut clients: Vec<TlsClient> = (0..8).map(|_| tls.connect_as(&client, "/")).collect();
-    // Inside one long frame, so that what they send is never a message: 31 new keys, then a byte that has rustls begin
-    // to count anew.
+    // Inside one long frame, so that their data never becomes a message: 31 key updates, then a byte that resets
+    // rustls' count.
     let header = crate::wire::header(0x82, 1 << 20);
     let mut sealed: Vec<Vec<u8>> = Vec::new();
     for client in &mut clients {
@@ -366,7 +365,7 @@ fn records_that_bring_nothing_but_keys_wait_while_members_talk() {
     for _ in 0..20 {
         witnesses.talk();
     }
-    // Nobody has broken a rule, and whoever goes on may.
+    // No client has broken a rule, so all may continue.
     assert_eq!(tls.world.total(Stat::Disconnections), 0);
     drop(clients);
     tls.world.await_total(Stat::DisconnectedLost, 8);
@@ -375,12 +374,12 @@ fn records_that_bring_nothing_but_keys_wait_while_members_talk() {
 }
 
 #[test]
-fn what_comes_behind_our_goodbye_is_not_even_decrypted() {
+fn bytes_after_our_close_notify_are_not_even_decrypted() {
     let tls = TlsWorld::start();
     let mut witnesses = Witnesses::join(&tls);
     let mut violator = tls.connect("/");
     let stream = violator.socket.get_mut();
-    // Unmasked: the relay says why and shuts its side, and goes on reading for a while.
+    // An unmasked frame: the relay sends the reason, shuts down its side and keeps reading for a while.
     stream.write_all(&[0x81, 0]).unwrap();
     assert_eq!(u16::from(violator.expect_close().code), 1002);
     let stream = violator.socket.get_mut();
@@ -394,7 +393,7 @@ fn what_comes_behind_our_goodbye_is_not_even_decrypted() {
 }
 
 #[test]
-fn a_full_relay_closes_and_a_relay_on_its_way_down_does_too() {
+fn a_full_relay_closes_new_connections_and_so_does_one_that_shuts_down() {
     let mut config = config(1);
     config.server.max_connections = 1;
     let tls = TlsWorld::with(config);

@@ -1,5 +1,5 @@
-//! Attacks on the way to the upgrade: connections that never ask, heads without end, requests that mean two things.
-//! Each time an honest pair looks on, and must not notice.
+//! Attacks before the upgrade: connections that never ask, heads that never end, and requests with two meanings. An
+//! honest pair watches each attack and must notice nothing.
 
 use std::time::Duration;
 
@@ -11,10 +11,10 @@ use crate::support::{World, config, eventually};
 use crate::wire::{Answer, FIN, PING, TEXT, Wire, frame, request};
 use crate::witness::Witness;
 
-/// Growth of the process that no attack here may cause.
+/// The most memory that an attack here may add to the process.
 const MAX_GROWTH_BYTES: u64 = 64 << 20;
 
-/// A request that asks for what `lines` say beside the usual.
+/// The request with the additional header `lines`.
 fn request_with(lines: &str) -> String {
     request("/room").replacen("\r\n", &format!("\r\n{lines}\r\n"), 1)
 }
@@ -26,10 +26,10 @@ fn altered(from: &str, to: &str) -> String {
     request.replacen(from, to, 1)
 }
 
-/// What a request gets that is refused: one answer, then the orderly end, whatever stands behind the request.
+/// The answer to a refused request, which must be the only one, before an orderly end, whatever follows the request.
 fn refusal(world: &World, request: impl AsRef<[u8]>) -> Answer {
     let mut client = world.dial();
-    // A refusal may come before the last byte is sent, but no reset may.
+    // The refusal may come before the last byte is sent, but no reset may.
     client.send(request);
     let answer = client.answer();
     let connection = answer.header("connection").unwrap();
@@ -38,7 +38,7 @@ fn refusal(world: &World, request: impl AsRef<[u8]>) -> Answer {
     answer
 }
 
-/// Lets `attack` loose on a relay while the pair looks on. It must leave no member behind.
+/// Runs `attack` on a relay while the pair watches. The attack must leave no member behind.
 fn under_attack(config: &Config, attack: impl FnOnce(&World)) {
     let world = World::with(config);
     let witness = Witness::of(&world);
@@ -56,7 +56,7 @@ fn under_attack(config: &Config, attack: impl FnOnce(&World)) {
 // Time
 
 #[test]
-fn silent_connections_by_the_thousand_are_timed_out_and_give_back_what_they_held() {
+fn thousands_of_silent_connections_time_out_and_free_their_memory() {
     const SILENT: usize = 2000;
     let program = Program::with_server(", handshake_timeout: 5s", "");
     let witness = Witness::of_program(&program);
@@ -77,7 +77,7 @@ fn silent_connections_by_the_thousand_are_timed_out_and_give_back_what_they_held
 }
 
 #[test]
-fn a_byte_now_and_then_holds_no_connection_beyond_the_deadline() {
+fn a_byte_now_and_then_keeps_no_connection_beyond_the_deadline() {
     const SLOW: u64 = 50;
     let mut config = config(2);
     config.server.handshake_timeout = Duration::from_millis(500);
@@ -88,7 +88,7 @@ fn a_byte_now_and_then_holds_no_connection_beyond_the_deadline() {
         }
         eventually("each was timed out", || {
             for slow in &slow {
-                // A write behind the connection's end fails; one before it changes nothing.
+                // A write after the connection has ended fails. A write before the end changes nothing.
                 let _ = slow.try_send("x");
             }
             world.total(Stat::HandshakeTimeout) == SLOW
@@ -102,7 +102,7 @@ fn a_byte_now_and_then_holds_no_connection_beyond_the_deadline() {
 // Size
 
 #[test]
-fn heads_without_measure_are_refused_and_cost_no_memory() {
+fn endless_heads_are_refused_and_cost_no_memory() {
     let program = Program::with("");
     let witness = Witness::of_program(&program);
     let before = program.holdings();
@@ -129,7 +129,7 @@ fn heads_without_measure_are_refused_and_cost_no_memory() {
 }
 
 #[test]
-fn the_refusal_of_a_head_without_end_arrives_while_the_client_sends_on() {
+fn the_refusal_of_an_endless_head_arrives_while_the_client_keeps_sending() {
     under_attack(&config(2), |world| {
         for (front, more, status) in [
             ("GET /room HTTP/1.1\r\n", "X: y\r\n", 431),
@@ -160,7 +160,7 @@ fn a_thousand_heads_that_stop_just_below_the_limit_hold_no_more_than_they_sent()
     let heads: Vec<_> = (0..HEADS)
         .map(|_| {
             let client = program.dial();
-            // In two pieces, because a head that comes whole is not held at all.
+            // In two pieces, because a complete head is not buffered.
             client.send(&head[..100]);
             client.send(&head[100..]);
             client
@@ -185,7 +185,7 @@ fn a_thousand_heads_that_stop_just_below_the_limit_hold_no_more_than_they_sent()
 // Meaning
 
 #[test]
-fn requests_that_are_no_upgrade_of_ours_are_told_what_is() {
+fn requests_without_a_valid_upgrade_are_told_what_to_send() {
     under_attack(&config(2), |world| {
         for version in ["", "0", "8", "12", "14", "013", "13, 8", "\u{661}3"] {
             let answer = refusal(
@@ -214,7 +214,7 @@ fn requests_that_are_no_upgrade_of_ours_are_told_what_is() {
     });
 }
 
-/// As [`refusal`]; the answer to a HEAD has a length but no body to read.
+/// Like [`refusal`]. The answer to a HEAD has a length but no body.
 fn refusal_of_method(world: &World, method: &str) -> Answer {
     if method != "HEAD" {
         return refusal(world, altered("GET", method));
@@ -242,7 +242,7 @@ fn requests_that_break_a_rule_are_bad_requests() {
             // The host: none, several.
             ("Host: localhost\r\n", ""),
             ("Host: localhost", "Host: localhost\r\nHost: elsewhere"),
-            // What two readers might read in two ways.
+            // Heads that two parsers could read differently.
             ("Host:", "Host :"),
             ("Host: ", "Host\0: "),
             ("Host: localhost", "Host: local\0host"),
@@ -277,7 +277,7 @@ fn requests_that_break_a_rule_are_bad_requests() {
 }
 
 #[test]
-fn a_second_request_behind_a_body_is_never_answered() {
+fn a_second_request_after_a_body_is_never_answered() {
     let smuggled = request("/smuggled");
     let chunked = format!("{:x}\r\n{smuggled}\r\n0\r\n\r\n", smuggled.len());
     let length = smuggled.len();
@@ -306,14 +306,14 @@ fn a_second_request_behind_a_body_is_never_answered() {
         let post =
             format!("POST /room HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n\r\n");
         assert_eq!(refusal(world, post + &smuggled).status, 405);
-        // Without a body the next request is as unwelcome: a refusal is the last word.
+        // A second request is also unwelcome without a body, because a refusal ends the connection.
         let plain = "GET /room HTTP/1.1\r\nHost: localhost\r\n\r\n";
         assert_eq!(refusal(world, plain.to_owned() + &smuggled).status, 426);
     });
 }
 
 #[test]
-fn odd_requests_that_are_right_are_granted_and_promised_nothing_that_they_did_not_ask_for() {
+fn odd_but_valid_requests_are_granted_without_extras() {
     let world = World::start();
     for request in [
         altered(
@@ -344,10 +344,10 @@ fn odd_requests_that_are_right_are_granted_and_promised_nothing_that_they_did_no
     world.end();
 }
 
-// What comes in the packet of the upgrade
+// Bytes in the packet of the upgrade
 
 #[test]
-fn a_violation_in_the_packet_of_the_upgrade_is_answered_behind_the_101() {
+fn a_violation_in_the_packet_of_the_upgrade_is_answered_after_the_101() {
     for workers in [1, 4] {
         let world = World::with(&config(workers));
         for n in 0..workers {
@@ -365,7 +365,7 @@ fn a_violation_in_the_packet_of_the_upgrade_is_answered_behind_the_101() {
 }
 
 #[test]
-fn megabytes_behind_the_request_are_all_served_and_in_order() {
+fn megabytes_after_the_request_are_all_served_in_order() {
     const MESSAGES: usize = 3000;
     let world = World::with(&config(4));
     let mut clients: Vec<Wire> = (0..4).map(|_| world.dial()).collect();
@@ -387,15 +387,15 @@ fn megabytes_behind_the_request_are_all_served_and_in_order() {
     assert_eq!(stats.value(Stat::Delivered), 4 * MESSAGES as u64);
 }
 
-// What is no HTTP
+// Other protocols
 
-/// The start of a `ClientHello` of TLS 1.3, as browsers send it to `https://`.
+/// The start of a TLS 1.3 `ClientHello`, as browsers send it to `https://`.
 const CLIENT_HELLO: &[u8] = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\x9a\x1f\x77\x01\x02\x03\x04\x05\x06\x07\x08\x09\x0a\
 \x0b\x0c\x0d\x0e\x0f\x10\x11\x12\x13\x14\x15\x16\x17\x18\x19\x1a\x1b\x1c\x20\x00\x01\x02\x03\x04\x05\x06\x07\x08\x09\x0a\
 \x0b\x0c\x0d\x0e\x0f\x10\x11\x12\x13\x14\x15\x16\x17\x18\x19\x1a\x1b\x1c\x1d\x1e\x1f\x00\x06\x13\x01\x13\x02\x13\x03";
 
 #[test]
-fn what_is_no_http_is_refused_without_a_line_in_the_log() {
+fn other_protocols_are_refused_and_not_logged() {
     const EACH: usize = 200;
     let program = Program::with("");
     let witness = Witness::of_program(&program);

@@ -1,4 +1,4 @@
-//! Idle connections: pinged, kept when they answer, and dropped when they do not.
+//! Idle connections: the relay pings them, keeps those that answer and drops the others.
 
 use std::sync::mpsc;
 use std::thread;
@@ -11,7 +11,7 @@ use tungstenite::Message;
 use crate::support::{World, config};
 use crate::wire::{FIN, Frame, PING, PONG, TEXT, frame};
 
-/// Pings often, and waits for pongs so long that a busy machine can give them.
+/// Frequent pings, and a pong timeout long enough for a busy machine.
 fn config_that_pings() -> Config {
     let mut config = config(2);
     config.keepalive.ping_interval = Duration::from_millis(50);
@@ -56,10 +56,10 @@ fn a_client_that_does_not_answer_pings_is_dropped_and_one_that_does_stays() {
 }
 
 #[test]
-fn whatever_a_client_sends_is_a_sign_of_life() {
+fn anything_that_a_client_sends_is_a_sign_of_life() {
     let world = World::with(&config_that_pings());
     let mut client = world.join("/room");
-    // No pong, but messages: it is pinged, and never dropped.
+    // It sends messages but no pong. It is pinged and never dropped.
     for n in 0..20 {
         while client.next().first != FIN | PING {}
         client.send(frame(FIN | TEXT, format!("{n}").as_bytes()));

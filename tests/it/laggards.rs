@@ -1,8 +1,8 @@
-//! Clients that read more slowly than their topic brings, under each policy; publishers that send faster than anybody
-//! reads; and that neither costs the others anything.
+//! Slow readers under each policy, and publishers that send faster than anybody reads. Neither costs the others
+//! anything.
 //!
-//! A laggard has a small receive buffer and does not read. The others go in step: nothing is sent before the last
-//! message has reached each of them, so that nobody but the laggard ever lags, however busy the machine is.
+//! A laggard has a small receive buffer and does not read. The others move in step: the next message is sent when the
+//! last one has reached all of them. So only the laggard ever lags, however busy the machine is.
 
 use std::io::Write;
 use std::sync::Arc;
@@ -18,15 +18,15 @@ use tungstenite::{Bytes, Message};
 use crate::support::{Client, World, config};
 use crate::wire::{BINARY, CLOSE, FIN, PING, PONG, TEXT, Wire, frame};
 
-/// Payload bytes of a message here.
+/// The payload of a message here.
 const MESSAGE_BYTES: usize = 16 << 10;
 
-/// The same with its frame's header.
+/// The same, with the frame header.
 const FRAME_BYTES: u64 = MESSAGE_BYTES as u64 + 4;
 
 const MAX_LAG_BYTES: usize = 256 << 10;
 
-/// More messages than any laggard here can hide in buffers.
+/// More messages than the buffers of any laggard here can hold.
 const ENOUGH: u32 = 4000;
 
 fn policy(policy: SlowConsumerPolicy) -> Config {
@@ -45,21 +45,21 @@ fn payload(n: u32) -> Bytes {
     payload.into()
 }
 
-/// The number of a message, which must be whole.
+/// The number of a message, which must be complete.
 fn number(bytes: &[u8]) -> u32 {
     let n = u32::from_be_bytes(*bytes.first_chunk().unwrap());
     assert!(bytes == payload(n), "message {n} is torn");
     n
 }
 
-/// Those who go in step, and the number of messages sent.
+/// Clients that move in step, and the number of messages sent.
 struct Company {
     clients: Vec<Client>,
     sent: u32,
 }
 
 impl Company {
-    /// Two on each of the relay's shards.
+    /// Two clients on each shard.
     fn join(world: &World) -> Company {
         Company {
             clients: world.connect_many("/room", 2 * world.relay.shards()),
@@ -67,7 +67,7 @@ impl Company {
         }
     }
 
-    /// Sends one message, which reaches each of them.
+    /// Sends one message and waits until all have received it.
     fn step(&mut self) {
         self.clients[0].send(Message::Binary(payload(self.sent)));
         for client in &mut self.clients {
@@ -85,7 +85,7 @@ impl Company {
 }
 
 #[test]
-fn a_laggard_is_disconnected_with_1013_and_told_so_and_the_others_are_unharmed() {
+fn a_laggard_is_closed_with_1013_and_the_others_are_unharmed() {
     let world = World::with(&policy(SlowConsumerPolicy::Disconnect));
     let mut company = Company::join(&world);
     let mut laggard = world.join_narrowly("/room");
@@ -208,7 +208,7 @@ fn read_in_sequence(client: &mut Wire, messages: u32) {
 }
 
 #[test]
-fn a_held_topic_goes_on_when_its_laggard_leaves() {
+fn a_paused_topic_continues_when_its_laggard_leaves() {
     const MESSAGES: u32 = (16 << 20) / MESSAGE_BYTES as u32;
     let world = World::with(&policy(SlowConsumerPolicy::Backpressure));
     let mut publisher = world.join("/room");
@@ -229,12 +229,12 @@ fn a_held_topic_goes_on_when_its_laggard_leaves() {
 }
 
 #[test]
-fn a_publisher_that_waited_is_read_again_although_it_sends_nothing_more() {
+fn a_paused_publisher_is_read_again_although_it_sends_nothing_more() {
     const MESSAGES: u32 = 50;
     let world = World::with(&policy(SlowConsumerPolicy::Backpressure));
     let mut publisher = world.join("/room");
     let mut laggard = world.join_narrowly("/room");
-    // All of it fits into the sockets, so that after this no event comes from the publisher's.
+    // All of it fits in the sockets, so the publisher's socket has no further event.
     for n in 0..MESSAGES {
         publisher.send(frame(FIN | BINARY, &payload(n)));
     }
@@ -248,7 +248,7 @@ fn a_publisher_that_waited_is_read_again_although_it_sends_nothing_more() {
 }
 
 #[test]
-fn a_client_that_accepts_nothing_is_disconnected_with_1013_although_it_lags_little() {
+fn a_client_that_accepts_nothing_is_closed_with_1013_although_it_lags_little() {
     let mut config = policy(SlowConsumerPolicy::Backpressure);
     config.slow_consumer.max_lag_bytes = 64 << 20;
     config.slow_consumer.stall_timeout = Duration::from_millis(200);
@@ -281,7 +281,7 @@ fn a_ping_is_answered_at_the_next_frame_boundary_although_there_is_a_backlog() {
     let question = frame(FIN | PING, b"are you there?");
     laggard.send([question, frame(FIN | TEXT, b"behind the ping")].concat());
     for client in &mut company.clients {
-        // Then the ping has been read, too, while everything in the log is what the laggard lacks.
+        // By now the relay has read the ping too, and everything in the log is what the laggard lacks.
         assert_eq!(client.hear(), "behind the ping");
     }
 
@@ -312,7 +312,7 @@ fn a_ping_is_answered_at_the_next_frame_boundary_although_there_is_a_backlog() {
 }
 
 #[test]
-fn a_laggard_that_leaves_in_order_is_answered_and_what_it_was_owed_is_discarded() {
+fn a_laggard_that_leaves_in_order_is_answered_and_its_backlog_is_discarded() {
     let mut config = policy(SlowConsumerPolicy::Disconnect);
     config.slow_consumer.max_lag_bytes = 64 << 20;
     let world = World::with(&config);
@@ -366,7 +366,7 @@ fn a_publisher_as_fast_as_it_can_read_its_echo_costs_honest_readers_nothing() {
 }
 
 #[test]
-fn a_publisher_that_never_reads_is_itself_not_read_and_in_the_end_disconnected() {
+fn a_publisher_that_never_reads_is_paused_and_finally_disconnected() {
     let mut config = policy(SlowConsumerPolicy::Disconnect);
     config.slow_consumer.stall_timeout = Duration::from_millis(200);
     let world = World::with(&config);
@@ -376,11 +376,11 @@ fn a_publisher_that_never_reads_is_itself_not_read_and_in_the_end_disconnected()
     let writer = thread::spawn({
         let is_over = is_over.clone();
         move || {
-            // It goes on behind the Close, which it does not read either.
+            // It keeps sending after the Close, which it does not read either.
             let mut numbers = 0..;
             while !is_over.load(Ordering::Relaxed) {
                 let frame = frame(FIN | BINARY, &payload(numbers.next().unwrap()));
-                // It fails once the relay has waited long enough for an answer to the Close.
+                // Sending fails once the relay has waited long enough for an answer to its Close.
                 if publisher.try_send(frame).is_err() {
                     break;
                 }

@@ -1,4 +1,4 @@
-//! How clients leave, what that costs the others, and that each is counted once.
+//! Clients that leave: each is counted once and costs the others nothing.
 
 use std::net::Shutdown;
 use std::thread;
@@ -33,7 +33,7 @@ fn a_reset_is_counted_once() {
 }
 
 #[test]
-fn a_client_that_shuts_its_side_without_a_close_is_lost() {
+fn a_client_that_shuts_down_its_side_without_a_close_is_lost() {
     let world = World::start();
     let mut inside_a_frame = world.join("/room");
     inside_a_frame.send(&frame(FIN | TEXT, b"never complete")[..9]);
@@ -57,7 +57,7 @@ fn a_reset_within_a_message_leaves_nothing_behind() {
         client.reset();
     }
     world.await_total(Stat::DisconnectedLost, 50);
-    // The audit finds what is held of messages in part.
+    // The audit finds memory of incomplete messages that was not freed.
     world.end();
 }
 
@@ -67,7 +67,7 @@ fn a_write_error_removes_its_client_and_spares_the_others() {
     let mut listener = world.connect("/room");
     let text = "x".repeat(500_000);
     let mut rounds = 0;
-    // The reset reaches the relay while it is busy with a large message: mostly too late to be read before the write.
+    // The reset arrives while the relay is busy with a large message: usually too late to be read before the write.
     while world.total(Stat::WritesFailed) == 0 {
         assert!(rounds < 1000, "no write has failed");
         let victim = world.join("/room");

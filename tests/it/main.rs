@@ -1,14 +1,14 @@
-//! The relay over real sockets, as its users meet it: started by the library's public face or as the binary, on
-//! 127.0.0.1 and ports that the system chooses, with tungstenite's blocking client as the independent peer.
+//! The relay over real sockets, as its users see it: as a library or as the program, on 127.0.0.1 and free ports.
+//! tungstenite's blocking client is the independent peer, and [`wire`] sends what no such library would.
 //!
-//! [`wire`] is the other peer, for what no well-behaved library can be made to send. [`support`] starts relays and
-//! audits their books: whatever a test does, at its end every delivery that was owed must have been made, dropped or
-//! discarded, and every gauge must be back at 0. [`program`] is the relay as a process of its own, watched from outside,
-//! and [`witness`] an honest pair of clients that exchange messages while others attack. Tests wait for events and
-//! counters; a time stands only where it is a setting under test, or as a bound on how long a broken relay may keep a
-//! test waiting.
+//! [`support`] starts relays and audits their counters at the end of each test. Every delivery must have been made,
+//! dropped or discarded, and every gauge must be 0. [`program`] runs the relay as a process, and [`witness`] is an
+//! honest pair of clients that exchange messages during an attack.
+//!
+//! Tests wait for events and counters. A time is a setting under test, or the limit on how long a broken relay delays a
+//! test.
 
-// Everything here is a test: a failed `unwrap` is a failed test.
+// Everything here is a test, where a failed `unwrap` is a failed test.
 #![allow(clippy::unwrap_used)]
 
 mod access;

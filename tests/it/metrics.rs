@@ -1,4 +1,4 @@
-//! What a scraper sees before, during and after clients, read by an independent parser.
+//! The metrics before, during and after clients, read by an independent parser.
 
 use std::net::TcpStream;
 
@@ -8,7 +8,7 @@ use prometheus_parse::{Labels, Sample, Scrape, Value};
 use crate::support::{World, config};
 use crate::wire::Wire;
 
-/// The metrics as they stand, parsed.
+/// The current metrics, parsed.
 pub(crate) fn scrape(world: &World) -> Scrape {
     let address = world.relay.metrics_address().expect("metrics are on");
     let mut scraper = Wire::over(TcpStream::connect(address).unwrap());
@@ -40,7 +40,7 @@ pub(crate) fn sum(scrape: &Scrape, name: &str) -> f64 {
     samples(scrape, name).into_iter().map(number).sum()
 }
 
-/// The series of a metric whose label has this value.
+/// The series of a metric with this label value.
 pub(crate) fn case(scrape: &Scrape, name: &str, label: &str, value: &str) -> f64 {
     let series = samples(scrape, name);
     let found = series
@@ -49,7 +49,7 @@ pub(crate) fn case(scrape: &Scrape, name: &str, label: &str, value: &str) -> f64
     number(found.unwrap_or_else(|| panic!("{name} has no {label}={value}")))
 }
 
-/// Equality of counts that came as floats.
+/// Compares counts that came as floats.
 #[track_caller]
 fn assert_count(actual: f64, expected: u64) {
     assert!(
@@ -59,7 +59,7 @@ fn assert_count(actual: f64, expected: u64) {
 }
 
 #[test]
-fn the_names_that_users_scrape_already_are_there_with_their_kinds() {
+fn the_names_of_the_earlier_relay_exist_with_their_kinds() {
     let world = World::start();
     let scrape = scrape(&world);
     let value = |name| &samples(&scrape, name)[0].value;
@@ -78,10 +78,10 @@ fn the_names_that_users_scrape_already_are_there_with_their_kinds() {
 }
 
 #[test]
-fn every_series_is_there_at_zero_before_anybody_comes() {
+fn every_series_is_zero_before_the_first_client() {
     let world = World::with(&config(3));
     let scrape = scrape(&world);
-    // What tells of the process and of its turns is never at rest.
+    // The metrics about the process and its turns are never at rest.
     let is_about_clients = |sample: &&Sample| {
         let others = [
             "process_",
@@ -144,7 +144,7 @@ fn the_metrics_add_up_before_during_and_after() {
     for shard in ["0", "1", "2", "3"] {
         assert_count(case(&during, "fanwire_shard_clients", "shard", shard), 2);
     }
-    // 8 frames of 2 + 5 bytes for each of the 5 messages, besides the answers to the upgrades.
+    // 8 frames of 2 + 5 bytes for each of the 5 messages, besides the upgrade responses.
     assert!(sum(&during, "fanwire_sent_bytes_total") > f64::from(8 * 5 * 7));
     let rounds = samples(&during, "fanwire_fanout_latency_seconds")
         .into_iter()
@@ -203,7 +203,7 @@ fn a_failed_handshake_is_counted_by_its_reason() {
 }
 
 #[test]
-fn without_metrics_there_is_no_address_to_scrape() {
+fn without_metrics_nothing_listens_for_scrapes() {
     let mut config = config(2);
     config.metrics.enabled = false;
     let world = World::with(&config);

@@ -1,7 +1,6 @@
-//! The program under test as a process of its own: started, signalled, watched from outside through /proc and its
-//! metrics, and ended.
+//! The program as a separate process: started, signalled, watched through /proc and its metrics, and ended.
 //!
-//! Tests of signals and of resources use it: what the process holds is then the relay's, and not the test's.
+//! Tests of signals and resources use it, because the process holds only what the relay holds.
 
 use std::collections::HashMap;
 use std::fs;
@@ -18,14 +17,14 @@ use tempfile::TempDir;
 use crate::support::{Client, PATIENCE, eventually, join_narrowly};
 use crate::wire::Wire;
 
-/// The gauges that tell who is there.
+/// The gauges that count clients and topics.
 const STANDING: [&str; 3] = [
     "websocket_connected_clients",
     "fanwire_topics",
     "fanwire_owned_topics",
 ];
 
-/// The gauges that tell what is on its way: 0 again and again while honest clients alone exchange messages.
+/// The gauges that count messages on their way. They return to 0 again and again while only honest clients send.
 const PASSING: [&str; 6] = [
     "fanwire_members_lagging",
     "fanwire_log_bytes",
@@ -35,16 +34,16 @@ const PASSING: [&str; 6] = [
     "fanwire_inbox_bytes",
 ];
 
-/// How long a thread that has nothing to do is looked at. On a machine with more to do than it can, one that spins waits
-/// for its turn like the others.
+/// How long a thread is watched to see whether it is idle. On an overloaded machine, a spinning thread gets CPU time
+/// only now and then.
 const LOOK_AT_REST: Duration = Duration::from_millis(250);
 
-/// CPU time that a thread at rest may take meanwhile: this, and one part in [`SHARE_AT_REST`] of the time that passes,
-/// for timers. One that spins takes all that the machine has for it.
+/// The CPU time that an idle thread may use in that time: this, plus the elapsed time divided by [`SHARE_AT_REST`] for
+/// timers. A spinning thread uses all that it can get.
 const AT_REST: Duration = Duration::from_millis(2);
 const SHARE_AT_REST: u32 = 50;
 
-/// The program, running. Killed when the test forgets it.
+/// The running program. It is killed when the value is dropped.
 pub(crate) struct Program {
     pub(crate) child: Child,
     pub(crate) address: SocketAddr,
@@ -53,7 +52,7 @@ pub(crate) struct Program {
     _folder: TempDir,
 }
 
-/// What the process held at some moment.
+/// The resources of the process at one moment.
 #[derive(Debug)]
 pub(crate) struct Holdings {
     descriptors: usize,
@@ -62,21 +61,20 @@ pub(crate) struct Holdings {
 }
 
 impl Holdings {
-    /// Resident memory of the process.
+    /// The resident memory of the process.
     pub(crate) fn resident(&self) -> u64 {
         self.resident_bytes
     }
 }
 
 impl Program {
-    /// Starts it with two workers on free ports, over which even two clients are spread, these further sections of the
-    /// configuration, and otherwise the defaults, and waits until it says that it is ready. The sections `server` and
-    /// `metrics` are this file's.
+    /// Starts the program with two workers on free ports and waits until it is ready. Even two clients are spread over
+    /// the workers. `sections` adds to the configuration; `server` and `metrics` belong to this file.
     pub(crate) fn with(sections: &str) -> Program {
         Program::with_server("", sections)
     }
 
-    /// The same with further keys of the section `server`, each behind a comma.
+    /// The same, with more keys of the section `server`, each after a comma.
     pub(crate) fn with_server(server: &str, sections: &str) -> Program {
         let config = format!(
             "server: {{host: 127.0.0.1, port: 0, workers: 2, fill_workers_to: 0{server}}}\n\
@@ -85,14 +83,14 @@ impl Program {
         Program::spawn(&config, Command::new(env!("CARGO_BIN_EXE_fanwire")))
     }
 
-    /// Runs `command` where `config` is the configuration, and waits until it says that it is ready.
+    /// Runs `command` with this configuration and waits until it is ready.
     pub(crate) fn spawn(config: &str, mut command: Command) -> Program {
         let (reader, writer) = io::pipe().unwrap();
         command.stderr(writer);
         Program::spawn_logging_to(reader, config, command)
     }
 
-    /// The same with a command whose standard error is the other end of `reader`.
+    /// The same, with a command whose standard error is the other end of `reader`.
     pub(crate) fn spawn_logging_to(
         reader: PipeReader,
         config: &str,
@@ -105,7 +103,7 @@ impl Program {
             .stdout(Stdio::null())
             .spawn()
             .unwrap();
-        // It holds the writer, without which the log would never end.
+        // It holds the writing end, so the log would never end.
         drop(command);
         let mut log = BufReader::new(reader);
         let ready = await_line(&mut log, "ready");
@@ -118,7 +116,7 @@ impl Program {
         }
     }
 
-    /// Runs the program where `config` is the configuration, with so many descriptors at most.
+    /// Runs the program with this configuration and at most so many descriptors.
     pub(crate) fn with_descriptors(limit: u32, config: &str) -> Program {
         Program::spawn(config, limited_to_descriptors(limit))
     }
@@ -139,7 +137,7 @@ impl Program {
         wire
     }
 
-    /// The same, with so small a receive buffer that the relay notices soon when it is not emptied.
+    /// The same, with a small receive buffer, so that it soon looks slow to the relay.
     pub(crate) fn join_narrowly(&self, path: &str) -> Wire {
         join_narrowly(self.address, path)
     }
@@ -158,7 +156,7 @@ impl Program {
         await_line(&mut self.log, text)
     }
 
-    /// Waits for the end, and returns the exit code and what was still logged.
+    /// Waits for the end. Returns the exit code and the rest of the log.
     pub(crate) fn end(mut self) -> (Option<i32>, String) {
         let code = self.await_exit().code();
         let mut log = String::new();
@@ -166,7 +164,7 @@ impl Program {
         (code, log)
     }
 
-    /// Asks for the end, which must come in order: status 0, and nothing alarming in the log.
+    /// Sends SIGTERM and waits for the end, which must have status 0 and no warning in the log.
     pub(crate) fn end_well(self) -> String {
         self.signal(Signal::TERM);
         let (code, log) = self.end();
@@ -175,7 +173,7 @@ impl Program {
         log
     }
 
-    /// Waits for the end, while nobody reads the log.
+    /// Waits for the end while nobody reads the log.
     pub(crate) fn await_exit(&mut self) -> ExitStatus {
         let mut status = None;
         eventually("the program has ended", || {
@@ -185,9 +183,9 @@ impl Program {
         status.unwrap()
     }
 
-    // What it holds
+    // Resources
 
-    /// The value of a metric, over all its series; of one series, where the name has its labels.
+    /// The sum over all series of a metric, or one series if `name` has its labels.
     pub(crate) fn metric(&self, name: &str) -> f64 {
         sum(&self.scrape(), name)
     }
@@ -214,14 +212,14 @@ impl Program {
         answer.body
     }
 
-    /// Waits until no thread takes CPU time that nobody asks for: not the workers and the control thread while metrics
-    /// are scraped, and not the metrics thread while clients are refused. Members must be silent meanwhile.
+    /// Waits until no thread uses CPU time without a reason: neither the workers and the control thread during scrapes,
+    /// nor the metrics thread while clients are refused. Members must be silent in that time.
     pub(crate) fn await_rest(&self) {
         eventually("no thread spins", || self.is_at_rest());
     }
 
-    /// The same while so many connections stand that were not there before. Without them, a thread that spun on their
-    /// account would rest, too.
+    /// The same, once there are so many connections more than before. Without them, a thread that spins because of them
+    /// would be idle too.
     pub(crate) fn await_rest_beside(&self, before: &Holdings, connections: usize) {
         let do_stand = || self.descriptors() >= before.descriptors + connections;
         eventually("no thread spins while the connections stand", || {
@@ -236,7 +234,7 @@ impl Program {
             && self.rests_during(refuse, |thread| thread == "metrics")
     }
 
-    /// Whether the threads of which `idle` holds take no CPU time while others do `work` some times over.
+    /// Whether the threads that `idle` selects use no CPU time while others do `work` several times.
     pub(crate) fn rests_during(&self, work: impl Fn(), idle: impl Fn(&str) -> bool) -> bool {
         let (began, before) = (Instant::now(), self.cpu_times());
         while began.elapsed() < LOOK_AT_REST {
@@ -253,14 +251,14 @@ impl Program {
         taken.max().is_some_and(|taken| taken < most)
     }
 
-    /// A request that is none for an upgrade, and its answer.
+    /// A request that is not an upgrade, and its answer.
     pub(crate) fn refused(&self) {
         let mut client = self.dial();
         client.send("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n");
         assert_eq!(client.answer().status, 426);
     }
 
-    /// CPU time of each thread, by name.
+    /// The CPU time of each thread, by name.
     fn cpu_times(&self) -> HashMap<String, Duration> {
         let tasks = format!("/proc/{}/task", self.child.id());
         let time_of = |task: PathBuf| {
@@ -277,16 +275,16 @@ impl Program {
         times
     }
 
-    /// CPU time of one thread so far.
+    /// The CPU time of one thread so far.
     pub(crate) fn cpu_time(&self, thread: &str) -> Duration {
         self.cpu_times()[thread]
     }
 
-    /// Changes how many descriptors the process may have open, and returns how many it could before.
+    /// Changes the limit on open descriptors of the process. Returns the old limit.
     pub(crate) fn limit_descriptors(&self, limit: u64) -> u64 {
         let limit = Rlimit {
             current: Some(limit),
-            // It was inherited from this process.
+            // Inherited from this process.
             maximum: getrlimit(Resource::Nofile).maximum,
         };
         let pid = Some(Pid::from_child(&self.child));
@@ -296,18 +294,18 @@ impl Program {
             .unwrap()
     }
 
-    /// Open descriptors of the process.
+    /// The number of open descriptors of the process.
     pub(crate) fn descriptors(&self) -> usize {
         let folder = format!("/proc/{}/fd", self.child.id());
         fs::read_dir(folder).unwrap().count()
     }
 
-    /// Resident memory of the process.
+    /// The resident memory of the process.
     pub(crate) fn resident_bytes(&self) -> u64 {
         self.status_bytes("VmRSS")
     }
 
-    /// The most that the process ever had resident.
+    /// The peak of the resident memory.
     pub(crate) fn peak_bytes(&self) -> u64 {
         self.status_bytes("VmHWM")
     }
@@ -325,7 +323,7 @@ impl Program {
         kibibytes << 10
     }
 
-    /// What it holds now. Descriptors are counted first: a scrape is one more.
+    /// The current resources. Descriptors come first, because a scrape opens one.
     pub(crate) fn holdings(&self) -> Holdings {
         let descriptors = self.descriptors();
         Holdings {
@@ -335,7 +333,7 @@ impl Program {
         }
     }
 
-    /// The gauges that tell who is there, once they have come to rest: each shard publishes its own at the end of a turn.
+    /// The gauges that count clients and topics, once they are stable: each shard publishes at the end of a turn.
     fn standing(&self) -> [f64; STANDING.len()] {
         let look = || {
             let scrape = self.scrape();
@@ -353,8 +351,8 @@ impl Program {
         last
     }
 
-    /// Waits until descriptors and gauges are what they were, and asserts that memory never grew by more than
-    /// `max_growth_bytes` since.
+    /// Waits until descriptors and gauges are as `before`. Asserts that memory never grew by more than
+    /// `max_growth_bytes`.
     pub(crate) fn await_return(&self, before: &Holdings, max_growth_bytes: u64) {
         for (name, expected) in STANDING.into_iter().zip(before.standing) {
             await_value(name, expected, || self.metric(name));
@@ -362,7 +360,7 @@ impl Program {
         for name in PASSING {
             await_value(name, 0.0, || self.metric(name));
         }
-        // Fewer, where a scrape was still being closed when they were counted.
+        // There may be fewer, if a scrape was still open when they were counted.
         eventually("open descriptors are as few as before", || {
             self.descriptors() <= before.descriptors
         });
@@ -377,13 +375,13 @@ impl Program {
 
 impl Drop for Program {
     fn drop(&mut self) {
-        // It has ended already, as a rule.
+        // Usually it has ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// The program with so many descriptors at most.
+/// The program, with at most so many descriptors.
 pub(crate) fn limited_to_descriptors(limit: u32) -> Command {
     let mut shell = Command::new("sh");
     shell.args(["-c", &format!("ulimit -n {limit} && exec \"$0\"")]);
@@ -391,7 +389,7 @@ pub(crate) fn limited_to_descriptors(limit: u32) -> Command {
     shell
 }
 
-/// The exit code and the log of `command` where `config` is the configuration, which must end by itself.
+/// The exit code and the log of `command` with this configuration. It must end by itself.
 pub(crate) fn failed_start(config: &str, mut command: Command) -> (Option<i32>, String) {
     let folder = folder_with(config);
     let mut child = command
@@ -435,7 +433,7 @@ pub(crate) fn await_line(log: &mut impl BufRead, text: &str) -> String {
     line
 }
 
-/// An address in the line that says that the relay is ready.
+/// An address from the `ready` line.
 fn field(ready: &str, name: &str) -> SocketAddr {
     let field = ready
         .split_whitespace()
@@ -460,12 +458,12 @@ fn sum(scrape: &str, name: &str) -> f64 {
     series.iter().sum()
 }
 
-/// Equality of counts that came as floats.
+/// Compares counts that came as floats.
 fn is_count(actual: f64, expected: f64) -> bool {
     (actual - expected).abs() < 0.5
 }
 
-/// Waits until a count, which came as a float, is `expected`.
+/// Waits until a count, which comes as a float, is `expected`.
 fn await_value(what: &str, expected: f64, actual: impl Fn() -> f64) {
     let deadline = Instant::now() + PATIENCE;
     loop {

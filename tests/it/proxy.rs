@@ -1,4 +1,4 @@
-//! Proxies that say whom they speak for: the header in front of everything, and the address that counts then.
+//! Trusted proxies: the header before everything else, and the client address that it sets.
 
 use std::io::Write;
 use std::net::{IpAddr, TcpStream};
@@ -19,7 +19,7 @@ const PROXY: u8 = 0x21;
 const TCP4: u8 = 0x11;
 const TCP6: u8 = 0x21;
 
-/// Tests connect from 127.0.0.1, which is believed as a proxy.
+/// Trusts 127.0.0.1, from which tests connect, as a proxy.
 fn behind_proxy() -> Config {
     let mut config = config(2);
     let network = "127.0.0.1/32".parse().unwrap();
@@ -47,7 +47,7 @@ fn header_of(client: &str) -> Vec<u8> {
     }
 }
 
-/// A connection that a proxy makes for `client`, and what it is answered to its request.
+/// A connection that a proxy makes for `client`, and the status of its answer.
 fn status_of(world: &World, client: &str) -> (u16, Wire) {
     let mut wire = world.dial();
     wire.send([&header_of(client), request("/room").as_bytes()].concat());
@@ -55,7 +55,7 @@ fn status_of(world: &World, client: &str) -> (u16, Wire) {
     (answer.status, wire)
 }
 
-/// What holds of a connection that a proxy begins with `bytes`: it is cut without an answer, and counted once.
+/// Asserts that a proxy's connection that begins with `bytes` is cut without an answer and counted once.
 fn assert_cut(bytes: &[u8]) {
     let world = World::with(&behind_proxy());
     let mut wire = world.dial();
@@ -101,7 +101,7 @@ fn a_long_header_is_skipped_to_its_end() {
     let world = World::with(&behind_proxy());
     let mut wire = world.dial();
     let mut rest = header_of("192.0.2.1").split_off(16);
-    // One thing to know, of no meaning.
+    // An additional field without a meaning.
     rest.extend([4, 0x0f, 0]);
     rest.resize(rest.len() + 0xf00, b'G');
     wire.send([&header(PROXY, TCP4, &rest), request("/room").as_bytes()].concat());
@@ -111,7 +111,7 @@ fn a_long_header_is_skipped_to_its_end() {
 }
 
 #[test]
-fn a_proxy_that_asks_for_itself_is_answered() {
+fn a_health_check_of_the_proxy_is_answered() {
     for header in [
         header(LOCAL, 0, &[]),
         header(LOCAL, TCP4, &[0; 12]),
@@ -134,7 +134,7 @@ fn a_proxy_that_asks_for_itself_is_answered() {
 }
 
 #[test]
-fn a_check_that_connects_and_leaves_is_lost_and_nothing_else() {
+fn a_health_check_that_only_connects_counts_as_lost() {
     let world = World::with(&behind_proxy());
     drop(world.dial());
     let wire = world.dial();
@@ -158,16 +158,16 @@ fn a_header_of_version_1_is_refused() {
 #[test]
 fn a_header_that_breaks_the_rules_is_refused() {
     assert_cut(b"\r\n\r\n\0\r\nQUIX\n");
-    // Version 3, a family that there is not, and too few bytes for an address.
+    // Version 3, an unknown address family, and too few bytes for an address.
     assert_cut(&header(0x31, TCP4, &[0; 12]));
     assert_cut(&header(PROXY, 0x41, &[0; 12]));
     assert_cut(&header(PROXY, TCP4, &[0; 11]));
-    // Longer than the limit: by its announcement alone.
+    // A length over the limit is enough.
     assert_cut(&header(PROXY, 0, &[0; 5000])[..16]);
 }
 
 #[test]
-fn from_anybody_else_a_header_is_a_bad_request() {
+fn a_header_from_an_untrusted_address_is_a_bad_request() {
     let world = World::with(&behind_proxy());
     let mut stranger = world.dial_from([127, 0, 0, 2]);
     stranger.send([&header_of("192.0.2.1"), request("/room").as_bytes()].concat());
@@ -182,14 +182,14 @@ fn from_anybody_else_a_header_is_a_bad_request() {
 }
 
 #[test]
-fn a_header_that_trickles_is_under_the_one_deadline() {
+fn a_slow_header_does_not_extend_the_deadline() {
     let mut config = behind_proxy();
     config.server.handshake_timeout = Duration::from_millis(200);
     let world = World::with(&config);
     let mut wire = world.dial();
     wire.send(&header(PROXY, 0, &[0; 4000])[..16]);
     eventually("the connection was timed out", || {
-        // A byte more, as long as somebody listens.
+        // One byte at a time, until the connection ends.
         let _ = wire.try_send([0]);
         world.total(Stat::HandshakeProxyHeader) == 1
     });
@@ -214,11 +214,11 @@ fn a_proxy_that_sends_no_header_or_half_of_one_is_not_answered_when_its_time_is_
 }
 
 #[test]
-fn the_address_that_is_named_is_the_one_that_counts() {
+fn the_limit_counts_the_address_in_the_header() {
     let mut config = behind_proxy();
     config.server.max_connections_per_ip = 2;
     let world = World::with(&config);
-    // The proxy has more than two, and no client has.
+    // The proxy has more than two connections, but no client has.
     let mut seated = Vec::new();
     for client in [
         "192.0.2.1",
@@ -236,7 +236,7 @@ fn the_address_that_is_named_is_the_one_that_counts() {
         assert_eq!(status, 429, "for {client}");
         wire.expect_end();
     }
-    // A client that leaves makes room for one, and only for one.
+    // A client that leaves makes room for exactly one.
     seated.remove(0).reset();
     eventually("a seat is given back", || {
         let (status, wire) = status_of(&world, "192.0.2.1");
@@ -249,7 +249,7 @@ fn the_address_that_is_named_is_the_one_that_counts() {
 }
 
 #[test]
-fn those_who_are_refused_by_the_name_take_nobodys_place() {
+fn refused_clients_take_nobodys_place() {
     const CROWD: u64 = 100;
     let mut config = behind_proxy();
     config.server.max_connections = 3;
@@ -258,7 +258,7 @@ fn those_who_are_refused_by_the_name_take_nobodys_place() {
     let (_, first) = status_of(&world, "192.0.2.1");
     let mut crowd = Vec::new();
     for n in 1..=CROWD {
-        // None of them reads its answer or goes.
+        // None of them reads its answer or closes.
         let wire = world.dial();
         wire.send(header_of("192.0.2.1"));
         crowd.push(wire);
@@ -266,7 +266,7 @@ fn those_who_are_refused_by_the_name_take_nobodys_place() {
     }
     let (status, second) = status_of(&world, "192.0.2.2");
     assert_eq!(status, 101);
-    // Those who were refused are counted once, in either account.
+    // Each refused connection is counted once, in one of two counters.
     drop((crowd, first, second));
     eventually("all places are free again", || {
         let clients = ["192.0.2.1", "192.0.2.2", "192.0.2.3"];
@@ -277,7 +277,7 @@ fn those_who_are_refused_by_the_name_take_nobodys_place() {
     world.end();
 }
 
-/// A connection that a proxy makes for `client`, whose first words in TLS come in the packet of the header.
+/// A TLS connection that a proxy makes for `client`. Its first TLS bytes are in the packet of the header.
 fn dial_secretly(tls: &TlsWorld, client: &str) -> TlsStream {
     let mut connection =
         ClientConnection::new(tls.client.clone(), NAME.try_into().unwrap()).unwrap();
@@ -290,7 +290,7 @@ fn dial_secretly(tls: &TlsWorld, client: &str) -> TlsStream {
 }
 
 #[test]
-fn behind_the_header_clients_speak_tls() {
+fn after_the_header_clients_use_tls() {
     let mut config = behind_proxy();
     config.server.max_connections_per_ip = 1;
     let tls = TlsWorld::with(config);
@@ -300,10 +300,10 @@ fn behind_the_header_clients_speak_tls() {
     client.say("hello");
     assert_eq!(client.hear(), "hello");
 
-    // A client too many is cut: for a refusal alone there is no handshake.
+    // One client too many is cut without an answer: a refusal is not worth a handshake.
     expect_cut(dial_secretly(&tls, "192.0.2.1"));
     tls.world.await_total(Stat::HandshakePerIp, 1);
-    // So is a proxy that forgets the header.
+    // A proxy that forgets the header is also cut.
     expect_cut(tls.dial());
     tls.world.await_total(Stat::HandshakeProxyHeader, 1);
     client.leave();
@@ -314,7 +314,7 @@ fn behind_the_header_clients_speak_tls() {
 }
 
 #[test]
-fn through_the_unix_socket_the_header_names_the_client_as_well() {
+fn the_header_also_works_on_the_unix_socket() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("relay.sock");
     let mut config = config(2);
@@ -331,7 +331,7 @@ fn through_the_unix_socket_the_header_names_the_client_as_well() {
     let (second, second_wire) = status_of("192.0.2.1");
     let (third, third_wire) = status_of("192.0.2.2");
     assert_eq!([first, second, third], [101, 429, 101]);
-    // Clients of the port are no proxies.
+    // Clients of the TCP port are not proxies.
     let direct = world.join("/room");
     drop((first_wire, second_wire, third_wire, direct));
     world.end();

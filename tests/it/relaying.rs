@@ -1,4 +1,4 @@
-//! What clients send one another: who gets it, in which order, and who does not.
+//! Messages between clients: who receives them, and in which order.
 
 use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash, Hasher};
@@ -11,7 +11,7 @@ use tungstenite::{Bytes, Message};
 
 use crate::support::{Client, World, config};
 
-/// What a client saw, as one number.
+/// A hash of all messages that a client received.
 fn digest(client: &mut Client, messages: usize) -> u64 {
     let mut hasher = DefaultHasher::new();
     for _ in 0..messages {
@@ -21,7 +21,7 @@ fn digest(client: &mut Client, messages: usize) -> u64 {
 }
 
 #[test]
-fn a_message_reaches_everybody_its_sender_included() {
+fn a_message_reaches_everybody_including_its_sender() {
     let world = World::start();
     let mut clients = world.connect_many("/room", 50);
     clients[0].say("hello");
@@ -92,7 +92,7 @@ fn topics_are_kept_apart() {
             assert_eq!(client.hear(), format!("for room {n}"));
         }
     }
-    // Whoever had got more would find it before the answer to its Close.
+    // An additional message would arrive before the answer to the Close.
     for client in rooms.into_iter().flatten() {
         assert_eq!(client.leave(), []);
     }
@@ -101,7 +101,7 @@ fn topics_are_kept_apart() {
 }
 
 #[test]
-fn a_trailing_slash_and_case_tell_topics_apart() {
+fn a_trailing_slash_or_another_case_is_another_topic() {
     let world = World::start();
     let clients = ["/room", "/room/", "/Room"].map(|path| world.connect(path));
     world.await_total(Stat::OwnedTopics, 3);
@@ -110,7 +110,7 @@ fn a_trailing_slash_and_case_tell_topics_apart() {
 }
 
 #[test]
-fn with_single_topics_everybody_meets_whatever_the_path() {
+fn with_a_single_topic_all_paths_are_one() {
     let mut config = config(2);
     config.relay.topics = Topics::Single;
     let world = World::with(&config);
@@ -124,7 +124,7 @@ fn with_single_topics_everybody_meets_whatever_the_path() {
 }
 
 #[test]
-fn spellings_of_one_path_meet_and_the_query_does_not_count() {
+fn all_spellings_of_a_path_are_one_topic_and_the_query_is_ignored() {
     let world = World::start();
     let mut clients = ["/a%20%62", "/a%20b", "/%61%20b?token=1", "/a%20b?token=2"]
         .map(|path| world.connect(path));
@@ -236,7 +236,7 @@ fn a_late_joiner_sees_no_earlier_message() {
 }
 
 #[test]
-fn who_joins_while_messages_fly_sees_all_from_some_point_on() {
+fn a_client_that_joins_during_traffic_sees_everything_from_some_point_on() {
     const MESSAGES: usize = 3000;
     const JOINERS: usize = 40;
     let world = World::with(&config(4));

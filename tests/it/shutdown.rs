@@ -1,4 +1,5 @@
-//! The end: everybody gets what it is owed and Close 1001, nobody is waited for longer than was promised.
+//! The shutdown: all clients get their pending messages and Close 1001, and nobody is waited for longer than
+//! configured.
 
 use std::io::ErrorKind;
 use std::net::{Shutdown, TcpStream};
@@ -12,8 +13,8 @@ use tungstenite::protocol::frame::coding::CloseCode;
 use crate::support::{Client, World, audit, config, eventually};
 use crate::wire::{FIN, TEXT, Wire, frame};
 
-/// What a client hears until its Close, which must be 1001, and then the end.
-fn hear_out(client: &mut Client) -> Vec<String> {
+/// The messages of a client until its Close, which must be 1001 and end the connection.
+fn read_until_1001(client: &mut Client) -> Vec<String> {
     let mut heard = Vec::new();
     loop {
         match client.next() {
@@ -29,13 +30,13 @@ fn hear_out(client: &mut Client) -> Vec<String> {
 }
 
 #[test]
-fn everybody_is_told_1001() {
+fn every_client_is_closed_with_1001() {
     let world = World::with(&config(3));
     let mut clients = world.connect_many("/room", 10);
     clients.extend(world.connect_many("/other", 10));
     world.relay.shutdown();
     for client in &mut clients {
-        assert!(hear_out(client).is_empty());
+        assert!(read_until_1001(client).is_empty());
     }
     let stats = world.join_ended();
     assert_eq!(stats.value(Stat::DisconnectedShutdown), 20);
@@ -68,7 +69,7 @@ fn messages_in_flight_between_shards_reach_everybody_before_the_close() {
                     let frame = publisher.next();
                     if frame.first != FIN | TEXT {
                         assert_eq!(frame.payload[..2], 1001u16.to_be_bytes());
-                        // Ends the sender, too.
+                        // This also ends the sender.
                         publisher.stream().shutdown(Shutdown::Both).unwrap();
                         return heard;
                     }
@@ -80,7 +81,7 @@ fn messages_in_flight_between_shards_reach_everybody_before_the_close() {
         .collect();
     let listening: Vec<_> = listeners
         .drain(..)
-        .map(|mut listener| thread::spawn(move || hear_out(&mut listener)))
+        .map(|mut listener| thread::spawn(move || read_until_1001(&mut listener)))
         .collect();
     eventually("messages are on their way", || {
         world.total(Stat::Messages) >= 500
@@ -131,7 +132,7 @@ fn a_backlog_is_delivered_before_the_close() {
     }
     world.relay.shutdown();
     assert!(
-        hear_out(&mut publisher).is_empty(),
+        read_until_1001(&mut publisher).is_empty(),
         "nobody waits for the laggard"
     );
     for _ in 0..sent {
@@ -144,16 +145,16 @@ fn a_backlog_is_delivered_before_the_close() {
 }
 
 #[test]
-fn a_client_that_never_answers_is_cut_when_the_time_is_over() {
+fn a_client_that_never_answers_is_cut_at_the_timeout() {
     let mut config = config(2);
     config.shutdown.timeout = Duration::from_millis(300);
     let world = World::with(&config);
     let mut silent = world.join("/room");
     let mut polite = world.connect("/room");
     world.relay.shutdown();
-    assert!(hear_out(&mut polite).is_empty());
+    assert!(read_until_1001(&mut polite).is_empty());
     assert_eq!(silent.close(), (1001, "going away".into()));
-    // It does not answer, and still the relay ends.
+    // The client does not answer, and the relay still ends.
     let stats = world.relay.join().unwrap();
     audit(&stats);
     assert_eq!(stats.value(Stat::DisconnectedShutdown), 2);
@@ -161,7 +162,7 @@ fn a_client_that_never_answers_is_cut_when_the_time_is_over() {
 }
 
 #[test]
-fn a_client_that_never_reads_is_cut_when_the_time_is_over_and_what_it_was_owed_is_discarded() {
+fn a_client_that_never_reads_is_cut_at_the_timeout_and_its_backlog_is_discarded() {
     let mut config = config(2);
     config.slow_consumer.max_lag_bytes = 64 << 20;
     config.shutdown.timeout = Duration::from_millis(300);
@@ -174,7 +175,7 @@ fn a_client_that_never_reads_is_cut_when_the_time_is_over_and_what_it_was_owed_i
         publisher.hear();
     }
     world.relay.shutdown();
-    assert!(hear_out(&mut publisher).is_empty());
+    assert!(read_until_1001(&mut publisher).is_empty());
     let stats = world.relay.join().unwrap();
     audit(&stats);
     assert!(stats.value(Stat::Discarded) >= (1 << 20) / 60_000);
@@ -182,7 +183,7 @@ fn a_client_that_never_reads_is_cut_when_the_time_is_over_and_what_it_was_owed_i
 }
 
 #[test]
-fn a_connection_without_an_upgrade_is_told_503() {
+fn a_connection_without_an_upgrade_is_answered_503() {
     let world = World::start();
     let mut half = world.dial();
     half.send("GET /room HTTP/1.1\r\n");
@@ -209,7 +210,7 @@ fn a_second_shutdown_waits_for_nobody() {
 }
 
 #[test]
-fn during_the_drain_nobody_is_accepted_and_the_relay_is_not_ready() {
+fn during_the_drain_no_connection_is_accepted_and_the_relay_is_not_ready() {
     let mut config = config(2);
     config.shutdown.timeout = Duration::from_mins(10);
     let world = World::with(&config);
@@ -238,7 +239,7 @@ fn the_port_can_be_bound_again_at_once() {
     config.server.port = world.relay.address().port();
     let mut client = world.connect("/room");
     world.relay.shutdown();
-    assert!(hear_out(&mut client).is_empty());
+    assert!(read_until_1001(&mut client).is_empty());
     world.join_ended();
 
     let world = World::with(&config);

@@ -1,4 +1,4 @@
-//! The program and its signals: how it is asked to end, how it does, and what it survives.
+//! The program and its signals: those that end it, and those that it survives.
 
 use std::io::{BufReader, Read};
 use std::net::SocketAddr;
@@ -26,12 +26,12 @@ fn a_signal_ends_the_program_in_order(signal: Signal) {
 }
 
 #[test]
-fn sigint_tells_everybody_1001_and_ends_with_status_0() {
+fn sigint_closes_all_clients_with_1001_and_ends_with_status_0() {
     a_signal_ends_the_program_in_order(Signal::INT);
 }
 
 #[test]
-fn sigterm_tells_everybody_1001_and_ends_with_status_0() {
+fn sigterm_closes_all_clients_with_1001_and_ends_with_status_0() {
     a_signal_ends_the_program_in_order(Signal::TERM);
 }
 
@@ -47,7 +47,7 @@ fn a_second_signal_waits_for_nobody_and_the_status_is_still_0() {
 }
 
 #[test]
-fn a_client_that_never_answers_is_waited_for_no_longer_than_the_timeout() {
+fn a_client_that_never_answers_delays_the_end_only_until_the_timeout() {
     let program = Program::with("shutdown: {timeout: 300ms}");
     let mut silent = program.join("/room");
     program.signal(Signal::TERM);
@@ -70,10 +70,10 @@ fn sighup_and_sigpipe_are_survived() {
 }
 
 #[test]
-fn the_program_goes_on_when_the_reader_of_its_log_is_gone() {
+fn the_program_continues_when_the_reader_of_its_log_is_gone() {
     let mut program = Program::with("shutdown: {timeout: 600s}");
     let (reader, _) = std::io::pipe().unwrap();
-    // The last reader of the log is closed.
+    // The last reader of the log closes.
     drop(std::mem::replace(&mut program.log, BufReader::new(reader)));
     let mut client = program.connect("/room");
     program.signal(Signal::HUP);
@@ -85,7 +85,7 @@ fn the_program_goes_on_when_the_reader_of_its_log_is_gone() {
 }
 
 #[test]
-fn the_log_is_json_where_the_configuration_says_so() {
+fn the_log_is_json_if_configured() {
     let folder = folder_with(
         "server: {host: 127.0.0.1, port: 0}\nmetrics: {port: 0}\nlog: {format: json}\n",
     );

@@ -1,6 +1,6 @@
-//! A relay under test, the independent client, and the audit of the relay's books. Every module here uses it.
+//! A relay under test, an independent client, and the audit of the relay's counters. All modules here use it.
 //!
-//! Nothing here sleeps for a fixed time to let something happen: whoever waits, waits for a counter or for bytes.
+//! Nothing here sleeps until something has probably happened: it waits for a counter or for bytes.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -16,13 +16,13 @@ use tungstenite::{Bytes, Error, Message, WebSocket};
 
 use crate::wire::Wire;
 
-/// How long a test waits for what must come, before it fails. Far beyond what a loaded machine needs.
+/// How long a test waits for an event before it fails. A loaded machine needs far less.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
-/// The receive buffer of a client that is to look slow soon: what the kernel hides from the relay is then small.
+/// The receive buffer of a client that must soon look slow: the kernel then hides only a little from the relay.
 const SMALL_RECEIVE_BUFFER: usize = 32 << 10;
 
-/// The reasons for which clients leave; their counters add up to `Disconnections`.
+/// The reasons for a disconnection. Their counters add up to `Disconnections`.
 const REASONS: [Stat; 12] = [
     Stat::DisconnectedByClient,
     Stat::DisconnectedLost,
@@ -38,7 +38,7 @@ const REASONS: [Stat; 12] = [
     Stat::DisconnectedInternal,
 ];
 
-/// What must be 0 when nobody is connected.
+/// The gauges that are 0 when nobody is connected.
 const GAUGES: [Stat; 9] = [
     Stat::CoalescingBytes,
     Stat::ConnectedClients,
@@ -51,8 +51,8 @@ const GAUGES: [Stat; 9] = [
     Stat::CarriedBytes,
 ];
 
-/// The defaults, on the loopback, on any free ports, with this many workers, over which even a handful of clients are spread:
-/// by default they would all live on one, and tests of how shards work together would be tests of one.
+/// The defaults on 127.0.0.1 and free ports, with this many workers. Even a few clients are spread over the workers; by
+/// default all of them would be on one, and no test would cover several shards.
 pub(crate) fn config(workers: usize) -> Config {
     let mut config = Config::default();
     config.server.host = "127.0.0.1".into();
@@ -63,7 +63,7 @@ pub(crate) fn config(workers: usize) -> Config {
     config
 }
 
-/// Waits until `condition` holds; fails with `what` when it does not within [`PATIENCE`].
+/// Waits until `condition` holds. Fails with `what` after [`PATIENCE`].
 pub(crate) fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !condition() {
@@ -78,7 +78,7 @@ pub(crate) struct World {
 }
 
 impl World {
-    /// A relay with two workers, over which even two clients are spread, and otherwise the defaults.
+    /// A relay with the defaults and two workers. Even two clients are spread over them.
     pub(crate) fn start() -> World {
         World::with(&config(2))
     }
@@ -105,7 +105,7 @@ impl World {
         Wire::over(TcpStream::connect(self.relay.address()).unwrap())
     }
 
-    /// A raw connection from another of the loopback's addresses.
+    /// A raw connection from another loopback address.
     pub(crate) fn dial_from(&self, address: [u8; 4]) -> Wire {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
         socket.bind(&SocketAddr::from((address, 0)).into()).unwrap();
@@ -120,12 +120,12 @@ impl World {
         wire
     }
 
-    /// The same, with so small a receive buffer that the relay notices soon when it is not emptied.
+    /// The same, with a small receive buffer, so that it soon looks slow to the relay.
     pub(crate) fn join_narrowly(&self, path: &str) -> Wire {
         join_narrowly(self.relay.address(), path)
     }
 
-    /// A counter. It may be a turn old: each shard publishes at the end of its turns, after what the turn wrote.
+    /// A counter. It may be one turn old, because shards publish at the end of a turn.
     pub(crate) fn total(&self, stat: Stat) -> u64 {
         self.relay.total(stat)
     }
@@ -146,8 +146,8 @@ impl World {
         }
     }
 
-    /// Waits until every client has been sent everything, or has had it dropped or discarded. What is on its way to
-    /// the relay, or between its shards, is the caller's to wait for.
+    /// Waits until every client has received everything, or has had it dropped or discarded. The caller waits for
+    /// messages on their way to the relay or between its shards.
     pub(crate) fn await_rest(&self) {
         eventually("offered = delivered + dropped + discarded", || {
             let totals = self.relay.totals();
@@ -158,14 +158,14 @@ impl World {
         });
     }
 
-    /// Ends the relay once its clients are gone, and audits its books. Clients that still stand would be waited for.
+    /// Ends the relay after its clients have gone, and audits its counters. Connected clients would delay the end.
     pub(crate) fn end(self) -> Stats {
         self.await_total(Stat::ConnectedClients, 0);
         self.relay.shutdown();
         self.join_ended()
     }
 
-    /// Waits for the end of a relay that was told to shut down, and audits its books.
+    /// Waits for the end of a relay that is shutting down, and audits its counters.
     pub(crate) fn join_ended(self) -> Stats {
         let stats = self.relay.join().expect("the relay ends well");
         audit(&stats);
@@ -196,7 +196,7 @@ fn is_balanced(stats: &Stats) -> bool {
     stats.value(Stat::Offered) == settled.iter().map(|&stat| stats.value(stat)).sum::<u64>()
 }
 
-/// What holds of the final counters of any relay, however it ended.
+/// Asserts what holds for the final counters of every relay, however it ended.
 pub(crate) fn audit(stats: &Stats) {
     assert!(
         is_balanced(stats),
@@ -219,7 +219,7 @@ pub(crate) fn audit(stats: &Stats) {
     assert_eq!(stats.value(Stat::ConnectedClients), 0);
 }
 
-/// The independent peer: tungstenite's client, over TCP or over TLS, which fails the test on whatever it does not expect.
+/// The independent peer: tungstenite's client over TCP or TLS. It fails the test on anything unexpected.
 pub(crate) struct Client<S = TcpStream> {
     pub(crate) socket: WebSocket<S>,
 }
@@ -235,7 +235,7 @@ impl Client {
         Client { socket }
     }
 
-    /// Leaves without a word: by a reset.
+    /// Leaves with a reset, without a Close.
     pub(crate) fn reset(self) {
         reset(self.socket.get_ref());
     }
@@ -250,7 +250,7 @@ impl<S: Read + Write> Client<S> {
         self.send(Message::text(text.into()));
     }
 
-    /// Whatever comes next, control frames too.
+    /// The next message, control frames included.
     pub(crate) fn next(&mut self) -> Message {
         self.socket.read().unwrap()
     }
@@ -271,7 +271,7 @@ impl<S: Read + Write> Client<S> {
         }
     }
 
-    /// The Close that comes next, and then the end of the connection.
+    /// Expects a Close next, and then the end of the connection.
     pub(crate) fn expect_close(&mut self) -> CloseFrame {
         let Message::Close(Some(frame)) = self.next() else {
             panic!("a Close with a code was expected");
@@ -287,7 +287,7 @@ impl<S: Read + Write> Client<S> {
         }
     }
 
-    /// Leaves in order: Close, and everything that comes until its answer.
+    /// Leaves in order. Returns everything that comes before the answer to its Close.
     pub(crate) fn leave(mut self) -> Vec<Message> {
         self.socket.close(None).unwrap();
         let mut received = Vec::new();
@@ -301,7 +301,7 @@ impl<S: Read + Write> Client<S> {
     }
 }
 
-/// Has the socket reset its connection when it is closed.
+/// Makes the socket reset its connection when it is closed.
 pub(crate) fn reset(stream: &TcpStream) {
     socket2::SockRef::from(stream)
         .set_linger(Some(Duration::ZERO))

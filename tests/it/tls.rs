@@ -1,5 +1,4 @@
-//! Clients that speak TLS: that they are relayed to as others are, what the relay shows them, and what becomes of its
-//! certificate while it runs.
+//! Clients with TLS: the relay serves them like others, shows its certificate, and can reload it.
 
 use std::io::{Read, Write};
 use std::net::SocketAddr;
@@ -18,7 +17,7 @@ use crate::tls_support::{Authority, Files, TlsClient, TlsWorld, parse};
 use crate::wire::{FIN, TEXT, frame, request};
 
 #[test]
-fn a_message_reaches_every_client_in_the_order_that_all_see() {
+fn a_message_reaches_every_client_in_the_same_order() {
     let tls = TlsWorld::start();
     let mut clients: Vec<TlsClient> = (0..6).map(|_| tls.connect("/room")).collect();
     for n in 0..50 {
@@ -45,7 +44,7 @@ fn a_message_reaches_every_client_in_the_order_that_all_see() {
 }
 
 #[test]
-fn both_versions_are_spoken_with_http_1_1_inside() {
+fn both_versions_work_with_http_1_1_inside() {
     let tls = TlsWorld::start();
     for (version, number) in [
         (&rustls::version::TLS12, ProtocolVersion::TLSv1_2),
@@ -109,7 +108,7 @@ fn a_frame_in_the_same_record_as_the_request_is_served_and_so_is_one_in_many() {
 fn a_session_is_resumed_from_its_ticket() {
     let tls = TlsWorld::start();
     let mut first = tls.connect("/");
-    // The ticket comes behind the handshake; whoever has heard something has it.
+    // The ticket comes after the handshake. A client that has received a message has it.
     first.say("hello");
     first.hear();
     first.leave();
@@ -133,7 +132,7 @@ fn with_a_client_ca_only_clients_with_its_certificates_are_served() {
     assert_eq!(known.hear(), "hello");
     for unknown in [Arc::new(foreign), tls.client.clone()] {
         let mut stream = tls.dial_as(&unknown);
-        // In TLS 1.3 the client believes that it is through before it is refused.
+        // In TLS 1.3, the client considers the handshake complete before the relay refuses it.
         let _ = stream.write_all(request("/").as_bytes());
         let error = stream.read(&mut [0]).unwrap_err().to_string();
         assert!(error.contains("alert"), "{error}");
@@ -144,7 +143,7 @@ fn with_a_client_ca_only_clients_with_its_certificates_are_served() {
     assert_eq!(stats.value(Stat::Connections), 1);
 }
 
-/// The certificate that a new connection is shown.
+/// The certificate that a new connection gets.
 fn shown(address: SocketAddr, authority: &Authority) -> Vec<u8> {
     let client = Arc::new(authority.client(rustls::ALL_VERSIONS));
     let client = TlsClient::secure(address, &client, "/");
@@ -159,14 +158,14 @@ fn expiry(tls: &TlsWorld) -> i64 {
     sum(&scrape(&tls.world), EXPIRY) as i64
 }
 
-/// How often the files were read again, with this result.
+/// The number of reloads with this result.
 fn reloads(tls: &TlsWorld, result: &str) -> i64 {
     let scrape = scrape(&tls.world);
     case(&scrape, "fanwire_tls_reloads_total", "result", result) as i64
 }
 
 #[test]
-fn new_connections_get_a_new_certificate_and_old_ones_live_on() {
+fn new_connections_get_the_new_certificate_and_old_ones_continue() {
     let tls = TlsWorld::start();
     let mut old = tls.connect("/room");
     let first = expiry(&tls);
@@ -188,7 +187,7 @@ fn new_connections_get_a_new_certificate_and_old_ones_live_on() {
 }
 
 #[test]
-fn sighup_has_the_program_read_its_certificate_again() {
+fn sighup_makes_the_program_reload_its_certificate() {
     let authority = Authority::new();
     let (first, second) = (authority.issue(), authority.issue());
     let files = Files::of(&first);
@@ -222,7 +221,7 @@ fn sighup_has_the_program_read_its_certificate_again() {
 }
 
 #[test]
-fn files_that_cannot_be_used_leave_the_old_certificate_in_force_and_are_counted() {
+fn unusable_files_leave_the_old_certificate_in_use_and_are_counted() {
     let tls = TlsWorld::start();
     let before = shown(tls.address(), &tls.authority);
     let other = tls.authority.issue();
@@ -257,7 +256,7 @@ fn files_that_cannot_be_used_leave_the_old_certificate_in_force_and_are_counted(
 }
 
 #[test]
-fn without_tls_there_is_no_expiry_to_be_alarmed_by() {
+fn without_tls_there_is_no_expiry_metric() {
     let world = World::start();
     let scrape = scrape(&world);
     let is_shown = |name: &str| scrape.samples.iter().any(|sample| sample.metric == name);
@@ -267,12 +266,12 @@ fn without_tls_there_is_no_expiry_to_be_alarmed_by() {
 }
 
 #[test]
-fn what_arrives_in_one_turn_leaves_in_one_write_per_member() {
+fn messages_of_one_turn_leave_in_one_write_per_member() {
     const BURST: usize = 200;
     let tls = TlsWorld::with(config(1));
     let mut publisher = tls.connect("/");
     let mut readers: Vec<TlsClient> = (0..5).map(|_| tls.connect("/")).collect();
-    // Whoever hears this has been sent its 101 and its ticket as well.
+    // A client that receives this has also got its 101 and its ticket.
     publisher.say("begin");
     publisher.hear();
     for reader in &mut readers {
@@ -303,7 +302,7 @@ fn what_arrives_in_one_turn_leaves_in_one_write_per_member() {
 }
 
 #[test]
-fn a_laggard_is_judged_as_without_tls_and_its_backlog_waits_in_the_log() {
+fn a_laggard_is_treated_as_without_tls_and_its_backlog_waits_in_the_log() {
     const MESSAGE: usize = 16 << 10;
     const MAX_LAG: usize = 256 << 10;
     for policy in [SlowConsumerPolicy::Disconnect, SlowConsumerPolicy::Drop] {
@@ -329,7 +328,7 @@ fn a_laggard_is_judged_as_without_tls_and_its_backlog_waits_in_the_log() {
         publisher.say("end");
         publisher.next();
         let mut heard = 0;
-        // What it was sent is whole and in order, and it is told why it goes, or goes on behind a gap.
+        // The messages are complete and in order, and then comes the Close, or a gap.
         let last = loop {
             match laggard.next() {
                 Message::Binary(bytes) => {
@@ -367,7 +366,7 @@ fn the_shutdown_says_going_away_and_ends_tls_in_order() {
 }
 
 #[test]
-fn a_client_without_tls_is_told_so_in_its_own_words() {
+fn a_client_without_tls_gets_an_answer_that_it_understands() {
     let tls = TlsWorld::start();
     let stream = std::net::TcpStream::connect(tls.address()).unwrap();
     let upgrade = tungstenite::client("ws://localhost/", stream);

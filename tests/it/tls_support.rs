@@ -1,5 +1,5 @@
-//! What tests of TLS need: an authority that issues certificates, files that hold them, and an independent client that
-//! speaks TLS by rustls and WebSocket by tungstenite.
+//! Support for TLS tests: an authority that issues certificates, files with them, and an independent client of rustls
+//! and tungstenite.
 
 use std::fs;
 use std::io::{ErrorKind, Read};
@@ -18,12 +18,12 @@ use tempfile::TempDir;
 
 use crate::support::{Client, PATIENCE, World, config};
 
-/// The name that clients ask for.
+/// The server name that clients use.
 pub(crate) const NAME: &str = "localhost";
 
 pub(crate) type TlsStream = StreamOwned<ClientConnection, TcpStream>;
 
-/// Who issues certificates.
+/// A certificate authority.
 pub(crate) struct Authority {
     issuer: Issuer<'static, KeyPair>,
     pem: String,
@@ -76,14 +76,14 @@ impl Authority {
         roots
     }
 
-    /// A client that trusts this authority and speaks these versions.
+    /// A client that trusts this authority and uses these versions.
     pub(crate) fn client(&self, versions: &[&'static SupportedProtocolVersion]) -> ClientConfig {
         ClientConfig::builder_with_protocol_versions(versions)
             .with_root_certificates(self.roots())
             .with_no_client_auth()
     }
 
-    /// The same, with a certificate of its own.
+    /// The same, with a client certificate.
     pub(crate) fn client_with(&self, own: &Issued) -> ClientConfig {
         use rustls::pki_types::pem::PemObject as _;
         let key = PrivateKeyDer::from_pem_slice(own.key.as_bytes()).unwrap();
@@ -99,7 +99,7 @@ pub(crate) fn parse(pem: &str) -> rustls::pki_types::CertificateDer<'static> {
     rustls::pki_types::CertificateDer::from_pem_slice(pem.as_bytes()).unwrap()
 }
 
-/// A relay whose clients speak TLS, the files of its certificate, and a client's settings.
+/// A relay with TLS, the files of its certificate, and a client's settings.
 pub(crate) struct TlsWorld {
     pub(crate) world: World,
     pub(crate) authority: Authority,
@@ -147,7 +147,7 @@ impl TlsWorld {
         TlsWorld::prepare(config, |_, _, _| ())
     }
 
-    /// With `adjust` having the last word on the configuration.
+    /// `adjust` can change the whole configuration last.
     pub(crate) fn prepare(
         mut config: Config,
         adjust: impl FnOnce(&mut Config, &Authority, &Files),
@@ -176,7 +176,7 @@ impl TlsWorld {
         TlsClient::secure(self.address(), client, path)
     }
 
-    /// A client with so small a receive buffer that the relay notices soon when it is not emptied.
+    /// A client with a small receive buffer, so that it soon looks slow to the relay.
     pub(crate) fn connect_narrowly(&self, path: &str) -> TlsClient {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
         socket.set_recv_buffer_size(32 << 10).unwrap();
@@ -185,7 +185,7 @@ impl TlsWorld {
         TlsClient::over(stream, self.address(), path)
     }
 
-    /// A connection on which nothing has been said yet, the handshake included.
+    /// A connection on which no byte has been sent, not even of the handshake.
     pub(crate) fn dial_as(&self, client: &Arc<ClientConfig>) -> TlsStream {
         secure(client, TcpStream::connect(self.address()).unwrap())
     }
@@ -203,7 +203,7 @@ pub(crate) fn secure(client: &Arc<ClientConfig>, stream: TcpStream) -> TlsStream
     StreamOwned::new(connection, stream)
 }
 
-/// Asserts that the relay ends a connection without a byte in answer to the client's hello.
+/// Asserts that the relay ends a connection without an answer to the `ClientHello`.
 pub(crate) fn expect_cut(mut stream: TlsStream) {
     if stream.conn.wants_write() {
         stream.conn.write_tls(&mut stream.sock).unwrap();
@@ -215,7 +215,7 @@ pub(crate) fn expect_cut(mut stream: TlsStream) {
     }
 }
 
-/// The slowest key that anybody uses, in files, and a client that trusts its certificate.
+/// The slowest common kind of key, in files, and a client that trusts its certificate.
 pub(crate) fn slow_key() -> (Files, Arc<ClientConfig>) {
     let issued = Issued {
         cert: include_str!("keys/rsa4096_cert.pem").into(),
@@ -229,7 +229,7 @@ pub(crate) fn slow_key() -> (Files, Arc<ClientConfig>) {
     (Files::of(&issued), Arc::new(client))
 }
 
-/// tungstenite's client over rustls'.
+/// tungstenite's client over a rustls stream.
 pub(crate) type TlsClient = Client<TlsStream>;
 
 impl Client<TlsStream> {

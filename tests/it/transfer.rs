@@ -1,5 +1,5 @@
-//! Clients that move to the worker where they are to live: they fill one after the other, beginning with the one that owns
-//! their topic, and once all are filled, or where none is to be, they move to the owner as long as it has room.
+//! Clients that move to another worker. Workers fill up one after the other, starting with the owner of the topic. When
+//! all are full, or if filling is off, clients move to the owner while it has room.
 
 use fanwire::config::Config;
 use fanwire::metrics::stats::Stat;
@@ -9,16 +9,16 @@ use crate::support::{World, config, eventually};
 use crate::tls_support::TlsWorld;
 use crate::wire::{Wire, frame, request};
 
-/// Workers, and clients beside those a test is about: enough for an eighth more than the average to be several.
+/// The workers, and clients besides those under test. With so many, an eighth of the average is several clients.
 const WORKERS: usize = 4;
 const BYSTANDERS: usize = 64 * WORKERS;
 
-/// Connections that live where the acceptor has placed them, evenly: their topic has members everywhere.
+/// Connections that stay on the worker that the acceptor chose, because their topic has members on every worker.
 fn bystanders(world: &World) -> Vec<Wire> {
     (0..BYSTANDERS).map(|_| world.join("/crowd")).collect()
 }
 
-/// What a metric says of each shard, the least first.
+/// The values of a metric on each shard, in ascending order.
 #[expect(clippy::cast_sign_loss, reason = "a number of clients")]
 fn by_shard(world: &World, metric: &str) -> [usize; WORKERS] {
     let scrape = scrape(world);
@@ -32,7 +32,7 @@ fn most_on_a_shard(world: &World) -> usize {
     by_shard(world, "fanwire_shard_clients")[WORKERS - 1]
 }
 
-/// What users have who configure nothing but the number of workers, and to how many clients these are filled then.
+/// The defaults but for the number of workers, and the number of clients to which workers are then filled.
 fn gathering() -> (Config, usize) {
     let mut config = config(WORKERS);
     let default = Config::default().server.fill_workers_to;
@@ -41,7 +41,7 @@ fn gathering() -> (Config, usize) {
 }
 
 #[test]
-fn a_small_room_lives_on_one_worker_and_those_who_come_are_taken_in_by_the_others() {
+fn a_small_topic_lives_on_one_worker_although_all_accept() {
     const CLIENTS: usize = 40;
     let world = World::with(&gathering().0);
     let mut room = world.connect_many("/room", CLIENTS);
@@ -51,7 +51,7 @@ fn a_small_room_lives_on_one_worker_and_those_who_come_are_taken_in_by_the_other
         [0, 0, 0, CLIENTS]
     );
     world.await_total(Stat::Topics, 1);
-    // The owner was given the first at most, because it has more than its share from then on.
+    // The owner got at most the first one, because then it has more than its share.
     let least = (CLIENTS - 1) / (WORKERS - 1);
     eventually("the others take in as many each", || {
         by_shard(&world, "fanwire_shard_transfers_total")[1] >= least
@@ -61,14 +61,14 @@ fn a_small_room_lives_on_one_worker_and_those_who_come_are_taken_in_by_the_other
         assert_eq!(member.hear(), "hello");
     }
     world.await_rest();
-    // No shard has had to say anything to another, ever.
+    // No shard ever sent anything to another.
     assert_eq!(world.total(Stat::Envelopes), 0);
     drop(room);
     world.end();
 }
 
 #[test]
-fn a_room_with_more_clients_than_fill_a_worker_lives_on_two_and_is_one_room() {
+fn a_topic_that_fills_more_than_one_worker_lives_on_two() {
     const MORE: usize = 36;
     let (config, full) = gathering();
     let world = World::with(&config);
@@ -78,7 +78,7 @@ fn a_room_with_more_clients_than_fill_a_worker_lives_on_two_and_is_one_room() {
     let lives = by_shard(&world, "fanwire_shard_clients");
     assert_eq!(lives, [0, 0, MORE, full]);
     world.await_total(Stat::Topics, 2);
-    // The first lives with the owner of the topic, the last on the other.
+    // The first client is on the owner of the topic, the last on the other worker.
     for (publisher, text) in [(0, "from the owner"), (clients - 1, "from the other")] {
         room[publisher].say(text);
         for member in &mut room {
@@ -90,12 +90,12 @@ fn a_room_with_more_clients_than_fill_a_worker_lives_on_two_and_is_one_room() {
 }
 
 #[test]
-fn a_room_of_which_most_have_left_gathers_again() {
+fn a_topic_that_most_have_left_gathers_on_one_worker_again() {
     let (config, full) = gathering();
     let world = World::with(&config);
     let mut room = world.connect_many("/room", full * 2 + 8);
     world.await_total(Stat::Topics, 3);
-    // Some of those on each of the three workers stay.
+    // Some clients stay on each of the three workers.
     room.retain({
         let mut place = 0;
         move |_| {
@@ -114,7 +114,7 @@ fn a_room_of_which_most_have_left_gathers_again() {
 }
 
 #[test]
-fn small_topics_live_on_one_worker_each_when_there_are_few_as_well() {
+fn a_few_small_topics_live_on_one_worker_each() {
     const TOPICS: usize = 16;
     let world = World::with(&gathering().0);
     let clients: Vec<Wire> = (0..3 * TOPICS)
@@ -128,7 +128,7 @@ fn small_topics_live_on_one_worker_each_when_there_are_few_as_well() {
 }
 
 #[test]
-fn where_workers_are_not_filled_even_a_small_room_is_spread_over_all() {
+fn without_filling_even_a_small_topic_is_spread_over_all_workers() {
     const CLIENTS: usize = 40;
     let world = World::with(&config(WORKERS));
     let room = world.connect_many("/room", CLIENTS);
@@ -142,7 +142,7 @@ fn where_workers_are_not_filled_even_a_small_room_is_spread_over_all() {
 }
 
 #[test]
-fn pairs_come_to_live_where_their_topic_is_and_nothing_of_theirs_crosses_threads() {
+fn pairs_move_to_the_owner_of_their_topic_and_need_no_other_thread() {
     let world = World::with(&config(WORKERS));
     let crowd = bystanders(&world);
     world.await_rest();
@@ -152,7 +152,7 @@ fn pairs_come_to_live_where_their_topic_is_and_nothing_of_theirs_crosses_threads
         .collect();
     world.await_rest();
     assert!(world.total(Stat::Transferred) > moved_before);
-    // One mirror for each pair, or else it is on two shards.
+    // One envelope for each pair; with more, a pair would be on two shards.
     let crowds = WORKERS as u64;
     world.await_total(Stat::Topics, crowds + 4);
     let before = world.total(Stat::Envelopes);
@@ -167,10 +167,10 @@ fn pairs_come_to_live_where_their_topic_is_and_nothing_of_theirs_crosses_threads
 }
 
 #[test]
-fn what_comes_with_the_request_moves_with_the_client() {
+fn bytes_after_the_request_move_with_the_client() {
     let world = World::with(&config(WORKERS));
     let crowd = bystanders(&world);
-    // That all are placed where their topics are happens once in four billion times.
+    // By chance, all pairs would be on the right worker once in four billion runs.
     for n in 0..16 {
         let path = format!("/early/{n}");
         let mut wire = world.dial();
@@ -187,10 +187,11 @@ fn what_comes_with_the_request_moves_with_the_client() {
 }
 
 #[test]
-fn no_worker_gets_far_more_than_its_share_and_of_a_crowd_each_gets_as_many() {
+fn no_worker_gets_far_more_than_its_share() {
     let world = World::with(&config(WORKERS));
     let mut crowd = bystanders(&world);
-    // More than the topic's own shard has room for; whoever is placed there goes to the others first.
+    // More clients than the topic's own shard has room for. Those that the acceptor puts there move to the others
+    // first.
     crowd.extend((0..16).map(|_| world.join("/room")));
     world.await_total(Stat::ConnectedClients, BYSTANDERS as u64 + 16);
     assert!(world.total(Stat::Transferred) > 0);
@@ -199,7 +200,7 @@ fn no_worker_gets_far_more_than_its_share_and_of_a_crowd_each_gets_as_many() {
     assert!(most <= average + average / 8, "{most} on a shard");
     crowd.extend((0..200).map(|_| world.join("/room")));
     world.await_total(Stat::ConnectedClients, BYSTANDERS as u64 + 216);
-    // Nobody moves any more: each gets a quarter of them, and the owner keeps what it has above the average.
+    // No client moves any more. Each worker gets a quarter, and the owner keeps its surplus.
     let more = most_on_a_shard(&world) - most;
     assert!(more <= 200 / WORKERS + 1, "{more} more on a shard");
     drop(crowd);
@@ -207,14 +208,14 @@ fn no_worker_gets_far_more_than_its_share_and_of_a_crowd_each_gets_as_many() {
 }
 
 #[test]
-fn whoever_moves_counts_once_for_the_limit_on_connections() {
+fn a_client_that_moves_counts_once_for_the_limit_on_connections() {
     let mut config = config(WORKERS);
     config.server.max_connections = BYSTANDERS + 8;
     let world = World::with(&config);
     let crowd = bystanders(&world);
     for round in 0..5 {
-        // Nobody waits for an answer before the next connects, so that some are on their way from worker to worker while
-        // others are let in or not.
+        // No client waits for its answer before the next one connects, so some are moving between workers while others
+        // are accepted or refused.
         let asking: Vec<Wire> = (0..24)
             .map(|n| {
                 let wire = world.dial();
@@ -241,7 +242,7 @@ fn whoever_moves_counts_once_for_the_limit_on_connections() {
 }
 
 #[test]
-fn an_encrypted_room_fills_one_worker_after_the_other_as_well() {
+fn an_encrypted_topic_also_fills_one_worker_after_the_other() {
     let (config, full) = gathering();
     let tls = TlsWorld::with(config);
     let mut room: Vec<_> = (0..full + 2).map(|_| tls.connect("/room")).collect();

@@ -1,4 +1,4 @@
-//! The Unix socket beside the port: the same relay behind it, and the life of its file.
+//! The Unix socket beside the TCP port: the same relay, and the lifetime of the socket file.
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -17,7 +17,7 @@ use tungstenite::protocol::frame::coding::CloseCode;
 use crate::support::{World, config};
 use crate::wire::{CLOSE, FIN, TEXT, Wire, close_body, frame};
 
-/// A configuration with a Unix socket in a folder of its own.
+/// A configuration with a Unix socket in a new folder.
 fn with_socket() -> (Config, TempDir, PathBuf) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("relay.sock");
@@ -70,7 +70,7 @@ fn clients_of_both_sockets_share_a_topic() {
 }
 
 #[test]
-fn more_clients_at_once_than_are_accepted_in_a_row_are_all_served() {
+fn more_clients_than_one_round_of_accepts_are_all_served() {
     let (config, _folder, path) = with_socket();
     let world = World::with(&config);
     let crowd: Vec<Wire> = (0..200).map(|_| dial(&path)).collect();
@@ -82,7 +82,7 @@ fn more_clients_at_once_than_are_accepted_in_a_row_are_all_served() {
 }
 
 #[test]
-fn the_limit_on_connections_counts_both_sockets_and_that_on_addresses_neither_knows_of_the_other() {
+fn the_limit_on_connections_counts_both_sockets_but_the_limit_per_address_only_tcp() {
     let (mut config, _folder, path) = with_socket();
     config.server.max_connections = 4;
     config.server.max_connections_per_ip = 1;
@@ -99,7 +99,7 @@ fn the_limit_on_connections_counts_both_sockets_and_that_on_addresses_neither_kn
 }
 
 #[test]
-fn the_file_has_the_mode_that_is_configured() {
+fn the_file_has_the_configured_mode() {
     let (mut config, _folder, path) = with_socket();
     let mode = || fs::symlink_metadata(&path).unwrap().permissions().mode() & 0o7777;
     let world = World::with(&config);
@@ -135,7 +135,7 @@ fn a_second_relay_is_refused_and_the_first_is_unharmed() {
 }
 
 #[test]
-fn a_file_that_is_no_socket_is_refused_and_unharmed() {
+fn a_file_that_is_not_a_socket_is_refused_and_unharmed() {
     let (config, _folder, path) = with_socket();
     fs::write(&path, "precious").unwrap();
     let line = refusal(&config);
@@ -147,7 +147,7 @@ fn a_file_that_is_no_socket_is_refused_and_unharmed() {
 }
 
 #[test]
-fn a_folder_that_is_absent_is_named() {
+fn a_missing_folder_is_named() {
     let (mut config, folder, _) = with_socket();
     config.server.unix_socket = Some(folder.path().join("absent/relay.sock"));
     let line = refusal(&config);
@@ -167,14 +167,14 @@ fn a_start_that_fails_later_leaves_no_file() {
 }
 
 #[test]
-fn the_file_goes_when_the_shutdown_begins_and_clients_are_seen_off() {
+fn the_file_is_removed_when_the_shutdown_begins_and_clients_are_still_served() {
     let (mut config, _folder, path) = with_socket();
     config.shutdown.timeout = std::time::Duration::from_mins(10);
     let world = World::with(&config);
     let mut client = join(&path, "/room");
     world.relay.shutdown();
     assert_eq!(client.close().0, u16::from(CloseCode::Away));
-    // The relay waits for the answer to its Close.
+    // The relay is waiting for the answer to its Close.
     assert!(!path.exists());
     client.send(frame(FIN | CLOSE, &close_body(1001, "")));
     client.expect_end();
@@ -201,7 +201,7 @@ fn program(folder: &Path, path: &Path) -> Command {
 }
 
 #[test]
-fn the_program_says_where_it_listens_and_cleans_up_behind_itself() {
+fn the_program_logs_its_socket_and_removes_it() {
     let (_, folder, path) = with_socket();
     let mut child = program(folder.path(), Path::new("relay.sock"))
         .spawn()

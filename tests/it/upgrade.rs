@@ -1,4 +1,4 @@
-//! From a TCP connection to a member of a topic, and what everybody else is answered.
+//! From a TCP connection to a member of a topic, and the answers to all other requests.
 
 use std::net::Shutdown;
 use std::time::Duration;
@@ -31,7 +31,7 @@ fn frames_in_the_packet_of_the_upgrade_are_served_while_another_shard_is_asked()
 
 fn frames_in_the_packet_of_the_upgrade_are_served_by(workers: usize) {
     let world = World::with(&config(workers));
-    // As many clients as shards: all but one of them live elsewhere than their topic.
+    // As many clients as shards, so all but one of them have their topic on another shard.
     for n in 0..workers {
         let path = format!("/room/{n}");
         let mut client = world.dial();
@@ -57,9 +57,9 @@ fn a_request_that_comes_byte_by_byte_is_granted() {
     world.end();
 }
 
-// Who is refused, and how
+// Refusals
 
-/// What a connection gets that sends `request`: an answer, and then the orderly end of the connection, counted once.
+/// The answer to `request`. The connection must then end in order and be counted once.
 pub(crate) fn refusal(config: &Config, request: &str, stat: Stat) -> Answer {
     let world = World::with(config);
     let mut client = world.dial();
@@ -76,7 +76,7 @@ pub(crate) fn refusal(config: &Config, request: &str, stat: Stat) -> Answer {
 }
 
 #[test]
-fn a_plain_get_is_told_to_upgrade() {
+fn a_plain_get_is_answered_426() {
     let request = "GET /room HTTP/1.1\r\nHost: localhost\r\n\r\n";
     let answer = refusal(&config(2), request, Stat::HandshakeNotUpgrade);
     assert_eq!(answer.status, 426);
@@ -85,14 +85,14 @@ fn a_plain_get_is_told_to_upgrade() {
 }
 
 #[test]
-fn a_post_is_told_what_is_allowed() {
+fn a_post_gets_the_list_of_allowed_methods() {
     let request = "POST /room HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n";
     let answer = refusal(&config(2), request, Stat::HandshakeMethod);
     assert_eq!((answer.status, answer.header("allow")), (405, Some("GET")));
 }
 
 #[test]
-fn another_version_of_the_protocol_is_told_ours() {
+fn another_version_of_the_protocol_gets_the_supported_one() {
     let request = request("/room").replace("Version: 13", "Version: 8");
     let answer = refusal(&config(2), &request, Stat::HandshakeNotUpgrade);
     assert_eq!(answer.status, 426);
@@ -108,7 +108,7 @@ fn a_head_over_the_limit_is_too_large() {
 }
 
 #[test]
-fn the_refusal_of_an_endless_head_arrives_although_the_client_goes_on_sending() {
+fn the_refusal_of_an_endless_head_arrives_although_the_client_keeps_sending() {
     let endless = format!("GET /room HTTP/1.1\r\nX: {}", "x".repeat(1 << 20));
     let answer = refusal(&config(2), &endless, Stat::HandshakeHeadTooLarge);
     assert_eq!(answer.status, 431);
@@ -144,7 +144,7 @@ fn a_path_with_a_broken_escape_is_a_bad_request() {
     assert_eq!(answer.status, 400);
 }
 
-/// So little time for the upgrade that a test can wait for its end.
+/// A short handshake timeout, so that a test can wait for it.
 fn hasty() -> Config {
     let mut config = config(2);
     config.server.handshake_timeout = Duration::from_millis(200);
@@ -152,7 +152,7 @@ fn hasty() -> Config {
 }
 
 #[test]
-fn half_a_request_is_timed_out() {
+fn half_a_request_times_out() {
     let answer = refusal(
         &hasty(),
         "GET /room HTTP/1.1\r\nHost:",
@@ -162,17 +162,17 @@ fn half_a_request_is_timed_out() {
 }
 
 #[test]
-fn a_silent_connection_is_timed_out() {
+fn a_silent_connection_times_out() {
     let answer = refusal(&hasty(), "", Stat::HandshakeTimeout);
     assert_eq!(answer.status, 408);
 }
 
 #[test]
-fn a_byte_now_and_then_does_not_renew_the_deadline() {
+fn a_byte_now_and_then_does_not_extend_the_deadline() {
     let world = World::with(&hasty());
     let mut client = world.dial();
     client.send("GET /room HTTP/1.1\r\nX: ");
-    // A write after the connection's end fails; one before it changes nothing.
+    // A write after the connection has ended fails. A write before the end changes nothing.
     eventually("the connection was timed out", || {
         let _ = client.try_send("x");
         world.total(Stat::HandshakeTimeout) == 1
@@ -197,7 +197,7 @@ fn a_connection_that_ends_before_its_upgrade_is_counted_as_lost() {
 }
 
 #[test]
-fn a_connection_too_many_is_told_so_and_a_place_that_is_given_up_can_be_taken() {
+fn one_connection_too_many_is_refused_and_a_free_place_can_be_taken() {
     let mut config = config(2);
     config.server.max_connections = 2;
     let world = World::with(&config);

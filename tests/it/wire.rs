@@ -1,6 +1,6 @@
-//! The other peer: bytes on a TCP connection, for what a well-behaved client never sends and never leaves unread.
+//! The other peer: raw bytes on a TCP connection, for everything that a well-behaved client never does.
 //!
-//! It knows just enough of HTTP and of RFC 6455 to be wrong on purpose, and shares no code with the relay.
+//! It knows just enough of HTTP and RFC 6455 to break the rules on purpose, and shares no code with the relay.
 
 use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::TcpStream;
@@ -10,7 +10,7 @@ use std::thread::{self, JoinHandle};
 
 use crate::support::{PATIENCE, reset};
 
-/// The bit of a frame's first byte that ends a message (RFC 6455, section 5.2).
+/// The FIN bit of a frame's first byte (RFC 6455, section 5.2).
 pub(crate) const FIN: u8 = 0x80;
 pub(crate) const CONTINUATION: u8 = 0x0;
 pub(crate) const TEXT: u8 = 0x1;
@@ -19,15 +19,15 @@ pub(crate) const CLOSE: u8 = 0x8;
 pub(crate) const PING: u8 = 0x9;
 pub(crate) const PONG: u8 = 0xa;
 
-/// The bit of a frame's second byte that says that a key follows, and what stands in the place of a longer length.
+/// The mask bit of a frame's second byte, and the values that stand for a longer length.
 const MASKED: u8 = 0x80;
 const LENGTH_16: u8 = 0x7e;
 const LENGTH_64: u8 = 0x7f;
 
-/// Any key will do.
+/// Any key works.
 const MASK: [u8; 4] = [0x12, 0x34, 0x56, 0x78];
 
-/// See the module.
+/// A raw connection to the relay.
 pub(crate) struct Wire {
     reader: BufReader<TcpStream>,
 }
@@ -40,7 +40,7 @@ pub(crate) struct Frame {
     pub(crate) payload: Vec<u8>,
 }
 
-/// An answer of HTTP.
+/// An HTTP response.
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) status: u16,
@@ -57,7 +57,7 @@ impl Answer {
     }
 }
 
-/// A request for an upgrade that leaves nothing to be desired.
+/// A correct upgrade request.
 pub(crate) fn request(path: &str) -> String {
     format!(
         "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
@@ -65,14 +65,14 @@ pub(crate) fn request(path: &str) -> String {
     )
 }
 
-/// A client's frame; `first` is its first byte.
+/// A client's frame with `first` as its first byte.
 pub(crate) fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
     let mut bytes = header(first, payload.len() as u64);
     bytes.extend(payload.iter().zip(MASK.iter().cycle()).map(|(a, b)| a ^ b));
     bytes
 }
 
-/// The header of a client's frame that announces `len` bytes.
+/// The header of a client's frame that claims `len` bytes.
 pub(crate) fn header(first: u8, len: u64) -> Vec<u8> {
     let mut bytes = vec![first];
     match len {
@@ -105,7 +105,7 @@ impl Wire {
         }
     }
 
-    /// Over a Unix socket: std's `TcpStream` reads and writes a descriptor of any family.
+    /// Over a Unix socket. std's `TcpStream` reads and writes a socket of any kind.
     pub(crate) fn over_unix(stream: UnixStream) -> Wire {
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.set_write_timeout(Some(PATIENCE)).unwrap();
@@ -118,7 +118,7 @@ impl Wire {
         self.reader.get_ref()
     }
 
-    /// Another handle on the same connection, to write while this one is being read.
+    /// A second handle on the same connection, to write while another thread reads.
     pub(crate) fn writer(&self) -> TcpStream {
         self.stream().try_clone().unwrap()
     }
@@ -127,13 +127,13 @@ impl Wire {
         self.stream().write_all(bytes.as_ref()).unwrap();
     }
 
-    /// Sends one byte or more to a peer that may be gone.
+    /// Sends some bytes to a peer that may have gone.
     pub(crate) fn try_send(&self, bytes: impl AsRef<[u8]>) -> io::Result<()> {
         self.stream().write_all(bytes.as_ref())
     }
 
-    /// Sends on a thread of its own, so that what comes back can be read meanwhile. The thread ends when everything is
-    /// sent, or when the connection has ended.
+    /// Sends on a new thread, so that the caller can read meanwhile. The thread ends when all is sent or the connection
+    /// has ended.
     pub(crate) fn send_beside(
         &self,
         chunks: impl Iterator<Item = Vec<u8>> + Send + 'static,
@@ -154,7 +154,7 @@ impl Wire {
         assert_eq!(answer.status, 101, "{answer:?}");
     }
 
-    /// The next answer, its body as long as its `Content-Length` says.
+    /// The next response. `Content-Length` tells the length of its body.
     pub(crate) fn answer(&mut self) -> Answer {
         let mut answer = self.head();
         let length = answer
@@ -166,7 +166,7 @@ impl Wire {
         answer
     }
 
-    /// The next answer without its body, as a HEAD is answered.
+    /// The next response without a body, as the answer to a HEAD.
     pub(crate) fn head(&mut self) -> Answer {
         let mut head = String::new();
         while !head.ends_with("\r\n\r\n") {
@@ -181,14 +181,14 @@ impl Wire {
         }
     }
 
-    /// The status of the answer, unless the connection ends before it.
+    /// The status of the next response, or `None` if the connection ends first.
     pub(crate) fn try_answer(&mut self) -> Option<u16> {
         let mut line = String::new();
         self.reader.read_line(&mut line).ok()?;
         line.split(' ').nth(1)?.parse().ok()
     }
 
-    /// The next frame, which must be a server's: unmasked and of minimal length, with no reserved bit or opcode.
+    /// The next frame. It must be a server's: unmasked, with a minimal length and no reserved bit or opcode.
     pub(crate) fn next(&mut self) -> Frame {
         let [first, second] = self.bytes();
         assert_eq!(first & 0x70, 0, "reserved bits");
@@ -221,14 +221,14 @@ impl Wire {
         bytes
     }
 
-    /// The next frame, which must be a whole text message.
+    /// The next frame, which must be a complete text message.
     pub(crate) fn hear(&mut self) -> String {
         let frame = self.next();
         assert_eq!(frame.first, FIN | TEXT, "{frame:?}");
         String::from_utf8(frame.payload).unwrap()
     }
 
-    /// The Close that comes next: its code and reason.
+    /// The code and reason of the next frame, which must be a Close.
     pub(crate) fn close(&mut self) -> (u16, String) {
         let frame = self.next();
         assert_eq!(frame.first, FIN | CLOSE, "{frame:?}");
@@ -239,21 +239,21 @@ impl Wire {
         )
     }
 
-    /// The code of the Close that comes, unless the connection is reset before it, or does not block and nothing is there.
+    /// The code of a Close, or `None` if the connection is reset first, or is non-blocking and has none.
     pub(crate) fn try_close(&mut self) -> Option<u16> {
         let mut frame = [0; 4];
         self.reader.read_exact(&mut frame).ok()?;
         (frame[0] == FIN | CLOSE).then(|| u16::from_be_bytes([frame[2], frame[3]]))
     }
 
-    /// The orderly end of the relay's side.
+    /// Expects the orderly end of the relay's side.
     pub(crate) fn expect_end(&mut self) {
         let mut rest = Vec::new();
         self.reader.read_to_end(&mut rest).unwrap();
         assert!(rest.is_empty(), "behind the end: {rest:?}");
     }
 
-    /// The end, in order or by a reset, whatever comes before it.
+    /// Expects the end, by a FIN or a reset, whatever comes before it.
     pub(crate) fn expect_cut(&mut self) {
         match self.reader.read_to_end(&mut Vec::new()) {
             Err(error) if error.kind() != ErrorKind::ConnectionReset => panic!("{error}"),
@@ -261,7 +261,7 @@ impl Wire {
         }
     }
 
-    /// Leaves without a word: by a reset.
+    /// Leaves with a reset, without a Close.
     pub(crate) fn reset(self) {
         reset(self.stream());
     }

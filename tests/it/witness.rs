@@ -1,8 +1,8 @@
-//! An honest pair that exchanges messages while others attack, and notices whatever is lost, repeated, out of order,
-//! or late.
+//! An honest pair of clients that exchange messages during an attack. It notices every message that is lost, repeated,
+//! out of order or late.
 //!
-//! Whoever tests an attack summons it before, and dismisses it at the end. The two share a topic and, on a relay with
-//! two workers, no shard; so each message crosses from one worker to the other.
+//! A test summons the pair before the attack and dismisses it at the end. The two share a topic but, with two workers,
+//! no shard, so each message crosses from one worker to the other.
 
 use std::net::SocketAddr;
 use std::panic;
@@ -17,17 +17,16 @@ use crate::program::Program;
 use crate::support::{Client, PATIENCE, World, eventually};
 use crate::wire::{CLOSE, FIN, Frame, TEXT, Wire};
 
-/// Where the two meet. Attackers who are to meet them too use this path; what they say must not be text that starts as
-/// the pair's does.
+/// The topic of the pair. Attackers may join it, but must not send text that starts like the pair's.
 pub(crate) const PATH: &str = "/witness";
 
-/// Messages that each of the two sends before it reads.
+/// The number of messages that each of the two sends before it reads.
 const SENT_AT_ONCE: u64 = 8;
 
-/// Between two rounds, so that the pair leaves the machine to the attack.
+/// The pause between two rounds, which leaves the machine to the attack.
 const PAUSE: Duration = Duration::from_millis(2);
 
-/// See the module.
+/// The running pair.
 pub(crate) struct Witness {
     thread: Option<JoinHandle<Testimony>>,
     shared: Arc<Shared>,
@@ -36,24 +35,24 @@ pub(crate) struct Witness {
 #[derive(Debug, Default)]
 struct Shared {
     dismissed: AtomicBool,
-    /// The pair is asked to be silent.
+    /// The pair has been asked to be silent.
     hushed: AtomicBool,
-    /// It is.
+    /// The pair is silent.
     silent: AtomicBool,
     rounds: AtomicU64,
 }
 
-/// What the pair has to say at its end. That nothing was lost is not in it: it would have failed the test.
+/// The result of the exchange. It does not mention losses, because a loss fails the test.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Testimony {
-    /// Messages that both heard, each once, in one order.
+    /// Messages that both received, each once and in one order.
     pub(crate) messages: u64,
-    /// The longest that it took from the first message of a round until both had heard them all.
+    /// The longest time from a round's first message until both had received all of them.
     pub(crate) slowest_round: Duration,
 }
 
 impl Witness {
-    /// A pair that has joined and exchanges messages already.
+    /// Connects a pair that exchanges messages.
     pub(crate) fn summon(address: SocketAddr) -> Witness {
         let pair = [(); 2].map(|()| Client::connect(address, PATH));
         let shared = Arc::<Shared>::default();
@@ -75,10 +74,10 @@ impl Witness {
         Witness::summon(program.address)
     }
 
-    /// Waits until so many further rounds are complete: whatever the relay had read before has then been dealt with by
-    /// both shards that the pair lives on.
+    /// Waits for so many more rounds. Both shards of the pair have then handled everything that the relay had read
+    /// before.
     pub(crate) fn await_rounds(&self, count: u64) {
-        // Relaxed: a number that stands for itself.
+        // Relaxed: no other data depends on this number.
         let rounds = || self.shared.rounds.load(Ordering::Relaxed);
         let enough = rounds() + count;
         eventually("the honest pair goes on", || {
@@ -87,7 +86,7 @@ impl Witness {
         });
     }
 
-    /// Does `something` while the pair is connected and silent.
+    /// Does `something` while the pair is connected but silent.
     pub(crate) fn while_silent(&self, something: impl FnOnce()) {
         self.shared.hushed.store(true, Ordering::Relaxed);
         eventually("the pair falls silent", || {
@@ -98,7 +97,7 @@ impl Witness {
         self.await_rounds(1);
     }
 
-    /// Ends the exchange. Fails if anything was lost, repeated or out of order since the pair was summoned.
+    /// Ends the exchange. Fails if a message was lost, repeated or out of order.
     pub(crate) fn dismiss(mut self) -> Testimony {
         self.shared.dismissed.store(true, Ordering::Relaxed);
         let thread = self.thread.take().expect("only here and on drop");
@@ -141,8 +140,7 @@ fn exchange(mut pair: [Client; 2], shared: &Shared) -> Testimony {
     testimony
 }
 
-/// Both say the round's messages, and both hear all of them in one order, each sender's in the order in which they were
-/// said.
+/// Both send the messages of a round, and both receive all of them in one order that keeps each sender's order.
 fn hold_round(pair: &mut [Client; 2], round: u64) {
     for n in numbers(round) {
         for (name, client) in pair.iter_mut().enumerate() {
@@ -169,7 +167,7 @@ fn numbers(round: u64) -> std::ops::Range<u64> {
     round * SENT_AT_ONCE..(round + 1) * SENT_AT_ONCE
 }
 
-/// What comes next to a member of the pair's topic that is not a message of the pair.
+/// The next frame on the pair's topic that is not from the pair.
 pub(crate) fn next_own(wire: &mut Wire) -> Frame {
     loop {
         let frame = wire.next();
@@ -179,12 +177,12 @@ pub(crate) fn next_own(wire: &mut Wire) -> Frame {
     }
 }
 
-/// Whether a frame is a text as the pair exchanges them: one digit, a space, a number.
+/// Whether a frame is a text of the pair: a digit, a space, a number.
 fn is_of_the_pair(frame: &Frame) -> bool {
     frame.first == FIN | TEXT && matches!(frame.payload[..], [b'0' | b'1', b' ', b'0'..=b'9', ..])
 }
 
-/// The Close that comes next, beside messages of the pair, and then the orderly end.
+/// Expects a Close with `code` next, besides messages of the pair, and then the orderly end.
 pub(crate) fn expect_failure(wire: &mut Wire, code: u16, what: &str) {
     let close = next_own(wire);
     assert_eq!(close.first, FIN | CLOSE, "{what}: {close:?}");

@@ -1,4 +1,4 @@
-//! Messages that are large, in very many pieces, or very many: they come back as they went.
+//! Large messages, messages in very many pieces, and very many messages: all come back unchanged.
 
 use std::thread;
 
@@ -11,7 +11,7 @@ use crate::wire::{BINARY, CONTINUATION, FIN, Frame, TEXT, Wire, frame};
 /// The largest message here.
 const LARGEST: usize = 16 << 20;
 
-/// Text whose code points have up to four bytes, or other bytes: no piece of a round size begins like its neighbour.
+/// Text with code points of up to four bytes, or binary. No two neighbouring pieces of a round size begin alike.
 fn payload(opcode: u8, length: usize) -> Vec<u8> {
     let unit = if opcode == TEXT {
         "aé€😀-".as_bytes()
@@ -31,7 +31,7 @@ fn roomy() -> Config {
     config
 }
 
-/// A message in fragments of so many bytes.
+/// A message in fragments of `size` bytes.
 fn fragments(opcode: u8, payload: &[u8], size: usize) -> Vec<Vec<u8>> {
     let count = payload.len().div_ceil(size);
     let frames = payload.chunks(size).enumerate().map(|(at, piece)| {
@@ -42,7 +42,7 @@ fn fragments(opcode: u8, payload: &[u8], size: usize) -> Vec<Vec<u8>> {
     frames.collect()
 }
 
-/// Sends from a thread of its own, since the relay may not read on before it has been read.
+/// A thread of its own sends, since the relay may stop reading until the client reads.
 fn assert_comes_back(world: &World, frames: Vec<Vec<u8>>, chop: Chop, expected: &Frame) {
     let mut client = world.join("/room");
     let writer = Wire::over(client.writer());
@@ -79,7 +79,7 @@ fn a_message_in_65536_fragments_or_in_a_few_comes_back() {
 }
 
 #[test]
-fn fragments_of_no_round_size_come_back() {
+fn fragments_of_an_odd_size_come_back() {
     let world = World::start();
     for opcode in [TEXT, BINARY] {
         let payload = payload(opcode, 65_536);

@@ -1,9 +1,8 @@
-//! Text that is UTF-8 comes back, text that is not fails with 1007, and does so with the very byte that no
-//! continuation could make right, inside a frame that is not complete too (RFC 6455, section 8.1; RFC 3629).
+//! Valid UTF-8 comes back; invalid UTF-8 fails with 1007, at the first byte that no continuation could make valid, even
+//! in an incomplete frame (RFC 6455, section 8.1; RFC 3629).
 //!
-//! What is valid is listed by code point. What is not is made by an encoder of the older scheme, of up to six bytes
-//! and of any number, which knows nothing of what was ruled out since. The standard library says of each whether the
-//! list is right, and where it goes wrong.
+//! Valid texts are listed by code point. Invalid ones come from an encoder of the older scheme, which has up to six
+//! bytes and allows any number. The standard library checks the lists and says where each invalid text fails.
 
 use std::collections::BTreeSet;
 use std::str;
@@ -14,10 +13,10 @@ use super::{Chop, End, reply, script};
 use crate::support::World;
 use crate::wire::{CLOSE, CONTINUATION, FIN, PING, PONG, TEXT, Wire, frame};
 
-/// Text around what is tested, with code points of two, three and four bytes, so that nothing is at a border.
+/// Text around the tested text, with code points of two, three and four bytes, so that it is never at an edge.
 const AROUND: &str = "κόσμε-€-𤭢";
 
-/// A number in `length` bytes, 2 to 6: the first byte says how many follow, of six bits each.
+/// Encodes a number in `length` bytes, 2 to 6. Each byte after the first holds six bits.
 fn encode(number: u32, length: u32) -> Vec<u8> {
     let lead = 0xff_u8 << (8 - length);
     let follow = |at: u32| 0x80 | (number >> (6 * at)) as u8 & 0x3f;
@@ -26,7 +25,7 @@ fn encode(number: u32, length: u32) -> Vec<u8> {
     bytes
 }
 
-/// The largest number that fits so many bytes in the older scheme.
+/// The largest number that fits in so many bytes in the older scheme.
 fn last_of(length: u32) -> u32 {
     match length {
         1 => 0x7f,
@@ -35,13 +34,13 @@ fn last_of(length: u32) -> u32 {
     }
 }
 
-/// Code points at every border, and those that some take for wrong and are not.
+/// Code points at every limit, and valid ones that some decoders refuse.
 fn valid_code_points() -> Vec<char> {
     let borders = [
         0, 0x24, 0x7f, 0x80, 0xa2, 0x7ff, 0x800, 0x20ac, 0xd7ff, 0xe000, 0xffff, 0x1_0000,
         0x2_4b62, 0x10_ffff,
     ];
-    // Interlinear annotation, the object's and the general replacement: U+FFFD is a character like others.
+    // Annotation and replacement characters: U+FFFD is an ordinary character.
     let specials = 0xfff9..=0xfffd;
     let noncharacters = (0..=0x10).flat_map(|plane| [plane << 16 | 0xfffe, plane << 16 | 0xffff]);
     let all = borders.into_iter().chain(specials).chain(noncharacters);
@@ -51,17 +50,17 @@ fn valid_code_points() -> Vec<char> {
 /// Bytes that are not UTF-8, none twice.
 fn invalid_texts() -> BTreeSet<Vec<u8>> {
     let mut texts = BTreeSet::new();
-    // Continuations without a first byte: each alone, and up to 63 in a row.
+    // Continuation bytes without a first byte: each alone, and up to 63 in a row.
     texts.extend((0x80..=0xbf).map(|byte| vec![byte]));
     for count in 2..=63 {
         texts.insert((0x80..0x80 + count).collect());
     }
-    // First bytes that nothing continues, and bytes that can be neither.
+    // First bytes without a continuation, and bytes that are neither.
     texts.extend((0xc0..=0xff).map(|byte| vec![byte, b' ']));
     texts.extend((0xc0..=0xff).map(|byte| vec![byte]));
     texts.insert((0xc0..=0xfd).flat_map(|byte| [byte, b' ']).collect());
     texts.insert(b"\xfe\xfe\xff\xff".to_vec());
-    // The last byte is missing, alone and one behind the other.
+    // Sequences without their last byte, alone and in a row.
     let mut cut = Vec::new();
     for length in 2..=6 {
         for number in [0, last_of(length)] {
@@ -72,13 +71,13 @@ fn invalid_texts() -> BTreeSet<Vec<u8>> {
     }
     texts.insert(cut.concat());
     texts.extend(cut);
-    // More bytes than the number needs.
+    // Overlong forms.
     for length in 2..=6 {
         for number in [0, u32::from(b'/'), last_of(length - 1)] {
             texts.insert(encode(number, length));
         }
     }
-    // Beyond the last code point.
+    // Above the last code point.
     texts.insert(encode(0x11_0000, 4));
     texts.insert(encode(last_of(4), 4));
     for length in 5..=6 {
@@ -93,7 +92,7 @@ fn invalid_texts() -> BTreeSet<Vec<u8>> {
             texts.insert([encode(first, 3), encode(second, 3)].concat());
         }
     }
-    // Good text that ends within a code point.
+    // Valid text that ends inside a code point.
     let good = AROUND.as_bytes();
     let prefixes = (1..good.len()).map(|end| &good[..end]);
     texts.extend(
@@ -104,7 +103,7 @@ fn invalid_texts() -> BTreeSet<Vec<u8>> {
     texts
 }
 
-/// How many bytes it takes until the text cannot be UTF-8 any more, whatever follows; none if it is only cut.
+/// The number of bytes after which the text cannot become valid; `None` if it is only incomplete.
 fn wrong_from(text: &[u8]) -> Option<usize> {
     let is_wrong = |&end: &usize| {
         let error = str::from_utf8(&text[..end]).err();
@@ -138,7 +137,7 @@ fn every_kind_of_code_point_comes_back() {
 }
 
 #[test]
-fn code_points_may_be_cut_by_frames_anywhere() {
+fn frames_may_cut_code_points_anywhere() {
     let text: String = valid_code_points().into_iter().collect();
     let bytes = text.as_bytes();
     let mut frames: Vec<_> = bytes.iter().map(|&it| frame(CONTINUATION, &[it])).collect();
@@ -161,7 +160,7 @@ fn every_kind_of_text_that_is_not_utf8_fails() {
         let mut client = world.join("/room");
         client.send(frame(FIN | TEXT, text));
         assert_failed(&mut client, text);
-        // Fragments of a byte each: what is wrong is found across frames, and what is only cut at the end.
+        // In fragments of one byte: errors are found across frames, and incomplete text at the end.
         let around = [AROUND.as_bytes(), text].concat();
         let mut frames: Vec<_> = around
             .iter()
@@ -181,7 +180,7 @@ fn every_kind_of_text_that_is_not_utf8_fails() {
     assert_eq!(stats.value(Stat::Messages), 0);
 }
 
-/// The text with something in front of it, and how much of that can still become UTF-8; only what cannot as a whole.
+/// Each text after a valid prefix, and the length of the part that can still become valid.
 fn texts_that_go_wrong() -> impl Iterator<Item = (Vec<u8>, usize)> {
     invalid_texts().into_iter().filter_map(|text| {
         let text = [AROUND.as_bytes(), &text].concat();
@@ -190,14 +189,14 @@ fn texts_that_go_wrong() -> impl Iterator<Item = (Vec<u8>, usize)> {
     })
 }
 
-/// The relay has had everything before, and has not failed.
+/// Asserts that the relay has read everything so far and has not failed the connection.
 fn assert_goes_on(client: &mut Wire) {
     client.send(frame(FIN | PING, b"so far"));
     assert_eq!(client.next(), reply(PONG, b"so far"));
 }
 
 #[test]
-fn text_fails_with_the_byte_that_is_wrong_in_the_next_fragment() {
+fn text_fails_at_the_invalid_byte_in_the_next_fragment() {
     let world = World::start();
     for (text, good) in texts_that_go_wrong() {
         let mut client = world.join("/room");
@@ -210,10 +209,11 @@ fn text_fails_with_the_byte_that_is_wrong_in_the_next_fragment() {
 }
 
 #[test]
-fn text_fails_with_the_byte_that_is_wrong_inside_a_frame_that_is_not_complete() {
+fn text_fails_at_the_invalid_byte_in_an_incomplete_frame() {
     let world = World::start();
     for (text, good) in texts_that_go_wrong() {
-        // The first frame holds what is good, so that a ping can ask whether it is; the second is never complete.
+        // The first frame has the valid part, and a ping after it shows that the relay accepts it. The second frame is
+        // never complete.
         let rest = [&text[good..], b"and so on"].concat();
         let unfinished = frame(FIN | CONTINUATION, &rest);
         let mut client = world.join("/room");
@@ -221,7 +221,7 @@ fn text_fails_with_the_byte_that_is_wrong_inside_a_frame_that_is_not_complete() 
         assert_goes_on(&mut client);
         client.send(&unfinished[..=unfinished.len() - rest.len()]);
         assert_failed(&mut client, &text);
-        // All in one frame, byte by byte.
+        // In one frame, byte by byte.
         let padded = [&text[..], b"and so on"].concat();
         let unfinished = frame(FIN | TEXT, &padded);
         let mut client = world.join("/room");
@@ -233,7 +233,7 @@ fn text_fails_with_the_byte_that_is_wrong_inside_a_frame_that_is_not_complete() 
 }
 
 #[test]
-fn a_close_whose_reason_is_not_utf8_fails() {
+fn a_close_with_a_reason_that_is_not_utf8_fails() {
     let world = World::start();
     for text in invalid_texts() {
         let mut client = world.join("/room");
