@@ -17,15 +17,15 @@ use super::units::{Bytes, Octal, Span};
 
 /// The smallest `limits.max_message_bytes`: the limit must never forbid control frames, which hold up to 125 bytes (RFC
 /// 6455, section 5.5).
-pub const MIN_MESSAGE_BYTES: usize = 125;
+const MIN_MESSAGE_BYTES: usize = 125;
 /// The largest `limits.max_message_bytes`. The relay is not for transferring files.
-pub const MAX_MESSAGE_BYTES: usize = 64 << 20;
+const MAX_MESSAGE_BYTES: usize = 64 << 20;
 /// The smallest `limits.max_header_bytes`: a browser's upgrade request without cookies.
-pub const MIN_HEADER_BYTES: usize = 1 << 10;
+const MIN_HEADER_BYTES: usize = 1 << 10;
 /// The largest `limits.max_header_bytes`. Each connection may hold so much until its handshake times out.
-pub const MAX_HEADER_BYTES: usize = 64 << 10;
+const MAX_HEADER_BYTES: usize = 64 << 10;
 /// The largest `slow_consumer.max_lag_bytes`. Each topic may hold so much on each shard.
-pub const MAX_LAG_BYTES: usize = 1 << 30;
+const MAX_LAG_BYTES: usize = 1 << 30;
 /// The largest `limits.max_buffered_bytes`: 1 TiB, more memory than machines have.
 const MAX_BUFFERED_BYTES: usize = 1 << 40;
 /// A shard's share of `limits.max_buffered_bytes` is at least this many `slow_consumer.max_lag_bytes`. When one topic
@@ -39,22 +39,22 @@ const MIN_NOTSENT_LOWAT: usize = 1 << 10;
 /// The largest `server.tcp_notsent_lowat`. Beyond it, the option has no effect with the usual kernel settings.
 const MAX_NOTSENT_LOWAT: usize = 64 << 20;
 /// The largest `server.workers`.
-pub const MAX_WORKERS: usize = 256;
+const MAX_WORKERS: usize = 256;
 /// The largest `server.max_connections` and `server.max_connections_per_ip`.
 const MAX_CONNECTIONS: usize = 10_000_000;
 /// The largest `server.fill_workers_to`. Each worker allocates room for so many connections when it starts.
 const MAX_FILL: usize = 64 << 10;
 /// The shortest timeout, which is the resolution of the workers' timers.
-pub const MIN_WAIT: Duration = Duration::from_millis(1);
+const MIN_WAIT: Duration = Duration::from_millis(1);
 /// The longest timeout. A peer that is silent for longer is gone.
-pub const MAX_WAIT: Duration = Duration::from_hours(1);
+const MAX_WAIT: Duration = Duration::from_hours(1);
 /// The shortest `relay.coalesce` other than 0. One turn reads so much time's messages anyway.
 const MIN_COALESCE: Duration = Duration::from_micros(10);
 /// The longest `relay.coalesce`. A client that breaks the protocol gets its earlier messages back before its Close, and
 /// it has five seconds in all.
 const MAX_COALESCE: Duration = Duration::from_secs(1);
 /// The longest `shutdown.timeout`. Service managers kill the process earlier.
-pub const MAX_SHUTDOWN: Duration = Duration::from_mins(10);
+const MAX_SHUTDOWN: Duration = Duration::from_mins(10);
 /// The most entries of `server.proxy_protocol.from`. The relay searches the list for every connection.
 const MAX_PROXIES: usize = 256;
 /// The longest path of a Unix socket in bytes: the address holds 108, and the last one is a NUL (unix(7)).

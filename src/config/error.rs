@@ -60,11 +60,6 @@ impl ConfigError {
     pub fn key(&self) -> Option<&str> {
         self.key.as_deref()
     }
-
-    /// The wrong line, counted from 1, if it is known.
-    pub fn line(&self) -> Option<usize> {
-        self.line
-    }
 }
 
 impl fmt::Display for ConfigError {

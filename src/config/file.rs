@@ -13,7 +13,7 @@ use super::locate::line_of_key;
 use super::types::Config;
 
 /// The largest configuration file. A file with every key and a comment on each is many times smaller.
-pub const MAX_FILE_BYTES: usize = 64 << 10;
+const MAX_FILE_BYTES: usize = 64 << 10;
 
 /// The deepest nesting of brackets. A configuration needs 3 levels; the parser takes time with the square of the depth.
 const MAX_DEPTH: usize = 32;

@@ -22,12 +22,7 @@ mod types;
 mod units;
 
 pub(crate) use bounds::pem_file;
-pub use bounds::{
-    MAX_HEADER_BYTES, MAX_LAG_BYTES, MAX_MESSAGE_BYTES, MAX_SHUTDOWN, MAX_WAIT, MAX_WORKERS,
-    MIN_HEADER_BYTES, MIN_MESSAGE_BYTES, MIN_WAIT,
-};
 pub use error::ConfigError;
-pub use file::MAX_FILE_BYTES;
 pub use proxies::ProxySource;
 pub use types::{
     Config, Keepalive, Limits, Log, LogFormat, LogLevel, Metrics, ProxyProtocol, Publish, Relay,

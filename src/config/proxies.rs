@@ -23,7 +23,7 @@ const UNIX: &str = "unix";
 
 impl ProxySource {
     /// Whether a proxy at `address` is trusted. An IPv4 address mapped into IPv6 counts as IPv4.
-    pub fn contains(&self, address: IpAddr) -> bool {
+    pub(crate) fn contains(&self, address: IpAddr) -> bool {
         match self {
             ProxySource::Network(network) => network.contains(&address.to_canonical()),
             ProxySource::Unix => false,

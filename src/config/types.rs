@@ -186,8 +186,7 @@ pub struct Limits {
     /// is no limit.
     #[serde(deserialize_with = "units::count")]
     pub messages_per_second: usize,
-    /// The number of messages that a client may send at once. 0 is [`Limits::DEFAULT_BURST_SECONDS`] times
-    /// `messages_per_second`.
+    /// The number of messages that a client may send at once. 0 is the messages of 5 seconds.
     #[serde(deserialize_with = "units::count")]
     pub burst: usize,
     /// The most memory for logs and incomplete messages, in bytes. Beyond it, the clients that use most are
@@ -351,7 +350,7 @@ impl Default for Relay {
 impl Limits {
     /// The default burst in seconds of the average rate. It covers most pauses of a connection or a machine, after
     /// which the messages of the pause arrive together.
-    pub const DEFAULT_BURST_SECONDS: usize = 5;
+    pub(crate) const DEFAULT_BURST_SECONDS: usize = 5;
 }
 
 impl Default for Limits {

@@ -1,6 +1,6 @@
 //! Bearer tokens (RFC 6750): the tokens that the relay knows, and the check of a request's credentials.
 //!
-//! The configuration reads each [`Token`] once, and the relay calls [`judge`] for each upgrade. No token is ever shown,
+//! The configuration reads each [`Token`] once, and the relay calls `judge` for each upgrade. No token is ever shown,
 //! not by `Debug`, `Display` or an error. The token that a request presents does not leave this file.
 
 use std::borrow::Cow;
@@ -14,7 +14,7 @@ use super::request::RequestHead;
 
 /// The allowed length of a token in bytes. 16 random letters and digits are 95 bits, too many to guess over a network.
 /// 256 are enough for any random token.
-pub const TOKEN_BYTES: RangeInclusive<usize> = 16..=256;
+pub(crate) const TOKEN_BYTES: RangeInclusive<usize> = 16..=256;
 
 /// The `Authorization` scheme for a token. Schemes are case-insensitive (RFC 9110, section 11.1).
 const SCHEME: &[u8] = b"Bearer";
@@ -34,7 +34,7 @@ pub struct Token(Box<str>);
 pub enum TokenError {
     /// The text is the placeholder that is printed for a token.
     Hidden,
-    /// The token has this many bytes, which is outside [`TOKEN_BYTES`].
+    /// The token has this many bytes, which is outside `TOKEN_BYTES`.
     Length(usize),
     /// The token has a character that RFC 6750 does not allow (section 2.1).
     Character,
@@ -42,7 +42,7 @@ pub enum TokenError {
 
 /// The result of checking a request's credentials.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Credentials {
+pub(crate) enum Credentials {
     /// The request has no credentials.
     Absent,
     /// The request has exactly one token, and it is known.
@@ -52,7 +52,7 @@ pub enum Credentials {
 }
 
 impl Token {
-    /// Accepts [`TOKEN_BYTES`] bytes: letters, digits and `-._~+/`, then any number of `=`.
+    /// Accepts `TOKEN_BYTES` bytes: letters, digits and `-._~+/`, then any number of `=`.
     pub fn new(text: &str) -> Result<Token, TokenError> {
         let allowed = |byte: u8| {
             byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~' | b'+' | b'/')
@@ -100,7 +100,7 @@ impl fmt::Display for Token {
 ///
 /// A request with two tokens is refused (RFC 6750, section 2), because a proxy and the relay could each look at a
 /// different one.
-pub fn judge(head: &RequestHead<'_>, tokens: &[Token]) -> Credentials {
+pub(crate) fn judge(head: &RequestHead<'_>, tokens: &[Token]) -> Credentials {
     let mut presented = in_header(head).chain(in_query(head));
     match (presented.next(), presented.next()) {
         (None, _) => Credentials::Absent,

@@ -4,8 +4,8 @@
 //! request bodies.
 
 pub mod bearer;
-pub mod origin;
-pub mod percent;
+pub(crate) mod origin;
+pub(crate) mod percent;
 pub mod request;
 pub mod requests;
 pub mod response;

@@ -53,7 +53,7 @@ struct Origin {
 }
 
 /// Whether a pattern allows the origin in `value`, the content of an `Origin` field.
-pub fn is_allowed(patterns: &[OriginPattern], value: &[u8]) -> bool {
+pub(crate) fn is_allowed(patterns: &[OriginPattern], value: &[u8]) -> bool {
     if value == OPAQUE.as_bytes() {
         return patterns.contains(&OriginPattern(Pattern::Opaque));
     }

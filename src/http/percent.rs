@@ -5,7 +5,7 @@
 
 /// Why a text cannot be decoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PercentError {
+pub(crate) enum PercentError {
     /// The decoded text is over the limit.
     TooLong,
     /// A `%` is not followed by two hexadecimal digits.
@@ -13,7 +13,7 @@ pub enum PercentError {
 }
 
 /// Decodes `text`, to at most `max_bytes` bytes.
-pub fn decode(text: &str, max_bytes: usize) -> Result<Vec<u8>, PercentError> {
+pub(crate) fn decode(text: &str, max_bytes: usize) -> Result<Vec<u8>, PercentError> {
     let mut decoded = Vec::with_capacity(text.len().min(max_bytes));
     let mut rest = text.as_bytes();
     while let Some((&byte, after)) = rest.split_first() {

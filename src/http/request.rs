@@ -180,7 +180,7 @@ impl<'a> RequestHead<'a> {
     }
 
     /// The value of the header field with this name, if there is exactly one.
-    pub fn only_value(&self, name: &str) -> Option<&'a [u8]> {
+    pub(crate) fn only_value(&self, name: &str) -> Option<&'a [u8]> {
         let mut values = self.values(name);
         let value = values.next()?;
         values.next().is_none().then_some(value)
@@ -195,14 +195,14 @@ impl<'a> RequestHead<'a> {
     }
 
     /// Whether the request has a body, or something that a parser could take for one.
-    pub fn announces_body(&self) -> bool {
+    pub(crate) fn announces_body(&self) -> bool {
         let lengthy = |value: &[u8]| value.is_empty() || value.iter().any(|&digit| digit != b'0');
         self.values("transfer-encoding").next().is_some()
             || self.values("content-length").any(lengthy)
     }
 
     /// Whether the client may send another request on this connection (RFC 9112, section 9.3).
-    pub fn keeps_alive(&self) -> bool {
+    pub(crate) fn keeps_alive(&self) -> bool {
         match self.version {
             Version::Http10 => self.has_token("connection", "keep-alive"),
             Version::Http11 => !self.has_token("connection", "close"),

@@ -27,12 +27,12 @@ pub enum Status {
 
 impl Status {
     /// The number.
-    pub fn code(self) -> u16 {
+    pub(crate) fn code(self) -> u16 {
         self as u16
     }
 
     /// The reason phrase from RFC 9110; for 429 and 431 from RFC 6585.
-    pub fn reason(self) -> &'static str {
+    pub(crate) fn reason(self) -> &'static str {
         match self {
             Status::SwitchingProtocols => "Switching Protocols",
             Status::Ok => "OK",
@@ -84,7 +84,7 @@ impl Body {
 
 /// A final response, which is any status but 101. The handshake writes the 101.
 #[derive(Clone, Debug)]
-pub struct Response<'a> {
+pub(crate) struct Response<'a> {
     status: Status,
     headers: Vec<(&'static str, &'a str)>,
     body: &'a [u8],
@@ -92,7 +92,7 @@ pub struct Response<'a> {
 
 impl<'a> Response<'a> {
     /// A response without headers or body.
-    pub fn new(status: Status) -> Response<'a> {
+    pub(crate) fn new(status: Status) -> Response<'a> {
         debug_assert!(
             status != Status::SwitchingProtocols,
             "the handshake writes the 101"
@@ -106,7 +106,7 @@ impl<'a> Response<'a> {
 
     /// Adds a header field. `encode` adds `Connection` and `Content-Length` itself.
     #[must_use]
-    pub fn header(mut self, name: &'static str, value: &'a str) -> Response<'a> {
+    pub(crate) fn header(mut self, name: &'static str, value: &'a str) -> Response<'a> {
         debug_assert!(!value.contains(['\r', '\n']), "{name} has a line break");
         self.headers.push((name, value));
         self
@@ -114,19 +114,19 @@ impl<'a> Response<'a> {
 
     /// Sets the body.
     #[must_use]
-    pub fn body(mut self, content_type: &'a str, body: &'a [u8]) -> Response<'a> {
+    pub(crate) fn body(mut self, content_type: &'a str, body: &'a [u8]) -> Response<'a> {
         self.body = body;
         self.header("Content-Type", content_type)
     }
 
     /// Sets a plain text body.
     #[must_use]
-    pub fn text(self, text: &'a str) -> Response<'a> {
+    pub(crate) fn text(self, text: &'a str) -> Response<'a> {
         self.body("text/plain; charset=utf-8", text.as_bytes())
     }
 
     /// The response's bytes.
-    pub fn encode(&self, connection: Connection, body: Body) -> Vec<u8> {
+    pub(crate) fn encode(&self, connection: Connection, body: Body) -> Vec<u8> {
         let mut head = format!(
             "HTTP/1.1 {} {}\r\n",
             self.status.code(),

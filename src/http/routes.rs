@@ -1,6 +1,6 @@
 //! The pages of the metrics port.
 //!
-//! The exporter calls [`route`] for every request and sends the [`Route::answer`]. Nothing here touches a socket; the
+//! The exporter calls `route` for every request and sends the [`Route::answer`]. Nothing here touches a socket; the
 //! caller passes in the metrics' text and the readiness.
 
 use std::borrow::Cow;
@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use super::response::{Body, Connection, Response, Status};
 
 /// The content type that Prometheus 3 requires of a scrape. Clients that ask for `OpenMetrics` get it too.
-pub const EXPOSITION_CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+pub(crate) const EXPOSITION_CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 const PLAIN_CONTENT_TYPE: &str = "text/plain; charset=utf-8";
 
@@ -39,7 +39,7 @@ pub struct Answer {
 }
 
 /// The route for a method and target. Methods are case-sensitive (RFC 9110, section 9.1). The query is ignored.
-pub fn route(method: &str, path_and_query: &str) -> Route {
+pub(crate) fn route(method: &str, path_and_query: &str) -> Route {
     let page = match path_and_query.split('?').next() {
         Some("/metrics") => Route::Metrics,
         Some("/livez") => Route::Live,

@@ -24,24 +24,19 @@ pub struct Assembled {
 
 impl Assembled {
     /// The payload.
-    pub fn as_slice(&self) -> &[u8] {
+    pub(crate) fn as_slice(&self) -> &[u8] {
         self.buffer
             .get(HEADROOM..HEADROOM + self.len)
             .unwrap_or_default()
     }
 
     /// Bytes of payload.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.len
     }
 
-    /// Whether there is no payload.
-    pub fn is_empty(&self) -> bool {
-        self.len == 0
-    }
-
     /// Bytes held on the heap.
-    pub fn capacity(&self) -> usize {
+    pub(crate) fn capacity(&self) -> usize {
         self.buffer.capacity()
     }
 

@@ -10,26 +10,24 @@ use tungstenite::protocol::frame::coding::CloseCode as Registered;
 pub struct CloseCode(u16);
 
 impl CloseCode {
-    /// 1000: the connection has done its work.
-    pub const NORMAL: CloseCode = CloseCode(1000);
     /// 1001: the server is shutting down.
-    pub const GOING_AWAY: CloseCode = CloseCode(1001);
+    pub(crate) const GOING_AWAY: CloseCode = CloseCode(1001);
     /// 1002: the peer broke the protocol.
     pub const PROTOCOL_ERROR: CloseCode = CloseCode(1002);
     /// 1007: the payload does not fit its type, such as text that is not UTF-8.
-    pub const INVALID_DATA: CloseCode = CloseCode(1007);
+    pub(crate) const INVALID_DATA: CloseCode = CloseCode(1007);
     /// 1008: the peer broke a rule of this server.
-    pub const POLICY: CloseCode = CloseCode(1008);
+    pub(crate) const POLICY: CloseCode = CloseCode(1008);
     /// 1009: the message is too big.
-    pub const TOO_BIG: CloseCode = CloseCode(1009);
+    pub(crate) const TOO_BIG: CloseCode = CloseCode(1009);
     /// 1011: the server met an unexpected condition.
-    pub const INTERNAL: CloseCode = CloseCode(1011);
+    pub(crate) const INTERNAL: CloseCode = CloseCode(1011);
     /// 1013: the server cannot serve this peer now; it may try again later.
-    pub const TRY_AGAIN_LATER: CloseCode = CloseCode(1013);
+    pub(crate) const TRY_AGAIN_LATER: CloseCode = CloseCode(1013);
 
     /// The code that a peer sent, if a Close frame may carry it: 1000–1003 and 1007–1014 (registered with IANA), or
     /// 3000–4999 (libraries and applications). 1004 is undefined; 1005, 1006 and 1015 describe closes without a frame.
-    pub fn received(code: u16) -> Option<CloseCode> {
+    pub(crate) fn received(code: u16) -> Option<CloseCode> {
         // 1014 was registered after tungstenite's table was written.
         let allowed = code == 1014 || Registered::from(code).is_allowed();
         allowed.then_some(CloseCode(code))
@@ -58,7 +56,6 @@ mod tests {
     #[test]
     fn a_peer_may_send_every_code_that_we_send() {
         for code in [
-            CloseCode::NORMAL,
             CloseCode::GOING_AWAY,
             CloseCode::PROTOCOL_ERROR,
             CloseCode::INVALID_DATA,

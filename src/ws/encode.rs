@@ -1,8 +1,8 @@
 //! Frames that the server sends: final, unmasked, and the same for every receiver.
 //!
 //! The sender's shard calls [`push_message`] for each message of a turn. A message too large to copy becomes a frame in
-//! its own buffer ([`Assembled::into_frame`](super::assembled::Assembled::into_frame)). Control frames are small values
-//! apart from the data, because they go out between data frames and never wait behind them.
+//! its own buffer (`Assembled::into_frame`). Control frames are small values apart from the data, because they go out
+//! between data frames and never wait behind them.
 
 use super::close::CloseCode;
 use super::frame::{
@@ -43,12 +43,12 @@ impl ControlFrame {
     }
 
     /// The answer to a Ping, with the Ping's payload (RFC 6455, section 5.5.3).
-    pub fn pong(payload: &ControlPayload) -> ControlFrame {
+    pub(crate) fn pong(payload: &ControlPayload) -> ControlFrame {
         ControlFrame::new(ControlKind::Pong, payload.as_slice())
     }
 
     /// A Close (RFC 6455, section 5.5.1). A reason of more than 123 bytes is cut after the last character that fits.
-    pub fn close(code: CloseCode, reason: &str) -> ControlFrame {
+    pub(crate) fn close(code: CloseCode, reason: &str) -> ControlFrame {
         let code = code.value().to_be_bytes();
         let fits = reason.floor_char_boundary(MAX_CONTROL_PAYLOAD_BYTES - code.len());
         let mut body = ControlPayload::EMPTY;
@@ -58,7 +58,7 @@ impl ControlFrame {
     }
 
     /// The answer to a Close: the same code, or no body if the Close had none.
-    pub fn close_reply(received: Option<CloseCode>) -> ControlFrame {
+    pub(crate) fn close_reply(received: Option<CloseCode>) -> ControlFrame {
         match received {
             Some(code) => ControlFrame::close(code, ""),
             None => ControlFrame::new(ControlKind::Close, &[]),

@@ -1,7 +1,7 @@
 //! Protocol errors of a client after the upgrade, each with its close code.
 //!
 //! Every [`DecodeError`] is the client's fault. It fails the connection (RFC 6455, section 7.1.7) with a Close frame
-//! that carries [`DecodeError::close_code`] and [`DecodeError::reason`]. The relay's own limits (lag, stalls, capacity)
+//! that carries `DecodeError::close_code` and `DecodeError::reason`. The relay's own limits (lag, stalls, capacity)
 //! are not here.
 
 use std::fmt;
@@ -43,7 +43,7 @@ pub enum DecodeError {
 
 impl DecodeError {
     /// The close code: 1002, 1007 or 1009.
-    pub fn close_code(self) -> CloseCode {
+    pub(crate) fn close_code(self) -> CloseCode {
         match self {
             DecodeError::ReservedBits
             | DecodeError::ReservedOpcode
@@ -62,7 +62,7 @@ impl DecodeError {
     }
 
     /// The mistake in words that fit in a Close frame.
-    pub fn reason(self) -> &'static str {
+    pub(crate) fn reason(self) -> &'static str {
         match self {
             DecodeError::ReservedBits => "a reserved bit is set but no extension was negotiated",
             DecodeError::ReservedOpcode => "the opcode is reserved",

@@ -11,10 +11,10 @@ pub(super) const MAX_CLIENT_HEADER_BYTES: usize = 14;
 
 /// The longest header of a server's frame: 2 bytes and 8 of length. A payload with this much room in front can become a
 /// frame in place.
-pub const HEADROOM: usize = 10;
+pub(crate) const HEADROOM: usize = 10;
 
 /// The longest payload of a control frame, in bytes (section 5.5).
-pub const MAX_CONTROL_PAYLOAD_BYTES: usize = 125;
+pub(crate) const MAX_CONTROL_PAYLOAD_BYTES: usize = 125;
 
 /// The longest payload length that the header's second byte can hold.
 const MAX_SHORT_LEN: u64 = 125;
@@ -48,7 +48,7 @@ pub struct ControlPayload {
 
 impl ControlPayload {
     /// An empty payload.
-    pub const EMPTY: ControlPayload = ControlPayload {
+    pub(crate) const EMPTY: ControlPayload = ControlPayload {
         len: 0,
         bytes: [0; MAX_CONTROL_PAYLOAD_BYTES],
     };

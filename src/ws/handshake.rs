@@ -74,25 +74,25 @@ pub struct Refusal {
 
 impl Refusal {
     /// The target is longer than a topic name may be.
-    pub const PATH_TOO_LONG: Refusal = Refusal::new(
+    pub(crate) const PATH_TOO_LONG: Refusal = Refusal::new(
         RefusalKind::PathTooLong,
         Status::UriTooLong,
         "The path is too long.\n",
     );
     /// The browser's page is from an origin that is not allowed (RFC 6455, section 10.2).
-    pub const ORIGIN: Refusal = Refusal::new(
+    pub(crate) const ORIGIN: Refusal = Refusal::new(
         RefusalKind::Origin,
         Status::Forbidden,
         "Pages from this origin may not connect.\n",
     );
     /// The request's credentials are not valid (RFC 6750, section 3).
-    pub const UNAUTHORIZED: Refusal = Refusal::new(
+    pub(crate) const UNAUTHORIZED: Refusal = Refusal::new(
         RefusalKind::Unauthorized,
         Status::Unauthorized,
         "The token is not valid. Send one valid token, or no token to listen only.\n",
     );
     /// The request did not arrive in time.
-    pub const TIMEOUT: Refusal = Refusal::new(
+    pub(crate) const TIMEOUT: Refusal = Refusal::new(
         RefusalKind::Timeout,
         Status::RequestTimeout,
         "The request took too long to arrive.\n",
@@ -104,20 +104,20 @@ impl Refusal {
         "The server is full. Try again later.\n",
     );
     /// The client's address has its maximum of connections.
-    pub const PER_IP: Refusal = Refusal::new(
+    pub(crate) const PER_IP: Refusal = Refusal::new(
         RefusalKind::PerIp,
         Status::TooManyRequests,
         "Your address has too many connections here. Close one, or try again later.\n",
     );
     /// The server is shutting down.
-    pub const SHUTDOWN: Refusal = Refusal::new(
+    pub(crate) const SHUTDOWN: Refusal = Refusal::new(
         RefusalKind::Shutdown,
         Status::ServiceUnavailable,
         "The server is shutting down.\n",
     );
 
     /// The request breaks a rule. `text` says which, and ends with a line break.
-    pub const fn bad_request(text: &'static str) -> Refusal {
+    pub(crate) const fn bad_request(text: &'static str) -> Refusal {
         Refusal::new(RefusalKind::BadRequest, Status::BadRequest, text)
     }
 

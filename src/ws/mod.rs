@@ -7,7 +7,7 @@
 // The decoder's input is a cursor over the scratch buffer, like a slice in `Read for &[u8]`: reading shortens it.
 #![allow(clippy::mut_mut)]
 
-pub mod assembled;
+pub(crate) mod assembled;
 pub mod close;
 pub mod decode;
 pub mod encode;
