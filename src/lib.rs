@@ -1,8 +1,8 @@
 //! fanwire: a high-throughput, sharded WebSocket relay.
 //!
-//! A client sends a message; every client connected to the same URL path gets it, the sender included, all in one order,
-//! without silent loss, in bounded memory. [`server::Relay`] starts one; the rest is public for the binary, the tests,
-//! the benches and the curious.
+//! A client sends a message, and every client connected to the same URL path receives it, the sender too: in one order,
+//! without silent loss, in bounded memory. [`server::Relay`] starts a relay, and [`config::Config`] configures it. The
+//! other modules are public only for the program, the tests and the benches.
 //!
 //! # Threads
 //!
@@ -14,12 +14,12 @@
 //!    │ ▲                           envelopes to and from the other workers, through mailbox::Mailbox
 //!    ▼ counters, once a turn
 //! metrics      metrics::exporter   /metrics, /livez, /readyz; never waits for a worker
-//! log          logging             lines to standard error; nobody waits for it
+//! log          logging             lines to standard error; nothing waits for it
 //! ```
 //!
 //! # Layers
 //!
-//! Imports point down only, and what is marked pure knows no socket, clock, thread or atomic:
+//! Imports only point down. Pure modules use no socket, clock, thread or atomic:
 //!
 //! ```text
 //! main, cli, logging
@@ -30,7 +30,7 @@
 //! port                                                        pure
 //! access                                                      pure
 //! ws  http  metrics::{catalogue, stats}  config  receipt
-//! ids  time                                                   pure, save atomics in stats and receipt, files in config
+//! ids  time                                                   pure, except atomics in stats and receipt, and files in config
 //! ```
 
 pub mod access;

@@ -20,9 +20,9 @@ use crate::config::{Log, LogFormat, LogLevel};
 
 /// The most lines in the queue: about a megabyte, or a second of a very busy log.
 const QUEUE_LINES: usize = 4096;
-/// How long the program waits for its last lines to be written when it ends.
+/// The longest wait at the end of the program for its last lines to be written.
 const FLUSH_WAIT: Duration = Duration::from_millis(500);
-/// How often it checks in that time whether a full queue has room.
+/// The time between two checks, during that wait, whether a full queue has room.
 const FLUSH_RETRY: Duration = Duration::from_millis(5);
 
 /// Sends the log of the process to standard error, as `log` says, until the guard is dropped.

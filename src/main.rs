@@ -91,7 +91,7 @@ fn run(config: &Config, source: &Source) -> ExitCode {
     }
 }
 
-/// Whose fault a failed start is: the configuration's for an unusable address or path, and otherwise the system's.
+/// The exit code of a failed start. An unusable address or path is the configuration's fault, anything else the system's.
 fn start_error_code(error: &StartError) -> u8 {
     match error {
         StartError::Listen { .. } | StartError::UnixSocket { .. } | StartError::Config(_) => {

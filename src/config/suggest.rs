@@ -7,7 +7,7 @@ use serde_yaml::Value;
 
 use super::types::Config;
 
-/// How similar two names must be, from 0 to 1, to suggest one for the other. `prt` and `port` are (0.75); `host` and
+/// The least similarity, from 0 to 1, to suggest one name for another. `prt` and `port` are (0.75); `host` and
 /// `port` are not (0.5).
 const MIN_LIKENESS: f64 = 0.65;
 

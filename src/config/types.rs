@@ -21,25 +21,25 @@ use crate::http::origin::OriginPattern;
     expecting = "a mapping of sections such as `server:`"
 )]
 pub struct Config {
-    /// Where clients connect, and how many may.
+    /// The section `server`.
     pub server: Server,
-    /// How messages are relayed.
+    /// The section `relay`.
     pub relay: Relay,
-    /// Limits on the size and rate of input.
+    /// The section `limits`.
     pub limits: Limits,
-    /// How slow clients are treated.
+    /// The section `slow_consumer`.
     pub slow_consumer: SlowConsumer,
-    /// How dead clients are detected.
+    /// The section `keepalive`.
     pub keepalive: Keepalive,
-    /// How the relay stops.
+    /// The section `shutdown`.
     pub shutdown: Shutdown,
-    /// Where the metrics are served.
+    /// The section `metrics`.
     pub metrics: Metrics,
-    /// What is logged.
+    /// The section `log`.
     pub log: Log,
 }
 
-/// `server`: where clients connect, and how many may.
+/// `server`: the listeners and their limits.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(
     default,
@@ -122,7 +122,7 @@ pub struct Tls {
     pub client_ca_file: Option<PathBuf>,
 }
 
-/// `relay`: how messages are relayed.
+/// `relay`: topics, and the permission to publish.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(
     default,
@@ -138,7 +138,7 @@ pub struct Relay {
     /// The shortest time between two fan-outs of one topic. Zero sends every message at once.
     #[serde(with = "units::duration")]
     pub coalesce: Duration,
-    /// Who may send messages.
+    /// The clients that may send messages.
     #[serde(deserialize_with = "units::word")]
     pub publish: Publish,
     /// The valid tokens if `publish` is `token`. Never printed.
@@ -146,7 +146,7 @@ pub struct Relay {
     pub publish_tokens: Vec<Token>,
 }
 
-/// `relay.publish`: who may send messages. Everybody may listen.
+/// `relay.publish`: the clients that may send messages. All may listen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Publish {
@@ -195,7 +195,7 @@ pub struct Limits {
     pub max_buffered_bytes: usize,
 }
 
-/// `slow_consumer`: how slow clients are treated.
+/// `slow_consumer`: the treatment of slow clients.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(
     default,
@@ -226,7 +226,7 @@ pub enum SlowConsumerPolicy {
     Backpressure,
 }
 
-/// `keepalive`: how dead clients are detected.
+/// `keepalive`: the detection of dead clients.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(
     default,
@@ -242,7 +242,7 @@ pub struct Keepalive {
     pub pong_timeout: Duration,
 }
 
-/// `shutdown`: how the relay stops.
+/// `shutdown`: the end of the relay.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(
     default,
@@ -255,7 +255,7 @@ pub struct Shutdown {
     pub timeout: Duration,
 }
 
-/// `metrics`: where the metrics are served.
+/// `metrics`: the metrics port.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(
     default,
@@ -273,7 +273,7 @@ pub struct Metrics {
     pub port: u16,
 }
 
-/// `log`: what is logged, to standard error.
+/// `log`: the log on standard error.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(
     default,

@@ -7,7 +7,7 @@
 //! A pattern that can never match is refused with a better one. Otherwise an operator would rely on an entry that does
 //! nothing.
 
-use core::net::{Ipv4Addr, Ipv6Addr}; // addresses as values; sockets are not among them
+use core::net::{Ipv4Addr, Ipv6Addr}; // only values: `std::net` also has sockets
 use std::fmt;
 use std::str::FromStr;
 

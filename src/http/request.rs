@@ -195,7 +195,7 @@ impl<'a> RequestHead<'a> {
     }
 
     /// Whether the request has a body, or something that a parser could take for one.
-    pub(crate) fn announces_body(&self) -> bool {
+    pub(crate) fn has_body(&self) -> bool {
         let lengthy = |value: &[u8]| value.is_empty() || value.iter().any(|&digit| digit != b'0');
         self.values("transfer-encoding").next().is_some()
             || self.values("content-length").any(lengthy)
@@ -413,7 +413,7 @@ mod tests {
     }
 
     #[test]
-    fn a_head_that_is_cut_or_has_something_behind_it_is_not_parsed() {
+    fn an_incomplete_head_or_one_with_more_bytes_is_not_parsed() {
         assert!(RequestHead::parse(&GET[..GET.len() - 1]).is_err());
         assert!(RequestHead::parse(&[GET, b"x"].concat()).is_err());
     }
@@ -474,7 +474,7 @@ mod tests {
     }
 
     #[test]
-    fn a_body_is_announced_by_a_length_or_a_transfer_encoding() {
+    fn a_length_or_a_transfer_encoding_means_a_body() {
         for (lines, expected) in [
             ("", false),
             ("Content-Length: 0\r\n", false),
@@ -487,7 +487,7 @@ mod tests {
         ] {
             let bytes = with_headers(lines);
             assert_eq!(
-                read(bytes.as_bytes()).expect("legal").announces_body(),
+                read(bytes.as_bytes()).expect("legal").has_body(),
                 expected,
                 "{lines:?}"
             );

@@ -17,7 +17,7 @@ pub struct Request {
     pub route: Route,
     /// Whether to send the body of the answer.
     pub body: Body,
-    /// What to do with the connection after the answer.
+    /// The state of the connection after the answer.
     pub connection: Connection,
 }
 
@@ -90,13 +90,13 @@ impl Request {
         let body = Body::for_method(head.method);
         let hosts = head.values("host").count();
         let lacks_host = hosts == 0 && head.version == Version::Http11;
-        let announces_body = head.announces_body();
-        if hosts > 1 || lacks_host || (announces_body && route != Route::MethodNotAllowed) {
+        let has_body = head.has_body();
+        if hosts > 1 || lacks_host || (has_body && route != Route::MethodNotAllowed) {
             let status = Status::BadRequest;
             return Err(Refused { status, body });
         }
         // A body must not be read as the next request, so the connection is closed after the answer.
-        let keep = head.keeps_alive() && !announces_body;
+        let keep = head.keeps_alive() && !has_body;
         let connection = if keep {
             Connection::KeepAlive
         } else {

@@ -15,7 +15,7 @@ use super::stats::Stat;
 pub struct Metric {
     /// The name in the exposition.
     pub name: &'static str,
-    /// What its numbers mean to a query.
+    /// Its type for queries.
     pub kind: Kind,
     /// The meaning, in one sentence.
     pub help: &'static str,

@@ -59,12 +59,12 @@ impl Assembled {
         frame
     }
 
-    /// Appends received bytes. `most` is the limit for the whole payload.
-    pub(super) fn extend(&mut self, bytes: &[u8], most: usize) {
+    /// Appends received bytes. `max_len` is the limit for the whole payload.
+    pub(super) fn extend(&mut self, bytes: &[u8], max_len: usize) {
         if bytes.is_empty() {
             return;
         }
-        self.grow(self.len + bytes.len(), most);
+        self.grow(self.len + bytes.len(), max_len);
         let start = HEADROOM + self.len;
         let zeroed = bytes.len().min(self.buffer.len() - start);
         self.buffer[start..start + zeroed].copy_from_slice(&bytes[..zeroed]);
@@ -73,8 +73,8 @@ impl Assembled {
     }
 
     /// Returns `count` writable bytes behind the payload, for a direct read. [`Assembled::commit`] makes them payload.
-    pub(super) fn spare(&mut self, count: usize, most: usize) -> &mut [u8] {
-        self.grow(self.len + count, most);
+    pub(super) fn spare(&mut self, count: usize, max_len: usize) -> &mut [u8] {
+        self.grow(self.len + count, max_len);
         let (start, end) = (HEADROOM + self.len, HEADROOM + self.len + count);
         if self.buffer.len() < end {
             self.buffer.resize(end, 0);
@@ -93,18 +93,21 @@ impl Assembled {
         &mut self.buffer[start..start + count]
     }
 
-    /// Makes room for a payload of `len` bytes. It doubles the capacity where `most` allows, so that a message in any
+    /// Makes room for a payload of `len` bytes. It doubles the capacity where `max_len` allows, so that a message in any
     /// number of pieces is copied less than twice.
-    fn grow(&mut self, len: usize, most: usize) {
-        debug_assert!(len <= most, "{len} bytes of a message that may have {most}");
-        // Saturating: without a limit, `most` is `usize::MAX`.
-        let (needed, most) = (HEADROOM + len, most.saturating_add(HEADROOM));
+    fn grow(&mut self, len: usize, max_len: usize) {
+        debug_assert!(
+            len <= max_len,
+            "{len} bytes in a message limited to {max_len}"
+        );
+        // Saturating: without a limit, `max_len` is `usize::MAX`.
+        let (needed, max_len) = (HEADROOM + len, max_len.saturating_add(HEADROOM));
         if self.buffer.is_empty() {
             self.buffer
-                .reserve_exact(needed.max(MIN_CAPACITY_BYTES.min(most)));
+                .reserve_exact(needed.max(MIN_CAPACITY_BYTES.min(max_len)));
             self.buffer.resize(HEADROOM, 0);
         } else if self.buffer.capacity() < needed {
-            let capacity = needed.max(most.min(2 * self.buffer.capacity()));
+            let capacity = needed.max(max_len.min(2 * self.buffer.capacity()));
             self.buffer.reserve_exact(capacity - self.buffer.len());
         }
     }
@@ -132,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn its_frame_is_the_one_the_encoder_makes() {
+    fn its_frame_equals_that_of_the_encoder() {
         for len in [0, 1, 125, 126, 65_535, 65_536] {
             let payload: Vec<u8> = (0..len).map(|at: usize| at as u8).collect();
             let mut expected = Vec::new();
@@ -165,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn it_grows_by_doubling_and_stops_at_the_most_it_may_hold() {
+    fn it_grows_by_doubling_up_to_its_limit() {
         let mut assembled = Assembled::default();
         let mut allocations = 0;
         for _ in 0..100_000 {
@@ -179,10 +182,10 @@ mod tests {
     }
 
     #[test]
-    fn a_message_without_a_limit_grows_as_one_with_a_limit() {
-        let capacity_after = |count, most| {
+    fn a_message_without_a_limit_grows_like_one_with_a_limit() {
+        let capacity_after = |count, max_len| {
             let mut assembled = Assembled::default();
-            (0..count).for_each(|_| assembled.extend(&[1], most));
+            (0..count).for_each(|_| assembled.extend(&[1], max_len));
             assembled.capacity()
         };
         for count in [1, 600, 5_000] {
@@ -208,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_may_be_appended_over_spare_room_that_was_not_used() {
+    fn unused_spare_room_may_be_overwritten() {
         let mut assembled = Assembled::from(&b"ab"[..]);
         assembled.spare(3, 100).fill(b'x');
         assembled.extend(b"cdefg", 100);

@@ -21,7 +21,7 @@ use super::utf8::NotUtf8;
 /// Something that a client sent.
 #[derive(Debug)]
 pub enum Event<'a> {
-    /// A whole message.
+    /// A complete message.
     Message(Message<'a>),
     /// A Ping. The answer is a Pong with the same payload.
     Ping(ControlPayload),
@@ -196,7 +196,7 @@ impl Decoder {
         let message = self
             .message
             .as_deref_mut()
-            .ok_or(DecodeError::NothingToContinue)?;
+            .ok_or(DecodeError::UnexpectedContinuation)?;
         // The limit may have been lowered since the message began.
         let len = within_limit(
             header.payload_len,

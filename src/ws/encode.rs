@@ -99,7 +99,7 @@ mod tests {
     use crate::ws::frame::{ControlPayload, MessageKind};
 
     #[test]
-    fn messages_are_appended_behind_one_another() {
+    fn messages_are_appended_one_after_the_other() {
         let mut out = Vec::new();
         push_message(&mut out, MessageKind::Text, b"hi");
         push_message(&mut out, MessageKind::Binary, &[9]);
@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn a_close_is_answered_with_its_code_and_an_empty_one_with_an_empty_one() {
+    fn a_close_is_answered_with_its_code_or_with_no_body() {
         let code = CloseCode::received(4321).expect("valid");
         assert_eq!(
             ControlFrame::close_reply(Some(code)).as_slice(),

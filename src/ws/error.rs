@@ -24,9 +24,9 @@ pub enum DecodeError {
     /// A length in more bytes than necessary (section 5.2).
     LengthNotMinimal,
     /// A 64-bit length with its most significant bit set (section 5.2).
-    LengthNegative,
+    LengthHighBitSet,
     /// A continuation frame without a message to continue (section 5.4).
-    NothingToContinue,
+    UnexpectedContinuation,
     /// A new message inside a fragmented message (section 5.4).
     MessageInterrupted,
     /// A message over the limit, by the headers of its frames.
@@ -51,8 +51,8 @@ impl DecodeError {
             | DecodeError::ControlTooLong
             | DecodeError::Unmasked
             | DecodeError::LengthNotMinimal
-            | DecodeError::LengthNegative
-            | DecodeError::NothingToContinue
+            | DecodeError::LengthHighBitSet
+            | DecodeError::UnexpectedContinuation
             | DecodeError::MessageInterrupted
             | DecodeError::CloseBodyTooShort
             | DecodeError::CloseCodeInvalid => CloseCode::PROTOCOL_ERROR,
@@ -70,8 +70,10 @@ impl DecodeError {
             DecodeError::ControlTooLong => "a control frame must not exceed 125 bytes",
             DecodeError::Unmasked => "a client must mask its frames",
             DecodeError::LengthNotMinimal => "the payload length is not in its shortest form",
-            DecodeError::LengthNegative => "the payload length has its highest bit set",
-            DecodeError::NothingToContinue => "a continuation frame without a message to continue",
+            DecodeError::LengthHighBitSet => "the payload length has its highest bit set",
+            DecodeError::UnexpectedContinuation => {
+                "a continuation frame without a message to continue"
+            }
             DecodeError::MessageInterrupted => "a new message inside a fragmented one",
             DecodeError::MessageTooBig => "the message exceeds the limit",
             DecodeError::TextNotUtf8 => "the text is not UTF-8",

@@ -57,7 +57,7 @@ impl ControlPayload {
     pub fn new(bytes: &[u8]) -> Option<ControlPayload> {
         let mut payload = ControlPayload::EMPTY;
         payload.bytes.get_mut(..bytes.len())?.copy_from_slice(bytes);
-        payload.len = bytes.len() as u8; // at most 125, or the line before has returned
+        payload.len = bytes.len() as u8; // at most 125, or the line above has returned
         Some(payload)
     }
 
@@ -74,7 +74,7 @@ impl ControlPayload {
     pub(super) fn extend(&mut self, bytes: &[u8]) {
         let end = usize::from(self.len) + bytes.len();
         self.bytes[usize::from(self.len)..end].copy_from_slice(bytes);
-        self.len = end as u8; // at most 125, or the line before has panicked
+        self.len = end as u8; // at most 125, or the line above has panicked
     }
 }
 
@@ -214,7 +214,7 @@ fn parse_length(short_len: u8, bytes: &[u8]) -> Result<Option<(u64, &[u8])>, Dec
         }
         LEN_IS_U64 => {
             if bytes.first().is_some_and(|&highest| highest & 0x80 != 0) {
-                return Err(DecodeError::LengthNegative);
+                return Err(DecodeError::LengthHighBitSet);
             }
             let Some((len, rest)) = bytes.split_first_chunk::<8>() else {
                 return Ok(None);
@@ -285,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn a_header_is_read_and_what_follows_is_left() {
+    fn a_header_is_read_and_the_rest_is_left() {
         let expected = ClientHeader {
             fin: false,
             kind: FrameKind::First(MessageKind::Text),
@@ -351,7 +351,10 @@ mod tests {
 
     #[test]
     fn a_length_of_two_to_the_63_is_refused_at_its_first_byte() {
-        assert_eq!(parse(&[0x82, 0xff, 0x80]), Err(DecodeError::LengthNegative));
+        assert_eq!(
+            parse(&[0x82, 0xff, 0x80]),
+            Err(DecodeError::LengthHighBitSet)
+        );
     }
 
     #[test]

@@ -222,7 +222,7 @@ fn check_http(head: &RequestHead<'_>) -> Result<(), Refusal> {
         Version::Http11 if head.only_value(header::HOST.as_str()).is_none() => Err(
             Refusal::bad_request("The request must have exactly one Host.\n"),
         ),
-        Version::Http10 | Version::Http11 if head.announces_body() => {
+        Version::Http10 | Version::Http11 if head.has_body() => {
             Err(Refusal::bad_request("An upgrade must not have a body.\n"))
         }
         Version::Http10 => Err(Refusal::not_upgrade(
@@ -345,7 +345,7 @@ mod tests {
     }
 
     #[test]
-    fn offers_of_subprotocols_and_extensions_are_declined_by_silence() {
+    fn offers_of_subprotocols_and_extensions_are_ignored() {
         let offers =
             "Sec-WebSocket-Protocol: a\r\nSec-WebSocket-Extensions: permessage-deflate\r\nHost:";
         let request = REQUEST.replacen("Host:", offers, 1);
@@ -443,7 +443,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_that_announces_a_body_is_refused() {
+    fn a_request_with_a_body_is_refused() {
         granted("Host:", "Content-Length: 0\r\nHost:");
         assert_eq!(refused("Host:", "Content-Length: 5\r\nHost:"), BAD_REQUEST);
         assert_eq!(
@@ -459,7 +459,7 @@ mod tests {
     }
 
     #[test]
-    fn errors_of_http_have_their_status() {
+    fn every_http_error_has_its_status() {
         for (error, kind, status) in [
             (
                 RequestError::Malformed,

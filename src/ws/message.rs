@@ -8,18 +8,18 @@ use super::frame::MessageKind;
 /// A whole message.
 #[derive(Debug)]
 pub struct Message<'a> {
-    /// Text or binary, as the client said. Text is UTF-8: it has been checked.
+    /// Text or binary. The decoder has checked that text is UTF-8.
     pub kind: MessageKind,
-    /// What it says.
+    /// The payload.
     pub payload: Payload<'a>,
 }
 
-/// Where a message's payload lies.
+/// The payload of a message, by its place in memory.
 #[derive(Debug)]
 pub enum Payload<'a> {
-    /// In the scratch buffer, unmasked; to be copied out before the next read.
+    /// In the scratch buffer, unmasked. Copy it before the next read.
     Scratch(&'a [u8]),
-    /// In a buffer of its own, because it arrived in pieces.
+    /// In its own buffer, because it arrived in pieces.
     Assembled(Assembled),
 }
 

@@ -73,7 +73,7 @@ pub(super) struct PartialMessage {
     kind: MessageKind,
     utf8: Utf8Progress,
     /// The limit for the payload. Once the last frame has begun, this is the exact length.
-    most: usize,
+    max_len: usize,
     /// Bytes of the current frame's payload that have not arrived. 0 between frames.
     missing: usize,
     /// The mask for the next byte of the current frame.
@@ -94,7 +94,7 @@ impl PartialMessage {
             payload: Assembled::default(),
             kind,
             utf8: Utf8Progress::default(),
-            most: 0,
+            max_len: 0,
             missing: 0,
             mask: header.mask,
             fin: false,
@@ -108,7 +108,7 @@ impl PartialMessage {
         self.missing = len;
         self.mask = header.mask;
         self.fin = header.fin;
-        self.most = if header.fin {
+        self.max_len = if header.fin {
             self.payload.len() + len
         } else {
             max
@@ -120,14 +120,14 @@ impl PartialMessage {
         let count = self.missing.min(input.len());
         let piece = take_front(input, count);
         self.mask.apply(piece);
-        self.payload.extend(piece, self.most);
+        self.payload.extend(piece, self.max_len);
         self.advance(count)
     }
 
     /// The buffer for a direct read of the current frame; see [`super::decode::Decoder::direct_buffer`].
     pub(super) fn direct_buffer(&mut self) -> Option<&mut [u8]> {
         let count = self.payload.len().min(self.missing).min(MAX_DIRECT_BYTES);
-        (count >= MIN_DIRECT_BYTES).then(|| self.payload.spare(count, self.most))
+        (count >= MIN_DIRECT_BYTES).then(|| self.payload.spare(count, self.max_len))
     }
 
     /// Takes in the first `count` bytes of [`PartialMessage::direct_buffer`].
@@ -188,7 +188,7 @@ pub(super) struct PartialControl {
 
 impl PartialControl {
     pub(super) fn begin(kind: ControlKind, header: &ClientHeader) -> PartialControl {
-        let missing = header.payload_len as usize; // at most 125: `ClientHeader` has checked
+        let missing = header.payload_len as usize; // at most 125, as `ClientHeader` has checked
         PartialControl {
             kind,
             mask: header.mask,

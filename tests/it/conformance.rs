@@ -20,7 +20,7 @@ use crate::wire::{
 /// Topics, of which each of the two shards owns some.
 const PATHS: [&str; 4] = ["/a", "/b", "/c", "/d"];
 
-/// How the client's bytes are cut into writes.
+/// The cuts of the client's bytes into writes.
 #[derive(Clone, Copy, Debug)]
 enum Chop {
     Whole,

@@ -136,7 +136,7 @@ fn storm(address: std::net::SocketAddr) {
     }
 }
 
-// What the program survives
+// Survival
 
 #[test]
 fn a_process_frozen_for_three_seconds_cuts_nobody_and_loses_nothing() {

@@ -34,7 +34,7 @@ const PASSING: [&str; 6] = [
     "fanwire_inbox_bytes",
 ];
 
-/// How long a thread is watched to see whether it is idle. On an overloaded machine, a spinning thread gets CPU time
+/// The time that a thread is watched to see whether it is idle. On an overloaded machine, a spinning thread gets CPU time
 /// only now and then.
 const LOOK_AT_REST: Duration = Duration::from_millis(250);
 

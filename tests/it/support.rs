@@ -16,7 +16,7 @@ use tungstenite::{Bytes, Error, Message, WebSocket};
 
 use crate::wire::Wire;
 
-/// How long a test waits for an event before it fails. A loaded machine needs far less.
+/// The longest wait of a test for an event before it fails. A loaded machine needs far less.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// The receive buffer of a client that must soon look slow: the kernel then hides only a little from the relay.

@@ -53,7 +53,7 @@ fn a_small_topic_lives_on_one_worker_although_all_accept() {
     world.await_total(Stat::Topics, 1);
     // The owner got at most the first one, because then it has more than its share.
     let least = (CLIENTS - 1) / (WORKERS - 1);
-    eventually("the others take in as many each", || {
+    eventually("the others have equally many clients", || {
         by_shard(&world, "fanwire_shard_transfers_total")[1] >= least
     });
     room[0].say("hello");

@@ -184,7 +184,7 @@ fn two_hundred_thousand_fragments_of_one_byte_are_one_message() {
 }
 
 #[test]
-fn memory_follows_what_was_sent_not_what_was_claimed() {
+fn memory_follows_the_bytes_sent_and_not_the_length_claimed() {
     let mut decoder = Decoder::default();
     let claimed = LIMIT as u64;
     feed(
@@ -244,12 +244,12 @@ fn fragments_over_the_limit_together_are_refused_from_the_header_that_exceeds_it
 fn a_continuation_needs_a_message_to_continue() {
     assert_eq!(
         decode(&[frame(FIN | CONTINUATION, b"a")]),
-        Err(DecodeError::NothingToContinue)
+        Err(DecodeError::UnexpectedContinuation)
     );
     let after_a_message = [frame(FIN | TEXT, b"a"), frame(FIN | CONTINUATION, b"b")];
     assert_eq!(
         decode(&after_a_message),
-        Err(DecodeError::NothingToContinue)
+        Err(DecodeError::UnexpectedContinuation)
     );
     let after_fragments = [
         frame(TEXT, b"a"),
@@ -258,7 +258,7 @@ fn a_continuation_needs_a_message_to_continue() {
     ];
     assert_eq!(
         decode(&after_fragments),
-        Err(DecodeError::NothingToContinue)
+        Err(DecodeError::UnexpectedContinuation)
     );
 }
 
@@ -403,8 +403,8 @@ fn every_error_has_a_reason_that_fits_a_close_frame() {
         (DecodeError::ControlTooLong, 1002),
         (DecodeError::Unmasked, 1002),
         (DecodeError::LengthNotMinimal, 1002),
-        (DecodeError::LengthNegative, 1002),
-        (DecodeError::NothingToContinue, 1002),
+        (DecodeError::LengthHighBitSet, 1002),
+        (DecodeError::UnexpectedContinuation, 1002),
         (DecodeError::MessageInterrupted, 1002),
         (DecodeError::MessageTooBig, 1009),
         (DecodeError::TextNotUtf8, 1007),
