@@ -11,6 +11,8 @@ use std::path::{Path, PathBuf};
 
 use tokens::{Token, is_word, matches, paths, tokenize};
 
+#[path = "tidy/circles.rs"]
+mod circles;
 #[path = "tidy/planted.rs"]
 mod planted;
 #[path = "tidy/tokens.rs"]
@@ -67,6 +69,17 @@ const LAYERS: &[&[&str]] = &[
     &["port"],
     &["access"],
     &["ws", "http", "metrics", "config", "receipt", "ids", "time"],
+];
+
+/// Circles between files that are to be taken apart. A circle that is taken apart is deleted here, and none comes in.
+const CIRCLES: &[&[&str]] = &[
+    &[
+        "src/relay/shard/drain.rs",
+        "src/relay/shard/memory.rs",
+        "src/relay/shard/mod.rs",
+    ],
+    &["src/ws/close.rs", "src/ws/error.rs"],
+    &["src/ws/decode.rs", "src/ws/partial.rs"],
 ];
 
 /// Documents whose links and paths must lead somewhere.
@@ -135,6 +148,19 @@ fn the_sources_keep_the_house_rules() {
 }
 
 #[test]
+fn files_do_not_use_each_other_in_a_circle() {
+    let read = |path: String| {
+        let text = fs::read_to_string(root().join(&path)).unwrap();
+        production(&path, tokenize(&text)).map(|code| (path, code))
+    };
+    let library = |path: &String| path.starts_with("src/") && path != "src/main.rs";
+    let sources = sources().into_iter().filter(library).filter_map(read);
+    let uses = circles::uses(&sources.collect());
+    let report = check_circles(&uses, CIRCLES);
+    assert!(report.is_empty(), "\n{}", report.join("\n"));
+}
+
+#[test]
 fn links_and_paths_in_the_documents_lead_somewhere() {
     let mut report = Vec::new();
     for document in DOCUMENTS {
@@ -189,6 +215,31 @@ fn exists(folder: &Path, target: &str) -> bool {
     [folder, Path::new(""), Path::new("src")]
         .iter()
         .any(|base| root().join(base).join(target).exists())
+}
+
+/// Refuses circles that are not `known`, and known ones that are none.
+fn check_circles(uses: &circles::Uses, known: &[&[&str]]) -> Vec<String> {
+    let found = circles::circles(uses);
+    let known: BTreeSet<BTreeSet<String>> = known
+        .iter()
+        .map(|circle| circle.iter().map(ToString::to_string).collect())
+        .collect();
+    let mut report = Vec::new();
+    for circle in found.difference(&known) {
+        report.push(format!(
+            "a circle of files that is not in `CIRCLES`: {circle:?}"
+        ));
+        for file in circle {
+            let inside = uses[file].iter().filter(|(used, _)| circle.contains(*used));
+            report.extend(inside.map(|(used, line)| format!("    {file}:{line} uses {used}")));
+        }
+    }
+    for circle in known.difference(&found) {
+        report.push(format!(
+            "delete it from `CIRCLES`, it is not a circle: {circle:?}"
+        ));
+    }
+    report
 }
 
 fn check_source(path: &str, text: &str) -> Vec<Finding> {

@@ -19,6 +19,7 @@ use slab::Slab;
 use tracing::{debug, error};
 
 use super::collector::Exposition;
+pub use super::scraper::Limits;
 use super::scraper::{Next, Scraper};
 use crate::http::routes::{Answer, Route};
 
@@ -30,30 +31,6 @@ const EVENTS_PER_TURN: usize = 128;
 const ACCEPTS_PER_TURN: usize = 64;
 /// How long to wait when `accept` failed, usually for want of descriptors. No edge comes for those who wait already.
 const ACCEPT_RETRY: Duration = Duration::from_millis(250);
-
-/// What the exporter grants its clients.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
-    /// Connections at a time. One more takes the place of the one that has waited longest since its last answer.
-    pub max_connections: usize,
-    /// From the first byte of a request, or from `accept`, until its answer has left; not renewed by progress.
-    pub request_timeout: Duration,
-    /// From one answer to the first byte of the next request.
-    pub idle_timeout: Duration,
-    /// From the last answer of a connection to its end, while what the client still sends is thrown away.
-    pub linger_timeout: Duration,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Limits {
-            max_connections: 64,
-            request_timeout: Duration::from_secs(10),
-            idle_timeout: Duration::from_mins(1),
-            linger_timeout: Duration::from_secs(2),
-        }
-    }
-}
 
 /// The exporter as its thread owns it.
 pub struct Exporter {

@@ -7,11 +7,10 @@
 
 use std::io::{self, Read, Write};
 use std::net::Shutdown;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use mio::net::TcpStream;
 
-use super::exporter::Limits;
 use crate::http::requests::{Refused, Request, Requests};
 use crate::http::response::{Body, Connection};
 use crate::http::routes::{Answer, Route};
@@ -22,6 +21,30 @@ const READ_BYTES: usize = 4 << 10;
 const REQUESTS_PER_TURN: usize = 16;
 /// How much input is thrown away behind the last answer.
 const LINGER_BYTES: usize = 4 << 20;
+
+/// What the exporter grants its clients.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Connections at a time. One more takes the place of the one that has waited longest since its last answer.
+    pub max_connections: usize,
+    /// From the first byte of a request, or from `accept`, until its answer has left; not renewed by progress.
+    pub request_timeout: Duration,
+    /// From one answer to the first byte of the next request.
+    pub idle_timeout: Duration,
+    /// From the last answer of a connection to its end, while what the client still sends is thrown away.
+    pub linger_timeout: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits {
+            max_connections: 64,
+            request_timeout: Duration::from_secs(10),
+            idle_timeout: Duration::from_mins(1),
+            linger_timeout: Duration::from_secs(2),
+        }
+    }
+}
 
 /// A connection to the metrics port.
 pub(super) struct Scraper {

@@ -9,11 +9,9 @@ use mio::{Interest, Registry, Token};
 use rustix::io::Errno;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
+use super::BACKLOG;
 use super::stream::Stream;
 use super::unix::{Bound, SocketFile};
-
-/// Connections that may wait to be accepted; the kernel caps it at `net.core.somaxconn`.
-pub(super) const BACKLOG: i32 = 4096;
 
 /// How long to wait before trying again when descriptors have run out. No edge announces those that wait already.
 const RETRY_AFTER: Duration = Duration::from_millis(100);

@@ -16,3 +16,6 @@ pub mod stream;
 pub mod tls;
 pub mod unix;
 pub mod worker;
+
+/// Connections that may wait to be accepted. The kernel caps it at `net.core.somaxconn`.
+const BACKLOG: i32 = 4096;

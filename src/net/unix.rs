@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use rustix::io::Errno;
 use socket2::{Domain, SockAddr, Socket, Type};
 
-use super::listener::BACKLOG;
+use super::BACKLOG;
 
 /// Why a path cannot be listened on.
 #[derive(Debug)]

@@ -192,6 +192,111 @@ fn imports_that_point_down_are_allowed() {
     assert_clean("src/metrics/exporter.rs", "use crate::metrics::catalogue;");
 }
 
+/// The circles among files with this code, each as its files with blanks between.
+fn circles_in(files: &[(&str, &str)]) -> Vec<String> {
+    let sources = files.iter().map(|(path, code)| {
+        let code = production(path, tokenize(code)).expect("no test");
+        (path.to_string(), code)
+    });
+    circles::circles(&circles::uses(&sources.collect()))
+        .into_iter()
+        .map(|circle| circle.into_iter().collect::<Vec<_>>().join(" "))
+        .collect()
+}
+
+#[test]
+fn files_that_use_each_other_are_found() {
+    for (a, b) in [
+        ("use crate::b::B;", "use crate::a::A;"),
+        ("use crate::b::{self, C};", "use super::a::{D, A};"),
+        (
+            "use crate::b; fn f() { b::g() }",
+            "fn g() { crate::a::f() }",
+        ),
+        (
+            "use super::b as c; struct A(c::B);",
+            "use crate::{x, a::*};",
+        ),
+        (
+            "use crate::b::B as C; struct A;",
+            "pub use super::a::A; struct B(A);",
+        ),
+    ] {
+        let found = circles_in(&[("src/a.rs", a), ("src/b.rs", b), ("src/lib.rs", "")]);
+        assert_eq!(found, ["src/a.rs src/b.rs"], "{a} {b}");
+    }
+}
+
+#[test]
+fn a_parent_and_a_child_that_use_each_other_are_found() {
+    for (parent, child) in [
+        ("mod b; use self::b::B; struct A;", "use super::A;"),
+        ("mod b; struct A(b::B);", "use crate::a::A;"),
+        ("mod b; pub use b::B; struct A(B);", "fn f(a: super::A) {}"),
+        ("mod b; use b::*; struct A;", "use super::*;"),
+    ] {
+        let found = circles_in(&[("src/a/mod.rs", parent), ("src/a/b.rs", child)]);
+        assert_eq!(found, ["src/a/b.rs src/a/mod.rs"], "{parent} {child}");
+        let found = circles_in(&[("src/a.rs", parent), ("src/a/b.rs", child)]);
+        assert_eq!(found, ["src/a.rs src/a/b.rs"], "{parent} {child}");
+    }
+}
+
+#[test]
+fn a_circle_through_others_is_found_whole_and_names_are_followed_to_where_they_are_defined() {
+    let found = circles_in(&[
+        ("src/a.rs", "use crate::b::B;"),
+        ("src/b.rs", "use crate::c::D;"),
+        ("src/c/mod.rs", "mod d; pub use self::d::D;"),
+        ("src/c/d.rs", "use crate::a::A;"),
+        ("src/e.rs", "use crate::a::A;"),
+    ]);
+    assert_eq!(found, ["src/a.rs src/b.rs src/c/d.rs"]);
+}
+
+#[test]
+fn declaring_a_module_and_handing_on_its_names_makes_no_circle() {
+    for (parent, child) in [
+        ("mod b; pub use self::b::B; struct A;", "use super::A;"),
+        ("pub mod b; pub(crate) use b::*; struct A;", "use super::A;"),
+        (
+            "mod b; struct A(b::B);",
+            "struct B; #[cfg(test)] mod tests { use super::super::A; }",
+        ),
+        ("mod b; mod c; use b::B; use c::C;", "use super::c::C;"),
+        ("mod b; mod c; use b::B; use c::C;", "use super::C;"),
+        (
+            "mod b; use b::B; struct A;",
+            "// super::A\nfn f(a: &str) { a::A; g(\"super::A\") }",
+        ),
+    ] {
+        let files = [
+            ("src/a/mod.rs", parent),
+            ("src/a/b.rs", child),
+            ("src/a/c.rs", ""),
+        ];
+        assert_eq!(circles_in(&files), [""; 0], "{parent} {child}");
+    }
+}
+
+#[test]
+fn the_list_of_circles_can_only_shrink() {
+    let sources = [
+        ("src/a.rs", "use crate::b::B;"),
+        ("src/b.rs", "use crate::a::A;"),
+    ];
+    let sources = sources.map(|(path, code)| (path.to_owned(), tokenize(code)));
+    let uses = circles::uses(&sources.into());
+    let circle: &[&str] = &["src/a.rs", "src/b.rs"];
+    assert_eq!(check_circles(&uses, &[circle]), [""; 0]);
+    let report = check_circles(&uses, &[]).join("\n");
+    assert!(report.contains("not in `CIRCLES`"), "{report}");
+    assert!(report.contains("src/b.rs:1 uses src/a.rs"), "{report}");
+    let gone: &[&str] = &["src/a.rs", "src/c.rs"];
+    let report = check_circles(&uses, &[circle, gone]).join("\n");
+    assert!(report.contains("delete it from `CIRCLES`"), "{report}");
+}
+
 #[test]
 fn a_component_without_a_layer_is_found() {
     assert_found("src/stray/a.rs", "", "belongs to no layer");
