@@ -1,4 +1,6 @@
-//! The control thread: accepts, places, takes signals, and sees the relay off.
+//! The control thread: it accepts connections, takes signals, and ends the relay.
+//!
+//! `Relay::start` starts it. It reads nothing from a client and writes nothing to one: workers do.
 
 use std::io;
 use std::net::TcpListener;
@@ -21,24 +23,24 @@ use crate::net::mail::{ControlBox, Mail, Report};
 use crate::net::tls::keeper::Keeper;
 use crate::net::unix;
 
-/// The control loop's own waker.
+/// The waker of the control loop.
 pub(super) const WAKER: Token = Token(0);
 const LISTENER: Token = Token(1);
 const SIGNALS: Token = Token(2);
 const UNIX_LISTENER: Token = Token(3);
 
-/// Events taken in one go: there are four sources.
+/// Events taken in one call. There are four sources.
 const EVENTS: usize = 8;
 
 /// Connections accepted from one listener in a turn. Signals, reports, deadlines and the other listener have their turn
 /// before the rest.
 const ACCEPTS_PER_TURN: usize = 64;
 
-/// How long members may take to hear that the relay has failed. Short, because whoever supervises the process waits to
-/// start it anew.
+/// How long the relay waits for members to take their Close after it has failed. It is short, because the supervisor
+/// waits to start the process again.
 const FAREWELL: Duration = Duration::from_secs(1);
 
-/// What the control loop is made of.
+/// The parts of a control loop.
 #[derive(Debug)]
 pub(super) struct Parts {
     pub(super) poll: Poll,
@@ -51,11 +53,11 @@ pub(super) struct Parts {
     pub(super) tls: Option<Arc<Keeper>>,
 }
 
-/// See the module.
+/// The control loop.
 pub(super) struct Control {
     poll: Poll,
     inbox: ControlBox,
-    /// None is left from the shutdown on.
+    /// Empty once the shutdown has begun.
     acceptors: Vec<Acceptor>,
     exporter: Option<ExporterHandle>,
     is_ready: Arc<AtomicBool>,
@@ -63,9 +65,9 @@ pub(super) struct Control {
     tls: Option<Arc<Keeper>>,
     signals: Option<Signals>,
     shutdown_timeout: Duration,
-    /// Connections may wait that were left over, and that no event will announce.
+    /// The last turn did not accept everybody. No event announces the rest.
     accepts_left: bool,
-    /// When the drain's patience ends.
+    /// When the connections that are left are cut. Set once the shutdown has begun.
     deadline: Option<Instant>,
     drained: usize,
     stop: bool,
@@ -73,9 +75,9 @@ pub(super) struct Control {
 }
 
 impl Control {
-    /// A control loop that listens; with `with_signals`, to signals too.
+    /// A control loop that listens, and takes signals if `with_signals`.
     pub(super) fn new(parts: Parts, config: &Config, with_signals: bool) -> io::Result<Control> {
-        // Validation bounds it far below 2³².
+        // The configuration allows 64 MiB at most.
         let mut tcp = Acceptor::tcp(parts.listener, config.server.tcp_notsent_lowat as u32);
         tcp.register(parts.poll.registry(), LISTENER)?;
         let mut acceptors = vec![tcp];
@@ -118,7 +120,7 @@ impl Control {
             match self.poll.poll(&mut events, self.timeout()) {
                 Err(error) if error.kind() != io::ErrorKind::Interrupted => {
                     self.fail(RunError::Control(error.to_string()));
-                    // Nothing can be waited for any more.
+                    // The loop cannot wait for the drain.
                     self.stop = true;
                 }
                 Ok(()) | Err(_) => self.turn(),
@@ -138,14 +140,14 @@ impl Control {
         [retry, deadline].into_iter().flatten().min()
     }
 
-    /// One look at everything: there are few sources, and each is cheap to ask.
+    /// Looks at every source, whatever the event was. There are few, and each is cheap to ask.
     fn turn(&mut self) {
         self.take_reports();
         self.take_signals();
         self.accept();
         let is_over = |deadline| Instant::now() >= deadline;
         if self.deadline.is_some_and(is_over) {
-            warn!(timeout = ?self.shutdown_timeout, "the shutdown's time is over; cutting the connections that are left");
+            warn!(timeout = ?self.shutdown_timeout, "the shutdown takes longer than its timeout; cutting the connections that are left");
             self.stop = true;
         }
         if self.drained == self.placement.postboxes.len() {
@@ -166,10 +168,10 @@ impl Control {
         }
     }
 
-    /// The relay must not live on half dead: the members of the workers that live are told, and then it ends.
+    /// Ends the relay because one of its threads has failed. The clients of the other workers get Close 1011 first.
     ///
-    /// This holds for the metrics thread, too. The health of the relay is asked for on its port, so an orchestrator would
-    /// kill a relay without it, and everybody else would watch numbers that have stopped.
+    /// A dead metrics thread ends the relay, too. Orchestrators ask for its health on that port and would kill it anyhow,
+    /// without a word to its clients. Where nobody asks, alarms would fall silent.
     fn fail(&mut self, failure: RunError) {
         error!(%failure, "the relay cannot go on");
         self.failure.get_or_insert(failure);
@@ -179,11 +181,11 @@ impl Control {
         self.tell_workers(|| Mail::Abandon);
     }
 
-    /// From now on nobody is let in, and whoever asks is told.
+    /// Closes the listeners, and has `/readyz` answer that the relay is not ready.
     fn turn_away(&mut self) {
         // Relaxed: a flag that bears no other data.
         self.is_ready.store(false, Ordering::Relaxed);
-        // Closing a socket takes it out of the event loop; who waits in the backlog is refused by the kernel.
+        // Closing a socket takes it out of the event loop. The kernel refuses those that wait in its backlog.
         self.acceptors.clear();
         self.accepts_left = false;
     }
@@ -202,16 +204,16 @@ impl Control {
         }
     }
 
-    /// Reads certificate and key again. Files that cannot be used change nothing.
+    /// Reads certificate and key again. If they cannot be used, nothing changes.
     fn reload(&self, cause: &str) {
         let Some(tls) = &self.tls else {
-            info!(cause, "nothing to read again: TLS is off");
+            info!(cause, "nothing to reload: TLS is off");
             return;
         };
         match tls.reload() {
             Ok(()) => info!(
                 cause,
-                "certificate and key read again; they are shown to new connections"
+                "certificate and key read again; new connections get them"
             ),
             Err(error) => warn!(cause, %error, "the old certificate and key stay in force"),
         }
@@ -220,11 +222,11 @@ impl Control {
     /// The first call begins the drain, the second ends it.
     fn begin_shutdown(&mut self, cause: &str) {
         if self.deadline.is_some() {
-            info!(cause, "asked again: ending at once");
+            info!(cause, "asked to shut down again; ending at once");
             self.stop = true;
             return;
         }
-        info!(cause, timeout = ?self.shutdown_timeout, "shutting down: every member gets what it is owed, then Close 1001");
+        info!(cause, timeout = ?self.shutdown_timeout, "shutting down: every client gets the messages it is still owed, then Close 1001");
         self.turn_away();
         self.deadline = Some(Instant::now() + self.shutdown_timeout);
         self.tell_workers(|| Mail::Drain);
@@ -251,7 +253,7 @@ impl Control {
         self.turn_away();
         drop(crew);
         drop(self.exporter.take());
-        // A thread may have failed while it stopped.
+        // A thread may have failed while it was being stopped.
         self.take_reports();
         self.failure.map_or(Ok(()), Err)
     }

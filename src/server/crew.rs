@@ -1,7 +1,6 @@
-//! The threads of the workers: started together, and stopped and joined together.
+//! The threads of the workers: started together, stopped and joined together.
 //!
-//! `Relay::start` starts them, and the control thread holds them. It tells them what to do by mail. Here they are only
-//! told to stop.
+//! `Relay::start` starts them, and the control thread holds them.
 
 use std::io;
 use std::thread::{self, JoinHandle};
@@ -31,7 +30,7 @@ impl Crew {
         Crew::start_with(spawn, workers, postboxes, control)
     }
 
-    /// The same, with threads made by `spawn` from a name and the work.
+    /// The same, with threads made by `spawn` from a name and their work.
     pub(super) fn start_with(
         mut spawn: impl FnMut(String, Work) -> io::Result<JoinHandle<()>>,
         workers: Vec<Worker>,
@@ -53,7 +52,7 @@ impl Crew {
     }
 }
 
-/// What a worker's thread does.
+/// The work of a thread.
 pub(super) type Work = Box<dyn FnOnce() + Send>;
 
 impl Drop for Crew {
@@ -71,7 +70,8 @@ impl Drop for Crew {
     }
 }
 
-/// Runs a worker, and tells the control thread if it ends before it was told to: a relay must not live on half dead.
+/// Runs a worker, and tells the control thread if it fails. The relay then ends, because it cannot serve the topics of that
+/// worker.
 fn run_worker(id: ShardId, worker: Worker, control: &ControlBox) {
     let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| worker.run()));
     let failure = match result {

@@ -1,6 +1,6 @@
-//! How many connections the relay may have: as many as are configured, or as many as the limit on open files leaves.
+//! Raises the limit on open files, and derives from it how many connections the relay may have.
 //!
-//! `Relay::start` asks once. The limit is raised as far as the system lets it.
+//! `Relay::start` calls it once.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 

@@ -1,4 +1,4 @@
-//! Why a relay does not start, and why it ends other than by a shutdown, in words for the operator.
+//! The errors of a relay that does not start, or that ends without a shutdown, in words for the operator.
 //!
 //! [`Relay`](super::Relay) returns both. `main.rs` chooses the exit code by the kind of a [`StartError`].
 
@@ -10,12 +10,12 @@ use crate::config::ConfigError;
 use crate::ids::ShardId;
 use crate::net::unix::BindError;
 
-/// Why a relay did not start. The operator's to mend: a wrong address, or a limit of the system.
+/// Why a relay did not start. The operator can mend it.
 #[derive(Debug)]
 pub enum StartError {
     /// An address that cannot be listened on.
     Listen {
-        /// The configuration's key, as `server.port`.
+        /// The key in the configuration, such as `server.port`.
         key: &'static str,
         /// The host that was configured.
         host: String,
@@ -28,7 +28,7 @@ pub enum StartError {
     UnixSocket {
         /// The path that was configured.
         path: PathBuf,
-        /// What is there, or what the system said.
+        /// What is wrong with it.
         source: BindError,
     },
     /// A value out of range, or one that this build cannot serve.
@@ -37,14 +37,14 @@ pub enum StartError {
     System(io::Error),
 }
 
-/// Why a relay ended other than by a shutdown.
+/// Why a relay ended without a shutdown.
 #[derive(Debug)]
 pub enum RunError {
-    /// A worker ended: a bug of ours, or the kernel refused to wait for events.
+    /// A worker ended: a bug in fanwire, or the kernel refused to wait for events.
     Worker(ShardId, String),
-    /// The metrics thread ended: a bug of ours, or the kernel refused to wait for events.
+    /// The metrics thread ended, for one of the same reasons.
     Metrics(String),
-    /// The control loop ended.
+    /// The control thread ended, for one of the same reasons.
     Control(String),
 }
 
@@ -78,7 +78,7 @@ impl fmt::Display for StartError {
             }
             StartError::Config(error) => error.fmt(f),
             StartError::UnixSocket { path, source } => {
-                // In quotes, so that whatever the path holds stays on one line.
+                // In quotes, so that a path with a line break stays on one line.
                 write!(
                     f,
                     "server.unix_socket: {:?}: {source}",
@@ -132,7 +132,7 @@ impl fmt::Display for RunError {
 
 impl std::error::Error for RunError {}
 
-/// What a thread that panicked said.
+/// The message of a panic.
 pub(super) fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(ToString::to_string);
     text.or_else(|| panic.downcast_ref::<String>().cloned())

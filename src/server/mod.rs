@@ -1,4 +1,6 @@
-//! The relay as a whole: start it, ask it, stop it. The library's public face, and what the binary and the tests use.
+//! The relay as a whole: start it, ask it, stop it.
+//!
+//! This is the public face of the library. The binary and the tests use it, too.
 //!
 //! ```no_run
 //! use fanwire::config::Config;
@@ -55,18 +57,17 @@ use crate::net::worker::{ALARM, Parts, WAKER, Worker};
 use crate::relay::router::Router;
 use crate::relay::shard::{Settings, Shard};
 
-/// Starts relays.
+/// A relay; [`Relay::start`] makes one.
 #[derive(Debug)]
 pub enum Relay {}
 
-/// Checks what [`Relay::start`] would find wrong with a configuration, without listening: ranges and relations, and what
-/// is in the files that TLS needs.
+/// Finds what [`Relay::start`] would find wrong with a configuration: its values, and the files for TLS. It does not listen.
 pub fn check(config: &Config) -> Result<(), ConfigError> {
     config.validate()?;
     Keeper::new(&config.server.tls).map(drop)
 }
 
-/// A relay that runs. Dropping it leaves the relay running; [`RelayHandle::shutdown`] ends it.
+/// A relay that runs. [`RelayHandle::shutdown`] ends it; dropping the handle does not.
 #[derive(Debug)]
 pub struct RelayHandle {
     address: SocketAddr,
@@ -80,15 +81,16 @@ pub struct RelayHandle {
 }
 
 impl Relay {
-    /// Starts a relay that lives until [`RelayHandle::shutdown`].
+    /// Starts a relay that runs until [`RelayHandle::shutdown`].
     ///
-    /// With port 0 the system chooses, and [`RelayHandle::address`] tells. The process' limit on open files is raised to
-    /// its hard limit.
+    /// With port 0 the system chooses one; see [`RelayHandle::address`]. The limit on open files of the process is raised
+    /// to its hard limit. If the start fails, no thread is left running.
     pub fn start(config: &Config) -> Result<RelayHandle, StartError> {
         Relay::start_parts(config, false)
     }
 
-    /// The same, and SIGINT or SIGTERM begin the shutdown too; a second signal ends the relay at once.
+    /// The same, with signals: SIGINT or SIGTERM begins the shutdown, a second one ends the relay at once, and SIGHUP
+    /// reads the certificate again.
     pub fn start_with_signals(config: &Config) -> Result<RelayHandle, StartError> {
         Relay::start_parts(config, true)
     }
@@ -169,12 +171,12 @@ impl RelayHandle {
         self.address
     }
 
-    /// The file through which clients of the same machine connect as well, if there is one.
+    /// The Unix socket that it also listens on, if any.
     pub fn unix_socket(&self) -> Option<&Path> {
         self.unix_socket.as_deref()
     }
 
-    /// Where metrics are scraped, unless they are off.
+    /// Where metrics are served, unless they are off.
     pub fn metrics_address(&self) -> Option<SocketAddr> {
         self.metrics_address
     }
@@ -184,18 +186,18 @@ impl RelayHandle {
         self.shards
     }
 
-    /// How many connections there may be.
+    /// How many connections there may be at a time.
     pub fn max_connections(&self) -> usize {
         self.max_connections
     }
 
-    /// Clients that are members of a topic, as of each shard's last turn.
+    /// Clients connected now, as of the last turn of each shard.
     pub fn client_count(&self) -> usize {
-        // A count of connections fits.
+        // A pointer has 64 bits.
         self.total(Stat::ConnectedClients) as usize
     }
 
-    /// A counter, summed over the shards, as of each shard's last turn; after [`RelayHandle::join`] it is final.
+    /// A counter, summed over the shards, as of the last turn of each.
     pub fn total(&self, stat: Stat) -> u64 {
         self.published.iter().map(|shard| shard.value(stat)).sum()
     }
@@ -205,15 +207,15 @@ impl RelayHandle {
         Stats::total_of(&self.published)
     }
 
-    /// Begins the shutdown: no new clients, everybody gets what it is owed and Close 1001. Returns at once; a second
-    /// call ends the relay without waiting any longer.
+    /// Begins the shutdown and returns at once. Every client gets the messages it is still owed, then Close 1001. A second
+    /// call ends the relay without waiting for that.
     pub fn shutdown(&self) {
         self.control.push(Report::ShutdownRequested, 0);
         self.control.notify();
     }
 
-    /// Has the certificate and the key of `server.tls` read again, as SIGHUP does. Returns at once; what came of it is
-    /// logged, and counted in the metrics.
+    /// Has the certificate and the key of `server.tls` read again, as SIGHUP does. Returns at once; the result is logged
+    /// and counted.
     pub fn reload(&self) {
         self.control.push(Report::ReloadRequested, 0);
         self.control.notify();
@@ -244,7 +246,7 @@ impl Workers {
         control: &ControlBox,
         tls: Option<&Arc<Keeper>>,
     ) -> io::Result<Workers> {
-        // Drawn by the operating system's randomness, which `RandomState` is made of.
+        // `RandomState` is seeded by the operating system.
         let router = Router::new(count, RandomState::new().hash_one(0));
         let settings = Settings::new(config, count);
         let clock = Clock::start();
@@ -284,8 +286,8 @@ impl Workers {
     }
 }
 
-/// How many clients a shard makes room for before they come: as many as it may get. Beyond [`MOST_DERIVED`] in all, the
-/// tables grow when clients come, because the room takes addresses even if it is never used.
+/// How many clients a shard makes room for at the start. Room that is not used takes no memory, but address space, so it is
+/// made for [`MOST_DERIVED`] clients in all. If more come, the tables grow.
 fn reserved_clients(max_connections: usize, workers: usize, fill_to: usize) -> usize {
     let average = max_connections.min(MOST_DERIVED).div_ceil(workers);
     most_connections(average, fill_to.min(max_connections))
@@ -313,8 +315,8 @@ fn listen(key: &'static str, host: &str, port: u16) -> Result<TcpListener, Start
     })
 }
 
-/// After the port is bound: of two relays with the same configuration the second fails there, before it touches the file
-/// of the first.
+/// Called after the port is bound. Of two relays with the same configuration the second fails at the port, and does not
+/// touch the file of the first.
 fn listen_on_path(config: &Config) -> Result<Option<unix::Bound>, StartError> {
     let Some(path) = &config.server.unix_socket else {
         return Ok(None);

@@ -1,7 +1,6 @@
-//! Where an accepted connection goes: to one worker after the other, to be served or to be refused.
+//! Gives each accepted connection to a worker, to be served or to be refused.
 //!
-//! The control loop calls it for each connection. It reads no byte of it and answers none: a refusal is the worker's to
-//! say, in order.
+//! The control loop calls it. It neither reads from a connection nor writes to it: workers send refusals, too.
 
 use std::sync::Arc;
 
@@ -14,33 +13,32 @@ use crate::net::proxy::Preface;
 use crate::net::stream::Stream;
 use crate::ws::handshake::Refusal;
 
-/// See the module.
+/// Where the next connection goes.
 #[derive(Debug)]
 pub(super) struct Placement {
     /// All workers.
     pub(super) postboxes: Postboxes,
-    /// Which worker serves the next, and which refuses the next: apart, or those who are refused could make it always the
-    /// same that serves.
+    /// Which worker serves the next connection.
     pub(super) serving: Rotation,
+    /// Which worker refuses the next one. If one rotation did both, refusals could make one worker serve all the rest.
     pub(super) refusing: Rotation,
-    /// Connections served at once.
+    /// The most connections served at a time.
     pub(super) max_connections: usize,
-    /// Connections that were let in, ever.
+    /// Connections that were ever let in.
     pub(super) admitted: usize,
-    /// The connections that each address has, if they are limited.
+    /// The connections of each address, if they are limited.
     pub(super) seats: Option<Arc<Seats>>,
     /// The proxies that name their clients.
     pub(super) proxies: Vec<ProxySource>,
 }
 
 impl Placement {
-    /// Hands a connection to a worker; to be refused there, when the relay or the client's address has as many as it may
-    /// have.
+    /// Hands a connection to a worker. The worker refuses it if the relay or its address has as many as it may have.
     pub(super) fn place(&mut self, stream: Stream, peer: Peer) {
-        // Nobody else lets anyone in, so the limit is never exceeded.
+        // Connections are let in here only, so the limit is never exceeded.
         let ended = ended(&self.postboxes);
         debug_assert!(ended <= self.admitted, "more have ended than were let in");
-        // If the relay miscounts, it does not refuse everybody from then on.
+        // A miscount must not refuse everybody from then on.
         if self.admitted.saturating_sub(ended) >= self.max_connections {
             return self.refuse(stream, Refusal::CAPACITY);
         }
@@ -56,7 +54,8 @@ impl Placement {
         }
     }
 
-    /// Seats a connection among those of its address; a proxy's, when its header has named the client.
+    /// Counts a connection among those of its address. The connection of a proxy is counted once its header has named the
+    /// client.
     fn admit(&self, peer: Peer) -> Result<Admission, Refusal> {
         if self.proxies.iter().any(|proxy| is_from(*proxy, peer)) {
             return Ok(Some(Box::new(Entry::Header(Preface::default()))));
@@ -66,7 +65,7 @@ impl Placement {
                 Some(seat) => Ok(Some(Box::new(Entry::Seat(seat)))),
                 None => Err(Refusal::PER_IP),
             },
-            // Whoever comes through the Unix socket has no address.
+            // A client on the Unix socket has no address.
             (Peer::Unix, _) | (_, None) => Ok(None),
         }
     }
@@ -78,7 +77,7 @@ impl Placement {
             worker.note_refusal();
             return post(worker, Mail::Refusal(stream, refusal));
         }
-        // Closed here and now: only the count goes to the worker.
+        // Too many are being refused in order. This one is closed at once, and the worker only counts it.
         drop(stream);
         post(worker, Mail::Surplus(refusal.kind));
     }

@@ -1,4 +1,4 @@
-//! What only the inside of the relay can bring about.
+//! Tests of faults that only the inside of the relay can plant.
 
 use std::io::{self, Write};
 use std::net::{TcpListener, TcpStream};
@@ -20,7 +20,7 @@ use crate::metrics::collector::Exposition;
 use crate::metrics::stats::Stat;
 use crate::net::mail::{ControlBox, PollWaker, Report};
 
-/// A relay that spreads even a handful of clients over so many workers.
+/// A relay that spreads even a few clients over `workers`.
 fn relay_with(workers: usize) -> RelayHandle {
     let mut config = Config::default();
     config.server.host = "127.0.0.1".into();
@@ -53,7 +53,7 @@ fn workers_take_turns_at_those_who_arrive_wherever_these_go_then() {
     let arrivals: Vec<_> = (0..ARRIVALS)
         .map(|n| connect(&relay, &n.to_string()))
         .collect();
-    // Of those that each was given, one in so many was its own already; and some had no room where they belong.
+    // One in four arrivals was on its worker already, and some had no room there.
     for (after, before) in moved().into_iter().zip(before) {
         let least = ARRIVALS / WORKERS as u64 / 3;
         assert!(after - before >= least, "{} have moved", after - before);
@@ -63,7 +63,7 @@ fn workers_take_turns_at_those_who_arrive_wherever_these_go_then() {
     relay.join().unwrap();
 }
 
-/// Has the control thread hear of a failure, and checks that four clients are told before the relay ends.
+/// The error of a relay whose control thread hears of a failure. Its four clients are told first.
 fn error_after(report: Report) -> RunError {
     let relay = relay_with(2);
     let mut clients: Vec<_> = (0..4).map(|_| connect(&relay, "room")).collect();
