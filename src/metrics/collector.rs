@@ -1,8 +1,7 @@
-//! From the shards' published numbers to the text that Prometheus reads.
+//! Turns the published numbers of the shards into the text that Prometheus reads.
 //!
-//! The [`exporter`](super::exporter) holds one [`Exposition`] and asks it for the text at every scrape. Only then are
-//! the numbers read, added up and named, so a metric costs the data path nothing beyond its addition. Which metrics
-//! there are, and what they are called, is the [catalogue](super::catalogue)'s business.
+//! The [`exporter`](super::exporter) asks its [`Exposition`] for the text at every scrape. The numbers are read and added up
+//! only then. The [catalogue](super::catalogue) says which metrics there are.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -23,24 +22,24 @@ use crate::ids::ShardId;
 const MICROS_PER_SECOND: f64 = 1e6;
 const NANOS_PER_SECOND: f64 = 1e9;
 
-/// What waits in the inbox of a shard.
+/// The contents of the inbox of a shard.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct InboxDepth {
     /// Envelopes.
     pub envelopes: u64,
-    /// Bytes of the messages within.
+    /// Bytes of their messages.
     pub bytes: u64,
 }
 
-/// Everything that the relay exposes, in a registry of its own: two relays in one process do not mix.
+/// All metrics of one relay. Each relay has a registry of its own, so that two in one process do not mix.
 pub struct Exposition {
     registry: Registry,
 }
 
 impl Exposition {
-    /// An exposition of the shards' numbers, shard 0 first, of the process, and of the certificate where there is one.
+    /// An exposition of the numbers of `shards`, shard 0 first, of the process, and of the certificate if there is one.
     ///
-    /// `inbox_depth` is called for every shard at every scrape, from the exporter's thread.
+    /// The metrics thread calls `inbox_depth` for every shard at every scrape.
     pub fn new(
         shards: Vec<Arc<Published>>,
         inbox_depth: impl Fn(ShardId) -> InboxDepth + Send + Sync + 'static,
@@ -62,10 +61,10 @@ impl Exposition {
         Exposition { registry }
     }
 
-    /// The numbers of this moment in Prometheus' text format 0.0.4, families ordered by name.
+    /// The numbers of this moment in Prometheus' text format 0.0.4, ordered by name.
     ///
     /// # Errors
-    /// None that is known: the encoder refuses families without a name or a sample, and there are none.
+    /// None that is known. The encoder refuses families without a name or a sample, and there are none.
     pub fn text(&self) -> prometheus::Result<String> {
         TextEncoder::new().encode_to_string(&self.registry.gather())
     }
@@ -77,7 +76,7 @@ impl fmt::Debug for Exposition {
     }
 }
 
-/// The rows of the catalogue that are ours to fill in.
+/// The rows of the catalogue that are filled in here.
 fn own_metrics() -> impl Iterator<Item = &'static Metric> {
     METRICS
         .iter()
@@ -134,7 +133,7 @@ impl ShardCollector {
     }
 }
 
-/// Everything one scrape shows, read once, so that a total and its parts agree.
+/// The numbers of one scrape. They are read once, so that a total and its parts agree.
 struct Scrape {
     shards: Vec<Stats>,
     total: Stats,

@@ -1,9 +1,8 @@
-//! The metrics poll handler: a thread of its own that serves the metrics and the health of the relay over HTTP.
+//! The metrics thread: it serves the metrics and the health of the relay over HTTP.
 //!
-//! The control thread starts it and holds its [`ExporterHandle`]. It reads what the workers published and never waits
-//! for one, so a relay that is stuck can still be scraped. Connections and their time are bounded: a scraper that is
-//! stuck harms nobody, not even other scrapers. It speaks no TLS and asks for no password; bind it where only
-//! scrapers reach it.
+//! `Relay::start` starts it, and the control thread holds its [`ExporterHandle`]. It reads what the workers publish and
+//! never waits for one, so a relay that is stuck can still be scraped. Connections and their time are bounded. There is
+//! no TLS and no password: bind it where only scrapers reach it.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener as StdTcpListener};
@@ -27,34 +26,34 @@ const LISTENER: Token = Token(usize::MAX);
 const WAKER: Token = Token(usize::MAX - 1);
 /// More than the default limit on connections, so that one wait usually sees them all.
 const EVENTS_PER_TURN: usize = 128;
-/// Connections accepted before those at hand get their turn.
+/// Connections accepted before the others get their turn.
 const ACCEPTS_PER_TURN: usize = 64;
-/// How long to wait when `accept` failed, usually for want of descriptors. No edge comes for those who wait already.
+/// How long to wait after `accept` has failed, usually for want of descriptors. No event announces those that wait.
 const ACCEPT_RETRY: Duration = Duration::from_millis(250);
 
-/// The exporter as its thread owns it.
+/// The metrics server, which its thread owns.
 pub struct Exporter {
     poll: Poll,
     listener: TcpListener,
     scrapers: Slab<Scraper>,
     /// Connections that have more to do than one turn allows: each once, and none that is gone.
     unfinished: Vec<usize>,
-    /// When to call `accept` next; `None` until the listener's next event.
+    /// When to call `accept` next; `None` until the next event of the listener.
     accept_at: Option<Instant>,
     limits: Limits,
     exposition: Exposition,
     ready: Arc<AtomicBool>,
     stop: Arc<AtomicBool>,
-    /// Held so that a wake-up outlives the handle that sent it: dropping the last owner discards what is pending.
+    /// Held because dropping the last owner of a waker discards a wake that is under way.
     waker: Arc<Waker>,
 }
 
 impl Exporter {
-    /// Starts the thread that serves `exposition`, and on `/readyz` whether `ready` holds, to whoever connects to
-    /// `listener`. If the thread ends before it is asked to, it calls `on_failure` with the reason.
+    /// Starts the thread. It serves `exposition`, and `ready` on `/readyz`, to clients of `listener`. If it ends before it is
+    /// asked to, it calls `on_failure` with the reason.
     ///
     /// # Errors
-    /// Those of the system: no descriptor for the poll, no thread.
+    /// The system refuses a descriptor for the poll, or a thread.
     pub fn start(
         listener: StdTcpListener,
         exposition: Exposition,
@@ -120,7 +119,7 @@ impl Exporter {
         Ok(())
     }
 
-    /// How long there is nothing to do without an event.
+    /// How long to wait for an event; `None` is for ever.
     fn patience(&self, now: Instant) -> Option<Duration> {
         if !self.unfinished.is_empty() {
             return Some(Duration::ZERO);
@@ -153,7 +152,7 @@ impl Exporter {
         }
     }
 
-    /// Drives a connection. Its key may have passed to another since the event; that one is then asked in vain.
+    /// Drives a connection. If its key has passed to another connection since the event, that one finds nothing to do.
     fn drive(&mut self, key: usize, now: Instant) {
         let Some(scraper) = self.scrapers.get_mut(key) else {
             return;
@@ -177,7 +176,7 @@ impl Exporter {
             .filter(|(_, scraper)| scraper.deadline() <= now);
         let late: Vec<usize> = late.map(|(key, _)| key).collect();
         for key in late {
-            debug!("a scraper's time is over");
+            debug!("a scraper took too long and is cut");
             self.drop_scraper(key);
         }
     }
@@ -214,7 +213,7 @@ impl Exporter {
         if self.scrapers.len() >= self.limits.max_connections {
             self.drop_longest_waiting();
         }
-        // Without it, answers to pipelined requests would wait for acknowledgements; if it fails, they do.
+        // Otherwise answers to pipelined requests wait for acknowledgements. If it fails, they wait.
         let _ = stream.set_nodelay(true);
         let slot = self.scrapers.vacant_entry();
         let key = slot.key();
@@ -238,7 +237,7 @@ impl Exporter {
             .iter()
             .min_by_key(|(_, scraper)| scraper.waiting_since());
         if let Some((key, _)) = longest {
-            debug!("too many scrapers: the one that waited longest has to go");
+            debug!("too many scrapers; the one idle for longest is cut");
             self.drop_scraper(key);
         }
     }
@@ -254,7 +253,7 @@ fn answer(route: Route, exposition: &Exposition, ready: &AtomicBool) -> Answer {
     })
 }
 
-/// The exporter as the control thread sees it. Dropping it stops the thread, cuts its connections and waits for its end.
+/// Holds the metrics thread. Dropping it stops the thread, cuts its connections and waits for its end.
 #[derive(Debug)]
 pub struct ExporterHandle {
     address: SocketAddr,
@@ -264,7 +263,7 @@ pub struct ExporterHandle {
 }
 
 impl ExporterHandle {
-    /// Where it listens: with port 0 asked for, the port that was given.
+    /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
@@ -314,7 +313,7 @@ mod tests {
         }
     }
 
-    /// More requests than a connection is granted in some turns; their answers fit into the socket's buffers.
+    /// More requests than a connection may have answered in some turns. The buffers of the socket hold their answers.
     fn pipeline() -> Vec<u8> {
         b"GET /livez HTTP/1.1\r\nHost: here\r\n\r\n".repeat(100)
     }

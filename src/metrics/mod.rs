@@ -1,5 +1,7 @@
-//! What the relay counts ([`stats`]), how it is named ([`catalogue`]), how it becomes text ([`collector`]) and how
-//! that is served ([`exporter`]).
+//! Metrics: the numbers ([`stats`]), their names ([`catalogue`]), their text ([`collector`]) and the port that serves it
+//! ([`exporter`]).
+//!
+//! Shards count, and the metrics thread reads what they publish. Nothing here waits for a shard.
 
 pub mod catalogue;
 pub mod collector;

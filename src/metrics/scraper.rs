@@ -1,9 +1,8 @@
 //! One connection to the metrics port: requests in, answers out, one at a time and in order.
 //!
-//! The [`exporter`](super::exporter) owns the connections, drives each when its socket is ready, and drops those past
-//! their [`deadline`](Scraper::deadline). A connection holds at most one request head and one answer: it reads no
-//! further request before the last answer has left, so a client that pipelines or reads slowly costs no more than
-//! one that does not.
+//! The [`exporter`](super::exporter) drives it when its socket is ready, and drops it past its
+//! [`deadline`](Scraper::deadline). It holds at most one request and one answer, because it reads the next request only
+//! when the last answer has left.
 
 use std::io::{self, Read, Write};
 use std::net::Shutdown;
@@ -15,23 +14,23 @@ use crate::http::requests::{Refused, Request, Requests};
 use crate::http::response::{Body, Connection};
 use crate::http::routes::{Answer, Route};
 
-/// What one read takes; requests are small.
+/// The most that one read takes. Requests are small.
 const READ_BYTES: usize = 4 << 10;
 /// Requests answered before other connections get their turn.
 const REQUESTS_PER_TURN: usize = 16;
-/// How much input is thrown away behind the last answer.
+/// The most input that is thrown away behind the last answer.
 const LINGER_BYTES: usize = 4 << 20;
 
-/// What the exporter grants its clients.
+/// The limits of the metrics port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Connections at a time. One more takes the place of the one that has waited longest since its last answer.
+    /// The most connections at a time. One more takes the place of the one whose last answer is the oldest.
     pub max_connections: usize,
-    /// From the first byte of a request, or from `accept`, until its answer has left; not renewed by progress.
+    /// From `accept` or the first byte of a request until its answer has left. Progress does not renew it.
     pub request_timeout: Duration,
     /// From one answer to the first byte of the next request.
     pub idle_timeout: Duration,
-    /// From the last answer of a connection to its end, while what the client still sends is thrown away.
+    /// From the last answer to the end of the connection. What the client sends in between is thrown away.
     pub linger_timeout: Duration,
 }
 
@@ -61,30 +60,30 @@ pub(super) struct Scraper {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
-    /// Between requests; the next byte starts the clock of one.
+    /// Between requests. The next byte starts the clock of one.
     Idle,
     /// A request is arriving, or its answer is leaving.
     Busy,
     /// The last answer is leaving.
     Closing,
-    /// The last answer has left and our side is shut. Input is read and thrown away, because a socket closed over
-    /// unread input sends a reset, which may overtake the answer.
+    /// The last answer has left and our side is shut. Input is thrown away: if a socket is closed over unread input, it
+    /// sends a reset, which may overtake the answer.
     Lingering,
 }
 
-/// What the connection needs next.
+/// The next need of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Next {
     /// An event of its socket, or its deadline.
     Wait,
-    /// Another turn soon: there is more to do than one turn allows.
+    /// Another turn at once: it has more to do than one turn allows.
     Turn,
     /// Nothing: it is over.
     Drop,
 }
 
 impl Scraper {
-    /// A connection that was accepted `now`; the time for its first request runs already.
+    /// A connection that was accepted `now`. The time for its first request runs.
     pub(super) fn new(stream: TcpStream, limits: Limits, now: Instant) -> Scraper {
         Scraper {
             stream,
@@ -99,27 +98,26 @@ impl Scraper {
         }
     }
 
-    /// When the connection is to be dropped, unless it makes progress before.
+    /// When the connection is to be dropped.
     pub(super) fn deadline(&self) -> Instant {
         self.deadline
     }
 
-    /// When its last answer left, or when it came.
+    /// When its last answer left; before the first one, when it was accepted.
     pub(super) fn waiting_since(&self) -> Instant {
         self.waiting_since
     }
 
-    /// The socket, to be registered.
+    /// The socket, for registration.
     pub(super) fn stream(&mut self) -> &mut TcpStream {
         &mut self.stream
     }
 
-    /// Goes on as far as the socket allows; `answer` makes the answers.
+    /// Goes on as far as the socket allows, with the answers that `answer` makes.
     ///
     /// # Errors
-    /// The link died, which is nobody's fault; the connection is over.
-    // Each step either ends in WouldBlock or changes the phase or the buffers: what is edge-triggered must be read and
-    // written to the end, because no further event follows for what was left behind.
+    /// The link died, and the connection is over.
+    // Events are edge-triggered, so each step goes on until WouldBlock: no event follows for what is left behind.
     pub(super) fn drive(
         &mut self,
         now: Instant,
@@ -147,7 +145,7 @@ impl Scraper {
         Ok(Next::Turn)
     }
 
-    /// Writes what is left of the answer; whether all of it has left.
+    /// Writes the rest of the answer. Returns whether all of it has left.
     fn flush(&mut self, now: Instant) -> io::Result<bool> {
         if self.unsent.is_empty() {
             return Ok(true);
@@ -173,7 +171,7 @@ impl Scraper {
             self.phase = Phase::Idle;
             self.deadline = now + self.limits.idle_timeout;
         } else {
-            // The next request has begun to arrive already, behind the one just answered.
+            // The next request has begun to arrive.
             self.deadline = now + self.limits.request_timeout;
         }
     }
@@ -239,7 +237,7 @@ impl Scraper {
 
 enum Polled {
     Request(Request),
-    /// What arrived is no request that we serve.
+    /// A request that is not served.
     Refused(Refused),
     /// No complete request yet.
     Blocked,

@@ -1,27 +1,26 @@
-//! What a shard counts, in plain integers of its own, and the atomics it copies them to once a turn.
+//! The numbers of a shard, and the atomics that they are copied to once a turn.
 //!
-//! [`Stats`] belongs to one shard and costs one addition per event. [`Published`] is what the exporter reads: one
-//! writer (the shard's worker), any number of readers, padded so that two shards never share a cache line.
-//! The names under which each number appears are in [`super::catalogue`], not here.
+//! A shard owns its [`Stats`] and pays one addition per event. Its worker copies them to [`Published`], which the exporter
+//! reads. [`super::catalogue`] gives them their names.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 use crossbeam_utils::CachePadded;
 
-/// One number that a shard keeps: a counter, or (named in its comment) a gauge.
+/// A number of a shard: a counter, or a gauge if its comment says so.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(usize)]
 pub enum Stat {
-    /// Gauge: clients that were answered 101 and have not been counted as disconnected.
+    /// Gauge: clients that were answered 101 and are not counted as disconnected.
     ConnectedClients,
     /// Messages accepted from clients.
     Messages,
     /// Clients answered 101.
     Connections,
-    /// Clients gone, whatever the reason: the sum of the `Disconnected*` below.
+    /// Clients gone, for whatever reason: the sum of the `Disconnected*` below.
     Disconnections,
-    /// Deliveries owed: messages times the members of their topic when each was appended to the log.
+    /// Deliveries owed: for each message, the members of its topic when it was appended to the log.
     Offered,
     /// Deliveries whose last byte the kernel accepted.
     Delivered,
@@ -51,13 +50,13 @@ pub enum Stat {
     DisconnectedRate,
     /// The client sent a message and may not: closed with 1008.
     DisconnectedPublishDenied,
-    /// What was held for the client, or because it lagged, was too much for the memory limit: closed with 1013.
+    /// The relay was short of memory, and the client held the most: closed with 1013.
     DisconnectedMemory,
     /// The relay is shutting down: closed with 1001.
     DisconnectedShutdown,
     /// The relay has failed: closed with 1011.
     DisconnectedInternal,
-    /// Not HTTP, or HTTP that breaks its rules: 400.
+    /// Not HTTP, or broken HTTP: 400.
     HandshakeBadRequest,
     /// HTTP, but no upgrade to WebSocket, or of another version: 426.
     HandshakeNotUpgrade,
@@ -67,7 +66,7 @@ pub enum Stat {
     HandshakePathTooLong,
     /// A head over `max_header_bytes`: 431.
     HandshakeHeadTooLarge,
-    /// A page of a site that is not let in: 403.
+    /// A page of a site that may not connect: 403.
     HandshakeOrigin,
     /// Credentials that are not valid: 401.
     HandshakeUnauthorized,
@@ -79,15 +78,15 @@ pub enum Stat {
     HandshakeCapacity,
     /// `max_connections_per_ip` reached: 429.
     HandshakePerIp,
-    /// A connection of a proxy did not begin with a PROXY header: closed without an answer.
+    /// The connection of a proxy did not begin with a PROXY header: closed without an answer.
     HandshakeProxyHeader,
     /// The relay is shutting down: 503.
     HandshakeShutdown,
-    /// TLS failed before the request was there: an alert, or plain HTTP on a port that speaks TLS.
+    /// TLS failed before a request was there, with an alert, or because the client spoke plain HTTP.
     HandshakeTls,
     /// TLS handshakes in full.
     TlsFull,
-    /// TLS handshakes that resumed an earlier session by a ticket.
+    /// TLS handshakes that resumed an earlier session.
     TlsResumed,
     /// Write calls that the kernel accepted whole.
     WritesFull,
@@ -99,39 +98,39 @@ pub enum Stat {
     WritesFailed,
     /// Gauge: members whose socket accepts no more for now.
     MembersLagging,
-    /// Gauge: what the logs of topics cost, in bytes: messages, and what stands around them.
+    /// Gauge: memory of the logs of topics, in bytes, with what stands around the messages.
     LogBytes,
-    /// Gauge: what waits for the next fan-out of topics that the shard owns costs, in bytes.
+    /// Gauge: memory of messages that wait for the next fan-out of a topic that the shard owns, in bytes.
     CoalescingBytes,
     /// Messages that waited for the next fan-out of their topic.
     Coalesced,
-    /// Turns in which everything that waited went out at once, because it was more than may wait.
+    /// Turns in which all waiting messages went out at once, because they were more than may wait.
     CoalescingLimitReached,
-    /// Fan-outs that a wave might follow, and which another shard had not delivered when the next one began.
+    /// Fan-outs that another shard had not delivered when the next one of their topic began.
     Overtaken,
     /// Gauge: topics with members on the shard.
     Topics,
     /// Gauge: topics the shard owns.
     OwnedTopics,
-    /// Gauge: topics whose publishers are not read for now, so that members can catch up.
+    /// Gauge: topics whose publishers are not read, so that members can catch up.
     TopicsHeld,
-    /// Gauge: bytes of messages and requests that arrived in part.
+    /// Gauge: bytes of messages and requests that have arrived in part.
     PartialBytes,
-    /// Gauge: bytes that messages keep in memory which left the log and wait for clients in the middle of them.
+    /// Gauge: memory of messages that have left the log while a client was in the middle of them, in bytes.
     CarriedBytes,
-    /// Turns at whose end more was held than the shard's share of `max_buffered_bytes`.
+    /// Turns that ended with more in memory than the shard's share of `max_buffered_bytes`.
     BufferLimitReached,
     /// Turns of the worker.
     Turns,
-    /// Microseconds the worker spent in turns, waiting for events excluded.
+    /// Microseconds that the worker spent in turns. Waiting for events is not among them.
     BusyMicros,
     /// Envelopes taken from the inbox.
     Envelopes,
     /// Clients that moved to another shard before they joined their topic.
     Transferred,
-    /// Reads skipped because some inbox was full.
+    /// Turns without reads, because an inbox was full.
     ReadsDeferred,
-    /// Times that a gauge was to fall below zero: a bug of ours.
+    /// Times that a gauge was to fall below zero, which is a bug in fanwire.
     AccountingErrors,
 }
 
@@ -140,7 +139,7 @@ impl Stat {
     pub const COUNT: usize = Stat::AccountingErrors as usize + 1;
 }
 
-/// What is known of the certificate that clients are shown: written by the control thread, read at scrapes.
+/// The state of the certificate. The control thread writes it, and the exporter reads it.
 #[derive(Debug)]
 pub struct TlsStatus {
     /// In seconds since the Unix epoch.
@@ -150,7 +149,7 @@ pub struct TlsStatus {
 }
 
 impl TlsStatus {
-    /// The certificate that the relay began with expires at `expires_at`, in seconds since the Unix epoch.
+    /// The first certificate expires at `expires_at`, in seconds since the Unix epoch.
     pub fn new(expires_at: i64) -> Self {
         TlsStatus {
             expires_at: AtomicI64::new(expires_at),
@@ -159,7 +158,7 @@ impl TlsStatus {
         }
     }
 
-    // Relaxed throughout: numbers for people, each on its own.
+    // Relaxed throughout: each number stands for itself.
 
     /// Another certificate is in force.
     pub fn note_reload(&self, expires_at: i64) {
@@ -167,7 +166,7 @@ impl TlsStatus {
         self.reloads.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// The files could not be used, and the old certificate stays in force.
+    /// The files cannot be used, and the old certificate stays in force.
     pub fn note_failed_reload(&self) {
         self.failed_reloads.fetch_add(1, Ordering::Relaxed);
     }
@@ -177,14 +176,14 @@ impl TlsStatus {
         self.expires_at.load(Ordering::Relaxed)
     }
 
-    /// How often the files were read again, with success and without.
+    /// How often the files were read again: with success, and without.
     pub fn reloads(&self) -> (u64, u64) {
         let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
         (read(&self.reloads), read(&self.failed_reloads))
     }
 }
 
-/// Upper bounds of the latency histogram's buckets, in microseconds; one more bucket catches the rest.
+/// Upper bounds of the latency buckets, in microseconds. One more bucket has the rest.
 pub const LATENCY_BOUNDS_MICROS: [u64; 16] = [
     50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000,
     1_000_000, 2_500_000, 10_000_000,
@@ -264,18 +263,18 @@ impl Stats {
         self.latency_sum_micros += micros;
     }
 
-    /// Latencies per bucket, not cumulated: those up to the bound of the same index in [`LATENCY_BOUNDS_MICROS`] and
-    /// over the one before it; the last bucket has those over every bound.
+    /// Latencies per bucket, not cumulated. A bucket has those up to its bound in [`LATENCY_BOUNDS_MICROS`] and above the
+    /// one before; the last has those above every bound.
     pub fn latency_buckets(&self) -> &[u64; LATENCY_BOUNDS_MICROS.len() + 1] {
         &self.latency_buckets
     }
 
-    /// All latencies recorded, added up, in microseconds.
+    /// The sum of all latencies, in microseconds.
     pub fn latency_sum_micros(&self) -> u64 {
         self.latency_sum_micros
     }
 
-    /// The numbers of all shards, added up as they were last published.
+    /// The sums over all shards, as last published.
     pub fn total_of(shards: &[Arc<Published>]) -> Stats {
         shards.iter().map(|shard| shard.read()).sum()
     }
@@ -298,7 +297,7 @@ impl std::iter::Sum for Stats {
     }
 }
 
-/// The numbers of one shard as the exporter sees them: those of the end of its last turn.
+/// The numbers of one shard at the end of its last turn. Its worker writes them, and anybody reads them.
 #[derive(Debug)]
 pub struct Published {
     values: CachePadded<[AtomicU64; Stat::COUNT]>,
@@ -317,9 +316,8 @@ impl Default for Published {
 }
 
 impl Published {
-    /// Copies the shard's numbers out. Called by the one worker that owns the shard.
-    // Relaxed: each number stands for itself; a reader that sees one new and another old sees what it would have
-    // seen a microsecond earlier.
+    /// Publishes the numbers of the shard. Only its worker may call it.
+    // Relaxed: each number stands for itself, and a reader may see some of them a microsecond later than others.
     pub fn publish(&self, stats: &Stats) {
         for (atomic, value) in self.values.iter().zip(stats.values) {
             atomic.store(value, Ordering::Relaxed);
@@ -336,7 +334,7 @@ impl Published {
         self.values[stat as usize].load(Ordering::Relaxed)
     }
 
-    /// All numbers as last published. A turn that ends meanwhile may show in some of them and not yet in others.
+    /// All numbers as last published. A turn that ends meanwhile may show in some of them only.
     // Relaxed: as in `publish`.
     pub fn read(&self) -> Stats {
         Stats {
