@@ -1,7 +1,7 @@
-//! How many connections each address has, for `server.max_connections_per_ip`.
+//! Counts the connections of each address, for `server.max_connections_per_ip`.
 //!
-//! The acceptor and the workers share one [`Seats`]. A connection that may stay holds a [`Seat`] until it is dropped,
-//! whatever ends it, so the count is exact without anybody having to remember it. Refusing is the callers' work.
+//! The control thread and the workers share one [`Seats`]. Each connection holds a [`Seat`] until it is dropped, so the
+//! count is exact. The callers refuse connections that get no seat.
 
 use std::collections::HashMap;
 use std::collections::hash_map;
@@ -10,10 +10,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::proxy::Preface;
 
-/// Whose connections are counted together.
+/// The addresses whose connections are counted together.
 ///
-/// An IPv6 address counts by its first 64 bits: that is the least that one subscriber is given (RFC 6177), and whoever
-/// has one address of it has 2⁶⁴. A limit on single addresses would limit nobody, and its table would have no bound.
+/// An IPv6 address counts by its first 64 bits, because a subscriber gets at least all addresses behind those (RFC 6177).
+/// A limit on single addresses would limit nobody, and its table would have no bound.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Origin {
     V4(u32),
@@ -22,7 +22,7 @@ enum Origin {
 
 impl From<IpAddr> for Origin {
     fn from(address: IpAddr) -> Self {
-        // On a socket that listens on `::`, IPv4 comes mapped (RFC 4291, section 2.5.5.2).
+        // A socket that listens on `::` gets IPv4 addresses mapped (RFC 4291, section 2.5.5.2).
         match address.to_canonical() {
             IpAddr::V4(address) => Origin::V4(address.to_bits()),
             // The upper half fits.
@@ -31,51 +31,50 @@ impl From<IpAddr> for Origin {
     }
 }
 
-/// The seats that are taken, by origin. An origin without connections has no entry, so that the table is never larger
-/// than the connections are many.
+/// The seats that are taken, by origin. An origin without connections has no entry.
 ///
-/// A lock, because two threads may seat the same origin at once, and the limit is exact. It is not on the path of any
-/// message: a connection takes it when it comes and when it goes, for one look-up. The hash is keyed at random
-/// (`RandomState`), so that nobody can choose addresses that collide.
+/// It is locked, because two threads may seat the same origin at once, and the limit is exact. A connection takes the lock
+/// for one look-up when it comes and when it goes. The hash is keyed at random, so nobody can choose addresses that
+/// collide.
 #[derive(Debug)]
 pub struct Seats {
     limit: u32,
     taken: Mutex<HashMap<Origin, u32>>,
 }
 
-/// One connection's place among those of its address. Dropping it gives it up.
+/// The place of a connection among those of its address. Dropping it gives it up.
 #[derive(Debug)]
 pub struct Seat {
     seats: Arc<Seats>,
     origin: Origin,
 }
 
-/// What a connection brings from the acceptor. Nothing, and no memory, where addresses are not limited and no proxy is
-/// believed.
+/// What the control thread hands over with a connection. It takes no memory if addresses are not limited and no proxy is
+/// trusted.
 pub type Admission = Option<Box<Entry>>;
 
 /// See [`Admission`].
 #[derive(Debug)]
 pub enum Entry {
-    /// The connection is a proxy's, and begins with a header. Whom that names is seated when it is there.
+    /// The connection comes from a proxy and begins with a header. The client that it names gets a seat.
     Header(Preface),
-    /// Held until the connection is gone.
+    /// The seat of the connection, held until it is gone.
     Seat(Seat),
 }
 
 impl Seats {
-    /// Seats without limit are none: what is not limited is not counted.
+    /// Seats with a limit; `None` if `limit` is 0, because nothing needs to be counted then.
     pub fn new(limit: usize) -> Option<Arc<Seats>> {
         (limit > 0).then(|| {
             Arc::new(Seats {
-                // More connections than that there are not.
+                // The configuration allows ten million at most.
                 limit: u32::try_from(limit).unwrap_or(u32::MAX),
                 taken: Mutex::default(),
             })
         })
     }
 
-    /// Takes a seat for a connection from `address`; none when all that its origin may have are taken.
+    /// Takes a seat for a connection from `address`; `None` if its origin has as many as it may have.
     pub fn take(self: &Arc<Seats>, address: IpAddr) -> Option<Seat> {
         let origin = Origin::from(address);
         match self.taken().entry(origin) {
@@ -102,19 +101,19 @@ impl Seats {
         }
         entry.remove();
         if taken.capacity() > SPARE + 4 * taken.len() {
-            // What a crowd needed is given back, at a cost that its leaving has paid for.
+            // The room that a crowd needed is given back.
             let room = 2 * taken.len();
             taken.shrink_to(room);
         }
     }
 
-    /// Nothing panics while it holds the lock, so what a thread that panicked leaves behind is whole.
+    /// Nothing panics while it holds the lock, so a poisoned table is whole.
     fn taken(&self) -> MutexGuard<'_, HashMap<Origin, u32>> {
         self.taken.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Room in the table that is not worth giving back, in entries.
+/// Entries for which the table always keeps room.
 const SPARE: usize = 64;
 
 impl Drop for Seat {

@@ -1,4 +1,6 @@
-//! One client's socket, and what the worker remembers beside it.
+//! The socket of one client, and what its worker knows about it.
+//!
+//! The worker reads and writes through it, with TLS or without. It knows nothing of frames.
 
 use std::io::{self, IoSlice, Read, Write};
 
@@ -11,42 +13,41 @@ use crate::ids::ClientKey;
 use crate::relay::shard::Written;
 use crate::relay::turn::Filled;
 
-/// See the module. It counts towards what an idle connection costs: 32 bytes in a release build.
+/// A connection. It takes 32 bytes in a release build, and every idle client has one.
 #[derive(Debug)]
 pub struct Conn {
     stream: Stream,
-    /// A proxy's header on its way, or the seat that is held until the connection is gone.
+    /// The header of a proxy while it arrives, or the seat of the connection.
     pub admission: Admission,
-    /// Where the client speaks TLS, until it breaks it.
+    /// The TLS session, if the client speaks TLS and has not broken it.
     tls: Option<Box<Session>>,
-    /// Tells this connection from others that had its slot.
+    /// Tells it from other connections that had its slot.
     pub generation: u32,
-    /// It spoke TLS, and its session is over: what it still sends is ciphertext that nobody can read.
+    /// The client spoke TLS, and its session is over. What it still sends is ciphertext that nobody can read.
     gave_up_tls: bool,
-    /// It is one over the limit, and counted with those.
+    /// It is over a limit, and is being refused.
     pub refused: bool,
-    /// The client's end, or an error, has been announced: it lies behind what can still be read, and no further edge
-    /// will come.
+    /// The end of the client, or an error, was announced. It comes after what can still be read, without another event.
     pub ending: bool,
 }
 
-/// What a worker reads into, shared by all its connections.
+/// The buffers into which a worker reads, for all its connections.
 #[derive(Debug)]
 pub struct Scratch {
     /// Bytes for the shard.
     pub plain: Box<[u8]>,
-    /// Bytes of TLS records as they come from the socket: empty where no client speaks TLS.
+    /// Bytes of TLS records as they come from the socket. Empty if TLS is off.
     sealed: Box<[u8]>,
 }
 
-/// A quarter of the second-level cache: what is read is still there when it is decoded.
+/// A quarter of a second-level cache of 512 KiB, so that bytes are still there when they are decoded.
 const PLAIN_BYTES: usize = 128 << 10;
 
-/// Half of that, so that what it decrypts to, and a record more that waited for its end, has room there.
+/// Half of that, so that the plaintext has room there, with one more record that was incomplete before.
 const SEALED_BYTES: usize = PLAIN_BYTES / 2;
 
 impl Scratch {
-    /// Buffers for connections of which some, with `has_tls`, speak TLS.
+    /// Buffers for connections that may speak TLS if `has_tls`.
     pub fn new(has_tls: bool) -> Self {
         let sealed_bytes = if has_tls { SEALED_BYTES } else { 0 };
         Scratch {
@@ -57,7 +58,7 @@ impl Scratch {
 }
 
 impl Conn {
-    /// Takes in a socket, what it brings from the acceptor, and the session of TLS that is to be spoken over it.
+    /// A connection over `stream`.
     pub fn new(
         stream: Stream,
         admission: Admission,
@@ -90,17 +91,17 @@ impl Conn {
         self.gave_up_tls
     }
 
-    /// Whether nothing can be sent yet, because the TLS handshake is not over.
+    /// Whether the TLS handshake is not over, so that nothing can be sent.
     pub fn is_handshaking(&self) -> bool {
         self.tls.as_ref().is_some_and(|tls| tls.is_handshaking())
     }
 
-    /// How the TLS handshake came about, once it is over.
+    /// The kind of the TLS handshake, once it is over.
     pub fn handshake(&self) -> Option<Handshake> {
         self.tls.as_ref()?.handshake()
     }
 
-    /// Reads once, and decrypts what came into the front of `scratch.plain`.
+    /// Reads once. The plaintext is then at the front of `scratch.plain`.
     pub fn fill(&mut self, scratch: &mut Scratch) -> Filled {
         let Some(tls) = &mut self.tls else {
             return read(&mut self.stream, self.ending, &mut scratch.plain);
@@ -121,14 +122,14 @@ impl Conn {
         let held_back = tls.holds_back();
         let opened = tls.open(&scratch.sealed[..count], &mut scratch.plain);
         if tls.failure().is_some() {
-            // What came before the failure is heard first.
+            // What came before the failure counts.
             return match opened {
                 0 => self.give_up_tls(),
                 opened => Filled::More(opened),
             };
         }
         let is_last = is_last && !tls.is_closed();
-        // What the handshake has to say does not wait for the end of the turn: there is no fan-out to join it to.
+        // Handshake messages do not wait for the end of the turn, because no fan-out will go with them.
         if tls.holds_back() && !held_back && tls.flush(&mut self.stream, &[]).is_err() {
             return Filled::Failed;
         }
@@ -141,34 +142,34 @@ impl Conn {
 
     /// Reads once, into `buffer`, from a client that does not speak TLS.
     pub fn fill_plain(&mut self, buffer: &mut [u8]) -> Filled {
-        debug_assert!(self.tls.is_none(), "records are no payload");
+        debug_assert!(self.tls.is_none(), "records are not payload");
         read(&mut self.stream, self.ending, buffer)
     }
 
-    /// Tells the client why its session has failed, and reads raw bytes from now on, to throw them away.
+    /// Tells the client why its session has failed. From now on its bytes are thrown away.
     fn give_up_tls(&mut self) -> Filled {
         if let Some(mut tls) = self.end_session() {
             tracing::debug!(failure = ?tls.failure(), "a client breaks TLS");
             if let Err(error) = tls.tell_failure(&mut self.stream) {
-                tracing::trace!(%error, "the failure could not be told");
+                tracing::trace!(%error, "the failure could not be sent");
             }
         }
         Filled::TlsFailed
     }
 
-    /// Whether the transport has bytes that the kernel has not accepted.
+    /// Whether TLS has bytes that the kernel has not accepted.
     pub fn holds_back(&self) -> bool {
         self.tls.as_ref().is_some_and(|tls| tls.holds_back())
     }
 
-    /// Writes `slices`, of `offered` bytes together, and first what is held back, in one call. An error means that the
+    /// Writes in one call: first the bytes that TLS holds back, then `slices`, which have `offered` bytes. After an error the
     /// connection is dead.
     pub fn flush(&mut self, slices: &[IoSlice<'_>], offered: usize) -> io::Result<Written> {
         if let Some(tls) = &mut self.tls {
             return tls.flush(&mut self.stream, slices);
         }
         let taken = loop {
-            // One slice is the rule, and `send` spares the kernel the list.
+            // Usually there is one slice, and the kernel need not read a list.
             let result = match slices {
                 [slice] => self.stream.write(slice),
                 slices => self.stream.write_vectored(slices),
@@ -183,12 +184,12 @@ impl Conn {
         Ok(Written::plain(taken, offered))
     }
 
-    /// Shuts the writing side. What comes from now on is thrown away, and need not be decrypted for that.
+    /// Shuts the writing side. From now on received bytes are thrown away, and are not decrypted.
     pub fn shutdown_write(&mut self) {
         self.say_goodbye();
         if let Err(error) = self.stream.shutdown_write() {
             // The client was faster.
-            tracing::trace!(%error, "shutdown");
+            tracing::trace!(%error, "the writing side could not be shut");
         }
     }
 
@@ -197,23 +198,23 @@ impl Conn {
         self.tls.take()
     }
 
-    /// Ends TLS in order, where it is spoken, so that the client can tell the end from a cut.
+    /// Ends TLS in order, so that the client can tell the end from a cut.
     pub fn say_goodbye(&mut self) {
         if let Some(mut tls) = self.end_session()
             && let Err(error) = tls.close(&mut self.stream)
         {
-            tracing::trace!(%error, "the end of TLS could not be told");
+            tracing::trace!(%error, "the end of TLS could not be sent");
         }
     }
 }
 
-/// Reads once. `is_ending`: the client's end, or an error, has been announced.
+/// Reads once. `is_ending` says that the end of the client, or an error, was announced.
 fn read(stream: &mut Stream, is_ending: bool, buffer: &mut [u8]) -> Filled {
     loop {
         return match stream.read(buffer) {
             Ok(0) => Filled::Eof,
-            // Under edge triggering a read that leaves room has drained the socket, and what comes later is announced;
-            // unless the same edge has announced the end already.
+            // A read that leaves room has drained the socket, and an event announces more, unless the end was announced
+            // with it.
             Ok(n) if n < buffer.len() && !is_ending => Filled::Last(n),
             Ok(n) => Filled::More(n),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Filled::Empty,

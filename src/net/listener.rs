@@ -1,4 +1,6 @@
-//! Accepting: the listening sockets, the options of the sockets it brings, and what happens when descriptors run out.
+//! Accepting: the listening sockets, the options of accepted sockets, and the pause when descriptors run out.
+//!
+//! The control loop calls it. It does not decide whether a connection may stay.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
@@ -13,17 +15,16 @@ use super::BACKLOG;
 use super::stream::Stream;
 use super::unix::{Bound, SocketFile};
 
-/// How long to wait before trying again when descriptors have run out. No edge announces those that wait already.
+/// How long to wait after accepting has failed. No event announces those that wait.
 const RETRY_AFTER: Duration = Duration::from_millis(100);
 
-/// How long it goes without saying that accepting fails still, or again. Where descriptors are given back one by one,
-/// accepting fails and works in turn, ten times a second.
+/// How often it is logged that accepting fails. It may fail and work again ten times a second.
 const SAY_AGAIN_AFTER: Duration = Duration::from_mins(1);
 
 /// Binds a listening socket to the first address of `host` that can be bound.
 ///
-/// The address must be free: a second relay on the same port is refused, while a restart is not kept waiting by
-/// connections of the last run (`SO_REUSEADDR` without `SO_REUSEPORT`).
+/// A second relay on the same port is refused. A restart need not wait for the connections of the last run
+/// (`SO_REUSEADDR` without `SO_REUSEPORT`).
 pub fn bind(host: &str, port: u16) -> io::Result<std::net::TcpListener> {
     let mut last_error = io::Error::new(io::ErrorKind::NotFound, "the host has no address");
     for address in (host, port).to_socket_addrs()? {
@@ -48,25 +49,25 @@ fn bind_address(address: SocketAddr) -> io::Result<std::net::TcpListener> {
     Ok(socket.into())
 }
 
-/// What an attempt to accept brought.
+/// The result of an attempt to accept.
 #[derive(Debug)]
 pub enum Accepted {
-    /// A connection, and where it comes from.
+    /// A connection, and its origin.
     Socket(Stream, Peer),
-    /// Nobody waits.
+    /// No connection waits.
     Nobody,
-    /// A connection that failed before it was accepted, as accept(2) reports with the network's own errors.
+    /// A connection that failed before it was accepted (accept(2)).
     Dead(io::Error),
-    /// Descriptors or memory have run out, or the like: try again after [`Acceptor::retry_in`].
+    /// Descriptors or memory have run out, or the like. Try again after [`Acceptor::retry_in`].
     Failed {
         /// What the system said.
         error: io::Error,
-        /// It has not been said for a while.
+        /// Whether it is time to log it.
         is_news: bool,
     },
 }
 
-/// Where a connection comes from.
+/// The origin of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Peer {
     /// From this address.
@@ -80,7 +81,7 @@ pub enum Peer {
 pub struct Acceptor {
     listener: Listener,
     retry_at: Option<Instant>,
-    /// When it was said that accepting fails.
+    /// When it was last logged that accepting fails.
     said_at: Option<Instant>,
 }
 
@@ -98,7 +99,7 @@ enum Listener {
 }
 
 impl Acceptor {
-    /// Wraps a socket made by [`bind`]. `notsent_lowat` in bytes is set on every connection, unless it is 0.
+    /// Wraps a socket made by [`bind`]. Every connection gets `notsent_lowat`, in bytes, unless that is 0.
     pub fn tcp(listener: std::net::TcpListener, notsent_lowat: u32) -> Self {
         Acceptor::new(Listener::Tcp {
             listener: TcpListener::from_std(listener),
@@ -106,7 +107,7 @@ impl Acceptor {
         })
     }
 
-    /// Wraps a socket made by [`super::unix::bind`]. Its file goes when this is dropped.
+    /// Wraps a socket made by [`super::unix::bind`]. Dropping it removes the file.
     pub fn unix(bound: Bound) -> Self {
         Acceptor::new(Listener::Unix {
             _file: bound.file,
@@ -122,7 +123,7 @@ impl Acceptor {
         }
     }
 
-    /// Registers the socket for what waits to be accepted.
+    /// Registers the socket.
     pub fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
         match &mut self.listener {
             Listener::Tcp { listener, .. } => {
@@ -145,7 +146,7 @@ impl Acceptor {
                 self.retry_at = None;
                 Accepted::Nobody
             }
-            // Neither says anything about the next.
+            // It says nothing about the next connection.
             Err(error) if is_about_one(&error) => Accepted::Dead(error),
             Err(error) => {
                 let now = Instant::now();
@@ -160,7 +161,7 @@ impl Acceptor {
         }
     }
 
-    /// The time left until accepting is worth another attempt; none when no attempt has failed.
+    /// The time left until the next attempt; `None` if the last one did not fail.
     pub fn retry_in(&self) -> Option<Duration> {
         self.retry_at
             .map(|at| at.saturating_duration_since(Instant::now()))
@@ -188,7 +189,7 @@ impl Listener {
 
 fn configure(stream: &TcpStream, notsent_lowat: u32) {
     let socket = SockRef::from(stream);
-    // Either fails only on a connection that is dead already, which the first read will tell.
+    // Either fails on a dead connection only. The first read will find out.
     let nodelay = socket.set_tcp_nodelay(true);
     let lowat = match notsent_lowat {
         0 => Ok(()),
@@ -199,8 +200,8 @@ fn configure(stream: &TcpStream, notsent_lowat: u32) {
     }
 }
 
-/// Whether an error of `accept` is about the connection that waited first, which has died, or a signal (accept(2)). Any
-/// other would come again at once, whoever waits.
+/// Whether an error of `accept` is a signal, or the death of the connection that waited first (accept(2)). Any other error
+/// would come again at once.
 fn is_about_one(error: &io::Error) -> bool {
     let code = error.raw_os_error().map(Errno::from_raw_os_error);
     matches!(
@@ -220,7 +221,7 @@ fn is_about_one(error: &io::Error) -> bool {
     )
 }
 
-/// Whether descriptors or memory have run out: of [`bind`], these errors say nothing about the address.
+/// Whether descriptors or memory have run out. Such an error of [`bind`] says nothing about the address.
 pub fn is_exhaustion(error: &io::Error) -> bool {
     let code = error.raw_os_error().map(Errno::from_raw_os_error);
     matches!(

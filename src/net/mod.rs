@@ -1,8 +1,8 @@
-//! Sockets and event loops: the only layer that does input and output.
+//! Sockets and event loops.
 //!
-//! A [`worker::Worker`] owns one shard and the sockets of its clients; [`listener`] accepts for all of them, and
-//! [`admission`] knows how many came from where and [`balance`] how many may go where. Nothing here knows what a message is:
-//! a worker moves bytes between sockets and its shard, and envelopes between shards.
+//! A [`worker::Worker`] owns one shard and the sockets of its clients. It moves bytes between sockets and its shard, and
+//! envelopes between shards. [`listener`] accepts connections, [`admission`] counts them by address, and [`balance`] shares
+//! them out. Nothing here knows what a message is.
 
 pub mod admission;
 pub mod alarm;

@@ -1,55 +1,54 @@
-//! The header with which a proxy says whom it speaks for: the PROXY protocol, version 2, as `doc/proxy-protocol.txt` in
-//! the sources of `HAProxy` specifies it.
+//! The header with which a proxy names its client: the PROXY protocol, version 2 (`doc/proxy-protocol.txt` in the sources
+//! of `HAProxy`).
 //!
-//! It stands in front of everything, TLS too, and may come in pieces. A [`Preface`] says how many bytes it still wants, and
-//! never one that stands behind the header: those stay in the socket for whoever reads next. Who has to send a header is
-//! `server.proxy_protocol.from`'s to say; what becomes of a connection without one, the worker's.
+//! It comes before everything, even TLS, and may come in pieces. A worker reads it through a [`Preface`], which takes no byte
+//! behind the header. The worker closes a connection whose header is broken.
 //!
-//! What else a header may tell is skipped. Its checksum is not verified, which the specification leaves free: TCP has one
-//! of its own, and a Unix socket needs none. Version 1, which is text, is not understood.
+//! Only the address of the client is used. The checksum is not verified, which the specification allows. Version 1, which
+//! is text, is refused.
 
 use std::io::{self, Read};
 use std::net::IpAddr;
 
 use proxy_header::{ParseConfig, ProxyHeader};
 
-/// What every header begins with; chosen so that no other protocol does.
+/// The beginning of every header. No other protocol begins like this.
 const SIGNATURE: &[u8; 12] = b"\r\n\r\n\0\r\nQUIT\n";
 
-/// The part that every header has: the signature, version and command, family, and the length of the rest.
+/// The fixed part of a header: the signature, version and command, family, and the length of the rest.
 const FIXED_BYTES: usize = 16;
 
-/// Version 2 and the command LOCAL: the proxy speaks for itself, as a rule to see whether we live.
+/// Version 2 and the command LOCAL: the proxy connects for itself, usually to check that the relay is alive.
 const LOCAL: u8 = 0x20;
 
 /// Version 2 and the command PROXY: the proxy speaks for a client.
 const PROXY: u8 = 0x21;
 
-/// The longest header. Addresses take 232 bytes at most, and what proxies add, such as a host name, the subject of a
-/// certificate or a cloud's identifiers, some hundred; the protocol itself would allow 64 KiB.
+/// The longest header. Addresses take at most 232 bytes. Proxies add some hundred, such as a host name or the subject of a
+/// certificate. The protocol allows 64 KiB.
 pub const MAX_HEADER_BYTES: usize = 4 << 10;
 
-/// A header on its way. It holds what has arrived, and nothing for what was only announced.
+/// A header that is arriving. It takes memory for the bytes that have arrived only.
 #[derive(Debug, Default)]
 pub struct Preface {
     header: Vec<u8>,
 }
 
-/// What has arrived.
+/// How much of a header has arrived.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Progress {
     /// A part of the header.
     Incomplete,
-    /// The header. It names the client, unless the proxy speaks for itself or does not know the address.
+    /// All of it. It names the client, unless the proxy connects for itself or does not know the address.
     Complete(Option<IpAddr>),
 }
 
-/// Why the bytes are no header.
+/// Why the bytes are not a header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HeaderError {
     /// Another protocol, or version 1.
     Signature,
-    /// A version other than 2, or a command that is unknown.
+    /// Another version than 2, or an unknown command.
     Command,
     /// Longer than [`MAX_HEADER_BYTES`].
     TooLong,
@@ -57,10 +56,10 @@ pub enum HeaderError {
     Addresses,
 }
 
-/// What an attempt to read a header brought.
+/// The result of an attempt to read a header.
 #[derive(Debug)]
 pub enum Arrived {
-    /// Not all of it yet: an edge will announce more.
+    /// A part of it. An event will announce more.
     Part,
     /// All of it; see [`Progress::Complete`].
     Header(Option<IpAddr>),
@@ -75,7 +74,7 @@ pub enum Arrived {
 impl Preface {
     /// Reads what has arrived, through `scratch`.
     pub fn read_from(&mut self, stream: &mut impl Read, scratch: &mut [u8]) -> Arrived {
-        // Each round takes a byte at least of the few that a header may have.
+        // Each round takes at least one byte, and a header has few.
         loop {
             let wanted = self.wanted().min(scratch.len());
             match stream.read(&mut scratch[..wanted]) {
@@ -92,17 +91,17 @@ impl Preface {
         }
     }
 
-    /// How many bytes may be taken in next. Not 0 before the header is complete.
+    /// How many bytes it takes next. It is not 0 before the header is complete.
     pub fn wanted(&self) -> usize {
         self.announced() - self.header.len()
     }
 
-    /// Takes in what comes next, at most [`Preface::wanted`] bytes.
+    /// Takes the next bytes, at most as many as [`Preface::wanted`].
     pub fn push(&mut self, bytes: &[u8]) -> Result<Progress, HeaderError> {
         debug_assert!(bytes.len() <= self.wanted(), "never behind the header");
         self.header.extend_from_slice(bytes);
         let signed = self.header.len().min(SIGNATURE.len());
-        // As soon as it cannot be one any more: whoever speaks another protocol may wait for us.
+        // Refused at the first wrong byte, because a client of another protocol may wait for an answer.
         if self.header[..signed] != SIGNATURE[..signed] {
             return Err(HeaderError::Signature);
         }
@@ -122,7 +121,7 @@ impl Preface {
         self.named().map(Progress::Complete)
     }
 
-    /// The length of the header as far as it is known.
+    /// The length of the header, as far as it is known.
     fn announced(&self) -> usize {
         match self.header.get(FIXED_BYTES - 2..FIXED_BYTES) {
             Some(length) => FIXED_BYTES + usize::from(u16::from_be_bytes([length[0], length[1]])),
@@ -133,7 +132,7 @@ impl Preface {
     /// The client's address in a complete header.
     fn named(&self) -> Result<Option<IpAddr>, HeaderError> {
         if self.header[SIGNATURE.len()] == LOCAL {
-            // What else it says is to be ignored, the family too.
+            // The rest is to be ignored, even the family.
             return Ok(None);
         }
         let config = ParseConfig {
@@ -141,7 +140,7 @@ impl Preface {
             allow_v1: false,
             allow_v2: true,
         };
-        // The header is whole, so one that is too short for its own family is not to be waited for either.
+        // The header is whole, so if it is too short for its addresses, it is an error and not a part.
         let (header, _) =
             ProxyHeader::parse(&self.header, config).map_err(|_| HeaderError::Addresses)?;
         Ok(header.proxied_address().map(|address| address.source.ip()))
@@ -170,7 +169,7 @@ mod tests {
         [&SIGNATURE[..], &[command, family], &length, rest].concat()
     }
 
-    /// A stream whose reads end where `cuts` says, with a pause at each cut, and which ends with a pause.
+    /// A stream whose reads pause at each of `cuts`, and at the end.
     struct Pieces<'a> {
         bytes: &'a [u8],
         cuts: Vec<usize>,
@@ -194,7 +193,7 @@ mod tests {
         }
     }
 
-    /// What a header in these pieces comes to, and how much of `bytes` it left unread.
+    /// The result of a header in these pieces, and how many of `bytes` it left unread.
     fn read(bytes: &[u8], cuts: &[usize]) -> (Arrived, usize) {
         let mut stream = Pieces {
             bytes,

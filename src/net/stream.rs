@@ -1,7 +1,6 @@
-//! A client's socket, whatever its family: TCP, or a Unix socket that a proxy on the same machine connects to.
+//! The socket of a client: TCP, or a Unix socket from the same machine.
 //!
-//! The acceptor makes it, and [`super::conn`] reads and writes it. What can be set on a TCP socket only is set where it is
-//! accepted.
+//! The acceptor makes it and sets its options. [`super::conn`] reads and writes it.
 
 use std::io::{self, IoSlice, Read, Write};
 use std::net::Shutdown;
@@ -10,7 +9,7 @@ use mio::event::Source;
 use mio::net::{TcpStream, UnixStream};
 use mio::{Interest, Registry, Token};
 
-/// See the module.
+/// The socket of a client.
 #[derive(Debug)]
 pub enum Stream {
     /// Over the network.

@@ -1,7 +1,7 @@
-//! The Unix socket that the relay may listen on beside its port: made at start, gone with the shutdown.
+//! The Unix socket that the relay may listen on beside its port.
 //!
-//! [`super::listener`] accepts from it. A file that an earlier run left behind is in nobody's way; whatever else is there
-//! is left alone.
+//! `Relay::start` makes it, [`super::listener`] accepts from it, and the shutdown removes its file. A socket file that an
+//! earlier run left behind is replaced. Any other file is left alone.
 
 use std::fmt;
 use std::fs::{self, Permissions};
@@ -18,25 +18,25 @@ use super::BACKLOG;
 /// Why a path cannot be listened on.
 #[derive(Debug)]
 pub enum BindError {
-    /// Somebody listens there.
+    /// A process listens there.
     InUse,
-    /// What is there is no socket.
+    /// The file is not a socket.
     NotASocket,
-    /// The system said no.
+    /// The system refused.
     System(io::Error),
 }
 
 /// A socket that listens, and its file.
 #[derive(Debug)]
 pub struct Bound {
-    /// The file. First, because it must go before the socket closes: between the two a relay that starts would take the
-    /// file for a stale one and put its own in its place, which would then be removed.
+    /// The file. It is the first field, because it must go before the socket closes. Otherwise a relay that starts in
+    /// between would take the file for a stale one and replace it, and its own file would be removed.
     pub file: SocketFile,
     /// The socket.
     pub listener: UnixListener,
 }
 
-/// The file of a socket of ours. Dropping it removes the file, unless another has taken its place.
+/// The file of a socket. Dropping it removes the file, unless another one has taken its place.
 #[derive(Debug)]
 pub struct SocketFile {
     path: PathBuf,
@@ -46,17 +46,17 @@ pub struct SocketFile {
 
 /// Binds a listening socket to `path`, with the permission bits `mode`.
 ///
-/// Whether a file is stale is found out by connecting to it; a relay that lives there counts a lost handshake. Two relays
-/// that find the same stale file in the same instant could each remove it, and the first would listen to nobody. That
-/// takes two with one path and different ports: the caller binds the port first.
+/// If there is a file, it is stale if nobody can connect to it. A live relay counts that attempt as a lost handshake. Two
+/// relays that find the same stale file at once may both replace it, and one of them then listens in vain. The caller
+/// binds the port first, so they would have to have different ports.
 pub fn bind(path: &Path, mode: u32) -> Result<Bound, BindError> {
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
     socket.set_nonblocking(true)?;
     make_way(path)?;
     socket.bind(&SockAddr::unix(path)?)?;
     let file = SocketFile::at(path)?;
-    // Nobody can connect before the socket listens, so nobody comes in under the mode that the umask gave it. The umask
-    // itself belongs to the process, and a thread that creates a file in the meantime would feel its change.
+    // Nobody can connect before the socket listens, so the mode that the umask gave it lets nobody in. The umask itself
+    // belongs to the whole process, and other threads may create files.
     fs::set_permissions(path, Permissions::from_mode(mode))?;
     socket.listen(BACKLOG)?;
     Ok(Bound {
@@ -65,7 +65,7 @@ pub fn bind(path: &Path, mode: u32) -> Result<Bound, BindError> {
     })
 }
 
-/// Removes what a relay that did not end in order has left at `path`.
+/// Removes the socket file of a relay that was killed.
 fn make_way(path: &Path) -> Result<(), BindError> {
     match fs::symlink_metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -79,7 +79,7 @@ fn make_way(path: &Path) -> Result<(), BindError> {
     match error.raw_os_error().map(Errno::from_raw_os_error) {
         Some(Errno::CONNREFUSED) => Ok(fs::remove_file(path)?),
         Some(Errno::NOENT) => Ok(()),
-        // A backlog that is full, and a socket of another type.
+        // A full backlog, or a socket of another type.
         Some(Errno::AGAIN | Errno::PROTOTYPE) => Err(BindError::InUse),
         Some(_) | None => Err(error.into()),
     }
@@ -87,7 +87,7 @@ fn make_way(path: &Path) -> Result<(), BindError> {
 
 fn connect(path: &Path) -> io::Result<()> {
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
-    // A full backlog would be waited for.
+    // Otherwise it would wait for a full backlog.
     socket.set_nonblocking(true)?;
     socket.connect(&SockAddr::unix(path)?)
 }
@@ -100,7 +100,7 @@ impl SocketFile {
         })
     }
 
-    /// Where it is.
+    /// Its path.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -114,11 +114,11 @@ fn inode(path: &Path) -> io::Result<(u64, u64)> {
 impl Drop for SocketFile {
     fn drop(&mut self) {
         if !inode(&self.path).is_ok_and(|inode| inode == self.inode) {
-            tracing::debug!(path = %self.path.display(), "the socket's file is gone, or another's");
+            tracing::debug!(path = %self.path.display(), "the file of the Unix socket is gone or replaced; it is left alone");
             return;
         }
         if let Err(error) = fs::remove_file(&self.path) {
-            tracing::warn!(%error, path = %self.path.display(), "the socket's file cannot be removed");
+            tracing::warn!(%error, path = %self.path.display(), "the file of the Unix socket cannot be removed");
         }
     }
 }
@@ -136,7 +136,7 @@ impl fmt::Display for BindError {
                 f.write_str("another process listens there; stop it or choose another path")
             }
             BindError::NotASocket => {
-                f.write_str("there is a file that is no socket; remove it or choose another path")
+                f.write_str("the file there is not a socket; remove it or choose another path")
             }
             BindError::System(error) => write!(
                 f,

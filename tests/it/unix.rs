@@ -140,7 +140,7 @@ fn a_file_that_is_not_a_socket_is_refused_and_unharmed() {
     fs::write(&path, "precious").unwrap();
     let line = refusal(&config);
     assert!(
-        line.contains("a file that is no socket; remove it"),
+        line.contains("the file there is not a socket; remove it"),
         "{line}"
     );
     assert_eq!(fs::read(&path).unwrap(), b"precious");

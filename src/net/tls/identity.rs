@@ -1,7 +1,7 @@
-//! From the files that the configuration names to what rustls needs, and from whatever is wrong with them to a line that
-//! says which file, what, and what to do.
+//! Reads certificates and keys from the files that the configuration names.
 //!
-//! Called at the start, by `--check`, and whenever the files are read again. Nothing here is kept.
+//! Called at the start, by `--check`, and when the files are read again. An error names the file, what is wrong with it, and
+//! what to do. Nothing is kept here.
 
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
@@ -19,30 +19,30 @@ use crate::config::{ConfigError, Tls, pem_file};
 /// The largest file that is read, in bytes: a hundred times a long chain.
 const MAX_FILE_BYTES: u64 = 1 << 20;
 
-/// The one protocol that is spoken inside (RFC 7301): without it, browsers might offer HTTP/2 and mean it.
+/// The protocol that is spoken inside (RFC 7301). Without it, a browser might choose HTTP/2.
 const ALPN: &[u8] = b"http/1.1";
 
-/// Tickets for resumption that a client is given after a handshake of TLS 1.3. One: each is 200 bytes more to send to
-/// a client that may never come back.
+/// Tickets for resumption that a client gets after a handshake of TLS 1.3. Each takes 200 bytes, and most clients use one
+/// at most.
 const TICKETS: usize = 1;
 
 const CERT_KEY: &str = "server.tls.cert_file";
 const KEY_KEY: &str = "server.tls.key_file";
 const CLIENT_CA_KEY: &str = "server.tls.client_ca_file";
 
-/// What the relay shows its clients, and demands of them.
+/// The certificate of the relay, and the rules for those of clients.
 #[derive(Debug)]
 pub struct Identity {
-    /// For rustls; shared by all sessions that begin with it.
+    /// For rustls. Its sessions share it.
     pub config: Arc<ServerConfig>,
-    /// When its own certificate expires, in seconds since the Unix epoch.
+    /// When the certificate of the relay expires, in seconds since the Unix epoch.
     pub expires_at: i64,
 }
 
 /// Reads the files that `tls` names.
 ///
 /// # Errors
-/// The operator's: a file that is missing, cannot be read, or does not hold what it should.
+/// A file is missing, cannot be read, or has the wrong contents.
 pub fn load(tls: &Tls) -> Result<Identity, ConfigError> {
     let chain = Named::read(CERT_KEY, "certificate", tls.cert_file.as_deref())?;
     let key = Named::read(KEY_KEY, "private key", tls.key_file.as_deref())?;
@@ -61,8 +61,8 @@ pub fn load(tls: &Tls) -> Result<Identity, ConfigError> {
         .with_single_cert(certificates, private_key)
         .map_err(|error| refused_pair(&chain, &key, &error))?;
     config.alpn_protocols = vec![ALPN.to_vec()];
-    // A ticket holds the session: the relay remembers nobody. Its keys live as long as the identity, so that what was
-    // resumed from is never older than the rules for client certificates in force.
+    // A ticket holds the whole session, so the relay stores none. The keys of tickets live as long as the identity, so no
+    // resumed session is older than the rules for client certificates in force.
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = TICKETS;
     config.ticketer = ticketer().map_err(|error| {
@@ -92,7 +92,7 @@ fn ticketer() -> Result<Arc<dyn rustls::server::ProducesTickets>, rustls::Error>
     backend::Ticketer::new()
 }
 
-/// Who judges the certificates of clients, where the relay demands some.
+/// The judge of client certificates, if the relay demands them.
 fn client_verifier(
     tls: &Tls,
     provider: Arc<CryptoProvider>,
@@ -121,7 +121,7 @@ fn client_verifier(
         })
 }
 
-/// Why rustls does not take the certificate and the key together.
+/// Explains why rustls refuses the certificate and the key together.
 fn refused_pair(chain: &Named, key: &Named, error: &rustls::Error) -> ConfigError {
     match error {
         rustls::Error::InconsistentKeys(_) => key.error(
@@ -139,7 +139,7 @@ fn refused_pair(chain: &Named, key: &Named, error: &rustls::Error) -> ConfigErro
     }
 }
 
-/// A file that the configuration names, and what it holds.
+/// A file that the configuration names, and its contents.
 struct Named {
     key: &'static str,
     noun: &'static str,
@@ -203,7 +203,7 @@ impl Named {
         })
     }
 
-    /// What the file holds in the place of what it should, as far as that can be said.
+    /// Names what the file holds instead, if that is known.
     fn instead(&self) -> &'static str {
         let holds = |needle: &str| {
             self.bytes

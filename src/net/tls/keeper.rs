@@ -1,7 +1,7 @@
-//! The identity in force, and its replacement while the relay runs.
+//! The certificate and key in force, which can be replaced while the relay runs.
 //!
-//! The control thread reads the files again when it is asked to; workers take what is in force for each connection that
-//! begins. Connections that live keep what they began with.
+//! The control thread has the files read again. Workers take the identity in force for each new connection. Older
+//! connections keep theirs.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use super::session::Session;
 use crate::config::{ConfigError, Tls};
 use crate::metrics::stats::TlsStatus;
 
-/// See the module.
+/// The identity in force, and where it was read from.
 #[derive(Debug)]
 pub struct Keeper {
     files: Tls,
@@ -22,7 +22,7 @@ pub struct Keeper {
 }
 
 impl Keeper {
-    /// Reads the files for the first time; none where TLS is not enabled.
+    /// Reads the files for the first time; `None` if TLS is off.
     pub fn new(files: &Tls) -> Result<Option<Keeper>, ConfigError> {
         if !files.enabled {
             return Ok(None);
@@ -36,8 +36,7 @@ impl Keeper {
         }))
     }
 
-    /// Reads the files again, and puts what they hold in force. Whatever is wrong with them, the last that was right
-    /// stays.
+    /// Reads the files again, and puts their contents in force. If they are wrong, the old identity stays.
     pub fn reload(&self) -> Result<(), ConfigError> {
         match identity::load(&self.files) {
             Ok(Identity { config, expires_at }) => {
@@ -52,12 +51,12 @@ impl Keeper {
         }
     }
 
-    /// What the metrics say of it.
+    /// Its state, for the metrics.
     pub fn status(&self) -> &Arc<TlsStatus> {
         &self.status
     }
 
-    /// The session of a connection that begins now.
+    /// The session for a new connection.
     pub fn session(&self) -> Session {
         Session::new(self.current.load_full())
     }

@@ -1,7 +1,7 @@
-//! TLS, by rustls: what a server shows its clients, and one client's session.
+//! TLS, by rustls. Nothing outside this folder names rustls.
 //!
-//! Nothing outside this folder names rustls. [`identity`] reads certificates and keys, [`keeper`] holds what is in force
-//! and replaces it while the relay runs, and [`session`] is what a connection has between its socket and its shard.
+//! [`identity`] reads certificates and keys, [`keeper`] holds the ones in force, and [`session`] encrypts the bytes of one
+//! connection.
 
 pub mod identity;
 pub mod keeper;

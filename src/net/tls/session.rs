@@ -1,11 +1,10 @@
-//! One client's TLS session: between its socket and its shard, and without either's state.
+//! The TLS session of one client, between its socket and its shard.
 //!
-//! rustls encrypts before it sends, and what it has encrypted cannot be taken back. So that a member's backlog waits in
-//! its topic's log, where it is held once for all, a session is given at most [`MAX_SEALED_BYTES`] ahead of the kernel.
-//! At rest it holds no plaintext and no record.
+//! A backlog waits in the log of its topic, where it is held once for all members. So a session encrypts at most
+//! [`MAX_SEALED_BYTES`] that the kernel has not accepted. At rest it holds no plaintext and no record.
 //!
-//! `rustls::Stream` and `complete_io` are not used: the first loops on a `close_notify` in the handshake, and both read
-//! from the socket in small pieces into a buffer of each connection's own.
+//! `rustls::Stream` and `complete_io` are not used. The first loops on a `close_notify` in the handshake, and both read in
+//! small pieces into a buffer of each connection.
 
 use std::io::{self, IoSlice, Read, Write};
 use std::sync::Arc;
@@ -15,44 +14,44 @@ use rustls::{HandshakeKind, ServerConfig, ServerConnection, SupportedCipherSuite
 use crate::relay::shard::Written;
 use crate::ws::handshake::Refusal;
 
-/// The most that a session may hold encrypted and not yet accepted by the kernel: four records' worth. Enough that a
-/// write is worth its system call, and little enough to be bounded by clients times this.
+/// The most encrypted bytes that a session holds until the kernel accepts them: four records. It is enough to make a
+/// write worth its system call.
 pub const MAX_SEALED_BYTES: usize = 64 << 10;
 
-/// Plaintext of a record, at most (RFC 8446, section 5.1).
+/// The most plaintext of a record (RFC 8446, section 5.1).
 const RECORD_BYTES: usize = 16 << 10;
 
-/// What a client that speaks plain HTTP is answered, as web servers do.
+/// The answer to a client that speaks plain HTTP. Web servers do the same.
 const PLAIN_HTTP: Refusal = Refusal::bad_request(
     "This port speaks TLS. Use wss:// instead of ws://, https:// instead of http://.\n",
 );
 
-/// See the module.
+/// The TLS session of one client.
 #[derive(Debug)]
 pub struct Session {
     connection: ServerConnection,
-    /// Something has been received.
+    /// The client has sent something.
     has_begun: bool,
-    /// The client has said that nothing more will come (`close_notify`).
+    /// The client has sent `close_notify`, and sends no more.
     is_closed: bool,
-    /// Why it cannot go on. What was opened before that is good.
+    /// Why it cannot go on. What was decrypted before is good.
     failure: Option<Failure>,
-    /// Records sealed so far, at most.
+    /// An upper bound of the records encrypted so far.
     records: u64,
 }
 
-/// The session cannot go on: the client broke TLS, has nothing in common with us, or said that it gives up.
+/// Why a session cannot go on: the client broke TLS, gave up, or supports nothing that the relay does.
 #[derive(Debug)]
 pub enum Failure {
     /// It speaks HTTP without TLS.
     PlainHttp,
     /// As rustls says.
     Tls(rustls::Error),
-    /// A handshake message is longer than any that has a meaning.
+    /// A handshake message is longer than any useful one.
     Flood,
 }
 
-/// How a handshake came about.
+/// The kind of a handshake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Handshake {
     /// In full.
@@ -76,12 +75,12 @@ impl Session {
         }
     }
 
-    /// Whether nothing can be sent yet.
+    /// Whether the handshake is not over, so that nothing can be sent.
     pub fn is_handshaking(&self) -> bool {
         self.connection.is_handshaking()
     }
 
-    /// How the handshake came about, once it is over.
+    /// The kind of the handshake, once it is over.
     pub fn handshake(&self) -> Option<Handshake> {
         if self.is_handshaking() {
             return None;
@@ -97,26 +96,26 @@ impl Session {
         self.is_closed
     }
 
-    /// Why the session cannot go on, if so: it is then to be told, with [`Session::tell_failure`], and given up.
+    /// Why the session cannot go on, if it cannot. The caller tells the client with [`Session::tell_failure`] and gives the
+    /// session up.
     pub fn failure(&self) -> Option<&Failure> {
         self.failure.as_ref()
     }
 
-    /// Whether something waits to be accepted by the kernel.
+    /// Whether it has bytes that the kernel has not accepted.
     pub fn holds_back(&self) -> bool {
         self.connection.wants_write()
     }
 
-    /// Decrypts what was received, and says how many bytes of plaintext are at the front of `opened`, which must have
-    /// room for what was received and a record more. An incomplete record is kept. A failure shows afterwards in
-    /// [`Session::failure`].
+    /// Decrypts `sealed` into the front of `opened`, and returns how many bytes that are. `opened` must have room for
+    /// `sealed` and one more record. An incomplete record is kept. See [`Session::failure`] for errors.
     pub fn open(&mut self, mut sealed: &[u8], opened: &mut [u8]) -> usize {
         if !std::mem::replace(&mut self.has_begun, true) && looks_like_http(sealed) {
             self.failure = Some(Failure::PlainHttp);
         }
         let mut count = 0;
         while !sealed.is_empty() && !self.is_closed && self.failure.is_none() {
-            // Reading from memory fails only where rustls has no room, although all that was whole has been taken out.
+            // Reading from memory fails only if rustls has no room, although all whole records were taken out.
             if self.connection.read_tls(&mut sealed).is_err() {
                 self.failure = Some(Failure::Flood);
                 break;
@@ -125,7 +124,7 @@ impl Session {
                 Ok(state) => self.is_closed = state.peer_has_closed(),
                 Err(error) => self.failure = Some(Failure::Tls(error)),
             }
-            // Behind a failure too: how TCP cut the stream must not decide what of it is heard.
+            // After a failure, too: the result must not depend on how TCP cuts the stream.
             count += self.take_opened(&mut opened[count..]);
         }
         self.release();
@@ -134,15 +133,14 @@ impl Session {
 
     fn take_opened(&mut self, opened: &mut [u8]) -> usize {
         let mut count = 0;
-        // Ends with `Ok(0)` or an error, which says whether more may come; that is known already.
+        // It ends with `Ok(0)` or an error. Both say only whether more may come, which is known.
         while let Ok(len @ 1..) = self.connection.reader().read(&mut opened[count..]) {
             count += len;
         }
         count
     }
 
-    /// Has rustls give back what a long record needed, however many reads brought it. It cuts its buffer to size before
-    /// it reads, and only then.
+    /// Makes rustls give back the memory of a long record. It cuts its buffer to size only when it reads.
     fn release(&mut self) {
         if self.failure.is_none() {
             let nothing = self.connection.read_tls(&mut Nothing);
@@ -150,8 +148,8 @@ impl Session {
         }
     }
 
-    /// Encrypts what fits of `slices` and writes what has been encrypted, once. An error means that the connection is
-    /// dead, or must end, because its keys are used up.
+    /// Encrypts as much of `slices` as fits, and writes once. After an error the connection is dead, or must end because its
+    /// keys are used up.
     pub fn flush(
         &mut self,
         stream: &mut impl Write,
@@ -169,7 +167,7 @@ impl Session {
         } else {
             0
         };
-        // What the kernel left is left because it is full: all that there is fits in one call.
+        // All bytes fit in one call, so if some are left, the kernel is full.
         Ok(Written {
             taken,
             has_progressed: sent > 0,
@@ -182,14 +180,14 @@ impl Session {
         let offered: usize = slices.iter().map(|slice| slice.len()).sum();
         self.records += offered.min(MAX_SEALED_BYTES).div_ceil(RECORD_BYTES) as u64;
         if self.records >= self.most_records() {
-            // rustls would say goodbye by itself, and then take whatever it is given and send nothing.
+            // rustls would end the session by itself, then take all bytes and send none.
             tracing::debug!("the keys of a session of TLS 1.2 are used up");
             return Err(io::ErrorKind::BrokenPipe.into());
         }
         self.connection.writer().write_vectored(slices)
     }
 
-    /// Records that may be sealed under one key. TLS 1.3 changes keys by itself; TLS 1.2 cannot.
+    /// How many records one key may encrypt. TLS 1.3 changes keys by itself; TLS 1.2 cannot.
     fn most_records(&self) -> u64 {
         match self.connection.negotiated_cipher_suite() {
             Some(SupportedCipherSuite::Tls12(suite)) => suite.common.confidentiality_limit,
@@ -197,7 +195,7 @@ impl Session {
         }
     }
 
-    /// Says goodbye before our side of the connection is shut (RFC 8446, section 6.1), as far as the socket takes it.
+    /// Sends `close_notify` before our side is shut (RFC 8446, section 6.1), if the socket takes it.
     pub fn close(&mut self, stream: &mut impl Write) -> io::Result<()> {
         if self.is_handshaking() || self.holds_back() {
             return Ok(());
@@ -206,11 +204,11 @@ impl Session {
         self.write(stream).map(drop)
     }
 
-    /// Tells the client why the session has failed, as far as the socket takes it.
+    /// Tells the client why the session has failed, if the socket takes it.
     pub fn tell_failure(&mut self, stream: &mut impl Write) -> io::Result<()> {
         match self.failure {
             Some(Failure::PlainHttp) => stream.write(&PLAIN_HTTP.encode()).map(drop),
-            // The alert is the last that rustls has to send.
+            // The alert is the last message of rustls.
             Some(Failure::Tls(_) | Failure::Flood) if self.holds_back() => {
                 self.write(stream).map(drop)
             }
@@ -238,8 +236,7 @@ impl Read for Nothing {
     }
 }
 
-/// Whether these are the first bytes of a request, and not of a record: its first byte says what kind it is, and is no
-/// letter (RFC 8446, section 5.1).
+/// Whether these are the first bytes of a request. A record does not begin with a letter (RFC 8446, section 5.1).
 fn looks_like_http(bytes: &[u8]) -> bool {
     bytes.first().is_some_and(u8::is_ascii_uppercase)
 }
