@@ -1,4 +1,4 @@
-//! The metrics port over real sockets: what a scraper, a probe, a broken client and a hostile one get.
+//! Tests of the metrics port over real sockets, with scrapers, probes, and clients that are broken or hostile.
 
 // Everything here is a test: a failed `unwrap` is a failed test.
 #![allow(clippy::unwrap_used)]
@@ -17,10 +17,10 @@ use fanwire::metrics::collector::{Exposition, InboxDepth};
 use fanwire::metrics::exporter::{Exporter, ExporterHandle, Limits};
 use fanwire::metrics::stats::{Published, Stat, Stats, TlsStatus};
 
-/// How long a client waits for what must come, before the test fails.
+/// How long a client waits for an answer before the test fails.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// An exporter over two shards, and what it reads.
+/// An exporter over two shards, and the numbers that it reads.
 struct World {
     exporter: ExporterHandle,
     shards: Vec<Arc<Published>>,
@@ -68,7 +68,7 @@ fn listener() -> TcpListener {
     TcpListener::bind("127.0.0.1:0").unwrap()
 }
 
-/// Limits under which a request has next to no time.
+/// Limits that give a request very little time.
 fn hasty() -> Limits {
     Limits {
         request_timeout: Duration::from_millis(100),
@@ -150,7 +150,7 @@ impl Client {
         }
     }
 
-    /// Waits for the end of the connection; it must come in order, and with nothing before it.
+    /// Waits for the orderly end of the connection. Nothing may come before it.
     fn expect_end(&mut self) {
         assert_eq!(
             self.read().unwrap_err().kind(),
@@ -200,7 +200,7 @@ fn parse(exposition: &str) -> prometheus_parse::Scrape {
     prometheus_parse::Scrape::parse(exposition.lines().map(|line| Ok(line.to_owned()))).unwrap()
 }
 
-// What is served
+// Answers
 
 #[test]
 fn a_scrape_gets_every_metric_in_prometheus_text_format() {
@@ -455,7 +455,7 @@ fn many_scrapes_at_once_are_all_answered() {
 
 // Requests that are refused
 
-/// What a client gets that sends `request`: this status, whole, and then the orderly end of the connection.
+/// Expects that the answer to `request` has this status, is whole, and is followed by the orderly end of the connection.
 fn assert_refused(request: &str, status: u16) {
     let world = World::new();
     let mut client = world.connect();
@@ -571,7 +571,7 @@ fn a_connection_too_many_ends_the_one_that_waited_longest() {
     older.send(&get("/livez"));
     older.answer();
 
-    // The older connection was served later, so it is the newer one that has waited longest.
+    // The older connection was served later, so the newer one has waited longest.
     assert_eq!(world.ask(&get("/livez")).status(), 200);
     newer.expect_cut();
     older.send(&get("/livez"));
@@ -602,7 +602,7 @@ fn a_trickle_of_bytes_does_not_renew_the_deadline() {
         .unwrap();
     client.send("GET /metrics HTTP/1.1\r\nX: ");
     let end = (0..1000).find_map(|_| {
-        // A write after the cut fails, and the read that follows says why.
+        // A write after the cut fails, and the next read tells the reason.
         let _ = client.stream.write_all(b"x");
         client
             .read()
@@ -654,7 +654,7 @@ fn a_dropped_handle_stops_the_exporter_and_cuts_its_connections() {
     client.expect_end();
 }
 
-/// An exporter over one shard whose inbox is looked at by `depth`, and the failure that it tells.
+/// An exporter over one shard, which calls `depth`, and the failure that it reports.
 fn watched(
     depth: impl Fn(ShardId) -> InboxDepth + Send + Sync + 'static,
 ) -> (ExporterHandle, mpsc::Receiver<String>) {

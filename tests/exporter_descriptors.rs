@@ -1,4 +1,4 @@
-//! The metrics port when descriptors run out. A binary of its own, because the limit is the process's.
+//! A test of the metrics port when descriptors run out. It is a binary of its own, because the limit is that of the process.
 
 // Everything here is a test: a failed `unwrap` is a failed test.
 #![allow(clippy::unwrap_used)]
@@ -27,7 +27,7 @@ fn who_waited_while_descriptors_had_run_out_is_served_without_a_newcomer_to_wake
     .unwrap();
     let before = getrlimit(Resource::Nofile);
 
-    // The client's descriptor is the last that the process is granted: `accept` gets none.
+    // The descriptor of the client is the last one, so `accept` gets none.
     let client = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
     let granted = u64::try_from(client.as_raw_fd()).unwrap() + 1;
     setrlimit(

@@ -1,7 +1,7 @@
-//! The house rules that a program can check, checked by reading the sources.
+//! The house rules that a program can check.
 //!
-//! A failure names the file, the line and the rule. Test code is exempt from the rules about purity and panics. The
-//! sources are cut into tokens first, so that comments and strings may say what code may not.
+//! It reads the sources. A failure names the file, the line and the rule. Test code is exempt from the rules about purity,
+//! panics and imports. Comments and strings are exempt from all rules about code.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic where it stands")]
 
@@ -18,13 +18,13 @@ mod planted;
 #[path = "tidy/tokens.rs"]
 mod tokens;
 
-/// Files that may contain `unsafe`: each small, with its reasons, and a benchmark that paid for it.
+/// Files that may contain `unsafe`. Each is small, has its reasons, and a benchmark that paid for it.
 const MAY_BE_UNSAFE: &[&str] = &["src/allocator.rs"];
 
 /// The longest file.
 const MAX_LINES: usize = 700;
 
-/// Folders and files whose code is handed bytes, events and the time, and touches nothing else.
+/// Folders and files whose code gets bytes, events and the time as arguments, and touches nothing else.
 const PURE: &[&str] = &[
     "src/ws/",
     "src/http/",
@@ -39,10 +39,10 @@ const PURE: &[&str] = &[
     "loadtest/src/wire.rs",
 ];
 
-/// Where what runs in production is: the relay, and the load generator.
+/// Folders with code for production: the relay, and the load generator.
 const PRODUCTION: &[&str] = &["src/", "loadtest/src/"];
 
-/// What a pure folder may not name, each as a path of which the tokens must match.
+/// Paths that a pure folder may not name.
 const IMPURE: &[&str] = &[
     "mio",
     "socket2",
@@ -57,8 +57,8 @@ const IMPURE: &[&str] = &[
     "SystemTime",
 ];
 
-/// The layers from the top down. A component may use those of lower layers only; those of the lowest, which are
-/// libraries, may use each other.
+/// The layers from the top down. A component may use those of lower layers only. The lowest layer has libraries, which may
+/// use each other.
 const LAYERS: &[&[&str]] = &[
     &["main"],
     &["cli", "logging", "allocator"],
@@ -71,7 +71,7 @@ const LAYERS: &[&[&str]] = &[
     &["ws", "http", "metrics", "config", "receipt", "ids", "time"],
 ];
 
-/// Circles between files that are to be taken apart. A circle that is taken apart is deleted here, and none comes in.
+/// Circles between files that are still there. Delete one when it is taken apart, and add none.
 const CIRCLES: &[&[&str]] = &[
     &[
         "src/relay/shard/drain.rs",
@@ -95,7 +95,7 @@ const DOCUMENTS: &[&str] = &[
     ".agents/summary/interfaces.md",
 ];
 
-/// Ways to go through a map in its order. `retain` is not among them: what a pure predicate keeps has no order.
+/// Methods that go through a map in its order. `retain` is not among them, because its result does not depend on the order.
 const ITERATIONS: &[&str] = &[
     "iter",
     "iter_mut",
@@ -109,7 +109,7 @@ const ITERATIONS: &[&str] = &[
     "extract_if",
 ];
 
-/// Beginnings of paths that exist on one machine only; written in two parts, so that this file passes its own rule.
+/// Beginnings of paths that exist on one machine only. They are in two parts, so that this file passes its own rule.
 const ELSEWHERE: &[&str] = &[
     concat!("/ho", "me/"),
     concat!("/ro", "ot/"),
@@ -210,14 +210,14 @@ fn sources() -> BTreeSet<String> {
     found
 }
 
-/// Whether a document in `folder` means something when it says `target`: from its folder, the root or the sources.
+/// Whether `target` exists, seen from `folder`, from the root or from the sources.
 fn exists(folder: &Path, target: &str) -> bool {
     [folder, Path::new(""), Path::new("src")]
         .iter()
         .any(|base| root().join(base).join(target).exists())
 }
 
-/// Refuses circles that are not `known`, and known ones that are none.
+/// Refuses circles that are not `known`, and known circles that are gone.
 fn check_circles(uses: &circles::Uses, known: &[&[&str]]) -> Vec<String> {
     let found = circles::circles(uses);
     let known: BTreeSet<BTreeSet<String>> = known
@@ -302,7 +302,7 @@ fn check_text(path: &str, text: &str) -> Vec<Finding> {
     findings
 }
 
-/// What runs in production of a file: everything but its tests. `None` for a file of tests.
+/// The production code of a file: everything but its tests. `None` for a file of tests.
 fn production(path: &str, mut tokens: Vec<Token>) -> Option<Vec<Token>> {
     let is_source = PRODUCTION.iter().any(|folder| path.starts_with(folder));
     if !is_source || path.ends_with("/tests.rs") || path.contains("/tests/") {
@@ -324,7 +324,7 @@ fn find(tokens: &[Token], pattern: &[&str], what: &str) -> Vec<Finding> {
     places.map(|at| finding(tokens[at].line, what)).collect()
 }
 
-/// Refuses what a pure folder may not name.
+/// Refuses the names that a pure folder may not have.
 fn check_purity(code: &[Token]) -> Vec<Finding> {
     let mut findings = Vec::new();
     for (path, line) in paths(code) {
@@ -394,8 +394,8 @@ fn component(path: &str, separator: &str) -> Option<(&'static str, usize)> {
     Some((LAYERS[layer].iter().find(|known| **known == name)?, layer))
 }
 
-/// Refuses going through a hash map or set, whose order differs from run to run. Knows them by the names of fields and
-/// variables declared as such in the same file.
+/// Refuses iteration over a hash map or set, whose order differs from run to run. It knows them by the fields and variables
+/// that the same file declares.
 fn check_hash_iteration(code: &[Token]) -> Vec<Finding> {
     let names = hash_names(code);
     let mut findings = Vec::new();

@@ -1,8 +1,8 @@
 //! Circles between files: a file uses another one, which uses the first, directly or through others.
 //!
-//! `tidy.rs` asks for them. A file uses another one when its code names something that is defined there, whatever
-//! module it is imported from. `mod x;` is not a use, and `pub use` is one only if the file itself also uses the name.
-//! Methods are not seen: their type is named somewhere, or they were not called.
+//! `tidy.rs` asks for them. A file uses another one if its code names something that is defined there, whatever module it
+//! imports it from. `mod x;` is not a use. `pub use` is one only if the file also uses the name. Calls of methods are not
+//! seen.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -182,7 +182,6 @@ impl Tree<'_> {
                     .iter()
                     .any(|(path, _)| first(path) == import.name)
             };
-            // A module that is imported is used where its name is.
             if !import.is_public || is_used() {
                 let target = match self.target(file, &import.path, 0) {
                     Target::Module(module) if import.name == "*" => Target::Item(module),

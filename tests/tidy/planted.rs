@@ -1,8 +1,8 @@
-//! Each rule, given a snippet that breaks it, reports it; and it leaves alone what only looks alike.
+//! Tests of the rules: each reports a snippet that breaks it, and leaves similar ones alone.
 
 use super::*;
 
-/// What is found in `code`, at `path`, below a proper opening.
+/// The findings in `code`, at `path`, below a proper opening.
 fn found_in(path: &str, code: &str) -> Vec<String> {
     let findings = check_source(path, &format!("//! Planted.\n{code}\n"));
     findings
@@ -192,7 +192,7 @@ fn imports_that_point_down_are_allowed() {
     assert_clean("src/metrics/exporter.rs", "use crate::metrics::catalogue;");
 }
 
-/// The circles among files with this code, each as its files with blanks between.
+/// The circles among files with this code, each as one line.
 fn circles_in(files: &[(&str, &str)]) -> Vec<String> {
     let sources = files.iter().map(|(path, code)| {
         let code = production(path, tokenize(code)).expect("no test");

@@ -1,4 +1,4 @@
-//! Sources cut into tokens, and the paths among them. Just enough of a lexer for the rules, which take no more.
+//! Cuts sources into tokens, and finds the paths among them. It is as much of a lexer as the rules need.
 
 /// Cuts a source into words and single characters, without comments, strings, characters and white space.
 pub(crate) fn tokenize(text: &str) -> Vec<Token> {
@@ -22,7 +22,7 @@ pub(crate) fn tokenize(text: &str) -> Vec<Token> {
     tokens
 }
 
-/// The length of what is no code at the beginning of `rest`.
+/// The length of the comment, string, character or white space at the beginning of `rest`, if there is one.
 fn skipped(rest: &str) -> Option<usize> {
     let until = |end: &str, from: usize| {
         rest[from..]
@@ -57,7 +57,7 @@ fn skipped(rest: &str) -> Option<usize> {
     is_character.then(|| end_of_quote(rest, rest.len() - unprefixed.len(), '\''))
 }
 
-/// Where the quote that opens at `open` has closed.
+/// The end of the quote that opens at `open`.
 fn end_of_quote(rest: &str, open: usize, quote: char) -> usize {
     let mut escaped = false;
     for (at, character) in rest.char_indices().filter(|&(at, _)| at > open) {
@@ -101,7 +101,7 @@ pub(crate) fn paths(code: &[Token]) -> Vec<(String, usize)> {
     found
 }
 
-/// Reads the path that begins at `at` and stands in the group of `prefix`; returns where it ends.
+/// Reads the path that begins at `at`, in the group of `prefix`. Returns where it ends.
 fn read_path(
     code: &[Token],
     mut at: usize,
@@ -128,7 +128,7 @@ fn read_path(
     at
 }
 
-/// Reads the paths of a group, up to its closing brace; returns what is behind it.
+/// Reads the paths of a group, up to its closing brace. Returns where it ends.
 fn read_group(
     code: &[Token],
     mut at: usize,
