@@ -1,8 +1,8 @@
 //! The metrics thread: it serves the metrics and the health of the relay over HTTP.
 //!
 //! `Relay::start` starts it, and the control thread holds its [`ExporterHandle`]. It reads what the workers publish and
-//! never waits for one, so a relay that is stuck can still be scraped. Connections and their time are bounded. There is
-//! no TLS and no password: bind it where only scrapers reach it.
+//! never waits for one, so a relay that is stuck can still be scraped. Connections and their time are bounded. Scrapers
+//! need neither TLS nor a password: bind it where only they reach it.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener as StdTcpListener};
@@ -263,7 +263,7 @@ pub struct ExporterHandle {
 }
 
 impl ExporterHandle {
-    /// Where it listens.
+    /// The address that it listens on.
     pub fn address(&self) -> SocketAddr {
         self.address
     }

@@ -30,7 +30,7 @@ pub struct Limits {
     pub request_timeout: Duration,
     /// From one answer to the first byte of the next request.
     pub idle_timeout: Duration,
-    /// From the last answer to the end of the connection. What the client sends in between is thrown away.
+    /// From the last answer to the end of the connection. Input in between is thrown away.
     pub linger_timeout: Duration,
 }
 

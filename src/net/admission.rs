@@ -49,7 +49,7 @@ pub struct Seat {
     origin: Origin,
 }
 
-/// What the control thread hands over with a connection. It takes no memory if addresses are not limited and no proxy is
+/// The control thread hands it over with a connection. It takes no memory if addresses are not limited and no proxy is
 /// trusted.
 pub type Admission = Option<Box<Entry>>;
 

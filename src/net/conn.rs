@@ -122,7 +122,7 @@ impl Conn {
         let held_back = tls.holds_back();
         let opened = tls.open(&scratch.sealed[..count], &mut scratch.plain);
         if tls.failure().is_some() {
-            // What came before the failure counts.
+            // Plaintext from before the failure counts.
             return match opened {
                 0 => self.give_up_tls(),
                 opened => Filled::More(opened),

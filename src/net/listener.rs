@@ -60,7 +60,7 @@ pub enum Accepted {
     Dead(io::Error),
     /// Descriptors or memory have run out, or the like. Try again after [`Acceptor::retry_in`].
     Failed {
-        /// What the system said.
+        /// The error of the system.
         error: io::Error,
         /// Whether it is time to log it.
         is_news: bool,

@@ -238,7 +238,7 @@ mod tests {
     fn a_proxy_that_speaks_for_itself_or_for_whom_it_does_not_know_names_nobody() {
         assert_eq!(named(&header(LOCAL, 0, &[])), None);
         assert_eq!(named(&header(LOCAL, 0x11, &V4)), None);
-        // Whatever stands in a LOCAL header is ignored, what makes no sense too.
+        // The rest of a LOCAL header is ignored, even nonsense.
         assert_eq!(named(&header(LOCAL, 0x11, &[])), None);
         assert_eq!(named(&header(LOCAL, 0xff, b"x")), None);
         assert_eq!(named(&header(PROXY, 0, &[])), None);

@@ -171,7 +171,7 @@ impl Control {
     /// Ends the relay because one of its threads has failed. The clients of the other workers get Close 1011 first.
     ///
     /// A dead metrics thread ends the relay, too. Orchestrators ask for its health on that port and would kill it anyhow,
-    /// without a word to its clients. Where nobody asks, alarms would fall silent.
+    /// without a word to its clients. If nobody asks, alarms would fall silent.
     fn fail(&mut self, failure: RunError) {
         error!(%failure, "the relay cannot go on");
         self.failure.get_or_insert(failure);

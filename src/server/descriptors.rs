@@ -44,7 +44,7 @@ fn available(limit: u64, workers: u16) -> usize {
     (limit - reserved.min(limit / 2)) as usize
 }
 
-/// Raises the limit on open files, and returns it. `None` is no limit.
+/// Raises the limit on open files, and returns it; `None` if there is none.
 fn raise() -> Option<u64> {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     let raised = Rlimit {

@@ -21,14 +21,14 @@ pub enum StartError {
         host: String,
         /// The port that was configured.
         port: u16,
-        /// What the system said.
+        /// The error of the system.
         source: io::Error,
     },
     /// A Unix socket that cannot be listened on.
     UnixSocket {
         /// The path that was configured.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The reason.
         source: BindError,
     },
     /// A value out of range, or one that this build cannot serve.

@@ -166,7 +166,7 @@ impl Relay {
 }
 
 impl RelayHandle {
-    /// Where clients connect.
+    /// The address that clients connect to.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
@@ -176,7 +176,7 @@ impl RelayHandle {
         self.unix_socket.as_deref()
     }
 
-    /// Where metrics are served, unless they are off.
+    /// The address of the metrics port, unless metrics are off.
     pub fn metrics_address(&self) -> Option<SocketAddr> {
         self.metrics_address
     }

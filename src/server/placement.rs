@@ -13,7 +13,7 @@ use crate::net::proxy::Preface;
 use crate::net::stream::Stream;
 use crate::ws::handshake::Refusal;
 
-/// Where the next connection goes.
+/// Decides on the next connection.
 #[derive(Debug)]
 pub(super) struct Placement {
     /// All workers.

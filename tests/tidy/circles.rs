@@ -160,7 +160,7 @@ struct Tree<'a> {
     files: BTreeMap<Module, &'a File>,
 }
 
-/// What a path leads to.
+/// The end of a path.
 #[derive(Debug, PartialEq)]
 enum Target {
     Module(Module),
@@ -209,7 +209,7 @@ impl Tree<'_> {
         files
     }
 
-    /// What `path` leads to where it stands in `file`.
+    /// Follows `path` from `file`, in whose code it stands.
     fn target(&self, file: &File, path: &[String], steps: usize) -> Target {
         let Some((head, rest)) = path.split_first().filter(|_| steps < MOST_STEPS) else {
             return Target::Elsewhere;
@@ -259,7 +259,7 @@ impl Tree<'_> {
             let Some(file) = self.files.get(&module) else {
                 return Target::Elsewhere;
             };
-            // What a module imports can be named through it.
+            // A module's imports can be named through it.
             let import = file.imports.iter().find(|import| import.name == *segment);
             return match import {
                 Some(import) => {

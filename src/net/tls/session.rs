@@ -34,7 +34,7 @@ pub struct Session {
     has_begun: bool,
     /// The client has sent `close_notify`, and sends no more.
     is_closed: bool,
-    /// Why it cannot go on. What was decrypted before is good.
+    /// Why it cannot go on. Plaintext from before is good.
     failure: Option<Failure>,
     /// An upper bound of the records encrypted so far.
     records: u64,

@@ -119,7 +119,7 @@ impl Pair {
         self.session.open(sealed, &mut self.scratch)
     }
 
-    /// What the client reads.
+    /// The bytes that the client reads.
     fn deliver(&mut self, mut bytes: &[u8]) -> Vec<u8> {
         let mut plain = Vec::new();
         while !bytes.is_empty() {
