@@ -136,7 +136,7 @@ pub enum Stat {
 
 impl Stat {
     /// How many there are.
-    pub const COUNT: usize = Stat::AccountingErrors as usize + 1;
+    pub(crate) const COUNT: usize = Stat::AccountingErrors as usize + 1;
 }
 
 /// The state of the certificate. The control thread writes it, and the exporter reads it.
@@ -161,18 +161,18 @@ impl TlsStatus {
     // Relaxed throughout: each number stands for itself.
 
     /// Another certificate is in force.
-    pub fn note_reload(&self, expires_at: i64) {
+    pub(crate) fn note_reload(&self, expires_at: i64) {
         self.expires_at.store(expires_at, Ordering::Relaxed);
         self.reloads.fetch_add(1, Ordering::Relaxed);
     }
 
     /// The files cannot be used, and the old certificate stays in force.
-    pub fn note_failed_reload(&self) {
+    pub(crate) fn note_failed_reload(&self) {
         self.failed_reloads.fetch_add(1, Ordering::Relaxed);
     }
 
     /// When the certificate in force expires, in seconds since the Unix epoch.
-    pub fn expires_at(&self) -> i64 {
+    pub(crate) fn expires_at(&self) -> i64 {
         self.expires_at.load(Ordering::Relaxed)
     }
 
@@ -184,7 +184,7 @@ impl TlsStatus {
 }
 
 /// Upper bounds of the latency buckets, in microseconds. One more bucket has the rest.
-pub const LATENCY_BOUNDS_MICROS: [u64; 16] = [
+pub(crate) const LATENCY_BOUNDS_MICROS: [u64; 16] = [
     50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000,
     1_000_000, 2_500_000, 10_000_000,
 ];
@@ -209,12 +209,12 @@ impl Default for Stats {
 
 impl Stats {
     /// Counts one.
-    pub fn inc(&mut self, stat: Stat) {
+    pub(crate) fn inc(&mut self, stat: Stat) {
         self.values[stat as usize] += 1;
     }
 
     /// Takes one from a gauge.
-    pub fn dec(&mut self, stat: Stat) {
+    pub(crate) fn dec(&mut self, stat: Stat) {
         self.sub(stat, 1);
     }
 
@@ -257,7 +257,7 @@ impl Stats {
     }
 
     /// Records one fan-out latency.
-    pub fn observe_latency_micros(&mut self, micros: u64) {
+    pub(crate) fn observe_latency_micros(&mut self, micros: u64) {
         let bucket = LATENCY_BOUNDS_MICROS.partition_point(|&bound| bound < micros);
         self.latency_buckets[bucket] += 1;
         self.latency_sum_micros += micros;
@@ -265,17 +265,17 @@ impl Stats {
 
     /// Latencies per bucket, not cumulated. A bucket has those up to its bound in [`LATENCY_BOUNDS_MICROS`] and above the
     /// one before; the last has those above every bound.
-    pub fn latency_buckets(&self) -> &[u64; LATENCY_BOUNDS_MICROS.len() + 1] {
+    pub(crate) fn latency_buckets(&self) -> &[u64; LATENCY_BOUNDS_MICROS.len() + 1] {
         &self.latency_buckets
     }
 
     /// The sum of all latencies, in microseconds.
-    pub fn latency_sum_micros(&self) -> u64 {
+    pub(crate) fn latency_sum_micros(&self) -> u64 {
         self.latency_sum_micros
     }
 
     /// The sums over all shards, as last published.
-    pub fn total_of(shards: &[Arc<Published>]) -> Stats {
+    pub(crate) fn total_of(shards: &[Arc<Published>]) -> Stats {
         shards.iter().map(|shard| shard.read()).sum()
     }
 

@@ -51,7 +51,7 @@ pub struct Seat {
 
 /// The control thread hands it over with a connection. It takes no memory if addresses are not limited and no proxy is
 /// trusted.
-pub type Admission = Option<Box<Entry>>;
+pub(crate) type Admission = Option<Box<Entry>>;
 
 /// See [`Admission`].
 #[derive(Debug)]
@@ -64,7 +64,7 @@ pub enum Entry {
 
 impl Seats {
     /// Seats with a limit; `None` if `limit` is 0, because nothing needs to be counted then.
-    pub fn new(limit: usize) -> Option<Arc<Seats>> {
+    pub(crate) fn new(limit: usize) -> Option<Arc<Seats>> {
         (limit > 0).then(|| {
             Arc::new(Seats {
                 // The configuration allows ten million at most.
@@ -75,7 +75,7 @@ impl Seats {
     }
 
     /// Takes a seat for a connection from `address`; `None` if its origin has as many as it may have.
-    pub fn take(self: &Arc<Seats>, address: IpAddr) -> Option<Seat> {
+    pub(crate) fn take(self: &Arc<Seats>, address: IpAddr) -> Option<Seat> {
         let origin = Origin::from(address);
         match self.taken().entry(origin) {
             hash_map::Entry::Occupied(taken) if *taken.get() >= self.limit => return None,

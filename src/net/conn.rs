@@ -18,24 +18,24 @@ use crate::relay::turn::Filled;
 pub struct Conn {
     stream: Stream,
     /// The header of a proxy while it arrives, or the seat of the connection.
-    pub admission: Admission,
+    pub(crate) admission: Admission,
     /// The TLS session, if the client speaks TLS and has not broken it.
     tls: Option<Box<Session>>,
     /// Tells it from other connections that had its slot.
-    pub generation: u32,
+    pub(crate) generation: u32,
     /// The client spoke TLS, and its session is over. What it still sends is ciphertext that nobody can read.
     gave_up_tls: bool,
     /// It is over a limit, and is being refused.
-    pub refused: bool,
+    pub(crate) refused: bool,
     /// The end of the client, or an error, was announced. It comes after what can still be read, without another event.
-    pub ending: bool,
+    pub(crate) ending: bool,
 }
 
 /// The buffers into which a worker reads, for all its connections.
 #[derive(Debug)]
-pub struct Scratch {
+pub(crate) struct Scratch {
     /// Bytes for the shard.
-    pub plain: Box<[u8]>,
+    pub(crate) plain: Box<[u8]>,
     /// Bytes of TLS records as they come from the socket. Empty if TLS is off.
     sealed: Box<[u8]>,
 }
@@ -48,7 +48,7 @@ const SEALED_BYTES: usize = PLAIN_BYTES / 2;
 
 impl Scratch {
     /// Buffers for connections that may speak TLS if `has_tls`.
-    pub fn new(has_tls: bool) -> Self {
+    pub(crate) fn new(has_tls: bool) -> Self {
         let sealed_bytes = if has_tls { SEALED_BYTES } else { 0 };
         Scratch {
             plain: vec![0; PLAIN_BYTES].into_boxed_slice(),
@@ -59,7 +59,7 @@ impl Scratch {
 
 impl Conn {
     /// A connection over `stream`.
-    pub fn new(
+    pub(crate) fn new(
         stream: Stream,
         admission: Admission,
         tls: Option<Session>,
@@ -77,32 +77,32 @@ impl Conn {
     }
 
     /// The socket, for registration.
-    pub fn stream_mut(&mut self) -> &mut Stream {
+    pub(crate) fn stream_mut(&mut self) -> &mut Stream {
         &mut self.stream
     }
 
     /// Whether bytes are encrypted on their way.
-    pub fn is_encrypted(&self) -> bool {
+    pub(crate) fn is_encrypted(&self) -> bool {
         self.tls.is_some()
     }
 
     /// Whether the client spoke TLS and its session is over: what it still sends is to be thrown away.
-    pub fn has_given_up_tls(&self) -> bool {
+    pub(crate) fn has_given_up_tls(&self) -> bool {
         self.gave_up_tls
     }
 
     /// Whether the TLS handshake is not over, so that nothing can be sent.
-    pub fn is_handshaking(&self) -> bool {
+    pub(crate) fn is_handshaking(&self) -> bool {
         self.tls.as_ref().is_some_and(|tls| tls.is_handshaking())
     }
 
     /// The kind of the TLS handshake, once it is over.
-    pub fn handshake(&self) -> Option<Handshake> {
+    pub(crate) fn handshake(&self) -> Option<Handshake> {
         self.tls.as_ref()?.handshake()
     }
 
     /// Reads once. The plaintext is then at the front of `scratch.plain`.
-    pub fn fill(&mut self, scratch: &mut Scratch) -> Filled {
+    pub(crate) fn fill(&mut self, scratch: &mut Scratch) -> Filled {
         let Some(tls) = &mut self.tls else {
             return read(&mut self.stream, self.ending, &mut scratch.plain);
         };
@@ -141,7 +141,7 @@ impl Conn {
     }
 
     /// Reads once, into `buffer`, from a client that does not speak TLS.
-    pub fn fill_plain(&mut self, buffer: &mut [u8]) -> Filled {
+    pub(crate) fn fill_plain(&mut self, buffer: &mut [u8]) -> Filled {
         debug_assert!(self.tls.is_none(), "records are not payload");
         read(&mut self.stream, self.ending, buffer)
     }
@@ -149,7 +149,8 @@ impl Conn {
     /// Tells the client why its session has failed. From now on its bytes are thrown away.
     fn give_up_tls(&mut self) -> Filled {
         if let Some(mut tls) = self.end_session() {
-            tracing::debug!(failure = ?tls.failure(), "a client breaks TLS");
+            let failure = tls.failure().map(tracing::field::display);
+            tracing::debug!(failure, "a client breaks TLS");
             if let Err(error) = tls.tell_failure(&mut self.stream) {
                 tracing::trace!(%error, "the failure could not be sent");
             }
@@ -158,13 +159,13 @@ impl Conn {
     }
 
     /// Whether TLS has bytes that the kernel has not accepted.
-    pub fn holds_back(&self) -> bool {
+    pub(crate) fn holds_back(&self) -> bool {
         self.tls.as_ref().is_some_and(|tls| tls.holds_back())
     }
 
     /// Writes in one call: first the bytes that TLS holds back, then `slices`, which have `offered` bytes. After an error the
     /// connection is dead.
-    pub fn flush(&mut self, slices: &[IoSlice<'_>], offered: usize) -> io::Result<Written> {
+    pub(crate) fn flush(&mut self, slices: &[IoSlice<'_>], offered: usize) -> io::Result<Written> {
         if let Some(tls) = &mut self.tls {
             return tls.flush(&mut self.stream, slices);
         }
@@ -185,7 +186,7 @@ impl Conn {
     }
 
     /// Shuts the writing side. From now on received bytes are thrown away, and are not decrypted.
-    pub fn shutdown_write(&mut self) {
+    pub(crate) fn shutdown_write(&mut self) {
         self.say_goodbye();
         if let Err(error) = self.stream.shutdown_write() {
             // The client was faster.
@@ -199,7 +200,7 @@ impl Conn {
     }
 
     /// Ends TLS in order, so that the client can tell the end from a cut.
-    pub fn say_goodbye(&mut self) {
+    pub(crate) fn say_goodbye(&mut self) {
         if let Some(mut tls) = self.end_session()
             && let Err(error) = tls.close(&mut self.stream)
         {
@@ -225,13 +226,13 @@ fn read(stream: &mut Stream, is_ending: bool, buffer: &mut [u8]) -> Filled {
 }
 
 /// The poll token of a client.
-pub fn token_of(key: ClientKey) -> Token {
+pub(crate) fn token_of(key: ClientKey) -> Token {
     // The relay runs where a pointer has 64 bits.
     Token((key.generation as usize) << 32 | key.slot as usize)
 }
 
 /// The client of a poll token.
-pub fn client_of(token: Token) -> ClientKey {
+pub(crate) fn client_of(token: Token) -> ClientKey {
     ClientKey {
         slot: token.0 as u32,
         generation: (token.0 >> 32) as u32,

@@ -25,7 +25,7 @@ const SAY_AGAIN_AFTER: Duration = Duration::from_mins(1);
 ///
 /// A second relay on the same port is refused. A restart need not wait for the connections of the last run
 /// (`SO_REUSEADDR` without `SO_REUSEPORT`).
-pub fn bind(host: &str, port: u16) -> io::Result<std::net::TcpListener> {
+pub(crate) fn bind(host: &str, port: u16) -> io::Result<std::net::TcpListener> {
     let mut last_error = io::Error::new(io::ErrorKind::NotFound, "the host has no address");
     for address in (host, port).to_socket_addrs()? {
         match bind_address(address) {
@@ -51,7 +51,7 @@ fn bind_address(address: SocketAddr) -> io::Result<std::net::TcpListener> {
 
 /// The result of an attempt to accept.
 #[derive(Debug)]
-pub enum Accepted {
+pub(crate) enum Accepted {
     /// A connection, and its origin.
     Socket(Stream, Peer),
     /// No connection waits.
@@ -69,7 +69,7 @@ pub enum Accepted {
 
 /// The origin of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Peer {
+pub(crate) enum Peer {
     /// From this address.
     Address(IpAddr),
     /// Through the Unix socket.
@@ -78,7 +78,7 @@ pub enum Peer {
 
 /// A listening socket of the control loop.
 #[derive(Debug)]
-pub struct Acceptor {
+pub(crate) struct Acceptor {
     listener: Listener,
     retry_at: Option<Instant>,
     /// When it was last logged that accepting fails.
@@ -100,7 +100,7 @@ enum Listener {
 
 impl Acceptor {
     /// Wraps a socket made by [`bind`]. Every connection gets `notsent_lowat`, in bytes, unless that is 0.
-    pub fn tcp(listener: std::net::TcpListener, notsent_lowat: u32) -> Self {
+    pub(crate) fn tcp(listener: std::net::TcpListener, notsent_lowat: u32) -> Self {
         Acceptor::new(Listener::Tcp {
             listener: TcpListener::from_std(listener),
             notsent_lowat,
@@ -108,7 +108,7 @@ impl Acceptor {
     }
 
     /// Wraps a socket made by [`super::unix::bind`]. Dropping it removes the file.
-    pub fn unix(bound: Bound) -> Self {
+    pub(crate) fn unix(bound: Bound) -> Self {
         Acceptor::new(Listener::Unix {
             _file: bound.file,
             listener: UnixListener::from_std(bound.listener),
@@ -124,7 +124,7 @@ impl Acceptor {
     }
 
     /// Registers the socket.
-    pub fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
+    pub(crate) fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
         match &mut self.listener {
             Listener::Tcp { listener, .. } => {
                 registry.register(listener, token, Interest::READABLE)
@@ -136,7 +136,7 @@ impl Acceptor {
     }
 
     /// Accepts one connection and sets its options.
-    pub fn accept(&mut self) -> Accepted {
+    pub(crate) fn accept(&mut self) -> Accepted {
         match self.listener.accept() {
             Ok((stream, peer)) => {
                 self.retry_at = None;
@@ -162,7 +162,7 @@ impl Acceptor {
     }
 
     /// The time left until the next attempt; `None` if the last one did not fail.
-    pub fn retry_in(&self) -> Option<Duration> {
+    pub(crate) fn retry_in(&self) -> Option<Duration> {
         self.retry_at
             .map(|at| at.saturating_duration_since(Instant::now()))
     }
@@ -222,7 +222,7 @@ fn is_about_one(error: &io::Error) -> bool {
 }
 
 /// Whether descriptors or memory have run out. Such an error of [`bind`] says nothing about the address.
-pub fn is_exhaustion(error: &io::Error) -> bool {
+pub(crate) fn is_exhaustion(error: &io::Error) -> bool {
     let code = error.raw_os_error().map(Errno::from_raw_os_error);
     matches!(
         code,

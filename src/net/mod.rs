@@ -1,20 +1,20 @@
 //! Sockets and event loops.
 //!
 //! A [`worker::Worker`] owns one shard and the sockets of its clients. It moves bytes between sockets and its shard, and
-//! envelopes between shards. [`listener`] accepts connections, [`admission`] counts them by address, and [`balance`] shares
+//! envelopes between shards. `listener` accepts connections, `admission` counts them by address, and [`balance`] shares
 //! them out. Nothing here knows what a message is.
 
-pub mod admission;
+pub(crate) mod admission;
 pub mod alarm;
 pub mod balance;
 pub mod clock;
 pub mod conn;
-pub mod listener;
+pub(crate) mod listener;
 pub mod mail;
-pub mod proxy;
-pub mod stream;
-pub mod tls;
-pub mod unix;
+pub(crate) mod proxy;
+pub(crate) mod stream;
+pub(crate) mod tls;
+pub(crate) mod unix;
 pub mod worker;
 
 /// Connections that may wait to be accepted. The kernel caps it at `net.core.somaxconn`.

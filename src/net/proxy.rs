@@ -26,7 +26,7 @@ const PROXY: u8 = 0x21;
 
 /// The longest header. Addresses take at most 232 bytes. Proxies add some hundred, such as a host name or the subject of a
 /// certificate. The protocol allows 64 KiB.
-pub const MAX_HEADER_BYTES: usize = 4 << 10;
+pub(crate) const MAX_HEADER_BYTES: usize = 4 << 10;
 
 /// A header that is arriving. It takes memory for the bytes that have arrived only.
 #[derive(Debug, Default)]
@@ -36,7 +36,7 @@ pub struct Preface {
 
 /// How much of a header has arrived.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Progress {
+pub(crate) enum Progress {
     /// A part of the header.
     Incomplete,
     /// All of it. It names the client, unless the proxy connects for itself or does not know the address.
@@ -45,7 +45,7 @@ pub enum Progress {
 
 /// Why the bytes are not a header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum HeaderError {
+pub(crate) enum HeaderError {
     /// Another protocol, or version 1.
     Signature,
     /// Another version than 2, or an unknown command.
@@ -58,7 +58,7 @@ pub enum HeaderError {
 
 /// The result of an attempt to read a header.
 #[derive(Debug)]
-pub enum Arrived {
+pub(crate) enum Arrived {
     /// A part of it. An event will announce more.
     Part,
     /// All of it; see [`Progress::Complete`].
@@ -73,7 +73,7 @@ pub enum Arrived {
 
 impl Preface {
     /// Reads what has arrived, through `scratch`.
-    pub fn read_from(&mut self, stream: &mut impl Read, scratch: &mut [u8]) -> Arrived {
+    pub(crate) fn read_from(&mut self, stream: &mut impl Read, scratch: &mut [u8]) -> Arrived {
         // Each round takes at least one byte, and a header has few.
         loop {
             let wanted = self.wanted().min(scratch.len());
@@ -92,12 +92,12 @@ impl Preface {
     }
 
     /// How many bytes it takes next. It is not 0 before the header is complete.
-    pub fn wanted(&self) -> usize {
+    pub(crate) fn wanted(&self) -> usize {
         self.announced() - self.header.len()
     }
 
     /// Takes the next bytes, at most as many as [`Preface::wanted`].
-    pub fn push(&mut self, bytes: &[u8]) -> Result<Progress, HeaderError> {
+    pub(crate) fn push(&mut self, bytes: &[u8]) -> Result<Progress, HeaderError> {
         debug_assert!(bytes.len() <= self.wanted(), "never behind the header");
         self.header.extend_from_slice(bytes);
         let signed = self.header.len().min(SIGNATURE.len());

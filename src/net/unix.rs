@@ -28,17 +28,17 @@ pub enum BindError {
 
 /// A socket that listens, and its file.
 #[derive(Debug)]
-pub struct Bound {
+pub(crate) struct Bound {
     /// The file. It is the first field, because it must go before the socket closes. Otherwise a relay that starts in
     /// between would take the file for a stale one and replace it, and its own file would be removed.
-    pub file: SocketFile,
+    pub(crate) file: SocketFile,
     /// The socket.
-    pub listener: UnixListener,
+    pub(crate) listener: UnixListener,
 }
 
 /// The file of a socket. Dropping it removes the file, unless another one has taken its place.
 #[derive(Debug)]
-pub struct SocketFile {
+pub(crate) struct SocketFile {
     path: PathBuf,
     /// Device and number.
     inode: (u64, u64),
@@ -49,7 +49,7 @@ pub struct SocketFile {
 /// If there is a file, it is stale if nobody can connect to it. A live relay counts that attempt as a lost handshake. Two
 /// relays that find the same stale file at once may both replace it, and one of them then listens in vain. The caller
 /// binds the port first, so they would have to have different ports.
-pub fn bind(path: &Path, mode: u32) -> Result<Bound, BindError> {
+pub(crate) fn bind(path: &Path, mode: u32) -> Result<Bound, BindError> {
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
     socket.set_nonblocking(true)?;
     make_way(path)?;
@@ -98,11 +98,6 @@ impl SocketFile {
             path: path.to_owned(),
             inode: inode(path)?,
         })
-    }
-
-    /// Its path.
-    pub fn path(&self) -> &Path {
-        &self.path
     }
 }
 

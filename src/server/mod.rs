@@ -53,6 +53,7 @@ use crate::net::listener;
 use crate::net::mail::{ControlBox, PollWaker, Postbox, Postboxes, Report};
 use crate::net::tls::keeper::Keeper;
 use crate::net::unix;
+pub use crate::net::unix::BindError;
 use crate::net::worker::{ALARM, Parts, WAKER, Worker};
 use crate::relay::router::Router;
 use crate::relay::shard::{Settings, Shard};

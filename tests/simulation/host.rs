@@ -168,10 +168,6 @@ struct InTurn<'a> {
 }
 
 impl InTurn<'_> {
-    fn conn(&mut self, key: ClientKey) -> Option<&mut Conn> {
-        self.world.hosts[self.host].conn(key)
-    }
-
     fn peer_of(&self, key: ClientKey) -> Option<usize> {
         self.world.hosts[self.host].peer_of(key)
     }

@@ -32,18 +32,18 @@ const CLIENT_CA_KEY: &str = "server.tls.client_ca_file";
 
 /// The certificate of the relay, and the rules for those of clients.
 #[derive(Debug)]
-pub struct Identity {
+pub(crate) struct Identity {
     /// For rustls. Its sessions share it.
-    pub config: Arc<ServerConfig>,
+    pub(crate) config: Arc<ServerConfig>,
     /// When the certificate of the relay expires, in seconds since the Unix epoch.
-    pub expires_at: i64,
+    pub(crate) expires_at: i64,
 }
 
 /// Reads the files that `tls` names.
 ///
 /// # Errors
 /// A file is missing, cannot be read, or has the wrong contents.
-pub fn load(tls: &Tls) -> Result<Identity, ConfigError> {
+pub(crate) fn load(tls: &Tls) -> Result<Identity, ConfigError> {
     let chain = Named::read(CERT_KEY, "certificate", tls.cert_file.as_deref())?;
     let key = Named::read(KEY_KEY, "private key", tls.key_file.as_deref())?;
     let certificates = chain.certificates()?;

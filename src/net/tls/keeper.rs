@@ -23,7 +23,7 @@ pub struct Keeper {
 
 impl Keeper {
     /// Reads the files for the first time; `None` if TLS is off.
-    pub fn new(files: &Tls) -> Result<Option<Keeper>, ConfigError> {
+    pub(crate) fn new(files: &Tls) -> Result<Option<Keeper>, ConfigError> {
         if !files.enabled {
             return Ok(None);
         }
@@ -37,7 +37,7 @@ impl Keeper {
     }
 
     /// Reads the files again, and puts their contents in force. If they are wrong, the old identity stays.
-    pub fn reload(&self) -> Result<(), ConfigError> {
+    pub(crate) fn reload(&self) -> Result<(), ConfigError> {
         match identity::load(&self.files) {
             Ok(Identity { config, expires_at }) => {
                 self.current.store(config);
@@ -52,12 +52,12 @@ impl Keeper {
     }
 
     /// Its state, for the metrics.
-    pub fn status(&self) -> &Arc<TlsStatus> {
+    pub(crate) fn status(&self) -> &Arc<TlsStatus> {
         &self.status
     }
 
     /// The session for a new connection.
-    pub fn session(&self) -> Session {
+    pub(crate) fn session(&self) -> Session {
         Session::new(self.current.load_full())
     }
 }

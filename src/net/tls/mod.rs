@@ -3,6 +3,6 @@
 //! [`identity`] reads certificates and keys, [`keeper`] holds the ones in force, and [`session`] encrypts the bytes of one
 //! connection.
 
-pub mod identity;
-pub mod keeper;
-pub mod session;
+pub(crate) mod identity;
+pub(crate) mod keeper;
+pub(crate) mod session;

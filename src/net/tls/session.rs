@@ -6,6 +6,7 @@
 //! `rustls::Stream` and `complete_io` are not used. The first loops on a `close_notify` in the handshake, and both read in
 //! small pieces into a buffer of each connection.
 
+use std::fmt;
 use std::io::{self, IoSlice, Read, Write};
 use std::sync::Arc;
 
@@ -16,7 +17,7 @@ use crate::ws::handshake::Refusal;
 
 /// The most encrypted bytes that a session holds until the kernel accepts them: four records. It is enough to make a
 /// write worth its system call.
-pub const MAX_SEALED_BYTES: usize = 64 << 10;
+pub(crate) const MAX_SEALED_BYTES: usize = 64 << 10;
 
 /// The most plaintext of a record (RFC 8446, section 5.1).
 const RECORD_BYTES: usize = 16 << 10;
@@ -28,7 +29,7 @@ const PLAIN_HTTP: Refusal = Refusal::bad_request(
 
 /// The TLS session of one client.
 #[derive(Debug)]
-pub struct Session {
+pub(crate) struct Session {
     connection: ServerConnection,
     /// The client has sent something.
     has_begun: bool,
@@ -42,7 +43,7 @@ pub struct Session {
 
 /// Why a session cannot go on: the client broke TLS, gave up, or supports nothing that the relay does.
 #[derive(Debug)]
-pub enum Failure {
+pub(crate) enum Failure {
     /// It speaks HTTP without TLS.
     PlainHttp,
     /// As rustls says.
@@ -53,7 +54,7 @@ pub enum Failure {
 
 /// The kind of a handshake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Handshake {
+pub(crate) enum Handshake {
     /// In full.
     Full,
     /// From a ticket.
@@ -76,12 +77,12 @@ impl Session {
     }
 
     /// Whether the handshake is not over, so that nothing can be sent.
-    pub fn is_handshaking(&self) -> bool {
+    pub(crate) fn is_handshaking(&self) -> bool {
         self.connection.is_handshaking()
     }
 
     /// The kind of the handshake, once it is over.
-    pub fn handshake(&self) -> Option<Handshake> {
+    pub(crate) fn handshake(&self) -> Option<Handshake> {
         if self.is_handshaking() {
             return None;
         }
@@ -92,24 +93,24 @@ impl Session {
     }
 
     /// Whether the client has ended its side in order.
-    pub fn is_closed(&self) -> bool {
+    pub(crate) fn is_closed(&self) -> bool {
         self.is_closed
     }
 
     /// Why the session cannot go on, if it cannot. The caller tells the client with [`Session::tell_failure`] and gives the
     /// session up.
-    pub fn failure(&self) -> Option<&Failure> {
+    pub(crate) fn failure(&self) -> Option<&Failure> {
         self.failure.as_ref()
     }
 
     /// Whether it has bytes that the kernel has not accepted.
-    pub fn holds_back(&self) -> bool {
+    pub(crate) fn holds_back(&self) -> bool {
         self.connection.wants_write()
     }
 
     /// Decrypts `sealed` into the front of `opened`, and returns how many bytes that are. `opened` must have room for
     /// `sealed` and one more record. An incomplete record is kept. See [`Session::failure`] for errors.
-    pub fn open(&mut self, mut sealed: &[u8], opened: &mut [u8]) -> usize {
+    pub(crate) fn open(&mut self, mut sealed: &[u8], opened: &mut [u8]) -> usize {
         if !std::mem::replace(&mut self.has_begun, true) && looks_like_http(sealed) {
             self.failure = Some(Failure::PlainHttp);
         }
@@ -150,7 +151,7 @@ impl Session {
 
     /// Encrypts as much of `slices` as fits, and writes once. After an error the connection is dead, or must end because its
     /// keys are used up.
-    pub fn flush(
+    pub(crate) fn flush(
         &mut self,
         stream: &mut impl Write,
         slices: &[IoSlice<'_>],
@@ -196,7 +197,7 @@ impl Session {
     }
 
     /// Sends `close_notify` before our side is shut (RFC 8446, section 6.1), if the socket takes it.
-    pub fn close(&mut self, stream: &mut impl Write) -> io::Result<()> {
+    pub(crate) fn close(&mut self, stream: &mut impl Write) -> io::Result<()> {
         if self.is_handshaking() || self.holds_back() {
             return Ok(());
         }
@@ -205,7 +206,7 @@ impl Session {
     }
 
     /// Tells the client why the session has failed, if the socket takes it.
-    pub fn tell_failure(&mut self, stream: &mut impl Write) -> io::Result<()> {
+    pub(crate) fn tell_failure(&mut self, stream: &mut impl Write) -> io::Result<()> {
         match self.failure {
             Some(Failure::PlainHttp) => stream.write(&PLAIN_HTTP.encode()).map(drop),
             // The alert is the last message of rustls.
@@ -223,6 +224,16 @@ impl Session {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 result => result,
             };
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Failure::PlainHttp => f.write_str("it speaks HTTP without TLS"),
+            Failure::Tls(error) => error.fmt(f),
+            Failure::Flood => f.write_str("its handshake message is too long"),
         }
     }
 }
