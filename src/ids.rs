@@ -31,20 +31,6 @@ pub struct ClientId {
     pub key: ClientKey,
 }
 
-#[cfg(test)]
-impl ClientId {
-    /// The client in the first slot of a shard.
-    pub fn first_of(shard: u16) -> Self {
-        ClientId {
-            shard: ShardId(shard),
-            key: ClientKey {
-                slot: 0,
-                generation: 0,
-            },
-        }
-    }
-}
-
 /// The number of a message in its topic. The topic's owner shard counts from 0.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Seq(pub u64);

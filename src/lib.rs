@@ -29,8 +29,8 @@
 //! relay                                                       pure
 //! port                                                        pure
 //! access                                                      pure
-//! ws  http  metrics::{catalogue, stats}  config  receipt
-//! ids  time                                                   pure, except atomics in stats and receipt, and files in config
+//! ws  http  metrics::{catalogue, stats}  config
+//! ids  time                                                   pure, except atomics in stats, and files in config
 //! ```
 
 pub mod access;
@@ -43,7 +43,6 @@ pub mod mailbox;
 pub mod metrics;
 pub mod net;
 pub mod port;
-pub mod receipt;
 pub mod relay;
 pub mod server;
 pub mod time;

@@ -153,15 +153,6 @@ const WHOLE: usize = usize::MAX;
 /// The longest message, in bytes.
 const LIMIT: usize = 1 << 20;
 
-/// Somebody who publishes.
-const FIRST: ClientId = ClientId {
-    shard: ShardId(0),
-    key: ClientKey {
-        slot: 0,
-        generation: 0,
-    },
-};
-
 /// One message in four frames: one of the kind, and three that continue it.
 fn fragments() -> Vec<u8> {
     [TEXT, 0, 0, FIN]
@@ -193,7 +184,10 @@ fn sequence(iterations: usize, drafts: u16) {
     let payload = [b'x'; SMALL];
     let coalesce = Coalesce::new(Duration::ZERO, LIMIT as u64);
     let now = Timestamp(1);
-    let key = FIRST.key;
+    let key = ClientKey {
+        slot: 0,
+        generation: 0,
+    };
     let mut topic = OwnedTopic::new("/".into());
     for shard in (0..drafts).map(ShardId) {
         topic.subscribe(shard, 1);
@@ -201,11 +195,10 @@ fn sequence(iterations: usize, drafts: u16) {
     let mut messages = 0;
     for _ in 0..iterations {
         for shard in (0..drafts).map(ShardId) {
-            let publisher = ClientId { shard, key };
-            let mut draft = Draft::new(publisher, now);
+            let mut draft = Draft::new(shard, now);
             for _ in 0..MESSAGES / usize::from(drafts) {
-                draft.note_publisher(key);
-                draft.push(MessageKind::Binary, black_box(&payload), Some(publisher));
+                let origin = Some(ClientId { shard, key });
+                draft.push(MessageKind::Binary, black_box(&payload), origin);
             }
             topic.publish(draft, 1);
         }
@@ -219,7 +212,7 @@ fn sequence(iterations: usize, drafts: u16) {
 /// Batches of one small message are appended to a log, and its member has them all.
 fn append(iterations: usize) {
     let drafts = (0..MESSAGES).map(|_| {
-        let mut draft = Draft::new(FIRST, Timestamp(1));
+        let mut draft = Draft::new(ShardId(0), Timestamp(1));
         draft.push(MessageKind::Binary, &[b'x'; SMALL], None);
         draft
     });

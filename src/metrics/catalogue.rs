@@ -257,11 +257,6 @@ pub const METRICS: &[Metric] = &[
         "Times that a shard sent all waiting messages early, because they used 1/16 of its share of \
          limits.max_buffered_bytes.",
     ),
-    counter(
-        "fanwire_fan_outs_overtaken_total",
-        Source::Total(Stat::Overtaken),
-        "Fan-outs that were not fully delivered when the next one of their topic had to start (relay.coalesce).",
-    ),
     gauge(
         "fanwire_partial_message_bytes",
         Source::Total(Stat::PartialBytes),

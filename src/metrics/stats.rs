@@ -106,8 +106,6 @@ pub enum Stat {
     Coalesced,
     /// Turns in which all waiting messages went out at once, because they were more than may wait.
     CoalescingLimitReached,
-    /// Fan-outs that another shard had not delivered when the next one of their topic began.
-    Overtaken,
     /// Gauge: topics with members on the shard.
     Topics,
     /// Gauge: topics the shard owns.

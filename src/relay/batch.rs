@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::ids::{ClientId, ClientKey, Seq, ShardId};
+use crate::ids::{ClientId, Seq, ShardId};
 use crate::time::Timestamp;
 use crate::ws::encode;
 use crate::ws::frame::MessageKind;
@@ -36,10 +36,6 @@ pub struct Draft {
     origins: Vec<ClientId>,
     decoded_at: Timestamp,
     from: ShardId,
-    /// Who published the first message.
-    publisher: ClientKey,
-    /// There are messages of others, too.
-    has_several_publishers: bool,
     /// What each other shard contributed, once its drafts have been joined to this one.
     others: Vec<Share>,
 }
@@ -60,24 +56,21 @@ enum Body {
 }
 
 impl Draft {
-    /// An empty draft, whose first message is `publisher`'s and was decoded at `decoded_at`.
-    pub fn new(publisher: ClientId, decoded_at: Timestamp) -> Self {
+    /// An empty draft of the shard `from`, whose first message was decoded at `decoded_at`.
+    pub fn new(from: ShardId, decoded_at: Timestamp) -> Self {
         Draft {
             body: Body::Open(Vec::new()),
             ends: Vec::new(),
             origins: Vec::new(),
             decoded_at,
-            from: publisher.shard,
-            publisher: publisher.key,
-            has_several_publishers: false,
+            from,
             others: Vec::new(),
         }
     }
 
-    /// A draft of one frame that is not copied again. `origin` is the publisher, too, and given where members do not get
-    /// their own messages.
+    /// A draft of one frame that is not copied again. `origin` is given where members do not get their own messages.
     pub fn whole(
-        publisher: ClientId,
+        from: ShardId,
         decoded_at: Timestamp,
         frame: Bytes,
         origin: Option<ClientId>,
@@ -87,13 +80,8 @@ impl Draft {
             body: Body::Whole(frame),
             ends: vec![end],
             origins: origin.into_iter().collect(),
-            ..Draft::new(publisher, decoded_at)
+            ..Draft::new(from, decoded_at)
         }
-    }
-
-    /// Notes whose message is appended next.
-    pub fn note_publisher(&mut self, publisher: ClientKey) {
-        self.has_several_publishers |= publisher != self.publisher;
     }
 
     /// Appends a message as a server frame.
@@ -140,15 +128,6 @@ impl Draft {
         (OVERHEAD_BYTES + body + marks) as u64
     }
 
-    /// Who published all of it; none where it is several clients.
-    pub fn sole_publisher(&self) -> Option<ClientId> {
-        let publisher = ClientId {
-            shard: self.from,
-            key: self.publisher,
-        };
-        (!self.has_several_publishers).then_some(publisher)
-    }
-
     /// The shard that collected it.
     pub fn from(&self) -> ShardId {
         self.from
@@ -176,7 +155,6 @@ impl Draft {
         self.ends.extend(other.ends.iter().map(|end| base + end));
         self.origins.extend_from_slice(&other.origins);
         self.decoded_at = self.decoded_at.min(other.decoded_at);
-        self.has_several_publishers |= self.sole_publisher() != other.sole_publisher();
         self.note_share(Share {
             from: other.from,
             bytes: frame_end(more.len()),
@@ -331,7 +309,7 @@ mod tests {
     use super::*;
 
     fn draft(payloads: &[&[u8]]) -> Draft {
-        let mut draft = Draft::new(ClientId::first_of(0), Timestamp(7));
+        let mut draft = Draft::new(ShardId(0), Timestamp(7));
         for payload in payloads {
             draft.push(MessageKind::Binary, payload, None);
         }
@@ -368,7 +346,7 @@ mod tests {
 
     #[test]
     fn a_batch_knows_how_much_each_shard_contributed() {
-        let mut second = Draft::new(ClientId::first_of(1), Timestamp(7));
+        let mut second = Draft::new(ShardId(1), Timestamp(7));
         let pushed = second.push(MessageKind::Binary, b"bcd", None);
         let batch = seal(Seq(0), [draft(&[b"a"]), second, draft(&[b"e"])]).remove(0);
         assert_eq!(batch.bytes_from(ShardId(0)), 6);
@@ -385,7 +363,7 @@ mod tests {
             Seq(0),
             [
                 draft(&[b"a"]),
-                Draft::whole(ClientId::first_of(1), Timestamp(1), frame, None),
+                Draft::whole(ShardId(1), Timestamp(1), frame, None),
                 draft(&[b"b"]),
             ],
         );

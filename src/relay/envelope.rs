@@ -9,7 +9,6 @@ use super::batch::{Batch, Draft};
 use super::owner::Hold;
 use crate::ids::{ClientKey, Seq, ShardId};
 use crate::port::topic_name::TopicName;
-use crate::receipt::Receipt;
 
 /// A message from shard to shard.
 #[derive(Debug)]
@@ -67,8 +66,6 @@ pub enum Envelope {
         topic: TopicName,
         /// The messages.
         batch: Arc<Batch>,
-        /// With the last batch of a fan-out whose owner wants to know when it has been delivered: to be signed then.
-        receipt: Option<Arc<Receipt>>,
     },
     /// To a topic's owner: `from` cannot keep up; hold the topic's publishers.
     Hold {

@@ -338,13 +338,13 @@ impl Cursor {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ids::ClientId;
+    use crate::ids::ShardId;
     use crate::relay::batch::Draft;
     use crate::time::Timestamp;
     use crate::ws::frame::MessageKind;
 
     fn append(log: &mut Log, payloads: &[&[u8]]) {
-        let mut draft = Draft::new(ClientId::first_of(0), Timestamp(0));
+        let mut draft = Draft::new(ShardId(0), Timestamp(0));
         for payload in payloads {
             draft.push(MessageKind::Text, payload, None);
         }
@@ -453,7 +453,7 @@ mod tests {
     fn a_gap_is_refused() {
         let mut log = Log::default();
         log.enter();
-        let mut draft = Draft::new(ClientId::first_of(0), Timestamp(0));
+        let mut draft = Draft::new(ShardId(0), Timestamp(0));
         draft.push(MessageKind::Text, b"x", None);
         log.append(Batch::seal(Seq(1), [draft]).remove(0));
     }

@@ -285,7 +285,7 @@ mod tests {
             is_trusted: false,
         };
         for letters in batches {
-            let mut draft = Draft::new(OTHER, Timestamp(0));
+            let mut draft = Draft::new(ShardId(0), Timestamp(0));
             for letter in letters.bytes() {
                 let origin = if letter == b'm' { ME } else { OTHER };
                 draft.push(MessageKind::Text, &[letter], Some(origin));

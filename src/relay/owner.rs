@@ -1,15 +1,13 @@
 //! A topic as its owner shard sees it: who wants it, which number comes next, and who asks its publishers to wait.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use super::batch::{Batch, Draft};
-use super::coalesce::{Coalesce, LOOK_GAP};
+use super::coalesce::Coalesce;
 use super::grace::Allowance;
 use super::pending::{Gauged, Pending};
 use crate::ids::{Seq, ShardId};
 use crate::port::topic_name::TopicName;
-use crate::receipt::Receipt;
 use crate::time::Timestamp;
 
 /// On what terms publishers are not read.
@@ -19,17 +17,6 @@ pub enum Hold {
     Open,
     /// For laggards, as long as the owner has patience with them.
     Grace,
-}
-
-/// What the owner knows of its last fan-out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Delivery {
-    /// Some other shard has not visited all of its members.
-    UnderWay,
-    /// All have, since then; since the beginning of time where none had members any more.
-    EndedAt(Timestamp),
-    /// It went to no other shard, or no wave follows it, or none any more.
-    OfNoConcern,
 }
 
 /// The owner's side of a topic.
@@ -52,12 +39,8 @@ pub struct OwnedTopic {
     is_listed: bool,
     /// When the interval since the last fan-out is over.
     open_from: Timestamp,
-    /// Until when a wave may begin; not after `open_from` where the last fan-out had messages of one client alone.
-    wave_until: Timestamp,
-    /// How far the last fan-out has come on other shards, where a wave may follow it.
-    receipt: Option<Arc<Receipt>>,
-    /// When what is pending is fanned out or put off again, if it waits.
-    due: Option<Timestamp>,
+    /// Something is pending until then.
+    is_waiting: bool,
 }
 
 /// A shard that has members.
@@ -81,9 +64,7 @@ impl OwnedTopic {
             pending: Pending::default(),
             is_listed: false,
             open_from: Timestamp(0),
-            wave_until: Timestamp(0),
-            receipt: None,
-            due: None,
+            is_waiting: false,
         }
     }
 
@@ -198,57 +179,14 @@ impl OwnedTopic {
         &self.pending
     }
 
-    /// When what is pending is fanned out or put off again, if it waits. Then the topic is in its shard's agenda.
+    /// When what is pending is fanned out, if it waits. Then the topic is in its shard's agenda.
     pub fn due(&self) -> Option<Timestamp> {
-        self.due
+        self.is_waiting.then_some(self.open_from)
     }
 
-    /// Until when what is pending waits, as seen `now`, if it does: because the interval is not over, because it may be the
-    /// first of a wave, or because the last fan-out has not been delivered elsewhere, or only just. Then it is looked at
-    /// again; before that only what has become enough is.
-    pub fn wait_until(&mut self, now: Timestamp, coalesce: &Coalesce) -> Option<Timestamp> {
-        let bytes = self.pending.frame_bytes();
-        let due = self.due.filter(|&due| now < due);
-        if coalesce.is_enough(bytes) {
-            if coalesce.fills_window(bytes) || self.delivery(now) != Delivery::UnderWay {
-                return None;
-            }
-            let gap = coalesce.wave_wait(self.members()) / 4;
-            let look = (now + gap.max(LOOK_GAP)).min(self.wave_until);
-            return Some(due.map_or(look, |due| due.min(look)));
-        }
-        if due.is_some() {
-            return due;
-        }
-        let wait = coalesce.wave_wait(self.members());
-        let first = self.due.unwrap_or_else(|| self.first_due(now, wait));
-        let settled = match self.delivery(now) {
-            Delivery::UnderWay => now + wait.max(LOOK_GAP),
-            Delivery::EndedAt(end) => end + wait / 2,
-            Delivery::OfNoConcern => now,
-        };
-        Some(first.max(settled.min(self.wave_until))).filter(|&due| now < due)
-    }
-
-    /// Until when what comes when nothing is pending waits, whatever has become of the last fan-out.
-    fn first_due(&self, now: Timestamp, wave_wait: Duration) -> Timestamp {
-        if now < self.open_from {
-            self.open_from
-        } else if now < self.wave_until {
-            now + wave_wait
-        } else {
-            now
-        }
-    }
-
-    fn delivery(&mut self, now: Timestamp) -> Delivery {
-        match &mut self.receipt {
-            Some(receipt) if now < self.wave_until => match receipt.delivered_at() {
-                Some(end) => Delivery::EndedAt(end),
-                None => Delivery::UnderWay,
-            },
-            Some(_) | None => Delivery::OfNoConcern,
-        }
+    /// Whether what is pending has to wait, as seen `now`: the interval is not over, and there is not enough.
+    pub fn has_to_wait(&self, now: Timestamp, coalesce: &Coalesce) -> bool {
+        now < self.open_from && !coalesce.is_enough(self.pending.frame_bytes())
     }
 
     /// How many members there are on all shards, as far as these have said.
@@ -257,11 +195,11 @@ impl OwnedTopic {
         members.fold(0, u32::saturating_add)
     }
 
-    /// Leaves what is pending until `due`, unless it is sequenced before that all the same.
-    pub fn postpone(&mut self, due: Timestamp) -> Gauged {
+    /// Leaves what is pending for a later turn, unless it is sequenced in this one all the same. Says when it is due.
+    pub fn postpone(&mut self) -> (Timestamp, Gauged) {
         self.is_listed = false;
-        self.due = Some(due);
-        self.pending.gauge()
+        self.is_waiting = true;
+        (self.open_from, self.pending.gauge())
     }
 
     /// The turn is over for the topic: what is pending waits.
@@ -269,31 +207,11 @@ impl OwnedTopic {
         self.pending.note_wait();
     }
 
-    /// What another shard is to sign that the last fan-out goes to, where a wave may follow it.
-    pub fn hand_receipt(&mut self) -> Option<Arc<Receipt>> {
-        (self.open_from < self.wave_until).then(|| self.receipt.get_or_insert_default().clone())
-    }
-
-    /// Whether a fan-out that begins now overtakes the last one, which a wave was to follow: some other shard has not delivered
-    /// that.
-    pub fn is_overtaking(&mut self) -> bool {
-        let receipt = self.receipt.as_mut();
-        receipt.is_some_and(|receipt| receipt.delivered_at().is_none())
-    }
-
     /// Numbers what is pending, for a fan-out that begins `now`.
     pub fn sequence(&mut self, now: Timestamp, coalesce: &Coalesce) -> (Vec<Arc<Batch>>, Gauged) {
         self.is_listed = false;
-        self.due = None;
-        let members = self.members();
-        self.open_from = now + coalesce.interval(members);
-        let is_followed = self.pending.has_several_publishers() && coalesce.has_waves(members);
-        self.receipt = None;
-        self.wave_until = if is_followed {
-            self.open_from + coalesce.wave_span(members)
-        } else {
-            self.open_from
-        };
+        self.is_waiting = false;
+        self.open_from = now + coalesce.interval(self.members());
         let (drafts, gauged) = self.pending.take();
         let batches = Batch::seal(self.next, drafts);
         if let Some(last) = batches.last() {

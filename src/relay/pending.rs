@@ -76,13 +76,6 @@ impl Pending {
         Gauged { before, after }
     }
 
-    /// Whether there are messages of more than one client.
-    pub fn has_several_publishers(&self) -> bool {
-        let mut publishers = self.drafts.iter().map(Draft::sole_publisher);
-        let first = publishers.next();
-        first.is_some_and(|first| first.is_none() || publishers.any(|other| other != first))
-    }
-
     /// How many messages have been here since an earlier turn.
     pub fn waited(&self) -> usize {
         self.waited
@@ -102,22 +95,12 @@ impl Pending {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ids::{ClientId, ClientKey};
+    use crate::ids::ShardId;
     use crate::time::Timestamp;
     use crate::ws::frame::MessageKind;
 
-    const LARGE: usize = 4 << 10;
-
     fn draft(len: usize) -> Draft {
-        draft_of(ClientId::first_of(0), len)
-    }
-
-    fn draft_of(publisher: ClientId, len: usize) -> Draft {
-        if len >= LARGE {
-            let frame = vec![b'x'; len].into();
-            return Draft::whole(publisher, Timestamp(7), frame, None);
-        }
-        let mut draft = Draft::new(publisher, Timestamp(7));
+        let mut draft = Draft::new(ShardId(0), Timestamp(7));
         draft.push(MessageKind::Binary, &vec![b'x'; len], None);
         draft
     }
@@ -171,30 +154,5 @@ mod tests {
         assert_eq!(pending.waited(), 2);
         pending.take();
         assert_eq!(pending.waited(), 0);
-    }
-
-    #[test]
-    fn publishers_are_told_apart_whether_drafts_are_joined_or_not() {
-        let [one, other] = [0, 1].map(ClientId::first_of);
-        for len in [1, LARGE] {
-            let mut pending = Pending::default();
-            assert!(!pending.has_several_publishers());
-            pending.push(draft_of(one, len));
-            pending.push(draft_of(one, len));
-            assert!(!pending.has_several_publishers());
-            pending.push(draft_of(other, len));
-            pending.push(draft_of(other, len));
-            assert!(pending.has_several_publishers());
-            pending.take();
-            assert!(!pending.has_several_publishers());
-        }
-        let mut both = draft_of(one, 1);
-        both.note_publisher(ClientKey { slot: 1, ..one.key });
-        both.note_publisher(one.key);
-        let mut pending = Pending::default();
-        pending.push(both);
-        assert!(pending.has_several_publishers());
-        pending.push(draft_of(one, 1));
-        assert!(pending.has_several_publishers());
     }
 }

@@ -9,7 +9,6 @@ use super::owner::Hold;
 use super::roster::{Moved, Roster};
 use crate::ids::{ClientKey, ShardId};
 use crate::port::topic_name::TopicName;
-use crate::receipt::Receipt;
 use crate::time::Timestamp;
 
 /// A topic within its shard. Valid as long as the topic has members or something on its way, so it needs no
@@ -56,18 +55,7 @@ pub struct Topic {
     pub overdraft_bytes: u64,
     /// Which of the turn's drafts takes the next small message, and which turn that is.
     open_draft: Option<(u64, u32)>,
-    /// What the owner wants signed when the round is over.
-    receipt: Option<Arc<Receipt>>,
     roster: Roster,
-}
-
-/// A round that is over: all members have been visited.
-#[derive(Debug)]
-pub struct EndedRound {
-    /// When the earliest of its messages was decoded.
-    pub decoded_at: Timestamp,
-    /// What the topic's owner wants signed.
-    pub receipt: Option<Arc<Receipt>>,
 }
 
 impl Topic {
@@ -92,7 +80,6 @@ impl Topic {
             laggards_progress: false,
             overdraft_bytes: 0,
             open_draft: None,
-            receipt: None,
             roster: Roster::default(),
         }
     }
@@ -130,10 +117,8 @@ impl Topic {
         self.roster.remove(place)
     }
 
-    /// Appends a batch and has every member visited after it. Then `receipt` is signed; an older one, of which the owner wants
-    /// to know nothing any more, is let go.
-    pub fn append(&mut self, batch: Arc<Batch>, receipt: Option<Arc<Receipt>>) {
-        self.receipt = receipt;
+    /// Appends a batch and has every member visited after it.
+    pub fn append(&mut self, batch: Arc<Batch>) {
         self.roster
             .start_round(batch.decoded_at(), self.log.end_bytes());
         self.log.append(batch);
@@ -149,14 +134,9 @@ impl Topic {
         self.roster.next_in_round(self.log.end_bytes())
     }
 
-    /// The round, once it is over. Told once.
-    pub fn take_ended_round(&mut self) -> Option<EndedRound> {
-        let decoded_at = self.roster.take_round_start()?;
-        let receipt = self.receipt.take();
-        Some(EndedRound {
-            decoded_at,
-            receipt,
-        })
+    /// Once the round is over: when the earliest of its messages was decoded. Told once.
+    pub fn take_round_start(&mut self) -> Option<Timestamp> {
+        self.roster.take_round_start()
     }
 
     /// The most that a member lags because it has not been visited yet, whatever its socket takes.

@@ -13,7 +13,6 @@ use fanwire::relay::shard::{Effect, Shard, Transfer, Undecided, Written};
 use fanwire::relay::turn::{self, Budgets, Filled, Moment, Readiness, Turn};
 use fanwire::time::Timestamp;
 
-use crate::model::Wait;
 use crate::tally::Event;
 use crate::world::{Parcel, World};
 
@@ -295,11 +294,7 @@ impl turn::Host for InTurn<'_> {
                 // Nothing is numbered any more in this turn.
                 world.hosts[*host].numbered_before = Vec::new();
             }
-            Moment::Settled => {
-                if !shard.has_work() {
-                    world.model.note_rest(*host, world.now);
-                }
-            }
+            Moment::Settled => {}
         }
     }
 }
@@ -550,13 +545,9 @@ impl World {
             let may_wait = !shard.is_draining() && !self.hosts[host].is_cut;
             let began = shard.now();
             let model = &mut self.model;
-            let (count, wait) = model.number(host, topic, waiting, until, began, may_wait);
-            before[topic] = count;
-            match wait {
-                Some(Wait::Interval) => self.tally.note(Event::WaitForInterval),
-                Some(Wait::Wave) => self.tally.note(Event::WaitInWave),
-                Some(Wait::Delivery) => self.tally.note(Event::WaitForDelivery),
-                None => {}
+            before[topic] = model.number(host, topic, waiting, until, began, may_wait);
+            if waiting > 0 {
+                self.tally.note(Event::Wait);
             }
         }
         self.hosts[host].numbered_before = vec![before; self.hosts.len()];
@@ -565,12 +556,11 @@ impl World {
     /// Hands over something that the shard says to another.
     fn post(&mut self, host: usize, to: usize, envelope: Envelope) {
         let mut end = 0;
-        if let Envelope::Deliver { topic, batch, .. } = &envelope {
+        if let Envelope::Deliver { topic, batch } = &envelope {
             let topic = self.topic_named(topic);
             let numbered = &mut self.hosts[host].numbered_before[to][topic];
             *numbered += batch.frames();
             end = *numbered;
-            self.model.deliver(to, topic);
         }
         self.tell(|| format!("shard {host} says to {to}: {}", summary(&envelope)));
         self.links[to][host].push_back(Parcel::Envelope { envelope, end });
@@ -580,7 +570,7 @@ impl World {
 fn summary(envelope: &Envelope) -> String {
     match envelope {
         Envelope::Publish { topic, draft, .. } => format!("Publish {} to {topic}", draft.len()),
-        Envelope::Deliver { topic, batch, .. } => {
+        Envelope::Deliver { topic, batch } => {
             format!(
                 "Deliver {} of {topic} from {:?}",
                 batch.frames(),

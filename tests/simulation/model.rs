@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use fanwire::config::SlowConsumerPolicy;
 use fanwire::ids::ClientKey;
-use fanwire::relay::coalesce::{PER_MEMBER, WAVE_FROM};
+use fanwire::relay::coalesce::PER_MEMBER;
 use fanwire::time::Timestamp;
 use fanwire::ws::encode::frame_len;
 
@@ -34,65 +34,12 @@ struct Topic {
     accepted: Vec<VecDeque<usize>>,
     /// Arrived at the owner, and not numbered.
     pending: Vec<usize>,
-    last_fan_out: Option<FanOut>,
-    /// When a turn began from which on something has been pending.
-    waits_since: Option<Timestamp>,
-    /// Until when the owner says that it waits.
+    /// When a turn began in which something was numbered.
+    fanned_out_at: Option<Timestamp>,
+    /// Until when the owner says that what is pending waits.
     waits_until: Option<Timestamp>,
     /// By shard: how much of the order has arrived there.
     mirrored: Vec<usize>,
-}
-
-/// Something was numbered.
-#[derive(Debug)]
-struct FanOut {
-    /// When the turn began.
-    began: Timestamp,
-    /// Several clients had published it.
-    has_several: bool,
-    /// By shard: it was sent there, and may not have been delivered.
-    missing: Vec<bool>,
-    /// When it had been delivered for sure, if it has been.
-    delivered_at: Timestamp,
-}
-
-impl FanOut {
-    /// All members of `shard` have been visited.
-    fn note_delivered(&mut self, shard: usize, now: Timestamp) {
-        if std::mem::take(&mut self.missing[shard]) {
-            self.delivered_at = now;
-        }
-    }
-
-    /// Until when what comes from `since` on may wait at most.
-    fn holds_up_until(
-        &self,
-        since: Timestamp,
-        interval: Duration,
-        wave_span: Duration,
-    ) -> Timestamp {
-        let open_from = self.began + interval;
-        if !self.has_several || interval < WAVE_FROM {
-            return open_from;
-        }
-        let last = if self.missing.contains(&true) {
-            open_from + wave_span
-        } else {
-            since.max(self.delivered_at)
-        };
-        open_from.max(last + interval / 2)
-    }
-}
-
-/// Why messages may wait.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Wait {
-    /// The interval since the last fan-out is not over.
-    Interval,
-    /// They are the first of a wave.
-    Wave,
-    /// The last fan-out has not been delivered, or only just.
-    Delivery,
 }
 
 /// A client that was confirmed.
@@ -155,8 +102,7 @@ impl Model {
             order: Vec::new(),
             accepted: vec![VecDeque::new(); plan.shards],
             pending: Vec::new(),
-            last_fan_out: None,
-            waits_since: None,
+            fanned_out_at: None,
             waits_until: None,
             mirrored: vec![0; plan.shards],
         };
@@ -294,22 +240,6 @@ impl Model {
         });
     }
 
-    /// The last fan-out is on its way to `shard`, which is not its owner.
-    pub(crate) fn deliver(&mut self, shard: usize, topic: usize) {
-        let last = self.topics[topic].last_fan_out.as_mut();
-        last.expect("it was numbered").missing[shard] = true;
-    }
-
-    /// All members on `shard` of all topics have been visited since what has arrived there did.
-    pub(crate) fn note_rest(&mut self, shard: usize, now: Timestamp) {
-        for topic in &mut self.topics {
-            let has_arrived = topic.mirrored[shard] == topic.order.len();
-            if let Some(last) = topic.last_fan_out.as_mut().filter(|_| has_arrived) {
-                last.note_delivered(shard, now);
-            }
-        }
-    }
-
     /// `count` messages of `shard` have arrived at the owner.
     pub(crate) fn publish(&mut self, shard: usize, topic: usize, count: usize) {
         let topic = &mut self.topics[topic];
@@ -317,8 +247,7 @@ impl Model {
     }
 
     /// The owner, `shard`, has numbered what has arrived, and what it has accepted itself behind that, or has left it all
-    /// `waiting`, `until` a moment that it does not put off before it is there, and only for so long. Returns how many messages the topic had
-    /// before, and why they wait.
+    /// `waiting`, `until` a moment that does not change, and only for so long. Returns how many messages the topic had before.
     pub(crate) fn number(
         &mut self,
         shard: usize,
@@ -327,7 +256,7 @@ impl Model {
         until: Option<Timestamp>,
         now: Timestamp,
         may_wait: bool,
-    ) -> (usize, Option<Wait>) {
+    ) -> usize {
         // No more than ever came are members.
         let clients = self.clients.iter().filter(|one| one.topic == topic_key);
         let most = PER_MEMBER * clients.count() as u32;
@@ -337,47 +266,27 @@ impl Model {
         if waiting > 0 {
             assert_eq!(waiting, topic.pending.len(), "all wait, or none");
             assert!(
-                topic
-                    .waits_until
-                    .is_none_or(|told| told <= now || until <= Some(told)),
-                "what waits is not put off before it was to be looked at again"
+                topic.waits_until.is_none_or(|told| until == Some(told)),
+                "what waits is not put off"
             );
             topic.waits_until = until;
-            let since = *topic.waits_since.get_or_insert(now);
-            let wait = topic.last_fan_out.as_ref().and_then(|last| {
-                let interval = self.coalesce.min(most);
-                let wait = if now < last.began + interval {
-                    Wait::Interval
-                } else if until <= Some(since + interval / 2) {
-                    Wait::Wave
-                } else {
-                    Wait::Delivery
-                };
-                (now < last.holds_up_until(since, interval, most)).then_some(wait)
-            });
-            assert!(may_wait && wait.is_some(), "a topic that was quiet waits");
-            return (before, wait);
+            let last = topic.fanned_out_at;
+            let most = last.map_or(Timestamp(0), |last| last + self.coalesce.min(most));
+            assert!(
+                may_wait && now < most && until <= Some(most),
+                "a topic that was quiet waits"
+            );
+            return before;
         }
-        topic.waits_since = None;
         topic.waits_until = None;
         if !topic.pending.is_empty() {
-            let publisher = |message: &usize| self.messages[*message].publisher;
-            let first = publisher(&topic.pending[0]);
-            topic.last_fan_out = Some(FanOut {
-                began: now,
-                has_several: topic
-                    .pending
-                    .iter()
-                    .any(|message| publisher(message) != first),
-                missing: vec![false; topic.mirrored.len()],
-                delivered_at: now,
-            });
+            topic.fanned_out_at = Some(now);
         }
         topic.order.append(&mut topic.pending);
         topic.mirrored[shard] = topic.order.len();
         let numbered = &topic.order[before..];
         if numbered.is_empty() {
-            return (before, None);
+            return before;
         }
         for member in self.clients.iter().filter(|one| one.topic == topic_key) {
             let (Some(opened_at), Some(Member { join, .. })) = (member.opened_at, &member.member)
@@ -391,7 +300,7 @@ impl Model {
                 "a member that has its 101 gets what is published from then on"
             );
         }
-        (before, None)
+        before
     }
 
     /// The topic's messages up to `end` have arrived at `shard`.

@@ -127,12 +127,8 @@ pub(crate) enum Event {
     Patience,
     /// Reads wait, because an inbox is full.
     Congestion,
-    /// A turn ends, and messages wait for the interval of their topic to end, which may be shorter than it seems here,
-    WaitForInterval,
-    /// or for more of a wave, beyond it.
-    WaitInWave,
-    /// or for the last fan-out to be delivered.
-    WaitForDelivery,
+    /// A turn ends, and messages wait for the next fan-out of their topic.
+    Wait,
     /// The clock goes on to a fan-out while the world comes to rest.
     FanOutAwaited,
     Drain(Moment),
@@ -163,7 +159,7 @@ pub(crate) enum Event {
 }
 
 /// How often each event must happen in an ordinary run: about a third of how often it does.
-pub(crate) const LEAST: [(Event, u64); 80] = [
+pub(crate) const LEAST: [(Event, u64); 78] = [
     (Event::Reset(Stage::Unaccepted), 20),
     (Event::Reset(Stage::Moving), 1),
     (Event::Reset(Stage::Greeting), 100),
@@ -229,9 +225,7 @@ pub(crate) const LEAST: [(Event, u64); 80] = [
     (Event::PauseMidTurn, 100),
     (Event::Patience, 1_500),
     (Event::Congestion, 1_000),
-    (Event::WaitForInterval, 30_000),
-    (Event::WaitInWave, 5),
-    (Event::WaitForDelivery, 4),
+    (Event::Wait, 30_000),
     (Event::FanOutAwaited, 60),
     (Event::CutMidDrain, 60),
     (Event::TransportFull, 100_000),

@@ -5,13 +5,10 @@
 //! in the gauges, takes no more than [`WAITING_SHARE`] of the shard's memory, and is fanned out at once when the shard
 //! drains or is cut: a fence thus still says that everything before it has been numbered.
 
-use std::sync::Arc;
-
 use super::Shard;
 use crate::ids::ShardId;
 use crate::metrics::stats::Stat;
 use crate::port::topic_name::TopicName;
-use crate::receipt::Receipt;
 use crate::relay::batch::Draft;
 use crate::relay::envelope::Envelope;
 use crate::relay::pending::Gauged;
@@ -57,18 +54,14 @@ impl Shard {
     fn fan_out(&mut self) {
         let mut published = std::mem::take(&mut self.published);
         for &slot in &published {
-            let due = self.owned[slot].due();
-            if due.is_some_and(|due| due <= self.now) {
-                // It is next in the agenda.
-                continue;
-            }
-            self.sequence_or_postpone(slot);
-            if let Some(due) = due.filter(|_| self.owned[slot].due() != due) {
-                self.agenda.remove(due, slot);
+            if self.has_to_wait(slot) {
+                self.postpone(slot);
+            } else {
+                self.sequence(slot);
             }
         }
-        while let Some(slot) = self.agenda.take_due(self.now) {
-            self.sequence_or_postpone(slot);
+        while let Some(slot) = self.agenda.next_due(self.now) {
+            self.sequence(slot);
         }
         let most = self.settings.max_buffered_bytes / WAITING_SHARE;
         let is_too_much = self.stats.value(Stat::CoalescingBytes) > most;
@@ -76,7 +69,7 @@ impl Shard {
             self.stats.inc(Stat::CoalescingLimitReached);
         }
         if is_too_much || self.is_in_haste() {
-            while let Some(slot) = self.agenda.take() {
+            while let Some(slot) = self.agenda.next() {
                 self.sequence(slot);
             }
         }
@@ -87,54 +80,38 @@ impl Shard {
         self.published = published;
     }
 
-    /// Fans out what is pending in a topic, or puts it down in the agenda for when it waits until, if it is not.
-    fn sequence_or_postpone(&mut self, slot: usize) {
-        let is_in_haste = self.is_in_haste();
-        let owned = &mut self.owned[slot];
-        let until = (!is_in_haste)
-            .then(|| owned.wait_until(self.now, &self.settings.coalesce))
-            .flatten();
-        let Some(until) = until else {
-            return self.sequence(slot);
-        };
-        if owned.due() != Some(until) {
-            self.agenda.insert(until, slot);
-        }
-        let gauged = owned.postpone(until);
+    fn has_to_wait(&self, slot: usize) -> bool {
+        !self.is_in_haste() && self.owned[slot].has_to_wait(self.now, &self.settings.coalesce)
+    }
+
+    /// Puts a topic down in the agenda. It may be there already.
+    fn postpone(&mut self, slot: usize) {
+        let (due, gauged) = self.owned[slot].postpone();
+        self.agenda.insert(due, slot);
         self.gauge_waiting(gauged);
     }
 
-    /// Fans out what is pending in a topic. If it is in the agenda, it is struck out by the caller.
+    /// Fans out what is pending in a topic.
     fn sequence(&mut self, slot: usize) {
         let owned = &mut self.owned[slot];
+        if let Some(due) = owned.due() {
+            self.agenda.remove(due, slot);
+        }
         let waited = owned.pending().waited();
-        let is_overtaking = owned.is_overtaking();
         let (batches, gauged) = owned.sequence(self.now, &self.settings.coalesce);
-        let (name, end) = (owned.name.clone(), owned.next());
+        let name = owned.name.clone();
         let subscribers: Vec<ShardId> = owned.subscribers().collect();
         self.stats.add(Stat::Coalesced, waited as u64);
-        self.stats.add(Stat::Overtaken, u64::from(is_overtaking));
         self.gauge_waiting(gauged);
         for batch in batches {
-            let is_last = batch.end() == end;
             for &shard in &subscribers {
                 let deliver = Envelope::Deliver {
                     topic: name.clone(),
                     batch: batch.clone(),
-                    receipt: is_last.then(|| self.receipt_for(shard, slot)).flatten(),
                 };
                 self.send(shard, deliver);
             }
         }
-    }
-
-    /// What `shard` is to sign when it has delivered the last fan-out of a topic. Nobody waits for the owner itself: what
-    /// comes while it writes goes into those of its writes that are still to come.
-    fn receipt_for(&mut self, shard: ShardId, slot: usize) -> Option<Arc<Receipt>> {
-        if shard == self.id {
-            return None;
-        }
-        self.owned[slot].hand_receipt()
     }
 
     fn gauge_waiting(&mut self, Gauged { before, after }: Gauged) {

@@ -349,7 +349,7 @@ impl Shard {
     }
 
     fn publish(&mut self, key: ClientKey, message: Message<'_>) {
-        let (publisher, origin) = (self.id_of(key), self.own(key));
+        let origin = self.own(key);
         let client = &mut self.clients[key.slot as usize];
         let Some(member) = client.member.as_ref().filter(|_| !self.drain.has_begun()) else {
             // Behind our Close, or behind the fence: accepted no more.
@@ -369,20 +369,20 @@ impl Shard {
                 let frame = assembled.into_frame(message.kind);
                 topic.in_flight_bytes += frame.len() as u64;
                 topic.set_open_draft(self.turn, None);
-                let draft = Draft::whole(publisher, self.now, frame, origin);
+                let draft = Draft::whole(self.id, self.now, frame, origin);
                 return self.outgoing.push((topic_key, draft));
             }
             payload => (message.kind, payload),
         };
         let index = topic.open_draft(self.turn).unwrap_or_else(|| {
             self.outgoing
-                .push((topic_key, Draft::new(publisher, self.now)));
+                .push((topic_key, Draft::new(self.id, self.now)));
             self.outgoing.len() as u32 - 1
         });
         topic.set_open_draft(self.turn, Some(index));
-        let (_, draft) = &mut self.outgoing[index as usize];
-        draft.note_publisher(key);
-        let pushed = draft.push(kind, payload.as_slice(), origin);
+        let pushed = self.outgoing[index as usize]
+            .1
+            .push(kind, payload.as_slice(), origin);
         topic.in_flight_bytes += pushed as u64;
     }
 

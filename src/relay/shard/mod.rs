@@ -52,7 +52,7 @@ use super::router::Router;
 use super::row::Row;
 use super::sharing::Sharing;
 use super::timers::Wheel;
-use super::topic::{EndedRound, Topic, TopicKey};
+use super::topic::{Topic, TopicKey};
 use crate::config::Config;
 use crate::ids::{ClientId, ClientKey, ShardId};
 use crate::metrics::stats::{Stat, Stats};
@@ -166,8 +166,8 @@ pub struct Shard {
     dirty: VecDeque<TopicKey>,
     /// The members of the first of `dirty` served since it came to the front.
     served: Row,
-    /// The rounds that ended in this turn.
-    ended_rounds: Vec<EndedRound>,
+    /// When the messages of the rounds that ended in this turn were decoded.
+    ended_rounds: Vec<Timestamp>,
     /// Topics to be looked at when the turn ends.
     touched: Vec<TopicKey>,
     /// Topics whose publishers wait for laggards here, for a time.
@@ -318,16 +318,12 @@ impl Shard {
             .filter(|client| client.generation == key.generation)
     }
 
-    fn id_of(&self, key: ClientKey) -> ClientId {
-        ClientId {
-            shard: self.id,
-            key,
-        }
-    }
-
     /// The name under which a client's own messages are left out; none where it gets them.
     fn own(&self, key: ClientKey) -> Option<ClientId> {
-        (!self.settings.echo).then(|| self.id_of(key))
+        (!self.settings.echo).then_some(ClientId {
+            shard: self.id,
+            key,
+        })
     }
 
     /// Has the client flushed in this turn.

@@ -104,7 +104,7 @@ impl Shard {
     fn end_round(&mut self, topic_key: TopicKey) {
         let topic = &mut self.topics[topic_key.0 as usize];
         topic.queued = false;
-        self.ended_rounds.extend(topic.take_ended_round());
+        self.ended_rounds.extend(topic.take_round_start());
         self.dirty.pop_front();
         self.served = Row::default();
         self.touch(topic_key);

@@ -1,7 +1,6 @@
 //! Tests of a shard by itself: turns, crowds, holds.
 
 mod coalesce;
-mod delivery;
 mod holds;
 mod memory;
 mod transfer;

@@ -11,7 +11,6 @@ use super::Shard;
 use crate::ids::{ClientId, ClientKey, Seq, ShardId};
 use crate::metrics::stats::Stat;
 use crate::port::topic_name::TopicName;
-use crate::receipt::Receipt;
 use crate::relay::batch::Batch;
 use crate::relay::client::{Client, Phase, Stage, Step};
 use crate::relay::envelope::Envelope;
@@ -61,11 +60,7 @@ impl Shard {
                 draft,
                 members,
             } => self.on_publish(&topic, draft, members),
-            Envelope::Deliver {
-                topic,
-                batch,
-                receipt,
-            } => self.on_deliver(&topic, batch, receipt),
+            Envelope::Deliver { topic, batch } => self.on_deliver(&topic, batch),
             Envelope::Hold { topic, from, hold } => self.on_hold(topic, from, hold),
             Envelope::Release {
                 topic,
@@ -206,7 +201,7 @@ impl Shard {
         self.owned[slot].note_members(from, members);
     }
 
-    fn on_deliver(&mut self, name: &TopicName, batch: Arc<Batch>, receipt: Option<Arc<Receipt>>) {
+    fn on_deliver(&mut self, name: &TopicName, batch: Arc<Batch>) {
         let Some(&key) = self.topics_by_name.get(name) else {
             return;
         };
@@ -220,7 +215,7 @@ impl Shard {
         self.stats
             .add(Stat::Offered, members * batch.frames() as u64 - own);
         let topic = &mut self.topics[key.0 as usize];
-        topic.append(batch, receipt);
+        topic.append(batch);
         if !std::mem::replace(&mut topic.queued, true) {
             self.dirty.push_back(key);
         }
@@ -261,14 +256,11 @@ impl Shard {
     /// Ends a turn: judges laggards, tells owners who is behind, and forgets topics that nobody uses. `flushed_at` is
     /// when the turn's last write returned.
     pub fn end_turn(&mut self, flushed_at: Timestamp) {
-        for round in self.ended_rounds.drain(..) {
-            let latency = flushed_at.since(round.decoded_at);
+        for decoded_at in self.ended_rounds.drain(..) {
+            let latency = flushed_at.since(decoded_at);
             // Rounds last microseconds to seconds.
             self.stats
                 .observe_latency_micros(latency.as_micros() as u64);
-            if let Some(receipt) = round.receipt {
-                receipt.sign(flushed_at);
-            }
         }
         self.review_waits();
         self.settle_topics();

@@ -1,11 +1,11 @@
 //! What waits for the next fan-out of its topic: for how long, and what becomes of it when things end.
 
 use super::*;
-use crate::relay::coalesce::{PER_MEMBER, WAVE_FROM};
+use crate::relay::coalesce::PER_MEMBER;
 
 const INTERVAL: Duration = Duration::from_micros(50);
 
-pub(super) fn config_with(interval: Duration) -> Config {
+fn config_with(interval: Duration) -> Config {
     let mut config = Config::default();
     config.relay.coalesce = interval;
     config
@@ -35,7 +35,7 @@ fn coalescing_with_little_memory() -> Shard {
     shard_with(&config)
 }
 
-pub(super) fn pass(shard: &mut Shard, span: Duration) {
+fn pass(shard: &mut Shard, span: Duration) {
     shard.begin_turn(shard.now + span);
 }
 
@@ -136,139 +136,20 @@ fn what_is_enough_for_a_write_does_not_wait() {
     assert_eq!(shard.next_fan_out(), None);
 }
 
-/// So many members have waves.
-const CROWD: usize = 8;
-
-/// `CROWD` members of one topic, with messages of the first two on their way since this moment.
-fn in_waves() -> (Shard, Vec<ClientKey>) {
-    let (mut shard, members) = coalescing_for(WAVE_FROM, CROWD);
-    publish_from_two(&mut shard, &members);
-    (shard, members)
-}
-
-fn publish_from_two(shard: &mut Shard, members: &[ClientKey]) {
-    for &member in &members[..2] {
-        shard.on_bytes(member, &mut text(1));
-    }
-    turn(shard, usize::MAX, None);
-}
-
-#[test]
-fn the_first_message_of_a_wave_waits_for_the_others_for_half_an_interval() {
-    let (mut shard, members) = in_waves();
-    for _ in 0..3 {
-        pass(&mut shard, WAVE_FROM);
-        let began = shard.now;
-        assert_eq!(sent_at_once(&mut shard, &members), 0);
-        assert_eq!(shard.next_fan_out(), Some(began + WAVE_FROM / 2));
-        pass(&mut shard, WAVE_FROM / 5);
-        shard.on_bytes(members[1], &mut text(1));
-        assert_eq!(turn(&mut shard, usize::MAX, None), []);
-        assert_eq!(shard.next_fan_out(), Some(began + WAVE_FROM / 2));
-        shard.begin_turn(began + WAVE_FROM / 2);
-        let writes = writes_to(&mut shard, members[2]);
-        assert_eq!(writes, [b"\x81\x01x\x81\x01x"]);
-    }
-    assert_eq!(shard.stats.value(Stat::Coalesced), 6);
-}
-
-#[test]
-fn what_comes_alone_is_followed_by_no_wave() {
-    let (mut shard, members) = in_waves();
-    pass(&mut shard, WAVE_FROM);
-    assert_eq!(sent_at_once(&mut shard, &members), 0);
-    pass(&mut shard, WAVE_FROM / 2);
-    assert_eq!(sent_to(&mut shard, members[2]), b"\x81\x01x");
-    pass(&mut shard, WAVE_FROM);
-    assert_eq!(sent_at_once(&mut shard, &members), CROWD);
-}
-
-#[test]
-fn what_one_client_sends_in_several_turns_is_followed_by_no_wave() {
-    let (mut shard, members) = coalescing_for(WAVE_FROM, CROWD);
-    assert_eq!(sent_at_once(&mut shard, &members), CROWD);
-    for _ in 0..2 {
-        assert_eq!(sent_at_once(&mut shard, &members), 0);
-    }
-    pass(&mut shard, WAVE_FROM);
-    assert_eq!(turn(&mut shard, usize::MAX, None).len(), CROWD);
-    pass(&mut shard, WAVE_FROM);
-    assert_eq!(sent_at_once(&mut shard, &members), CROWD);
-}
-
-#[test]
-fn what_has_waited_for_the_interval_does_not_wait_for_a_wave() {
-    let (mut shard, members) = in_waves();
-    pass(&mut shard, WAVE_FROM / 2);
-    assert_eq!(sent_at_once(&mut shard, &members), 0);
-    pass(&mut shard, WAVE_FROM / 2);
-    assert_eq!(sent_at_once(&mut shard, &members), CROWD);
-}
-
-#[test]
-fn a_topic_of_few_members_has_no_waves_and_neither_has_one_of_a_short_interval() {
-    let shorter = WAVE_FROM * 99 / 100;
-    for (interval, count) in [
-        (WAVE_FROM, CROWD - 1),
-        (shorter, CROWD),
-        (Duration::ZERO, CROWD),
-    ] {
-        let (mut shard, members) = coalescing_for(interval, count);
-        publish_from_two(&mut shard, &members);
-        pass(&mut shard, interval);
-        assert_eq!(sent_at_once(&mut shard, &members), count);
-    }
-}
-
-#[test]
-fn a_topic_that_was_quiet_has_no_wave() {
-    let quiet = WAVE_FROM + CROWD as u32 * PER_MEMBER;
-    let (mut shard, members) = in_waves();
-    pass(&mut shard, quiet * 99 / 100);
-    assert_eq!(sent_at_once(&mut shard, &members), 0);
-
-    let (mut shard, members) = in_waves();
-    pass(&mut shard, quiet);
-    assert_eq!(sent_at_once(&mut shard, &members), CROWD);
-}
-
-#[test]
-fn neither_what_is_enough_nor_a_drain_waits_for_a_wave() {
-    let (mut shard, members) = in_waves();
-    pass(&mut shard, WAVE_FROM);
-    shard.on_bytes(members[0], &mut text(100).repeat(400));
-    assert_eq!(turn(&mut shard, usize::MAX, None).len(), CROWD);
-
-    let (mut shard, members) = in_waves();
-    pass(&mut shard, WAVE_FROM);
-    assert_eq!(sent_at_once(&mut shard, &members), 0);
-    shard.begin_drain();
-    assert_eq!(sent_to(&mut shard, members[2])[..3], *b"\x81\x01x");
-
-    let (mut shard, members) = in_waves();
-    pass(&mut shard, WAVE_FROM);
-    shard.on_bytes(members[0], &mut text(1));
-    shard.begin_drain();
-    assert_eq!(sent_to(&mut shard, members[2])[..3], *b"\x81\x01x");
-    assert_eq!(shard.stats.value(Stat::Coalesced), 0);
-}
-
 #[test]
 fn what_comes_while_the_owner_writes_goes_into_its_writes_to_come() {
-    let (mut shard, members) = coalescing_for(WAVE_FROM, CROWD);
+    let (mut shard, members) = coalescing();
     let began = shard.now;
-    for &member in &members[..2] {
-        shard.on_bytes(member, &mut text(1));
-    }
-    let visited = turn(&mut shard, 2, None);
-    pass(&mut shard, WAVE_FROM / 2);
+    shard.on_bytes(members[0], &mut text(1));
+    let visited = turn(&mut shard, 1, None);
+    pass(&mut shard, INTERVAL / 2);
     shard.on_bytes(members[0], &mut text(1));
     turn(&mut shard, 0, None);
-    assert_eq!(shard.waits_until("/"), Some(began + WAVE_FROM));
-    shard.begin_turn(began + WAVE_FROM);
+    assert_eq!(shard.next_fan_out(), Some(began + INTERVAL));
+    shard.begin_turn(began + INTERVAL);
     let mut unvisited = members.iter().filter(|member| !visited.contains(member));
-    let writes = writes_to(&mut shard, *unvisited.next().expect("six are"));
-    assert_eq!(writes, [b"\x81\x01x".repeat(3)]);
+    let writes = writes_to(&mut shard, *unvisited.next().expect("two are"));
+    assert_eq!(writes, [b"\x81\x01x".repeat(2)]);
 }
 
 #[test]
@@ -416,41 +297,6 @@ fn without_coalescing_nothing_waits() {
 /// Two shards with coalescing, and a topic that the first of them owns.
 fn two_coalescing() -> ([Shard; 2], String) {
     two_shards(&config_with(Duration::from_secs(1)))
-}
-
-#[test]
-fn publishers_on_several_shards_make_a_wave() {
-    let (mut shards, path) = two_coalescing();
-    let here = join(&mut shards[0], &path, b"");
-    let there = join(&mut shards[1], &path, b"");
-    for _ in 2..CROWD {
-        join(&mut shards[1], &path, b"");
-    }
-    turns(&mut shards);
-    for shard in &mut shards {
-        pass(shard, Duration::from_secs(1));
-    }
-    shards[1].on_bytes(there, &mut text(1));
-    turns(&mut shards);
-    shards[0].on_bytes(here, &mut text(1));
-    shards[1].on_bytes(there, &mut text(1));
-    turns(&mut shards);
-    // The two have waited, and are fanned out together; then comes the next.
-    for shard in &mut shards {
-        pass(shard, WAVE_FROM);
-    }
-    turns(&mut shards);
-    let delivered = shards
-        .each_ref()
-        .map(|shard| shard.stats.value(Stat::Delivered));
-    assert_eq!(delivered, [3, 21]);
-    for shard in &mut shards {
-        pass(shard, WAVE_FROM);
-    }
-    shards[1].on_bytes(there, &mut text(1));
-    turns(&mut shards);
-    let wave = shards[0].now + WAVE_FROM / 2;
-    assert_eq!(shards[0].next_fan_out(), Some(wave));
 }
 
 /// How long what `publisher` of the first shard sends behind another message waits, in a topic that was quiet.
