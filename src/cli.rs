@@ -8,7 +8,7 @@ use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use clap::Parser;
+use clap::{Parser, Subcommand};
 
 use crate::config::{Config, ConfigError};
 
@@ -20,7 +20,7 @@ const CONFIG_FILE_FLAG: &str = "--config-file";
 
 /// A high-throughput, sharded WebSocket relay: every message reaches every client on the same path.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Parser)]
-#[command(name = "fanwire", version, after_help = AFTER_HELP)]
+#[command(name = "fanwire", version, after_help = AFTER_HELP, args_conflicts_with_subcommands = true)]
 pub struct Args {
     /// Read the configuration from PATH, which must exist
     #[arg(long, value_name = "PATH")]
@@ -37,6 +37,29 @@ pub struct Args {
     /// Print the name, type and meaning of every metric, and exit
     #[arg(long, group = "action")]
     pub list_metrics: bool,
+
+    /// What to do instead of running the relay.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+}
+
+/// What the program can be beside a relay.
+#[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
+pub enum Command {
+    /// Connects to a relay, sends each line of standard input and prints what arrives
+    Client(ClientArgs),
+}
+
+/// What the client is told.
+#[derive(Clone, Debug, PartialEq, Eq, clap::Args)]
+pub struct ClientArgs {
+    /// Where to connect: ws://HOST:PORT/TOPIC, or wss:// for TLS
+    #[arg(default_value = "ws://127.0.0.1:8443/")]
+    pub url: String,
+
+    /// Trusts the certificates in FILE (PEM) instead of the system's authorities
+    #[arg(long, value_name = "FILE")]
+    pub ca: Option<PathBuf>,
 }
 
 const AFTER_HELP: &str = "\
@@ -163,6 +186,21 @@ mod tests {
         for flag in ["-check", "-config-files", "-config", "-c"] {
             assert!(parse_all(&[flag]).is_err(), "for {flag}");
         }
+    }
+
+    #[test]
+    fn the_client_has_a_url_and_may_have_a_file_of_authorities() {
+        let client = |args: &[&str]| match parse_all(args).unwrap().command {
+            Some(Command::Client(client)) => client,
+            None => panic!("{args:?} is the client"),
+        };
+        assert_eq!(client(&["client"]).url, "ws://127.0.0.1:8443/");
+        let told = client(&["client", "--ca", "ca.pem", "wss://a/b"]);
+        assert_eq!(
+            (told.url.as_str(), told.ca),
+            ("wss://a/b", Some("ca.pem".into()))
+        );
+        assert!(parse_all(&["--check", "client"]).is_err());
     }
 
     #[test]

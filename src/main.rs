@@ -5,11 +5,12 @@
 
 #[cfg(feature = "mimalloc")]
 mod allocator;
+mod client;
 
 use std::io::{self, Write as _};
 use std::process::ExitCode;
 
-use fanwire::cli::{self, Args, Source};
+use fanwire::cli::{self, Args, ClientArgs, Command, Source};
 use fanwire::config::Config;
 use fanwire::logging;
 use fanwire::server::{self, Relay, RelayHandle, StartError};
@@ -32,6 +33,9 @@ fn main() -> ExitCode {
 
 /// Does what the flags ask for, or else runs the relay.
 fn answer(args: &Args) -> ExitCode {
+    if let Some(Command::Client(client)) = &args.command {
+        return be_client(client);
+    }
     if args.list_metrics {
         return print(cli::list_metrics);
     }
@@ -52,6 +56,15 @@ fn answer(args: &Args) -> ExitCode {
         return print(|out| writeln!(out, "{source}: the configuration is valid"));
     }
     log_and_run(&config, &source)
+}
+
+/// Connects to a relay instead of being one.
+fn be_client(args: &ClientArgs) -> ExitCode {
+    match client::run(args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure @ client::Failure::Usage(_)) => complain(MISCONFIGURED, failure),
+        Err(failure @ client::Failure::Connection(_)) => complain(FAILED, failure),
+    }
 }
 
 fn log_and_run(config: &Config, source: &Source) -> ExitCode {

@@ -61,6 +61,7 @@ const IMPURE: &[&str] = &[
 /// use each other.
 const LAYERS: &[&[&str]] = &[
     &["main"],
+    &["client"],
     &["cli", "logging", "allocator"],
     &["server"],
     &["net", "metrics::exporter"],

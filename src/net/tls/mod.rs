@@ -1,4 +1,4 @@
-//! TLS, by rustls. Nothing outside this folder names rustls.
+//! TLS, by rustls. Of the relay, nothing outside this folder names rustls.
 //!
 //! [`identity`] reads certificates and keys, [`keeper`] holds the ones in force, and [`session`] encrypts the bytes of one
 //! connection.
