@@ -1,0 +1,74 @@
+//! A client that speaks TLS by rustls and WebSocket by tungstenite. The story uses it; it trusts the test's own certificate
+//! alone, so that another server that happens to listen on the port is found out.
+
+use std::net::TcpStream;
+
+use rustls::{ClientConnection, StreamOwned};
+use tungstenite::{Message, WebSocket};
+
+use crate::processes::{Files, PATIENCE};
+
+pub(crate) struct Client {
+    socket: WebSocket<StreamOwned<ClientConnection, TcpStream>>,
+}
+
+impl Client {
+    pub(crate) fn connect(files: &Files, port: u16, path: &str) -> Result<Client, String> {
+        let stream = TcpStream::connect(("127.0.0.1", port)).map_err(|error| error.to_string())?;
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_write_timeout(Some(PATIENCE)).unwrap();
+        stream.set_nodelay(true).unwrap();
+        let name = "localhost".try_into().unwrap();
+        let session = ClientConnection::new(files.client_config(), name).unwrap();
+        let url = format!("wss://localhost:{port}{path}");
+        let (socket, _) = tungstenite::client(url, StreamOwned::new(session, stream))
+            .map_err(|error| error.to_string())?;
+        Ok(Client { socket })
+    }
+
+    pub(crate) fn say(&mut self, text: &str) {
+        self.socket.send(Message::text(text)).unwrap();
+    }
+
+    pub(crate) fn send_bytes(&mut self, bytes: Vec<u8>) {
+        self.socket.send(Message::binary(bytes)).unwrap();
+    }
+
+    /// The next message, which must be text.
+    pub(crate) fn hear(&mut self) -> String {
+        loop {
+            match self.socket.read().unwrap() {
+                Message::Text(text) => return text.to_string(),
+                Message::Ping(_) => {}
+                other => panic!("text was expected, and {other:?} came"),
+            }
+        }
+    }
+
+    /// The next message, which must be binary.
+    pub(crate) fn hear_bytes(&mut self) -> Vec<u8> {
+        loop {
+            match self.socket.read().unwrap() {
+                Message::Binary(bytes) => return bytes.to_vec(),
+                Message::Ping(_) => {}
+                other => panic!("binary was expected, and {other:?} came"),
+            }
+        }
+    }
+
+    /// Waits for a Close with one of these codes, and answers it.
+    pub(crate) fn expect_close(mut self, codes: &[u16]) {
+        loop {
+            match self.socket.read() {
+                Ok(Message::Ping(_)) => {}
+                Ok(Message::Close(Some(frame))) => {
+                    assert!(codes.contains(&frame.code.into()), "{frame:?}");
+                    break;
+                }
+                other => panic!("a Close was expected, and {other:?} came"),
+            }
+        }
+        // The connection may be gone by the time of the answer.
+        let _ = self.socket.flush();
+    }
+}

@@ -1,0 +1,50 @@
+//! The configurations of `docs/behind-a-proxy.md`, found by section and language. Each test asks for those it runs.
+
+use std::fs;
+use std::path::Path;
+
+/// A configuration as the page shows it, or made fit for a test.
+pub(crate) struct Block {
+    text: String,
+}
+
+/// The first block of `language` behind the heading `section`, whatever the heading's level.
+pub(crate) fn block(section: &str, language: &str) -> Block {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/behind-a-proxy.md");
+    let page = fs::read_to_string(path).unwrap();
+    let heading =
+        |line: &str| line.starts_with('#') && line.trim_start_matches('#').trim() == section;
+    let fence = format!("```{language}");
+    let text: Vec<&str> = page
+        .lines()
+        .skip_while(|line| !heading(line))
+        .skip_while(|line| *line != fence)
+        .skip(1)
+        .take_while(|line| *line != "```")
+        .collect();
+    assert!(!text.is_empty(), "no {language} behind `{section}`");
+    Block {
+        text: text.join("\n") + "\n",
+    }
+}
+
+impl Block {
+    /// The block with `to` instead of `from`, which must be in it.
+    pub(crate) fn replaced(self, from: &str, to: &str) -> Block {
+        assert!(self.text.contains(from), "no {from:?} in\n{}", self.text);
+        Block {
+            text: self.text.replace(from, to),
+        }
+    }
+
+    /// The block with `to` instead of `from`, if that is in it.
+    pub(crate) fn adapted(self, from: &str, to: &str) -> Block {
+        Block {
+            text: self.text.replace(from, to),
+        }
+    }
+
+    pub(crate) fn into_text(self) -> String {
+        self.text
+    }
+}
