@@ -46,7 +46,7 @@ pub struct Args {
 /// What the program can be beside a relay.
 #[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
 pub enum Command {
-    /// Connects to a relay, sends each line of standard input and prints what arrives
+    /// Connect to a relay, send each line of standard input, and print what arrives
     Client(ClientArgs),
 }
 
@@ -57,7 +57,7 @@ pub struct ClientArgs {
     #[arg(default_value = "ws://127.0.0.1:8443/")]
     pub url: String,
 
-    /// Trusts the certificates in FILE (PEM) instead of the system's authorities
+    /// Trust the certificates in FILE (PEM) instead of the authorities of the system
     #[arg(long, value_name = "FILE")]
     pub ca: Option<PathBuf>,
 }
