@@ -98,6 +98,8 @@ fn clients_meet_behind_caddy() {
                 "relay.example.org {",
                 &format!("https://localhost:{port} {{\n\tbind 127.0.0.1"),
             )
+            // It would listen on port 80 as well, to lead people to https://.
+            .replaced("\tadmin", "\tauto_https disable_redirects\n\tadmin")
             .replaced("/run/caddy/admin.sock", &files.path("admin.sock"))
     };
     let run = |files: &Files| {
