@@ -38,22 +38,22 @@ pub struct Args {
     #[arg(long, group = "action")]
     pub list_metrics: bool,
 
-    /// What to do instead of running the relay.
+    /// The program is something else than a relay.
     #[command(subcommand)]
     pub command: Option<Command>,
 }
 
-/// What the program can be beside a relay.
+/// The program's other roles.
 #[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
 pub enum Command {
     /// Connect to a relay, send each line of standard input, and print what arrives
     Client(ClientArgs),
 }
 
-/// What the client is told.
+/// The client's arguments.
 #[derive(Clone, Debug, PartialEq, Eq, clap::Args)]
 pub struct ClientArgs {
-    /// Where to connect: ws://HOST:PORT/TOPIC, or wss:// for TLS
+    /// The relay: ws://HOST:PORT/TOPIC, or wss:// for TLS
     #[arg(default_value = "ws://127.0.0.1:8443/")]
     pub url: String,
 

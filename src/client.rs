@@ -26,17 +26,17 @@ use tungstenite::{Error, Message, WebSocket};
 /// The longest wait for a step of the handshake.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long a read may wait before the input is looked at again.
+/// The longest wait of a read before the client looks at its input again.
 const READ_PATIENCE: Duration = Duration::from_millis(20);
 
-/// Where systems keep the authorities that they trust: Debian, Fedora, and others.
+/// The files in which systems keep the authorities that they trust: Debian, Fedora, and others.
 const SYSTEM_CA_FILES: [&str; 3] = [
     "/etc/ssl/certs/ca-certificates.crt",
     "/etc/pki/tls/certs/ca-bundle.crt",
     "/etc/ssl/cert.pem",
 ];
 
-/// Why the client ends other than by a Close. Displays as a sentence for the person who typed the command.
+/// An end other than by a Close. Displays as a sentence for the person who typed the command.
 #[derive(Debug)]
 pub(crate) enum Failure {
     /// The command line is wrong.
@@ -157,7 +157,7 @@ fn printable(text: &str) -> String {
     text.chars().map(shown).collect()
 }
 
-/// Why there is no connection, in words that a person can use.
+/// Explains a handshake that failed.
 fn refused<R>(target: &Target, error: HandshakeError<R>) -> Failure
 where
     R: tungstenite::handshake::HandshakeRole,
@@ -169,7 +169,7 @@ where
     })
 }
 
-/// What may help with a handshake of TLS that failed.
+/// The remedy for common failures of TLS.
 fn hint(error: &Error) -> &'static str {
     let inner = match error {
         Error::Io(error) => error.get_ref(),
@@ -203,7 +203,7 @@ fn is_timeout(error: &io::Error) -> bool {
 
 // The URL
 
-/// What a URL leads to. Displays without the query and without what stands in front of an `@`.
+/// A parsed URL. Displays without the query, and without a user or password.
 #[derive(Debug)]
 struct Target {
     is_encrypted: bool,

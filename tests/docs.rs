@@ -1,8 +1,8 @@
 //! The documents and the program agree: links lead somewhere, tables are what the code says, configurations are valid, and
 //! the quick start does what it promises.
 //!
-//! Every Markdown page of the repository is read. Commands of the quick start that would build the program are not run:
-//! cargo has built it for this test, and [`Step`] says what stands for what. Configurations of proxies are `tests/proxies`'.
+//! Every Markdown page of the repository is read. Commands of the quick start that would build the program are not run, because
+//! cargo has built it for this test. [`Step`] maps a command to what is run. `tests/proxies` has the configurations of proxies.
 
 // Everything here is a test: a failed `unwrap` is a failed test.
 #![allow(clippy::unwrap_used)]
@@ -72,7 +72,7 @@ fn blocks<'a>(page: &'a str, language: &str) -> Vec<&'a str> {
         .collect()
 }
 
-/// What stands between a heading of the second level and the next one.
+/// The text between a heading of the second level and the next one.
 fn section<'a>(page: &'a str, heading: &str) -> &'a str {
     let begin = format!("\n## {heading}\n");
     let (_, rest) = page
@@ -155,7 +155,7 @@ fn has_heading(page: &Path, anchor: &str) -> bool {
         })
 }
 
-/// What a heading is linked as: small letters, hyphens for spaces, and no other punctuation.
+/// The anchor of a heading: small letters, hyphens for spaces, and no other punctuation.
 fn anchor_of(title: &str) -> String {
     let kept = title
         .chars()
@@ -174,9 +174,9 @@ fn headings_are_linked_as_forges_do_it() {
     assert_eq!(anchor_of("The client's address"), "the-clients-address");
 }
 
-// What clients are told
+// Texts for clients
 
-/// Whatever the page quotes in its two tables stands in the sources as it is.
+/// The page quotes texts in two tables. Each stands in the sources, letter by letter.
 #[test]
 fn what_clients_are_told_is_what_the_page_says() {
     let mut sources = Vec::new();
@@ -245,7 +245,7 @@ fn folder_with(text: &str) -> TempDir {
 
 // The quick start
 
-/// What a line of the quick start stands for.
+/// The meaning of a line of the quick start.
 #[derive(Debug, PartialEq)]
 enum Step {
     /// The program is built. Cargo has done that.
@@ -405,7 +405,7 @@ fn the_quick_start_does_what_it_says() {
 
 // The client
 
-/// What the client says on standard error when it connects to a relay with this configuration, and sends a line.
+/// Connects the client to a relay with this configuration, sends a line, and returns the client's exit code and standard error.
 fn client_says(config: &str, query: &str) -> (Option<i32>, String) {
     let folder = folder_with(&format!(
         "server: {{host: 127.0.0.1, port: 0}}\nmetrics: {{enabled: false}}\n{config}"

@@ -21,11 +21,11 @@ use self::processes::{Files, Proxy, Relay, Tool, eventually};
 const CLIENTS: usize = 50;
 const LARGE_MESSAGE_BYTES: usize = 1 << 20;
 
-/// Where all clients meet. The query stands for a token, which no proxy may log.
+/// All clients meet here. The query stands for a token, which no proxy may log.
 const TARGET: &str = "/room?token=very-secret";
 const SECRET: &str = "very-secret";
 
-/// What becomes of connections when their proxy is reloaded.
+/// The fate of connections when their proxy is reloaded.
 #[derive(Clone, Copy)]
 enum Reload {
     KeepsThem,
@@ -192,7 +192,7 @@ fn clients_meet_behind_envoy() {
     assert!(!files.read("proxy.log").contains(SECRET));
 }
 
-/// What all proxies go through.
+/// Every proxy goes through this.
 fn story(files: &Files, relay: Relay, proxy: &Proxy, reload: Reload, do_reload: impl Fn()) {
     let connect = || Client::connect(files, proxy.port, TARGET);
     let connect_all = || -> Vec<Client> {

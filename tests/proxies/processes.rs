@@ -21,13 +21,13 @@ use crate::SECRET;
 use crate::client::Client;
 use crate::page::{self, Block};
 
-/// How long a test waits for what must come, before it fails. Far beyond what a loaded machine needs.
+/// A test that waits for longer fails. This is far more than a loaded machine needs.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
-/// How often a proxy is started on another port, because somebody else has taken the one that was free a moment ago.
+/// Attempts to start a proxy. Somebody else may take the port that was free a moment ago.
 const STARTS: usize = 5;
 
-/// How long a proxy may take to end before it is killed.
+/// A proxy that takes longer to end is killed.
 const FAREWELL: Duration = Duration::from_secs(2);
 
 /// Waits until `condition` holds; fails with `what` when it does not within [`PATIENCE`].
