@@ -425,7 +425,7 @@ fn the_client_says_why_it_was_refused_and_not_its_token() {
     let (code, said) = client_says(TOKENS, "?token=wrong-and-secret");
     assert_eq!(code, Some(1));
     assert!(
-        said.contains("401 Unauthorized: Present one valid token, or none to listen only."),
+        said.contains("401 Unauthorized: The token is not valid. Send one valid token, or no token to listen only."),
         "{said}"
     );
     assert!(!said.contains("secret"), "{said}");

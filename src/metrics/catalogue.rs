@@ -1,7 +1,7 @@
 //! The catalogue of metrics: each name that the relay exposes, with its kind, its labels and its meaning.
 //!
 //! A new metric starts as a row here. The [`collector`](super::collector) turns rows into an exposition, and
-//! `--list-metrics` prints them. A test compares them with the README's table. Names follow the rules of Prometheus:
+//! `--list-metrics` prints them. A test compares them with the table in `docs/metrics.md`. Names follow the rules of Prometheus:
 //! base units, and the unit before `_total`. Label values are closed sets, never text from a client. Nothing here reads
 //! a number.
 
@@ -452,7 +452,7 @@ fn braces(labels: &[&str]) -> String {
     }
 }
 
-/// The catalogue as the README's table. Each line ends with `\n`.
+/// The catalogue as the table of `docs/metrics.md`. Each line ends with `\n`.
 pub fn markdown_table() -> String {
     let mut table = String::from("| metric | kind | labels | meaning |\n|---|---|---|---|\n");
     for metric in METRICS {

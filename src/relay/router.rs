@@ -24,11 +24,6 @@ impl Router {
         (0..self.shards).map(ShardId)
     }
 
-    /// How many shards there are.
-    pub fn len(&self) -> u16 {
-        self.shards
-    }
-
     /// The shard that sequences `topic`.
     pub fn owner(&self, topic: &str) -> ShardId {
         let mut hasher = DefaultHasher::new();

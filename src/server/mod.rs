@@ -261,7 +261,7 @@ impl Workers {
         let fill_to = config.server.fill_workers_to;
         let reserved = reserved_clients(max_connections, usize::from(count), fill_to);
         let new_worker = |(id, poll): (ShardId, Poll)| {
-            let mut shard = Shard::new(id, settings.clone(), router.clone(), clock.now());
+            let mut shard = Shard::new(id, settings.clone(), router, clock.now());
             shard.reserve(reserved);
             Ok(Worker::new(Parts {
                 shard,

@@ -167,7 +167,7 @@ impl Pipe {
         }
     }
 
-    /// Takes at most `most` bytes of `slices`, which are of `offered` bytes together; says how many. An is_error: the
+    /// Takes at most `most` bytes of `slices`, which are of `offered` bytes together; says how many. An error: the
     /// connection is dead.
     pub(crate) fn write(
         &mut self,

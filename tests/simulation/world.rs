@@ -80,7 +80,7 @@ impl World {
         let shards = u16::try_from(plan.shards).expect("a few");
         let router = Router::new(shards, plan.router_seed);
         let settings = Settings::new(&plan.config, plan.shards as u16);
-        let shard = |id| Shard::new(ShardId(id), settings.clone(), router.clone(), now);
+        let shard = |id| Shard::new(ShardId(id), settings.clone(), router, now);
         let budgets = Budgets {
             // Enough for a world at rest to stay so.
             flush_clients: plan.flush_budget.max(16),

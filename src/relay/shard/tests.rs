@@ -30,7 +30,7 @@ fn shards<const N: usize>(config: &Config) -> ([Shard; N], String) {
     let path = paths.find(owned_by_first).unwrap();
     let shards = std::array::from_fn(|id| {
         let (id, settings) = (ShardId(id as u16), Settings::new(config, N as u16));
-        Shard::new(id, settings, router.clone(), Timestamp(1_000_000))
+        Shard::new(id, settings, router, Timestamp(1_000_000))
     });
     (shards, path)
 }

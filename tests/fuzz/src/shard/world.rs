@@ -92,7 +92,7 @@ impl World {
         let settings = Settings::new(config, shards as u16);
         let host = |id: usize| {
             let id = ShardId(id as u16);
-            let mut shard = Shard::new(id, settings.clone(), router.clone(), Timestamp(0));
+            let mut shard = Shard::new(id, settings.clone(), router, Timestamp(0));
             shard.begin_turn(Timestamp(0));
             Host {
                 shard,
