@@ -5,10 +5,13 @@ use std::time::Duration;
 
 use fanwire::ids::{ClientId, ClientKey, Seq, ShardId};
 use fanwire::mailbox::{Mailbox, Wake};
-use fanwire::relay::batch::{Batch, Draft};
-use fanwire::relay::coalesce::Coalesce;
+use fanwire::port::terms::Form;
+use fanwire::relay::audience::Audience;
+use fanwire::relay::batch::Batch;
+use fanwire::relay::draft::{Draft, Source};
 use fanwire::relay::log::Log;
-use fanwire::relay::owner::OwnedTopic;
+use fanwire::relay::owner::coalesce::Coalesce;
+use fanwire::relay::owner::topic::OwnedTopic;
 use fanwire::time::Timestamp;
 use fanwire::ws::decode::{Decoder, Event};
 use fanwire::ws::frame::MessageKind;
@@ -190,20 +193,20 @@ fn sequence(iterations: usize, drafts: u16) {
     };
     let mut topic = OwnedTopic::new("/".into());
     for shard in (0..drafts).map(ShardId) {
-        topic.subscribe(shard, 1);
+        topic.subscribe(shard, Audience::of(Form::Frames, 1));
     }
     let mut messages = 0;
     for _ in 0..iterations {
         for shard in (0..drafts).map(ShardId) {
-            let mut draft = Draft::new(shard, now);
+            let mut draft = Draft::new(Source::Members(shard), now);
             for _ in 0..MESSAGES / usize::from(drafts) {
-                let origin = Some(ClientId { shard, key });
-                draft.push(MessageKind::Binary, black_box(&payload), origin);
+                let author = Some(ClientId { shard, key });
+                draft.push(MessageKind::Binary, black_box(&payload), author);
             }
-            topic.publish(draft, 1);
+            topic.publish(draft, Audience::of(Form::Frames, 1));
         }
         let (batches, _) = topic.sequence(now, &coalesce);
-        messages += batches.iter().map(|batch| batch.frames()).sum::<usize>();
+        messages += batches.iter().map(|batch| batch.len()).sum::<usize>();
         black_box(batches);
     }
     assert_eq!(messages, iterations * MESSAGES);
@@ -212,11 +215,11 @@ fn sequence(iterations: usize, drafts: u16) {
 /// Batches of one small message are appended to a log, and its member has them all.
 fn append(iterations: usize) {
     let drafts = (0..MESSAGES).map(|_| {
-        let mut draft = Draft::new(ShardId(0), Timestamp(1));
+        let mut draft = Draft::new(Source::Members(ShardId(0)), Timestamp(1));
         draft.push(MessageKind::Binary, &[b'x'; SMALL], None);
         draft
     });
-    let batches = Batch::seal(Seq(0), drafts);
+    let batches = Batch::seal(Seq(0), drafts, Audience::of(Form::Frames, 1));
     let mut log = Log::default();
     for _ in 0..iterations {
         log.reset(Seq(0));
@@ -228,7 +231,7 @@ fn append(iterations: usize) {
         log.relocate(member, head);
         log.leave(head);
     }
-    assert_eq!(log.held_bytes(), 0);
+    assert_eq!(log.kept_bytes(), 0);
 }
 
 /// A small message in each turn, while the topic is not to be fanned out, and the turn in which it is.

@@ -5,10 +5,21 @@
 
 use std::sync::Arc;
 
-use super::batch::{Batch, Draft};
-use super::owner::Hold;
+use super::audience::Audience;
+use super::batch::Batch;
+use super::draft::Draft;
 use crate::ids::{ClientKey, Seq, ShardId};
+use crate::port::terms::Form;
 use crate::port::topic_name::TopicName;
+
+/// On what terms publishers are not read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hold {
+    /// Until whoever asked for it says otherwise.
+    Open,
+    /// For laggards, as long as the owner has patience with them.
+    Grace,
+}
 
 /// A message from shard to shard.
 #[derive(Debug)]
@@ -21,8 +32,8 @@ pub enum Envelope {
         from: ShardId,
         /// Who joins there.
         client: ClientKey,
-        /// How many members the shard has in the topic, with those who are joining.
-        members: u32,
+        /// Who reads the topic on that shard, with those who are joining.
+        audience: Audience,
     },
     /// The owner's answer: the client's first message will be number `next`.
     Subscribed {
@@ -48,17 +59,24 @@ pub enum Envelope {
         topic: TopicName,
         /// The shard that members have left.
         from: ShardId,
-        /// How many it has in the topic, with those who are joining.
-        members: u32,
+        /// Who reads the topic there now, with those who are joining.
+        audience: Audience,
     },
     /// To a topic's owner: number these and spread them.
     Publish {
         /// The topic.
         topic: TopicName,
-        /// What the sender's shard collected in a turn.
+        /// What one source had for it in a turn.
         draft: Draft,
-        /// How many members it has in the topic, with those who are joining.
-        members: u32,
+        /// Who reads the topic on the sender's shard, with those who are joining.
+        audience: Audience,
+    },
+    /// From a topic's owner: so many bytes of the shard's outsiders are numbered.
+    Numbered {
+        /// The topic.
+        topic: TopicName,
+        /// Bytes of frames.
+        bytes: u64,
     },
     /// From a topic's owner: what comes next in the topic's log.
     Deliver {
@@ -108,11 +126,12 @@ impl Envelope {
     pub fn weight_bytes(&self) -> usize {
         match self {
             Envelope::Publish { draft, .. } => draft.len_bytes(),
-            Envelope::Deliver { batch, .. } => batch.bytes().len(),
+            Envelope::Deliver { batch, .. } => batch.encoding(Form::Frames).bytes().len(),
             Envelope::Subscribe { .. }
             | Envelope::Subscribed { .. }
             | Envelope::Unsubscribe { .. }
             | Envelope::Members { .. }
+            | Envelope::Numbered { .. }
             | Envelope::Hold { .. }
             | Envelope::Release { .. }
             | Envelope::Held { .. }

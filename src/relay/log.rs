@@ -1,14 +1,18 @@
 //! A topic's log on one shard: the batches that some member has not been sent yet.
 //!
 //! A member is a [`Cursor`] into it. The log counts the cursors in each batch, so that it knows in constant time which
-//! batches nobody needs any more, and drops those and no others. It holds exactly what its slowest member lags, and it
-//! bounds nothing itself: [`super::policy`] says how far a member may lag, and the shard acts on it.
+//! batches nobody needs any more, and drops those and no others.
+//!
+//! It knows two sizes. Lag is what a member has not been sent yet, counted in frames whatever form the member reads. What is
+//! kept is what batches take in memory, in all their forms. The log bounds neither: [`super::policy`] says how far a member
+//! may lag, and the shard acts on it.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use super::batch::Batch;
 use crate::ids::{ClientKey, Seq};
+use crate::port::terms::Form;
 
 /// An emptied log gives its table back when it had grown beyond this many batches.
 const KEPT_CAPACITY: usize = 8;
@@ -27,8 +31,10 @@ pub struct Cursor {
 #[derive(Debug)]
 struct Entry {
     batch: Arc<Batch>,
-    /// The cost of what was appended to the log before this batch.
+    /// What was appended to the log before this batch costs, as lag.
     start: u64,
+    /// What it takes in memory.
+    kept_start: u64,
     /// Members whose cursor is in this batch.
     cursors: u32,
     /// Those of them that are waited for.
@@ -41,8 +47,10 @@ pub struct Log {
     entries: VecDeque<Entry>,
     /// The number of `entries[0]`, counted over the life of the log.
     first: u64,
-    /// The cost of what was appended over the life of the log, in bytes.
+    /// What was appended over the life of the log costs as lag, in bytes.
     end_bytes: u64,
+    /// What it takes in memory, in bytes.
+    kept_end_bytes: u64,
     /// Members that have been sent everything.
     cursors_at_head: u32,
     /// Those of them that are waited for.
@@ -77,13 +85,15 @@ impl Log {
             "the log of a topic has no gap and no repetition"
         );
         self.next = batch.end();
-        let start = self.end_bytes;
+        let (start, kept_start) = (self.end_bytes, self.kept_end_bytes);
         self.end_bytes += batch.cost_bytes();
+        self.kept_end_bytes += batch.kept_bytes();
         let cursors = std::mem::take(&mut self.cursors_at_head);
         let trusted = std::mem::take(&mut self.trusted_at_head);
         self.entries.push_back(Entry {
             batch,
             start,
+            kept_start,
             cursors,
             trusted,
         });
@@ -167,26 +177,39 @@ impl Log {
         self.blocked.len()
     }
 
-    /// What the log costs on account of members whose sockets are full, in bytes.
-    pub fn blocked_bytes(&self) -> u64 {
-        self.blocked
-            .first()
-            .map_or(0, |&(batch, _)| self.kept_bytes(batch))
+    /// What the log keeps on account of members whose sockets are full, in bytes.
+    pub fn blocked_kept_bytes(&self) -> u64 {
+        let slowest = self.blocked.first();
+        slowest.map_or(0, |&(batch, _)| self.kept_from(batch))
     }
 
-    /// The members whose sockets are full and on whose account the log costs more than `most` bytes, the slowest first.
+    /// The members whose sockets are full and on whose account the log keeps more than `most` bytes, the slowest first.
     pub fn blocked_keeping_more_than(&self, most: u64) -> impl Iterator<Item = ClientKey> + '_ {
         self.blocked
             .iter()
-            .take_while(move |&&(batch, _)| self.kept_bytes(batch) > most)
+            .take_while(move |&&(batch, _)| self.kept_from(batch) > most)
             .map(|&(_, member)| member)
     }
 
-    /// What the log costs on account of a member that is in `batch`, wherever in it: it is kept as a whole.
-    fn kept_bytes(&self, batch: u64) -> u64 {
-        self.entries
-            .get(self.index(batch))
-            .map_or(0, |entry| self.end_bytes - entry.start)
+    /// The members whose sockets are full and that may lag by more than `most` bytes, the slowest first. Each is in a batch
+    /// that begins so far behind the head.
+    pub fn blocked_lagging_more_than(&self, most: u64) -> impl Iterator<Item = ClientKey> + '_ {
+        self.blocked
+            .iter()
+            .take_while(move |&&(batch, _)| self.lag_from(batch) > most)
+            .map(|&(_, member)| member)
+    }
+
+    /// What is between the start of `batch` and the head costs as lag.
+    fn lag_from(&self, batch: u64) -> u64 {
+        let entry = self.entries.get(self.index(batch));
+        entry.map_or(0, |entry| self.end_bytes - entry.start)
+    }
+
+    /// What the log keeps on account of a member that is in `batch`, wherever in it: a batch is kept as a whole.
+    fn kept_from(&self, batch: u64) -> u64 {
+        let entry = self.entries.get(self.index(batch));
+        entry.map_or(0, |entry| self.kept_end_bytes - entry.kept_start)
     }
 
     fn trusted_in(&mut self, batch: u64) -> &mut u32 {
@@ -213,7 +236,7 @@ impl Log {
 
     /// What the log costs on account of members that are waited for, in bytes.
     pub fn trusted_bytes(&self) -> u64 {
-        self.kept_bytes(self.first_trusted.max(self.first))
+        self.lag_from(self.first_trusted.max(self.first))
     }
 
     fn cursors_in(&mut self, batch: u64) -> &mut u32 {
@@ -240,20 +263,27 @@ impl Log {
         }
     }
 
-    /// The cost of what was appended over the life of the log, in bytes.
+    /// What was appended over the life of the log costs as lag, in bytes.
     pub fn end_bytes(&self) -> u64 {
         self.end_bytes
     }
 
-    /// What the log costs, in bytes: what its slowest member lags, counted from the start of the batch it is in.
-    pub fn held_bytes(&self) -> u64 {
-        self.kept_bytes(self.first)
+    /// The lag of the slowest member, in bytes, counted from the start of the batch it is in. Policies look at this.
+    pub fn lag_bytes(&self) -> u64 {
+        self.lag_from(self.first)
     }
 
-    /// What is between `cursor` and the head costs, in bytes.
-    pub fn lag_bytes(&self, cursor: Cursor) -> u64 {
+    /// What the log takes in memory, in bytes: its batches in all their forms. Limits on memory look at this.
+    pub fn kept_bytes(&self) -> u64 {
+        self.kept_from(self.first)
+    }
+
+    /// The lag of a member at `cursor` that reads `form`, in bytes.
+    pub fn lag_of(&self, cursor: Cursor, form: Form) -> u64 {
         match self.entries.get(self.index(cursor.batch)) {
-            Some(entry) => self.end_bytes - entry.start - u64::from(cursor.offset),
+            Some(entry) => {
+                self.end_bytes - entry.start - entry.batch.bytes_before(form, cursor.offset)
+            }
             None => 0,
         }
     }
@@ -306,12 +336,10 @@ impl Log {
             self.blocked.iter().all(|(batch, _)| there.contains(batch)),
             "whoever is blocked is somewhere"
         );
-        let held: u64 = self
-            .entries
-            .iter()
-            .map(|entry| entry.batch.cost_bytes())
-            .sum();
-        assert_eq!(held, self.held_bytes());
+        let batches = || self.entries.iter().map(|entry| &entry.batch);
+        let lag: u64 = batches().map(|batch| batch.cost_bytes()).sum();
+        let kept: u64 = batches().map(|batch| batch.kept_bytes()).sum();
+        assert_eq!((lag, kept), (self.lag_bytes(), self.kept_bytes()));
     }
 }
 
@@ -339,16 +367,17 @@ impl Cursor {
 mod tests {
     use super::*;
     use crate::ids::ShardId;
-    use crate::relay::batch::Draft;
+    use crate::relay::audience::Audience;
+    use crate::relay::draft::{Draft, Source};
     use crate::time::Timestamp;
     use crate::ws::frame::MessageKind;
 
     fn append(log: &mut Log, payloads: &[&[u8]]) {
-        let mut draft = Draft::new(ShardId(0), Timestamp(0));
+        let mut draft = Draft::new(Source::Members(ShardId(0)), Timestamp(0));
         for payload in payloads {
             draft.push(MessageKind::Text, payload, None);
         }
-        for batch in Batch::seal(log.next(), [draft]) {
+        for batch in Batch::seal(log.next(), [draft], Audience::default()) {
             log.append(batch);
         }
     }
@@ -360,7 +389,7 @@ mod tests {
         append(&mut log, &[b"x"]);
         log.leave(cursor);
         log.check(0);
-        assert_eq!(log.held_bytes(), 0);
+        assert_eq!(log.lag_bytes(), 0);
     }
 
     #[test]
@@ -371,14 +400,14 @@ mod tests {
         append(&mut log, &[b"d"]);
         log.relocate(fast, log.head());
         log.check(2);
-        let costs = log.held_bytes();
+        let costs = log.lag_bytes();
         assert!(costs > 8);
         let within = slow.at_offset(2, 5);
         log.relocate(slow, within);
-        assert_eq!(log.lag_bytes(within), costs - 2);
+        assert_eq!(log.lag_of(within, Form::Frames), costs - 2);
         log.relocate(within, log.head());
         log.check(2);
-        assert_eq!(log.held_bytes(), 0);
+        assert_eq!(log.lag_bytes(), 0);
     }
 
     #[test]
@@ -386,17 +415,17 @@ mod tests {
         let mut log = Log::default();
         let (trusted, other) = (log.enter(), log.enter());
         append(&mut log, &[b"abc"]);
-        let first_cost = log.held_bytes();
+        let first_cost = log.lag_bytes();
         append(&mut log, &[b"d"]);
         assert_eq!(log.trusted_bytes(), 0);
         log.trust(trusted);
-        assert_eq!(log.trusted_bytes(), log.held_bytes());
+        assert_eq!(log.trusted_bytes(), log.lag_bytes());
         let second = trusted.at_offset(5, 5);
         log.relocate_trusted(trusted, second);
         log.relocate(trusted, second);
-        assert_eq!(log.trusted_bytes(), log.held_bytes() - first_cost);
+        assert_eq!(log.trusted_bytes(), log.lag_bytes() - first_cost);
         log.trust(other);
-        assert_eq!(log.trusted_bytes(), log.held_bytes());
+        assert_eq!(log.trusted_bytes(), log.lag_bytes());
         log.distrust(other);
         log.distrust(second);
         log.check(2);
@@ -413,7 +442,7 @@ mod tests {
         let slow = log.enter();
         log.enter();
         append(&mut log, &[b"abc"]);
-        let costs = log.held_bytes();
+        let costs = log.lag_bytes();
         // The one has taken most of it, the other all.
         let most = slow.at_offset(4, 5);
         log.relocate(slow, most);
@@ -421,18 +450,21 @@ mod tests {
         let head = log.head();
         log.relocate(slow, head);
         log.block(head, key(3));
-        assert_eq!(log.blocked_bytes(), costs);
+        assert_eq!(log.blocked_kept_bytes(), costs);
         assert!(log.blocked_keeping_more_than(costs - 1).eq([key(7)]));
         append(&mut log, &[b"d"]);
         assert!(log.blocked_keeping_more_than(0).eq([key(7), key(3)]));
-        let behind = log.held_bytes() - costs;
+        let behind = log.lag_bytes() - costs;
         log.relocate_blocked(most, head, key(7));
         log.relocate(most, head);
-        assert_eq!((log.blocked_bytes(), log.held_bytes()), (behind, behind));
+        assert_eq!(
+            (log.blocked_kept_bytes(), log.lag_bytes()),
+            (behind, behind)
+        );
         assert!(log.blocked_keeping_more_than(0).eq([key(3), key(7)]));
         log.unblock(head, key(3));
         log.unblock(head, key(7));
-        assert_eq!(log.blocked_bytes(), 0);
+        assert_eq!(log.blocked_kept_bytes(), 0);
         log.check(2);
     }
 
@@ -442,7 +474,7 @@ mod tests {
         log.enter();
         append(&mut log, &[b"before"]);
         let late = log.enter();
-        assert_eq!(log.lag_bytes(late), 0);
+        assert_eq!(log.lag_of(late, Form::Frames), 0);
         append(&mut log, &[b"after"]);
         assert_eq!(log.batches_from(late).count(), 1);
         log.check(2);
@@ -453,9 +485,9 @@ mod tests {
     fn a_gap_is_refused() {
         let mut log = Log::default();
         log.enter();
-        let mut draft = Draft::new(ShardId(0), Timestamp(0));
+        let mut draft = Draft::new(Source::Members(ShardId(0)), Timestamp(0));
         draft.push(MessageKind::Text, b"x", None);
-        log.append(Batch::seal(Seq(1), [draft]).remove(0));
+        log.append(Batch::seal(Seq(1), [draft], Audience::default()).remove(0));
     }
 
     #[test]

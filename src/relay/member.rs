@@ -1,9 +1,9 @@
 //! A member of a topic: a cursor into the topic's log, and what follows from it.
 //!
-//! Everything here is arithmetic on a cursor: which bytes the member is to be sent next, where it stands once the
-//! kernel has taken some of them, and how many messages it is owed. When members do not get their own messages back
-//! (`relay.echo: false`), `own` names the member, and the bytes to send are runs of other members' frames instead of
-//! whole batches; nothing else differs.
+//! Everything here is arithmetic on a cursor: which bytes the member is to be sent next, where it stands once the kernel has
+//! taken some of them, and how many messages it is owed. The cursor counts bytes of the form that the member reads. Where
+//! members do not get their own messages back (`relay.echo: false`), `own` names the member, and the bytes to send are runs of
+//! other members' messages instead of whole batches.
 
 use std::io::IoSlice;
 use std::ops::Range;
@@ -11,11 +11,12 @@ use std::ops::Range;
 use arrayvec::ArrayVec;
 use bytes::Bytes;
 
-use super::batch::Batch;
+use super::batch::Encoding;
 use super::log::{Cursor, Log};
 use super::sharing::Sharing;
 use super::topic::TopicKey;
 use crate::ids::ClientId;
+use crate::port::terms::Form;
 
 /// Most slices in one write. A member that keeps up needs one; one that lags by more batches than this needs a second
 /// write. The kernel's own limit is 1024.
@@ -31,7 +32,9 @@ pub struct Member {
     pub topic: TopicKey,
     /// Where the topic's list of members names this one.
     pub place: u32,
-    /// The next byte that the member is to be sent.
+    /// What it reads.
+    pub form: Form,
+    /// The next byte of that form that the member is to be sent.
     pub cursor: Cursor,
     /// Whether it is waited for when it lags.
     pub is_trusted: bool,
@@ -48,37 +51,38 @@ pub struct Rest {
 
 /// Bytes that are sent without a break: whole batches, or what lies between two of the member's own messages.
 struct Run<'a> {
-    batch: &'a Batch,
+    encoding: &'a Encoding,
     start: Cursor,
     end: u32,
 }
 
 impl<'a> Run<'a> {
     /// The first run at or behind `from`.
-    fn find(log: &'a Log, from: Cursor, own: Option<ClientId>) -> Option<Run<'a>> {
+    fn find(log: &'a Log, form: Form, from: Cursor, own: Option<ClientId>) -> Option<Run<'a>> {
         let mut cursor = from;
         loop {
             let batch = log.batch_at(cursor)?;
-            let len = batch.bytes().len();
+            let encoding = batch.encoding(form);
+            let len = encoding.bytes().len();
             let Some(own) = own else {
                 return Some(Run {
-                    batch,
+                    encoding,
                     start: cursor,
                     end: len as u32,
                 });
             };
-            let at = batch.frame_at(cursor.offset());
-            let is_own = |frame: &usize| batch.origin(*frame) == Some(own);
-            if let Some(first) = (at..batch.frames()).find(|frame| !is_own(frame)) {
-                let last = (first..batch.frames())
-                    .take_while(|frame| !is_own(frame))
-                    .last()
-                    .unwrap_or(first);
-                let offset = batch.frame_range(first).start.max(cursor.offset());
+            let mut first = encoding.index_at(cursor.offset());
+            let mut next_own = batch.next_of(own, first);
+            while next_own == first && first < batch.len() {
+                first += 1;
+                next_own = batch.next_of(own, first);
+            }
+            if first < batch.len() {
+                let offset = encoding.range(first).start.max(cursor.offset());
                 return Some(Run {
-                    batch,
+                    encoding,
                     start: cursor.at_offset(offset, len),
-                    end: batch.frame_range(last).end,
+                    end: encoding.range(next_own - 1).end,
                 });
             }
             cursor = cursor.at_offset(len as u32, len);
@@ -90,20 +94,21 @@ impl<'a> Run<'a> {
     }
 
     fn bytes(&self) -> &'a [u8] {
-        &self.batch.bytes()[self.start.offset() as usize..self.end as usize]
+        &self.encoding.bytes()[self.start.offset() as usize..self.end as usize]
     }
 
     /// The cursor behind the run's first `n` bytes.
     fn after(&self, n: usize) -> Cursor {
         // `n` is at most the run's length, which is 32 bits wide.
-        self.start
-            .at_offset(self.start.offset() + n as u32, self.batch.bytes().len())
+        let offset = self.start.offset() + n as u32;
+        self.start.at_offset(offset, self.encoding.bytes().len())
     }
 
-    /// Frames that end within the run's first `n` bytes.
-    fn frames_within(&self, n: usize) -> u64 {
+    /// Messages that end within the run's first `n` bytes.
+    fn messages_within(&self, n: usize) -> u64 {
         let start = self.start.offset();
-        (self.batch.frame_at(start + n as u32) - self.batch.frame_at(start)) as u64
+        let end = self.encoding.index_at(start + n as u32);
+        (end - self.encoding.index_at(start)) as u64
     }
 }
 
@@ -111,7 +116,7 @@ impl Member {
     /// Whether the member has been sent the beginning of a frame but not its end: no other frame may be put in.
     pub fn is_mid_frame(&self, log: &Log) -> bool {
         log.batch_at(self.cursor)
-            .is_some_and(|batch| !batch.is_frame_start(self.cursor.offset()))
+            .is_some_and(|batch| !batch.encoding(self.form).is_boundary(self.cursor.offset()))
     }
 
     /// Whether the member has been sent everything.
@@ -129,7 +134,7 @@ impl Member {
         let mut cursor = self.cursor;
         let mut total = 0;
         while !slices.is_full()
-            && let Some(run) = Run::find(log, cursor, own)
+            && let Some(run) = Run::find(log, self.form, cursor, own)
         {
             slices.push(IoSlice::new(run.bytes()));
             total += run.len();
@@ -143,10 +148,10 @@ impl Member {
     /// Shares the batch where the rest is most of what it costs, split among those in `sharing` that do, and copies
     /// where it is less, so that members that are stuck keep about twice the bytes that they still need, at most.
     pub fn rest_of_frame(&self, log: &Log, sharing: &Sharing) -> Rest {
-        let Some((batch, rest)) = self.frame_in_progress(log) else {
+        let Some((encoding, rest)) = self.frame_in_progress(log) else {
             return Rest::default();
         };
-        let batch = batch.bytes();
+        let batch = encoding.bytes();
         let sharers = 1 + sharing.sharers(batch);
         if 2 * rest.len() * sharers >= batch.len() {
             return Rest {
@@ -162,38 +167,41 @@ impl Member {
 
     /// Lists the rest of the frame that the member is in the middle of, and says how many bytes these are.
     pub fn gather_rest_of_frame<'a>(&self, log: &'a Log, slices: &mut Slices<'a>) -> usize {
-        let Some((batch, rest)) = self.frame_in_progress(log) else {
+        let Some((encoding, rest)) = self.frame_in_progress(log) else {
             return 0;
         };
-        slices.push(IoSlice::new(&batch.bytes()[rest.clone()]));
+        slices.push(IoSlice::new(&encoding.bytes()[rest.clone()]));
         rest.len()
     }
 
-    fn frame_in_progress<'a>(&self, log: &'a Log) -> Option<(&'a Batch, Range<usize>)> {
-        let batch = log.batch_at(self.cursor)?;
+    fn frame_in_progress<'a>(&self, log: &'a Log) -> Option<(&'a Encoding, Range<usize>)> {
+        let encoding = log.batch_at(self.cursor)?.encoding(self.form);
         let offset = self.cursor.offset();
-        let end = batch.frame_range(batch.frame_at(offset)).end;
-        (!batch.is_frame_start(offset)).then_some((batch, offset as usize..end as usize))
+        if encoding.is_boundary(offset) {
+            return None;
+        }
+        let end = encoding.range(encoding.index_at(offset)).end;
+        Some((encoding, offset as usize..end as usize))
     }
 
     /// Moves on by `n` bytes that the kernel took of what [`Member::gather`] listed, and by own messages behind them.
     /// Says how many messages were completed.
     pub fn advance(&mut self, log: &mut Log, mut n: usize, own: Option<ClientId>) -> u64 {
         let mut cursor = self.cursor;
-        let mut frames = 0;
+        let mut messages = 0;
         while n > 0 {
-            let run =
-                Run::find(log, cursor, own).expect("the kernel takes no more than it was given");
+            let run = Run::find(log, self.form, cursor, own)
+                .expect("the kernel takes no more than it was given");
             let taken = n.min(run.len());
-            frames += run.frames_within(taken);
+            messages += run.messages_within(taken);
             cursor = run.after(taken);
             n -= taken;
         }
         if own.is_some() {
-            cursor = Run::find(log, cursor, own).map_or(log.head(), |run| run.start);
+            cursor = Run::find(log, self.form, cursor, own).map_or(log.head(), |run| run.start);
         }
         self.relocate(log, cursor);
-        frames
+        messages
     }
 
     fn relocate(&mut self, log: &mut Log, to: Cursor) {
@@ -229,20 +237,19 @@ impl Member {
         let Some(batch) = log.batch_at(self.cursor) else {
             return 0;
         };
-        let at = batch.frame_at(self.cursor.offset());
+        let at = batch.encoding(self.form).index_at(self.cursor.offset());
         let all = log.next().0 - (batch.first().0 + at as u64);
         let Some(own) = own else {
             return all;
         };
-        let in_first = batch.origins()[at..].iter();
-        let in_rest = log
-            .batches_from(self.cursor)
-            .skip(1)
-            .flat_map(|batch| batch.origins());
-        all - in_first
-            .chain(in_rest)
-            .filter(|&&origin| origin == own)
-            .count() as u64
+        let in_rest = log.batches_from(self.cursor).skip(1);
+        let in_rest: usize = in_rest.map(|batch| batch.count_of(own, 0)).sum();
+        all - (batch.count_of(own, at) + in_rest) as u64
+    }
+
+    /// How many bytes it lags.
+    pub fn lag_bytes(&self, log: &Log) -> u64 {
+        log.lag_of(self.cursor, self.form)
     }
 
     /// Moves to the head, whatever lies between.
@@ -256,7 +263,9 @@ impl Member {
 mod tests {
     use super::*;
     use crate::ids::{ClientKey, ShardId};
-    use crate::relay::batch::Draft;
+    use crate::relay::audience::Audience;
+    use crate::relay::batch::Batch;
+    use crate::relay::draft::{Draft, Source};
     use crate::time::Timestamp;
     use crate::ws::frame::MessageKind;
 
@@ -281,16 +290,17 @@ mod tests {
         let member = Member {
             topic: TopicKey(0),
             place: 0,
+            form: Form::Frames,
             cursor: log.enter(),
             is_trusted: false,
         };
         for letters in batches {
-            let mut draft = Draft::new(ShardId(0), Timestamp(0));
+            let mut draft = Draft::new(Source::Members(ShardId(0)), Timestamp(0));
             for letter in letters.bytes() {
-                let origin = if letter == b'm' { ME } else { OTHER };
-                draft.push(MessageKind::Text, &[letter], Some(origin));
+                let author = if letter == b'm' { ME } else { OTHER };
+                draft.push(MessageKind::Text, &[letter], Some(author));
             }
-            for batch in Batch::seal(log.next(), [draft]) {
+            for batch in Batch::seal(log.next(), [draft], Audience::default()) {
                 log.append(batch);
             }
         }
@@ -342,7 +352,7 @@ mod tests {
                 assert_eq!(delivered, if own.is_some() { 4 } else { 9 }, "step {step}");
                 assert_eq!(
                     member.cursor == log.head(),
-                    own.is_none() || log.held_bytes() == 0
+                    own.is_none() || log.lag_bytes() == 0
                 );
                 log.check(1);
             }

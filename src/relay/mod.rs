@@ -16,18 +16,19 @@
 //! departure, control, timers                          why clients leave; control frames; deadlines
 //! ```
 
+pub mod audience;
 pub mod batch;
 pub mod client;
-pub mod coalesce;
 pub mod control;
 pub mod departure;
+pub mod draft;
 pub mod envelope;
 pub mod grace;
 pub mod log;
 pub mod member;
+pub mod outbox;
 pub mod owner;
 pub mod patience;
-pub mod pending;
 pub mod policy;
 pub mod ranking;
 pub mod rate;

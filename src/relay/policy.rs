@@ -5,8 +5,8 @@
 
 use std::time::Duration;
 
+use super::envelope::Hold;
 use super::grace::{Grace, LogState};
-use super::owner::Hold;
 use crate::config::{SlowConsumer, SlowConsumerPolicy};
 use crate::time::Timestamp;
 

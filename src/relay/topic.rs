@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
+use super::audience::Audience;
 use super::batch::Batch;
+use super::envelope::Hold;
 use super::grace::Grace;
 use super::log::Log;
-use super::owner::Hold;
 use super::roster::{Moved, Roster};
 use crate::ids::{ClientKey, ShardId};
 use crate::port::topic_name::TopicName;
@@ -25,10 +26,10 @@ pub struct Topic {
     pub owner: ShardId,
     /// What members have not been sent yet.
     pub log: Log,
-    /// Clients whose subscription has not been confirmed.
-    pub joining: u32,
-    /// The population that the owner knows of.
-    pub told_members: u32,
+    /// Who reads it here, those whose subscription has not been confirmed included.
+    pub audience: Audience,
+    /// The audience that the owner knows of.
+    pub told_audience: Audience,
     /// Whether the owner says that publishers are not to be read, and why.
     pub held: Option<Hold>,
     /// Whether this shard has asked the owner to hold the publishers, and how.
@@ -65,8 +66,8 @@ impl Topic {
             name,
             owner,
             log: Log::default(),
-            joining: 0,
-            told_members: 0,
+            audience: Audience::default(),
+            told_audience: Audience::default(),
             held: None,
             holding: None,
             waiting: Vec::new(),
@@ -89,22 +90,16 @@ impl Topic {
         self.roster.members()
     }
 
-    /// How many are in the topic or about to be.
-    pub fn population(&self) -> u32 {
-        // Members are bounded by descriptors.
-        self.members().len() as u32 + self.joining
-    }
-
-    /// The population, which the owner is about to know of.
-    pub fn tell_members(&mut self) -> u32 {
-        self.told_members = self.population();
-        self.told_members
+    /// The audience, which the owner is about to know of.
+    pub fn tell_audience(&mut self) -> Audience {
+        self.told_audience = self.audience;
+        self.audience
     }
 
     /// Whether nobody is in the topic or about to be, and nothing that was published here is on its way. Until it has come
     /// back the topic stays, and the owner is not left with messages of a topic that nobody has.
     pub fn is_unused(&self) -> bool {
-        self.population() == 0 && self.in_flight_bytes == 0
+        self.audience.total() == 0 && self.in_flight_bytes == 0
     }
 
     /// Takes in a member and returns its place in the list.

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use fanwire::config::Config;
 use fanwire::metrics::stats::Stat;
-use fanwire::relay::coalesce::PER_MEMBER;
+use fanwire::relay::owner::coalesce::PER_MEMBER;
 use tungstenite::Message;
 
 use crate::support::{Client, World, config, eventually};

@@ -512,6 +512,7 @@ impl World {
             }
             Envelope::Unsubscribe { .. }
             | Envelope::Members { .. }
+            | Envelope::Numbered { .. }
             | Envelope::Hold { .. }
             | Envelope::Release { .. }
             | Envelope::Held { .. }
@@ -559,7 +560,7 @@ impl World {
         if let Envelope::Deliver { topic, batch } = &envelope {
             let topic = self.topic_named(topic);
             let numbered = &mut self.hosts[host].numbered_before[to][topic];
-            *numbered += batch.frames();
+            *numbered += batch.len();
             end = *numbered;
         }
         self.tell(|| format!("shard {host} says to {to}: {}", summary(&envelope)));
@@ -573,7 +574,7 @@ fn summary(envelope: &Envelope) -> String {
         Envelope::Deliver { topic, batch } => {
             format!(
                 "Deliver {} of {topic} from {:?}",
-                batch.frames(),
+                batch.len(),
                 batch.first()
             )
         }

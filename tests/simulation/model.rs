@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use fanwire::config::SlowConsumerPolicy;
 use fanwire::ids::ClientKey;
-use fanwire::relay::coalesce::PER_MEMBER;
+use fanwire::relay::owner::coalesce::PER_MEMBER;
 use fanwire::time::Timestamp;
 use fanwire::ws::encode::frame_len;
 

@@ -4,11 +4,11 @@
 //!
 //! ```text
 //! begin_turn(now)
-//!   handle(envelope)…                      what other shards sent              topics.rs
-//!   accept, permit, on_bytes, on_end…      what clients did                    intake.rs, ready.rs
-//!   poll_undecided → stay, transfer_out…   who moves to another shard          transfer.rs
-//!   on_writable…, handle_timeouts          what has become possible, or due    outflow.rs, lifecycle.rs
-//! decide()                                 number and spread what is fanned out; take_outbox follows   fanout.rs
+//!   handle(envelope)…                      what other shards sent              hearing.rs
+//!   accept, permit, on_bytes, on_end…      what clients did                    reading.rs, ready.rs
+//!   poll_undecided → stay, transfer_out…   who moves to another shard          arriving.rs
+//!   on_writable…, handle_timeouts          what has become possible, or due    flushing.rs, leaving.rs
+//! decide()                                 number and spread what is fanned out; take_outbox follows   deciding.rs
 //!   poll_flush → gather → advance…         one write for each client that has something to get
 //! end_turn(now)                            apply the limits, say what is held, forget what is unused
 //!   take_outbox, take_effects
@@ -16,48 +16,60 @@
 //!
 //! Nothing is written in reaction to a single event, so whatever arrived in one turn leaves in one write per member.
 //! A shard never fails: a client that breaks the rules departs, and a broken rule of the shard's own is a panic.
+//!
+//! The files are of two kinds. A *noun* owns fields and their invariants and does not know the shard: `clients`, `topics`,
+//! `publishing`, `lanes`, `outflow`, `memory`, `drain`. A *step* is what the shard does with its nouns: the other files. A topic that the
+//! shard owns is the business of [`Owner`].
 
+mod arriving;
+mod clients;
+mod deciding;
 mod drain;
-mod fanout;
-mod holds;
-mod intake;
-mod lifecycle;
+mod draining;
+mod flushing;
+mod hearing;
+mod laggards;
+mod lanes;
+mod leaving;
 mod memory;
 mod outflow;
+mod publishing;
+mod reading;
 mod ready;
+mod relief;
+mod settling;
+#[cfg(test)]
+mod tests;
 mod topics;
-mod transfer;
 
-pub use self::lifecycle::End;
-pub use self::outflow::Written;
-pub use self::transfer::{Transfer, Undecided};
+pub use self::arriving::{Transfer, Undecided};
+pub use self::flushing::Written;
+pub use self::leaving::End;
+pub use self::publishing::NotTaken;
 
-use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
-use slab::Slab;
-
+use self::clients::Clients;
 use self::drain::Drain;
-use self::memory::Holder;
-use self::ready::Ready;
-use super::batch::Draft;
-use super::client::{Client, Phase, Reading};
-use super::coalesce::{Agenda, Coalesce};
+use self::lanes::Lanes;
+use self::memory::Memory;
+use self::outflow::Outflow;
+use self::publishing::Publishing;
+use self::topics::Topics;
+use super::client::{Phase, Reading};
 use super::envelope::Envelope;
-use super::owner::OwnedTopic;
+use super::outbox::Outbox;
+use super::owner::coalesce::Coalesce;
+use super::owner::{Desk, Owner};
 use super::policy::Policy;
-use super::ranking::Ranking;
 use super::rate::RateLimit;
 use super::router::Router;
-use super::row::Row;
-use super::sharing::Sharing;
 use super::timers::Wheel;
-use super::topic::{Topic, TopicKey};
+use super::topic::TopicKey;
 use crate::config::Config;
 use crate::ids::{ClientId, ClientKey, ShardId};
 use crate::metrics::stats::{Stat, Stats};
 use crate::port::decision::Port;
-use crate::port::topic_name::TopicName;
 use crate::time::Timestamp;
 
 /// What a shard needs to know of the configuration.
@@ -133,60 +145,25 @@ pub struct Shard {
     router: Router,
     now: Timestamp,
     turn: u64,
-    clients: Slab<Client>,
-    /// How many clients the table of clients is made for.
-    reserved_clients: usize,
-    /// The most clients there were since the table was made.
-    peak_clients: usize,
-    next_generation: u32,
-    /// The end of what all clients are excused for, because nobody was read.
-    excuse: Timestamp,
-    /// Clients whose request is granted, and of which it is open whether they stay here.
+    clients: Clients,
+    topics: Topics,
+    owner: Owner,
+    publishing: Publishing,
+    outbox: Outbox,
+    ready: Lanes,
+    outflow: Outflow,
+    memory: Memory,
+    drain: Drain,
+    wheel: Wheel,
+    /// Clients whose place is undecided.
     undecided: Vec<ClientKey>,
-    topics: Slab<Topic>,
-    topics_by_name: HashMap<TopicName, TopicKey>,
-    owned: Slab<OwnedTopic>,
-    owned_by_name: HashMap<TopicName, usize>,
-    /// What clients published in this turn.
-    outgoing: Vec<(TopicKey, Draft)>,
-    /// Owned topics that something was published in in this turn.
-    published: Vec<usize>,
-    /// Owned topics in which something waits for the next fan-out.
-    agenda: Agenda,
-    /// Owned topics that lost a subscriber in this turn.
-    deserted: Vec<TopicName>,
-    outbox: Vec<(ShardId, Envelope)>,
-    /// Clients with something of their own to be sent.
-    urgent: VecDeque<ClientKey>,
-    /// Whether `urgent` is being served, or `dirty`.
-    is_row_urgent: bool,
-    /// Those served since that changed.
-    row: Row,
-    /// Topics with a round under way; the first is being served.
-    dirty: VecDeque<TopicKey>,
-    /// The members of the first of `dirty` served since it came to the front.
-    served: Row,
-    /// When the messages of the rounds that ended in this turn were decoded.
-    ended_rounds: Vec<Timestamp>,
-    /// Topics to be looked at when the turn ends.
-    touched: Vec<TopicKey>,
     /// Topics whose publishers wait for laggards here, for a time.
     graced: Vec<TopicKey>,
-    /// Owned topics whose publishers wait for laggards anywhere, for a time.
-    granted: Vec<usize>,
     /// Members that blocked in this turn while over the limit and not waited for.
     blocked_over: Vec<ClientKey>,
-    holders_by_size: Ranking<Holder>,
-    /// Batches that clients keep which left their log.
-    sharing: Sharing,
-    /// Topics by what laggards keep in their logs.
-    topics_by_blame: Ranking<TopicKey>,
-    /// Logs take most of the room that the shard has for them.
-    is_pressed: bool,
-    ready: Ready,
+    /// The end of what all clients are excused for, because nobody was read.
+    excuse: Timestamp,
     effects: Vec<Effect>,
-    wheel: Wheel,
-    drain: Drain,
     stats: Stats,
 }
 
@@ -195,52 +172,32 @@ impl Shard {
     pub fn new(id: ShardId, settings: Settings, router: Router, now: Timestamp) -> Self {
         Shard {
             id,
-            settings,
             router,
             now,
             turn: 0,
-            clients: Slab::new(),
-            reserved_clients: 0,
-            peak_clients: 0,
-            next_generation: 0,
-            excuse: Timestamp(0),
-            undecided: Vec::new(),
-            topics: Slab::new(),
-            topics_by_name: HashMap::new(),
-            owned: Slab::new(),
-            owned_by_name: HashMap::new(),
-            outgoing: Vec::new(),
-            published: Vec::new(),
-            agenda: Agenda::default(),
-            deserted: Vec::new(),
-            outbox: Vec::new(),
-            urgent: VecDeque::new(),
-            is_row_urgent: true,
-            row: Row::default(),
-            dirty: VecDeque::new(),
-            served: Row::default(),
-            ended_rounds: Vec::new(),
-            touched: Vec::new(),
-            graced: Vec::new(),
-            granted: Vec::new(),
-            blocked_over: Vec::new(),
-            holders_by_size: Ranking::default(),
-            sharing: Sharing::default(),
-            topics_by_blame: Ranking::default(),
-            is_pressed: false,
-            ready: Ready::default(),
-            effects: Vec::new(),
-            wheel: Wheel::new(now),
+            clients: Clients::default(),
+            topics: Topics::default(),
+            owner: Owner::new(settings.coalesce, settings.max_buffered_bytes),
+            publishing: Publishing::default(),
+            outbox: Outbox::new(id),
+            ready: Lanes::default(),
+            outflow: Outflow::new(),
+            memory: Memory::new(settings.max_buffered_bytes),
             drain: Drain::default(),
+            wheel: Wheel::new(now),
+            undecided: Vec::new(),
+            graced: Vec::new(),
+            blocked_over: Vec::new(),
+            excuse: Timestamp(0),
+            effects: Vec::new(),
             stats: Stats::default(),
+            settings,
         }
     }
 
-    /// Makes room for `clients`, so that the table never grows: a table that doubles is copied while everybody waits,
-    /// and leaves its old half behind. Room that was never used takes addresses, but no memory.
+    /// Makes room for `clients`, so that the table of clients never grows.
     pub fn reserve(&mut self, clients: usize) {
-        self.reserved_clients = clients;
-        self.clients.reserve_exact(clients);
+        self.clients.reserve(clients);
     }
 
     /// Begins a turn. `now` never goes back.
@@ -258,7 +215,7 @@ impl Shard {
 
     /// Takes what is to be sent to other shards, in this order.
     pub fn take_outbox(&mut self) -> impl Iterator<Item = (ShardId, Envelope)> + '_ {
-        self.outbox.drain(..)
+        self.outbox.take()
     }
 
     /// Takes what is to be done to sockets.
@@ -278,12 +235,17 @@ impl Shard {
 
     /// Whether the shard has something to flush or to settle without waiting for an event.
     pub fn has_work(&self) -> bool {
-        !self.urgent.is_empty() || !self.dirty.is_empty() || !self.touched.is_empty()
+        self.outflow.has_work() || self.topics.has_touched()
     }
 
     /// When a client may be late; [`Shard::handle_timeouts`] may be put off.
     pub fn next_deadline(&self) -> Option<Timestamp> {
         self.wheel.next_due()
+    }
+
+    /// When a topic that this shard owns, and that waits, is to be fanned out even if nothing happens.
+    pub fn next_fan_out(&self) -> Option<Timestamp> {
+        self.owner.next_fan_out()
     }
 
     /// The shard's counters.
@@ -306,70 +268,59 @@ impl Shard {
         self.clients.is_empty()
     }
 
-    fn client(&self, key: ClientKey) -> Option<&Client> {
-        self.clients
-            .get(key.slot as usize)
-            .filter(|client| client.generation == key.generation)
+    /// How many messages wait in a topic that this shard owns. For tests.
+    pub fn waiting_messages(&self, topic: &str) -> usize {
+        self.owner.waiting_messages(topic)
     }
 
-    fn client_mut(&mut self, key: ClientKey) -> Option<&mut Client> {
-        self.clients
-            .get_mut(key.slot as usize)
-            .filter(|client| client.generation == key.generation)
+    /// When what waits in such a topic is due. For tests.
+    pub fn waits_until(&self, topic: &str) -> Option<Timestamp> {
+        self.owner.waits_until(topic)
+    }
+
+    fn owner_desk(&mut self) -> (&mut Owner, Desk<'_>) {
+        let desk = Desk {
+            now: self.now,
+            outbox: &mut self.outbox,
+            stats: &mut self.stats,
+        };
+        (&mut self.owner, desk)
+    }
+
+    fn id_of(&self, key: ClientKey) -> ClientId {
+        ClientId {
+            shard: self.id,
+            key,
+        }
     }
 
     /// The name under which a client's own messages are left out; none where it gets them.
     fn own(&self, key: ClientKey) -> Option<ClientId> {
-        (!self.settings.echo).then_some(ClientId {
-            shard: self.id,
-            key,
-        })
+        (!self.settings.echo).then(|| self.id_of(key))
     }
 
-    /// Has the client flushed in this turn.
-    fn make_urgent(&mut self, key: ClientKey) {
-        let Some(client) = self.client_mut(key) else {
-            return;
-        };
-        if !std::mem::replace(&mut client.urgent, true) {
-            self.urgent.push_back(key);
+    /// Brings the gauges of what is held for the client up to date. Called wherever that changes.
+    fn gauge_client(&mut self, key: ClientKey) {
+        if let Some(client) = self.clients.get_mut(key) {
+            self.memory.gauge_client(key, client, &mut self.stats);
         }
     }
 
-    /// Has the topic looked at when the turn ends.
-    fn touch(&mut self, key: TopicKey) {
-        if !std::mem::replace(&mut self.topics[key.0 as usize].touched, true) {
-            self.touched.push(key);
-        }
-    }
-
-    /// Lets a parked client be read again.
-    fn resume(&mut self, key: ClientKey) {
-        let now = self.now;
-        let Some(client) = self.client_mut(key) else {
-            return;
-        };
-        if client.set_reading(Reading::Allowed, now) != Reading::Allowed {
-            // Whoever was not read could not be heard: keep-alive starts anew.
-            client.last_read = now;
-            client.pinged = false;
-            self.make_ready(key);
-            self.reschedule(key);
-        }
+    /// Brings the gauges of the topic's log up to date.
+    fn gauge_log(&mut self, key: TopicKey) {
+        let topic = &mut self.topics[key];
+        self.memory.gauge_log(key, topic, &mut self.stats);
     }
 
     /// Checks what holds between any two turns. For tests: it looks at everything.
     pub fn check(&self) {
+        assert!(self.outbox.is_own_empty(), "the shard did not hear itself");
         let mut lagging = 0;
-        for (slot, client) in &self.clients {
+        for (key, client) in self.clients.iter() {
             assert!(
                 client.blocked || client.urgent || !client.holds_back,
                 "a transport holds bytes back and nobody will send them"
             );
-            let key = ClientKey {
-                slot: slot as u32,
-                generation: client.generation,
-            };
             assert!(
                 client.phase() != Phase::Placing || self.undecided.contains(&key),
                 "nobody will say where a client is to live"
@@ -378,33 +329,32 @@ impl Shard {
                 continue;
             };
             lagging += u64::from(client.blocked);
-            let topic = &self.topics[member.topic.0 as usize];
-            assert_eq!(
-                topic.members()[member.place as usize],
-                key,
-                "the list and the member agree"
-            );
+            let topic = &self.topics[member.topic];
+            let listed = topic.members()[member.place as usize];
+            assert_eq!(listed, key, "the list and the member agree");
             let is_waiting = client.blocked || client.urgent || topic.is_round_open();
             assert!(
                 is_waiting || member.is_at_head(&topic.log),
                 "a member is owed something and nobody will send it"
             );
-            let lag = topic.log.lag_bytes(member.cursor);
+            let window = self.settings.policy.window_bytes;
             let is_parked = match client.reading {
                 Reading::Allowed => true,
                 Reading::AwaitsPhase => self.drain.has_begun() || client.leaves_at_head,
                 Reading::AwaitsTopic => {
-                    let window = self.settings.policy.window_bytes;
                     !topic.is_open_to_publishers(window) && topic.waiting.contains(&key)
                 }
-                Reading::AwaitsItself => !self.settings.policy.may_publish(lag),
+                Reading::AwaitsItself => {
+                    let lag = member.lag_bytes(&topic.log);
+                    !self.settings.policy.may_publish(lag)
+                }
             };
             assert!(is_parked, "a publisher waits for what has come already");
         }
         let mut log_bytes = 0;
-        for (_, topic) in &self.topics {
+        for (_, topic) in self.topics.iter() {
             topic.log.check(topic.members().len());
-            log_bytes += topic.log.held_bytes();
+            log_bytes += topic.log.kept_bytes();
             assert!(
                 !topic.is_round_open() || topic.queued,
                 "a round that nobody serves"
@@ -413,14 +363,13 @@ impl Shard {
                 topic.touched || !self.is_owner_misled(topic),
                 "the owner has a topic wait for members who have left"
             );
+            self.check_blame(topic);
         }
-        self.check_memory();
-        self.check_waiting();
+        self.memory
+            .check(self.clients.iter(), &self.topics, &self.stats);
+        self.owner.check(&self.stats);
         assert_eq!(self.stats.value(Stat::MembersLagging), lagging);
         assert_eq!(self.stats.value(Stat::LogBytes), log_bytes);
         assert_eq!(self.stats.value(Stat::Topics), self.topics.len() as u64);
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -1,58 +1,77 @@
-//! What leaves: whose turn it is to be written to, which bytes, and what follows from how many the kernel took.
+//! Whose turn it is to be written to.
 //!
-//! The worker asks [`Shard::poll_flush`] for a client, [`Shard::gather`] for its bytes, writes them once, and reports
-//! with [`Shard::advance`]. The policy for laggards stands in `gather`, so that no caller can forget it.
+//! Clients with something of their own and members of topics take turns, a row of each. A crowd that pings, or that has just
+//! joined, must not keep the topics waiting, nor a topic those.
 
-use std::io::IoSlice;
+use std::collections::VecDeque;
 
-use super::{Effect, Shard};
+use super::clients::Clients;
+use super::topics::Topics;
 use crate::ids::ClientKey;
-use crate::metrics::stats::Stat;
-use crate::relay::client::{Phase, Reading, Step};
-use crate::relay::departure::Departure;
-use crate::relay::member::Slices;
-use crate::relay::policy::Verdict;
 use crate::relay::row::Row;
 use crate::relay::topic::TopicKey;
+use crate::time::Timestamp;
 
-/// What became of the bytes that [`Shard::gather`] listed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Written {
-    /// Bytes of the list that the transport took. They are not listed again.
-    pub taken: usize,
-    /// Whether the kernel accepted anything, of these bytes or of what the transport had taken before.
-    pub has_progressed: bool,
-    /// The kernel accepts no more for now; its writable edge is awaited.
-    pub is_blocked: bool,
-    /// The transport has taken bytes that the kernel has not accepted, as TLS does, which encrypts before it sends. Only
-    /// while it is blocked.
-    pub holds_back: bool,
+/// See the module. Each client is in `urgent` at most once, and each topic in `dirty`: their flags are with them.
+#[derive(Debug)]
+pub(super) struct Outflow {
+    /// Clients with something of their own to be sent.
+    urgent: VecDeque<ClientKey>,
+    /// Whether `urgent` is being served, or `dirty`.
+    is_row_urgent: bool,
+    /// Those served since that changed.
+    row: Row,
+    /// Topics with a round under way; the first is being served.
+    dirty: VecDeque<TopicKey>,
+    /// The members of the first of `dirty` served since it came to the front.
+    served: Row,
+    /// When the messages of the rounds were decoded that have ended in this turn.
+    ended_rounds: Vec<Timestamp>,
 }
 
-impl Written {
-    /// A write of a transport without a buffer of its own: the kernel accepted `taken` of `offered` bytes.
-    pub fn plain(taken: usize, offered: usize) -> Self {
-        Written {
-            taken,
-            has_progressed: taken > 0,
-            is_blocked: taken < offered,
-            holds_back: false,
+impl Outflow {
+    /// Nobody is to be written to.
+    pub(super) fn new() -> Self {
+        Outflow {
+            urgent: VecDeque::new(),
+            is_row_urgent: true,
+            row: Row::default(),
+            dirty: VecDeque::new(),
+            served: Row::default(),
+            ended_rounds: Vec::new(),
         }
     }
-}
 
-impl Shard {
-    /// The next client to be written to; none when everybody has what there is.
-    ///
-    /// Clients with something of their own and members of topics take turns, a row of each: a crowd that pings, or that
-    /// has just joined, must not keep the topics waiting, nor a topic those.
-    pub fn poll_flush(&mut self) -> Option<ClientKey> {
+    /// Has the client flushed, in this turn if there is time.
+    pub(super) fn make_urgent(&mut self, key: ClientKey, clients: &mut Clients) {
+        let Some(client) = clients.get_mut(key) else {
+            return;
+        };
+        if !std::mem::replace(&mut client.urgent, true) {
+            self.urgent.push_back(key);
+        }
+    }
+
+    /// Has the members of a topic visited in which a round has begun.
+    pub(super) fn serve(&mut self, key: TopicKey, topics: &mut Topics) {
+        if !std::mem::replace(&mut topics[key].queued, true) {
+            self.dirty.push_back(key);
+        }
+    }
+
+    /// Whether somebody is to be written to.
+    pub(super) fn has_work(&self) -> bool {
+        !self.urgent.is_empty() || !self.dirty.is_empty()
+    }
+
+    /// The next client to be written to; `None` when everybody has what there is.
+    pub(super) fn poll(&mut self, clients: &mut Clients, topics: &mut Topics) -> Option<ClientKey> {
         if self.row.is_over() {
             self.begin_row();
         }
-        let key = self.next_in_row().or_else(|| {
+        let key = self.next_in_row(clients, topics).or_else(|| {
             self.begin_row();
-            self.next_in_row()
+            self.next_in_row(clients, topics)
         })?;
         self.row.enter();
         Some(key)
@@ -63,17 +82,17 @@ impl Shard {
         self.is_row_urgent = !self.is_row_urgent;
     }
 
-    fn next_in_row(&mut self) -> Option<ClientKey> {
+    fn next_in_row(&mut self, clients: &mut Clients, topics: &mut Topics) -> Option<ClientKey> {
         if self.is_row_urgent {
-            self.next_urgent()
+            self.next_urgent(clients)
         } else {
-            self.next_member()
+            self.next_member(topics)
         }
     }
 
-    fn next_urgent(&mut self) -> Option<ClientKey> {
+    fn next_urgent(&mut self, clients: &mut Clients) -> Option<ClientKey> {
         while let Some(key) = self.urgent.pop_front() {
-            if let Some(client) = self.client_mut(key) {
+            if let Some(client) = clients.get_mut(key) {
                 client.urgent = false;
                 return Some(key);
             }
@@ -81,309 +100,44 @@ impl Shard {
         None
     }
 
-    fn next_member(&mut self) -> Option<ClientKey> {
-        while let Some(&topic_key) = self.dirty.front() {
+    fn next_member(&mut self, topics: &mut Topics) -> Option<ClientKey> {
+        while let Some(&topic) = self.dirty.front() {
             if self.served.is_over() {
                 self.served = Row::default();
                 self.dirty.rotate_left(1);
                 continue;
             }
-            let topic = &mut self.topics[topic_key.0 as usize];
-            if let Some(key) = topic.next_in_round() {
+            if let Some(key) = topics[topic].next_in_round() {
                 self.served.enter();
                 return Some(key);
             }
-            self.end_round(topic_key);
+            self.end_round(topic, topics);
         }
         None
     }
 
-    /// Ends the round of the first topic of those that have one under way. Kept out of the way of members, of whom there are
-    /// many to a round: 15 instructions for each.
+    /// Ends the round of the first topic that has one under way. Kept out of the way of members, of whom there are many to a
+    /// round: 15 instructions for each.
     #[inline(never)]
-    fn end_round(&mut self, topic_key: TopicKey) {
-        let topic = &mut self.topics[topic_key.0 as usize];
+    fn end_round(&mut self, key: TopicKey, topics: &mut Topics) {
+        let topic = &mut topics[key];
         topic.queued = false;
         self.ended_rounds.extend(topic.take_round_start());
         self.dirty.pop_front();
         self.served = Row::default();
-        self.touch(topic_key);
+        topics.touch(key);
     }
 
-    /// Lists what the client is to be sent now, in one write, and says how many bytes these are; 0 for none.
-    ///
-    /// The order is: what is carried, then control frames, then the log. Control frames go in at the next frame
-    /// boundary: while the client is in the middle of a frame, the rest of that frame is all there is to send.
-    pub fn gather<'a>(&'a mut self, key: ClientKey, slices: &mut Slices<'a>) -> usize {
-        self.prepare(key);
-        let own = self.own(key);
-        let Some(client) = self
-            .client(key)
-            .filter(|client| !client.blocked && client.phase().may_send())
-        else {
-            return 0;
-        };
-        let mut total = 0;
-        if let Some(carry) = client.carry() {
-            slices.push(IoSlice::new(carry));
-            total += carry.len();
-        }
-        if let Some(member) = &client.member {
-            let log = &self.topics[member.topic.0 as usize].log;
-            total += match client.control {
-                None => member.gather(log, own, slices),
-                Some(_) => member.gather_rest_of_frame(log, slices),
-            };
-        }
-        total
-    }
-
-    /// Before anything is listed: passes the verdict on a laggard, and takes up control frames at a frame boundary.
-    fn prepare(&mut self, key: ClientKey) {
-        self.pass_over_own_messages(key);
-        let Some(client) = self
-            .clients
-            .get_mut(key.slot as usize)
-            .filter(|client| client.generation == key.generation)
-        else {
-            return;
-        };
-        let Some(member) = &mut client.member else {
-            if client.phase().may_send() {
-                client.take_up_control();
-                if client.carry().is_none() {
-                    self.finish_if_done(key);
-                }
-            }
-            return;
-        };
-        let topic = &mut self.topics[member.topic.0 as usize];
-        let log = &mut topic.log;
-        if client.blocked {
-            let lag_bytes = log.lag_bytes(member.cursor);
-            let is_judged = topic.grace.is_spent() || !member.is_trusted;
-            match self.settings.policy.verdict(lag_bytes) {
-                Verdict::Skip if is_judged => self.skip(key),
-                Verdict::Disconnect if is_judged => self.depart(key, Departure::Lag),
-                Verdict::Keep | Verdict::Skip | Verdict::Disconnect => {}
-            }
-            return;
-        }
-        if member.is_mid_frame(log) {
-            return;
-        }
-        let is_done = client.leaves_at_head
-            && member.is_at_head(log)
-            && client.has_back_what_it_published(topic.returned_bytes);
-        client.take_up_control();
-        if is_done && client.carry().is_none() {
-            self.depart(key, Departure::Shutdown);
-            self.prepare(key);
-        }
-    }
-
-    /// Where members do not get their own messages back: moves on to the next message of somebody else, so that what is
-    /// left to send begins there, and nobody lags for messages that it is not owed.
-    fn pass_over_own_messages(&mut self, key: ClientKey) {
-        let own = self.own(key);
-        let Some(client) = self
-            .clients
-            .get_mut(key.slot as usize)
-            .filter(|client| own.is_some() && client.generation == key.generation)
-        else {
-            return;
-        };
-        let Some(member) = &mut client.member else {
-            return;
-        };
-        let (topic_key, before) = (member.topic, member.cursor);
-        let log = &mut self.topics[topic_key.0 as usize].log;
-        member.advance(log, 0, own);
-        if member.cursor != before {
-            if client.blocked {
-                log.relocate_blocked(before, member.cursor, key);
-            }
-            // What follows from a write follows from this as well: the log may have shrunk, and the lag.
-            self.touch(topic_key);
-            self.resume_publisher_that_caught_up(key);
-        }
-    }
-
-    /// Moves a laggard to the head. The message that it is in the middle of is completed first, the rest is dropped.
-    pub(super) fn skip(&mut self, key: ClientKey) {
-        let own = self.own(key);
-        let client = &mut self.clients[key.slot as usize];
-        let member = client.member.as_mut().expect("only members lag");
-        let topic_key = member.topic;
-        let log = &mut self.topics[topic_key.0 as usize].log;
-        let rest = member.rest_of_frame(log, &self.sharing);
-        let dropped = member.owed(log, own) - u64::from(!rest.bytes.is_empty());
-        member.distrust(log);
-        let before = member.cursor;
-        member.jump_to_head(log);
-        log.relocate_blocked(before, member.cursor, key);
-        client.carry_message(rest);
-        client.probation_bytes = self.settings.policy.probation_bytes();
-        self.stats.add(Stat::Dropped, dropped);
-        self.gauge_client(key);
-        self.touch(topic_key);
-        self.resume_publisher_that_caught_up(key);
-    }
-
-    /// Takes account of a write of what [`Shard::gather`] listed, or of what the transport held back. Says whether the
-    /// client is to be gathered again at once.
-    pub fn advance(&mut self, key: ClientKey, written: Written) -> bool {
-        debug_assert!(written.is_blocked || !written.holds_back, "{written:?}");
-        self.row.note_taken(written.taken);
+    /// So many bytes were taken of what was offered to the client that was polled last.
+    pub(super) fn note_taken(&mut self, bytes: usize) {
+        self.row.note_taken(bytes);
         if !self.is_row_urgent {
-            self.served.note_taken(written.taken);
-        }
-        let own = self.own(key);
-        let Some(client) = self
-            .clients
-            .get_mut(key.slot as usize)
-            .filter(|client| client.generation == key.generation)
-        else {
-            return false;
-        };
-        self.stats.add(Stat::BytesOut, written.taken as u64);
-        client.holds_back = written.holds_back;
-        if written.has_progressed {
-            client.note_progress();
-        }
-        let carried = client.advance_carry(written.taken);
-        let mut delivered = u64::from(carried.delivered);
-        let mut is_behind = !client.has_nothing_to_send();
-        let earns_trust = client
-            .member
-            .as_ref()
-            .is_some_and(|member| !member.is_trusted)
-            && client.serve_probation(written.taken);
-        if let Some(member) = &mut client.member {
-            let topic_key = member.topic;
-            let topic = &mut self.topics[topic_key.0 as usize];
-            if earns_trust {
-                member.trust(&mut topic.log);
-            }
-            if topic.grace.is_asked() && carried.left > 0 {
-                let lag_bytes = topic.log.lag_bytes(member.cursor);
-                let is_awaited = member.is_trusted && self.settings.policy.is_behind(lag_bytes);
-                topic.laggards_progress |= is_awaited;
-            }
-            let log = &mut topic.log;
-            delivered += member.advance(log, carried.left, own);
-            is_behind |= !member.is_at_head(log) || client.leaves_at_head;
-            self.touch(topic_key);
-        }
-        self.stats.add(Stat::Delivered, delivered);
-        if carried.delivered {
-            self.gauge_client(key);
-        }
-        self.resume_publisher_that_caught_up(key);
-        if written.is_blocked {
-            self.block(key);
-            return false;
-        }
-        if !is_behind {
-            self.finish_if_done(key);
-        }
-        is_behind
-    }
-
-    /// The socket takes no more for now: an edge will say when it does.
-    fn block(&mut self, key: ClientKey) {
-        let now = self.now;
-        let Some(client) = self
-            .clients
-            .get_mut(key.slot as usize)
-            .filter(|client| client.generation == key.generation)
-        else {
-            return;
-        };
-        client.block(now);
-        if let Some(member) = &client.member {
-            let topic = &mut self.topics[member.topic.0 as usize];
-            topic.log.block(member.cursor, key);
-            self.stats.inc(Stat::MembersLagging);
-        }
-        self.note_blocked(key);
-        self.reschedule(key);
-    }
-
-    /// Whether the client's writable edge is awaited.
-    pub fn is_blocked(&self, key: ClientKey) -> bool {
-        self.client(key).is_some_and(|client| client.blocked)
-    }
-
-    /// The socket takes bytes again. Says whether the client is flushed on that account, now or when its turn comes: if
-    /// its transport holds bytes back, it is then to be told with [`Shard::advance`], and not beside it, what becomes of
-    /// them.
-    pub fn on_writable(&mut self, key: ClientKey) -> bool {
-        let now = self.now;
-        let Some(client) = self
-            .clients
-            .get_mut(key.slot as usize)
-            .filter(|client| client.generation == key.generation)
-        else {
-            return false;
-        };
-        if !client.blocked {
-            // An edge that comes while it waits for its turn.
-            return client.holds_back;
-        }
-        client.blocked = false;
-        // Its system has acknowledged bytes: it is there.
-        client.last_read = now;
-        client.pinged = false;
-        if let Some(member) = &client.member {
-            let topic = member.topic;
-            let log = &mut self.topics[topic.0 as usize].log;
-            log.unblock(member.cursor, key);
-            self.stats.dec(Stat::MembersLagging);
-            self.touch(topic);
-        }
-        self.make_urgent(key);
-        self.reschedule(key);
-        true
-    }
-
-    /// A publisher that was not read because it lagged itself is read again once it does not.
-    fn resume_publisher_that_caught_up(&mut self, key: ClientKey) {
-        let Some(client) = self
-            .client(key)
-            .filter(|client| client.reading == Reading::AwaitsItself)
-        else {
-            return;
-        };
-        let Some(member) = &client.member else {
-            return;
-        };
-        let topic = &self.topics[member.topic.0 as usize];
-        if self
-            .settings
-            .policy
-            .may_publish(topic.log.lag_bytes(member.cursor))
-        {
-            self.resume(key);
+            self.served.note_taken(bytes);
         }
     }
 
-    /// Once a client has been sent its last byte, our side is shut, and its end is awaited.
-    fn finish_if_done(&mut self, key: ClientKey) {
-        let now = self.now;
-        let Some(client) = self
-            .client_mut(key)
-            .filter(|client| client.phase() == Phase::Finishing && !client.holds_back)
-        else {
-            return;
-        };
-        if client.ended {
-            self.remove(key);
-            return;
-        }
-        client.take(Step::ShutWrite);
-        client.due = now + super::lifecycle::LINGER;
-        self.effects.push(Effect::ShutdownWrite(key));
-        self.reschedule(key);
+    /// When the messages of each round were decoded that has ended since this was asked last.
+    pub(super) fn take_ended_rounds(&mut self) -> impl Iterator<Item = Timestamp> + '_ {
+        self.ended_rounds.drain(..)
     }
 }

@@ -3,6 +3,7 @@
 mod coalesce;
 mod holds;
 mod memory;
+mod outsiders;
 mod transfer;
 
 use super::*;
@@ -384,7 +385,8 @@ fn a_publisher_that_is_parked_is_asked_again_and_again_whether_it_is_there_and_n
         shard.begin_turn(shard.now + Duration::from_secs(10));
         shard.handle_timeouts();
         let is_asked = shard
-            .client(publisher)
+            .clients
+            .get(publisher)
             .is_some_and(|client| client.control.is_some());
         pings += u32::from(is_asked);
         turn(&mut shard, usize::MAX, Some(stuck));
@@ -395,7 +397,7 @@ fn a_publisher_that_is_parked_is_asked_again_and_again_whether_it_is_there_and_n
     turn(&mut shard, usize::MAX, None);
     shard.begin_turn(shard.now + Duration::from_secs(20));
     shard.handle_timeouts();
-    assert!(shard.client(publisher).is_some());
+    assert!(shard.clients.get(publisher).is_some());
     assert_eq!(shard.stats.value(Stat::DisconnectedPong), 0);
 }
 

@@ -1,7 +1,7 @@
 //! What waits for the next fan-out of its topic: for how long, and what becomes of it when things end.
 
 use super::*;
-use crate::relay::coalesce::PER_MEMBER;
+use crate::relay::owner::coalesce::PER_MEMBER;
 
 const INTERVAL: Duration = Duration::from_micros(50);
 
@@ -267,12 +267,12 @@ fn what_waits_in_many_topics_takes_a_small_share_of_the_memory() {
         shard.on_bytes(topic[0], &mut text(100).repeat(100));
         // `check` has an eye on the share.
         turn(&mut shard, usize::MAX, None);
-        if shard.agenda.is_empty() {
+        if shard.owner.waiting_topics() == 0 {
             // All but those that came in this turn.
             waited += waiting;
             times += 1;
         }
-        waiting = shard.agenda.len();
+        waiting = shard.owner.waiting_topics();
         most_waiting = most_waiting.max(waiting);
     }
     assert!((2..TOPICS / 2).contains(&most_waiting), "{most_waiting}");

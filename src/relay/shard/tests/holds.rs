@@ -1,7 +1,7 @@
 //! How long publishers are held for whom, and who is judged when: against time and members that mean it ill.
 
 use super::*;
-use crate::relay::batch::OVERHEAD_BYTES;
+use crate::relay::draft::OVERHEAD_BYTES;
 use crate::relay::member::Member;
 
 /// A shard and what it takes to have it visit a crowd, so many members a turn, one of which takes nothing any more.
@@ -44,7 +44,7 @@ impl Crowd {
     }
 
     fn is_trusted(&self) -> bool {
-        let client = self.shard.client(self.stalled).unwrap();
+        let client = self.shard.clients.get(self.stalled).unwrap();
         client.member.as_ref().unwrap().is_trusted
     }
 
@@ -117,14 +117,14 @@ impl Pace {
     }
 
     fn member(&self) -> Option<&Member> {
-        self.shard.client(self.reader)?.member.as_ref()
+        self.shard.clients.get(self.reader)?.member.as_ref()
     }
 
     /// How far the reader lags; none once it has been cut.
     fn lag_bytes(&self) -> Option<usize> {
         let member = self.member()?;
-        let log = &self.shard.topics[member.topic.0 as usize].log;
-        Some(log.lag_bytes(member.cursor) as usize)
+        let log = &self.shard.topics[member.topic].log;
+        Some(member.lag_bytes(log) as usize)
     }
 
     fn is_held(&self) -> bool {
@@ -173,7 +173,10 @@ impl Pace {
                 *left -= taken;
             }
             if self.shard.advance(key, Written::plain(taken, offered)) {
-                self.shard.make_urgent(key);
+                let Shard {
+                    outflow, clients, ..
+                } = &mut self.shard;
+                outflow.make_urgent(key, clients);
             }
         }
         self.shard.end_turn(self.shard.now);

@@ -112,7 +112,8 @@ fn publishers_wait_before_a_laggard_gives_way_whatever_clients_hold_in_part() {
     );
     assert!(readers.all(|reader| {
         shard
-            .client(reader)
+            .clients
+            .get(reader)
             .is_some_and(|client| client.member.is_some())
     }));
     let log = shard.stats.value(Stat::LogBytes);
@@ -166,7 +167,7 @@ fn those_who_share_a_message_do_not_give_way_for_one_that_holds_as_much_alone() 
     }
     turn(&mut shard, usize::MAX, None);
     assert!(shard.stats.value(Stat::DisconnectedMemory) > 0);
-    let is_there = |key: &ClientKey| shard.client(*key).is_some();
+    let is_there = |key: &ClientKey| shard.clients.get(*key).is_some();
     assert!(viewers.iter().all(is_there));
 }
 

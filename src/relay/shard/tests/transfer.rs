@@ -1,7 +1,7 @@
 //! Clients that move to the shard where they are to live.
 
 use super::*;
-use crate::relay::client::Phase;
+use crate::relay::client::{Client, Phase};
 use crate::relay::shard::Undecided;
 
 /// A client of the second shard that asks for a topic of the first one's, with a ping behind its request.
@@ -12,7 +12,7 @@ fn undecided() -> ([Shard; 2], ClientKey) {
 }
 
 fn phase(shard: &Shard, key: ClientKey) -> Option<Phase> {
-    shard.client(key).map(|client| client.phase())
+    shard.clients.get(key).map(Client::phase)
 }
 
 #[test]

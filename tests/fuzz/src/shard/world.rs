@@ -353,6 +353,7 @@ impl World {
             }
             Envelope::Unsubscribe { .. }
             | Envelope::Members { .. }
+            | Envelope::Numbered { .. }
             | Envelope::Deliver { .. }
             | Envelope::Hold { .. }
             | Envelope::Release { .. }

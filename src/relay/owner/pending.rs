@@ -3,7 +3,7 @@
 //! The topic's owner keeps it, for a turn or, where the topic is coalesced, for some turns; [`super::coalesce`] says how
 //! long. Nothing here is numbered: a member that joins meanwhile is sent it as well, since nobody else has been yet.
 
-use super::batch::Draft;
+use crate::relay::draft::Draft;
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -96,11 +96,12 @@ impl Pending {
 mod tests {
     use super::*;
     use crate::ids::ShardId;
+    use crate::relay::draft::Source;
     use crate::time::Timestamp;
     use crate::ws::frame::MessageKind;
 
     fn draft(len: usize) -> Draft {
-        let mut draft = Draft::new(ShardId(0), Timestamp(7));
+        let mut draft = Draft::new(Source::Members(ShardId(0)), Timestamp(7));
         draft.push(MessageKind::Binary, &vec![b'x'; len], None);
         draft
     }

@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use slab::Slab;
-
 use super::{Effect, Shard};
 use crate::ids::ClientKey;
 use crate::metrics::stats::Stat;
@@ -21,9 +19,6 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 /// The longest wait for a client's end once ours is shut, as long as web servers linger.
 pub(super) const LINGER: Duration = Duration::from_secs(2);
 
-/// From this many clients on, the memory of their table is given back when the last of them has gone.
-const CROWD: usize = 256;
-
 /// How a connection ended on the client's side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
@@ -38,14 +33,14 @@ pub enum End {
 impl Shard {
     /// Nothing more will be read from the client.
     pub fn on_end(&mut self, key: ClientKey, end: End) {
-        let Some(client) = self.client_mut(key) else {
+        let Some(client) = self.clients.get_mut(key) else {
             return;
         };
         match client.phase() {
             Phase::Finishing if end == End::Eof => {
                 // Its last words are still on their way out; the deadline of the phase bounds them.
                 client.ended = true;
-                self.make_urgent(key);
+                self.outflow.make_urgent(key, &mut self.clients);
             }
             Phase::Requesting if end == End::TlsFailed => self.refuse_silently(key),
             Phase::Requesting | Phase::Placing | Phase::Joining | Phase::Open => {
@@ -59,19 +54,19 @@ impl Shard {
     fn refuse_silently(&mut self, key: ClientKey) {
         let due = self.now + LINGER;
         self.stats.inc(Stat::HandshakeTls);
-        let client = &mut self.clients[key.slot as usize];
+        let client = &mut self.clients[key];
         client.arrival = None;
         client.take(Step::QueueLast);
         client.due = due;
         self.gauge_client(key);
-        self.make_urgent(key);
+        self.outflow.make_urgent(key, &mut self.clients);
         self.reschedule(key);
     }
 
     /// Ends a connection at once, whatever its phase.
     pub(super) fn cut(&mut self, key: ClientKey, departure: Departure) {
         let departure = self.take_first_reason(key, departure);
-        let Some(client) = self.client(key) else {
+        let Some(client) = self.clients.get(key) else {
             return;
         };
         match client.phase() {
@@ -89,9 +84,9 @@ impl Shard {
     pub(super) fn fail(&mut self, key: ClientKey, error: DecodeError) {
         let now = self.now;
         let deadline = now + CLOSE_TIMEOUT;
-        let client = &mut self.clients[key.slot as usize];
+        let client = &mut self.clients[key];
         let member = client.member.as_ref().expect("open clients are members");
-        let topic = &self.topics[member.topic.0 as usize];
+        let topic = &self.topics[member.topic];
         if client.has_published {
             client.set_reading(Reading::AwaitsPhase, now);
             client.leaves_at_head = true;
@@ -100,7 +95,7 @@ impl Shard {
                 published_bytes: topic.returned_bytes + topic.in_flight_bytes,
                 deadline,
             }));
-            self.make_urgent(key);
+            self.outflow.make_urgent(key, &mut self.clients);
             self.reschedule(key);
         } else {
             self.depart(key, Departure::Protocol(error));
@@ -110,7 +105,8 @@ impl Shard {
     /// The reason that a departure counts for: the violation, if there was one before.
     fn take_first_reason(&mut self, key: ClientKey, departure: Departure) -> Departure {
         let failing = self
-            .client_mut(key)
+            .clients
+            .get_mut(key)
             .and_then(|client| client.failing.take());
         failing.map_or(departure, |failing| Departure::Protocol(failing.error))
     }
@@ -118,7 +114,7 @@ impl Shard {
     /// A member leaves: its topic forgets it, and it is told why if it can be.
     pub(super) fn depart(&mut self, key: ClientKey, departure: Departure) {
         let departure = self.take_first_reason(key, departure);
-        let Some(client) = self.client(key) else {
+        let Some(client) = self.clients.get(key) else {
             return;
         };
         debug_assert_eq!(client.phase(), Phase::Open, "{departure:?}");
@@ -139,14 +135,14 @@ impl Shard {
         } else {
             self.now + CLOSE_TIMEOUT
         };
-        let client = &mut self.clients[key.slot as usize];
+        let client = &mut self.clients[key];
         client.take(step);
         client.due = due;
         if let Some(close) = close {
             client.queue_close(close);
         }
         self.gauge_client(key);
-        self.make_urgent(key);
+        self.outflow.make_urgent(key, &mut self.clients);
         self.reschedule(key);
     }
 
@@ -165,57 +161,50 @@ impl Shard {
         }
         self.stats.dec(Stat::ConnectedClients);
         let own = self.own(key);
-        let client = &mut self.clients[key.slot as usize];
+        let client = &mut self.clients[key];
         let member = client.member.take().expect("open clients are members");
-        let topic = &mut self.topics[member.topic.0 as usize];
+        let topic = &mut self.topics[member.topic];
         if client.blocked {
             self.stats.dec(Stat::MembersLagging);
             topic.log.unblock(member.cursor, key);
         }
         let mut discarded = member.owed(&topic.log, own);
         if is_told && member.is_mid_frame(&topic.log) {
-            client.carry_message(member.rest_of_frame(&topic.log, &self.sharing));
+            client.carry_message(member.rest_of_frame(&topic.log, self.memory.sharing()));
             discarded -= 1;
         }
         self.stats.add(Stat::Discarded, discarded);
         let (place, topic_key) = (member.place, member.topic);
+        topic.audience.leave(member.form);
         member.leave(&mut topic.log);
         for (moved, place) in topic.remove(place) {
-            let moved = self.clients[moved.slot as usize]
+            let moved = self.clients[moved]
                 .member
                 .as_mut()
                 .expect("listed clients are members");
             moved.place = place;
         }
         self.gauge_log(topic_key);
-        self.touch(topic_key);
+        self.topics.touch(topic_key);
         self.resume(key);
     }
 
-    /// Forgets a client that is no member any more.
+    /// Forgets a client that is not a member any more.
     pub(super) fn remove(&mut self, key: ClientKey) {
-        let client = self.clients.remove(key.slot as usize);
+        let Some(client) = self.clients.remove(key) else {
+            return;
+        };
         debug_assert!(client.member.is_none(), "members depart first");
         if client.carries_message() {
             self.stats.inc(Stat::Discarded);
         }
-        self.forget_gauge(key, &client);
+        self.memory.forget_client(key, &client, &mut self.stats);
         let stage = client.arrival.map(|arrival| arrival.stage);
-        if let Some(Stage::Joining(_, topic)) = stage {
-            self.topics[topic.0 as usize].joining -= 1;
-            self.touch(topic);
+        if let Some(Stage::Joining(terms, topic)) = stage {
+            self.topics[topic].audience.leave(terms.form);
+            self.topics.touch(topic);
         }
         self.effects.push(Effect::Close(key));
-        self.shrink_if_empty();
-    }
-
-    /// Gives back what a crowd of clients had needed, once the last of them has gone.
-    pub(super) fn shrink_if_empty(&mut self) {
-        if self.clients.is_empty() && self.peak_clients >= CROWD {
-            // A new table takes no memory yet, and the old one gives back what the crowd had needed.
-            self.clients = Slab::with_capacity(self.reserved_clients);
-            self.peak_clients = 0;
-        }
     }
 
     /// Does what is due at the turn's time.
@@ -226,7 +215,11 @@ impl Shard {
         }
         let now = self.now;
         for key in due {
-            let Some(client) = self.client_mut(key).filter(|client| client.timer <= now) else {
+            let Some(client) = self
+                .clients
+                .get_mut(key)
+                .filter(|client| client.timer <= now)
+            else {
                 // Gone, or handed out by an earlier entry in the meantime.
                 continue;
             };
@@ -243,14 +236,14 @@ impl Shard {
         let Some(deadline) = self.deadline(key) else {
             return;
         };
-        let client = &mut self.clients[key.slot as usize];
+        let client = &mut self.clients[key];
         if deadline < client.timer {
             client.timer = self.wheel.schedule(key, deadline);
         }
     }
 
     fn deadline(&self, key: ClientKey) -> Option<Timestamp> {
-        let client = self.client(key)?;
+        let client = self.clients.get(key)?;
         match client.phase() {
             Phase::Requesting
             | Phase::Placing
@@ -288,7 +281,7 @@ impl Shard {
 
     fn on_deadline(&mut self, key: ClientKey) {
         let now = self.now;
-        let Some(client) = self.client(key) else {
+        let Some(client) = self.clients.get(key) else {
             return;
         };
         match client.phase() {
@@ -325,10 +318,10 @@ impl Shard {
 
     fn ping(&mut self, key: ClientKey) {
         let due = self.now + self.settings.pong_timeout;
-        let client = &mut self.clients[key.slot as usize];
+        let client = &mut self.clients[key];
         client.pinged = true;
         client.due = due;
         client.queue_control(PendingControl::ping);
-        self.make_urgent(key);
+        self.outflow.make_urgent(key, &mut self.clients);
     }
 }

@@ -2,29 +2,25 @@
 
 use std::sync::Arc;
 
-use super::batch::{Batch, Draft};
 use super::coalesce::Coalesce;
-use super::grace::Allowance;
 use super::pending::{Gauged, Pending};
+use super::sequencer::Sequencer;
 use crate::ids::{Seq, ShardId};
 use crate::port::topic_name::TopicName;
+use crate::relay::audience::Audience;
+use crate::relay::batch::Batch;
+use crate::relay::draft::{Draft, Source};
+use crate::relay::envelope::{Envelope, Hold};
+use crate::relay::grace::Allowance;
+use crate::relay::outbox::Outbox;
 use crate::time::Timestamp;
-
-/// On what terms publishers are not read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Hold {
-    /// Until whoever asked for it says otherwise.
-    Open,
-    /// For laggards, as long as the owner has patience with them.
-    Grace,
-}
 
 /// The owner's side of a topic.
 #[derive(Debug)]
 pub struct OwnedTopic {
     /// Its name.
     pub name: TopicName,
-    next: Seq,
+    sequencer: Sequencer,
     /// Shards with members, in the order they came.
     subscribers: Vec<Subscriber>,
     /// Those of them that asked to hold the publishers, and how.
@@ -35,6 +31,8 @@ pub struct OwnedTopic {
     told: Option<Hold>,
     /// What was published and has not been numbered.
     pending: Pending,
+    /// Bytes of outsiders that are numbered, of which their shards have not been told.
+    unacknowledged: Vec<(ShardId, u64)>,
     /// It is in the turn's list of topics that something was published in.
     is_listed: bool,
     /// When the interval since the last fan-out is over.
@@ -47,8 +45,8 @@ pub struct OwnedTopic {
 #[derive(Clone, Copy, Debug)]
 struct Subscriber {
     shard: ShardId,
-    /// How many, when it published or one of them joined last, or when it said that many had left.
-    members: u32,
+    /// When it published or one of its members joined last, or when it said that many had left.
+    audience: Audience,
 }
 
 impl OwnedTopic {
@@ -56,12 +54,13 @@ impl OwnedTopic {
     pub fn new(name: TopicName) -> Self {
         OwnedTopic {
             name,
-            next: Seq(0),
+            sequencer: Sequencer::local(),
             subscribers: Vec::new(),
             holders: Vec::new(),
             allowance: Allowance::default(),
             told: None,
             pending: Pending::default(),
+            unacknowledged: Vec::new(),
             is_listed: false,
             open_from: Timestamp(0),
             is_waiting: false,
@@ -70,7 +69,7 @@ impl OwnedTopic {
 
     /// The number of the next message.
     pub fn next(&self) -> Seq {
-        self.next
+        self.sequencer.next()
     }
 
     /// The shards that get the topic's batches.
@@ -92,21 +91,22 @@ impl OwnedTopic {
 
     /// Whether nobody wants the topic and nothing is to be numbered: it may be forgotten.
     pub fn is_unused(&self) -> bool {
-        self.subscribers.is_empty() && self.pending.is_empty()
+        self.subscribers.is_empty() && self.pending.is_empty() && self.unacknowledged.is_empty()
     }
 
-    /// Adds a shard, which may be there already, and notes how many members it has.
-    pub fn subscribe(&mut self, shard: ShardId, members: u32) {
+    /// Adds a shard, which may be there already, and notes its members.
+    pub fn subscribe(&mut self, shard: ShardId, audience: Audience) {
         match self.subscriber_mut(shard) {
-            Some(subscriber) => subscriber.members = members,
-            None => self.subscribers.push(Subscriber { shard, members }),
+            Some(subscriber) => subscriber.audience = audience,
+            None => self.subscribers.push(Subscriber { shard, audience }),
         }
     }
 
-    /// Notes how many members a shard has that is there.
-    pub fn note_members(&mut self, shard: ShardId, members: u32) {
-        let subscriber = self.subscriber_mut(shard);
-        subscriber.expect("it is subscribed").members = members;
+    /// Notes the members of a shard, if it has any.
+    pub fn note_audience(&mut self, shard: ShardId, audience: Audience) {
+        if let Some(subscriber) = self.subscriber_mut(shard) {
+            subscriber.audience = audience;
+        }
     }
 
     fn subscriber_mut(&mut self, shard: ShardId) -> Option<&mut Subscriber> {
@@ -167,9 +167,9 @@ impl OwnedTopic {
         overdue
     }
 
-    /// Takes in what is to be numbered, of a shard that has so many members. Says whether it is the turn's first.
-    pub fn publish(&mut self, draft: Draft, members: u32) -> bool {
-        self.note_members(draft.from(), members);
+    /// Takes in what is to be numbered, of a shard that has these members. Says whether it is the turn's first.
+    pub fn publish(&mut self, draft: Draft, audience: Audience) -> bool {
+        self.note_audience(draft.source().shard(), audience);
         self.pending.push(draft);
         !std::mem::replace(&mut self.is_listed, true)
     }
@@ -189,10 +189,13 @@ impl OwnedTopic {
         now < self.open_from && !coalesce.is_enough(self.pending.frame_bytes())
     }
 
-    /// How many members there are on all shards, as far as these have said.
-    fn members(&self) -> u32 {
-        let members = self.subscribers.iter().map(|subscriber| subscriber.members);
-        members.fold(0, u32::saturating_add)
+    /// The members on all shards, as far as these have said.
+    fn audience(&self) -> Audience {
+        let audiences = self
+            .subscribers
+            .iter()
+            .map(|subscriber| subscriber.audience);
+        audiences.fold(Audience::default(), Audience::with)
     }
 
     /// Leaves what is pending for a later turn, unless it is sequenced in this one all the same. Says when it is due.
@@ -211,29 +214,48 @@ impl OwnedTopic {
     pub fn sequence(&mut self, now: Timestamp, coalesce: &Coalesce) -> (Vec<Arc<Batch>>, Gauged) {
         self.is_listed = false;
         self.is_waiting = false;
-        self.open_from = now + coalesce.interval(self.members());
+        let audience = self.audience();
+        self.open_from = now + coalesce.interval(audience.total());
         let (drafts, gauged) = self.pending.take();
-        let batches = Batch::seal(self.next, drafts);
-        if let Some(last) = batches.last() {
-            self.next = last.end();
+        (self.sequencer.submit(drafts, audience), gauged)
+    }
+
+    /// Notes what of a batch came from outsiders.
+    pub fn note_outsiders(&mut self, batch: &Batch) {
+        for share in batch.shares() {
+            if let Source::Outsiders(shard) = share.source {
+                self.unacknowledged.push((shard, u64::from(share.bytes)));
+            }
         }
-        (batches, gauged)
+    }
+
+    /// Tells the shards of outsiders that their messages are numbered.
+    pub fn acknowledge(&mut self, outbox: &mut Outbox) {
+        for (shard, bytes) in self.unacknowledged.drain(..) {
+            let topic = self.name.clone();
+            outbox.send(shard, Envelope::Numbered { topic, bytes });
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::port::terms::Form;
     use crate::relay::grace::{GRACE, WITHOUT_PROGRESS};
 
     const A: ShardId = ShardId(0);
     const B: ShardId = ShardId(1);
     const START: Timestamp = Timestamp(1_000_000);
 
+    fn one() -> Audience {
+        Audience::of(Form::Frames, 1)
+    }
+
     fn topic() -> OwnedTopic {
         let mut topic = OwnedTopic::new("/".into());
-        topic.subscribe(A, 1);
-        topic.subscribe(B, 1);
+        topic.subscribe(A, one());
+        topic.subscribe(B, one());
         topic
     }
 
@@ -252,8 +274,8 @@ mod tests {
     #[test]
     fn a_shard_that_leaves_takes_its_wish_with_it() {
         let mut topic = OwnedTopic::new("/".into());
-        topic.subscribe(A, 1);
-        topic.subscribe(A, 1);
+        topic.subscribe(A, one());
+        topic.subscribe(A, one());
         topic.hold(A, Hold::Grace, START);
         topic.unsubscribe(A, START);
         assert!(topic.is_unused() && topic.held().is_none());

@@ -1,0 +1,66 @@
+//! Who reads a topic, as far as its owner must know: how many, in each form.
+//!
+//! Shards tell the owner with `Subscribe`, `Publish` and `Members`. Envelopes keep their order, so the owner knows of everybody
+//! whom a batch is for when it makes the batch.
+
+use crate::port::terms::Form;
+
+/// Members by form, those who are joining included.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Audience {
+    by_form: [u32; Form::COUNT],
+}
+
+impl Audience {
+    /// `count` members that read `form`.
+    pub fn of(form: Form, count: u32) -> Self {
+        let mut audience = Audience::default();
+        audience.by_form[form.index()] = count;
+        audience
+    }
+
+    /// One more reads `form`.
+    pub fn enter(&mut self, form: Form) {
+        self.by_form[form.index()] += 1;
+    }
+
+    /// One less does.
+    pub fn leave(&mut self, form: Form) {
+        let count = &mut self.by_form[form.index()];
+        debug_assert!(*count > 0, "a member leaves once");
+        *count = count.saturating_sub(1);
+    }
+
+    /// Takes in those of another shard.
+    #[must_use]
+    pub fn with(mut self, other: Audience) -> Self {
+        for (count, more) in self.by_form.iter_mut().zip(other.by_form) {
+            *count = count.saturating_add(more);
+        }
+        self
+    }
+
+    /// How many there are.
+    pub fn total(self) -> u32 {
+        self.by_form.into_iter().fold(0, u32::saturating_add)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn audiences_of_shards_add_up() {
+        let mut here = Audience::of(Form::Frames, 2);
+        here.enter(Form::Frames);
+        let all = here.with(Audience::of(Form::Frames, 4));
+        assert_eq!(all.total(), 7);
+        here.leave(Form::Frames);
+        assert_eq!(here.total(), 2);
+        assert_eq!(
+            Audience::of(Form::Frames, u32::MAX).with(all).total(),
+            u32::MAX
+        );
+    }
+}

@@ -1,0 +1,238 @@
+//! Messages on their way to the owner of their topic, not yet numbered.
+//!
+//! A [`Draft`] holds finished server frames, one after the other. Server frames carry no number and are the same for every
+//! member. So the sender's shard writes each frame once, straight from its read buffer, and nobody encodes it again.
+
+use bytes::Bytes;
+
+use crate::ids::{ClientId, ShardId};
+use crate::time::Timestamp;
+use crate::ws::encode;
+use crate::ws::frame::MessageKind;
+
+/// Two drafts that are both below this size are copied together at the owner. From 4 KiB on, a slice of its own costs
+/// `writev` less than the copy. Below, the copy is cheaper.
+const JOIN_BELOW_BYTES: usize = 4 << 10;
+
+/// What a batch costs to keep beside its messages: itself, its place in a log, its share of the allocator's tables. Two
+/// million batches of one empty message each took 178 bytes apiece.
+pub const OVERHEAD_BYTES: usize = 192;
+
+/// Where messages come from. What a source has on its way is an account of its own: it is closed when the bytes come back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Source {
+    /// Members on this shard. Their bytes come back with the batch, because the shard subscribes to the topic.
+    Members(ShardId),
+    /// Senders that reached this shard and are not members. The owner tells the shard when their bytes are numbered.
+    Outsiders(ShardId),
+}
+
+impl Source {
+    /// The shard that took the messages in.
+    pub fn shard(self) -> ShardId {
+        match self {
+            Source::Members(shard) | Source::Outsiders(shard) => shard,
+        }
+    }
+}
+
+/// Bytes of frames that one source contributed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Share {
+    /// Who.
+    pub source: Source,
+    /// How many bytes.
+    pub bytes: u32,
+}
+
+/// Frames that one source has for one topic.
+#[derive(Debug)]
+pub struct Draft {
+    body: Body,
+    ends: Vec<u32>,
+    authors: Vec<ClientId>,
+    decoded_at: Timestamp,
+    source: Source,
+    /// What other sources contributed, once their drafts have been joined to this one.
+    others: Vec<Share>,
+}
+
+#[derive(Debug)]
+enum Body {
+    /// Small messages, copied out of the read buffer.
+    Open(Vec<u8>),
+    /// One large message in the buffer it was read into.
+    Whole(Bytes),
+}
+
+/// What a draft is made of, for the owner that seals it.
+#[derive(Debug)]
+pub(super) struct Parts {
+    /// All frames.
+    pub(super) bytes: Bytes,
+    /// Where each frame ends.
+    pub(super) ends: Vec<u32>,
+    /// The author of each message, or nothing.
+    pub(super) authors: Vec<ClientId>,
+    /// When the earliest message was decoded.
+    pub(super) decoded_at: Timestamp,
+    /// Who contributed how much.
+    pub(super) shares: Vec<Share>,
+}
+
+/// A buffer that wastes more than this share of itself is reallocated before it goes into a log.
+const MAX_SLACK_SHARE: usize = 4;
+
+impl Draft {
+    /// An empty draft, whose first message was decoded at `decoded_at`.
+    pub fn new(source: Source, decoded_at: Timestamp) -> Self {
+        Draft {
+            body: Body::Open(Vec::new()),
+            ends: Vec::new(),
+            authors: Vec::new(),
+            decoded_at,
+            source,
+            others: Vec::new(),
+        }
+    }
+
+    /// A draft of one frame that is not copied again. `author` is given where members do not get their own messages.
+    pub fn whole(
+        source: Source,
+        decoded_at: Timestamp,
+        frame: Bytes,
+        author: Option<ClientId>,
+    ) -> Self {
+        let end = frame_end(frame.len());
+        Draft {
+            body: Body::Whole(frame),
+            ends: vec![end],
+            authors: author.into_iter().collect(),
+            ..Draft::new(source, decoded_at)
+        }
+    }
+
+    /// Appends a message as a server frame.
+    ///
+    /// Returns the frame's length. Must not be called on a draft made by [`Draft::whole`].
+    pub fn push(&mut self, kind: MessageKind, payload: &[u8], author: Option<ClientId>) -> usize {
+        let Body::Open(bytes) = &mut self.body else {
+            unreachable!("a large message has a draft of its own");
+        };
+        let before = bytes.len();
+        encode::push_message(bytes, kind, payload);
+        self.ends.push(frame_end(bytes.len()));
+        self.authors.extend(author);
+        bytes.len() - before
+    }
+
+    /// Bytes of frames.
+    pub fn len_bytes(&self) -> usize {
+        match &self.body {
+            Body::Open(bytes) => bytes.len(),
+            Body::Whole(frame) => frame.len(),
+        }
+    }
+
+    /// Number of messages.
+    pub fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    /// Whether no message is in it.
+    pub fn is_empty(&self) -> bool {
+        self.ends.is_empty()
+    }
+
+    /// What it costs to keep it, in bytes, room for more messages included.
+    pub fn cost_bytes(&self) -> u64 {
+        let body = match &self.body {
+            Body::Open(bytes) => bytes.capacity(),
+            Body::Whole(frame) => frame.len(),
+        };
+        let marks = self.ends.capacity() * size_of::<u32>()
+            + self.authors.capacity() * size_of::<ClientId>()
+            + self.others.capacity() * size_of::<Share>();
+        (OVERHEAD_BYTES + body + marks) as u64
+    }
+
+    /// Where it comes from.
+    pub fn source(&self) -> Source {
+        self.source
+    }
+
+    /// Puts it behind `drafts`: into the last of them where that pays, and else as one of its own.
+    pub fn join_behind(self, drafts: &mut Vec<Draft>) {
+        let left_over = match drafts.last_mut() {
+            Some(last) => last.try_join(self),
+            None => Some(self),
+        };
+        drafts.extend(left_over);
+    }
+
+    /// Takes in the messages of `other`, behind its own, if both are small enough for a copy to be the cheaper way.
+    fn try_join(&mut self, other: Draft) -> Option<Draft> {
+        let (Body::Open(bytes), Body::Open(more)) = (&mut self.body, &other.body) else {
+            return Some(other);
+        };
+        if bytes.len() >= JOIN_BELOW_BYTES || more.len() >= JOIN_BELOW_BYTES {
+            return Some(other);
+        }
+        let has_authors = !self.authors.is_empty();
+        if has_authors == other.authors.is_empty() {
+            // The author of each message is known by its place. Messages of outsiders have none.
+            return Some(other);
+        }
+        let base = frame_end(bytes.len());
+        bytes.extend_from_slice(more);
+        self.ends.extend(other.ends.iter().map(|end| base + end));
+        self.authors.extend_from_slice(&other.authors);
+        self.decoded_at = self.decoded_at.min(other.decoded_at);
+        self.note_share(Share {
+            source: other.source,
+            bytes: frame_end(more.len()),
+        });
+        None
+    }
+
+    fn note_share(&mut self, share: Share) {
+        if share.source == self.source {
+            return;
+        }
+        let mut others = self.others.iter_mut();
+        match others.find(|other| other.source == share.source) {
+            Some(other) => other.bytes += share.bytes,
+            None => self.others.push(share),
+        }
+    }
+
+    /// Takes it apart, for a batch.
+    pub(super) fn into_parts(self) -> Parts {
+        let others: u32 = self.others.iter().map(|share| share.bytes).sum();
+        let own = Share {
+            source: self.source,
+            bytes: frame_end(self.len_bytes()) - others,
+        };
+        let bytes = match self.body {
+            Body::Open(mut bytes) => {
+                if bytes.capacity() - bytes.len() > bytes.len() / MAX_SLACK_SHARE {
+                    bytes.shrink_to_fit();
+                }
+                Bytes::from(bytes)
+            }
+            Body::Whole(frame) => frame,
+        };
+        Parts {
+            bytes,
+            ends: self.ends,
+            authors: self.authors,
+            decoded_at: self.decoded_at,
+            shares: self.others.into_iter().chain([own]).collect(),
+        }
+    }
+}
+
+/// An offset into a batch. What a turn takes in is bounded far below 4 GiB, so it fits 32 bits.
+fn frame_end(len: usize) -> u32 {
+    u32::try_from(len).expect("a batch is bounded by what one turn takes in")
+}

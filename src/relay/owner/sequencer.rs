@@ -1,0 +1,46 @@
+//! Who gives the messages of a topic their numbers.
+//!
+//! The owner submits what is to be numbered and spreads what comes back. The numbers are this process's own. A sequencer that
+//! several processes share would be a second variant: it takes drafts and hands batches back later.
+
+use std::sync::Arc;
+
+use crate::ids::Seq;
+use crate::relay::audience::Audience;
+use crate::relay::batch::Batch;
+use crate::relay::draft::Draft;
+
+/// See the module.
+#[derive(Debug)]
+pub(super) enum Sequencer {
+    /// Counts from 0, for as long as the topic lives.
+    Local {
+        /// The number of the next message.
+        next: Seq,
+    },
+}
+
+impl Sequencer {
+    /// One that has numbered nothing.
+    pub(super) fn local() -> Self {
+        Sequencer::Local { next: Seq(0) }
+    }
+
+    /// The number of the message that comes next to subscribers.
+    pub(super) fn next(&self) -> Seq {
+        match self {
+            Sequencer::Local { next } => *next,
+        }
+    }
+
+    /// Takes what is to be numbered, and hands back what is: batches in the forms that `audience` reads.
+    pub(super) fn submit(&mut self, drafts: Vec<Draft>, audience: Audience) -> Vec<Arc<Batch>> {
+        match self {
+            Sequencer::Local { next } => {
+                let batches = Batch::seal(*next, drafts, audience);
+                *next = batches.last().map_or(*next, |last| last.end());
+                batches
+            }
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! The clients of a shard: a table that knows one tenant of a slot from the next.
+
+use std::ops::{Index, IndexMut};
+
+use slab::Slab;
+
+use crate::ids::ClientKey;
+use crate::relay::client::{Client, Phase};
+use crate::time::Timestamp;
+
+/// From this many clients on, the memory of the table is given back when the last of them has gone.
+const CROWD: usize = 256;
+
+/// See the module. Indexing panics for a client that is gone.
+#[derive(Debug, Default)]
+pub(super) struct Clients {
+    slots: Slab<Client>,
+    /// How many clients the table is made for.
+    reserved: usize,
+    /// The most clients there were since the table was made.
+    peak: usize,
+    next_generation: u32,
+}
+
+impl Clients {
+    /// Makes room for `clients`, so that the table never grows: a table that doubles is copied while everybody waits, and
+    /// leaves its old half behind. Room that was never used takes addresses, but no memory.
+    pub(super) fn reserve(&mut self, clients: usize) {
+        self.reserved = clients;
+        self.slots.reserve_exact(clients);
+    }
+
+    /// Takes in a connection whose request is due at `due`.
+    pub(super) fn insert(&mut self, now: Timestamp, due: Timestamp) -> ClientKey {
+        let generation = self.next_generation;
+        self.next_generation = generation.wrapping_add(1);
+        let slot = self.slots.insert(Client::new(generation, now, due));
+        self.peak = self.peak.max(self.slots.len());
+        key_of(slot, generation)
+    }
+
+    /// Takes a client out. A crowd's memory is given back with the last of it.
+    pub(super) fn remove(&mut self, key: ClientKey) -> Option<Client> {
+        self.get(key)?;
+        let client = self.slots.remove(key.slot as usize);
+        if self.slots.is_empty() && self.peak >= CROWD {
+            // A new table takes no memory yet.
+            self.slots = Slab::with_capacity(self.reserved);
+            self.peak = 0;
+        }
+        Some(client)
+    }
+
+    pub(super) fn get(&self, key: ClientKey) -> Option<&Client> {
+        self.slots
+            .get(key.slot as usize)
+            .filter(|client| client.generation == key.generation)
+    }
+
+    pub(super) fn get_mut(&mut self, key: ClientKey) -> Option<&mut Client> {
+        self.slots
+            .get_mut(key.slot as usize)
+            .filter(|client| client.generation == key.generation)
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// How many clients there is room for. For tests.
+    #[cfg(test)]
+    pub(super) fn capacity(&self) -> usize {
+        self.slots.capacity()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.slots.is_empty()
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (ClientKey, &Client)> {
+        let slots = self.slots.iter();
+        slots.map(|(slot, client)| (key_of(slot, client.generation), client))
+    }
+
+    /// Those in a phase that is wanted.
+    pub(super) fn keys_in(&self, wanted: impl Fn(Phase) -> bool) -> Vec<ClientKey> {
+        let clients = self.iter().filter(|(_, client)| wanted(client.phase()));
+        clients.map(|(key, _)| key).collect()
+    }
+}
+
+fn key_of(slot: usize, generation: u32) -> ClientKey {
+    // Slots are bounded by descriptors.
+    let slot = slot as u32;
+    ClientKey { slot, generation }
+}
+
+impl Index<ClientKey> for Clients {
+    type Output = Client;
+
+    fn index(&self, key: ClientKey) -> &Client {
+        self.get(key).expect("the client is there")
+    }
+}
+
+impl IndexMut<ClientKey> for Clients {
+    fn index_mut(&mut self, key: ClientKey) -> &mut Client {
+        self.get_mut(key).expect("the client is there")
+    }
+}

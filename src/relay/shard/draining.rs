@@ -1,0 +1,164 @@
+//! The orderly end: every member gets what it is owed, and then Close 1001.
+//!
+//! When a shard is told to drain it accepts no message any more and sends every owner a `Fence`. An owner that has the
+//! fences of all shards has been sent everything that will ever be published; it numbers and spreads that, and then
+//! answers `Fenced` to all. A shard that is `Fenced` by all owners thus has everything that its members will ever be
+//! owed, because envelopes between two shards keep their order; each member leaves when its cursor reaches the head.
+//! Who does not read is not waited for longer than `shutdown.timeout`: then the worker has the rest cut.
+
+use super::Shard;
+use crate::ids::ClientKey;
+use crate::relay::client::Phase;
+use crate::relay::departure::Departure;
+use crate::relay::envelope::Envelope;
+use crate::ws::handshake::Refusal;
+
+impl Shard {
+    /// Begins the drain. Calls after the first change nothing.
+    pub fn begin_drain(&mut self) {
+        if !self.drain.begin() {
+            return;
+        }
+        self.decide_undecided();
+        self.refuse_newcomers();
+    }
+
+    fn refuse_newcomers(&mut self) {
+        for key in self.clients.keys_in(|phase| phase == Phase::Requesting) {
+            self.refuse(key, Refusal::SHUTDOWN);
+        }
+    }
+
+    /// Whether messages are accepted no more.
+    pub fn is_draining(&self) -> bool {
+        self.drain.has_begun()
+    }
+
+    /// Whether every shard has sequenced its last message and this one has seen off its last client.
+    pub fn is_drained(&self) -> bool {
+        self.drain.is_answered(self.router.shards().count()) && self.clients.is_empty()
+    }
+
+    /// Cuts every connection that is left. The drain's last resort.
+    pub fn cut_all(&mut self) {
+        self.drain.cut();
+        for key in self.clients.keys_in(|_| true) {
+            self.cut(key, Departure::Shutdown);
+        }
+    }
+
+    /// Sends Close 1011 to every member, whatever it is still owed: a shard has failed, and its part of the topics' order with
+    /// it, so that nothing more can be relayed.
+    pub fn abandon(&mut self) {
+        self.drain.abandon();
+        self.refuse_newcomers();
+        for key in self.clients.keys_in(|phase| phase == Phase::Open) {
+            self.depart(key, Departure::Internal);
+        }
+    }
+
+    /// A client that joins a relay which has failed is told at once.
+    pub(super) fn abandon_newcomer(&mut self, key: ClientKey) {
+        let client = self.clients.get(key);
+        let is_open = client.is_some_and(|client| client.phase() == Phase::Open);
+        if self.drain.is_abandoned() && is_open {
+            self.depart(key, Departure::Internal);
+        }
+    }
+
+    /// Sends the fences and their answers that are due, behind what the turn has published and spread.
+    pub(super) fn send_fences(&mut self) {
+        if self.drain.take_fence() {
+            self.send_to_all(|| Envelope::Fence);
+        }
+        // In this order: the fence to oneself may be the one that makes the answer due.
+        if self.drain.take_answer() {
+            self.send_to_all(|| Envelope::Fenced);
+        }
+    }
+
+    fn send_to_all(&mut self, envelope: impl Fn() -> Envelope) {
+        for shard in self.router.shards() {
+            self.outbox.send(shard, envelope());
+        }
+        self.hear_itself();
+    }
+
+    pub(super) fn on_fence(&mut self) {
+        self.drain.on_fence(self.router.shards().count());
+    }
+
+    pub(super) fn on_fenced(&mut self) {
+        if !self.drain.on_answer(self.router.shards().count()) {
+            return;
+        }
+        for key in self.clients.keys_in(|phase| phase == Phase::Open) {
+            self.clients[key].leaves_at_head = true;
+            self.outflow.make_urgent(key, &mut self.clients);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+    use crate::ids::{Seq, ShardId};
+    use crate::metrics::stats::Stat;
+    use crate::relay::member::Slices;
+    use crate::relay::router::Router;
+    use crate::relay::shard::{Effect, Permit, Settings, Written};
+    use crate::time::Timestamp;
+
+    #[test]
+    fn a_close_that_came_with_the_request_is_heard_although_the_drain_came_between() {
+        let router = Router::new(2, 0);
+        let elsewhere = |path: &String| router.owner(path) == ShardId(1);
+        let path = (0..100).map(|n| format!("/{n}")).find(elsewhere).unwrap();
+        let settings = Settings::new(&Config::default(), 2);
+        let mut shard = Shard::new(ShardId(0), settings, router, Timestamp(0));
+        let client = shard.accept();
+        let request = format!(
+            "GET {path} HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+        );
+        let close = [0x88, 0x80, 0, 0, 0, 0];
+        shard.on_bytes(client, &mut [request.as_bytes(), &close].concat());
+        shard.begin_drain();
+        shard.handle(Envelope::Subscribed {
+            topic: path.as_str().into(),
+            client,
+            next: Seq(0),
+            held: None,
+        });
+        // The other shard's fence, and its answer to ours.
+        shard.handle(Envelope::Fence);
+        shard.handle(Envelope::Fenced);
+        shard.decide();
+        while let Some(key) = shard.poll_flush() {
+            loop {
+                let offered = shard.gather(key, &mut Slices::new());
+                if offered == 0 || !shard.advance(key, Written::plain(offered, offered)) {
+                    break;
+                }
+            }
+        }
+        let resumed: Vec<ClientKey> = std::iter::from_fn(|| shard.take_ready(false)).collect();
+        assert!(resumed.contains(&client));
+        assert_eq!(shard.permit(client), Permit::Parked);
+        assert_eq!(shard.take_effects().next(), Some(Effect::Close(client)));
+        assert!(shard.is_drained());
+    }
+
+    #[test]
+    fn a_proxy_that_has_sent_no_header_is_not_answered_in_a_drain() {
+        let settings = Settings::new(&Config::default(), 1);
+        let mut shard = Shard::new(ShardId(0), settings, Router::new(1, 0), Timestamp(0));
+        let client = shard.accept();
+        shard.await_preface(client);
+        shard.begin_drain();
+        assert_eq!(shard.poll_flush(), None);
+        assert_eq!(shard.take_effects().next(), Some(Effect::Close(client)));
+        assert_eq!(shard.stats().value(Stat::HandshakeShutdown), 1);
+    }
+}

@@ -1,0 +1,220 @@
+//! What a shard hears: joining, what comes from the owners of its members' topics, and what it is to do as an owner itself.
+
+use std::sync::Arc;
+
+use super::Shard;
+use crate::ids::{ClientKey, Seq};
+use crate::metrics::stats::Stat;
+use crate::port::topic_name::TopicName;
+use crate::relay::batch::Batch;
+use crate::relay::client::{Client, Phase, Reading, Stage, Step};
+use crate::relay::draft::Source;
+use crate::relay::envelope::{Envelope, Hold};
+use crate::relay::member::Member;
+use crate::relay::topic::TopicKey;
+
+impl Shard {
+    /// Takes in an envelope from another shard.
+    pub fn handle(&mut self, envelope: Envelope) {
+        self.stats.inc(Stat::Envelopes);
+        self.dispatch(envelope);
+        self.hear_itself();
+    }
+
+    /// Handles what the shard has said to itself. Each step that says something ends with this.
+    pub(super) fn hear_itself(&mut self) {
+        while let Some(envelope) = self.outbox.pop_own() {
+            self.dispatch(envelope);
+        }
+    }
+
+    fn dispatch(&mut self, envelope: Envelope) {
+        let (owner, mut desk) = self.owner_desk();
+        match envelope {
+            // As the owner of the topic.
+            Envelope::Subscribe {
+                topic,
+                from,
+                client,
+                audience,
+            } => owner.on_subscribe(topic, from, client, audience, &mut desk),
+            Envelope::Unsubscribe { topic, from } => owner.on_unsubscribe(topic, from, &mut desk),
+            Envelope::Members {
+                topic,
+                from,
+                audience,
+            } => owner.on_members(&topic, from, audience),
+            Envelope::Publish {
+                topic,
+                draft,
+                audience,
+            } => owner.on_publish(&topic, draft, audience, desk.stats),
+            Envelope::Hold { topic, from, hold } => owner.on_hold(topic, from, hold, &mut desk),
+            Envelope::Release {
+                topic,
+                from,
+                in_vain,
+            } => owner.on_release(&topic, from, in_vain, &mut desk),
+            // As a shard with members, or with outsiders.
+            Envelope::Subscribed {
+                topic,
+                client,
+                next,
+                held,
+            } => self.on_subscribed(&topic, client, next, held),
+            Envelope::Deliver { topic, batch } => self.on_deliver(&topic, batch),
+            Envelope::Numbered { topic, bytes } => self.publishing.on_numbered(&topic, bytes),
+            Envelope::Held { topic, held } => self.on_held(&topic, held),
+            Envelope::Judge { topic } => self.on_judge(topic),
+            Envelope::Fence => self.on_fence(),
+            Envelope::Fenced => self.on_fenced(),
+        }
+    }
+
+    /// Begins to join a client whose request is granted. The 101 is sent when the owner has confirmed.
+    pub(super) fn join(&mut self, client: ClientKey) {
+        let Some(terms) = self.clients.get(client).and_then(Client::undecided_terms) else {
+            return;
+        };
+        let (name, form) = (terms.topic.clone(), terms.form);
+        let key = self.topic_named(&name);
+        let topic = &mut self.topics[key];
+        topic.audience.enter(form);
+        let (owner, audience) = (topic.owner, topic.tell_audience());
+        self.clients[client].place(key);
+        let subscribe = Envelope::Subscribe {
+            topic: name,
+            from: self.id,
+            client,
+            audience,
+        };
+        self.outbox.send(owner, subscribe);
+    }
+
+    /// Whether anybody here is in the topic, about to be, or waits for what was published there.
+    pub(super) fn has_topic(&self, name: &TopicName) -> bool {
+        self.topics.find(name).is_some()
+    }
+
+    fn topic_named(&mut self, name: &TopicName) -> TopicKey {
+        if let Some(key) = self.topics.find(name) {
+            return key;
+        }
+        self.stats.inc(Stat::Topics);
+        self.topics.insert(name, self.router.owner(name))
+    }
+
+    /// A joining client becomes a member. What the owner sent before this envelope is in the log already or was for a
+    /// membership that ended, and what it sends from now on is `next` and onwards: no gap, no repetition.
+    fn on_subscribed(&mut self, name: &TopicName, key: ClientKey, next: Seq, held: Option<Hold>) {
+        let Some(topic_key) = self.topics.find(name) else {
+            return;
+        };
+        let topic = &mut self.topics[topic_key];
+        topic.held = held;
+        let client = self.clients.get_mut(key);
+        let Some(client) = client.filter(|client| client.phase() == Phase::Joining) else {
+            return;
+        };
+        let Some(arrival) = client.arrival.take() else {
+            return;
+        };
+        let Stage::Joining(terms, _) = arrival.stage else {
+            return;
+        };
+        if topic.members().is_empty() {
+            topic.log.reset(next);
+        }
+        assert_eq!(
+            topic.log.next(),
+            next,
+            "the mirror of a topic is where its owner says it is"
+        );
+        client.member = Some(Member {
+            topic: topic_key,
+            place: topic.add(key),
+            form: terms.form,
+            cursor: topic.log.enter(),
+            is_trusted: false,
+        });
+        client.probation_bytes = self.settings.policy.probation_bytes();
+        client.take(Step::Join);
+        client.carry_plain(terms.response());
+        self.stats.inc(Stat::Connections);
+        self.stats.inc(Stat::ConnectedClients);
+        self.outflow.make_urgent(key, &mut self.clients);
+        self.resume(key);
+        self.reschedule(key);
+        self.abandon_newcomer(key);
+        self.on_early_frames(key, arrival.early);
+        self.gauge_client(key);
+    }
+
+    fn on_deliver(&mut self, name: &TopicName, batch: Arc<Batch>) {
+        let Some(key) = self.topics.find(name) else {
+            return;
+        };
+        self.note_return(key, batch.bytes_from(Source::Members(self.id)));
+        let members = self.topics[key].members().len() as u64;
+        self.topics.touch(key);
+        if members == 0 {
+            return;
+        }
+        let own = self.count_own_messages(key, &batch);
+        let offered = members * batch.len() as u64 - own;
+        self.stats.add(Stat::Offered, offered);
+        self.topics[key].append(batch);
+        self.outflow.serve(key, &mut self.topics);
+    }
+
+    /// What the shard published has come back from the owner: there is room on the way for more.
+    fn note_return(&mut self, key: TopicKey, bytes: u64) {
+        let topic = &mut self.topics[key];
+        debug_assert!(bytes <= topic.in_flight_bytes, "it was on its way");
+        topic.in_flight_bytes = topic.in_flight_bytes.saturating_sub(bytes);
+        topic.returned_bytes += bytes;
+        self.resume_publishers_if_open(key);
+    }
+
+    pub(super) fn resume_publishers_if_open(&mut self, key: TopicKey) {
+        let topic = &mut self.topics[key];
+        if !topic.is_open_to_publishers(self.settings.policy.window_bytes) {
+            return;
+        }
+        topic.overdraft_bytes = 0;
+        for publisher in std::mem::take(&mut topic.waiting) {
+            self.resume(publisher);
+        }
+    }
+
+    /// Messages of the batch that their senders are not owed, because they do not get their own.
+    fn count_own_messages(&self, key: TopicKey, batch: &Batch) -> u64 {
+        let mut own = 0;
+        for (author, messages) in batch
+            .authors()
+            .filter(|(author, _)| author.shard == self.id)
+        {
+            let client = self.clients.get(author.key);
+            let member = client.and_then(|client| client.member.as_ref());
+            if member.is_some_and(|member| member.topic == key) {
+                own += messages as u64;
+            }
+        }
+        own
+    }
+
+    /// Lets a parked client be read again.
+    pub(super) fn resume(&mut self, key: ClientKey) {
+        let now = self.now;
+        let Some(client) = self.clients.get_mut(key) else {
+            return;
+        };
+        if client.set_reading(Reading::Allowed, now) != Reading::Allowed {
+            // A client that was not read could not be heard: keep-alive starts anew.
+            client.last_read = now;
+            client.pinged = false;
+            self.make_ready(key);
+            self.reschedule(key);
+        }
+    }
+}

@@ -1,0 +1,81 @@
+//! The end of a turn: limits are applied, owners are told what has changed, and what nobody uses is forgotten.
+
+use super::Shard;
+use crate::metrics::stats::Stat;
+use crate::relay::envelope::Envelope;
+use crate::relay::topic::{Topic, TopicKey};
+use crate::time::Timestamp;
+
+impl Shard {
+    /// Ends a turn. `flushed_at` is when its last write returned.
+    pub fn end_turn(&mut self, flushed_at: Timestamp) {
+        for decoded_at in self.outflow.take_ended_rounds() {
+            let latency = flushed_at.since(decoded_at);
+            // Rounds last microseconds to seconds.
+            self.stats
+                .observe_latency_micros(latency.as_micros() as u64);
+        }
+        self.review_waits();
+        self.settle_topics();
+        let is_relieved = self.relieve();
+        if self.review_pressure() || is_relieved {
+            self.settle_topics();
+        }
+        self.owner.forget_unused(&mut self.stats);
+    }
+
+    fn settle_topics(&mut self) {
+        let touched = self.topics.take_touched();
+        for &key in &touched {
+            self.review_laggards(key);
+            self.gauge_log(key);
+            self.tell_of_departures(key);
+            self.forget_topic_if_unused(key);
+        }
+        self.topics.give_back(touched);
+        self.hear_itself();
+    }
+
+    /// Tells the owner of a topic once so many have left that it would let messages wait far too long. Who joins or publishes
+    /// has it told anyway.
+    fn tell_of_departures(&mut self, key: TopicKey) {
+        if !self.is_owner_misled(&self.topics[key]) {
+            return;
+        }
+        let topic = &mut self.topics[key];
+        let members = Envelope::Members {
+            audience: topic.tell_audience(),
+            topic: topic.name.clone(),
+            from: self.id,
+        };
+        self.outbox.send(topic.owner, members);
+    }
+
+    /// Whether the owner thinks that far more members are left than there are. It hears otherwise when none is left.
+    pub(super) fn is_owner_misled(&self, topic: &Topic) -> bool {
+        let members = topic.audience.total();
+        let told = topic.told_audience.total();
+        members > 0 && self.settings.coalesce.is_misled(told, members)
+    }
+
+    fn forget_topic_if_unused(&mut self, key: TopicKey) {
+        let topic = &self.topics[key];
+        if !topic.is_unused() {
+            return;
+        }
+        if topic.queued {
+            // It is in a list; the next turn takes it off there.
+            self.topics.touch(key);
+            return;
+        }
+        let topic = self.topics.remove(key);
+        // It may have been waited for when the turn was settled first.
+        self.graced.retain(|&graced| graced != key);
+        self.stats.dec(Stat::Topics);
+        let unsubscribe = Envelope::Unsubscribe {
+            topic: topic.name,
+            from: self.id,
+        };
+        self.outbox.send(topic.owner, unsubscribe);
+    }
+}

@@ -1,0 +1,126 @@
+//! Messages from senders that are not members of the topic.
+
+use super::*;
+use crate::port::topic_name::TopicName;
+use crate::ws::frame::MessageKind;
+
+/// Publishes a text of `len` bytes from outside.
+fn publish(shard: &mut Shard, topic: &str, len: usize) -> Result<(), NotTaken> {
+    let topic: TopicName = topic.into();
+    shard.publish_from_outside(topic, MessageKind::Text, &vec![b'x'; len])
+}
+
+#[test]
+fn a_message_from_outside_reaches_the_members_on_all_shards_in_one_order() {
+    let (mut shards, path) = shards::<3>(&Config::default());
+    let members = [0, 1].map(|shard| {
+        let client = join(&mut shards[shard], &path, b"");
+        turns(&mut shards);
+        client
+    });
+    publish(&mut shards[2], &path, 3).unwrap();
+    shards[1].on_bytes(members[1], &mut text(4));
+    for shard in [2, 1] {
+        shards[shard].decide();
+        let said: Vec<_> = shards[shard].take_outbox().collect();
+        for (to, envelope) in said {
+            shards[to.index()].handle(envelope);
+        }
+    }
+    assert!(shards[2].outside_bytes(&path) > 0);
+    shards[0].decide();
+    let said: Vec<_> = shards[0].take_outbox().collect();
+    for (to, envelope) in said {
+        shards[to.index()].handle(envelope);
+    }
+    for (shard, &client) in shards[..2].iter_mut().zip(&members) {
+        assert_eq!(writes(shard, client).concat(), b"\x81\x03xxx\x81\x04xxxx");
+    }
+    assert_eq!(shards[2].outside_bytes(&path), 0, "it is numbered");
+    turns(&mut shards);
+    assert_eq!(shards[2].stats.value(Stat::Offered), 0, "nobody is there");
+}
+
+#[test]
+fn a_topic_without_members_is_numbered_and_forgotten() {
+    let (mut shards, path) = two_shards(&Config::default());
+    publish(&mut shards[1], &path, 3).unwrap();
+    turns(&mut shards);
+    assert_eq!(shards[1].outside_bytes(&path), 0);
+    assert_eq!(shards[0].stats.value(Stat::OwnedTopics), 0);
+}
+
+#[test]
+fn no_more_is_on_its_way_from_outside_than_a_window() {
+    let (mut shards, path) = two_shards(&Config::default());
+    let window = shards[1].settings.policy.window_bytes as usize;
+    publish(&mut shards[1], &path, window).unwrap();
+    assert_eq!(publish(&mut shards[1], &path, 1), Err(NotTaken::WindowFull));
+    publish(&mut shards[1], "/another", 1).unwrap();
+    turns(&mut shards);
+    publish(&mut shards[1], &path, 1).unwrap();
+}
+
+#[test]
+fn outsiders_of_a_held_topic_wait_for_the_end_of_the_hold() {
+    let (mut shards, path) = two_shards(&Config::default());
+    join(&mut shards[0], &path, b"");
+    turns(&mut shards);
+    let topic: TopicName = path.as_str().into();
+    shards[0].handle(Envelope::Hold {
+        topic: topic.clone(),
+        from: ShardId(0),
+        hold: crate::relay::envelope::Hold::Open,
+    });
+    publish(&mut shards[1], &path, 3).unwrap();
+    turns(&mut shards);
+    assert!(shards[1].outside_bytes(&path) > 0);
+    shards[0].handle(Envelope::Release {
+        topic,
+        from: ShardId(0),
+        in_vain: false,
+    });
+    turns(&mut shards);
+    assert_eq!(shards[1].outside_bytes(&path), 0);
+}
+
+#[test]
+fn nothing_is_taken_from_outside_behind_the_fence_and_all_before_it_is_numbered() {
+    let (mut shards, path) = two_shards(&Config::default());
+    publish(&mut shards[1], &path, 3).unwrap();
+    for shard in &mut shards {
+        shard.begin_drain();
+    }
+    assert_eq!(publish(&mut shards[1], &path, 1), Err(NotTaken::Draining));
+    turns(&mut shards);
+    assert_eq!(shards[1].outside_bytes(&path), 0);
+    assert!(shards.iter().all(Shard::is_drained));
+}
+
+#[test]
+fn what_an_owner_hears_of_a_topic_that_it_does_not_know_changes_nothing() {
+    let (mut shards, path) = two_shards(&Config::default());
+    let topic: TopicName = path.as_str().into();
+    let from = ShardId(1);
+    for envelope in [
+        Envelope::Members {
+            topic: topic.clone(),
+            from,
+            audience: crate::relay::audience::Audience::default(),
+        },
+        Envelope::Release {
+            topic: topic.clone(),
+            from,
+            in_vain: true,
+        },
+        Envelope::Numbered {
+            topic: topic.clone(),
+            bytes: 7,
+        },
+        Envelope::Unsubscribe { topic, from },
+    ] {
+        shards[0].handle(envelope);
+    }
+    turns(&mut shards);
+    assert_eq!(shards[0].stats.value(Stat::OwnedTopics), 0);
+}
