@@ -39,7 +39,7 @@ use self::descriptors::MOST_DERIVED;
 use self::error::panic_message;
 pub use self::error::{RunError, StartError};
 use self::placement::Placement;
-use crate::config::{Config, ConfigError};
+use crate::config::{Config, ConfigError, MAX_WORKERS};
 use crate::ids::ShardId;
 use crate::mailbox::Mailbox;
 use crate::metrics::collector::{Exposition, InboxDepth};
@@ -100,7 +100,8 @@ impl Relay {
         config.validate().map_err(StartError::Config)?;
         let tls = Keeper::new(&config.server.tls).map_err(StartError::Config)?;
         let tls = tls.map(Arc::new);
-        let workers = worker_count(config.server.workers);
+        let cores = thread::available_parallelism().map_or(1, usize::from);
+        let workers = worker_count(config.server.workers, cores);
         let max_connections = descriptors::raise_and_derive(config.server.max_connections, workers);
         let listener = listen("server.port", &config.server.host, config.server.port)?;
         let address = listener.local_addr()?;
@@ -294,12 +295,13 @@ fn reserved_clients(max_connections: usize, workers: usize, fill_to: usize) -> u
     most_connections(average, fill_to.min(max_connections))
 }
 
-fn worker_count(configured: usize) -> u16 {
-    let wanted = match configured {
-        0 => thread::available_parallelism().map_or(1, usize::from),
-        workers => workers,
+/// As many as are configured, or with 0 one for each of `cores`, at most [`MAX_WORKERS`].
+fn worker_count(configured: usize, cores: usize) -> u16 {
+    let count = match configured {
+        0 => cores.min(MAX_WORKERS),
+        count => count,
     };
-    u16::try_from(wanted).unwrap_or(u16::MAX)
+    u16::try_from(count).expect("the configuration allows at most MAX_WORKERS")
 }
 
 fn listen(key: &'static str, host: &str, port: u16) -> Result<TcpListener, StartError> {

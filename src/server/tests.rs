@@ -12,7 +12,7 @@ use tungstenite::{Message, WebSocket};
 
 use super::control;
 use super::crew::{Crew, Work};
-use super::{Relay, RelayHandle, RunError, Workers, reserved_clients, serve_metrics};
+use super::{Relay, RelayHandle, RunError, Workers, reserved_clients, serve_metrics, worker_count};
 use crate::config::Config;
 use crate::ids::ShardId;
 use crate::mailbox::Mailbox;
@@ -153,4 +153,11 @@ fn tables_are_made_for_a_million_clients_at_most_and_an_eighth_more() {
     assert_eq!(reserved_clients(10, 2, 64), 10);
     assert_eq!(reserved_clients(10_000_000, 1, 64), 1_125_000);
     assert_eq!(reserved_clients(10_000_000, 8, 64), 140_625);
+}
+
+#[test]
+fn a_machine_with_many_cores_has_no_more_workers_than_may_be_configured() {
+    assert_eq!(worker_count(0, 4), 4);
+    assert_eq!(worker_count(0, 1000), 256);
+    assert_eq!(worker_count(8, 1000), 8);
 }
