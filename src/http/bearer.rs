@@ -1,6 +1,6 @@
 //! Bearer tokens (RFC 6750): the tokens that the relay knows, and the check of a request's credentials.
 //!
-//! The configuration reads each [`Token`] once, and the relay calls `judge` for each upgrade. No token is ever shown,
+//! The configuration reads each [`Token`] once, and `access` calls `judge` for each upgrade. No token is ever shown,
 //! not by `Debug`, `Display` or an error. The token that a request presents does not leave this file.
 
 use std::borrow::Cow;

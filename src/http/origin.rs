@@ -1,7 +1,7 @@
 //! Origins (RFC 6454): the site of the page that connects, and the sites that the relay allows.
 //!
 //! A browser lets any page open a WebSocket to any server. It names the page's site in `Origin`, and only the server
-//! can refuse it (RFC 6455, section 10.2). The configuration reads each [`OriginPattern`] once, and the relay calls
+//! can refuse it (RFC 6455, section 10.2). The configuration reads each [`OriginPattern`] once, and `access` calls
 //! [`is_allowed`] for each upgrade. Other programs can claim any origin, so this keeps out pages, not programs.
 //!
 //! A pattern that can never match is refused with a better one. Otherwise an operator would rely on an entry that does

@@ -1,6 +1,6 @@
 //! Percent-decoding (RFC 3986, section 2.1): once, byte by byte, and nothing else.
 //!
-//! The router decodes paths with it, and [`super::bearer`] a value in the query. A `+` stays a `+`: only HTML forms use
+//! `port` decodes paths with it, and [`super::bearer`] a value in the query. A `+` stays a `+`: only HTML forms use
 //! it for a space.
 
 /// Why a text cannot be decoded.

@@ -1,7 +1,7 @@
 //! The server's side of the upgrade from HTTP to WebSocket (RFC 6455, section 4.2).
 //!
-//! The relay calls [`upgrade`] with a parsed request head and sends the result: the 101 response, or a [`Refusal`] and
-//! then the end of the connection. The router finds the topic, and the access rules decide who may connect.
+//! `port` calls [`upgrade`] with a parsed request head. It gets the accept key for the 101 response, or a [`Refusal`]
+//! to send before the connection ends. `port` also finds the topic, and `access` decides who may connect.
 //!
 //! The relay has no subprotocols and no extensions, so it ignores all offers (sections 4.2.2 and 9.1).
 //!
@@ -18,7 +18,7 @@ use crate::http::response::{Body, Connection, Response, Status};
 /// The protocol version that RFC 6455 defines.
 const WEBSOCKET_VERSION: &str = "13";
 
-/// A request that is a good upgrade. Whether it is granted is for others to say.
+/// A valid upgrade request. The caller decides whether to grant it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Upgrade<'a> {
     /// The path and query of the target, as sent. It begins with `/`, and nothing in it is decoded.
@@ -266,7 +266,7 @@ impl AcceptKey {
         )
     }
 
-    /// The whole 101 response. Behind it, the connection speaks WebSocket.
+    /// The complete 101 response. After it, the connection speaks WebSocket.
     pub fn response(&self) -> Vec<u8> {
         [
             b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: ",
