@@ -1,4 +1,4 @@
-//! Runs the HTTP of the metrics port under libFuzzer; what is checked stands in `src/metrics_http.rs`.
+//! Runs the HTTP of the metrics port under libFuzzer. `src/metrics_http.rs` has the checks.
 
 #![no_main]
 

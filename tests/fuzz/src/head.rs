@@ -1,35 +1,35 @@
-//! The head of an HTTP/1.1 request, read a second time: by lines, straight from the grammar of RFC 9112, slowly, and
-//! sharing nothing with the relay's own reader. For the targets that compare.
+//! A second reader of an HTTP/1.1 request head, for the targets that compare. It works by lines, directly from the
+//! grammar of RFC 9112. It is slow and shares nothing with the relay's reader.
 
-/// A head that keeps the grammar.
+/// A head within the grammar.
 #[derive(Debug, PartialEq)]
 pub struct Head<'a> {
     /// The method.
     pub method: &'a str,
     /// The target as sent.
     pub target: &'a str,
-    /// Of HTTP/1.x: the x.
+    /// The x of HTTP/1.x.
     pub minor: u8,
-    /// Names and values, these without the white space around them, in order.
+    /// Names and trimmed values, in order.
     pub fields: Vec<(&'a str, &'a [u8])>,
-    /// Bytes of the head, empty lines in front and the one at its end included.
+    /// The length of the head, with empty lines before it and the one at its end.
     pub len: usize,
 }
 
-/// What there is in front of a stream.
+/// The start of a stream.
 #[derive(Debug, PartialEq)]
 pub enum Reading<'a> {
-    /// A whole head.
+    /// A complete head.
     Head(Head<'a>),
-    /// The beginning of one, as far as lines go.
+    /// The beginning of a head, by lines.
     Incomplete,
     /// Something that no correct client sends.
     Refused,
 }
 
-/// Reads the head in front of `bytes`.
+/// Reads the head at the start of `bytes`.
 pub fn read(bytes: &[u8]) -> Reading<'_> {
-    // RFC 9112, section 2.2: empty lines in front of the request line are ignored.
+    // RFC 9112, section 2.2: empty lines before the request line are ignored.
     let mut start = 0;
     while bytes[start..].starts_with(b"\r\n") {
         start += 2;
@@ -42,7 +42,7 @@ pub fn read(bytes: &[u8]) -> Reading<'_> {
 }
 
 impl<'a> Head<'a> {
-    /// The values of all fields of this name.
+    /// The values of all fields with this name.
     pub fn values(&self, name: &str) -> Vec<&'a [u8]> {
         let fields = self.fields.iter();
         fields
@@ -51,7 +51,7 @@ impl<'a> Head<'a> {
             .collect()
     }
 
-    /// The members of the comma-separated lists of all fields of this name, in lower case.
+    /// The members of all comma-separated lists with this name, in lower case.
     pub fn members(&self, name: &str) -> Vec<String> {
         let joined = self.values(name).join(&b","[..]);
         let text = String::from_utf8_lossy(&joined).to_ascii_lowercase();
@@ -61,7 +61,7 @@ impl<'a> Head<'a> {
     }
 }
 
-/// Where `needle` begins.
+/// The place of `needle`.
 pub fn find(bytes: &[u8], needle: &[u8]) -> Option<usize> {
     bytes
         .windows(needle.len())
@@ -116,7 +116,7 @@ fn token(bytes: &[u8]) -> Option<&str> {
     (!bytes.is_empty() && bytes.iter().all(is_tchar)).then_some(text)
 }
 
-/// What lies between CR LF and CR LF.
+/// The text between two CR LFs.
 struct Lines<'a>(Option<&'a [u8]>);
 
 impl<'a> Iterator for Lines<'a> {

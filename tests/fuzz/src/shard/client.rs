@@ -1,4 +1,4 @@
-//! A client of a script: what it has still to send, and what the relay may be expected to make of what it sent.
+//! A client of a script: the bytes that it still sends, and the expected effects of those that it has sent.
 
 use std::collections::VecDeque;
 
@@ -17,43 +17,43 @@ use super::wire::Wire;
 /// Spreads the topics of a script over two shards and over three.
 const SPREAD_SEED: u64 = 1;
 
-/// A message: text, or else binary, and what it says.
+/// Whether a message is text, and its payload.
 pub(super) type Message = (bool, Vec<u8>);
 
-/// See the module.
+/// A client of a script.
 #[derive(Debug)]
 pub(super) struct Client {
     pub(super) host: usize,
     pub(super) key: ClientKey,
-    /// Queued, and not read by the shard.
+    /// Queued bytes that the shard has not read.
     pub(super) unsent: VecDeque<u8>,
-    /// Nothing more will be queued.
+    /// No more bytes will be queued.
     pub(super) is_shut: bool,
-    /// Bytes that the socket will still take.
+    /// The number of bytes that the socket accepts.
     pub(super) room: usize,
-    /// Bytes that its transport takes ahead of the socket, as TLS does.
+    /// The number of bytes that its transport takes ahead of the socket, like TLS.
     pub(super) takes_ahead: usize,
-    /// Bytes that its transport has taken and the socket has not.
+    /// Bytes that the transport has taken and the socket has not.
     pub(super) held_back: usize,
-    /// The socket did not take all of the last write: an edge is owed.
+    /// The socket did not accept all of the last write, so an edge must follow.
     pub(super) is_starved: bool,
-    /// The shard is waiting for something of its own before it reads on.
+    /// The shard waits for something of its own before it reads again.
     pub(super) is_parked: bool,
-    /// It goes to another shard, where it may.
+    /// It moves to another shard, if it may.
     pub(super) moves: bool,
-    /// It is on its way there.
+    /// It is moving there.
     pub(super) is_moving: bool,
     /// The shard has closed the connection.
     pub(super) is_closed: bool,
-    /// The shard has shut its side.
+    /// The shard has shut down its side.
     pub(super) is_finished: bool,
-    /// What it was sent.
+    /// The bytes that it was sent.
     pub(super) wire: Wire,
     reader: Reader,
 }
 
-/// What the shard has read, read a second time: requests and frames are other targets' to check, the order of what follows
-/// from them is this one's.
+/// A second reading of the bytes that the shard has read. Other targets check requests and frames; this one checks the
+/// order of their effects.
 #[derive(Debug, Default)]
 struct Reader {
     scanner: HeadScanner,
@@ -62,7 +62,7 @@ struct Reader {
     is_dead: bool,
     topic: Option<String>,
     decoder: Decoder,
-    /// Messages that have been read and not been accepted.
+    /// Messages that have been read and not yet accepted.
     said: VecDeque<Message>,
     pings: VecDeque<Vec<u8>>,
 }
@@ -88,7 +88,7 @@ impl Client {
         }
     }
 
-    /// Offers its transport some bytes. What it takes it sends on, as far as the socket has room.
+    /// Offers bytes to its transport, which sends on as much as the socket accepts.
     pub(super) fn write(&mut self, offered: usize) -> Written {
         let before = self.room;
         let all = self.held_back + offered;
@@ -106,7 +106,7 @@ impl Client {
         }
     }
 
-    // What it says.
+    // Sending
 
     pub(super) fn ask_for(&mut self, path: &str) {
         let request = format!(
@@ -116,7 +116,7 @@ impl Client {
         self.unsent.extend(request.into_bytes());
     }
 
-    /// A message of `size` bytes, or twice as many. Flags: 1 text, 2 in fragments, 4 twice as long; the rest is what it says.
+    /// Queues a message of `size` bytes. Flags: 1 text, 2 in fragments, 4 twice as long; the rest is the content.
     pub(super) fn say(&mut self, flags: u8, size: usize) {
         let opcode = if flags & 1 != 0 { 0x1 } else { 0x2 };
         let size = if flags & 4 != 0 { 2 * size } else { size };
@@ -129,7 +129,7 @@ impl Client {
         self.say_frame(0x80, back);
     }
 
-    /// A frame, masked with zeros.
+    /// Queues a frame, masked with zeros.
     pub(super) fn say_frame(&mut self, first: u8, payload: &[u8]) {
         self.unsent.push_back(first);
         match payload.len() {
@@ -147,32 +147,32 @@ impl Client {
         self.unsent.extend(payload);
     }
 
-    // What is made of it.
+    // Effects
 
     /// Notes that the shard has read `bytes`.
     pub(super) fn note_read(&mut self, bytes: &[u8], topics: Topics, max_message_bytes: usize) {
         self.reader.read(bytes, topics, max_message_bytes);
     }
 
-    /// The topic that it has asked for.
+    /// The requested topic.
     pub(super) fn topic(&self) -> Option<&str> {
         self.reader.topic.as_deref()
     }
 
-    /// The oldest of the messages that have been read and not been accepted, now accepted.
+    /// Accepts the oldest message that was read and not yet accepted.
     pub(super) fn accept(&mut self) -> Message {
         let message = self.reader.said.pop_front();
         message.expect("a message is accepted once its last byte was read, and once only")
     }
 
-    /// Whether there was a ping with this payload, no earlier than the one that was answered last.
+    /// Whether there was a ping with this payload, at or after the last one answered.
     pub(super) fn answers(&mut self, pong: &[u8]) -> bool {
         let pings = &mut self.reader.pings;
         let at = pings.iter().position(|ping| ping == pong);
         at.is_some_and(|at| pings.drain(..=at).count() > 0)
     }
 
-    /// Whether its last words were a whole frame, so that more can follow.
+    /// Whether its last bytes were a complete frame, so that more can follow.
     pub(super) fn is_open(&self) -> bool {
         self.reader.is_upgraded && !self.reader.is_dead && !self.is_closed
     }

@@ -1,13 +1,13 @@
-//! Scripts of what can happen to shards, driven through their public steps as a worker drives them, and checked against a
-//! small [`model`].
+//! Scripts of events for shards. They drive the shards through the same public steps as a worker, and compare them with
+//! a small [`model`].
 //!
-//! The simulation in `tests/simulation` draws worlds that are likely; here the fuzzer looks for the unlikely one: it chooses
-//! the bytes that clients send, how much each socket takes, the order of every step and the time between them.
+//! The simulation in `tests/simulation` draws likely worlds. Here the fuzzer looks for an unlikely one: it chooses the
+//! clients' bytes, how much each socket accepts, the order of all steps and the time between them.
 //!
-//! Checked, after every turn: [`Shard::check`](fanwire::relay::shard::Shard::check), the accounts, and each message that
-//! leaves: all members of a topic are sent the same messages in the same order, without a gap and without a repetition, from
-//! where they joined. At rest: whoever reads has everything, and nobody waits. At the end: offered = delivered + dropped +
-//! discarded, and nothing is left.
+//! After every turn, it checks [`Shard::check`](fanwire::relay::shard::Shard::check), the counters, and each sent
+//! message. All members of a topic must get the same messages in the same order, without a gap or a repetition, from
+//! their join on. At rest, every reader must have everything. At the end, offered = delivered + dropped + discarded,
+//! and nothing is left.
 //!
 //! The input: five bytes of settings, then operations, each a byte and its operands; see [`Operation`].
 
@@ -26,24 +26,24 @@ use fanwire::relay::shard::End;
 use self::world::World;
 use super::input::Input;
 
-/// Operations that one script may have: enough for any story, and a bound on the time it takes to tell it.
+/// The most operations in one script: enough for any story, in bounded time.
 const MAX_OPERATIONS: usize = 400;
 
-/// Paths that clients ask for: two topics, one of them in two spellings.
+/// The paths that clients ask for: two topics, one of them in two spellings.
 const PATHS: [&str; 3] = ["/a", "/b?x=y", "/%61"];
 
-/// What can happen.
+/// The events of a script.
 #[derive(Clone, Copy, Debug)]
 enum Operation {
     /// A client connects and queues its request.
     Connect,
-    /// A client connects and has said nothing yet.
+    /// A client connects and sends nothing yet.
     ConnectSilently,
-    /// A client connects that is one too many.
+    /// A client connects beyond the limit.
     ConnectInVain,
-    /// A client queues a message, whole or in fragments.
+    /// A client queues a message, complete or in fragments.
     Say,
-    /// A client queues whatever bytes.
+    /// A client queues any bytes.
     SayRaw,
     /// A client queues a control frame.
     SayControl,
@@ -59,15 +59,15 @@ enum Operation {
     Turn,
     /// Time passes.
     Time,
-    /// All that waits happens: reads, mail, turns.
+    /// Everything possible happens: reads, mail, turns.
     Everything,
     /// A shard is told to drain.
     Drain,
-    /// A shard is told to cut what is left.
+    /// A shard is told to cut the remaining clients.
     Cut,
 }
 
-/// In the order of their bytes. What moves a script on is there more than once.
+/// By byte value. Operations that advance a script appear more than once.
 const OPERATIONS: [Operation; 20] = [
     Operation::Connect,
     Operation::ConnectSilently,
@@ -91,12 +91,12 @@ const OPERATIONS: [Operation; 20] = [
     Operation::Everything,
 ];
 
-/// See the module.
+/// The target.
 pub fn run(bytes: &[u8]) {
     play(bytes);
 }
 
-/// The same, and says what the shards have counted.
+/// The same, but returns the counters of the shards.
 pub fn play(bytes: &[u8]) -> Stats {
     let mut input = Input::new(bytes);
     let shards = 1 + input.below(3);
@@ -134,7 +134,7 @@ fn settings(input: &mut Input<'_>) -> Config {
         config.limits.messages_per_second = 10;
         config.limits.burst = 3;
     }
-    // Shorter than a round of rest, and longer than most turns.
+    // Shorter than a round at rest, longer than most turns.
     config.relay.coalesce = Duration::from_millis(5 * u64::from(flags >> 4 & 1));
     let is_quiet = flags & 4 != 0;
     config.keepalive.ping_interval = Duration::from_millis(if is_quiet { 0 } else { 200 });

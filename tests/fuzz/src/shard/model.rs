@@ -1,7 +1,7 @@
-//! What shards should do, without their machinery: for each topic one order, and for each member its place in it.
+//! The behaviour of shards without their machinery: one order for each topic, and a place in it for each member.
 //!
-//! The order follows from what is told here: what each shard accepted, and when that reached the topic's owner. Where a member
-//! joins follows from when the owner confirmed it.
+//! The order follows from the messages that each shard accepted and from the time at which they reached the topic's
+//! owner. A member joins at the time when the owner confirmed it.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -9,7 +9,7 @@ use fanwire::ids::ClientKey;
 
 use super::client::Message;
 
-/// A message and who said it.
+/// A message and its sender.
 #[derive(Clone, Debug)]
 struct Said {
     by: usize,
@@ -21,9 +21,9 @@ struct Said {
 struct Topic {
     owner: usize,
     order: Vec<Said>,
-    /// By shard: accepted there, and not arrived at the owner.
+    /// By shard: accepted there, and not yet at the owner.
     accepted: Vec<VecDeque<Said>>,
-    /// Arrived at the owner, and not numbered.
+    /// At the owner, and not yet numbered.
     pending: Vec<Said>,
 }
 
@@ -34,7 +34,7 @@ struct Member {
     next: usize,
 }
 
-/// See the module.
+/// The model of all topics.
 #[derive(Debug)]
 pub(super) struct Model {
     shards: usize,
@@ -60,7 +60,7 @@ impl Model {
         }
     }
 
-    /// Somebody asks for the topic, of which `owner` numbers the messages.
+    /// A client asks for the topic, whose messages `owner` numbers.
     pub(super) fn know(&mut self, topic: &str, owner: usize) {
         let shards = self.shards;
         self.topics
@@ -73,7 +73,7 @@ impl Model {
             });
     }
 
-    /// `shard` has accepted a message of `client`'s.
+    /// `shard` has accepted a message of `client`.
     pub(super) fn accept(&mut self, shard: usize, client: usize, message: Message) {
         let member = self.members.get(&client).expect("only members publish");
         let topic = self.topics.get_mut(&member.topic).expect("known");
@@ -81,15 +81,15 @@ impl Model {
         topic.accepted[shard].push_back(Said { by, message });
     }
 
-    /// `count` messages of `from` have arrived at the owner.
+    /// `count` messages of `from` have reached the owner.
     pub(super) fn publish(&mut self, topic: &str, from: usize, count: usize) {
         let topic = self.topics.get_mut(topic).expect("known");
         let arrived = topic.accepted[from].drain(..count);
         topic.pending.extend(arrived);
     }
 
-    /// `shard` has numbered what has arrived, and behind that what it has accepted itself, or has left all of a topic's
-    /// `waiting` for its next fan-out.
+    /// `shard` has numbered the messages that reached it, then those that it accepted itself. Of each topic, the last
+    /// `waiting` messages still wait for a fan-out.
     pub(super) fn number(&mut self, shard: usize, waiting: impl Fn(&str) -> usize) {
         let topics = self.topics.iter_mut();
         for (name, topic) in topics.filter(|(_, topic)| topic.owner == shard) {
@@ -107,7 +107,7 @@ impl Model {
         self.confirmed.insert((shard, client), next);
     }
 
-    /// A client has joined: with the owner's word for it, or at once where its own shard is the owner.
+    /// A client has joined: after the owner's confirmation, or at once if its own shard is the owner.
     pub(super) fn join(&mut self, client: usize, shard: usize, key: ClientKey, topic: &str) {
         let confirmed = self.confirmed.remove(&(shard, key));
         let known = &self.topics[topic];
@@ -119,7 +119,7 @@ impl Model {
         assert!(before.is_none(), "a client joins once");
     }
 
-    /// A client is a member no more.
+    /// A client is no longer a member.
     pub(super) fn leave(&mut self, client: usize) {
         self.members.remove(&client);
     }
@@ -157,13 +157,13 @@ impl Model {
         self.sent_away.insert(client, member);
     }
 
-    /// Messages that a member has not been sent.
+    /// The number of messages that a member has not been sent.
     pub(super) fn owed(&self, client: usize) -> usize {
         let member = self.members.get(&client);
         member.map_or(0, |member| self.rest(client, member))
     }
 
-    /// Messages that were withheld from members that were sent away, all of them together.
+    /// The number of messages that members who were sent away did not get, all together.
     pub(super) fn withheld(&self) -> usize {
         let members = self.sent_away.iter();
         members
@@ -177,7 +177,7 @@ impl Model {
         rest.iter().filter(is_owed).count()
     }
 
-    /// Whether everything that was accepted has been numbered.
+    /// Whether all accepted messages are numbered.
     pub(super) fn is_settled(&self) -> bool {
         let is_empty = |topic: &Topic| {
             topic.pending.is_empty() && topic.accepted.iter().all(VecDeque::is_empty)

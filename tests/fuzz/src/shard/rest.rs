@@ -1,4 +1,4 @@
-//! What must hold after every turn, at rest and at the end.
+//! The checks after every turn, at rest and at the end.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use fanwire::metrics::stats::Stat;
 
 use super::world::World;
 
-/// Why clients leave; together these are all disconnections.
+/// The reasons for a disconnection, which add up to all disconnections.
 const REASONS: [Stat; 11] = [
     Stat::DisconnectedByClient,
     Stat::DisconnectedLost,
@@ -21,7 +21,7 @@ const REASONS: [Stat; 11] = [
     Stat::DisconnectedShutdown,
 ];
 
-/// What is on its way or waits, and nothing of it where all have everything.
+/// Gauges of messages on their way or waiting. They are 0 when all clients have everything.
 const AT_REST: [Stat; 4] = [
     Stat::CoalescingBytes,
     Stat::LogBytes,
@@ -29,7 +29,7 @@ const AT_REST: [Stat; 4] = [
     Stat::TopicsHeld,
 ];
 
-/// What is there because somebody is.
+/// Gauges that are 0 when no client is left.
 const AT_END: [Stat; 5] = [
     Stat::ConnectedClients,
     Stat::Topics,
@@ -38,7 +38,7 @@ const AT_END: [Stat; 5] = [
     Stat::CarriedBytes,
 ];
 
-/// What changes as long as anything happens that matters here.
+/// Counters that change whenever something relevant happens.
 const ACTIVITY: [Stat; 7] = [
     Stat::Messages,
     Stat::Offered,
@@ -49,16 +49,16 @@ const ACTIVITY: [Stat; 7] = [
     Stat::Envelopes,
 ];
 
-/// A round while everybody waits for rest. Longer than a client's answer takes, shorter than any deadline.
+/// The length of a round while the world comes to rest: longer than a client's answer takes, shorter than any deadline.
 const ROUND: Duration = Duration::from_millis(10);
 
-/// Rounds without activity behind which there will be none: longer than any grace.
+/// After so many rounds without activity, there will be none: longer than any grace.
 const QUIET_ROUNDS: usize = 30;
 
-/// The same where nothing waits for a deadline, but for an answer.
+/// The same if only answers are awaited, and no deadline.
 const QUIET_ROUNDS_OF_A_DRAIN: usize = 5;
 
-/// No script makes so much work.
+/// The most rounds. No script makes so much work.
 const MAX_ROUNDS: usize = 10_000;
 
 impl World {
@@ -66,13 +66,13 @@ impl World {
         self.hosts[host].shard.stats().value(stat)
     }
 
-    /// What has become of the deliveries owed.
+    /// The number of deliveries that were made, dropped or discarded.
     fn settled(&self, host: usize) -> u64 {
         let outcomes = [Stat::Delivered, Stat::Dropped, Stat::Discarded];
         outcomes.iter().map(|&stat| self.value(host, stat)).sum()
     }
 
-    /// After a turn.
+    /// The checks after a turn.
     pub(super) fn check(&self, host: usize) {
         self.hosts[host].shard.check();
         let value = |stat| self.value(host, stat);
@@ -89,14 +89,14 @@ impl World {
         );
     }
 
-    /// Lets everything happen that can, with sockets that take everything, and checks that nobody waits.
+    /// Lets everything happen that can, with sockets that accept everything. Checks that nothing is left waiting.
     pub(super) fn come_to_rest(&mut self) {
         self.is_at_end = true;
         for client in 0..self.clients.len() {
             self.make_room(client, usize::MAX / 2);
         }
         self.run_until_quiet(QUIET_ROUNDS);
-        // Whoever was pinged last answers.
+        // The client that was pinged last answers.
         self.step();
         self.step();
         assert!(self.model.is_settled(), "accepted and never numbered");
@@ -125,7 +125,7 @@ impl World {
         }
     }
 
-    /// Drains, cuts what is left, and checks that nothing is.
+    /// Drains, cuts the remaining clients, and checks that nothing is left.
     pub(super) fn end(&mut self) {
         for host in &mut self.hosts {
             host.shard.begin_drain();

@@ -1,7 +1,7 @@
-//! The world of a script: shards, the envelopes between them, and clients' sockets, all of it data.
+//! The world of a script: shards, the envelopes between them, and clients' sockets, all as data.
 //!
-//! It keeps the contract that `net::worker` keeps with its shard: the steps of a turn in their order, no read without a
-//! permit, no write behind the end, an edge only where one is due.
+//! It keeps the contract of `net::worker` with its shard: the steps of a turn in order, no read without a permit, no
+//! write after the end, and an edge only when one is due.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -20,37 +20,37 @@ use super::client::{Client, router};
 use super::model::Model;
 use super::wire::Item;
 
-/// Clients that a script may connect.
+/// The most clients of a script.
 const MAX_CLIENTS: usize = 24;
 
-/// The code of a Close that ends the drain: whoever gets it has had everything.
+/// The code of the Close that ends the drain. A client that gets it has got everything.
 const GOING_AWAY: u16 = 1001;
 
-/// What a socket brings at once when all is read.
+/// The most bytes that a socket returns in one read.
 const READ_BYTES: usize = 16 << 10;
 
-/// What a transport takes that can send nothing: enough for some messages of most scripts.
+/// The bytes that a transport takes while it can send nothing: enough for some messages of most scripts.
 const TAKES_AHEAD_BYTES: usize = 300;
 
-/// Clients flushed in a turn when all are.
+/// The clients that a turn flushes, when it flushes all.
 const FLUSH_BUDGET: usize = 512;
 
-/// Something for a shard.
+/// Mail for a shard.
 #[derive(Debug)]
 enum Mail {
     Envelope(Envelope),
-    /// A client that moves to it.
+    /// A client that moves to the shard.
     Client(usize, Transfer),
 }
 
-/// A shard and its inboxes, one for each shard that sends to it.
+/// A shard and its inboxes, one for each sending shard.
 #[derive(Debug)]
 pub(super) struct Host {
     pub(super) shard: Shard,
     inboxes: Vec<VecDeque<Mail>>,
 }
 
-/// What a shard has counted, and whether it drains.
+/// The counters of a shard, and whether it drains.
 #[derive(Clone, Copy, Debug)]
 struct Counts {
     joined: u64,
@@ -68,7 +68,7 @@ impl Counts {
     }
 }
 
-/// See the module.
+/// The world.
 #[derive(Debug)]
 pub(super) struct World {
     pub(super) hosts: Vec<Host>,
@@ -79,10 +79,10 @@ pub(super) struct World {
     topics: Topics,
     max_message_bytes: usize,
     pub(super) is_lossy: bool,
-    /// Sockets take everything, and clients answer: the script is over.
+    /// The script is over: sockets accept everything, and clients answer.
     pub(super) is_at_end: bool,
     now: Timestamp,
-    /// By shard: messages of which the last byte was written.
+    /// By shard: messages whose last byte was written.
     pub(super) delivered: Vec<u64>,
 }
 
@@ -115,12 +115,12 @@ impl World {
         }
     }
 
-    /// The host that a byte means.
+    /// The host that a byte selects.
     pub(super) fn any_host(&self, byte: u8) -> usize {
         usize::from(byte) % self.hosts.len()
     }
 
-    /// The client that a byte means.
+    /// The client that a byte selects.
     pub(super) fn any_client(&self, byte: u8) -> Option<usize> {
         usize::from(byte).checked_rem(self.clients.len())
     }
@@ -130,22 +130,22 @@ impl World {
         (!self.clients[client].is_closed).then_some(client)
     }
 
-    /// What all shards have counted.
+    /// The sum of all shards' counters.
     pub(super) fn stats(&self) -> Stats {
         let hosts = self.hosts.iter();
         hosts.map(|host| host.shard.stats().clone()).sum()
     }
 
-    // What clients do.
+    // Clients' actions
 
-    /// The lower bits say to which shard, the highest whether over a transport that takes more than it can send, and the one
-    /// below that whether the client moves to another shard, where it may.
+    /// Connects a client. The lower bits of `shard` select the shard. With the highest bit, its transport takes more
+    /// than it can send. With the bit below, the client moves to another shard, if it may.
     pub(super) fn connect(&mut self, shard: u8) -> Option<usize> {
         if self.clients.len() == MAX_CLIENTS {
             return None;
         }
         let host = self.any_host(shard & 0x3f);
-        // A slot that was given up in this turn may be given out again.
+        // A slot freed in this turn may be reused.
         self.apply_effects(host);
         let key = self.hosts[host].shard.accept();
         let client = self.clients.len();
@@ -169,7 +169,7 @@ impl World {
             .refuse_unheard(key, Refusal::CAPACITY);
     }
 
-    /// Reads a socket once. `is_edge`: it has just become readable, so it is read even if it was parked.
+    /// Reads a socket once. With `is_edge`, it has just become readable, so it is read even if it was parked.
     pub(super) fn read(&mut self, client: usize, size: usize, is_edge: bool) {
         let Client {
             host,
@@ -230,7 +230,7 @@ impl World {
                 continue;
             }
             let hosts = self.hosts.len();
-            // Each in its turn to another of the others, the topic's owner or not.
+            // Each client moves to a different other shard, whether it owns the topic or not.
             let home = (host + 1 + client % (hosts - 1)) % hosts;
             let transfer = self.hosts[host].shard.transfer_out(key);
             let transfer = transfer.expect("it was undecided");
@@ -242,19 +242,19 @@ impl World {
     }
 
     fn take_client(&mut self, host: usize, client: usize, transfer: Transfer) {
-        // A slot that was given up in this turn may be given out again.
+        // A slot freed in this turn may be reused.
         self.apply_effects(host);
         let before = Counts::of(&self.hosts[host].shard);
         let key = self.hosts[host].shard.transfer_in(transfer);
         let arrived = &mut self.clients[client];
         (arrived.host, arrived.key) = (host, key);
-        // Another event loop watches it, and tells all that is so.
+        // Another event loop watches it now, and reports everything from the start.
         (arrived.is_moving, arrived.is_parked) = (false, false);
         self.clients_by_key.insert((host, key), client);
         self.note(host, Some(client), before);
     }
 
-    /// Does something to a shard, and tells the model what came of it.
+    /// Does something to a shard, and tells the model about the effects.
     fn watch<T>(
         &mut self,
         host: usize,
@@ -268,7 +268,7 @@ impl World {
         result
     }
 
-    /// Tells the model what has come of something since `before`: `client` has joined, or messages of its were accepted.
+    /// Tells the model the effects since `before`: `client` has joined, or messages of it were accepted.
     fn note(&mut self, host: usize, client: Option<usize>, before: Counts) {
         let after = Counts::of(&self.hosts[host].shard);
         let joined = after.joined - before.joined;
@@ -309,12 +309,12 @@ impl World {
             ..
         } = self.clients[client];
         if is_moving {
-            // Whoever takes it in finds out.
+            // The shard that gets the client finds out.
             self.clients[client].is_shut = true;
             return;
         }
         if end == End::TlsFailed {
-            // The session is given up, and what it held back with it.
+            // The session is given up, with all bytes that it held back.
             self.clients[client].takes_ahead = 0;
             self.clients[client].held_back = 0;
         }
@@ -325,7 +325,7 @@ impl World {
         self.now = self.now + span;
     }
 
-    // Mail.
+    // Mail
 
     pub(super) fn take_mail(&mut self, host: u8, from: u8, count: usize) {
         let (host, from) = (self.any_host(host), self.any_host(from));
@@ -365,9 +365,9 @@ impl World {
         self.watch(host, joining, |shard| shard.handle(envelope));
     }
 
-    // The steps of a turn.
+    // The steps of a turn
 
-    /// Lets everything happen that can happen now: each shard takes its mail, reads, and ends a turn.
+    /// Lets everything possible happen: each shard takes its mail, reads, and ends a turn.
     pub(super) fn step(&mut self) {
         for host in 0..self.hosts.len() {
             for from in 0..self.hosts.len() {
@@ -457,7 +457,7 @@ impl World {
         }
     }
 
-    /// Something whole has been written.
+    /// A complete item has been written.
     fn on_item(&mut self, id: usize, item: Item) {
         let client = &mut self.clients[id];
         match item {
@@ -472,7 +472,7 @@ impl World {
             Item::Pong(payload) => assert!(client.answers(&payload), "a pong to no ping"),
             Item::Close(code) => {
                 match code {
-                    // Not the answer to a Close of its own that says the same.
+                    // But not the answer to the client's own Close with the same code.
                     Some(GOING_AWAY) if client.is_open() => self.model.send_away(id),
                     Some(_) | None => self.model.leave(id),
                 }
