@@ -1,4 +1,4 @@
-//! What clients do, and what becomes of them without their doing.
+//! The actions of clients, and accidents that happen to them.
 
 use fanwire::config::SlowConsumerPolicy;
 
@@ -7,7 +7,7 @@ use crate::tally::{Event, Stage};
 use crate::world::World;
 
 impl World {
-    /// One client does something.
+    /// One client acts.
     pub(crate) fn any_peer_acts(&mut self) {
         if self.peers.is_empty() {
             return;
@@ -62,7 +62,7 @@ impl World {
         }
     }
 
-    /// A payload that is like no other, unless it is too short for that.
+    /// A unique payload, unless it is too short for that.
     fn payload(&mut self) -> (bool, Vec<u8>) {
         let (number, most) = (
             self.model.next_message(),
@@ -78,7 +78,7 @@ impl World {
             85..97 => rng.within(8..=most.min(10_000)),
             _ => rng.within(most / 2..=most),
         };
-        // Under `drop` a message must say which one it is, because others are left out.
+        // Under `drop`, a message must carry its number, because others are skipped.
         let is_lossy = self.plan.config.slow_consumer.policy == SlowConsumerPolicy::Drop;
         let len = if is_lossy { len.max(8) } else { len }.min(most);
         let mut payload = format!("{number:08x}").into_bytes();
@@ -148,7 +148,7 @@ impl World {
         }
     }
 
-    /// What may happen in any step besides what clients mean to do.
+    /// Accidents that may happen in any step.
     pub(crate) fn mishaps(&mut self) {
         if self.rng.below(1_000) < self.plan.resets {
             self.reset_somebody();
@@ -169,7 +169,7 @@ impl World {
         }
     }
 
-    /// Resets a connection; says whether there was one.
+    /// Resets a connection. Returns whether there was one.
     pub(crate) fn reset_somebody(&mut self) -> bool {
         let Some((id, stage)) = self.any_victim() else {
             return false;
@@ -213,7 +213,7 @@ impl World {
         });
     }
 
-    /// A client that something may happen to: any, or one in a stage that is drawn, because most stages are short.
+    /// A client for an accident: any, or one in a random stage, because most stages are short.
     fn any_victim(&mut self) -> Option<(usize, Stage)> {
         let stages: Vec<(usize, Stage)> = self
             .peers
@@ -231,7 +231,7 @@ impl World {
         }
     }
 
-    /// Where the client is.
+    /// The stage of the client.
     pub(crate) fn stage(&self, id: usize) -> Stage {
         let peer = &self.peers[id];
         let model = &self.model;
@@ -264,7 +264,7 @@ impl World {
         }
     }
 
-    /// Lists the client with its host, if there is something to report.
+    /// Lists the client with its host, if it has something to report.
     pub(crate) fn raise(&mut self, id: usize) {
         let peer = &mut self.peers[id];
         if peer.key.is_some() && peer.pipe.has_news() && !peer.is_listed {

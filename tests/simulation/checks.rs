@@ -1,4 +1,4 @@
-//! What must hold after every turn, once the world is at rest, and at its end.
+//! The checks after every turn, at rest and at the end.
 
 use fanwire::config::SlowConsumerPolicy;
 use fanwire::ids::ClientId;
@@ -8,7 +8,7 @@ use fanwire::relay::draft::OVERHEAD_BYTES;
 use crate::plan::{Ending, Plan};
 use crate::world::World;
 
-/// Why clients leave; together these are all disconnections.
+/// The reasons for a disconnection, which add up to all disconnections.
 const REASONS: [Stat; 9] = [
     Stat::DisconnectedByClient,
     Stat::DisconnectedLost,
@@ -21,13 +21,13 @@ const REASONS: [Stat; 9] = [
     Stat::DisconnectedShutdown,
 ];
 
-/// A client's frame of an empty message.
+/// The length of a client's frame with an empty message.
 const EMPTY_MESSAGE_BYTES: usize = 6;
 
-/// What a batch keeps beside the frame of a message: where it ends, and who sent it.
+/// The memory of a batch per message besides its frame: its end, and its sender.
 const MARK_BYTES: usize = size_of::<u32>() + size_of::<ClientId>();
 
-/// Gauges that are at zero when nobody is there.
+/// Gauges that are 0 when nobody is connected.
 const GAUGES: [Stat; 9] = [
     Stat::CoalescingBytes,
     Stat::ConnectedClients,
@@ -41,7 +41,7 @@ const GAUGES: [Stat; 9] = [
 ];
 
 impl World {
-    /// After a turn of the host.
+    /// The checks after a turn of the host.
     pub(crate) fn check_turn(&self, host: usize) {
         self.hosts[host].shard().check();
         self.check_accounts(host);
@@ -71,7 +71,7 @@ impl World {
         self.check_identity(host_key);
     }
 
-    /// Offered = delivered + dropped + discarded + still owed.
+    /// Offered = delivered + dropped + discarded + still due.
     fn check_identity(&self, host_key: usize) {
         let value = |stat| self.hosts[host_key].value(stat);
         let settled = value(Stat::Delivered) + value(Stat::Dropped) + value(Stat::Discarded);
@@ -123,10 +123,12 @@ impl World {
         assert!(all <= most, "{all} bytes are held, {most} at most");
     }
 
-    /// What may be on its way to the logs of topics before anybody could have been told to wait: for each the window of
-    /// a quarter that its publishers share, and for each client that may publish what is read of it at once: it is known
-    /// to publish, and asked to wait, only behind its first message. At its worst that is a batch of its own, of empty
-    /// messages. A shard that comes late to its turn finds as much more as an inbox may hold.
+    /// The most bytes that may be on their way to the logs before any publisher could have been paused. Each topic has
+    /// a window of a quarter, which its publishers share. Each client may also have one read's bytes: it becomes known
+    /// as a publisher, and is paused, only after its first message.
+    ///
+    /// At worst, such a read is a batch of its own, of empty messages. A late shard may find as much again as an inbox
+    /// holds.
     fn most_on_its_way_bytes(&self) -> usize {
         let Plan {
             config,
@@ -144,13 +146,13 @@ impl World {
         topics.len() * (window + inbox_high_water_bytes) + speakers.count() * per_client
     }
 
-    /// Once nothing is under way and everybody reads: nobody waits.
+    /// Once nothing is on its way and all clients read, nobody waits.
     pub(crate) fn check_at_rest(&mut self) {
         self.model.check_nothing_under_way();
         for id in 0..self.peers.len() {
             let peer = &self.peers[id];
             let is_there = self.model.is_member(id) && !peer.is_gone();
-            // Whoever never reads may be on its way out without knowing it, and the model neither.
+            // A client that never reads may be leaving without knowing it. Then the model does not know it either.
             let is_leaving = peer.has_said_goodbye || peer.shuts_when_sent || peer.never_reads;
             if !is_there || is_leaving {
                 continue;
@@ -175,7 +177,7 @@ impl World {
         }
     }
 
-    /// What members were not sent is what was dropped.
+    /// Members were sent all messages but the dropped ones.
     fn check_dropped(&self, host: usize) {
         let value = |stat| self.hosts[host].value(stat);
         if value(Stat::Disconnections) > 0 {
@@ -185,14 +187,14 @@ impl World {
         assert_eq!(missing, value(Stat::Dropped), "gaps are counted");
     }
 
-    /// Nobody who does what is expected has to be timed out.
+    /// No well-behaved client needs a timeout to leave.
     pub(crate) fn check_polite_are_gone(&self) {
         for peer in self.peers.iter().filter(|peer| World::is_polite(peer)) {
             assert!(!self.is_connected(peer), "client {} is not let go", peer.id);
         }
     }
 
-    /// When everybody is gone.
+    /// The checks when all clients have gone.
     pub(crate) fn check_end(&self) {
         self.model.check_farewells();
         for (key, host) in self.hosts.iter().enumerate() {

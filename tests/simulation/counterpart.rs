@@ -1,4 +1,4 @@
-//! The client's end of a transport: how what it says gets into its connection, and what it reads becomes words again.
+//! The client's end of a transport. It puts the client's bytes into the connection, and makes bytes of what it reads.
 
 use std::collections::VecDeque;
 use std::io::Read;
@@ -8,7 +8,7 @@ use crate::plan::Plan;
 use crate::records::{Kind, Opener, Sealer};
 use crate::rng::Rng;
 
-/// See the module.
+/// The client's end.
 #[derive(Debug)]
 pub(crate) enum Counterpart {
     Plain,
@@ -18,24 +18,24 @@ pub(crate) enum Counterpart {
 /// The client's end of a transport with records.
 #[derive(Debug)]
 pub(crate) struct Session {
-    /// The longest content of a record; each is of any length up to that.
+    /// The longest content of a record. Each record has any length up to that.
     record_bytes: usize,
     rng: Rng,
     sealer: Sealer,
-    /// Records that are not in the connection yet.
+    /// Records that are not yet in the connection.
     outgoing: VecDeque<u8>,
     opener: Opener,
-    /// The server has said hello.
+    /// The server has sent its hello.
     is_greeted: bool,
-    /// The server has said its last.
+    /// The server has sent its last record.
     is_ended: bool,
-    /// Says so when it ends.
+    /// It sends a last record when it ends.
     says_end: bool,
     has_ended: bool,
 }
 
 impl Counterpart {
-    /// One that has just said hello; only a part of it and nothing else, if it `is_cut_short`.
+    /// An end that has just sent its hello, or only a part of it if `is_cut_short`.
     pub(crate) fn records(plan: &Plan, is_cut_short: bool, rng: &mut Rng) -> Counterpart {
         let mut sealer = Sealer::default();
         let mut hello = sealer.seal(Kind::Hello, b"fanwire");
@@ -50,13 +50,13 @@ impl Counterpart {
             opener: Opener::default(),
             is_greeted: false,
             is_ended: false,
-            // Behind a part of a hello it would be read as the rest of that.
+            // After a partial hello, a last record would be read as the rest of it.
             says_end: rng.percent(70) && !is_cut_short,
             has_ended: false,
         }))
     }
 
-    /// Whether it may say something.
+    /// Whether it may send.
     pub(crate) fn is_greeted(&self) -> bool {
         match self {
             Counterpart::Plain => true,
@@ -64,7 +64,7 @@ impl Counterpart {
         }
     }
 
-    /// Bytes that are not in the connection and are `words` no more.
+    /// Bytes that are no longer in `words` and not yet in the connection.
     pub(crate) fn unsent_bytes(&self) -> usize {
         match self {
             Counterpart::Plain => 0,
@@ -72,7 +72,7 @@ impl Counterpart {
         }
     }
 
-    /// Puts at most `most` bytes of `words` into the connection, as they are or as records; says whether it put any.
+    /// Puts at most `most` bytes of `words` into the connection, directly or as records. Returns whether it put any.
     pub(crate) fn send(&mut self, pipe: &mut Pipe, words: &mut VecDeque<u8>, most: usize) -> bool {
         match self {
             Counterpart::Plain => put(pipe, words, most) > 0,
@@ -80,7 +80,7 @@ impl Counterpart {
         }
     }
 
-    /// Forgets what is not in the connection.
+    /// Forgets the bytes that are not in the connection.
     pub(crate) fn fall_silent(&mut self) {
         if let Counterpart::Records(session) = self {
             session.outgoing.clear();
@@ -88,7 +88,7 @@ impl Counterpart {
         }
     }
 
-    /// Says its last, once, if it is polite.
+    /// Sends its last record once, if it is polite.
     pub(crate) fn end(&mut self) {
         if let Counterpart::Records(session) = self {
             let is_first = !std::mem::replace(&mut session.has_ended, true);
@@ -98,7 +98,7 @@ impl Counterpart {
         }
     }
 
-    /// Takes `count` bytes out of the connection; returns what they say.
+    /// Takes `count` bytes out of the connection. Returns their content.
     pub(crate) fn receive(&mut self, pipe: &mut Pipe, count: usize) -> Vec<u8> {
         let bytes = pipe.receive(count);
         match self {
@@ -107,7 +107,7 @@ impl Counterpart {
         }
     }
 
-    /// Checks that the server's side has ended as it should, if the kernel `has_room` for it.
+    /// Checks that the server's side has ended properly, if the kernel `has_room` for that.
     pub(crate) fn check_end(&self, has_room: bool) {
         if let Counterpart::Records(session) = self {
             assert!(session.is_ended || !has_room, "shut without a last word");
@@ -119,7 +119,7 @@ impl Counterpart {
     }
 }
 
-/// Moves bytes into the connection, at most `most`; says how many.
+/// Moves at most `most` bytes into the connection. Returns their number.
 fn put(pipe: &mut Pipe, bytes: &mut VecDeque<u8>, most: usize) -> usize {
     let count = most.min(bytes.len()).min(pipe.room_to_server());
     if count > 0 {

@@ -1,4 +1,4 @@
-//! How a world comes to rest and to its end.
+//! The end of a world: it comes to rest, and then ends in one of several ways.
 
 use fanwire::metrics::stats::Stat;
 use fanwire::relay::envelope::Envelope;
@@ -9,14 +9,14 @@ use crate::plan::{EndAt, Ending};
 use crate::tally::{Event, Moment, Stage};
 use crate::world::{Parcel, World};
 
-/// Rounds in which everybody acts, before a world that does not come to rest is called broken.
+/// The most rounds before a world that does not come to rest counts as broken.
 const ROUNDS_TO_REST: usize = 200_000;
 
-/// Deadlines waited for, one after the other, before a client that does not leave is called forgotten.
+/// The most deadlines to wait for before a client that does not leave counts as forgotten.
 const DEADLINES_TO_EMPTY: usize = 2_000;
 
 impl World {
-    /// Everybody who is still there reads and writes again; who has vanished is found out.
+    /// All remaining clients read and write again. Vanished ones are detected.
     pub(crate) fn calm(&mut self) {
         self.tell(|| "everybody reads".into());
         for id in 0..self.peers.len() {
@@ -58,8 +58,8 @@ impl World {
         has_acted || self.await_fan_out()
     }
 
-    /// Where nobody can act because messages wait for their topic's next fan-out: the clock goes on to that, and to nothing
-    /// else.
+    /// If nobody can act because messages wait for the next fan-out of their topic, the clock moves to that, and no
+    /// further.
     fn await_fan_out(&mut self) -> bool {
         let waits = self.hosts.iter().map(|host| host.shard().next_fan_out());
         let Some(due) = waits.flatten().min() else {
@@ -70,7 +70,7 @@ impl World {
         true
     }
 
-    /// Lets those be seen off who never read: with the clock stopped they would hold up everybody.
+    /// Waits until clients that never read are disconnected. With the clock stopped they would block everybody.
     pub(crate) fn outwait_the_stuck(&mut self) {
         self.settle();
         for _ in 0..DEADLINES_TO_EMPTY {
@@ -86,12 +86,12 @@ impl World {
         panic!("a stuck client is not seen off");
     }
 
-    /// Whether the end begins now, if it is to begin in the midst of everything.
+    /// Whether the end begins now, if it begins in the middle of other events.
     pub(crate) fn is_time(&self, end: EndAt) -> bool {
         self.step.get() >= end.step && self.is_moment(end.moment)
     }
 
-    /// Whether this is under way.
+    /// Whether this is happening.
     fn is_moment(&self, moment: Moment) -> bool {
         let is_at = |stage: Stage| self.there().any(|peer| self.stage(peer.id) == stage);
         match moment {
@@ -116,7 +116,7 @@ impl World {
         }
     }
 
-    /// What is on its way between shards.
+    /// Envelopes on their way between shards.
     fn envelopes(&self) -> impl Iterator<Item = &Envelope> {
         let parcels = self.links.iter().flatten().flatten();
         parcels.filter_map(|parcel| match parcel {
@@ -177,7 +177,7 @@ impl World {
         }
     }
 
-    /// Things go on as before for a while, of `most` steps.
+    /// Continues as before for up to `most` steps.
     fn steps_on(&mut self, most: usize) {
         for _ in 0..self.rng.within(0..=most) {
             self.step();
@@ -191,7 +191,7 @@ impl World {
         for host in &mut self.hosts {
             host.cut_is_due = true;
         }
-        // Each host gets to it in its time.
+        // Each host does it in its own time.
         self.steps_on(20);
         self.calm();
         self.settle();
@@ -226,7 +226,7 @@ impl World {
         panic!("somebody stays for ever");
     }
 
-    /// Who answers no Close is cut at last, and nobody else.
+    /// Clients that answer no Close are cut in the end, and no others.
     fn cut_the_rude(&mut self) {
         for peer in self.peers.iter().filter(|peer| self.is_connected(peer)) {
             assert!(

@@ -1,24 +1,24 @@
-//! The relay in a world of its own: shards, what they say to one another, clients and their connections, all driven by
-//! one seed, and checked after every turn against a model.
+//! The relay in a simulated world: shards, their mail, clients and connections. One seed drives all of it, and a model
+//! checks it after every turn.
 //!
-//! A failure names the seed and the step. One command runs that seed again and tells what happens:
+//! A failure names its seed and step. One command runs that seed again and prints what happens:
 //!
 //! ```text
 //! FANWIRE_SEED=17 cargo test --test simulation replay
 //! ```
 //!
-//! And this runs as many seeds as one likes, on all cores, up to the first that fails, and says what happened in them:
+//! Another runs any number of seeds on all cores, stops at the first that fails, and prints what happened:
 //!
 //! ```text
 //! cargo test --release --test simulation -- --seeds 20000
 //! ```
 //!
-//! Besides, names and options are those of any other test. `libtest-mimic` reads them, because the test harness of the
-//! compiler knows no option of ours.
+//! All other names and options are those of any test. `libtest-mimic` reads them, because the compiler's test harness
+//! cannot take an option of ours.
 //!
-//! Whoever adds a promise plants a fault against it first and sees a seed fail. Limits of what is looked at here: the
-//! event loop is this directory's own (`host.rs` and its neighbours follow `net::worker` step by step), and so is what
-//! stands for TLS (`transport.rs`); of a topic's log only its size on one shard is known, not each member's share in it.
+//! Before you add a promise, plant a fault against it and see a seed fail. The simulation has limits. The event loop is
+//! its own: `host.rs` and its neighbours follow `net::worker` step by step. So is the substitute for TLS
+//! (`transport.rs`). It knows only the size of a topic's log on one shard, not each member's share.
 
 mod acts;
 mod checks;
@@ -43,7 +43,7 @@ use std::process::ExitCode;
 
 use libtest_mimic::{Arguments, Failed, Trial};
 
-/// Seeds in an ordinary run.
+/// The seeds in an ordinary run.
 const SEEDS: u64 = 1_024;
 
 fn main() -> ExitCode {
@@ -61,7 +61,7 @@ fn main() -> ExitCode {
     libtest_mimic::run(&arguments, trials()).exit_code()
 }
 
-/// Takes `--seeds N` out of the arguments.
+/// Removes `--seeds N` from the arguments.
 fn take_seeds(arguments: &mut Vec<String>) -> Option<u64> {
     let at = arguments
         .iter()
@@ -100,7 +100,7 @@ fn trials() -> Vec<Trial> {
     ]
 }
 
-/// Runs the seed in `FANWIRE_SEED` and tells what happens; without one, the first.
+/// Runs the seed in `FANWIRE_SEED`, or else the first one, and prints what happens.
 fn replay() -> Result<(), String> {
     let seed = std::env::var("FANWIRE_SEED").ok();
     let number = seed.as_ref().map(|seed| seed.parse().expect("a seed"));

@@ -1,5 +1,5 @@
-//! A client: what it wants to say, how it says it, and how it answers. It knows nothing of what the relay should do;
-//! that is the model's.
+//! A client: the bytes that it sends, and its answers to what it reads. It does not know what the relay should do; the
+//! model does.
 
 use std::collections::VecDeque;
 use std::io::Read;
@@ -14,78 +14,78 @@ use crate::rng::Rng;
 use crate::stream::{Item, Stream};
 use crate::transport::Transport;
 
-/// What a client does when it is spoken to.
+/// The reactions of a client.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Manners {
     pub(crate) answers_pings: bool,
     pub(crate) answers_close: bool,
-    /// Shuts its side when the server has shut its own.
+    /// It shuts down its side when the server has done so.
     pub(crate) ends: bool,
-    /// Sends frames before it has read the 101.
+    /// It sends frames before it has read the 101.
     pub(crate) pipelines: bool,
-    /// Only listens.
+    /// It only listens.
     pub(crate) is_silent: bool,
 }
 
-/// What a client asks for when it connects.
+/// The request of a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Request {
     Upgrade,
-    /// Something that must not be answered 101.
+    /// A request that must not be answered 101.
     Bad,
-    /// The beginning of a request, and nothing behind it.
+    /// The beginning of a request, and nothing more.
     Half,
 }
 
-/// See the module.
+/// A client.
 #[derive(Debug)]
 pub(crate) struct Peer {
     pub(crate) id: usize,
-    /// The shard that it is placed on, or has moved to.
+    /// Its shard: the one that accepted it, or the one that it moved to.
     pub(crate) host: usize,
-    /// Its name there, once it is accepted.
+    /// Its key there, once it is accepted.
     pub(crate) key: Option<ClientKey>,
-    /// It is on its way from the host that accepted it to this one.
+    /// It is moving to this host from the one that accepted it.
     pub(crate) is_moving: bool,
     pub(crate) topic: usize,
     pub(crate) request: Request,
     pub(crate) manners: Manners,
     pub(crate) pipe: Pipe,
-    /// The shard's end of it.
+    /// The shard's end of the connection.
     pub(crate) transport: Transport,
-    /// Its own end.
+    /// The client's end of it.
     pub(crate) counterpart: Counterpart,
-    /// What it was sent, as the shard counts it.
+    /// The bytes that it was sent, as the shard counts them.
     pub(crate) stream: Stream,
-    /// In its host's list of those with news.
+    /// It is in its host's list of clients with events.
     pub(crate) is_listed: bool,
     pub(crate) is_reading: bool,
-    /// It has stopped to read for good.
+    /// It has stopped reading for good.
     pub(crate) never_reads: bool,
-    /// Gone without a word: it neither reads nor writes nor ends.
+    /// It has vanished: it neither reads nor writes nor ends.
     pub(crate) has_vanished: bool,
     /// It has read the 101.
     pub(crate) is_open: bool,
-    /// It has sent, or queued, the last thing that it will say.
+    /// It has sent or queued its last frame.
     pub(crate) has_said_goodbye: bool,
-    /// When it began to break the protocol.
+    /// The time when it began to break the protocol.
     pub(crate) offended_at: Option<Timestamp>,
-    /// Since when its connection has accepted nothing, if that is waited for.
+    /// The time since which its connection has accepted nothing, if something waits for it.
     pub(crate) blocked_at: Option<Timestamp>,
-    /// It has been so for as long as it may: it can have been seen off for that, whatever it did before.
+    /// That has lasted as long as allowed, so it may be disconnected for it, whatever it did before.
     pub(crate) has_stalled: bool,
-    /// It shuts its side once it has sent what it has to say.
+    /// It shuts down its side once everything is sent.
     pub(crate) shuts_when_sent: bool,
-    /// Where the server's items end that it has not read yet.
+    /// The ends of the server's items that it has not read yet.
     unread: VecDeque<(u64, Item)>,
     read_offset: u64,
-    /// What its transport took for it and it has not read yet.
+    /// Bytes that its transport took for it, and that it has not read yet.
     taken: VecDeque<u8>,
-    /// Not yet in the pipe.
+    /// Bytes not yet in the pipe.
     to_send: VecDeque<u8>,
-    /// Bytes ever queued.
+    /// The number of bytes ever queued.
     pub(crate) queued_bytes: u64,
-    /// How many of these are the request.
+    /// The number of those that are the request.
     pub(crate) request_bytes: u64,
 }
 
@@ -145,12 +145,12 @@ impl Peer {
         peer
     }
 
-    /// Whether it can have anything to do with the relay any more.
+    /// Whether it has nothing more to do with the relay.
     pub(crate) fn is_gone(&self) -> bool {
         self.has_vanished || self.pipe.is_over()
     }
 
-    /// Whether it may say more.
+    /// Whether it may send more.
     pub(crate) fn may_speak(&self) -> bool {
         let is_welcome = self.is_open || self.manners.pipelines;
         self.request == Request::Upgrade
@@ -171,13 +171,13 @@ impl Peer {
         self.to_send.len() + self.counterpart.unsent_bytes()
     }
 
-    /// Whether it has begun to say something beyond its request and not ended.
+    /// Whether it has begun to send something after its request, and has not finished.
     pub(crate) fn is_speaking(&self) -> bool {
         let sent = self.queued_bytes - self.unsent_bytes() as u64;
         self.unsent_bytes() > 0 && sent > self.request_bytes
     }
 
-    /// Puts bytes into the pipe, at most `most`; says whether anything has happened.
+    /// Puts at most `most` bytes into the pipe. Returns whether anything happened.
     pub(crate) fn transmit(&mut self, most: usize) -> bool {
         if self.has_vanished || self.pipe.is_over() || self.pipe.is_shut_by_client() {
             return false;
@@ -195,7 +195,7 @@ impl Peer {
         has_sent || shuts
     }
 
-    /// Shuts its side, whatever it was saying.
+    /// Shuts down its side at once, even in the middle of a frame.
     pub(crate) fn shut_at_once(&mut self) {
         self.to_send.clear();
         self.counterpart.fall_silent();
@@ -203,17 +203,17 @@ impl Peer {
         self.transmit(0);
     }
 
-    /// Notes what the transport has taken for it, to be compared with what it reads.
+    /// Notes the bytes that the transport has taken for it, to compare them with what it reads.
     pub(crate) fn note_taken(&mut self, bytes: &[u8]) {
         self.taken.extend(bytes);
     }
 
-    /// Notes what the server has sent, to be read later.
+    /// Notes an item that the server has sent, to be read later.
     pub(crate) fn expect(&mut self, offset: u64, item: Item) {
         self.unread.push_back((offset, item));
     }
 
-    /// Messages that were sent to it as the shard counts it, and that its transport has not sent to the last byte.
+    /// The number of messages sent to it, as the shard counts, that its transport has not completely sent.
     pub(crate) fn messages_held_back(&self) -> usize {
         let end = self.read_offset + self.taken.len() as u64;
         let sent = end - self.transport.held_back_bytes() as u64;
@@ -222,12 +222,12 @@ impl Peer {
         self.unread.iter().filter(is_held_back).count()
     }
 
-    /// Whether it has read all that was ever sent to it.
+    /// Whether it has read everything ever sent to it.
     pub(crate) fn has_read_everything(&self) -> bool {
         self.taken.is_empty() && self.unread.is_empty()
     }
 
-    /// Reads at most `most` bytes and answers what they complete; says whether anything has happened.
+    /// Reads at most `most` bytes and answers the items that they complete. Returns whether anything happened.
     pub(crate) fn read(&mut self, most: usize, rng: &mut Rng) -> bool {
         if self.is_gone() || !self.is_reading {
             return false;
@@ -255,7 +255,7 @@ impl Peer {
         }
         let ends = is_at_end && self.manners.ends && !self.shuts_when_sent;
         if ends {
-            // Nobody reads what was still to be said.
+            // Nobody would read the rest.
             self.shut_at_once();
         }
         count > 0 || ends
@@ -289,7 +289,7 @@ impl Peer {
     }
 }
 
-/// A client's frame, masked with any key, whole.
+/// A client's complete frame, masked with a random key.
 pub(crate) fn frame(first: u8, payload: &[u8], rng: &mut Rng) -> Vec<u8> {
     let mut frame = vec![first];
     let len = payload.len();
@@ -316,7 +316,7 @@ pub(crate) fn frame(first: u8, payload: &[u8], rng: &mut Rng) -> Vec<u8> {
     frame
 }
 
-/// A message, whole or in fragments, with control frames in between that nobody need answer.
+/// A message, complete or in fragments, with control frames in between that need no answer.
 pub(crate) fn message(is_text: bool, payload: &[u8], rng: &mut Rng) -> Vec<u8> {
     let opcode = if is_text { 0x1 } else { 0x2 };
     if !rng.percent(20) {
@@ -335,7 +335,7 @@ pub(crate) fn message(is_text: bool, payload: &[u8], rng: &mut Rng) -> Vec<u8> {
     bytes
 }
 
-/// Frames that break the protocol, one way each.
+/// Frames that break the protocol in one way.
 pub(crate) fn offence(max_message_bytes: usize, rng: &mut Rng) -> Vec<u8> {
     match rng.below(6) {
         // Unmasked.
@@ -343,11 +343,11 @@ pub(crate) fn offence(max_message_bytes: usize, rng: &mut Rng) -> Vec<u8> {
         // A reserved opcode, a reserved bit.
         1 => frame(0x83, b"", rng),
         2 => frame(0xc2, b"", rng),
-        // A continuation of nothing.
+        // A continuation without a message.
         3 => frame(0x80, b"", rng),
         // Not UTF-8.
         4 => frame(0x81, b"\xff\xff", rng),
-        // Too big, from its header alone.
+        // Too big, by its header alone.
         _ => {
             let mut bytes = vec![0x82, 0xff];
             bytes.extend((max_message_bytes.max(65_536) as u64 + 1).to_be_bytes());

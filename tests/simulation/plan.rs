@@ -1,4 +1,4 @@
-//! What a seed decides before the first step: the configuration, the world's size, and how it ends.
+//! The choices of a seed before the first step: the configuration, the size of the world, and its end.
 
 use std::time::Duration;
 
@@ -7,20 +7,20 @@ use fanwire::config::{Config, SlowConsumerPolicy, Topics};
 use crate::rng::Rng;
 use crate::tally::Moment;
 
-/// How a world ends.
+/// The end of a world.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Ending {
     /// Every shard is told to drain.
     Drain,
-    /// The same, and half way everything that is left is cut.
+    /// The same, and half way through, all remaining connections are cut.
     DrainThenCut,
     /// Every connection is cut, without a drain.
     Cut,
-    /// The clients leave by themselves.
+    /// The clients leave on their own.
     Leave,
 }
 
-/// See the module.
+/// The plan of a world.
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
     pub(crate) config: Config,
@@ -29,61 +29,61 @@ pub(crate) struct Plan {
     pub(crate) router_seed: u64,
     /// Steps before the world is brought to rest.
     pub(crate) steps: usize,
-    /// Clients that ever connect.
+    /// The number of clients that ever connect.
     pub(crate) clients: usize,
     /// The most messages that a client queues at once.
     pub(crate) burst: usize,
     /// The most microseconds between two turns.
     pub(crate) pace_micros: usize,
-    /// How often the clock jumps, in a thousand steps.
+    /// The number of jumps of the clock in a thousand steps.
     pub(crate) jumps: usize,
-    /// Bytes of a host's read buffer.
+    /// The size of a host's read buffer.
     pub(crate) scratch_bytes: usize,
-    /// Clients flushed in a turn.
+    /// The number of clients flushed in a turn.
     pub(crate) flush_budget: usize,
-    /// The share of clients that move to another shard, of those that may, in percent.
+    /// The share of clients that move to another shard, in percent of those that may.
     pub(crate) transfers: usize,
-    /// Reads wait while an inbox holds this many bytes of messages.
+    /// Reads pause while an inbox holds so many bytes of messages.
     pub(crate) inbox_high_water_bytes: usize,
-    /// Bytes that a connection holds for a client that does not read.
+    /// The bytes that a connection holds for a client that does not read.
     pub(crate) send_buffer_bytes: usize,
-    /// A connection that has any room for the client takes a whole write, so that it is full at the end of one.
+    /// A connection with any room for the client accepts a whole write, so it is full only at the end of one.
     pub(crate) is_elastic: bool,
-    /// Bytes that a connection holds for a shard that does not read.
+    /// The bytes that a connection holds for a shard that does not read.
     pub(crate) receive_buffer_bytes: usize,
     /// The share of clients that misbehave, in percent.
     pub(crate) trouble: usize,
-    /// The share of clients whose transport makes records, in percent.
+    /// The share of clients with encryption, in percent.
     pub(crate) encrypted: usize,
     /// The longest content of a record.
     pub(crate) record_bytes: usize,
-    /// Connections that are reset, in a thousand steps.
+    /// The number of resets in a thousand steps.
     pub(crate) resets: usize,
-    /// Clients that shut their side, in a thousand steps.
+    /// The number of clients that shut down their side in a thousand steps.
     pub(crate) half_closes: usize,
-    /// Clients that close, in a thousand steps.
+    /// The number of clients that send Close in a thousand steps.
     pub(crate) goodbyes: usize,
-    /// Clients that stop to read, in a thousand steps.
+    /// The number of clients that stop reading in a thousand steps.
     pub(crate) stalls: usize,
-    /// The share of those that never go on, in percent.
+    /// The share of those that never read again, in percent.
     pub(crate) stalls_for_ever: usize,
-    /// Hosts that are stopped, in a thousand steps.
+    /// The number of hosts that are stopped in a thousand steps.
     pub(crate) pauses: usize,
     pub(crate) ending: Ending,
-    /// When the end begins, in the midst of everything; otherwise once the world is at rest.
+    /// The start of the end, if it comes in the middle of other events. Otherwise the world comes to rest first.
     pub(crate) end_at: Option<EndAt>,
 }
 
-/// The end begins at this step, or at the first one after it in which this is under way.
+/// The end begins at this step, or at the first later one at which this is happening.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct EndAt {
     pub(crate) step: usize,
     pub(crate) moment: Moment,
-    /// Steps between the beginning of a drain and the cut.
+    /// The number of steps between the start of a drain and the cut.
     pub(crate) steps_to_cut: usize,
 }
 
-/// Names that need decoding among them; as a client writes them and as the router reads them.
+/// The topics: as a client writes them, and decoded.
 pub(crate) const TOPICS: [(&str, &str); 5] = [
     ("/a", "/a"),
     ("/caf%C3%A9?token=1", "/café"),
@@ -92,7 +92,7 @@ pub(crate) const TOPICS: [(&str, &str); 5] = [
     ("/%65", "/e"),
 ];
 
-/// What an end waits for more often, because worlds seldom come to it by themselves.
+/// Moments at which worlds seldom end by chance, so they are chosen more often.
 const RARE: [Moment; 5] = [
     Moment::Transfer,
     Moment::Join,
@@ -183,7 +183,7 @@ fn config(rng: &mut Rng) -> Config {
         SlowConsumerPolicy::Backpressure,
     ]);
     config.slow_consumer.max_lag_bytes = 2 * message * rng.pick(&[1, 2, 8]);
-    // The least that a shard's share may be is two lags.
+    // A shard's share must be at least two lags.
     config.limits.max_buffered_bytes =
         2 * config.slow_consumer.max_lag_bytes * rng.pick(&[1, 1, 8, 1_000]);
     let is_hasty = rng.percent(35);

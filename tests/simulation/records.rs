@@ -1,22 +1,22 @@
-//! Records as TLS has them, without the cryptography: what is sent is cut into pieces, each numbered, each of use only
-//! when it has arrived whole and in its turn.
+//! Records like those of TLS, without the cryptography. A record is numbered, and usable only when it is complete and
+//! in its turn.
 //!
-//! On the wire a record is a byte for its kind, two for its length, and its content, every byte combined with one that
-//! its number gives. So a record that is lost, repeated or torn is noticed where it is opened.
+//! On the wire, a record is a byte for its kind, two for its length, and its content. Every byte is combined with one
+//! derived from the number, so the opener notices a record that is lost, repeated or torn.
 
 use std::collections::VecDeque;
 
-/// What a record holds.
+/// The kind of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
-    /// The first of each side; nothing else is sent before the other side's has arrived.
+    /// The first record of each side. Nothing else is sent before the other side's has arrived.
     Hello,
     Data,
-    /// The last of a side that ends in order.
+    /// The last record of a side that ends in order.
     End,
 }
 
-/// Bytes before the content.
+/// The length of the header.
 const HEADER: usize = 3;
 
 /// The longest content.
@@ -43,7 +43,7 @@ fn key(number: u64) -> u8 {
     (number.wrapping_mul(0x9e37_79b9) >> 5) as u8
 }
 
-/// Makes records.
+/// The writer of records.
 #[derive(Debug, Default)]
 pub(crate) struct Sealer {
     number: u64,
@@ -66,11 +66,11 @@ impl Sealer {
     }
 }
 
-/// Takes records apart.
+/// The reader of records.
 #[derive(Debug, Default)]
 pub(crate) struct Opener {
     number: u64,
-    /// What has arrived of the next record, and perhaps of those behind it.
+    /// The received bytes of the next record, and perhaps of later ones.
     raw: VecDeque<u8>,
 }
 
@@ -79,7 +79,7 @@ impl Opener {
         self.raw.extend(bytes);
     }
 
-    /// The next record, once it is there; an error for what is none.
+    /// The next record, once it is complete. An invalid record is an error.
     pub(crate) fn next(&mut self) -> Result<Option<(Kind, Vec<u8>)>, String> {
         let [Some(&kind), Some(&high), Some(&low)] = [0, 1, 2].map(|at| self.raw.get(at)) else {
             return Ok(None);
@@ -100,13 +100,13 @@ impl Opener {
         Ok(Some((kind, record.map(|byte| byte ^ key).collect())))
     }
 
-    /// Whether a record has arrived in part.
+    /// Whether a part of a record has arrived.
     pub(crate) fn is_partial(&self) -> bool {
         !self.raw.is_empty()
     }
 }
 
-// Tests, run by `main`.
+// Tests, run by `main`
 
 pub(crate) fn records_are_read_however_they_arrive() {
     let mut sealer = Sealer::default();

@@ -1,8 +1,8 @@
-//! Chance, from a seed: the only source of it in the simulation, so that a seed tells the whole story.
+//! The only source of randomness in the simulation, so that a seed determines everything.
 
 use std::ops::RangeInclusive;
 
-/// `SplitMix64`: one word of state, and every seed is a good one.
+/// `SplitMix64`: one word of state, and every seed works.
 #[derive(Debug)]
 pub(crate) struct Rng(u64);
 
@@ -37,7 +37,7 @@ impl Rng {
         choices[self.below(choices.len())]
     }
 
-    /// Mostly all of `n`, otherwise any part of it but none; `n` is not 0.
+    /// Mostly all of `n`, otherwise a part of it, but never 0. `n` is not 0.
     pub(crate) fn part_of(&mut self, n: usize) -> usize {
         if self.percent(50) {
             n

@@ -1,4 +1,4 @@
-//! Many seeds at once: on all cores, up to the first that fails, and then whether they got everywhere.
+//! Runs many seeds on all cores, up to the first failure, and then checks that they covered everything.
 
 use std::any::Any;
 use std::cell::Cell;
@@ -15,10 +15,10 @@ use crate::SEEDS;
 use crate::tally::{LEAST, Tally};
 use crate::world::World;
 
-/// Seeds between two lines about how far a long run has come.
+/// The number of seeds between two progress lines of a long run.
 const SEEDS_PER_LINE: u64 = 1_000;
 
-/// What shards must count in an ordinary run, and how often at least.
+/// The counters that an ordinary run must reach, with the least value of each.
 const CORNERS: [(Stat, u64); 28] = [
     (Stat::Messages, 50_000),
     (Stat::Coalesced, 4_000),
@@ -50,7 +50,7 @@ const CORNERS: [(Stat, u64); 28] = [
     (Stat::Turns, 200_000),
 ];
 
-/// What has happened in many seeds.
+/// The events in many seeds.
 #[derive(Debug, Default)]
 struct Totals {
     stats: Stats,
@@ -58,8 +58,8 @@ struct Totals {
     failure: Option<String>,
 }
 
-/// Runs the first `seeds` seeds. Fails at the first that fails, or if something happens too rarely in them. Says how far
-/// it has come, and what happened, if it `is_told`.
+/// Runs the first `seeds` seeds. Fails at the first failure, or if an event is too rare. With `is_told`, it prints its
+/// progress and the events.
 pub(crate) fn run(seeds: u64, is_told: bool) -> Result<(), String> {
     let began = Instant::now();
     let (next, is_over) = (AtomicU64::new(0), AtomicBool::new(false));
@@ -104,7 +104,7 @@ pub(crate) fn run(seeds: u64, is_told: bool) -> Result<(), String> {
     totals.check()
 }
 
-/// Runs one seed; a failure says how to see it again.
+/// Runs one seed. A failure says how to replay it.
 pub(crate) fn run_seed(seed: u64, is_told: bool) -> Result<(Stats, Tally), String> {
     let step = Rc::new(Cell::new(0));
     let world = AssertUnwindSafe(|| World::new(seed, step.clone(), is_told).run());
@@ -129,7 +129,7 @@ impl Totals {
         self.tally.add(tally);
     }
 
-    /// Everything with how often it happened, and how often it must in an ordinary run.
+    /// Every event with its number, and the least number in an ordinary run.
     fn counts(&self) -> Vec<(String, u64, u64)> {
         let corners = CORNERS
             .iter()

@@ -1,12 +1,12 @@
-//! What a client reads, taken apart by a reader of the simulation's own: one HTTP response, then frames (RFC 6455,
-//! section 5.2), every rule that binds a server checked, and nothing shared with the relay's own code.
+//! An independent reader of a client's input: one HTTP response, then frames (RFC 6455, section 5.2). It checks every
+//! rule that binds a server, and shares nothing with the relay's code.
 
-/// Something a server sent.
+/// An item that a server sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Item {
     /// The status of the response.
     Response(u16),
-    /// A whole message.
+    /// A complete message.
     Message {
         /// Text, or else binary.
         is_text: bool,
@@ -15,7 +15,7 @@ pub(crate) enum Item {
     Ping,
     Pong(Vec<u8>),
     Close {
-        /// 1005 where the frame had none.
+        /// The code; 1005 if the frame had none.
         code: u16,
         reason: String,
     },
@@ -31,18 +31,18 @@ enum State {
     Closed,
 }
 
-/// See the module.
+/// The reader.
 #[derive(Debug, Default)]
 pub(crate) struct Stream {
     state: State,
-    /// What has arrived of the next item.
+    /// The received bytes of the next item.
     partial: Vec<u8>,
-    /// Bytes of all items so far.
+    /// The bytes of all items so far.
     offset: u64,
 }
 
 impl Stream {
-    /// Takes in bytes; returns what they complete, each with the offset in the stream behind it.
+    /// Takes in bytes. Returns the items that they complete, each with the offset of its end in the stream.
     pub(crate) fn push(&mut self, bytes: &[u8]) -> Result<Vec<(u64, Item)>, String> {
         self.partial.extend_from_slice(bytes);
         let (mut items, mut at) = (Vec::new(), 0);
@@ -55,7 +55,7 @@ impl Stream {
         Ok(items)
     }
 
-    /// Whether the server has begun a frame, or its response, and not ended it.
+    /// Whether a frame or the response has begun and not ended.
     pub(crate) fn is_torn(&self) -> bool {
         !self.partial.is_empty()
     }
@@ -100,7 +100,7 @@ fn status(head: &[u8]) -> Result<u16, String> {
         .ok_or_else(|| format!("no status line: {line:?}"))
 }
 
-/// A frame and its length, once it is there.
+/// A frame and its length, once it is complete.
 fn frame(bytes: &[u8]) -> Result<Option<(Item, usize)>, String> {
     let &[first, second, ..] = bytes else {
         return Ok(None);
@@ -173,10 +173,10 @@ fn item(opcode: u8, payload: &[u8]) -> Result<Item, String> {
     }
 }
 
-// Tests, run by `main`.
+// Tests, run by `main`
 
 pub(crate) fn a_torn_frame_is_noticed() {
-    // A ping in the middle of a message of four bytes, whose last two then begin no frame.
+    // A ping in the middle of a message of four bytes, so that its last two bytes are not a frame.
     let torn = b"HTTP/1.1 101 Switching Protocols\r\n\r\n\x82\x04ab\x89\x00cd";
     assert!(Stream::default().push(torn).is_err());
 }

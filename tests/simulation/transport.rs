@@ -1,9 +1,10 @@
-//! What lies between a shard and a connection: nothing, or records as TLS makes them.
+//! The layer between a shard and a connection: nothing, or records like those of TLS.
 //!
-//! A transport with records takes what a shard lists as far as it has room, cuts it into records, and has the kernel
-//! accept them; what the kernel has not accepted is held back. On the way in nothing of a record is handed out until the
-//! whole of it is there. It says nothing before the other side has greeted it, and its last word is a record as well. So
-//! it keeps to what `net::tls::session` does to a shard, with smaller records.
+//! A transport with records takes what it has room for, cuts it into records, and offers them to the kernel. It holds
+//! back what the kernel does not accept. On the way in, it hands out a record only when all of it is there.
+//!
+//! It sends nothing before the other side's hello, and ends with a last record. To a shard, it behaves like
+//! `net::tls::session`, with smaller records.
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice, Read};
@@ -17,21 +18,21 @@ use crate::records::{Kind, Opener, Sealer};
 use crate::rng::Rng;
 use crate::tally::{Event, Tally};
 
-/// Records that are made before the kernel has accepted any of them.
+/// The number of records made before the kernel has accepted any of them.
 const RECORDS_AHEAD: usize = 4;
 
-/// See the module.
+/// The server's end of a connection.
 #[derive(Debug)]
 pub(crate) enum Transport {
     Plain,
     Records(Box<Session>),
 }
 
-/// A record, or what is left of it to be sent.
+/// A record, or the rest of one that is still to be sent.
 #[derive(Debug)]
 struct Pending {
     bytes: VecDeque<u8>,
-    /// What the shard counts of it as sent.
+    /// The number of bytes in it that the shard counts as sent.
     content: usize,
 }
 
@@ -42,19 +43,19 @@ pub(crate) struct Session {
     record_bytes: usize,
     /// The most content that waits for the kernel.
     bound_bytes: usize,
-    /// Bytes that it reads at once.
+    /// The number of bytes in one read.
     read_bytes: usize,
     sealer: Sealer,
     pending: VecDeque<Pending>,
-    /// Takes what it has room for while something is pending, and not only when that is gone.
+    /// It takes more while something is pending, not only afterwards.
     takes_early: bool,
     has_said_goodbye: bool,
     opener: Opener,
-    /// What was opened and not handed out.
+    /// Bytes that were opened and not handed out.
     opened: VecDeque<u8>,
-    /// The other side has said hello.
+    /// The other side has sent its hello.
     is_greeted: bool,
-    /// The other side has said its last.
+    /// The other side has sent its last record.
     is_ended: bool,
     tally: Tally,
 }
@@ -77,7 +78,7 @@ impl Transport {
         }))
     }
 
-    /// Whether what is read is no payload before it has been opened.
+    /// Whether bytes must be opened before they are payload.
     pub(crate) fn makes_records(&self) -> bool {
         matches!(self, Transport::Records(_))
     }
@@ -90,8 +91,8 @@ impl Transport {
         }
     }
 
-    /// Reads once. `is_ending`: the client's end has been announced, so that a short read does not mean that nothing is
-    /// left to be found out.
+    /// Reads once. With `is_ending`, the client's end was announced, so a short read does not mean that everything is
+    /// read.
     pub(crate) fn fill(&mut self, pipe: &mut Pipe, buffer: &mut [u8], is_ending: bool) -> Filled {
         match self {
             Transport::Plain => match pipe.read(buffer) {
@@ -102,8 +103,8 @@ impl Transport {
         }
     }
 
-    /// Takes what it can of `slices`, which are of `offered` bytes together, and has the kernel accept at most `most`
-    /// bytes. An error: the connection is dead.
+    /// Takes what it can of `slices`, which have `offered` bytes in all, and offers the kernel at most `most` bytes.
+    /// After an error the connection is dead.
     pub(crate) fn flush(
         &mut self,
         pipe: &mut Pipe,
@@ -120,7 +121,7 @@ impl Transport {
         }
     }
 
-    /// Whether it has something that the kernel has not accepted.
+    /// Whether it has bytes that the kernel has not accepted.
     pub(crate) fn holds_back(&self) -> bool {
         match self {
             Transport::Plain => false,
@@ -128,7 +129,7 @@ impl Transport {
         }
     }
 
-    /// Says the last word, as far as the kernel accepts it, and shuts our side.
+    /// Sends the last record, as far as the kernel accepts it, and shuts down our side.
     pub(crate) fn shut(&mut self, pipe: &mut Pipe) {
         if let Transport::Records(session) = self {
             session.say_goodbye(pipe);
@@ -136,7 +137,7 @@ impl Transport {
         pipe.shut_by_server();
     }
 
-    /// Whether the kernel accepted the last word as well.
+    /// Whether the kernel accepted the last record too.
     pub(crate) fn has_said_goodbye(&self) -> bool {
         match self {
             Transport::Plain => true,
@@ -144,7 +145,7 @@ impl Transport {
         }
     }
 
-    /// What the shard counts as sent and the kernel does not have, or not enough of it to be of use.
+    /// Bytes that the shard counts as sent, but that the client cannot read yet.
     pub(crate) fn held_back_bytes(&self) -> usize {
         match self {
             Transport::Plain => 0,
@@ -154,7 +155,7 @@ impl Transport {
         }
     }
 
-    /// What the other side has said in this way was its last.
+    /// Whether the other side has sent its last record.
     pub(crate) fn is_ended(&self) -> bool {
         match self {
             Transport::Plain => false,
@@ -162,7 +163,7 @@ impl Transport {
         }
     }
 
-    /// Whether nothing that the client said waits here.
+    /// Whether no bytes of the client wait here.
     pub(crate) fn is_drained(&self) -> bool {
         match self {
             Transport::Plain => true,
@@ -188,7 +189,7 @@ impl Session {
             let mut raw = vec![0; self.read_bytes];
             let filled = pipe.read(&mut raw);
             let (Filled::More(count) | Filled::Last(count)) = filled else {
-                // A connection that ends without its last record ends all the same.
+                // A connection can also end without a last record.
                 return filled;
             };
             self.opener.push(&raw[..count]);
@@ -199,8 +200,8 @@ impl Session {
         self.opened
             .read_exact(&mut buffer[..count])
             .expect("as many were counted");
-        // No edge announces what waits here. And an edge that came since an earlier read is spent: only what was read
-        // just now says that there is no more.
+        // No edge announces bytes that wait here. An edge since an earlier read is used up, so only the latest read
+        // tells that there is no more.
         match count {
             _ if !is_drained || !self.opened.is_empty() => Filled::More(count),
             0 => Filled::Empty,
@@ -216,7 +217,7 @@ impl Session {
                 Kind::Hello => {
                     self.is_greeted = true;
                     self.queue(Kind::Hello, &[0; 100][..self.record_bytes.min(100)], 0);
-                    // A connection that has failed is found out by the next read.
+                    // The next read detects a failed connection.
                     let _ = self.send(pipe, usize::MAX);
                     if !self.pending.is_empty() {
                         self.tally.note(Event::HelloHeldBack);
@@ -255,7 +256,7 @@ impl Session {
         if self.takes_early || self.pending.is_empty() {
             taken = self.take(slices, offered);
         }
-        // Of a dead connection the shard is not told what was taken.
+        // For a dead connection, the shard is not told how much was taken.
         let sent = self.send(pipe, most - accepted);
         accepted += sent.inspect_err(|_| self.forget(taken))?;
         if offered == 0 {
@@ -278,7 +279,7 @@ impl Session {
         }
     }
 
-    /// Makes records of what was offered, as far as there is room; says how much.
+    /// Makes records of the offered bytes, as far as there is room. Returns the number of bytes.
     fn take(&mut self, slices: &[IoSlice<'_>], offered: usize) -> usize {
         let held: usize = self.pending.iter().map(|record| record.content).sum();
         let bound = self.bound_bytes - held;
@@ -296,7 +297,7 @@ impl Session {
         bytes.len()
     }
 
-    /// Has the kernel accept what is pending, `most` bytes at the most; says how many it was.
+    /// Offers the kernel at most `most` pending bytes. Returns how many it accepted.
     fn send(&mut self, pipe: &mut Pipe, most: usize) -> io::Result<usize> {
         if self.pending.is_empty() {
             return Ok(0);
@@ -330,7 +331,7 @@ impl Session {
             "shut before what is held back was sent"
         );
         self.queue(Kind::End, b"", 0);
-        // Whoever has reset the connection need not be told.
+        // A peer that has reset the connection needs no last record.
         let _ = self.send(pipe, usize::MAX);
         self.has_said_goodbye = self.pending.is_empty();
         if !self.has_said_goodbye {

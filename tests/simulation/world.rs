@@ -1,7 +1,7 @@
-//! The world: clients, shards and what lies between them, and a scheduler that lets any of them act at any time.
+//! The world: clients, shards and connections, and a scheduler that lets any of them act at any time.
 //!
-//! A seed decides everything. At the end the world is brought to rest with the clock stopped, so that nothing that was
-//! forgotten is healed by a timer, and then comes to one of several ends.
+//! A seed decides everything. At the end, the world comes to rest with the clock stopped, so that no timer hides a
+//! mistake. Then it ends in one of several ways.
 
 use std::cell::Cell;
 use std::collections::VecDeque;
@@ -29,7 +29,7 @@ use crate::tally::{Event, Tally};
 pub(crate) enum Parcel {
     Envelope {
         envelope: Envelope,
-        /// How much of its topic's order has arrived with it, for a batch.
+        /// For a batch: the length of its topic's order, up to its end.
         end: usize,
     },
     /// A client that moves to another shard.
@@ -37,7 +37,7 @@ pub(crate) enum Parcel {
 }
 
 impl Parcel {
-    /// What counts towards the inbox that it waits in.
+    /// The weight with which it counts in an inbox.
     pub(crate) fn weight_bytes(&self) -> usize {
         match self {
             Parcel::Envelope { envelope, .. } => envelope.weight_bytes(),
@@ -46,7 +46,7 @@ impl Parcel {
     }
 }
 
-/// See the module.
+/// The world.
 #[derive(Debug)]
 pub(crate) struct World {
     pub(crate) plan: Plan,
@@ -55,16 +55,16 @@ pub(crate) struct World {
     pub(crate) router: Router,
     pub(crate) hosts: Vec<Host>,
     pub(crate) peers: Vec<Peer>,
-    /// By receiver and sender: each a queue that keeps its order.
+    /// By receiver and sender: a queue in order.
     pub(crate) links: Vec<Vec<VecDeque<Parcel>>>,
     pub(crate) model: Model,
     pub(crate) tally: Tally,
-    /// Told to whoever reports a failure.
+    /// Shown in a failure.
     pub(crate) step: Rc<Cell<usize>>,
-    /// The clock stands, and everybody does what can be done.
+    /// The clock is stopped, and everything possible happens.
     pub(crate) is_settling: bool,
     pub(crate) is_draining: bool,
-    /// Every connection is to be cut, or was.
+    /// All connections are being cut, or were.
     pub(crate) is_cut: bool,
     is_told: bool,
 }
@@ -110,14 +110,14 @@ impl World {
         world
     }
 
-    /// Says what happens, in a replay.
+    /// Prints an event during a replay.
     pub(crate) fn tell(&self, what: impl FnOnce() -> String) {
         if self.is_told {
             eprintln!("{:>6} {}", self.step.get(), what());
         }
     }
 
-    /// Runs the world to its end, and returns what its shards have counted and what else has happened.
+    /// Runs the world to its end. Returns the counters of its shards and the other events.
     pub(crate) fn run(&mut self) -> (Stats, Tally) {
         let is_cut_short = (0..self.plan.steps).any(|_| {
             let is_over = self.plan.end_at.is_some_and(|end| self.is_time(end));
@@ -169,19 +169,19 @@ impl World {
         }
     }
 
-    /// Whether the host's worker would be running: it sleeps unless something has happened to it.
+    /// Whether the host's worker would be awake.
     pub(crate) fn is_awake(&self, host: usize) -> bool {
         let has_mail = self.links[host].iter().any(|link| !link.is_empty());
         let due = self.hosts[host].next_timeout();
         has_mail || self.hosts[host].has_news() || due.is_some_and(|due| due <= self.now)
     }
 
-    /// Whether the host is stopped for now.
+    /// Whether the host is stopped.
     pub(crate) fn is_paused(&self, host: usize) -> bool {
         !self.is_settling && self.step.get() < self.hosts[host].paused_until
     }
 
-    /// The next moment at which a host acts even if nothing happens.
+    /// The next time at which a host acts even if nothing happens.
     pub(crate) fn next_timeout(&self) -> Option<Timestamp> {
         let deadlines = self.hosts.iter().filter_map(Host::next_timeout);
         deadlines.min()
@@ -198,7 +198,7 @@ impl World {
         self.tell(|| format!("the clock jumps by {jump:?}"));
     }
 
-    /// Whoever looks at the clock next finds that he was stopped.
+    /// The next host to read the clock finds that it was stopped.
     pub(crate) fn clock_stands_still_for_us(&mut self, event: Event) {
         let millis = self.rng.pick(&[20, 600, 3_000, 40_000]);
         self.now = self.now + Duration::from_millis(millis);
@@ -206,7 +206,7 @@ impl World {
         self.tell(|| format!("{event:?}: {millis} ms have passed"));
     }
 
-    /// Hosts are stopped for a while: clients and the kernel go on.
+    /// Stops hosts for a while. Clients and the kernel continue.
     pub(crate) fn pause(&mut self) {
         let until = self.step.get() + self.rng.within(1..=60);
         let event = if self.rng.percent(50) {
@@ -248,7 +248,7 @@ impl World {
             .is_some_and(|key| self.hosts[peer.host].peer_of(key) == Some(peer.id))
     }
 
-    /// Whether the client does all that is expected of it, so that nothing need time out.
+    /// Whether the client does all that is expected of it, so that no timeout should hit it.
     pub(crate) fn is_polite(peer: &Peer) -> bool {
         let manners = &peer.manners;
         manners.answers_close
