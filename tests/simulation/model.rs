@@ -1,8 +1,8 @@
-//! What the relay should do, said a second time and without its machinery: no logs, no cursors, no bytes.
+//! The expected behaviour of the relay, without its machinery: no logs, no cursors, no bytes.
 //!
-//! The model is told what each shard accepted, in which order that reached the topic's owner, and when the owner
-//! confirmed a member. From this follows the order of each topic, and from the order the exact sequence of messages
-//! that each member must be sent, each whole, once, and none left out: the model compares every message as it leaves.
+//! The model learns the messages that each shard accepted, their order at the topic's owner, and when the owner
+//! confirmed a member. That gives the order of each topic, and from it the exact sequence that each member must get:
+//! every message complete and once. The model compares every message when it leaves.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
@@ -16,7 +16,7 @@ use fanwire::ws::encode::frame_len;
 use crate::plan::Plan;
 use crate::stream::Item;
 
-/// A message that a client has queued.
+/// A message queued by a client.
 #[derive(Debug)]
 pub(crate) struct Message {
     publisher: usize,
@@ -26,11 +26,11 @@ pub(crate) struct Message {
     posted_at: usize,
 }
 
-/// A topic: the order that all its members share, and what is on the way there.
+/// A topic: the order that all its members share, and the messages not yet in it.
 #[derive(Debug)]
 struct Topic {
     order: Vec<usize>,
-    /// By shard: accepted from clients there, and not arrived at the owner.
+    /// By shard: accepted there, and not yet at the owner.
     accepted: Vec<VecDeque<usize>>,
     /// Arrived at the owner, and not numbered.
     pending: Vec<usize>,
@@ -45,39 +45,39 @@ struct Topic {
 /// A client that was confirmed.
 #[derive(Debug)]
 struct Member {
-    /// The place in the order of its first message.
+    /// The place of its first message in the order.
     join: usize,
-    /// The place of the next one.
+    /// The place of its next message.
     next: usize,
-    /// Messages left out under the policy `drop`.
+    /// Messages skipped under the policy `drop`.
     skipped: usize,
-    /// It was sent Close, or its connection was closed.
+    /// It was sent Close, or its connection is closed.
     is_over: bool,
 }
 
-/// What the model knows of a client.
+/// The model's knowledge of a client.
 #[derive(Debug)]
 struct Client {
     shard: usize,
     topic: usize,
-    /// Messages not accepted yet, and where in what the client says each ends.
+    /// Messages not yet accepted, each with the place in the client's bytes where it ends.
     posted: VecDeque<(u64, usize)>,
-    /// Pings that have not been answered, likewise.
+    /// Pings not yet answered, likewise.
     pinged: VecDeque<(u64, u32)>,
-    /// Bytes that the shard has read.
+    /// The number of bytes that the shard has read.
     consumed: u64,
-    /// How long the topic's order was when the client connected.
+    /// The length of the topic's order when the client connected.
     numbered_before: usize,
     /// The step in which it read the 101.
     opened_at: Option<usize>,
     member: Option<Member>,
-    /// The last thing that it was sent.
+    /// The last frame that it was sent.
     close: Option<(u16, String)>,
     /// The status of the response.
     status: Option<u16>,
 }
 
-/// See the module.
+/// The model of the world.
 #[derive(Debug)]
 pub(crate) struct Model {
     policy: SlowConsumerPolicy,
@@ -88,11 +88,13 @@ pub(crate) struct Model {
     messages: Vec<Message>,
     topics: Vec<Topic>,
     clients: Vec<Client>,
-    /// Confirmations under way: for whom, and the place of its first message.
+    /// Confirmations on their way, each with its client and the place of its first message.
     confirmed: HashMap<(usize, ClientKey), usize>,
-    /// By shard: messages whose last byte the client's transport took. The kernel may not have accepted it yet: what
-    /// a transport holds back when a connection fails counts as delivered, and its client never sees it. Until then it
-    /// is the transport's to send, and a client that reads sees it all (`Peer::hear`, `World::close`).
+    /// By shard: messages whose last byte the client's transport took.
+    ///
+    /// The kernel may not have accepted it yet. If the connection fails then, the message counts as delivered, but the
+    /// client never sees it. Otherwise the transport sends it, and a client that reads sees it all (`Peer::hear`,
+    /// `World::close`).
     pub(crate) delivered: Vec<u64>,
 }
 
@@ -120,7 +122,7 @@ impl Model {
         }
     }
 
-    // What clients do.
+    // Clients' actions
 
     pub(crate) fn connect(&mut self, shard: usize, topic: usize) {
         self.clients.push(Client {
@@ -137,7 +139,7 @@ impl Model {
         });
     }
 
-    /// The client is on its way to another shard.
+    /// The client is moving to another shard.
     pub(crate) fn transfer(&mut self, client: usize, shard: usize) {
         let client = &mut self.clients[client];
         assert!(client.member.is_none(), "members stay where they are");
@@ -154,7 +156,7 @@ impl Model {
         self.messages.len()
     }
 
-    /// The client has queued a message that ends at `end` of what it says.
+    /// The client has queued a message that ends at `end` of its bytes.
     pub(crate) fn post(
         &mut self,
         publisher: usize,
@@ -179,7 +181,7 @@ impl Model {
         self.clients[client].pinged.push_back((end, number));
     }
 
-    // What shards do.
+    // Shards' actions
 
     /// The shard has read `count` bytes of the client.
     pub(crate) fn consume(&mut self, client: usize, count: usize) {
@@ -217,7 +219,7 @@ impl Model {
         self.join_at(client, join);
     }
 
-    /// The client is a member of a topic that its own shard owns.
+    /// The client is a member of a topic of its own shard.
     pub(crate) fn join_at_head(&mut self, client: usize) {
         let join = self.topics[self.clients[client].topic].order.len();
         self.join_at(client, join);
@@ -303,14 +305,14 @@ impl Model {
         before
     }
 
-    /// The topic's messages up to `end` have arrived at `shard`.
+    /// The messages of the topic up to `end` have reached `shard`.
     pub(crate) fn mirror(&mut self, shard: usize, topic: usize, end: usize) {
         let mirrored = &mut self.topics[topic].mirrored[shard];
         assert!(*mirrored <= end, "batches arrive in order");
         *mirrored = end;
     }
 
-    /// The connection is closed by the shard.
+    /// The shard has closed the connection.
     pub(crate) fn close(&mut self, client: usize) {
         if let Some(member) = &mut self.clients[client].member {
             member.is_over = true;
@@ -393,7 +395,7 @@ impl Model {
         let client = &mut self.clients[client];
         let number = payload.try_into().map(u32::from_be_bytes);
         let number = number.expect("a pong has the payload of a ping");
-        // Each is answered: so many never wait at once that some would be left out.
+        // Every ping is answered: there are never so many at once that some are skipped.
         let is_read = |(end, _): &mut (u64, u32)| *end <= client.consumed;
         let ping = client.pinged.pop_front_if(is_read);
         let (_, ping) = ping.expect("a pong answers a ping that was read");
@@ -411,8 +413,8 @@ impl Model {
         client.close = Some((code, reason.to_owned()));
     }
 
-    /// Whoever broke the protocol had back what it had published before that, unless it has come to lag more than anybody
-    /// may: it hears of what it did first.
+    /// A client that broke the protocol must first get back what it had published before, unless it lags too far. Then
+    /// it is told of its violation.
     fn check_violator(&self, client_key: usize) {
         if self.policy == SlowConsumerPolicy::Drop || !self.echo {
             return;
@@ -437,10 +439,10 @@ impl Model {
         );
     }
 
-    // What must hold.
+    // Checks
 
-    /// What members of the shard are owed at most: exactly this, if the model knows of all departures and nothing was
-    /// skipped.
+    /// The most deliveries due to the members of the shard. It is exact if the model knows of all departures and
+    /// nothing was skipped.
     pub(crate) fn owed(&self, shard: usize) -> u64 {
         let members = self.clients.iter().enumerate();
         members
@@ -460,13 +462,13 @@ impl Model {
         waiting.iter().filter(is_owed).count() as u64
     }
 
-    /// Members of the shard that are known to have departed.
+    /// The number of members of the shard that are known to have left.
     pub(crate) fn departures(&self, shard: usize) -> u64 {
         let members = self.members_of(shard);
         members.filter(|member| member.is_over).count() as u64
     }
 
-    /// Messages known to have been skipped on the shard.
+    /// The number of messages known to have been skipped on the shard.
     pub(crate) fn skipped(&self, shard: usize) -> u64 {
         self.members_of(shard)
             .map(|member| member.skipped as u64)
@@ -499,13 +501,13 @@ impl Model {
         member.as_ref().is_some_and(|member| !member.is_over)
     }
 
-    /// What the client was told when it was closed.
+    /// The Close that the client was sent.
     pub(crate) fn farewell(&self, client: usize) -> Option<&(u16, String)> {
         self.clients[client].close.as_ref()
     }
 
-    /// Checks what holds for a member that reads, once nothing is under way: it has had everything that its topic will
-    /// ever bring so far, everything that it said was taken, and its pings were answered.
+    /// Checks a member that reads, once nothing is on its way: it has got every message of its topic so far, all its
+    /// own messages were accepted, and its pings were answered.
     pub(crate) fn check_at_rest(&mut self, client_key: usize) {
         let client = &self.clients[client_key];
         assert!(
@@ -531,7 +533,7 @@ impl Model {
         );
     }
 
-    /// Checks what holds for everybody who was told that the relay is going away: nothing was withheld before.
+    /// Checks that clients that were told that the relay is going away had got everything before.
     pub(crate) fn check_farewells(&self) {
         if self.policy == SlowConsumerPolicy::Drop {
             return;
@@ -555,7 +557,7 @@ impl Model {
         }
     }
 
-    /// Nothing is under way: whatever was accepted has been numbered.
+    /// Nothing is on its way: every accepted message is numbered.
     pub(crate) fn check_nothing_under_way(&self) {
         for (key, topic) in self.topics.iter().enumerate() {
             let accepted: usize = topic.accepted.iter().map(VecDeque::len).sum();

@@ -1,25 +1,25 @@
-//! What has happened in a world besides what its shards count: a plan that never gets to something shows nothing of it.
+//! Counts events in a world that its shards do not count. A plan that never reaches an event tests nothing of it.
 
 use std::collections::BTreeMap;
 
-/// Where a client is, as seen from outside; the first that holds.
+/// The stage of a client, as seen from outside: the first that applies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Stage {
-    /// Its host has not taken it in.
+    /// Its host has not accepted it.
     Unaccepted,
-    /// It is on its way from the host that took it in to another.
+    /// It is moving to another host.
     Moving,
     /// It waits for the other side's hello.
     Greeting,
-    /// It was sent Close, and has not answered.
+    /// It was sent Close and has not answered.
     CloseAwaited,
-    /// It has said Close, or offended.
+    /// It has sent Close, or broken the protocol.
     Leaving,
     /// Its transport has bytes that the kernel has not accepted.
     HeldBack,
-    /// It has been sent the beginning of a frame.
+    /// It was sent the beginning of a frame.
     MidFrame,
-    /// Its request is not read whole.
+    /// Its request is not completely read.
     Upgrading,
     /// The topic's owner has not confirmed it.
     Joining,
@@ -27,7 +27,7 @@ pub(crate) enum Stage {
     Answered,
     /// Messages wait for it.
     Owed,
-    /// Some of what it says is not sent.
+    /// Some of its bytes are not sent.
     Speaking,
     Idle,
 }
@@ -50,32 +50,32 @@ impl Stage {
     ];
 }
 
-/// What is under way somewhere when a drain or a cut begins.
+/// What is happening somewhere when a drain or cut begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Moment {
-    /// Nothing that is asked for.
+    /// Nothing in particular.
     Any,
-    /// A connection has not been upgraded.
+    /// A connection has no upgrade yet.
     Upgrade,
-    /// A client is on its way between two hosts.
+    /// A client is moving between two hosts.
     Transfer,
     /// A subscription or its confirmation is between two shards.
     Join,
-    /// A topic's publishers are held, or are about to be, or to be released.
+    /// The publishers of a topic are paused, or are about to be paused or released.
     Hold,
     /// Messages are between two shards.
     Messages,
     /// Messages wait for the next fan-out of their topic.
     Wait,
-    /// A transport holds back what it took.
+    /// A transport holds bytes back.
     HeldBack,
-    /// A client has been sent the beginning of a frame.
+    /// A client was sent the beginning of a frame.
     MidFrame,
-    /// A client's Close is awaited.
+    /// A client has not answered a Close.
     CloseAwaited,
     /// A client does not read.
     Stall,
-    /// A host is paused.
+    /// A host is stopped.
     Pause,
 }
 
@@ -96,30 +96,30 @@ impl Moment {
     ];
 }
 
-/// Something that has happened.
+/// An event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Event {
     /// A client's connection is reset.
     Reset(Stage),
     /// The same between two steps of a turn.
     ResetMidTurn,
-    /// A client shuts its side, whatever it was saying.
+    /// A client shuts down its side, even in the middle of a frame.
     HalfClose(Stage),
     /// A client sends Close.
     Goodbye(Stage),
     /// A client moves to a shard that does not own its topic.
     TransferElsewhere,
-    /// A client stops to read,
+    /// A client stops reading,
     Stall,
-    /// and goes on,
+    /// and continues,
     Resumption,
     /// or never does.
     StallForEver,
-    /// A deadline is waited for, because of clients that never read.
+    /// The world waits for a deadline, because of clients that never read.
     Outwaited,
-    /// A host does nothing for a while,
+    /// A host is stopped for a while,
     PauseOfOne,
-    /// or all do,
+    /// or all are,
     PauseOfAll,
     /// or one in the middle of a turn.
     PauseMidTurn,
@@ -132,24 +132,24 @@ pub(crate) enum Event {
     /// The clock goes on to a fan-out while the world comes to rest.
     FanOutAwaited,
     Drain(Moment),
-    /// Everything is cut, in a drain or without one.
+    /// All connections are cut, in a drain or without one.
     Cut(Moment),
     CutMidDrain,
-    /// A transport took less than it was offered, because it was full.
+    /// A transport accepted less than offered, because it was full.
     TransportFull,
     /// The kernel accepted a part of a record.
     RecordSentInPart,
-    /// A transport was flushed with nothing offered.
+    /// A flush offered the transport nothing.
     FlushOfNothing,
-    /// A frame was taken whole, and its last byte was held back.
+    /// A transport took a complete frame and held back its last byte.
     DeliveryHeldBack,
-    /// The same of Close.
+    /// The same for a Close.
     CloseHeldBack,
-    /// There was no room for the record that ends a transport.
+    /// There was no room for the last record of a transport.
     EndCut,
-    /// The hello of the server had to wait for room.
+    /// The server's hello had to wait for room.
     HelloHeldBack,
-    /// A read brought no whole record,
+    /// A read returned no complete record,
     RecordReadInPart,
     /// or several.
     RecordsReadAtOnce,
@@ -240,7 +240,7 @@ pub(crate) const LEAST: [(Event, u64); 78] = [
     (Event::LostInTransport, 90),
 ];
 
-/// See the module.
+/// The counts.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Tally(BTreeMap<Event, u64>);
 
