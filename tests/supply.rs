@@ -131,7 +131,7 @@ impl Licences {
         let words: Vec<&str> = spaced.split_whitespace().collect();
         let mut words = &words[..];
         let is_satisfied = any(&mut words, &is_allowed);
-        assert!(words.is_empty(), "{name}: what is {expression:?}?");
+        assert!(words.is_empty(), "{name}: cannot parse {expression:?}");
         is_satisfied
     }
 }
@@ -173,7 +173,7 @@ fn one(words: &mut &[&str], is_allowed: &dyn Fn(&str) -> bool) -> bool {
             *words = rest;
             is_allowed(licence)
         }
-        [] => panic!("an expression ends too early"),
+        [] => panic!("the expression is incomplete"),
     }
 }
 
@@ -182,10 +182,10 @@ fn every_licence_is_allowed() {
     let licences = Licences::read();
     assert!(licences.allowed.contains("MIT"), "deny.toml was not read");
     for Package { name, licence, .. } in packages() {
-        let licence = licence.unwrap_or_else(|| panic!("{name} names no licence"));
+        let licence = licence.unwrap_or_else(|| panic!("{name} has no licence"));
         assert!(
             licences.allow(&name, &licence),
-            "{name} is {licence}: not among the licences of deny.toml"
+            "{name} is {licence}, which deny.toml does not allow"
         );
     }
 }
@@ -205,7 +205,7 @@ fn every_package_is_a_release_of_one_registry_with_its_checksum() {
         if ours.contains(&name) {
             continue;
         }
-        let source = of("source = ").unwrap_or_else(|| panic!("{name} comes from nowhere"));
+        let source = of("source = ").unwrap_or_else(|| panic!("{name} has no source"));
         assert!(source.starts_with("registry+"), "{name} is from {source}");
         assert!(of("checksum = ").is_some(), "{name} has no checksum");
         registries.insert(source);
@@ -232,9 +232,12 @@ fn no_crate_is_banned_and_none_is_there_twice_without_a_reason() {
     assert!(built.len() > 50, "cargo tree was not read: {built:?}");
     let mut seen = BTreeSet::new();
     for (name, version) in &built {
-        assert!(!unwanted.contains(name), "{name} is not wanted");
+        assert!(!unwanted.contains(name), "deny.toml bans {name}");
         let is_first = is_skipped(name, version) || seen.insert(name);
-        assert!(is_first, "{name} {version} is the second");
+        assert!(
+            is_first,
+            "{name} {version} is a second version without an exception in deny.toml"
+        );
     }
 }
 

@@ -330,7 +330,8 @@ pub const METRICS: &[Metric] = &[
     counter(
         "fanwire_accounting_errors_total",
         Source::Total(Stat::AccountingErrors),
-        "Times that a gauge was to fall below zero, and was kept at zero: a bug in fanwire. Please report it; other gauges may be wrong until a restart.",
+        "Times that a gauge would have become negative and was kept at zero: a bug in fanwire, please report it. Other \
+         gauges may be wrong until a restart.",
     ),
     gauge(
         "fanwire_build_info",

@@ -21,8 +21,8 @@ const INTERVAL: Duration = PER_MEMBER.saturating_mul(MEMBERS as u32);
 
 const MESSAGES: u64 = 100;
 
-/// The longest wait of a client for a message. It is shorter than the relay's other timers, so that a relay that forgets its
-/// alarm fails the test.
+/// The longest wait of a client for a message. It is shorter than the relay's other timers, so that a relay that
+/// forgets its alarm fails the test.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 fn coalescing(workers: usize, interval: Duration) -> Config {
