@@ -1,6 +1,6 @@
-//! A worker without sockets and threads: a host of the same turn that a worker takes, and a sleep that ends when something
-//! happens to it. The seed decides what is left to chance there: how many events and how much mail a turn takes in, how much
-//! the kernel takes of a write, how early a flush stops.
+//! A worker without sockets and threads. It takes the same turn as a worker, and sleeps until something happens to it.
+//! The seed decides what is chance in a worker: how many events and how much mail a turn takes in, how much of a write
+//! the kernel accepts, and how early a flush stops.
 
 use std::collections::VecDeque;
 use std::io::IoSlice;
@@ -16,64 +16,64 @@ use fanwire::time::Timestamp;
 use crate::tally::Event;
 use crate::world::{Parcel, World};
 
-/// A host that slept this much longer than it meant to was stopped, and must not blame its clients.
+/// A host that slept for so much longer than intended was stopped, and must not blame its clients.
 const PAUSE: Duration = Duration::from_millis(500);
 
-/// What a host may hold against clients that let it wait.
+/// The counters of disconnections for letting the host wait.
 const IMPATIENCE: [Stat; 3] = [
     Stat::DisconnectedStall,
     Stat::DisconnectedPong,
     Stat::HandshakeTimeout,
 ];
 
-/// A connection as a worker knows it.
+/// A connection as the worker sees it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Conn {
     generation: u32,
     pub(crate) peer: usize,
-    /// The client has shut its side: a short read does not mean that nothing is left to be found out.
+    /// The client has shut down its side, so a short read does not mean that everything is read.
     pub(crate) read_closed: bool,
 }
 
-/// See the module.
+/// A host.
 #[derive(Debug)]
 pub(crate) struct Host {
-    /// Away while it is being taken.
+    /// The turn; `None` while it is being taken.
     turn: Option<Turn>,
     pub(crate) conns: Vec<Option<Conn>>,
     pub(crate) scratch: Vec<u8>,
-    /// Clients with news, in the order in which the event loop would report them.
+    /// Clients with events, in the order in which an event loop would report them.
     pub(crate) events: VecDeque<usize>,
-    /// Connections to be taken in.
+    /// New connections.
     pub(crate) sockets: VecDeque<usize>,
     pub(crate) drain_is_due: bool,
     pub(crate) cut_is_due: bool,
-    /// It was cut, and takes no connections in.
+    /// It was cut, and takes no more connections.
     is_cut: bool,
     /// It does nothing before this step.
     pub(crate) paused_until: usize,
-    /// Some inbox is full, so nothing is read.
+    /// An inbox is full, so nothing is read.
     pub(crate) is_congested: bool,
-    /// When it takes its next turn even if nothing happens.
+    /// The time of its next turn if nothing happens.
     wakes_at: Option<Timestamp>,
-    /// How many of its events the turn still sees.
+    /// The number of its events that the turn still sees.
     events_left: usize,
-    /// How many messages each topic had before this turn numbered more, by receiver of what was numbered.
+    /// The number of messages in each topic before this turn numbered more, by the receiver of those.
     numbered_before: Vec<Vec<usize>>,
-    /// Clients that have joined and messages that were accepted, as far as the model knows.
+    /// The clients that have joined and the messages that were accepted, as the model knows them.
     pub(crate) seen: (u64, u64),
     /// It has been short of memory.
     pub(crate) is_short: bool,
-    /// What was written last, of which the shard has not said what follows from it.
+    /// The last bytes written, whose effects the shard has not yet reported.
     pub(crate) written: Vec<u8>,
-    /// How many clients there were before deadlines were enforced.
+    /// The number of clients before deadlines were enforced.
     clients_before: usize,
-    /// In this turn connections may be closed whatever their transports hold back: a deadline has passed, or
-    /// everything is cut.
+    /// In this turn, connections may be closed even if their transports hold bytes back, because of a deadline or a
+    /// cut.
     pub(crate) is_ruthless: bool,
 }
 
-/// Where a piece of mail comes from.
+/// The source of a piece of mail.
 #[derive(Clone, Copy, Debug)]
 enum Source {
     Shard(usize),
@@ -115,9 +115,9 @@ impl Host {
         &self.turn.as_ref().expect("it is not in a turn").shard
     }
 
-    /// Whether something has happened to it, mail of other shards aside.
+    /// Whether something has happened to it besides mail from other shards.
     pub(crate) fn has_news(&self) -> bool {
-        // A congested worker looks again after a while. The clock may stand, so it does not wait for that here.
+        // A congested worker retries after a while. The clock may be stopped here, so a host does not wait.
         let retries = self.is_congested && self.shard().has_ready();
         retries
             || !self.events.is_empty()
@@ -126,24 +126,24 @@ impl Host {
             || self.cut_is_due
     }
 
-    /// When it takes a turn even if nothing happens.
+    /// The time of its next turn if nothing happens.
     pub(crate) fn next_timeout(&self) -> Option<Timestamp> {
         self.wakes_at
     }
 
-    /// How many were let go because they did nothing.
+    /// The number of clients disconnected because they did nothing.
     fn impatience(&self) -> u64 {
         IMPATIENCE.iter().map(|&stat| self.value(stat)).sum()
     }
 
-    /// The client behind a name, if it is connected.
+    /// The client with this key, if it is connected.
     pub(crate) fn peer_of(&self, key: ClientKey) -> Option<usize> {
         let conn = self.conns.get(key.slot as usize)?.as_ref();
         conn.filter(|conn| conn.generation == key.generation)
             .map(|conn| conn.peer)
     }
 
-    /// Connections that have not been closed.
+    /// The number of open connections.
     pub(crate) fn connections(&self) -> usize {
         self.conns.iter().flatten().count()
     }
@@ -217,7 +217,7 @@ impl turn::Host for InTurn<'_> {
             .is_some_and(|id| self.world.peers[id].transport.is_handshaking())
     }
 
-    /// Some of the clients that have just said what they want move to any other shard.
+    /// Some of the clients that have just sent their request move to another shard.
     fn home(&mut self, _shard: &Shard, undecided: Undecided) -> Option<ShardId> {
         let world = &mut *self.world;
         assert_ne!(
@@ -251,7 +251,7 @@ impl turn::Host for InTurn<'_> {
         };
         let peer = &mut self.world.peers[id];
         let flushed = peer.transport.flush(&mut peer.pipe, &[], 0, usize::MAX);
-        // It may have met a full buffer again.
+        // The transport may have filled a buffer again.
         self.world.raise(id);
         flushed.is_ok()
     }
@@ -291,7 +291,7 @@ impl turn::Host for InTurn<'_> {
             Moment::Wrote(key, written) => world.note_written(*host, shard, key, written),
             Moment::Ended => {
                 world.hosts[*host].is_short = shard.stats().value(Stat::BufferLimitReached) > 0;
-                // Nothing is numbered any more in this turn.
+                // Nothing more is numbered in this turn.
                 world.hosts[*host].numbered_before = Vec::new();
             }
             Moment::Settled => {}
@@ -300,7 +300,7 @@ impl turn::Host for InTurn<'_> {
 }
 
 impl World {
-    /// One turn of a host, and the decision of how long it sleeps then.
+    /// One turn of a host, and the length of its sleep afterwards.
     pub(crate) fn turn(&mut self, host: usize) {
         if !self.is_settling {
             self.now.0 += self.rng.within(0..=self.plan.pace_micros) as u64;
@@ -319,8 +319,8 @@ impl World {
         self.check_turn(host);
     }
 
-    /// The host looks at the clock. Returns how many it has let go so far because they did nothing, and whether it has just
-    /// been paused itself.
+    /// The host reads the clock. Returns the number of clients disconnected so far because they did nothing, and
+    /// whether the host itself was just stopped.
     fn wake(&mut self, host: usize) -> (u64, bool) {
         let now = self.now;
         let host = &mut self.hosts[host];
@@ -350,7 +350,7 @@ impl World {
         }
     }
 
-    /// Most of the time all of `n`, otherwise some; when the world comes to rest, all.
+    /// Usually all of `n`, otherwise a part; all of it when the world comes to rest.
     pub(crate) fn portion(&mut self, n: usize) -> usize {
         if self.is_settling || n == 0 || self.rng.percent(50) {
             return n;
@@ -358,7 +358,7 @@ impl World {
         self.rng.below(n + 1)
     }
 
-    // Mail.
+    // Mail
 
     fn take_mail(&mut self, host: usize, shard: &mut Shard) {
         let sources = self.sources(host);
@@ -383,7 +383,7 @@ impl World {
         parcels + sockets.len() + usize::from(*drain_is_due || *cut_is_due)
     }
 
-    /// Which of the queues is served next: none need wait for another.
+    /// The queue to serve next. The order is random, because none needs to wait for another.
     fn any_source(&mut self, host: usize) -> Option<Source> {
         let links = self.links[host].iter().enumerate();
         let mut sources: Vec<Source> = links
@@ -430,7 +430,7 @@ impl World {
         self.connect_to(host, key, id);
     }
 
-    /// A slot that was given up in this turn may be given out again.
+    /// Frees the slots that were given up in this turn.
     fn free_slots(&mut self, host: usize, shard: &mut Shard) {
         for effect in shard.take_effects() {
             self.apply(host, effect);
@@ -464,7 +464,7 @@ impl World {
         shard.make_ready(key);
     }
 
-    /// Has the host watch the connection of a client that its shard has just taken in.
+    /// Makes the host watch the connection of a client that its shard has just taken in.
     fn connect_to(&mut self, host: usize, key: ClientKey, id: usize) {
         let host = &mut self.hosts[host];
         let slot = key.slot as usize;
@@ -531,7 +531,7 @@ impl World {
         topic.expect("a topic that a client asked for")
     }
 
-    /// Numbers in the model what the shard has numbered in this turn.
+    /// Numbers in the model the messages that the shard has numbered in this turn.
     fn number(&mut self, host: usize, shard: &Shard) {
         let owns = |topic: &&str| self.router.owner(topic).index() == host;
         let topics = self.plan.topics.iter().enumerate();
@@ -554,7 +554,7 @@ impl World {
         self.hosts[host].numbered_before = vec![before; self.hosts.len()];
     }
 
-    /// Hands over something that the shard says to another.
+    /// Sends an envelope from this shard to another.
     fn post(&mut self, host: usize, to: usize, envelope: Envelope) {
         let mut end = 0;
         if let Envelope::Deliver { topic, batch } = &envelope {

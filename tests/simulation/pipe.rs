@@ -1,7 +1,7 @@
-//! A connection as the kernel would have it: two bounded buffers, and edges that come once.
+//! A connection like the kernel's: two bounded buffers, and edges that come once.
 //!
-//! A read that leaves room in its buffer has drained the pipe; a write that is not taken whole is followed by a
-//! writable edge once there is room, and by nothing else. Whoever forgets an edge waits for ever: that is the point.
+//! A read that returns less than asked for has emptied the pipe. After a write that is not fully accepted, there is one
+//! writable edge, once there is room. A shard that misses an edge waits for ever, which is the point.
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice, Read};
@@ -10,23 +10,23 @@ use fanwire::relay::turn::{Filled, Readiness};
 
 use crate::plan::Plan;
 
-/// See the module.
+/// A connection.
 #[derive(Debug)]
 pub(crate) struct Pipe {
     to_server: VecDeque<u8>,
-    /// The most that `to_server` holds.
+    /// The size of `to_server`.
     receive_buffer: usize,
     client_fin: bool,
     reset: bool,
     /// Bytes on their way to the client.
     to_client: VecDeque<u8>,
-    /// The most that `to_client` holds.
+    /// The size of `to_client`.
     send_buffer: usize,
-    /// Goes beyond `send_buffer` for the rest of one write.
+    /// It may exceed `send_buffer` for the rest of one write.
     is_elastic: bool,
     server_fin: bool,
     server_closed: bool,
-    /// The last write was not taken whole: an edge is owed.
+    /// The last write was not fully accepted, so an edge must follow.
     starved: bool,
     readiness: Readiness,
 }
@@ -44,7 +44,7 @@ impl Pipe {
             server_fin: false,
             server_closed: false,
             starved: false,
-            // Registration reports what is there already.
+            // Registration reports everything that is already there.
             readiness: Readiness {
                 is_writable: true,
                 ..Readiness::default()
@@ -52,9 +52,9 @@ impl Pipe {
         }
     }
 
-    // The client's end.
+    // The client's end
 
-    /// Bytes that the client can write now.
+    /// The number of bytes that the client can write now.
     pub(crate) fn room_to_server(&self) -> usize {
         if self.reset || self.server_closed || self.client_fin {
             return 0;
@@ -87,12 +87,12 @@ impl Pipe {
         };
     }
 
-    /// Bytes that the client can read now.
+    /// The number of bytes that the client can read now.
     pub(crate) fn waiting_for_client(&self) -> usize {
         self.to_client.len()
     }
 
-    /// Takes `count` bytes of those that the client can read.
+    /// Takes `count` of the bytes that the client can read.
     pub(crate) fn receive(&mut self, count: usize) -> Vec<u8> {
         let mut bytes = vec![0; count];
         self.to_client
@@ -102,7 +102,7 @@ impl Pipe {
         bytes
     }
 
-    /// Whether the client has read everything that it will ever be sent.
+    /// Whether the client has read everything that it will ever get.
     pub(crate) fn is_at_servers_end(&self) -> bool {
         self.server_fin && self.to_client.is_empty()
     }
@@ -124,13 +124,13 @@ impl Pipe {
         self.to_server.is_empty()
     }
 
-    // The server's end.
+    // The server's end
 
     pub(crate) fn take_readiness(&mut self) -> Readiness {
         std::mem::take(&mut self.readiness)
     }
 
-    /// Another event loop watches it from now on, and is told of all that is so.
+    /// Another event loop watches it from now on, which gets a report of everything.
     pub(crate) fn register_anew(&mut self) {
         let is_closed = self.client_fin || self.reset;
         self.readiness = Readiness {
@@ -167,8 +167,8 @@ impl Pipe {
         }
     }
 
-    /// Takes at most `most` bytes of `slices`, which are of `offered` bytes together; says how many. An error: the
-    /// connection is dead.
+    /// Accepts at most `most` bytes of `slices`, which have `offered` bytes in all. Returns their number. After an
+    /// error the connection is dead.
     pub(crate) fn write(
         &mut self,
         slices: &[IoSlice<'_>],

@@ -1,4 +1,4 @@
-//! What a host does with its connections' input.
+//! The input of connections, as a host handles it.
 
 use std::collections::VecDeque;
 
@@ -45,7 +45,7 @@ impl World {
             Some(buffer) if is_plain => (transport.fill(pipe, buffer, is_ending), true),
             _ => (transport.fill(pipe, &mut host.scratch, is_ending), false),
         };
-        // A read may bring nothing but a part of a record.
+        // A read may return only a part of a record.
         if let Filled::More(count @ 1..) | Filled::Last(count) = filled {
             self.model.consume(id, count);
             if is_direct {
@@ -56,12 +56,12 @@ impl World {
             self.tell(|| format!("shard {host_id} reads {count} bytes of client {id}"));
             self.observe(host_id, shard, key, true);
         }
-        // The transport may have answered, and met a full buffer.
+        // The transport may have answered and filled a buffer.
         self.raise(id);
         filled
     }
 
-    /// Tells the model what an input of the client has led to: it has joined, or messages of its were accepted.
+    /// Tells the model the effect of a client's input: it has joined, or messages of it were accepted.
     pub(crate) fn observe(&mut self, host: usize, shard: &Shard, key: ClientKey, is_local: bool) {
         let stats = shard.stats();
         let after = (stats.value(Stat::Connections), stats.value(Stat::Messages));

@@ -1,4 +1,4 @@
-//! What a host sends to its connections and does to them.
+//! The output to connections, as a host handles it.
 
 use std::io::IoSlice;
 use std::time::Duration;
@@ -12,11 +12,11 @@ use crate::stream::Item;
 use crate::tally::Event;
 use crate::world::World;
 
-/// The longest wait for a client that is failed to take what it had published before.
+/// The longest wait for a failed client to take its own earlier messages.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 impl World {
-    /// Writes to a client what its transport takes, and has the model look at it.
+    /// Writes to a client what its transport takes, and shows it to the model.
     pub(crate) fn write(
         &mut self,
         host: usize,
@@ -46,7 +46,7 @@ impl World {
         Some(written)
     }
 
-    /// The shard knows what became of the bytes that were written last.
+    /// The shard has reported the effects of the last written bytes.
     pub(crate) fn note_written(
         &mut self,
         host: usize,
@@ -63,7 +63,7 @@ impl World {
         self.raise(id);
     }
 
-    /// Has the model look at what was written, and the client read it in its time.
+    /// Shows the written bytes to the model. The client reads them later.
     fn take_written(&mut self, shard: &Shard, id: usize, bytes: &[u8], is_held_back: bool) {
         let items = self.peers[id].stream.push(bytes);
         let items = items.unwrap_or_else(|error| panic!("to client {id}: {error}"));
@@ -92,8 +92,8 @@ impl World {
         peer.blocked_at = written.is_blocked.then_some(since);
     }
 
-    /// Whether a client that broke the protocol has had its time to read what it had published, or may have had to give way
-    /// because its host is short of memory: it hears of what it did first.
+    /// Whether a client that broke the protocol may be closed before it has read its own earlier messages: its time is
+    /// over, or its host is short of memory.
     fn is_out_of_patience(&self, shard: &Shard, id: usize) -> bool {
         let peer = &self.peers[id];
         let is_late = |at| self.now.since(at) >= PATIENCE;
