@@ -38,7 +38,7 @@ pub struct Args {
     #[arg(long, group = "action")]
     pub list_metrics: bool,
 
-    /// The program is something else than a relay.
+    /// Another role of the program.
     #[command(subcommand)]
     pub command: Option<Command>,
 }

@@ -58,7 +58,7 @@ fn answer(args: &Args) -> ExitCode {
     log_and_run(&config, &source)
 }
 
-/// Connects to a relay instead of being one.
+/// Runs the client instead of the relay.
 fn be_client(args: &ClientArgs) -> ExitCode {
     match client::run(args) {
         Ok(()) => ExitCode::SUCCESS,

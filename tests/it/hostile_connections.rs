@@ -285,7 +285,7 @@ fn a_process_stopped_for_three_seconds_cuts_nobody_and_loses_nothing() {
     let mut stalled = program.join_narrowly("/room");
     let mut publisher = program.join("/room");
     let message = frame(FIN | BINARY, &[7; 16 << 10]);
-    // Until messages wait for it and its socket is full.
+    // Fill its socket, so that messages wait for it.
     let mut sent = 0;
     while program.metric("fanwire_log_bytes") < f64::from(200 << 10) {
         publisher.send(&message);

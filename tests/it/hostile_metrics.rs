@@ -21,7 +21,7 @@ fn deaf_scraper(program: &Program) -> Wire {
     let timeout = Some(Duration::from_millis(10));
     stream.set_write_timeout(timeout).unwrap();
     let requests = GET.repeat(1000);
-    // Until the buffers are full: the exporter cannot send its answers.
+    // Fill the buffers, so that the exporter cannot send its answers.
     loop {
         match stream.write(requests.as_bytes()) {
             Ok(_) => {}

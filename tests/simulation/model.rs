@@ -1,7 +1,7 @@
 //! The expected behaviour of the relay, without its machinery: no logs, no cursors, no bytes.
 //!
 //! The model learns the messages that each shard accepted, their order at the topic's owner, and when the owner
-//! confirmed a member. That gives the order of each topic, and from it the exact sequence that each member must get:
+//! confirmed a member. It computes the order of each topic, and from it the exact sequence that each member must get:
 //! every message complete and once. The model compares every message when it leaves.
 
 use std::collections::{HashMap, VecDeque};

@@ -72,7 +72,7 @@ pub(crate) struct Peer {
     pub(crate) offended_at: Option<Timestamp>,
     /// The time since which its connection has accepted nothing, if something waits for it.
     pub(crate) blocked_at: Option<Timestamp>,
-    /// That has lasted as long as allowed, so it may be disconnected for it, whatever it did before.
+    /// `blocked_at` was as long ago as allowed, so the relay may disconnect it for that.
     pub(crate) has_stalled: bool,
     /// It shuts down its side once everything is sent.
     pub(crate) shuts_when_sent: bool,
