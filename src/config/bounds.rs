@@ -39,7 +39,7 @@ const MIN_NOTSENT_LOWAT: usize = 1 << 10;
 /// The largest `server.tcp_notsent_lowat`. Beyond it, the option has no effect with the usual kernel settings.
 const MAX_NOTSENT_LOWAT: usize = 64 << 20;
 /// The largest `server.workers`.
-const MAX_WORKERS: usize = 256;
+pub(crate) const MAX_WORKERS: usize = 256;
 /// The largest `server.max_connections` and `server.max_connections_per_ip`.
 const MAX_CONNECTIONS: usize = 10_000_000;
 /// The largest `server.fill_workers_to`. Each worker allocates room for so many connections when it starts.

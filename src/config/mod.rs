@@ -21,7 +21,7 @@ mod suggest;
 mod types;
 mod units;
 
-pub(crate) use bounds::pem_file;
+pub(crate) use bounds::{MAX_WORKERS, pem_file};
 pub use error::ConfigError;
 pub use proxies::ProxySource;
 pub use types::{
