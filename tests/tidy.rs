@@ -31,12 +31,14 @@ const PURE: &[&str] = &[
     "src/relay/",
     "src/port/",
     "src/access/",
-    "loadtest/src/check.rs",
-    "loadtest/src/inbound.rs",
-    "loadtest/src/message.rs",
-    "loadtest/src/order.rs",
-    "loadtest/src/window.rs",
-    "loadtest/src/wire.rs",
+    "loadtest/src/check/agreement.rs",
+    "loadtest/src/check/order.rs",
+    "loadtest/src/check/received.rs",
+    "loadtest/src/check/tally.rs",
+    "loadtest/src/check/window.rs",
+    "loadtest/src/client/websocket/inbound.rs",
+    "loadtest/src/client/websocket/wire.rs",
+    "loadtest/src/scenario/message.rs",
 ];
 
 /// Folders with code for production: the relay, and the load generator.

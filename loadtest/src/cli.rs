@@ -10,71 +10,27 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::parser::ValueSource;
-use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches};
+use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches, ValueEnum as _};
 use serde::Serialize;
 
-use crate::compare::{self, CompareArguments};
-use crate::options::{Options, Outputs, Scenario};
-use crate::progress::Bar;
-use crate::report::{Comparison, Report};
-use crate::{RunError, html, run, screen, secrets};
+use crate::compare::arguments::{self, CompareArguments};
+use crate::compare::{rounds, servers};
+use crate::report::progress::Bar;
+use crate::report::{Comparison, Report, page, screen, table};
+use crate::run::{RunError, run};
+use crate::scenario::options::{Options, Outputs};
+use crate::scenario::scenarios::{PARTICULAR, Scenario};
+use crate::secrets;
 
 /// Everything was right.
-pub const PASSED: u8 = 0;
+const PASSED: u8 = 0;
 /// A delivery was wrong, or the run could not be made.
-pub const FAILED: u8 = 1;
+const FAILED: u8 = 1;
 /// The command line makes no sense.
-pub const USAGE: u8 = 2;
+const USAGE: u8 = 2;
 
 /// How long a soak lasts, when nothing is said.
 const SOAK_DURATION: Duration = Duration::from_mins(10);
-
-/// Options that make sense in some scenarios only, by their names in [`Options`].
-const PARTICULAR: &[(&str, &[Scenario])] = &[
-    (
-        "publishers",
-        &[
-            Scenario::Fanout,
-            Scenario::Churn,
-            Scenario::Slow,
-            Scenario::Burst,
-            Scenario::Reconnect,
-            Scenario::Soak,
-        ],
-    ),
-    ("size", SENDING),
-    ("text", SENDING),
-    ("binary", SENDING),
-    ("active", SENDING),
-    ("rate", PACED),
-    ("window", PACED),
-    ("churn_rate", &[Scenario::Churn]),
-    ("slow_share", &[Scenario::Slow]),
-    ("stall", &[Scenario::Slow]),
-    ("burst", &[Scenario::Burst]),
-    ("every", &[Scenario::Burst, Scenario::Reconnect]),
-];
-
-/// Scenarios in which something is sent.
-const SENDING: &[Scenario] = &[
-    Scenario::Fanout,
-    Scenario::Chat,
-    Scenario::Churn,
-    Scenario::Slow,
-    Scenario::Burst,
-    Scenario::Reconnect,
-    Scenario::Soak,
-];
-
-/// Scenarios in which it is sent at a pace.
-const PACED: &[Scenario] = &[
-    Scenario::Fanout,
-    Scenario::Chat,
-    Scenario::Churn,
-    Scenario::Slow,
-    Scenario::Reconnect,
-    Scenario::Soak,
-];
 
 /// What `loadtest [SCENARIO]` takes: the options of a run, and where its report goes.
 #[derive(Debug, Args)]
@@ -84,7 +40,7 @@ pub struct RunArguments {
     pub options: Options,
     /// Where its report goes.
     #[command(flatten)]
-    pub outputs: Outputs,
+    pub(crate) outputs: Outputs,
 }
 
 /// The command line.
@@ -96,7 +52,7 @@ pub fn command() -> Command {
         )
         .args_conflicts_with_subcommands(true)
         .subcommand_negates_reqs(true)
-        .subcommand(compare::command().about("Puts several servers under the same load, in turns"))
+        .subcommand(arguments::command().about("Puts several servers under the same load, in turns"))
         .subcommand(
             Command::new("schema")
                 .about("Prints the JSON schema of a report")
@@ -158,11 +114,13 @@ pub fn run_arguments(matches: &ArgMatches) -> Result<RunArguments, String> {
 
 /// Refuses options that make no sense in the scenario, and fills in defaults that depend on it. `matches` are those that the
 /// options were read from.
-pub fn complete(options: &mut Options, matches: &ArgMatches) -> Result<(), String> {
+fn complete(options: &mut Options, matches: &ArgMatches) -> Result<(), String> {
     let was_typed = |id: &str| matches.value_source(id) == Some(ValueSource::CommandLine);
-    for (id, scenarios) in PARTICULAR {
-        if was_typed(id) && !scenarios.contains(&options.scenario) {
-            let names: Vec<String> = scenarios.iter().map(|scenario| scenario.name()).collect();
+    for id in PARTICULAR {
+        if was_typed(id) && !options.scenario.has_option(id) {
+            let all = Scenario::value_variants().iter();
+            let having = all.filter(|scenario| scenario.has_option(id));
+            let names: Vec<String> = having.map(|scenario| scenario.name()).collect();
             return Err(format!(
                 "--{} has no meaning in the scenario {}; it belongs to {}",
                 id.replace('_', "-"),
@@ -178,7 +136,7 @@ pub fn complete(options: &mut Options, matches: &ArgMatches) -> Result<(), Strin
 }
 
 /// The JSON schema of a report, or of a comparison's.
-pub fn schema(of_comparison: bool) -> String {
+fn schema(of_comparison: bool) -> String {
     let schema = if of_comparison {
         schemars::schema_for!(Comparison)
     } else {
@@ -195,7 +153,7 @@ fn load(arguments: &RunArguments) -> Result<bool, RunError> {
     let result = run(&arguments.options, &bar);
     bar.finish();
     let report = result?;
-    files.write(&report, || html::page(&report), &screen::summary(&report))?;
+    files.write(&report, || page::of_run(&report), &screen::summary(&report))?;
     Ok(report.passed)
 }
 
@@ -204,22 +162,22 @@ fn compare(matches: &ArgMatches) -> Result<bool, RunError> {
     let usage = |error: clap::Error| RunError::Usage(error.to_string());
     let mut arguments = CompareArguments::from_arg_matches(matches).map_err(usage)?;
     if arguments.list {
-        return print(&compare::list(&arguments)?).map(|()| true);
+        return print(&servers::list(&arguments)?).map(|()| true);
     }
     complete(&mut arguments.options, matches).map_err(RunError::Usage)?;
-    compare::check(|id| matches.value_source(id) == Some(ValueSource::CommandLine))?;
+    arguments::check(|id| matches.value_source(id) == Some(ValueSource::CommandLine))?;
     let mut files = Files::create(&arguments.outputs)?;
     let markdown = arguments.markdown.as_deref();
     let mut markdown = markdown
         .map(|path| create("--markdown", path))
         .transpose()?;
-    let comparison = compare::compare(&arguments)?;
+    let comparison = rounds::compare(&arguments)?;
     if let Some(file) = &mut markdown {
-        let table = compare::table::markdown(&comparison);
+        let table = table::markdown(&comparison);
         fill("--markdown", file, &table)?;
     }
-    let table = compare::table::text(&comparison);
-    files.write(&comparison, || html::comparison(&comparison), &table)?;
+    let table = table::text(&comparison);
+    files.write(&comparison, || page::of_comparison(&comparison), &table)?;
     Ok(comparison.passed)
 }
 
@@ -351,7 +309,7 @@ mod tests {
     #[test]
     fn every_particular_option_exists() {
         let command = command();
-        for (id, _) in PARTICULAR {
+        for id in PARTICULAR {
             assert!(
                 command
                     .get_arguments()

@@ -64,6 +64,16 @@ pub(crate) fn thread_cpu() -> u64 {
     time.tv_sec.unsigned_abs() * SECOND + time.tv_nsec.unsigned_abs()
 }
 
+/// How long the calling thread has waited for a CPU since it was started, in nanoseconds; 0 where the kernel does not say.
+pub(crate) fn thread_wait() -> u64 {
+    let waited = || {
+        let thread = rustix::thread::gettid().as_raw_nonzero().get();
+        let task = procfs::process::Process::myself()?.task_from_tid(thread)?;
+        Ok::<_, procfs::ProcError>(task.schedstat()?.run_delay)
+    };
+    waited().unwrap_or(0)
+}
+
 /// Wakes a poll.
 #[derive(Debug)]
 pub(crate) struct Timer {

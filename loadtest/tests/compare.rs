@@ -3,20 +3,23 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic where it stands")]
 #![allow(unreachable_pub, reason = "modules of a test are its own")]
 
-use std::fs;
+use std::fs::{self, Permissions};
 use std::io::{Read, Write};
 use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Command, Output};
 use std::thread;
 
-use loadtest::peers::certificate::Certificate;
-use loadtest::peers::{PEERS, Peer, Started};
+use loadtest::compare::peers::certificate::Certificate;
+use loadtest::compare::peers::{PEERS, Peer, Started};
 use loadtest::report::{Compared, Comparison, Report};
 use servers::{SHORT, floor, loadtest, places};
+use silent::Silent;
 use tempfile::TempDir;
 
 mod servers;
+mod silent;
 
 fn compare(arguments: &[&str]) -> (Output, Option<Comparison>) {
     let all = [&["compare", "--json", "-"], &SHORT[..], arguments].concat();
@@ -93,8 +96,9 @@ fn secrets_are_in_nothing_that_is_shown_or_written() {
     let folder = tempfile::tempdir().unwrap();
     let page = folder.path().join("page.html");
     let server = format!("here=ws://{}/?token=hunter2", floor.address);
-    let gone = "gone=ws://127.0.0.1:9/?token=hunter2";
-    let servers = ["--server", &server, "--server", gone, "--repeats", "1"];
+    let silent = Silent::new();
+    let gone = format!("gone=ws://{}/?token=hunter2", silent.address());
+    let servers = ["--server", &server, "--server", &gone, "--repeats", "1"];
     let html = ["--html", page.to_str().unwrap()];
     let (output, comparison) = compare(&[&servers[..], &html].concat());
     let comparison = comparison.unwrap();
@@ -337,6 +341,35 @@ fn a_server_without_tls_fails_a_comparison_over_tls_in_which_it_is_named() {
     let listed = String::from_utf8(listed.stdout).unwrap();
     let line = listed.lines().find(|line| line.starts_with("floor "));
     assert!(line.unwrap().ends_with("(has no TLS here)"), "{listed}");
+}
+
+/// A folder of peers with this script in the place of Bun.
+fn with_a_bun_that(script: &str) -> TempDir {
+    let peers = tempfile::tempdir().unwrap();
+    let bun = peers.path().join("bun");
+    fs::create_dir(&bun).unwrap();
+    let program = bun.join("bun");
+    fs::write(&program, format!("#!/bin/sh\n{script}\n")).unwrap();
+    fs::set_permissions(&program, Permissions::from_mode(0o755)).unwrap();
+    peers
+}
+
+/// The port that a server was told, and the one that it got, were two things on a busy machine.
+#[test]
+fn a_server_is_loaded_where_it_says_that_it_listens_whoever_listens_elsewhere() {
+    let floor = env!("CARGO_BIN_EXE_floor");
+    // A stranger comes first, and answers as no relay does. It ends with the server: both are of one group.
+    let stranger =
+        "{floor} --port $PORT >$0.stranger & while ! grep -q ready $0.stranger; do :; done";
+    let script = format!("{stranger}; exec {{floor}} --port $PORT").replace("{floor}", floor);
+    let peers = with_a_bun_that(&script);
+    let folder = ["--peers", peers.path().to_str().unwrap()];
+    let compared = compared(&[&["--servers", "bun", "--repeats", "1"], &folder[..]].concat());
+    let bun = &compared.servers[0];
+    assert!(compared.passed, "{:?}", bun.errors);
+    let stranger = fs::read_to_string(peers.path().join("bun/bun.stranger")).unwrap();
+    let stranger = stranger.trim().strip_prefix("ready ").unwrap();
+    assert!(!bun.runs[0].configuration.url.contains(stranger));
 }
 
 /// Of fanwire and bun, those that are there.

@@ -41,9 +41,9 @@ fn impure_code_is_found_in_pure_folders_only() {
         for path in ["src/ws/a.rs", "src/http/a.rs", "src/relay/a.rs"] {
             assert_found(path, code, what);
         }
-        assert_found("loadtest/src/check.rs", code, what);
+        assert_found("loadtest/src/check/received.rs", code, what);
         assert_clean("src/net/a.rs", code);
-        assert_clean("loadtest/src/conn.rs", code);
+        assert_clean("loadtest/src/client/connection.rs", code);
     }
 }
 

@@ -1,7 +1,8 @@
 //! Curves: how the cost of a delivery changes with one thing at a time, beside the floor.
 
-use loadtest::chart::{Axis, Chart, Scale, Series, Unit};
 use loadtest::report::Report;
+use loadtest::report::chart::{Axis, Chart, Scale, Series};
+use loadtest::report::unit::Unit;
 
 use crate::Findings;
 use crate::rig::{Case, Rig, median};

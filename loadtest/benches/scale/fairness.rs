@@ -8,9 +8,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use loadtest::chart::Unit;
-use loadtest::observer::{Observer, Progress, Silent, Stage};
 use loadtest::report::Report;
+use loadtest::report::observer::{Observer, Progress, Silent, Stage};
+use loadtest::report::unit::Unit;
 use rustix::process::setpriority_process;
 
 use crate::Findings;

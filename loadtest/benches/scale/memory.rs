@@ -4,8 +4,8 @@ use std::fs;
 use std::thread;
 use std::time::Duration;
 
-use loadtest::chart::Unit;
-use loadtest::compare::summary::spread;
+use loadtest::report::spread;
+use loadtest::report::unit::Unit;
 use loadtest::report::{Report, Server};
 
 use crate::Findings;

@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use loadtest::cli;
 use loadtest::compare::cpus::{Cpus, pin};
-use loadtest::observer::{Observer, Silent};
-use loadtest::options::Options;
-use loadtest::peers::{Peer, Places, Started};
+use loadtest::compare::peers::{Peer, Places, Started};
 use loadtest::report::Report;
+use loadtest::report::observer::{Observer, Silent};
 use loadtest::run;
+use loadtest::scenario::options::Options;
 
 /// See the module.
 pub(crate) struct Rig {
@@ -133,6 +133,5 @@ fn options(load: &str) -> Result<Options, String> {
 
 /// The middle one of what a figure was in several runs; 0 if it was never there.
 pub(crate) fn median(reports: &[Report], figure: impl Fn(&Report) -> Option<f64>) -> f64 {
-    loadtest::compare::summary::spread(reports.iter().filter_map(figure))
-        .map_or(0.0, |spread| spread.median)
+    loadtest::report::spread(reports.iter().filter_map(figure)).map_or(0.0, |spread| spread.median)
 }

@@ -1,8 +1,9 @@
 //! Shards: what a delivery costs with more of them, on the same processor, so that what is seen is what they cost and not
 //! what they bring.
 
-use loadtest::chart::{Axis, Chart, Scale, Series, Unit};
 use loadtest::report::Report;
+use loadtest::report::chart::{Axis, Chart, Scale, Series};
+use loadtest::report::unit::Unit;
 
 use crate::Findings;
 use crate::rig::{Case, Rig, median};

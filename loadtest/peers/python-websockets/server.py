@@ -42,7 +42,8 @@ async def main():
     port = int(os.environ["PORT"])
     limits = {"max_size": 16 << 20, "max_queue": 1024, "write_limit": 1 << 30}
     quick = {"compression": None, "ping_interval": None, "backlog": 4096, "server_header": None, "ssl": configuration()}
-    async with serve(relay, "127.0.0.1", port, **limits, **quick):
+    async with serve(relay, "127.0.0.1", port, **limits, **quick) as server:
+        port = server.sockets[0].getsockname()[1]
         print(f"ready 127.0.0.1:{port}", flush=True)
         await asyncio.get_running_loop().create_future()
 

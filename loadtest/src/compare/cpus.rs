@@ -8,7 +8,7 @@ use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 /// Processors by number, ascending; never none.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Cpus(pub Vec<usize>);
+pub struct Cpus(pub(crate) Vec<usize>);
 
 impl Cpus {
     /// Those that this thread may use.

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 
 use loadtest::RunError;
-use loadtest::observer::Observer;
+use loadtest::report::observer::Observer;
 use loadtest::report::{Deliveries, Report};
 
 use crate::relay::{Delivery, Fate, TinyRelay};
@@ -82,7 +82,7 @@ fn a_message_lost_for_one_client_is_found() {
         assert_eq!(wrong(&report.deliveries), [1, 0, 0, 0, 0, 0], "{line}");
         assert_eq!(report.deliveries.expected, report.deliveries.received + 1);
         assert!(report.deliveries.reach < 1.0);
-        assert!(says(&report, "1 deliveries were lost"));
+        assert!(says(&report, "1 delivery was lost"));
     }
 }
 
@@ -197,7 +197,7 @@ fn a_message_for_another_topic_is_found() {
     });
     let report = found(&relay, "fanout --subscribers 4 --publishers 2 --topics 2");
     assert_eq!(wrong(&report.deliveries), [0, 0, 0, 0, 0, 1]);
-    assert!(says(&report, "topic that they were not sent to"));
+    assert!(says(&report, "topic that the message was not sent to"));
 }
 
 #[test]
@@ -226,7 +226,7 @@ fn a_relay_that_delivers_nothing_in_the_run_is_found() {
         }
     });
     let report = found_after(10, &relay, "fanout --subscribers 3 --rate 1000");
-    assert!(says(&report, "nothing that was sent was delivered"));
+    assert!(says(&report, "messages were sent, and none was delivered"));
 }
 
 #[test]
@@ -234,7 +234,7 @@ fn a_connection_that_the_relay_closes_is_found() {
     let relay = once(Fate::Close(1011), |_| true);
     let report = found(&relay, "fanout --subscribers 6 --rate 2000");
     assert_eq!(report.connections.ended_by_server["1011"], 1);
-    assert!(says(&report, "the relay ended 1 connections") && says(&report, "1011 (1)"));
+    assert!(says(&report, "the relay ended 1 connection that") && says(&report, "1011 (1)"));
     assert_eq!(
         report.deliveries.lost, 0,
         "who is told loses nothing in silence"
@@ -262,7 +262,7 @@ fn a_publisher_that_the_relay_cuts_is_found() {
         }
     });
     let report = found(&relay, "fanout --subscribers 4 --rate 2000");
-    assert!(says(&report, "the relay ended 1 connections"));
+    assert!(says(&report, "the relay ended 1 connection that"));
 }
 
 /// Connections of the probe, four subscribers and two publishers; who comes later is one that comes and goes.
@@ -353,7 +353,7 @@ fn a_message_that_comes_back_where_none_should_is_found() {
     // Each message but that one is kept from its sender.
     let report = found_after(2 * FIRST, &relay, "chat --subscribers 4 --rate 1000");
     assert_eq!(report.deliveries.echoed, 1, "{:?}", report.failures);
-    assert!(says(&report, "came back to their sender"));
+    assert!(says(&report, "came back to its sender"));
 }
 
 #[test]

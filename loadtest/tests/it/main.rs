@@ -8,4 +8,6 @@ mod faults;
 mod oddities;
 mod program;
 mod relay;
+#[path = "../silent/mod.rs"]
+mod silent;
 mod support;

@@ -9,6 +9,7 @@ use loadtest::report::Report;
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::relay::{Fate, TinyRelay};
+use crate::silent::Silent;
 
 fn program(line: &str) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_loadtest"));
@@ -47,7 +48,7 @@ fn the_exit_status_says_how_it_went() {
     let wrong = output(&format!("{run} {}", faulty.url()));
     assert_eq!(wrong.status.code(), Some(1));
     let screen = text(&wrong.stdout);
-    assert!(screen.contains("1 deliveries were lost"), "{screen}");
+    assert!(screen.contains("1 delivery was lost"), "{screen}");
     assert!(screen.ends_with("FAILED\n"), "{screen}");
 }
 
@@ -134,10 +135,8 @@ fn what_makes_no_sense_is_refused_with_what_to_do() {
 
 #[test]
 fn a_server_that_is_not_there_is_a_failure_that_says_so() {
-    // Nobody listens where somebody has just ceased to.
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
-    drop(listener);
+    let silent = Silent::new();
+    let address = silent.address();
     for scenario in [
         "fanout",
         "idle --subscribers 3 --warmup 0s --duration 100ms",

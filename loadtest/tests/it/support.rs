@@ -1,9 +1,9 @@
 //! Runs as on the command line, without a process.
 
 use loadtest::cli::{command, run_arguments};
-use loadtest::observer::{Observer, Silent};
-use loadtest::options::Options;
 use loadtest::report::Report;
+use loadtest::report::observer::{Observer, Silent};
+use loadtest::scenario::options::Options;
 use loadtest::{RunError, run};
 
 /// The options of a command line; short and without a warm-up unless it says otherwise.

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::{Command, Output};
 
-use loadtest::peers::{Peer, Places, Started};
+use loadtest::compare::peers::{Peer, Places, Started};
 
 /// A load that takes a moment.
 pub const SHORT: [&str; 6] = [

@@ -1,0 +1,431 @@
+//! What one connection has received, checked message by message: nothing missing, nothing twice, each publisher's in the
+//! order they were sent in, and a fingerprint of the whole order, which is compared with that of others at the end.
+
+use super::order::Fingerprint;
+use super::tally::Counts;
+use crate::scenario::message::{Format, Head, MAX_HEAD_BYTES};
+use crate::scenario::plan::Place;
+
+/// Sequence numbers that are remembered as missing for one connection; what is missing beyond that stays counted as lost
+/// even if it comes late, and then counts as out of order.
+const MISSING_REMEMBERED: usize = 4096;
+
+/// Of a publisher of whom a late comer has seen nothing yet.
+const UNSEEN: u64 = u64::MAX;
+
+/// What all messages of a run have in common.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Run<'a> {
+    /// What they look like.
+    pub(crate) format: &'a Format,
+    /// The opcode of their frames.
+    pub(crate) opcode: u8,
+    /// By publisher: where it sends.
+    pub(crate) places: &'a [Place],
+}
+
+/// What a message turned out to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// New to this connection. The messages from `from` to the one before it were jumped over.
+    New {
+        /// The message.
+        head: Head,
+        /// The first that was jumped over, or the message itself.
+        from: u64,
+    },
+    /// It was missing, and has been counted as lost until now.
+    Late(Head),
+    /// To be counted, and no more.
+    Odd,
+}
+
+/// The books of one connection.
+#[derive(Debug)]
+pub(crate) struct Received {
+    topic: u32,
+    /// By number of the publisher in the topic: the sequence number that must come next.
+    next: Box<[u64]>,
+    /// Of a late comer, by number of the publisher: the first it has seen. What is before that may still be on its way.
+    first: Box<[u64]>,
+    /// Of a late comer, by number of the publisher: the first that it is owed in any case, once that is known.
+    owed_from: Box<[u64]>,
+    /// The number of the publisher whose messages the relay keeps from this connection, its own.
+    own: Option<u32>,
+    fingerprint: Fingerprint,
+    /// Whether it was there before anything was sent, and is owed everything.
+    is_whole: bool,
+    /// Whether nothing was wrong so far, so that its order can be compared.
+    is_clean: bool,
+    missing: Vec<(u32, u64)>,
+    /// Whether more was missing than is remembered.
+    has_forgotten: bool,
+    piecemeal: Piecemeal,
+}
+
+/// A message that comes in pieces.
+#[derive(Debug, Default)]
+struct Piecemeal {
+    /// Whether one has begun.
+    is_there: bool,
+    bytes: usize,
+    head_bytes: [u8; MAX_HEAD_BYTES],
+    head: Option<Head>,
+    is_intact: bool,
+}
+
+impl Received {
+    /// The books of a connection in a topic with so many publishers. One that `is_whole` is owed everything they send;
+    /// another what comes after its first delivery, and what [`Received::owe`] says. `own` is the publisher whose messages
+    /// the relay keeps from this connection.
+    pub(crate) fn new(topic: u32, publishers: usize, is_whole: bool, own: Option<u32>) -> Received {
+        let of_late_comer = vec![UNSEEN; if is_whole { 0 } else { publishers }];
+        Received {
+            topic,
+            next: vec![if is_whole { 0 } else { UNSEEN }; publishers].into(),
+            first: of_late_comer.clone().into(),
+            owed_from: of_late_comer.into(),
+            own,
+            fingerprint: Fingerprint::default(),
+            is_whole,
+            is_clean: true,
+            missing: Vec::new(),
+            has_forgotten: false,
+            piecemeal: Piecemeal::default(),
+        }
+    }
+
+    /// Notes of a late comer that it has joined for certain: it is owed all that publishers send after so many.
+    pub(crate) fn owe(&mut self, sent: impl Fn(usize) -> u64) {
+        for (local, owed_from) in self.owed_from.iter_mut().enumerate() {
+            *owed_from = sent(local);
+        }
+    }
+
+    /// Books a message that lies there whole.
+    #[inline]
+    pub(crate) fn on_message(
+        &mut self,
+        opcode: u8,
+        payload: &[u8],
+        run: &Run<'_>,
+        sent: impl Fn(usize) -> u64,
+        counts: &mut Counts,
+    ) -> Verdict {
+        let Run { format, places, .. } = *run;
+        let known = format.read_head(payload);
+        let Some(head) = known.filter(|head| head.publisher() < places.len()) else {
+            return self.odd(counts);
+        };
+        if payload.len() != format.size()
+            || opcode != run.opcode
+            || payload[format.head_bytes()..] != *format.filler(head.publisher())
+        {
+            // It is known which message it is; that it came is booked, and that it came damaged.
+            self.corrupt(counts);
+        }
+        self.on_head(head, places, sent, counts)
+    }
+
+    /// A message begins that comes in pieces.
+    pub(crate) fn on_start(&mut self, opcode: u8, expected_opcode: u8) {
+        self.piecemeal = Piecemeal {
+            is_there: true,
+            is_intact: opcode == expected_opcode,
+            ..Piecemeal::default()
+        };
+    }
+
+    /// A piece of it.
+    pub(crate) fn on_piece(&mut self, piece: &[u8], format: &Format) {
+        if self.piecemeal.is_there {
+            self.piecemeal.take(piece, format);
+        }
+    }
+
+    /// Its end.
+    pub(crate) fn on_end(
+        &mut self,
+        run: &Run<'_>,
+        sent: impl Fn(usize) -> u64,
+        counts: &mut Counts,
+    ) -> Verdict {
+        let Run { format, places, .. } = *run;
+        let message = std::mem::take(&mut self.piecemeal);
+        if !message.is_there {
+            return Verdict::Odd;
+        }
+        let known = message.head.filter(|head| head.publisher() < places.len());
+        let Some(head) = known else {
+            return self.odd(counts);
+        };
+        if message.bytes != format.size() || !message.is_intact {
+            self.corrupt(counts);
+        }
+        self.on_head(head, places, sent, counts)
+    }
+
+    #[inline]
+    fn on_head(
+        &mut self,
+        head: Head,
+        places: &[Place],
+        sent: impl Fn(usize) -> u64,
+        counts: &mut Counts,
+    ) -> Verdict {
+        let place = places[head.publisher()];
+        if place.topic != self.topic {
+            counts.misrouted += 1;
+            self.is_clean = false;
+            return Verdict::Odd;
+        }
+        if self.own == Some(place.local) {
+            counts.echoed += 1;
+            self.is_clean = false;
+            return Verdict::Odd;
+        }
+        let next = self.next[place.local as usize];
+        if head.sequence() != next {
+            return self.on_other(place.local, head, sent, counts);
+        }
+        self.take(place.local, next, head, counts)
+    }
+
+    /// Books one that is new.
+    #[inline]
+    fn take(&mut self, local: u32, from: u64, head: Head, counts: &mut Counts) -> Verdict {
+        counts.received += 1;
+        self.next[local as usize] = head.sequence() + 1;
+        self.fingerprint.push(head.key);
+        Verdict::New { head, from }
+    }
+
+    /// One that is not the next of its publisher.
+    #[cold]
+    fn on_other(
+        &mut self,
+        local: u32,
+        head: Head,
+        sent: impl Fn(usize) -> u64,
+        counts: &mut Counts,
+    ) -> Verdict {
+        let sequence = head.sequence();
+        if sequence >= sent(head.publisher()) {
+            // Nobody has sent it yet: its head is damaged, and yet passes for one.
+            return self.corrupt(counts);
+        }
+        let next = self.next[local as usize];
+        let from = if next == UNSEEN {
+            // What it is owed in any case has been jumped over.
+            let from = sequence.min(self.owed_from[local as usize]);
+            self.first[local as usize] = from;
+            from
+        } else {
+            next
+        };
+        if sequence < from {
+            return self.on_earlier(local, head, counts);
+        }
+        if sequence > from {
+            self.on_gap(local, from, sequence, counts);
+        }
+        self.take(local, from, head, counts)
+    }
+
+    #[cold]
+    fn on_gap(&mut self, local: u32, from: u64, to: u64, counts: &mut Counts) {
+        counts.lost += to - from;
+        self.is_clean = false;
+        let room = MISSING_REMEMBERED - self.missing.len();
+        self.has_forgotten |= to - from > room as u64;
+        self.missing
+            .extend((from..to).take(room).map(|sequence| (local, sequence)));
+    }
+
+    #[cold]
+    fn on_earlier(&mut self, local: u32, head: Head, counts: &mut Counts) -> Verdict {
+        counts.received += 1;
+        self.is_clean = false;
+        let first = self.first.get(local as usize);
+        if first.is_some_and(|first| head.sequence() < *first) {
+            counts.out_of_order += 1;
+            return Verdict::Late(head);
+        }
+        let missed = (local, head.sequence());
+        if let Some(at) = self.missing.iter().position(|missing| *missing == missed) {
+            self.missing.swap_remove(at);
+            counts.lost -= 1;
+            counts.out_of_order += 1;
+            return Verdict::Late(head);
+        }
+        // What was jumped over and forgotten cannot be told from what has come.
+        if self.has_forgotten {
+            counts.out_of_order += 1;
+            return Verdict::Late(head);
+        }
+        counts.duplicated += 1;
+        Verdict::Odd
+    }
+
+    /// A message that is none of ours, or too damaged to tell. What comes before the first of ours is a relay's greeting,
+    /// or what it has kept of earlier times; if it was one of ours, that one is missing now.
+    #[cold]
+    fn odd(&mut self, counts: &mut Counts) -> Verdict {
+        if self.fingerprint.count() == 0 {
+            counts.foreign += 1;
+            return Verdict::Odd;
+        }
+        self.corrupt(counts)
+    }
+
+    #[cold]
+    fn corrupt(&mut self, counts: &mut Counts) -> Verdict {
+        counts.corrupt += 1;
+        self.is_clean = false;
+        Verdict::Odd
+    }
+
+    /// By publisher of the topic, the sequence number up to which all came or was jumped over; `None` of whom nothing is
+    /// owed yet.
+    pub(crate) fn next_of(&self, local: usize) -> Option<u64> {
+        Some(self.next[local]).filter(|next| *next != UNSEEN)
+    }
+
+    /// How many messages are still owed, when each publisher of the topic has sent so many.
+    pub(crate) fn owed(&self, sent: impl Fn(usize) -> u64) -> u64 {
+        let others = (0..self.next.len()).filter(|local| self.own != Some(*local as u32));
+        others
+            .map(|local| {
+                let from_first = self.next_of(local);
+                // Nothing is owed from `UNSEEN` on.
+                let from = from_first.unwrap_or_else(|| self.owed_from[local]);
+                sent(local).saturating_sub(from)
+            })
+            .sum()
+    }
+
+    /// The order it has seen.
+    pub(crate) fn fingerprint(&self) -> Fingerprint {
+        self.fingerprint
+    }
+
+    /// Whether it was owed everything from the start.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.is_whole
+    }
+
+    /// Whether nothing was wrong with what came.
+    pub(crate) fn is_clean(&self) -> bool {
+        self.is_clean
+    }
+
+    /// Its topic.
+    pub(crate) fn topic(&self) -> u32 {
+        self.topic
+    }
+
+    /// Notes that something is missing, so that its order is no longer compared.
+    pub(crate) fn mark_unclean(&mut self) {
+        self.is_clean = false;
+    }
+}
+
+impl Piecemeal {
+    fn take(&mut self, mut piece: &[u8], format: &Format) {
+        let head_bytes = format.head_bytes();
+        if self.bytes < head_bytes {
+            let taken = piece.len().min(head_bytes - self.bytes);
+            self.head_bytes[self.bytes..self.bytes + taken].copy_from_slice(&piece[..taken]);
+            self.bytes += taken;
+            piece = &piece[taken..];
+            if self.bytes == head_bytes {
+                self.head = format.read_head(&self.head_bytes[..head_bytes]);
+            }
+        }
+        if piece.is_empty() {
+            return;
+        }
+        let from = self.bytes - head_bytes;
+        let filler = self.head.map(|head| format.filler(head.publisher()));
+        let expected = filler.and_then(|filler| filler.get(from..from + piece.len()));
+        self.is_intact &= expected == Some(piece);
+        self.bytes += piece.len();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scenario::message::key;
+    use crate::scenario::options::Opcode;
+
+    const PLACES: [Place; 1] = [Place { topic: 0, local: 0 }];
+
+    /// The books of one connection, of which the publisher has sent ten messages.
+    struct Reader {
+        format: Format,
+        received: Received,
+        counts: Counts,
+    }
+
+    impl Reader {
+        fn new(is_whole: bool) -> Reader {
+            Reader {
+                format: Format::new(16, Opcode::Binary, 1),
+                received: Received::new(0, 1, is_whole, None),
+                counts: Counts::default(),
+            }
+        }
+
+        fn hear(&mut self, sequence: u64) -> Verdict {
+            let mut payload = [0; 16];
+            let head = Head {
+                key: key(0, sequence),
+                due: 5,
+            };
+            self.format.write_head(head, &mut payload);
+            let run = Run {
+                format: &self.format,
+                opcode: 2,
+                places: &PLACES,
+            };
+            self.received
+                .on_message(2, &payload, &run, |_| 10, &mut self.counts)
+        }
+    }
+
+    #[test]
+    fn what_nobody_has_sent_yet_is_damaged_and_nothing_is_jumped_over() {
+        for is_whole in [true, false] {
+            let mut reader = Reader::new(is_whole);
+            reader.hear(0);
+            assert_eq!(reader.hear(1 << 39), Verdict::Odd);
+            assert_eq!(reader.hear(10), Verdict::Odd);
+            reader.hear(1);
+            let expected = Counts {
+                received: 2,
+                corrupt: 2,
+                ..Counts::default()
+            };
+            assert_eq!(reader.counts, expected);
+        }
+    }
+
+    #[test]
+    fn a_late_comer_is_owed_what_was_sent_once_it_had_joined_for_certain() {
+        let mut reader = Reader::new(false);
+        assert_eq!(reader.received.owed(|_| 10), 0);
+        reader.received.owe(|_| 4);
+        assert_eq!(reader.received.owed(|_| 10), 6);
+        // The first that comes is too late a one.
+        reader.hear(6);
+        assert_eq!(reader.counts.lost, 2);
+        assert_eq!(reader.received.owed(|_| 10), 3);
+        // What was on its way when it joined may come and need not.
+        let mut reader = Reader::new(false);
+        reader.received.owe(|_| 4);
+        reader.hear(2);
+        reader.hear(3);
+        assert_eq!((reader.counts.lost, reader.received.owed(|_| 10)), (0, 6));
+    }
+}

@@ -1,0 +1,26 @@
+//! How many messages each publisher has sent: what every delivery is checked against.
+//!
+//! The thread of a publisher writes its number, and all threads read it.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// The messages sent, by publisher.
+#[derive(Debug)]
+pub(crate) struct Sent(Vec<AtomicU64>);
+
+impl Sent {
+    /// Nobody has sent anything yet.
+    pub(crate) fn new(publishers: usize) -> Sent {
+        Sent((0..publishers).map(|_| AtomicU64::new(0)).collect())
+    }
+
+    /// How many messages a publisher has sent.
+    pub(crate) fn of(&self, publisher: usize) -> u64 {
+        self.0[publisher].load(Ordering::Acquire)
+    }
+
+    /// Notes how many messages a publisher has sent.
+    pub(crate) fn set(&self, publisher: usize, sent: u64) {
+        self.0[publisher].store(sent, Ordering::Release);
+    }
+}

@@ -1,0 +1,82 @@
+//! A publisher: its frame, made once, of which only the head changes; and how far it is.
+
+use super::websocket::wire;
+use crate::scenario::message::{Format, Head, key};
+
+/// One that sends.
+#[derive(Debug)]
+pub(crate) struct Publisher {
+    /// Its number among all.
+    pub(crate) index: u32,
+    /// The key of its connection, when that is open.
+    pub(crate) conn: Option<usize>,
+    /// Messages sent.
+    pub(crate) sent: u64,
+    /// Messages it may send: a burst's.
+    pub(crate) target: u64,
+    /// Whether it waits for its connection to take more.
+    pub(crate) is_held: bool,
+    /// A whole frame, masked.
+    frame: Vec<u8>,
+    /// Where the payload begins.
+    payload: usize,
+}
+
+impl Publisher {
+    pub(crate) fn new(index: u32, format: &Format) -> Publisher {
+        let mut payload = vec![0; format.head_bytes()];
+        payload.extend_from_slice(format.filler(index as usize));
+        let mut frame = Vec::new();
+        wire::push_frame(format.opcode().code(), &payload, &mut frame);
+        Publisher {
+            index,
+            conn: None,
+            sent: 0,
+            target: 0,
+            is_held: false,
+            payload: frame.len() - payload.len(),
+            frame,
+        }
+    }
+
+    /// Bytes of each of its frames.
+    pub(crate) fn frame_bytes(&self) -> usize {
+        self.frame.len()
+    }
+
+    /// Appends its next message, due at `due`.
+    pub(crate) fn push(&mut self, due: u64, format: &Format, out: &mut Vec<u8>) {
+        let start = out.len() + self.payload;
+        out.extend_from_slice(&self.frame);
+        let head = &mut out[start..start + format.head_bytes()];
+        let key = key(self.index, self.sent);
+        format.write_head(Head { key, due }, head);
+        // The mask begins anew with each payload.
+        wire::mask(head);
+        self.sent += 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scenario::options::Opcode;
+
+    #[test]
+    fn frames_carry_the_head_and_the_filler_under_the_mask() {
+        let format = Format::new(40, Opcode::Binary, 3);
+        let mut publisher = Publisher::new(5, &format);
+        let mut out = Vec::new();
+        publisher.push(100, &format, &mut out);
+        publisher.push(200, &format, &mut out);
+        let frame = out.len() / 2;
+        for (sequence, frame) in out.chunks_exact(frame).enumerate() {
+            let mut payload = frame[6..].to_vec();
+            wire::mask(&mut payload);
+            let head = format.read_head(&payload).unwrap();
+            assert_eq!(head.key, key(5, sequence as u64));
+            assert_eq!(head.due, 100 * (sequence as u64 + 1));
+            assert_eq!(payload[format.head_bytes()..], *format.filler(5));
+        }
+    }
+}

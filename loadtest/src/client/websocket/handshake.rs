@@ -1,0 +1,144 @@
+//! The opening handshake: tungstenite's, on a stream that gives it the response's head and nothing behind it.
+//!
+//! A relay may send messages in one packet with its 101. tungstenite would keep those to itself; here they wait for
+//! whoever reads the connection next.
+
+use std::io::{self, Read, Write};
+
+use tungstenite::Error;
+use tungstenite::handshake::client::{ClientHandshake, Request};
+use tungstenite::handshake::{HandshakeError, MidHandshake};
+use tungstenite::protocol::WebSocketConfig;
+
+use crate::client::stream::Stream;
+
+/// What ends the head of a response.
+const END: &[u8] = b"\r\n\r\n";
+
+/// A handshake in progress.
+pub(crate) struct Handshake(MidHandshake<ClientHandshake<HeadOnly<Stream>>>);
+
+/// What has become of a handshake.
+pub(crate) enum Progress {
+    /// The peer is waited for.
+    Waits(Handshake),
+    /// It is done; the bytes came behind the head.
+    Done(Stream, Vec<u8>),
+    /// It failed, for this reason.
+    Failed(String),
+}
+
+impl Handshake {
+    /// Begins on a stream that is connected.
+    pub(crate) fn start(stream: Stream, request: Request) -> Result<Handshake, String> {
+        // The socket it makes in the end is thrown away: its buffers may be as small as they can be.
+        let config = WebSocketConfig::default().read_buffer_size(1);
+        ClientHandshake::start(HeadOnly::new(stream), request, Some(config))
+            .map(Handshake)
+            .map_err(|error| error.to_string())
+    }
+
+    /// Goes on as far as it can.
+    pub(crate) fn proceed(self) -> Progress {
+        match self.0.handshake() {
+            Ok((socket, _)) => {
+                let stream = socket.into_inner();
+                Progress::Done(stream.inner, stream.behind)
+            }
+            Err(HandshakeError::Interrupted(mid)) => Progress::Waits(Handshake(mid)),
+            Err(HandshakeError::Failure(error)) => Progress::Failed(reason(&error)),
+        }
+    }
+}
+
+/// Why a handshake failed, in words that are the same for all that failed alike.
+pub(crate) fn reason(error: &Error) -> String {
+    match error {
+        Error::Http(response) => format!("the answer was HTTP {}", response.status()),
+        Error::Io(error) => error.to_string(),
+        error => error.to_string(),
+    }
+}
+
+/// A stream of which no more is read than the head of an HTTP response.
+#[derive(Debug)]
+pub(crate) struct HeadOnly<S> {
+    inner: S,
+    /// Bytes of [`END`] seen so far.
+    matched: usize,
+    /// What was read behind the head.
+    behind: Vec<u8>,
+}
+
+impl<S> HeadOnly<S> {
+    fn new(inner: S) -> HeadOnly<S> {
+        HeadOnly {
+            inner,
+            matched: 0,
+            behind: Vec::new(),
+        }
+    }
+
+    /// How many of the bytes belong to the head.
+    fn head_of(&mut self, bytes: &[u8]) -> usize {
+        for (index, &byte) in bytes.iter().enumerate() {
+            self.matched = match byte {
+                byte if byte == END[self.matched] => self.matched + 1,
+                b'\r' => 1,
+                _ => 0,
+            };
+            if self.matched == END.len() {
+                return index + 1;
+            }
+        }
+        bytes.len()
+    }
+}
+
+impl<S: Read> Read for HeadOnly<S> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.matched == END.len() {
+            return Ok(0);
+        }
+        let bytes = self.inner.read(buffer)?;
+        let head = self.head_of(&buffer[..bytes]);
+        self.behind.extend_from_slice(&buffer[head..bytes]);
+        Ok(head)
+    }
+}
+
+impl<S: Write> Write for HeadOnly<S> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.inner.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.inner.flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_comes_behind_the_head_is_kept_however_it_is_cut() {
+        let input = b"HTTP/1.1 101 Yes\r\nA: b\r\r\n\r\nframes\r\n\r\n";
+        let end = input.len() - b"frames\r\n\r\n".len();
+        for cut in 1..input.len() {
+            let mut stream = HeadOnly::new(input.as_slice());
+            let mut head = Vec::new();
+            let mut buffer = vec![0; cut];
+            loop {
+                match stream.read(&mut buffer).unwrap() {
+                    0 => break,
+                    bytes => head.extend_from_slice(&buffer[..bytes]),
+                }
+            }
+            let mut rest = stream.behind;
+            stream.inner.read_to_end(&mut rest).unwrap();
+            assert_eq!(head, &input[..end], "cut at {cut}");
+            assert_eq!(rest, b"frames\r\n\r\n", "cut at {cut}");
+        }
+    }
+}

@@ -1,0 +1,227 @@
+//! What a connection receives, taken apart into messages.
+//!
+//! A message that lies whole in one frame in the read buffer, as almost all do, is handed on where it lies. Of one that
+//! has arrived in part, or comes in fragments, each piece is handed on as it comes; only a header, a control frame or the
+//! head of a message is ever put together from parts.
+
+use super::super::receiver::Receiver;
+use super::wire::{self, CONTINUATION, Header, MAX_CONTROL_BYTES, MAX_HEADER_BYTES};
+
+/// The place in a connection's stream.
+#[derive(Debug, Default)]
+pub(crate) struct Inbound {
+    /// A header or a control frame of which the rest has not arrived.
+    partial: Vec<u8>,
+    /// Bytes still to come of a data frame.
+    missing: u64,
+    /// Whether a message has begun that has not ended.
+    is_in_message: bool,
+    /// Whether it ends with the frame of which bytes are missing.
+    ends_with_frame: bool,
+}
+
+impl Inbound {
+    /// Takes in what was read. An error is what the server may not do; nothing more can be understood then.
+    pub(crate) fn feed(
+        &mut self,
+        mut input: &[u8],
+        receiver: &mut impl Receiver,
+    ) -> Result<(), &'static str> {
+        if !self.partial.is_empty() {
+            input = self.complete(input, receiver)?;
+        }
+        while !input.is_empty() {
+            if self.missing > 0 {
+                input = self.go_on(input, receiver);
+                continue;
+            }
+            let Some(header) = wire::read_header(input)? else {
+                self.partial.extend_from_slice(input);
+                break;
+            };
+            let end = header.bytes as u64 + header.payload;
+            if end <= input.len() as u64 {
+                let (frame, rest) = input.split_at(end as usize);
+                self.take_whole(&header, &frame[header.bytes..], receiver)?;
+                input = rest;
+            } else if header.is_control() {
+                self.partial.extend_from_slice(input);
+                break;
+            } else {
+                self.start(&header, receiver)?;
+                input = &input[header.bytes..];
+            }
+        }
+        Ok(())
+    }
+
+    /// A frame that is there whole.
+    #[inline]
+    fn take_whole(
+        &mut self,
+        header: &Header,
+        payload: &[u8],
+        receiver: &mut impl Receiver,
+    ) -> Result<(), &'static str> {
+        if header.is_control() {
+            receiver.on_control(header.opcode, payload);
+            return Ok(());
+        }
+        if header.is_final && !self.is_in_message && header.opcode != CONTINUATION {
+            receiver.on_message(header.opcode, payload);
+            return Ok(());
+        }
+        self.start(header, receiver)?;
+        self.go_on(payload, receiver);
+        Ok(())
+    }
+
+    /// A data frame begins that is not a message in one piece.
+    fn start(&mut self, header: &Header, receiver: &mut impl Receiver) -> Result<(), &'static str> {
+        let continues = header.opcode == CONTINUATION;
+        if continues != self.is_in_message {
+            return Err(if continues {
+                "a continuation of nothing"
+            } else {
+                "a message inside another"
+            });
+        }
+        if !continues {
+            receiver.on_start(header.opcode);
+        }
+        self.is_in_message = true;
+        self.ends_with_frame = header.is_final;
+        self.missing = header.payload;
+        if self.missing == 0 {
+            self.end_frame(receiver);
+        }
+        Ok(())
+    }
+
+    /// More of the payload of a frame that has begun; returns what lies behind it.
+    fn go_on<'i>(&mut self, input: &'i [u8], receiver: &mut impl Receiver) -> &'i [u8] {
+        if self.missing == 0 {
+            return input;
+        }
+        let bytes = self.missing.min(input.len() as u64);
+        let (piece, rest) = input.split_at(bytes as usize);
+        receiver.on_piece(piece);
+        self.missing -= bytes;
+        if self.missing == 0 {
+            self.end_frame(receiver);
+        }
+        rest
+    }
+
+    fn end_frame(&mut self, receiver: &mut impl Receiver) {
+        if self.ends_with_frame {
+            self.is_in_message = false;
+            receiver.on_end();
+        }
+    }
+
+    /// Puts a header or a control frame together; returns what lies behind what was completed.
+    fn complete<'i>(
+        &mut self,
+        input: &'i [u8],
+        receiver: &mut impl Receiver,
+    ) -> Result<&'i [u8], &'static str> {
+        let had = self.partial.len();
+        let room = MAX_HEADER_BYTES + MAX_CONTROL_BYTES - had;
+        self.partial
+            .extend_from_slice(&input[..room.min(input.len())]);
+        let Some(header) = wire::read_header(&self.partial)? else {
+            return Ok(&[]);
+        };
+        if header.is_control() {
+            let end = header.bytes + header.payload as usize;
+            if self.partial.len() < end {
+                return Ok(&[]);
+            }
+            receiver.on_control(header.opcode, &self.partial[header.bytes..end]);
+            self.partial.clear();
+            return Ok(&input[end - had..]);
+        }
+        self.partial.clear();
+        let rest = &input[header.bytes - had..];
+        if header.payload <= rest.len() as u64 {
+            let (payload, rest) = rest.split_at(header.payload as usize);
+            self.take_whole(&header, payload, receiver)?;
+            return Ok(rest);
+        }
+        self.start(&header, receiver)?;
+        Ok(rest)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::wire::{BINARY, PING, TEXT};
+    use super::*;
+
+    /// Puts messages together from whatever pieces they come in.
+    #[derive(Default)]
+    struct Collected {
+        messages: Vec<(u8, Vec<u8>)>,
+        open: Option<(u8, Vec<u8>)>,
+    }
+
+    impl Receiver for Collected {
+        fn on_message(&mut self, opcode: u8, payload: &[u8]) {
+            assert!(self.open.is_none());
+            self.messages.push((opcode, payload.to_vec()));
+        }
+        fn on_start(&mut self, opcode: u8) {
+            assert!(self.open.is_none());
+            self.open = Some((opcode, Vec::new()));
+        }
+        fn on_piece(&mut self, piece: &[u8]) {
+            self.open.as_mut().unwrap().1.extend_from_slice(piece);
+        }
+        fn on_end(&mut self) {
+            self.messages.push(self.open.take().unwrap());
+        }
+        fn on_control(&mut self, opcode: u8, payload: &[u8]) {
+            self.messages.push((opcode, payload.to_vec()));
+        }
+    }
+
+    /// Unmasked frames of every kind: short, long, empty, fragments with a ping between them.
+    fn stream() -> (Vec<u8>, Vec<(u8, Vec<u8>)>) {
+        let mut bytes = vec![0x82, 3, 1, 2, 3, 0x81, 0];
+        bytes.extend([0x02, 2, 4, 5, 0x89, 1, 9, 0x00, 0, 0x80, 1, 6]);
+        bytes.extend([0x82, 126, 1, 44]);
+        bytes.extend([7; 300]);
+        bytes.extend([0x81, 1, b'x']);
+        let messages = vec![
+            (BINARY, vec![1, 2, 3]),
+            (TEXT, vec![]),
+            (PING, vec![9]),
+            (BINARY, vec![4, 5, 6]),
+            (BINARY, vec![7; 300]),
+            (TEXT, vec![b'x']),
+        ];
+        (bytes, messages)
+    }
+
+    #[test]
+    fn messages_are_the_same_however_the_stream_is_cut() {
+        let (bytes, messages) = stream();
+        for size in 1..bytes.len() {
+            let mut inbound = Inbound::default();
+            let mut collected = Collected::default();
+            for chunk in bytes.chunks(size) {
+                inbound.feed(chunk, &mut collected).unwrap();
+            }
+            assert_eq!(collected.messages, messages, "chunks of {size}");
+        }
+    }
+
+    #[test]
+    fn fragments_out_of_place_are_errors() {
+        for bad in [&[0x80, 0][..], &[0x00, 5, 1], &[0x02, 1, 7, 0x82, 1, 7]] {
+            let mut collected = Collected::default();
+            assert!(Inbound::default().feed(bad, &mut collected).is_err());
+        }
+    }
+}

@@ -1,0 +1,147 @@
+//! What a thread has to do at a time: deadlines of handshakes, stalls, arrivals and departures, and the samples.
+//!
+//! A worker asks what is due; `timed` does it.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, VecDeque};
+
+use super::id::Id;
+use crate::client::shared::{SETTLE, TICK};
+use crate::clock::{MILLISECOND, SECOND};
+use crate::scenario::plan::{Kind, Wanted};
+
+/// How long a connection may take to end after we have said goodbye.
+const GOODBYE: u64 = 5 * SECOND;
+
+/// How long one that the relay has ended keeps away.
+const REJOIN_AFTER: u64 = 100 * MILLISECOND;
+
+/// The shortest stay of one that comes and goes, and what is added to it at most.
+const SHORTEST_STAY: u64 = 50 * MILLISECOND;
+const LONGER_STAY: u64 = 900 * MILLISECOND;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Duty {
+    /// Put up a sample.
+    Sample,
+    /// See whether all has come.
+    CheckSettled,
+    /// A handshake must be over.
+    Opened(Id),
+    /// A connection must have ended.
+    Ended(Id),
+    /// A slow one stops reading.
+    Stall(Id),
+    /// It goes on reading.
+    Resume(Id),
+    /// One that the relay has ended returns.
+    Rejoin,
+    /// One comes.
+    Arrive,
+    /// One that came late has joined for certain.
+    Joined(Id),
+    /// One is to go, as soon as it has what it is owed.
+    Depart(Id),
+    /// One goes that has it, or has waited for it long enough.
+    Leave(Id),
+}
+
+/// What a thread has to do, and when.
+#[derive(Debug)]
+pub(super) struct Duties {
+    heap: BinaryHeap<Reverse<(u64, Duty)>>,
+    rejoining: VecDeque<Wanted>,
+    arrivals: u64,
+    arrival_interval: u64,
+    pub(super) arrivals_left_out: u64,
+    /// How often one that is slow has stopped reading.
+    pub(super) stalls: u64,
+}
+
+impl Duties {
+    pub(super) fn new(arrival_interval: u64) -> Duties {
+        let mut duties = Duties {
+            heap: BinaryHeap::new(),
+            rejoining: VecDeque::new(),
+            arrivals: 0,
+            arrival_interval,
+            arrivals_left_out: 0,
+            stalls: 0,
+        };
+        duties.add(TICK, Duty::Sample);
+        duties
+    }
+
+    /// Adds a duty.
+    pub(super) fn add(&mut self, at: u64, duty: Duty) {
+        self.heap.push(Reverse((at, duty)));
+    }
+
+    /// Takes a duty out that is due, and when it was.
+    pub(super) fn pop_due(&mut self, now: u64) -> Option<(u64, Duty)> {
+        let Reverse((at, _)) = self.heap.peek()?;
+        if *at > now {
+            return None;
+        }
+        self.heap.pop().map(|Reverse(due)| due)
+    }
+
+    /// The one that returns next.
+    pub(super) fn pop_rejoining(&mut self) -> Option<Wanted> {
+        self.rejoining.pop_front()
+    }
+
+    /// The number of a client that comes now, and plans the next to come.
+    pub(super) fn next_arrival(&mut self, at: u64) -> u64 {
+        self.add(at + self.arrival_interval, Duty::Arrive);
+        let arrival = self.arrivals;
+        self.arrivals += 1;
+        arrival
+    }
+
+    /// When the next is due.
+    pub(super) fn next(&self) -> u64 {
+        self.heap.peek().map_or(u64::MAX, |Reverse((at, _))| *at)
+    }
+
+    pub(super) fn expect_opening(&mut self, at: u64, id: Id) {
+        self.add(at, Duty::Opened(id));
+    }
+
+    pub(super) fn expect_end(&mut self, now: u64, id: Id) {
+        self.add(now + GOODBYE, Duty::Ended(id));
+    }
+
+    /// Plans what one does that is open now, or was when the load began.
+    pub(super) fn plan_life(&mut self, now: u64, id: Id, kind: Kind, stall: u64) {
+        match kind {
+            Kind::Slow => self.add(
+                now + spread(u64::from(id.generation), stall),
+                Duty::Stall(id),
+            ),
+            Kind::Passing => {
+                let stay = SHORTEST_STAY + spread(self.arrivals, LONGER_STAY);
+                self.add(now + stay, Duty::Depart(id));
+            }
+            Kind::Steady | Kind::Returning => {}
+        }
+    }
+
+    /// Expects one that came late to have joined soon.
+    pub(super) fn expect_joining(&mut self, now: u64, id: Id) {
+        self.add(now + SETTLE, Duty::Joined(id));
+    }
+
+    /// Has one return after a while.
+    pub(super) fn rejoin(&mut self, now: u64, wanted: Wanted) {
+        self.rejoining.push_back(wanted);
+        self.add(now + REJOIN_AFTER, Duty::Rejoin);
+    }
+}
+
+/// A number below `range` that looks random and is the same each time.
+fn spread(index: u64, range: u64) -> u64 {
+    let mixed = u128::from(index.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    // Below the range, as what it is multiplied with is below one.
+    ((mixed * u128::from(range.max(1))) >> 64) as u64
+}

@@ -1,0 +1,168 @@
+//! How connections end: by the relay, by us, or all together when the run is over.
+
+use super::Worker;
+use super::id::Id;
+use crate::client::connection::{Conn, End};
+use crate::client::shared::Phase;
+use crate::scenario::options::Pace;
+use crate::scenario::plan::Kind;
+
+impl Worker {
+    /// The relay has ended a connection, or answered our goodbye.
+    pub(super) fn on_end(&mut self, id: Id, end: &End) {
+        let Some(conn) = self.take(id) else {
+            return;
+        };
+        if conn.is_leaving || self.phase == Phase::Close {
+            self.enter_life(&conn, false);
+            return;
+        }
+        let reason = match end {
+            End::Closed(code) => code.to_string(),
+            End::Eof => "eof".to_owned(),
+            End::Reset => "reset".to_owned(),
+            End::Broken(what) => format!("broke the protocol: {what}"),
+        };
+        *self.ended.entry(reason).or_default() += 1;
+        let counts = &mut self.books.tally.totals.counts;
+        if let End::Broken(_) = end {
+            counts.corrupt += 1;
+        }
+        let is_slow = self.books.expects_ends(conn.wanted.kind);
+        // Whoever does not read cannot be told, and the relay need not wait for ever.
+        let was_told = match end {
+            End::Closed(_) => true,
+            End::Eof | End::Reset => is_slow && conn.has_stalled,
+            End::Broken(_) => false,
+        };
+        if !(was_told && is_slow) {
+            self.unexpected_ends += 1;
+        }
+        let owed = self.books.owed(&conn.received);
+        let counts = &mut self.books.tally.totals.counts;
+        if was_told {
+            counts.lost_to_closes += owed;
+        } else {
+            counts.lost += owed;
+        }
+        self.enter_life(&conn, false);
+        if conn.wanted.kind == Kind::Slow && self.phase == Phase::Load {
+            self.duties.rejoin(self.now, conn.wanted);
+        }
+    }
+
+    /// Drops a connection without a word.
+    pub(super) fn drop_conn(&mut self, id: Id) {
+        if let Some(conn) = self.take(id) {
+            self.enter_life(&conn, false);
+        }
+    }
+
+    /// Says goodbye, and waits for the answer.
+    pub(super) fn say_goodbye(&mut self, id: Id) {
+        let Some(conn) = self.conn(id) else {
+            return;
+        };
+        if !conn.is_open() {
+            self.drop_conn(id);
+            return;
+        }
+        conn.leave();
+        // That it cannot be sent, the next read will tell.
+        let _ = conn.flush();
+        self.duties.expect_end(self.now, id);
+    }
+
+    /// Takes a connection out, if it is still there.
+    fn take(&mut self, id: Id) -> Option<Conn> {
+        self.conn(id)?;
+        let conn = self.conns.remove(id.key);
+        if conn.is_open() {
+            self.books
+                .on_gone(&conn.received, conn.wanted.kind, conn.wanted.publisher);
+        } else {
+            self.connecting -= 1;
+        }
+        if let Some(publisher) = conn.wanted.publisher {
+            self.sending.disconnect(publisher);
+            self.take_back(&conn, publisher);
+        }
+        Some(conn)
+    }
+
+    /// What a publisher had still to send is owed to nobody: it counts as not sent at all.
+    fn take_back(&mut self, conn: &Conn, publisher: u32) {
+        // Behind a goodbye of ours nothing waits but that.
+        if conn.is_leaving || self.phase == Phase::Close {
+            return;
+        }
+        let frame_bytes = self.sending.frame_bytes(publisher);
+        let messages = conn.outgoing.unsent_frames(frame_bytes);
+        self.sending.take_back(publisher, messages, &self.shared);
+        let totals = &mut self.books.tally.totals;
+        totals.published = totals.published.saturating_sub(messages);
+        // In an open loop they count with what is due and unsent at the end.
+        if !matches!(self.plan.pace, Some(Pace::Rate(_))) {
+            totals.taken_back += messages;
+        }
+    }
+
+    fn enter_life(&mut self, conn: &Conn, is_whole: bool) {
+        // When the run is over, all have been entered.
+        if self.phase != Phase::Close && conn.is_open() {
+            self.books
+                .on_life(&conn.received, is_whole, conn.wanted.publisher);
+        }
+    }
+
+    /// All is over: what has not come is lost, and everybody says goodbye.
+    pub(super) fn start_close(&mut self) {
+        if self.phase > Phase::Connect {
+            let (start, end) = (self.shared.load_start(), self.shared.measured().1);
+            self.sending.stop(&self.plan, start, end);
+        }
+        self.queue.clear();
+        let is_cut_short = self.shared.is_cut_short();
+        for (_, conn) in &mut self.conns {
+            if !conn.is_open() {
+                continue;
+            }
+            let publisher = conn.wanted.publisher;
+            let owed = if conn.is_leaving {
+                0
+            } else {
+                self.books.owed(&conn.received)
+            };
+            if owed > 0 {
+                let counts = &mut self.books.tally.totals.counts;
+                if is_cut_short {
+                    counts.outstanding += owed;
+                } else {
+                    counts.lost += owed;
+                }
+                conn.received.mark_unclean();
+            }
+            let is_whole = conn.received.is_whole() && !conn.is_leaving;
+            self.stayed += u64::from(is_whole);
+            self.books.on_life(&conn.received, is_whole, publisher);
+        }
+        self.books.is_over = true;
+        let ids: Vec<Id> = self.ids(|_| true);
+        for id in ids {
+            if !self.conns[id.key].is_leaving {
+                self.say_goodbye(id);
+            }
+        }
+    }
+
+    /// The connections of some kind.
+    pub(super) fn ids(&self, which: impl Fn(&Conn) -> bool) -> Vec<Id> {
+        let conns = self.conns.iter().filter(|(_, conn)| which(conn));
+        conns
+            .map(|(key, conn)| Id {
+                key,
+                generation: conn.generation,
+            })
+            .collect()
+    }
+}

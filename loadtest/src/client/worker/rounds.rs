@@ -1,0 +1,58 @@
+//! The rounds of a scenario, as far as one thread is concerned: a burst that it sends, connections that drop and return.
+
+use std::sync::atomic::Ordering;
+
+use super::Worker;
+use crate::client::shared::Phase;
+use crate::scenario::plan::Kind;
+use crate::scenario::scenarios::Scenario;
+
+impl Worker {
+    /// Begins the round that has been announced, when it is time.
+    pub(super) fn follow_round(&mut self) {
+        let (round, start) = self.shared.round();
+        if self.phase != Phase::Load || round <= self.round || self.now < start {
+            return;
+        }
+        self.round = round;
+        match self.plan.scenario {
+            Scenario::Burst => self.sending.start_burst(start, &self.plan),
+            Scenario::Reconnect => {
+                let ids = self.ids(|conn| conn.wanted.kind == Kind::Returning);
+                self.awaited = ids.len();
+                for id in ids {
+                    let wanted = self.conns[id.key].wanted;
+                    self.drop_conn(id);
+                    self.queue.push_back(wanted);
+                    self.publish_in_between();
+                }
+            }
+            Scenario::Fanout
+            | Scenario::Chat
+            | Scenario::Idle
+            | Scenario::Churn
+            | Scenario::Slow
+            | Scenario::Soak => {}
+        }
+        self.check_round();
+    }
+
+    /// Says that the round is over, if it is so for this thread.
+    pub(super) fn check_round(&mut self) {
+        let board = &self.shared.boards[self.index];
+        if self.round == 0 || board.round_done.load(Ordering::SeqCst) == self.round {
+            return;
+        }
+        let is_done = match (&self.books.window, self.plan.scenario) {
+            (Some(window), Scenario::Burst) => {
+                let mut sizes = self.plan.burst.iter().enumerate();
+                sizes.all(|(publisher, size)| window.head(publisher) >= self.round * size)
+            }
+            _ => self.awaited == 0,
+        };
+        if is_done {
+            board.round_done_at.store(self.books.now, Ordering::SeqCst);
+            board.round_done.store(self.round, Ordering::SeqCst);
+        }
+    }
+}

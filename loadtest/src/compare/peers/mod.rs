@@ -1,0 +1,15 @@
+//! The servers that a comparison can start.
+//!
+//! `catalogue.rs` says which there are, `peer.rs` what an entry means, `start.rs` how one is started. Their sources and
+//! configurations are in `loadtest/peers`; `loadtest/peers/install` installs those that are not ours.
+
+mod catalogue;
+pub mod certificate;
+mod listening;
+mod peer;
+mod start;
+mod started;
+
+pub use catalogue::PEERS;
+pub use peer::{Peer, Places};
+pub use started::Started;

@@ -1,0 +1,121 @@
+//! What a peer is: its program, what it needs to be there, and how it is told of ports and certificates.
+
+use std::path::{Path, PathBuf};
+
+/// Said of a server that is to speak TLS and cannot.
+pub(super) const NO_TLS: &str = "has no TLS here";
+
+/// How to get the programs of this workspace.
+pub(super) const BUILD: &str = "cargo build --release --workspace";
+
+/// A server that can be started.
+///
+/// Its texts have placeholders: `{here}` is the folder of this program, `{peers}` that of the peers, `{scratch}` a folder
+/// that is removed when the server has ended, `{config}` its configuration, `{port}` its port, and `{workers}` how many
+/// processors it has. In its template, `{tls}` is what it needs to speak TLS, with `{certificate}` and `{key}`.
+#[derive(Clone, Copy, Debug)]
+pub struct Peer {
+    /// Its name.
+    pub name: &'static str,
+    /// What it is, in a sentence.
+    pub(crate) about: &'static str,
+    /// The program and its arguments. It finds `PORT` and `WORKERS` in its environment as well.
+    pub(super) command: &'static [&'static str],
+    /// Its configuration, with placeholders.
+    pub(super) template: Option<&'static str>,
+    /// Lines that are put behind the template.
+    pub(super) settings: &'static str,
+    /// Files that must be there, beside the program.
+    pub(super) needs: &'static [&'static str],
+    /// How its port is found.
+    pub(super) port: Port,
+    /// How it comes to speak TLS.
+    pub(super) tls: Tls,
+    /// How to install it.
+    pub(super) install: &'static str,
+}
+
+/// How the port of a server is found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Port {
+    /// It binds port 0, and then says where it listens: a line with the word `ready` and its address, and `metrics=` with
+    /// the address of its counters if it has some.
+    Said,
+    /// It has to be given a port, and cannot say whether another program was faster.
+    Given,
+}
+
+/// How a server comes to speak TLS.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Tls {
+    /// It cannot.
+    Never,
+    /// It finds the names of the files as `TLS_CERTIFICATE` and `TLS_KEY` in its environment.
+    Environment,
+    /// This is put in place of `{tls}` in its template.
+    Template(&'static str),
+}
+
+/// What every entry of the catalogue begins with.
+pub(super) const PLAIN: Peer = Peer {
+    name: "",
+    about: "",
+    command: &[],
+    template: None,
+    settings: "",
+    needs: &[],
+    port: Port::Said,
+    tls: Tls::Never,
+    install: BUILD,
+};
+
+/// Where things are.
+#[derive(Clone, Debug)]
+pub struct Places {
+    /// The folder of this program, with those of fanwire and the floor.
+    pub here: PathBuf,
+    /// `loadtest/peers`.
+    pub peers: PathBuf,
+}
+
+impl Places {
+    /// A text with the places filled in.
+    pub(super) fn fill(&self, text: &str) -> String {
+        let text = text.replace("{here}", &self.here.display().to_string());
+        text.replace("{peers}", &self.peers.display().to_string())
+    }
+}
+
+impl Peer {
+    /// What is missing and how to install it; nothing if it can be started.
+    pub fn missing(&self, places: &Places) -> Option<String> {
+        let needed = self.command[..1]
+            .iter()
+            .chain(self.needs)
+            .chain(&self.template);
+        let missing = needed
+            .map(|what| places.fill(what))
+            .find(|what| !is_there(what))?;
+        Some(format!(
+            "not installed: {missing} is missing; {}",
+            self.install
+        ))
+    }
+
+    /// Why it cannot take part, if it cannot: it has no TLS and is to speak it, or something is missing.
+    pub(crate) fn absent(&self, places: &Places, speaks_tls: bool) -> Option<String> {
+        match self.tls {
+            Tls::Never if speaks_tls => Some(NO_TLS.to_owned()),
+            Tls::Never | Tls::Environment | Tls::Template(_) => self.missing(places),
+        }
+    }
+}
+
+/// Whether a file is there, or a program that is named without a folder.
+pub(super) fn is_there(name: &str) -> bool {
+    if name.contains('/') {
+        return Path::new(name).exists();
+    }
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).any(|folder| folder.join(name).exists())
+}

@@ -1,0 +1,88 @@
+//! What all charts are drawn with: the SVG element, its style, and what stands below an axis.
+
+use maud::{Markup, PreEscaped, html};
+
+use super::axis::{Axis, Fitted};
+
+/// How charts look: part of a page's style, and inside each standalone file.
+pub(crate) const STYLE: &str = include_str!("style.css");
+
+/// The width of a chart.
+pub(super) const WIDTH: f64 = 520.0;
+/// Room at the bottom for labels and the axis' name.
+pub(super) const BOTTOM: f64 = 48.0;
+
+/// Room at the right for half of the last label.
+pub(super) const RIGHT: f64 = 22.0;
+/// What a character takes at most: small screens have larger letters.
+pub(super) const CHARACTER: f64 = 8.6;
+
+/// Where a chart is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Frame {
+    /// In a page, which has its title, legend and style.
+    Page,
+    /// In a file.
+    File,
+}
+
+/// Finer than any screen.
+pub(super) fn tenths(value: f64) -> f64 {
+    (value * 10.0).round() / 10.0
+}
+
+/// What every SVG element of ours begins with.
+pub(super) struct Head<'a> {
+    pub(super) id: &'a str,
+    pub(super) title: &'a str,
+    pub(super) description: &'a str,
+    pub(super) height: f64,
+    pub(super) frame: Frame,
+    /// JSON for the page's script.
+    pub(super) values: Option<String>,
+}
+
+pub(super) fn element(head: &Head<'_>, body: &Markup) -> Markup {
+    let (title, description) = (format!("{}-title", head.id), format!("{}-desc", head.id));
+    let is_file = head.frame == Frame::File;
+    let names = format!("{title} {description}");
+    let size = format!("0 0 {WIDTH} {}", head.height);
+    html! {
+        svg.chart id=(head.id) xmlns="http://www.w3.org/2000/svg" viewBox=(size)
+            width=[is_file.then_some(WIDTH)] height=[is_file.then_some(head.height)]
+            role="img" aria-labelledby=(names) data-values=[head.values.as_deref()]
+            tabindex=[head.values.as_ref().map(|_| "0")] {
+            title id=(title) { (head.title) }
+            desc id=(description) { (head.description) }
+            @if is_file {
+                style { (PreEscaped(STYLE)) }
+                rect.paper width="100%" height="100%" {}
+            }
+            (body)
+        }
+    }
+}
+
+/// The labels of an axis at the bottom.
+pub(super) fn labels_below(axis: &Fitted, bottom: f64, x: impl Fn(f64) -> f64) -> Markup {
+    let width = x(1.0) - x(0.0);
+    // A gap of a character between two of them.
+    let room = |label: &str| (label.chars().count() as f64 + 1.0) * CHARACTER / width;
+    html! {
+        @for mark in axis.labelled(room) {
+            // The last may be as wide as the room beside the axis, and begins further left then.
+            @let overhang = x(mark.at) + mark.label.chars().count() as f64 * CHARACTER / 2.0 - WIDTH;
+            text.x x=(tenths(x(mark.at) - overhang.max(0.0))) y=(tenths(bottom + 19.0)) { (mark.label) }
+        }
+    }
+}
+
+/// The name of an axis at the bottom, at its end.
+pub(super) fn name_below(axis: &Axis, bottom: f64) -> Markup {
+    html! { text.name.x-name x=(WIDTH - RIGHT) y=(tenths(bottom + 40.0)) { (axis.label) } }
+}
+
+/// A file of its own with an element in it.
+pub(super) fn document(svg: &Markup) -> String {
+    html! { (PreEscaped("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n")) (svg) "\n" }.into_string()
+}

@@ -1,0 +1,137 @@
+//! Values of several things side by side: a row for each, a dot at its middle, a line from its least to its most.
+
+use maud::{Markup, html};
+
+use super::axis::Axis;
+use super::canvas::{self, BOTTOM, CHARACTER, Frame, Head, WIDTH, tenths};
+
+/// The height of a row.
+const ROW: f64 = 26.0;
+
+/// What is shown of a name at most: that much has room in the widest column.
+const NAME: usize = 22;
+
+/// Several things by one figure.
+#[derive(Clone, Debug)]
+pub(crate) struct Ranks {
+    /// What it is of, in a few words: its heading.
+    pub(crate) title: String,
+    /// What it shows, for those who cannot see it.
+    pub(crate) description: String,
+    /// The figure.
+    pub(crate) axis: Axis,
+    /// The rows from the top down.
+    pub(crate) rows: Vec<Rank>,
+}
+
+/// A row of [`Ranks`].
+#[derive(Clone, Debug)]
+pub(crate) struct Rank {
+    /// Whose it is.
+    pub(crate) name: String,
+    /// The figure, as often as it was measured; the dot is at the median.
+    pub(crate) values: Vec<f64>,
+    /// Whether this row is what the others are compared with, and stands out.
+    pub(crate) is_marked: bool,
+}
+
+impl Ranks {
+    /// Whether no row has a value that can be drawn.
+    pub(crate) fn is_empty(&self) -> bool {
+        !self
+            .rows
+            .iter()
+            .any(|row| row.values.iter().any(|value| self.axis.can_place(*value)))
+    }
+
+    /// The chart as an element of a page, without its title. `id` is unique in the page.
+    pub(crate) fn svg(&self, id: &str) -> Markup {
+        let top = 8.0;
+        let bottom = top + ROW * self.rows.len() as f64;
+        let longest = self
+            .rows
+            .iter()
+            .map(|row| row.name.chars().count().min(NAME))
+            .max()
+            .unwrap_or(0);
+        // Names at the left, values at the right; by the longest name the plot has two fifths of the width at least.
+        let left = longest as f64 * CHARACTER + 14.0;
+        let right = WIDTH - 86.0;
+        let axis = self.axis.fit(
+            self.rows.iter().flat_map(|row| row.values.iter().copied()),
+            false,
+        );
+        let x = |share: f64| tenths(left + share * (right - left));
+        let body = html! {
+            g.grid {
+                @for mark in &axis.marks {
+                    line.minor[!mark.is_major] x1=(x(mark.at)) x2=(x(mark.at)) y1=(top) y2=(bottom) {}
+                }
+                rect.frame x=(left) y=(top) width=(right - left) height=(bottom - top) {}
+            }
+            g.labels {
+                (canvas::labels_below(&axis, bottom, x))
+                (canvas::name_below(&self.axis, bottom))
+            }
+            @for (index, row) in self.rows.iter().enumerate() {
+                (self.row(row, top + ROW * (index as f64 + 0.5), left, |value| axis.place(value).map(x)))
+            }
+        };
+        let (title, description) = (&self.title, &self.description);
+        let height = bottom + BOTTOM;
+        canvas::element(
+            &Head {
+                id,
+                title,
+                description,
+                height,
+                frame: Frame::Page,
+                values: None,
+            },
+            &body,
+        )
+    }
+
+    fn row(&self, row: &Rank, y: f64, left: f64, x: impl Fn(f64) -> Option<f64>) -> Markup {
+        let mut values: Vec<f64> = row
+            .values
+            .iter()
+            .copied()
+            .filter(|value| self.axis.can_place(*value))
+            .collect();
+        values.sort_by(f64::total_cmp);
+        let middle = median(&values);
+        let ends = values.first().zip(values.last());
+        let at = |value: f64| x(value).unwrap_or(left);
+        html! {
+            g.rank.marked[row.is_marked] {
+                text.y x=(left - 8.0) y=(y) dy="0.35em" { (shortened(&row.name)) }
+                @if let Some((least, most)) = ends {
+                    line.span x1=(at(*least)) x2=(at(*most)) y1=(y) y2=(y) {}
+                    @for value in &values { circle.each cx=(at(*value)) cy=(y) r="2.5" {} }
+                }
+                @if let Some(middle) = middle {
+                    circle.middle cx=(at(middle)) cy=(y) r="5.5" {}
+                }
+                text.value x=(WIDTH - 4.0) y=(y) dy="0.35em" { (self.axis.unit.show_any(middle)) }
+            }
+        }
+    }
+}
+
+/// A name that has room.
+fn shortened(name: &str) -> String {
+    if name.chars().count() <= NAME {
+        return name.to_owned();
+    }
+    name.chars().take(NAME - 1).chain(['…']).collect()
+}
+
+/// The middle of some values in ascending order, or halfway between the two that are.
+pub(crate) fn median(ascending: &[f64]) -> Option<f64> {
+    let last = ascending.len().checked_sub(1)?;
+    Some(f64::midpoint(
+        ascending[last / 2],
+        ascending[last.div_ceil(2)],
+    ))
+}

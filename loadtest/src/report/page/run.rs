@@ -1,0 +1,336 @@
+//! The page of one run, from the verdict down to the samples.
+
+use maud::{Markup, html};
+
+use super::charts;
+use super::parts::{self, Fact, facts, tile};
+use crate::report::chart::Series;
+use crate::report::document::{Latency, Report, Server};
+use crate::report::unit::Unit;
+
+/// How the latency of a distribution is shown in a table: name and quantile.
+type Column = (&'static str, fn(&Latency) -> f64);
+
+const COLUMNS: [Column; 8] = [
+    ("min", |latency| latency.min as f64),
+    ("mean", |latency| latency.mean),
+    ("50%", |latency| latency.p50 as f64),
+    ("90%", |latency| latency.p90 as f64),
+    ("99%", |latency| latency.p99 as f64),
+    ("99.9%", |latency| latency.p999 as f64),
+    ("99.99%", |latency| latency.p9999 as f64),
+    ("max", |latency| latency.max as f64),
+];
+
+pub(super) fn body(report: &Report) -> Markup {
+    html! {
+        (head(report))
+        (tiles(report))
+        (charts(report))
+        h2 { "Latency" }
+        (latencies(report))
+        div.columns {
+            section { h2 { "Deliveries" } (deliveries(report)) }
+            section { h2 { "Connections" } (connections(report)) }
+            section { h2 { "Load" } (parts::configuration(&report.configuration)) }
+            section { h2 { "Machine and generator" } (parts::machine(&report.machine, &generator(report))) }
+        }
+        (counters(report))
+        h2 { "Configurations" }
+        h3 { "Generator" }
+        (parts::command(&report.configuration.arguments))
+        @if let Some(server) = &report.server { (server_section(server)) }
+        (samples(report))
+    }
+}
+
+fn head(report: &Report) -> Markup {
+    let configuration = &report.configuration;
+    let scenario = configuration.scenario.name();
+    html! {
+        header {
+            h1 {
+                @if report.passed { span.badge.passed { "Passed" } } @else { span.badge.failed { "Failed" } }
+                (scenario) " against " (configuration.url)
+            }
+            p.sub {
+                (Unit::Count.show(configuration.publishers as f64)) " publishing, "
+                (Unit::Count.show(configuration.subscribers as f64)) " subscribed, "
+                (parts::payload(configuration)) "; measured for "
+                (Unit::Seconds.show(report.measured_seconds)) " from "
+                (parts::date(report.started_unix_seconds))
+            }
+            (parts::notes("failed", "Failures", &report.failures))
+            (parts::notes("absent", "Warnings", &report.warnings))
+        }
+    }
+}
+
+fn tiles(report: &Report) -> Markup {
+    let deliveries = &report.deliveries;
+    let per_second = |count: u64| format!("{}/s", Unit::Number.show(report.per_second(count)));
+    let time = |of: fn(&Latency) -> u64| Unit::Nanoseconds.show_any(report.latency(of));
+    let wrong = deliveries.duplicated
+        + deliveries.out_of_order
+        + deliveries.corrupt
+        + deliveries.disagreeing
+        + deliveries.misrouted;
+    let server = report.server.as_ref();
+    let bandwidth = report.per_second(deliveries.payload_bytes_while_measured);
+    html! {
+        dl.tiles {
+            (tile("Delivered", &per_second(deliveries.received_while_measured),
+                &format!("{}/s of payload", Unit::Bytes.show(bandwidth))))
+            (tile("Published", &per_second(deliveries.published), ""))
+            (tile("Median latency", &time(|latency| latency.p50), &format!("99%: {}", time(|latency| latency.p99))))
+            (tile("Largest latency", &time(|latency| latency.max), &format!("99.9%: {}", time(|latency| latency.p999))))
+            (tile("Lost", &Unit::Count.show(deliveries.lost as f64),
+                &format!("of {} owed; {} to closes, {} wrong", Unit::Count.show(deliveries.expected as f64),
+                    Unit::Count.show(deliveries.lost_to_closes as f64), Unit::Count.show(wrong as f64))))
+            @if let Some(server) = server {
+                (tile("Server CPU per delivery", &Unit::Nanoseconds.show_any(report.server_cpu_ns_per_delivery()),
+                    &format!("{} processors in use", Unit::Number.show_any(report.server_cpus()))))
+                (tile("Server memory", &Unit::Bytes.show(server.rss_peak_bytes as f64), &per_connection(server)))
+            }
+            (tile("Connections", &Unit::Count.show(report.connections.opened as f64), &ended(report)))
+            (tile("Messages per read", &Unit::Number.show_any(report.messages_per_read()), "whole messages that came at a time"))
+            (tile("Generator's busiest thread", &Unit::Share.show(report.generator.busiest_thread),
+                if report.generator.saturated { "saturated: it may be what limited" } else { "not what limited" }))
+        }
+    }
+}
+
+fn per_connection(server: &Server) -> String {
+    let bytes = server.bytes_per_connection;
+    bytes.map_or(String::new(), |bytes| {
+        format!("{} per connection", Unit::Bytes.show(bytes))
+    })
+}
+
+fn ended(report: &Report) -> String {
+    let failed: u64 = report.connections.failed.values().sum();
+    let ended: u64 = report.connections.ended_by_server.values().sum();
+    format!("{failed} failed, {ended} ended by the server")
+}
+
+fn charts(report: &Report) -> Markup {
+    let latency = &report.latency;
+    let description = format!(
+        "Percentile curve of {} deliveries on an axis of nines. Median {}, 99% {}, largest {}.",
+        Unit::Count.show(latency.count as f64),
+        Unit::Nanoseconds.show(latency.p50 as f64),
+        Unit::Nanoseconds.show(latency.p99 as f64),
+        Unit::Nanoseconds.show(latency.max as f64),
+    );
+    let mut curves = vec![Series::line("deliveries", charts::percentiles(latency))];
+    if let Some(rounds) = &report.rounds {
+        curves.push(Series::line("rounds", charts::percentiles(rounds)));
+    }
+    if latency.count == 0 {
+        // Idle: what there is to see is how connecting went.
+        let handshakes = charts::percentiles(&report.connections.handshake);
+        curves = vec![Series::line("opening handshakes", handshakes)];
+    }
+    let distribution = charts::distribution("Latency by percentile", description, curves);
+    html! {
+        h2 { "Charts" }
+        div.charts {
+            (parts::chart(&distribution, "chart-percentiles",
+                "How many were at least so fast: each step to the right is a tenth of those that remain."))
+            @for (index, (chart, note)) in charts::over_time(report).iter().enumerate() {
+                (parts::chart(chart, &format!("chart-{index}"), note))
+            }
+        }
+    }
+}
+
+fn latencies(report: &Report) -> Markup {
+    let rows = [
+        ("Deliveries", Some(&report.latency)),
+        ("Rounds", report.rounds.as_ref()),
+        ("Opening handshakes", Some(&report.connections.handshake)),
+    ];
+    html! {
+        div.scroll { table {
+            thead { tr {
+                th { "Of" } th.n { "count" }
+                @for (name, _) in COLUMNS { th.n { (name) } }
+            } }
+            tbody {
+                @for (name, latency) in rows {
+                    @if let Some(latency) = latency {
+                        tr {
+                            th scope="row" { (name) }
+                            td.n { (Unit::Count.show(latency.count as f64)) }
+                            @for (_, value) in COLUMNS {
+                                td.n { (Unit::Nanoseconds.show_any((latency.count > 0).then(|| value(latency)))) }
+                            }
+                        }
+                    }
+                }
+            }
+        } }
+    }
+}
+
+fn deliveries(report: &Report) -> Markup {
+    let deliveries = &report.deliveries;
+    let count = |value: u64| Some(Unit::Count.show(value as f64));
+    facts(&[
+        (
+            "Senders get their own messages",
+            Some(if deliveries.echo { "yes" } else { "no" }.to_owned()),
+        ),
+        ("Published while measured", count(deliveries.published)),
+        ("Owed, warm-up included", count(deliveries.expected)),
+        ("Received, warm-up included", count(deliveries.received)),
+        ("Reach", Some(Unit::Share.show(deliveries.reach))),
+        ("Lost", count(deliveries.lost)),
+        (
+            "Lost to closes by the server",
+            count(deliveries.lost_to_closes),
+        ),
+        ("Owed and not waited for", count(deliveries.outstanding)),
+        ("Duplicated", count(deliveries.duplicated)),
+        ("Out of order", count(deliveries.out_of_order)),
+        (
+            "Subscribers that disagree about the order",
+            count(deliveries.disagreeing),
+        ),
+        ("Corrupt", count(deliveries.corrupt)),
+        ("Misrouted", count(deliveries.misrouted)),
+        ("Back to their sender", count(deliveries.echoed)),
+        ("Not of this run", count(deliveries.foreign)),
+        ("Sent late", count(deliveries.sent_late)),
+        ("Due and never sent", count(deliveries.unsent)),
+        ("Reads with whole messages", count(deliveries.reads)),
+    ])
+}
+
+fn connections(report: &Report) -> Markup {
+    let connections = &report.connections;
+    let reasons = |counts: &std::collections::BTreeMap<String, u64>| {
+        let each = counts
+            .iter()
+            .map(|(reason, count)| format!("{count} × {reason}"));
+        let text = each.collect::<Vec<_>>().join(", ");
+        Some(if text.is_empty() {
+            "none".to_owned()
+        } else {
+            text
+        })
+    };
+    facts(&[
+        (
+            "Wanted at once",
+            Some(Unit::Count.show(connections.wanted as f64)),
+        ),
+        ("Opened", Some(Unit::Count.show(connections.opened as f64))),
+        ("Failed", reasons(&connections.failed)),
+        ("Ended by the server", reasons(&connections.ended_by_server)),
+    ])
+}
+
+fn generator(report: &Report) -> [Fact; 4] {
+    let generator = &report.generator;
+    [
+        (
+            "CPU of the generator",
+            Some(Unit::Seconds.show(generator.cpu_seconds)),
+        ),
+        (
+            "Its busiest thread",
+            Some(Unit::Share.show(generator.busiest_thread)),
+        ),
+        (
+            "Waited for a processor",
+            Some(Unit::Share.show(generator.waited_for_cpu)),
+        ),
+        (
+            "Saturated",
+            Some(if generator.saturated { "yes" } else { "no" }.to_owned()),
+        ),
+    ]
+}
+
+fn counters(report: &Report) -> Markup {
+    let Some(counters) = &report.counters else {
+        return html! {};
+    };
+    html! {
+        h2 { "The server's own counters" }
+        div.scroll { table {
+            thead { tr { th { "Counter" } th.n { "server" } th.n { "generator" } th { "" } } }
+            tbody {
+                @for check in &counters.checks {
+                    tr {
+                        th scope="row" { code { (check.name) } }
+                        td.n { (check.server) } td.n { (check.generator) }
+                        td.bad[!check.agrees] { @if check.agrees { "agrees" } @else { "differs" } }
+                    }
+                }
+            }
+        } }
+        details {
+            summary { "All counters that changed (" (counters.changes.len()) ")" }
+            div.scroll { table { tbody {
+                @for (name, change) in &counters.changes {
+                    tr { th scope="row" { code { (name) } } td.n { (change) } }
+                }
+            } } }
+        }
+    }
+}
+
+fn server_section(server: &Server) -> Markup {
+    let bytes = |value: u64| Some(Unit::Bytes.show(value as f64));
+    html! {
+        h3 { "Server: " (server.name) }
+        (parts::command(&server.command))
+        (facts(&[
+            ("CPU while measured", Some(Unit::Seconds.show(server.cpu_seconds))),
+            ("of which user", Some(Unit::Seconds.show(server.cpu_user_seconds))),
+            ("CPU per delivery", server.cpu_ns_per_delivery.map(|cost| Unit::Nanoseconds.show(cost))),
+            ("Memory before the first connection", bytes(server.rss_before_bytes)),
+            ("Memory at most", bytes(server.rss_peak_bytes)),
+            ("Memory after the measurement", bytes(server.rss_after_bytes)),
+            ("Memory when connections were closed", bytes(server.rss_closed_bytes)),
+            ("Memory per connection", server.bytes_per_connection.map(|bytes| Unit::Bytes.show(bytes))),
+        ]))
+        @if let Some(text) = &server.configuration {
+            p { "Its configuration:" }
+            pre { code { (text) } }
+        }
+    }
+}
+
+fn samples(report: &Report) -> Markup {
+    let time = |value: u64| Unit::Nanoseconds.show_any((value > 0).then_some(value as f64));
+    let count = |value: u64| Unit::Count.show(value as f64);
+    html! {
+        h2 { "Samples" }
+        details {
+            summary { "The numbers of the charts over time (" (report.samples.len()) " samples)" }
+            div.scroll { table {
+                thead { tr {
+                    th.n { "at" } th.n { "published" } th.n { "received" } th.n { "median" } th.n { "99%" } th.n { "max" }
+                    th.n { "lost so far" } th.n { "sent late" } th.n { "connections" }
+                    th.n { "generator CPUs" } th.n { "server CPUs" } th.n { "server memory" }
+                } }
+                tbody {
+                    @for sample in &report.samples {
+                        tr {
+                            th.n scope="row" { (Unit::Seconds.show(sample.at_seconds)) }
+                            td.n { (count(sample.published)) } td.n { (count(sample.received)) }
+                            td.n { (time(sample.latency_p50)) } td.n { (time(sample.latency_p99)) } td.n { (time(sample.latency_max)) }
+                            td.n { (count(sample.lost)) } td.n { (count(sample.sent_late)) } td.n { (count(sample.connections as u64)) }
+                            td.n { (Unit::Number.show(sample.generator_cpus)) }
+                            td.n { (Unit::Number.show_any(sample.server_cpus)) }
+                            td.n { (Unit::Bytes.show_any(sample.server_rss_bytes.map(|bytes| bytes as f64))) }
+                        }
+                    }
+                }
+            } }
+        }
+    }
+}

@@ -1,0 +1,298 @@
+//! Pages of made-up reports: what is in them, and that nothing from outside gets into their markup.
+
+#![allow(clippy::cast_sign_loss, reason = "made-up figures are positive")]
+
+use std::collections::BTreeMap;
+
+use super::*;
+use crate::report::document::{
+    Check, Compared, Configuration, Connections, Counters, Deliveries, Generator, Latency, Machine,
+    Point, Report, SCHEMA_VERSION, Sample, Server,
+};
+use crate::report::summary;
+use crate::scenario::options::{Opcode, Pace};
+use crate::scenario::scenarios::Scenario;
+
+/// Markup where an address, a command line, a configuration, a counter or a reason should be.
+const EVIL: &str = "<script>alert('&\"')</script>";
+
+/// A run that never was, with everything that a report can have, `factor` times as slow.
+fn made_up(factor: f64) -> Report {
+    let samples: Vec<Sample> = (-10..100).map(|index| sample(index, factor)).collect();
+    let latency = latency(factor);
+    Report {
+        schema_version: SCHEMA_VERSION,
+        passed: true,
+        failures: vec![],
+        warnings: vec!["The generator's clock ticks slowly.".to_owned()],
+        started_unix_seconds: 1_700_000_000,
+        measured_seconds: 10.0,
+        configuration: Configuration {
+            version: "0.1.0".to_owned(),
+            scenario: Scenario::Fanout,
+            url: "ws://127.0.0.1:8443/load".to_owned(),
+            subscribers: 1000,
+            publishers: 1,
+            topics: 1,
+            active_topics: 1,
+            payload_bytes: 128,
+            opcode: Opcode::Binary,
+            pace: Some(Pace::Window(64)),
+            warmup_seconds: 1.0,
+            threads: 1,
+            busy_poll: false,
+            arguments: vec![
+                "fanout".to_owned(),
+                "--size".to_owned(),
+                "16 KiB".to_owned(),
+            ],
+        },
+        machine: Machine {
+            processor: "A processor".to_owned(),
+            cpus: 2,
+            kernel: "Linux 6.18".to_owned(),
+        },
+        server: Some(server(factor)),
+        connections: Connections {
+            wanted: 1001,
+            opened: 1001,
+            stalls: 0,
+            failed: BTreeMap::new(),
+            ended_by_server: BTreeMap::from([("1013".to_owned(), 2)]),
+            handshake: latency.clone(),
+        },
+        deliveries: Deliveries {
+            echo: true,
+            published: 60_000,
+            expected: 66_000_000,
+            received: 66_000_000,
+            received_while_measured: 60_000_000,
+            payload_bytes_while_measured: 60_000_000 * 128,
+            reach: 1.0,
+            reads: 2_000_000,
+            ..Deliveries::default()
+        },
+        latency,
+        rounds: None,
+        samples,
+        generator: Generator {
+            cpu_seconds: 9.2,
+            busiest_thread: 0.93,
+            waited_for_cpu: 0.01,
+            saturated: false,
+        },
+        counters: Some(Counters {
+            changes: BTreeMap::from([("messages_total".to_owned(), 60_000.0)]),
+            checks: vec![Check {
+                name: "delivered".to_owned(),
+                server: 1.0,
+                generator: 1.0,
+                agrees: true,
+            }],
+        }),
+    }
+}
+
+fn sample(index: i32, factor: f64) -> Sample {
+    let at = f64::from(index) / 10.0;
+    let wave = 1.0 + 0.3 * (at * 2.0).sin();
+    let nanoseconds = |base: f64| (base * factor * wave) as u64;
+    Sample {
+        at_seconds: at,
+        span_seconds: 0.1,
+        published: nanoseconds(600.0 / factor),
+        received: nanoseconds(600_000.0 / factor),
+        lost: u64::from(index > 60) * 3,
+        sent_late: 0,
+        connections: 1001,
+        latency_p50: nanoseconds(4e6),
+        latency_p99: nanoseconds(9e6),
+        latency_max: nanoseconds(if index % 20 == 7 { 6e7 } else { 1.1e7 }),
+        generator_cpus: 0.9 * wave.min(1.05),
+        server_cpus: Some(0.97),
+        server_rss_bytes: Some((12 << 20) + u64::from(index.unsigned_abs()) * 10_000),
+    }
+}
+
+fn latency(factor: f64) -> Latency {
+    let value =
+        |quantile: f64| (factor * 1e6 * (2.0 - 1.4 * (1.0 - quantile).max(1e-8).log10())) as u64;
+    let mut curve: Vec<Point> = Vec::new();
+    for step in 1..180 {
+        let quantile = 1.0 - 2_f64.powf(-f64::from(step) / 7.0);
+        curve.push(Point {
+            quantile,
+            value: value(quantile),
+            count: 1,
+        });
+    }
+    curve.push(Point {
+        quantile: 1.0,
+        value: value(1.0),
+        count: 1,
+    });
+    Latency {
+        count: 60_000_000,
+        min: value(0.0),
+        mean: factor * 2.6e6,
+        p50: value(0.5),
+        p90: value(0.9),
+        p99: value(0.99),
+        p999: value(0.999),
+        p9999: value(0.9999),
+        max: value(1.0),
+        curve,
+    }
+}
+
+fn server(factor: f64) -> Server {
+    Server {
+        name: "fanwire".to_owned(),
+        command: vec![
+            "fanwire".to_owned(),
+            "--config-file".to_owned(),
+            "relay.yaml".to_owned(),
+        ],
+        configuration: Some("server:\n  port: 0\n".to_owned()),
+        cpu_seconds: 9.7,
+        cpu_user_seconds: 0.4,
+        cpu_ns_per_delivery: Some(150.0 * factor),
+        rss_before_bytes: 5 << 20,
+        rss_peak_bytes: 14 << 20,
+        rss_after_bytes: 13 << 20,
+        rss_closed_bytes: 8 << 20,
+        bytes_per_connection: Some(432.0 * factor),
+    }
+}
+
+/// A comparison that never was.
+fn made_up_comparison() -> Comparison {
+    let server = |name: &str, factors: &[f64]| Compared {
+        name: name.to_owned(),
+        about: format!("{name}, made up"),
+        absent: None,
+        errors: vec![],
+        summary: None,
+        runs: factors.iter().map(|factor| made_up(*factor)).collect(),
+    };
+    let mut servers = vec![
+        server("floor", &[1.0, 0.9, 1.2]),
+        server("fanwire", &[1.05, 1.2, 1.1]),
+        server("tokio-tungstenite", &[1.8, 2.2, 1.9]),
+        server("node-ws", &[80.0, 77.0, 91.0]),
+        server("nginx", &[]),
+    ];
+    servers[4].absent =
+        Some("not installed: nginx is missing; loadtest/peers/install nginx".to_owned());
+    servers[3].runs[0].passed = false;
+    servers[3].runs[0]
+        .failures
+        .push("12 deliveries were lost.".to_owned());
+    let mut comparison = Comparison {
+        schema_version: SCHEMA_VERSION,
+        passed: true,
+        repeats: 3,
+        server_cpus: vec![0],
+        generator_cpus: vec![1],
+        floor: Some("floor".to_owned()),
+        servers,
+    };
+    summary::summarise(&mut comparison);
+    comparison
+}
+
+fn evil() -> Report {
+    let mut report = made_up(1.0);
+    let evil = || EVIL.to_owned();
+    report.passed = false;
+    report.failures.push(evil());
+    report.warnings.push(evil());
+    report.configuration.url = evil();
+    report.configuration.arguments.push(evil());
+    report.connections.failed.insert(evil(), 1);
+    report.machine.processor = evil();
+    let server = report.server.as_mut().unwrap();
+    server.name = evil();
+    server.command.push(evil());
+    server.configuration = Some(evil());
+    let counters = report.counters.as_mut().unwrap();
+    counters.checks[0].name = evil();
+    counters.changes.insert(evil(), 1.0);
+    report
+}
+
+#[test]
+fn nothing_from_outside_becomes_markup() {
+    let report = evil();
+    let mut compared = made_up_comparison();
+    compared.servers[0].name = EVIL.to_owned();
+    compared.servers[1].about = EVIL.to_owned();
+    compared.servers[2].errors.push(EVIL.to_owned());
+    compared.servers[3].runs = vec![report.clone()];
+    compared.servers[4].absent = Some(EVIL.to_owned());
+    compared.floor = Some(EVIL.to_owned());
+    for page in [super::of_run(&report), super::of_comparison(&compared)] {
+        assert!(page.contains("&lt;script&gt;alert"), "it is shown");
+        assert_eq!(page.matches("<script").count(), 1, "ours alone");
+        assert_eq!(page.matches("</script").count(), 1, "ours alone");
+    }
+}
+
+#[test]
+fn a_page_names_nothing_to_load_and_forbids_it() {
+    for page in [
+        super::of_run(&made_up(1.0)),
+        super::of_comparison(&made_up_comparison()),
+    ] {
+        assert!(page.contains("default-src 'none'; script-src 'sha256-"));
+        for loading in [
+            " src=", " href=", "url(", "@import", "<link", "<img", "fetch(", "<iframe", " style=",
+        ] {
+            assert!(!page.contains(loading), "{loading}");
+        }
+    }
+}
+
+#[test]
+fn a_page_has_the_verdict_the_charts_and_both_configurations() {
+    let page = super::of_run(&made_up(1.0));
+    assert!(page.contains(">Passed<"));
+    assert_eq!(page.matches("<svg class=\"chart\"").count(), 6);
+    assert!(
+        page.contains("fanout --size '16 KiB'"),
+        "the generator's command"
+    );
+    assert!(
+        page.contains("fanwire --config-file relay.yaml"),
+        "the server's command"
+    );
+    assert!(
+        page.contains("server:\n  port: 0\n"),
+        "the server's configuration"
+    );
+    assert!(page.contains("2 × 1013"));
+    assert!(super::of_run(&evil()).contains(">Failed<"));
+}
+
+#[test]
+fn a_run_without_anything_has_a_page_too() {
+    let mut report = made_up(1.0);
+    report.server = None;
+    report.counters = None;
+    report.samples.clear();
+    report.latency = Latency::default();
+    report.connections.handshake = Latency::default();
+    report.deliveries = Deliveries::default();
+    let page = super::of_run(&report);
+    assert!(page.contains("Nothing was measured."));
+    assert!(!page.contains("NaN"));
+}
+
+#[test]
+fn the_page_of_a_comparison_shows_every_server_the_failed_and_the_absent_too() {
+    let page = super::of_comparison(&made_up_comparison());
+    assert!(page.contains("12 deliveries were lost."));
+    assert!(page.contains("not installed: nginx is missing"));
+    assert!(page.contains(">Failed<"));
+    assert_eq!(page.matches("<svg class=\"chart\"").count(), 7);
+}

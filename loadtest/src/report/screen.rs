@@ -1,0 +1,256 @@
+//! A report as one screen of text.
+
+use std::fmt::Write as _;
+
+use super::document::{Latency, Report};
+use super::unit::{Unit, counted, exact};
+use crate::scenario::options::Pace;
+
+/// The widest line of a sentence.
+const WIDTH: usize = 110;
+
+/// The most sentences shown of a kind; the JSON has all.
+const SENTENCES: usize = 6;
+
+/// One screen: what was done, what was found, and whether it was right.
+pub(crate) fn summary(report: &Report) -> String {
+    let mut screen = String::new();
+    title(report, &mut screen);
+    connections(report, &mut screen);
+    deliveries(report, &mut screen);
+    latencies(report, &mut screen);
+    machines(report, &mut screen);
+    judgement(report, &mut screen);
+    screen
+}
+
+fn time(nanos: u64) -> String {
+    Unit::Nanoseconds.show(nanos as f64)
+}
+
+fn row(screen: &mut String, label: &str, text: &str) {
+    let _ = writeln!(screen, "  {label:<12}{text}");
+}
+
+fn title(report: &Report, screen: &mut String) {
+    let asked = &report.configuration;
+    let kind = asked.opcode.name();
+    let _ = writeln!(screen, "{} against {}", asked.scenario.name(), asked.url);
+    let mut load = counted(asked.subscribers as u64, "subscriber", "subscribers");
+    if asked.publishers > 0 {
+        let _ = write!(
+            load,
+            ", {}, {} of {kind}",
+            counted(asked.publishers as u64, "publisher", "publishers"),
+            Unit::Bytes.show(asked.payload_bytes as f64)
+        );
+    }
+    match asked.pace {
+        Some(Pace::Rate(rate)) => {
+            let _ = write!(load, ", {} messages/s (open loop)", Unit::Number.show(rate));
+        }
+        Some(Pace::Window(window)) => {
+            let _ = write!(load, ", {window} in flight each (closed loop)");
+        }
+        None => {}
+    }
+    if asked.topics > 1 {
+        let _ = write!(
+            load,
+            ", {} topics, {} active",
+            asked.topics, asked.active_topics
+        );
+    }
+    row(screen, "load", &load);
+    let time = format!(
+        "{:.1} s measured after {:.1} s of warm-up, {}{}",
+        report.measured_seconds,
+        asked.warmup_seconds,
+        counted(
+            asked.threads as u64,
+            "generator thread",
+            "generator threads"
+        ),
+        if asked.busy_poll {
+            ", never asleep"
+        } else {
+            ""
+        }
+    );
+    row(screen, "time", &time);
+}
+
+fn connections(report: &Report, screen: &mut String) {
+    let connections = &report.connections;
+    let mut text = format!(
+        "{} opened, {} at once; handshake p50 {}, p99 {}, max {}",
+        exact(connections.opened),
+        exact(connections.wanted as u64),
+        time(connections.handshake.p50),
+        time(connections.handshake.p99),
+        time(connections.handshake.max)
+    );
+    for (counts, what) in [
+        (&connections.failed, "failed"),
+        (&connections.ended_by_server, "ended by the relay"),
+    ] {
+        let sum: u64 = counts.values().sum();
+        if sum > 0 {
+            let _ = write!(text, "; {} {what}", exact(sum));
+        }
+    }
+    row(screen, "connections", &text);
+}
+
+fn deliveries(report: &Report, screen: &mut String) {
+    let found = &report.deliveries;
+    if found.expected == 0 && found.received == 0 && found.published == 0 {
+        return;
+    }
+    let rate = |value: u64| report.per_second(value);
+    row(
+        screen,
+        "sent",
+        &format!(
+            "{}, {}/s; {} late",
+            counted(found.published, "message", "messages"),
+            Unit::Number.show(rate(found.published)),
+            exact(found.sent_late)
+        ),
+    );
+    row(
+        screen,
+        "delivered",
+        &format!(
+            "{} while measured, {}/s, {}/s; {} per read",
+            exact(found.received_while_measured),
+            Unit::Number.show(rate(found.received_while_measured)),
+            Unit::Bytes.show(rate(found.payload_bytes_while_measured)),
+            Unit::Number.show_any(report.messages_per_read())
+        ),
+    );
+    row(
+        screen,
+        "checked",
+        &format!(
+            "{} of {} owed: reach {:.4} %; {} lost, {} lost to closes, {} twice",
+            exact(found.received - found.duplicated),
+            exact(found.expected),
+            100.0 * found.reach,
+            exact(found.lost),
+            exact(found.lost_to_closes),
+            exact(found.duplicated)
+        ),
+    );
+    row(
+        screen,
+        "",
+        &format!(
+            "{} out of order, {} of another order, {} corrupt, {} misrouted; {}",
+            exact(found.out_of_order),
+            exact(found.disagreeing),
+            exact(found.corrupt),
+            exact(found.misrouted),
+            if found.echo {
+                "senders get their own"
+            } else {
+                "senders do not get their own"
+            }
+        ),
+    );
+}
+
+fn latencies(report: &Report, screen: &mut String) {
+    let line = |latency: &Latency| {
+        format!(
+            "p50 {}  p90 {}  p99 {}  p99.9 {}  p99.99 {}  max {}",
+            time(latency.p50),
+            time(latency.p90),
+            time(latency.p99),
+            time(latency.p999),
+            time(latency.p9999),
+            time(latency.max)
+        )
+    };
+    if report.latency.count > 0 {
+        row(screen, "latency", &line(&report.latency));
+    }
+    if let Some(rounds) = &report.rounds {
+        let text = format!("{}: {}", exact(rounds.count), line(rounds));
+        row(screen, "rounds", &text);
+    }
+}
+
+fn machines(report: &Report, screen: &mut String) {
+    if let Some(server) = &report.server {
+        let mut text = format!(
+            "{}: {:.2} CPUs",
+            server.name,
+            report.server_cpus().unwrap_or(0.0)
+        );
+        if let Some(nanos) = report.server_cpu_ns_per_delivery() {
+            let _ = write!(text, ", {} per delivery", Unit::Nanoseconds.show(nanos));
+        }
+        let _ = write!(
+            text,
+            "; memory {} before, {} at most, {} after",
+            Unit::Bytes.show(server.rss_before_bytes as f64),
+            Unit::Bytes.show(server.rss_peak_bytes as f64),
+            Unit::Bytes.show(server.rss_closed_bytes as f64)
+        );
+        if let Some(each) = server.bytes_per_connection {
+            let _ = write!(text, ", {} per connection", Unit::Bytes.show(each));
+        }
+        row(screen, "server", &text);
+    }
+    let generator = &report.generator;
+    let mut text = format!(
+        "{:.2} CPUs, busiest thread {:.0} %, waiting for a CPU {:.0} %",
+        report.generator_cpus(),
+        100.0 * generator.busiest_thread,
+        100.0 * generator.waited_for_cpu
+    );
+    if let Some(nanos) = report.generator_cpu_ns_per_delivery() {
+        let _ = write!(text, ", {} per delivery", Unit::Nanoseconds.show(nanos));
+    }
+    row(screen, "generator", &text);
+    if let Some(counters) = &report.counters {
+        let agreeing = counters.checks.iter().filter(|check| check.agrees).count();
+        let text = format!(
+            "{} changed; {agreeing} of {} that mean what is counted here agree",
+            counters.changes.len(),
+            counters.checks.len()
+        );
+        row(screen, "counters", &text);
+    }
+}
+
+fn judgement(report: &Report, screen: &mut String) {
+    for (label, sentences) in [("warning", &report.warnings), ("FAILURE", &report.failures)] {
+        for sentence in sentences.iter().take(SENTENCES) {
+            let sentence: String = shortened(sentence);
+            row(screen, label, &sentence);
+        }
+        if sentences.len() > SENTENCES {
+            row(
+                screen,
+                label,
+                &format!("{} more", sentences.len() - SENTENCES),
+            );
+        }
+    }
+    let verdict = match (report.passed, report.deliveries.expected) {
+        (false, _) => "FAILED",
+        (true, 0) => "PASSED",
+        (true, _) => "PASSED: every delivery was right",
+    };
+    let _ = writeln!(screen, "{verdict}");
+}
+
+/// A sentence that may be long, cut where two lines would end.
+fn shortened(sentence: &str) -> String {
+    if sentence.chars().count() <= 2 * WIDTH {
+        return sentence.to_owned();
+    }
+    sentence.chars().take(2 * WIDTH).chain(['…']).collect()
+}

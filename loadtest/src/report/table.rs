@@ -1,0 +1,235 @@
+//! The table of a comparison, for the screen and for the page: a row for each server, with the same figures.
+
+use std::fmt::Write as _;
+
+use crate::report::document::{Compared, Comparison, Spread, Summary};
+use crate::report::unit::{NOTHING, Unit};
+
+/// How a server did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// All its runs passed.
+    Passed,
+    /// A run failed, or could not be made.
+    Failed,
+    /// It did not run.
+    Absent,
+}
+
+/// A row of the table.
+#[derive(Clone, Debug)]
+pub(crate) struct Row<'a> {
+    /// The server.
+    pub(crate) server: &'a Compared,
+    /// How it did.
+    pub(crate) verdict: Verdict,
+    /// Its figures, in the order of [`columns`]: the median, and how far the runs are apart if there are several.
+    pub(crate) cells: Vec<(String, Option<String>)>,
+}
+
+struct Column {
+    name: &'static str,
+    cell: fn(&Summary) -> (String, Option<String>),
+}
+
+const COLUMNS: [Column; 9] = [
+    Column {
+        name: "CPU per delivery",
+        cell: |s| show(s.cpu_ns_per_delivery, Unit::Nanoseconds),
+    },
+    Column {
+        name: "of floor",
+        cell: |s| (times(s.cpu_of_floor), None),
+    },
+    Column {
+        name: "CPUs",
+        cell: |s| show(s.server_cpus, Unit::Number),
+    },
+    Column {
+        name: "messages per read",
+        cell: |s| show(s.messages_per_read, Unit::Number),
+    },
+    Column {
+        name: "deliveries/s",
+        cell: |s| show(s.deliveries_per_second, Unit::Number),
+    },
+    Column {
+        name: "latency 50%",
+        cell: |s| show(s.latency_p50, Unit::Nanoseconds),
+    },
+    Column {
+        name: "99%",
+        cell: |s| show(s.latency_p99, Unit::Nanoseconds),
+    },
+    Column {
+        name: "memory",
+        cell: |s| show(s.rss_peak_bytes, Unit::Bytes),
+    },
+    Column {
+        name: "per connection",
+        cell: |s| show(s.bytes_per_connection, Unit::Bytes),
+    },
+];
+
+/// Names of the figures.
+pub(crate) fn columns() -> impl Iterator<Item = &'static str> {
+    COLUMNS.iter().map(|column| column.name)
+}
+
+/// The rows, in the order of the servers.
+pub(crate) fn rows(comparison: &Comparison) -> Vec<Row<'_>> {
+    let cells = |server: &Compared| match &server.summary {
+        Some(summary) => COLUMNS
+            .iter()
+            .map(|column| (column.cell)(summary))
+            .collect(),
+        None => COLUMNS.iter().map(|_| (NOTHING.to_owned(), None)).collect(),
+    };
+    let row = |server| Row {
+        server,
+        verdict: verdict(server),
+        cells: cells(server),
+    };
+    comparison.servers.iter().map(row).collect()
+}
+
+/// How a server did.
+pub(crate) fn verdict(server: &Compared) -> Verdict {
+    let passed = server.errors.is_empty() && server.runs.iter().all(|run| run.passed);
+    match (&server.absent, passed && !server.runs.is_empty()) {
+        (Some(_), _) => Verdict::Absent,
+        (None, true) => Verdict::Passed,
+        (None, false) => Verdict::Failed,
+    }
+}
+
+/// What went wrong with a server, each sentence once.
+pub(crate) fn complaints(server: &Compared) -> Vec<String> {
+    let failures = server.runs.iter().flat_map(|run| &run.failures);
+    let mut all: Vec<String> = Vec::new();
+    for sentence in server.errors.iter().chain(failures) {
+        if !all.contains(sentence) {
+            all.push(sentence.clone());
+        }
+    }
+    all
+}
+
+fn show(spread: Option<Spread>, unit: Unit) -> (String, Option<String>) {
+    let Some(Spread { median, min, max }) = spread else {
+        return (NOTHING.to_owned(), None);
+    };
+    let (least, most) = (unit.show(min), unit.show(max));
+    // The unit once, if it is the same.
+    let unit_of = |text: &str| text.split_once(' ').map(|(_, unit)| unit.to_owned());
+    let shared = unit_of(&most).filter(|unit| unit_of(&least).as_ref() == Some(unit));
+    let short = shared.map_or(least.as_str(), |unit| {
+        least.trim_end_matches(&unit).trim_end()
+    });
+    (
+        unit.show(median),
+        (min < max).then(|| format!("{short}–{most}")),
+    )
+}
+
+fn times(multiple: Option<f64>) -> String {
+    multiple.map_or(NOTHING.to_owned(), |multiple| format!("{multiple:.2} ×"))
+}
+
+/// The table as text for a screen, and under it what is to be said of single servers.
+pub(crate) fn text(comparison: &Comparison) -> String {
+    let rows = rows(comparison);
+    let mut lines: Vec<Vec<String>> = Vec::new();
+    let head = ["server", "verdict"].into_iter().chain(columns());
+    lines.push(head.map(str::to_owned).collect());
+    for row in &rows {
+        let verdict = match row.verdict {
+            Verdict::Passed => "passed",
+            Verdict::Failed => "FAILED",
+            Verdict::Absent => "absent",
+        };
+        let mut medians = vec![row.server.name.clone(), verdict.to_owned()];
+        medians.extend(row.cells.iter().map(|(median, _)| median.clone()));
+        lines.push(medians);
+        if row.cells.iter().any(|(_, range)| range.is_some()) {
+            let mut ranges = vec![String::new(); 2];
+            ranges.extend(
+                row.cells
+                    .iter()
+                    .map(|(_, range)| range.clone().unwrap_or_default()),
+            );
+            lines.push(ranges);
+        }
+    }
+    let mut out = aligned(&lines);
+    for sentence in sentences(&rows) {
+        writeln!(out, "{sentence}").expect("a String takes all");
+    }
+    out
+}
+
+/// The table in Markdown, without figures that no server has, and under it what is to be said of single servers.
+pub(crate) fn markdown(comparison: &Comparison) -> String {
+    let rows = rows(comparison);
+    let is_there = |column: usize| rows.iter().any(|row| row.cells[column].0 != NOTHING);
+    let there: Vec<usize> = (0..COLUMNS.len()).filter(|&it| is_there(it)).collect();
+    let line = |cells: Vec<String>| format!("| {} |\n", cells.join(" | "));
+    let mut head = vec!["server".to_owned()];
+    head.extend(there.iter().map(|&column| COLUMNS[column].name.to_owned()));
+    let rule = head.iter().map(|_| "---".to_owned()).collect();
+    let mut out = line(head) + &line(rule);
+    for row in &rows {
+        let mut cells = vec![row.server.name.clone()];
+        cells.extend(there.iter().map(|&column| match &row.cells[column] {
+            (median, Some(range)) => format!("{median} ({range})"),
+            (median, None) => median.clone(),
+        }));
+        out.push_str(&line(cells));
+    }
+    let said = sentences(&rows);
+    if !said.is_empty() {
+        out.push('\n');
+    }
+    for sentence in said {
+        writeln!(out, "- {sentence}").expect("a String takes all");
+    }
+    out
+}
+
+/// What is to be said of single servers.
+fn sentences(rows: &[Row<'_>]) -> Vec<String> {
+    let of = |row: &Row<'_>| {
+        let absent = row.server.absent.iter().cloned();
+        let all = absent.chain(complaints(row.server));
+        let named = all.map(|sentence| format!("{}: {sentence}", row.server.name));
+        named.collect::<Vec<String>>()
+    };
+    rows.iter().flat_map(of).collect()
+}
+
+/// Lines of cells in columns: the first two to the left, figures to the right.
+fn aligned(lines: &[Vec<String>]) -> String {
+    let columns = lines.iter().map(Vec::len).max().unwrap_or(0);
+    let width = |column: usize| {
+        let cells = lines.iter().filter_map(|line| line.get(column));
+        cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
+    };
+    let widths: Vec<usize> = (0..columns).map(width).collect();
+    let mut out = String::new();
+    for line in lines {
+        let cells = line
+            .iter()
+            .zip(&widths)
+            .enumerate()
+            .map(|(column, (cell, width))| {
+                if column < 2 {
+                    format!("{cell:<width$}")
+                } else {
+                    format!("{cell:>width$}")
+                }
+            });
+        out.push_str(cells.collect::<Vec<_>>().join("  ").trim_end());
+        out.push('\n');
+    }
+    out
+}

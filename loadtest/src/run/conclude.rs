@@ -1,0 +1,157 @@
+//! The report of a run, made from what was found.
+//!
+//! The control's findings come in; `judge` adds the verdict.
+
+use std::thread::available_parallelism;
+
+use super::findings::{Findings, reasons};
+use super::judge::{failures, warnings};
+use super::machine;
+use crate::check::agreement::{self, Orders};
+use crate::clock::seconds;
+use crate::report::{
+    Configuration, Connections, Deliveries, Generator, Machine, Report, SCHEMA_VERSION, latency,
+    per_second,
+};
+use crate::scenario::options::Options;
+use crate::scenario::plan::Plan;
+use crate::secrets;
+
+/// A thread that was busy, or ready and without a CPU, for more than this share of the time may have been what limited.
+const SATURATED: f64 = 0.95;
+
+/// Judges, and writes the report.
+pub(crate) fn report(options: &Options, plan: &Plan, mut findings: Findings) -> Report {
+    let orders = compare_orders(plan, &mut findings);
+    let connections = connections(plan, &findings);
+    let deliveries = deliveries(plan, &findings, orders);
+    let generator = generator(&findings);
+    let mut report = Report {
+        schema_version: SCHEMA_VERSION,
+        passed: false,
+        failures: Vec::new(),
+        warnings: Vec::new(),
+        started_unix_seconds: findings.started_unix_seconds,
+        measured_seconds: findings.measured_seconds,
+        configuration: configuration(options, plan),
+        machine: Machine {
+            processor: machine::processor(),
+            cpus: available_parallelism().map_or(1, usize::from),
+            kernel: machine::kernel(),
+        },
+        server: findings.server.take(),
+        connections,
+        deliveries,
+        latency: std::mem::take(&mut findings.latency),
+        rounds: findings.rounds.take(),
+        samples: std::mem::take(&mut findings.samples),
+        generator,
+        counters: findings.counters.take(),
+    };
+    report.failures = failures(&report, &findings);
+    report.warnings = warnings(&report, plan, &findings, orders);
+    report.passed = report.failures.is_empty();
+    report
+}
+
+/// Gathers what the threads have seen of each topic's order, and compares it.
+fn compare_orders(plan: &Plan, findings: &mut Findings) -> Orders {
+    let mut lives = Vec::new();
+    let mut records: Vec<_> = (0..plan.topics).map(|_| None).collect();
+    for outcome in &mut findings.outcomes {
+        lives.append(&mut outcome.lives);
+        for (topic, record) in outcome.records.drain(..).enumerate() {
+            records[topic] = records[topic].take().or(record);
+        }
+    }
+    agreement::compare(lives, records)
+}
+
+fn configuration(options: &Options, plan: &Plan) -> Configuration {
+    let publishers = plan.places.len();
+    Configuration {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        scenario: plan.scenario,
+        url: secrets::hide_in(&options.url),
+        subscribers: options.subscribers,
+        publishers,
+        topics: plan.topics,
+        active_topics: plan.topics_with_publishers(),
+        payload_bytes: plan.format.size(),
+        opcode: plan.format.opcode(),
+        pace: plan.pace,
+        warmup_seconds: options.warmup.as_secs_f64(),
+        threads: plan.threads,
+        busy_poll: plan.busy_poll,
+        arguments: secrets::hide(std::env::args().skip(1).collect()),
+    }
+}
+
+fn connections(plan: &Plan, findings: &Findings) -> Connections {
+    let mut handshakes = latency::new();
+    for outcome in &findings.outcomes {
+        latency::merge(&mut handshakes, &outcome.handshakes);
+    }
+    Connections {
+        wanted: plan.connections(),
+        opened: findings.opened,
+        failed: reasons(findings.outcomes.iter().map(|outcome| &outcome.failed)),
+        ended_by_server: reasons(findings.outcomes.iter().map(|outcome| &outcome.ended)),
+        stalls: findings.outcomes.iter().map(|outcome| outcome.stalls).sum(),
+        handshake: latency::summarise(&handshakes),
+    }
+}
+
+fn deliveries(plan: &Plan, findings: &Findings, orders: Orders) -> Deliveries {
+    let totals = &findings.totals;
+    let counts = &totals.counts;
+    let expected = counts.expected();
+    let arrived = counts.received - counts.duplicated;
+    Deliveries {
+        echo: plan.echo,
+        published: totals.published_while_measured,
+        expected,
+        received: counts.received,
+        received_while_measured: totals.received_while_measured,
+        payload_bytes_while_measured: totals.received_while_measured * plan.format.size() as u64,
+        reach: if expected == 0 {
+            1.0
+        } else {
+            arrived as f64 / expected as f64
+        },
+        lost: counts.lost,
+        lost_to_closes: counts.lost_to_closes,
+        outstanding: counts.outstanding,
+        duplicated: counts.duplicated,
+        out_of_order: counts.out_of_order,
+        disagreeing: orders.disagreeing,
+        corrupt: counts.corrupt,
+        misrouted: counts.misrouted,
+        echoed: counts.echoed,
+        foreign: counts.foreign,
+        sent_late: totals.sent_late,
+        unsent: totals.taken_back
+            + findings
+                .outcomes
+                .iter()
+                .map(|outcome| outcome.unsent)
+                .sum::<u64>(),
+        reads: totals.reads,
+    }
+}
+
+fn generator(findings: &Findings) -> Generator {
+    let outcomes = &findings.outcomes;
+    let share = |nanos: u64| per_second(seconds(nanos), findings.measured_seconds);
+    let largest = |shares: &mut dyn Iterator<Item = f64>| shares.fold(0.0, f64::max);
+    let busiest = largest(&mut outcomes.iter().map(|of| share(of.cpu)));
+    let waited = largest(&mut outcomes.iter().map(|of| share(of.waited)));
+    // A thread that is always ready is saturated, whether it is given a CPU or not.
+    let readiest = largest(&mut outcomes.iter().map(|of| share(of.cpu + of.waited)));
+    Generator {
+        cpu_seconds: outcomes.iter().map(|of| seconds(of.cpu)).sum(),
+        busiest_thread: busiest,
+        waited_for_cpu: waited,
+        saturated: readiest > SATURATED,
+    }
+}

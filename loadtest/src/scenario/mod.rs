@@ -1,0 +1,15 @@
+//! The load that is asked for: which connections there are, what they do, and what their messages look like.
+//!
+//! The command line fills in `options.rs`, and `plan.rs` turns them into connections. All other rooms read the plan.
+//! This room imports no other room.
+//!
+//! **A new scenario** is a variant in `scenarios.rs`. Its connections are made in `plan.rs`, its options in `options.rs`;
+//! what a connection does in it is in `client/worker/`.
+
+pub(crate) mod limits;
+pub(crate) mod message;
+pub mod options;
+pub(crate) mod plan;
+mod refusals;
+pub mod scenarios;
+pub(crate) mod target;

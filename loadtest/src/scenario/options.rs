@@ -1,0 +1,184 @@
+//! What a run is asked to do: the options of the command line, as `clap` reads them and as a report repeats them.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use bytesize::ByteSize;
+use clap::{Args, ValueEnum};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::scenarios::Scenario;
+
+/// Kind of message.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum Opcode {
+    /// Text frames, printable ASCII.
+    Text,
+    /// Binary frames.
+    #[default]
+    Binary,
+}
+
+impl Opcode {
+    /// `text` or `binary`.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Opcode::Text => "text",
+            Opcode::Binary => "binary",
+        }
+    }
+
+    /// Its number in the header of a frame (RFC 6455, 5.2).
+    pub(crate) const fn code(self) -> u8 {
+        match self {
+            Opcode::Text => 1,
+            Opcode::Binary => 2,
+        }
+    }
+}
+
+/// The options of a run.
+#[derive(Clone, Debug, Args)]
+pub struct Options {
+    /// What kind of load.
+    #[arg(value_enum, default_value_t)]
+    pub scenario: Scenario,
+    /// The relay: ws://host:port/path or wss://host:port/path. With several topics, each has this
+    /// path and a number: /path/0, /path/1.
+    #[arg(long)]
+    pub url: String,
+    /// Connections that listen, over all topics.
+    #[arg(long, default_value_t = 100)]
+    pub subscribers: usize,
+    /// Connections that send, over all topics. A relay may send them their own messages; they are checked as well.
+    #[arg(long, default_value_t = 1)]
+    pub publishers: usize,
+    /// Bytes of a message's payload.
+    #[arg(long, default_value = "128B")]
+    pub size: ByteSize,
+    /// Sends text frames.
+    #[arg(long, conflicts_with = "binary")]
+    pub text: bool,
+    /// Sends binary frames, the default.
+    #[arg(long)]
+    pub binary: bool,
+    /// Open loop: messages a second, over all publishers. Latency counts from when a message was due, so that a
+    /// server that stalls is not excused for what could not be sent meanwhile.
+    #[arg(long, conflicts_with = "window")]
+    pub rate: Option<f64>,
+    /// Closed loop: messages that each publisher has in flight, which is the default, with 64. A message is in flight
+    /// until the last subscriber has it.
+    #[arg(long)]
+    pub window: Option<usize>,
+    /// How long to measure; a soak 10m, if nothing is said.
+    #[arg(long, default_value = "10s", value_parser = humantime::parse_duration)]
+    pub duration: Duration,
+    /// How long to load the relay before measuring.
+    #[arg(long, default_value = "1s", value_parser = humantime::parse_duration)]
+    pub warmup: Duration,
+    /// Threads of the generator; 0 means one per core, but one.
+    #[arg(long, default_value_t = 0)]
+    pub threads: usize,
+    /// Threads look for what has come without ever sleeping, so that a server on this machine is not charged for waking
+    /// them; give each a CPU of its own.
+    #[arg(long)]
+    pub busy_poll: bool,
+    /// Topics that connections are spread over.
+    #[arg(long, default_value_t = 1)]
+    pub topics: usize,
+    /// Share of the topics, from 0 to 1, in which anything is sent.
+    #[arg(long, default_value_t = 1.0)]
+    pub active: f64,
+    /// Addresses to connect from, in turns: a list, or a range such as 127.0.0.1-127.0.0.8. An address and port of a
+    /// server can be reached from each about 28,000 times at once.
+    #[arg(long, value_delimiter = ',')]
+    pub source_ips: Vec<String>,
+    /// Process of the relay, on this machine: its CPU time and memory are read from /proc.
+    #[arg(long)]
+    pub server_pid: Option<u32>,
+    /// The relay's own counters, http://host:port/metrics: read before and after, and checked against what was received.
+    #[arg(long)]
+    pub metrics_url: Option<String>,
+    /// A text to keep with the report: the relay's configuration.
+    #[arg(long)]
+    pub server_config: Option<PathBuf>,
+    /// Accepts any certificate.
+    #[arg(long)]
+    pub insecure: bool,
+    /// Trusts the certificate authorities in this PEM file, instead of the machine's.
+    #[arg(long, conflicts_with = "insecure")]
+    pub ca: Option<PathBuf>,
+    /// Connections opened at once, before one of them is answered.
+    #[arg(long, default_value_t = 256)]
+    pub connecting: usize,
+    /// How long nothing may come of what is owed before it counts as lost.
+    #[arg(long, default_value = "3s", value_parser = humantime::parse_duration)]
+    pub patience: Duration,
+    /// Churn: clients that come and go, each second.
+    #[arg(long, default_value_t = 100.0)]
+    pub churn_rate: f64,
+    /// Slow: share of the subscribers, from 0 to 1, that stall.
+    #[arg(long, default_value_t = 0.1)]
+    pub slow_share: f64,
+    /// Slow: how long they do not read at a time.
+    #[arg(long, default_value = "1s", value_parser = humantime::parse_duration)]
+    pub stall: Duration,
+    /// Burst: messages in a burst, over all publishers.
+    #[arg(long, default_value_t = 100)]
+    pub burst: usize,
+    /// Burst and reconnect: quiet time, or time in between.
+    #[arg(long, default_value = "500ms", value_parser = humantime::parse_duration)]
+    pub every: Duration,
+}
+
+impl Options {
+    /// The kind of the run's messages.
+    pub(crate) fn opcode(&self) -> Opcode {
+        if self.text {
+            Opcode::Text
+        } else {
+            Opcode::Binary
+        }
+    }
+}
+
+/// Where what was found goes, and what is shown meanwhile.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Outputs {
+    /// Writes what was found there as JSON; - means standard output, in place of the text.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) json: Option<PathBuf>,
+    /// Writes a page there, with charts.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) html: Option<PathBuf>,
+    /// Shows no progress.
+    #[arg(long, short)]
+    pub(crate) quiet: bool,
+}
+
+/// The pace of publishers.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Pace {
+    /// Open loop: messages a second over all publishers.
+    Rate(f64),
+    /// Closed loop: messages in flight per publisher.
+    Window(usize),
+}
+
+#[cfg(test)]
+impl Options {
+    /// The options of a command line that has a URL already.
+    pub(crate) fn of_line(line: &str) -> Options {
+        use clap::{Command, FromArgMatches as _};
+        let line = format!("loadtest --url ws://127.0.0.1:1/ {line}");
+        let command = Options::augment_args(Command::new("loadtest"));
+        let matches = command.try_get_matches_from(line.split(' '));
+        let matches = matches.expect("a test's line makes sense");
+        Options::from_arg_matches(&matches).expect("clap has checked them")
+    }
+}

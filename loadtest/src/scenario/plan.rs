@@ -1,0 +1,370 @@
+//! Options made into a plan: which connection belongs to which topic and thread, and does what. Options that contradict
+//! each other end here, each with a sentence that says what to do.
+
+use std::net::Ipv4Addr;
+use std::thread::available_parallelism;
+
+use super::message::{Format, MAX_PUBLISHERS};
+use super::options::{Options, Pace};
+use super::refusals;
+use super::scenarios::Scenario;
+use super::target::Target;
+use crate::clock::{SECOND, nanos, whole};
+
+/// Messages that each publisher has in flight, when nothing is said.
+const DEFAULT_WINDOW: usize = 64;
+
+/// A soak's messages a second, when nothing is said.
+const SOAK_RATE: f64 = 1_000.0;
+
+/// The most source addresses: a /16.
+const MAX_SOURCES: u32 = 1 << 16;
+
+/// What a connection is there for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// Stays from the beginning to the end; the closed loop waits for it.
+    Steady,
+    /// Stops reading now and then.
+    Slow,
+    /// Drops at the beginning of each round, and returns.
+    Returning,
+    /// Comes for a while.
+    Passing,
+}
+
+/// A connection that there is to be.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Wanted {
+    /// Its topic.
+    pub(crate) topic: u32,
+    /// Whether it sends, and as which publisher.
+    pub(crate) publisher: Option<u32>,
+    /// What it is there for.
+    pub(crate) kind: Kind,
+    /// Whether it notes the order in its topic, for those that are not there all the time.
+    pub(crate) records: bool,
+    /// The address it connects from, by its place in the list.
+    pub(crate) source: usize,
+}
+
+/// Which topic a publisher sends to, and its number among the publishers there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Place {
+    /// The topic.
+    pub(crate) topic: u32,
+    /// Its number there, from 0.
+    pub(crate) local: u32,
+}
+
+/// What is to be done.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    pub(crate) scenario: Scenario,
+    pub(crate) target: Target,
+    pub(crate) threads: usize,
+    /// Whether threads never sleep.
+    pub(crate) busy_poll: bool,
+    pub(crate) topics: usize,
+    pub(crate) active_topics: usize,
+    pub(crate) format: Format,
+    pub(crate) pace: Option<Pace>,
+    /// By thread: the connections that there are to be from the beginning.
+    pub(crate) wanted: Vec<Vec<Wanted>>,
+    /// By publisher: where it sends.
+    pub(crate) places: Vec<Place>,
+    /// By topic: its publishers, in the order of their numbers there.
+    pub(crate) publishers_by_topic: Vec<Vec<u32>>,
+    pub(crate) sources: Vec<Ipv4Addr>,
+    /// Handshakes in flight on one thread.
+    pub(crate) connecting_per_thread: usize,
+    pub(crate) warmup: u64,
+    pub(crate) duration: u64,
+    /// Without a delivery for so long, what is owed is lost.
+    pub(crate) patience: u64,
+    /// Churn: nanoseconds between two arrivals on one thread.
+    pub(crate) arrival_interval: u64,
+    pub(crate) stall: u64,
+    /// By publisher: messages of a burst.
+    pub(crate) burst: Vec<u64>,
+    /// Time between rounds.
+    pub(crate) every: u64,
+    /// Whether the relay sends publishers their own messages; the probe has found out.
+    pub(crate) echo: bool,
+}
+
+impl Plan {
+    /// Makes the plan. `nonce` tells the messages of this run from all others.
+    pub(crate) fn new(options: &Options, nonce: u64) -> Result<Plan, String> {
+        refusals::check(options)?;
+        let target = Target::parse(&options.url).map_err(|why| format!("--url {why}"))?;
+        let threads = threads(options);
+        let active_topics = active_topics(options);
+        let mut plan = Plan {
+            scenario: options.scenario,
+            target,
+            threads,
+            busy_poll: options.busy_poll,
+            topics: options.topics,
+            active_topics,
+            format: Format::new(options.size.as_u64() as usize, options.opcode(), nonce),
+            pace: pace(options),
+            wanted: vec![Vec::new(); threads],
+            places: Vec::new(),
+            publishers_by_topic: vec![Vec::new(); options.topics],
+            sources: sources(&options.source_ips)?,
+            connecting_per_thread: (options.connecting / threads).max(1),
+            warmup: nanos(options.warmup),
+            duration: nanos(options.duration),
+            patience: nanos(options.patience),
+            arrival_interval: whole(SECOND as f64 * threads as f64 / options.churn_rate),
+            stall: nanos(options.stall),
+            burst: Vec::new(),
+            every: nanos(options.every),
+            echo: false,
+        };
+        plan.add_subscribers(options)?;
+        if options.scenario.has_publishers() {
+            plan.add_publishers(options.publishers)?;
+        }
+        plan.share_burst(options)?;
+        Ok(plan)
+    }
+
+    /// Topics that somebody sends to: no more than there are publishers.
+    pub(crate) fn topics_with_publishers(&self) -> usize {
+        let of_topics = self.publishers_by_topic.iter();
+        of_topics
+            .filter(|publishers| !publishers.is_empty())
+            .count()
+    }
+
+    /// Connections that there are to be from the beginning.
+    pub(crate) fn connections(&self) -> usize {
+        self.wanted.iter().map(Vec::len).sum()
+    }
+
+    /// The most connections at a time.
+    pub(crate) fn most_connections(&self) -> usize {
+        let passing = match self.scenario {
+            // Each stays for less than a second.
+            Scenario::Churn => (SECOND / self.arrival_interval.max(1) + 1) as usize * self.threads,
+            _ => 0,
+        };
+        self.connections() + passing
+    }
+
+    /// Whether somebody sends and nobody else is there to receive it.
+    pub(crate) fn has_lonely_publisher(&self) -> bool {
+        let mut members = vec![0_usize; self.topics];
+        for wanted in self.wanted.iter().flatten() {
+            members[wanted.topic as usize] += 1;
+        }
+        let topics = self.publishers_by_topic.iter().zip(members);
+        topics
+            .clone()
+            .any(|(publishers, members)| !publishers.is_empty() && members < 2)
+    }
+
+    /// Messages in flight at most, per publisher, in a closed loop.
+    pub(crate) fn window(&self) -> Option<usize> {
+        let largest_burst = self.burst.iter().max();
+        match (largest_burst, self.pace) {
+            (Some(largest), _) => Some(*largest as usize),
+            (None, Some(Pace::Window(window))) => Some(window),
+            (None, Some(Pace::Rate(_)) | None) => None,
+        }
+    }
+
+    /// When the message of this number of a publisher is due, in nanoseconds after the load began: the publishers take
+    /// turns.
+    pub(crate) fn due(&self, publisher: u32, sequence: u64, rate: f64) -> u64 {
+        let turn = sequence * self.places.len() as u64 + u64::from(publisher);
+        whole(turn as f64 * (SECOND as f64 / rate))
+    }
+
+    /// How many messages of a publisher are due before so many nanoseconds after the load began.
+    pub(crate) fn due_before(&self, publisher: u32, nanos: u64, rate: f64) -> u64 {
+        let turns = nanos as f64 * (rate / SECOND as f64);
+        let mut count = whole(turns / self.places.len().max(1) as f64);
+        // What the division has rounded away is one message at most, either way.
+        while count > 0 && self.due(publisher, count - 1, rate) >= nanos {
+            count -= 1;
+        }
+        while self.due(publisher, count, rate) < nanos {
+            count += 1;
+        }
+        count
+    }
+
+    fn add_subscribers(&mut self, options: &Options) -> Result<(), String> {
+        let per_topic = options.subscribers / self.topics;
+        for index in 0..options.subscribers {
+            let topic = index % self.topics;
+            let place = index / self.topics;
+            let kind = match options.scenario {
+                Scenario::Slow if is_slow(place, options.slow_share) => Kind::Slow,
+                Scenario::Reconnect if place > 0 => Kind::Returning,
+                _ => Kind::Steady,
+            };
+            let publisher = (options.scenario == Scenario::Chat && topic < self.active_topics)
+                .then(|| self.new_publisher(topic));
+            // The first of a topic is never one that stalls or drops.
+            self.add(Wanted {
+                topic: topic as u32,
+                publisher,
+                kind,
+                records: place == 0 && self.scenario.has_partial_members(),
+                source: index,
+            });
+        }
+        if self.scenario.has_partial_members() && per_topic < 2 {
+            return Err(format!(
+                "--subscribers {}: this scenario needs two or more in each topic, one of which stays to tell the order",
+                options.subscribers
+            ));
+        }
+        check_publishers(self.places.len())
+    }
+
+    fn add_publishers(&mut self, publishers: usize) -> Result<(), String> {
+        check_publishers(publishers)?;
+        for index in 0..publishers {
+            let topic = index % self.active_topics;
+            let publisher = self.new_publisher(topic);
+            self.add(Wanted {
+                topic: topic as u32,
+                publisher: Some(publisher),
+                kind: Kind::Steady,
+                records: false,
+                source: index + self.sources.len() / 2,
+            });
+        }
+        Ok(())
+    }
+
+    fn new_publisher(&mut self, topic: usize) -> u32 {
+        let publisher = self.places.len() as u32;
+        let of_topic = &mut self.publishers_by_topic[topic];
+        self.places.push(Place {
+            topic: topic as u32,
+            local: of_topic.len() as u32,
+        });
+        of_topic.push(publisher);
+        publisher
+    }
+
+    /// Puts a connection on the next thread; members of one topic are on all threads.
+    fn add(&mut self, wanted: Wanted) {
+        let index = self.connections();
+        let thread = (index + index / self.topics) % self.threads;
+        self.wanted[thread].push(wanted);
+    }
+
+    fn share_burst(&mut self, options: &Options) -> Result<(), String> {
+        if options.scenario != Scenario::Burst {
+            return Ok(());
+        }
+        let publishers = self.places.len();
+        if options.burst < publishers {
+            return Err(format!(
+                "--burst {}: fewer messages than the {publishers} publishers; each sends at least one",
+                options.burst
+            ));
+        }
+        self.burst = (0..publishers)
+            .map(|index| {
+                let more = usize::from(index < options.burst % publishers);
+                (options.burst / publishers + more) as u64
+            })
+            .collect();
+        Ok(())
+    }
+}
+
+/// Places that a thread has for one publisher's messages in flight: a power of two, or none if that is beyond counting.
+pub(crate) fn window_slots(in_flight: usize) -> Option<usize> {
+    in_flight.max(1).checked_next_power_of_two()
+}
+
+/// Whether the member of this place in its topic stalls: the share is spread evenly, and the first never does.
+fn is_slow(place: usize, share: f64) -> bool {
+    let until = |place: usize| (place as f64 * share + 1e-9).floor();
+    place > 0 && until(place + 1) > until(place)
+}
+
+fn threads(options: &Options) -> usize {
+    let cores = available_parallelism().map_or(1, usize::from);
+    match options.threads {
+        0 => cores.saturating_sub(1).max(1),
+        threads => threads,
+    }
+}
+
+fn active_topics(options: &Options) -> usize {
+    if !options.scenario.sends() {
+        return 0;
+    }
+    let active = whole((options.topics as f64 * options.active).round());
+    (active as usize).max(1)
+}
+
+fn check_publishers(publishers: usize) -> Result<(), String> {
+    if publishers > MAX_PUBLISHERS {
+        return Err(format!(
+            "{publishers} publishers: at most {MAX_PUBLISHERS} can be told apart"
+        ));
+    }
+    Ok(())
+}
+
+fn pace(options: &Options) -> Option<Pace> {
+    if !options.scenario.is_paced() {
+        return None;
+    }
+    Some(match (options.rate, options.window) {
+        (Some(rate), _) => Pace::Rate(rate),
+        (None, None) if options.scenario == Scenario::Soak => Pace::Rate(SOAK_RATE),
+        (None, window) => Pace::Window(window.unwrap_or(DEFAULT_WINDOW)),
+    })
+}
+
+/// The addresses of a list, in which `a-b` stands for all from `a` to `b`.
+fn sources(texts: &[String]) -> Result<Vec<Ipv4Addr>, String> {
+    let parse = |text: &str| {
+        text.trim()
+            .parse::<Ipv4Addr>()
+            .map_err(|_| format!("--source-ips: {text} is no IPv4 address"))
+    };
+    let mut sources = Vec::new();
+    for text in texts {
+        let (first, last) = text.split_once('-').unwrap_or((text, text));
+        let (first, last) = (parse(first)?.to_bits(), parse(last)?.to_bits());
+        if last < first || last - first >= MAX_SOURCES {
+            return Err(format!(
+                "--source-ips {text}: a range goes up, by {MAX_SOURCES} at most"
+            ));
+        }
+        sources.extend((first..=last).map(Ipv4Addr::from_bits));
+    }
+    Ok(sources)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_due_before_a_time_is_counted_to_the_message() {
+        let plan = Plan::new(&Options::of_line("--publishers 3 --rate 700"), 1).unwrap();
+        for publisher in 0..3 {
+            for rate in [0.3, 700.0, 1e8] {
+                for nanos in [0, 1, 999_999, SECOND, 3600 * SECOND] {
+                    let count = plan.due_before(publisher, nanos, rate);
+                    assert!(plan.due(publisher, count, rate) >= nanos);
+                    assert!(count == 0 || plan.due(publisher, count - 1, rate) < nanos);
+                }
+            }
+        }
+    }
+}

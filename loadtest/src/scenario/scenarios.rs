@@ -1,0 +1,174 @@
+//! The scenarios: their names, and what sets each apart. The command line offers them, and the plan is made from them.
+//!
+//! A new scenario begins here. The compiler then shows where it must be decided what it does: see `scenario`.
+
+use clap::ValueEnum;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// The kind of load.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum Scenario {
+    /// `--publishers` send, `--subscribers` listen.
+    #[default]
+    Fanout,
+    /// All `--subscribers` send and listen.
+    Chat,
+    /// Connections that say nothing: what does one cost?
+    Idle,
+    /// A fan-out beside clients that come and go all the time.
+    Churn,
+    /// A fan-out in which some subscribers stop reading for a while, again and again.
+    Slow,
+    /// Bursts of messages with quiet between them: how long until all have all?
+    Burst,
+    /// A fan-out in which all subscribers but one in each topic drop at once and return, again and again.
+    Reconnect,
+    /// A fan-out at a moderate rate for a long time: does memory grow, does latency creep?
+    Soak,
+}
+
+/// Options that only some scenarios have, by their names in `Options`.
+pub(crate) const PARTICULAR: [&str; 12] = [
+    "publishers",
+    "size",
+    "text",
+    "binary",
+    "active",
+    "rate",
+    "window",
+    "churn_rate",
+    "slow_share",
+    "stall",
+    "burst",
+    "every",
+];
+
+/// What sets a scenario apart.
+struct Traits {
+    /// Whether anything is sent.
+    sends: bool,
+    /// Whether there are connections that send and are no subscribers: `--publishers`.
+    has_publishers: bool,
+    /// Whether it is sent at a pace: `--rate` or `--window`.
+    is_paced: bool,
+    /// Whether it goes in rounds, which the control announces.
+    has_rounds: bool,
+    /// Whether some connections are not there all the time, so that the order has to be recorded.
+    has_partial_members: bool,
+    /// Options of its own, by their names in `Options`.
+    options: &'static [&'static str],
+}
+
+/// The scenario that most others add something to.
+const FANOUT: Traits = Traits {
+    sends: true,
+    has_publishers: true,
+    is_paced: true,
+    has_rounds: false,
+    has_partial_members: false,
+    options: &[],
+};
+
+impl Scenario {
+    /// The name as it is typed.
+    pub(crate) fn name(self) -> String {
+        let value = self.to_possible_value();
+        value.expect("no value is hidden").get_name().to_owned()
+    }
+
+    fn traits(self) -> Traits {
+        match self {
+            Scenario::Fanout | Scenario::Soak => FANOUT,
+            Scenario::Chat => Traits {
+                has_publishers: false,
+                ..FANOUT
+            },
+            Scenario::Idle => Traits {
+                sends: false,
+                has_publishers: false,
+                is_paced: false,
+                ..FANOUT
+            },
+            Scenario::Churn => Traits {
+                has_partial_members: true,
+                options: &["churn_rate"],
+                ..FANOUT
+            },
+            Scenario::Slow => Traits {
+                has_partial_members: true,
+                options: &["slow_share", "stall"],
+                ..FANOUT
+            },
+            Scenario::Burst => Traits {
+                is_paced: false,
+                has_rounds: true,
+                options: &["burst", "every"],
+                ..FANOUT
+            },
+            Scenario::Reconnect => Traits {
+                has_rounds: true,
+                has_partial_members: true,
+                options: &["every"],
+                ..FANOUT
+            },
+        }
+    }
+
+    /// Whether anything is sent.
+    pub(crate) fn sends(self) -> bool {
+        self.traits().sends
+    }
+
+    /// Whether there are connections that send and are no subscribers.
+    pub(crate) fn has_publishers(self) -> bool {
+        self.traits().has_publishers
+    }
+
+    /// Whether messages are sent at a pace.
+    pub(crate) fn is_paced(self) -> bool {
+        self.traits().is_paced
+    }
+
+    /// Whether it goes in rounds.
+    pub(crate) fn has_rounds(self) -> bool {
+        self.traits().has_rounds
+    }
+
+    /// Whether some connections are not there all the time.
+    pub(crate) fn has_partial_members(self) -> bool {
+        self.traits().has_partial_members
+    }
+
+    /// Whether an option means something in this scenario.
+    pub(crate) fn has_option(self, id: &str) -> bool {
+        let traits = self.traits();
+        match id {
+            "publishers" => traits.has_publishers,
+            "size" | "text" | "binary" | "active" => traits.sends,
+            "rate" | "window" => traits.is_paced,
+            _ => !PARTICULAR.contains(&id) || traits.options.contains(&id),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_particular_option_belongs_to_a_scenario_and_no_other_is_particular() {
+        let all = Scenario::value_variants();
+        for id in PARTICULAR {
+            assert!(all.iter().any(|scenario| scenario.has_option(id)), "{id}");
+            assert!(all.iter().any(|scenario| !scenario.has_option(id)), "{id}");
+        }
+        let own = all.iter().flat_map(|scenario| scenario.traits().options);
+        for id in own {
+            assert!(PARTICULAR.contains(id), "{id}");
+        }
+    }
+}
