@@ -1,6 +1,7 @@
 //! The command line: `loadtest [SCENARIO] --url …`, and its subcommands.
 //!
-//! Options of one scenario given with another are refused here, where it is known what was typed and what is a default.
+//! An option that belongs to another scenario is refused here: only here it is known whether it was typed or is a
+//! default.
 
 use std::ffi::OsString;
 use std::fs;
@@ -24,21 +25,21 @@ use crate::secrets;
 
 /// Everything was right.
 const PASSED: u8 = 0;
-/// A delivery was wrong, or the run could not be made.
+/// A delivery was wrong, or the run failed.
 const FAILED: u8 = 1;
 /// The command line makes no sense.
 const USAGE: u8 = 2;
 
-/// How long a soak lasts, when nothing is said.
+/// Length of a soak by default.
 const SOAK_DURATION: Duration = Duration::from_mins(10);
 
-/// What `loadtest [SCENARIO]` takes: the options of a run, and where its report goes.
+/// The arguments of `loadtest [SCENARIO]`.
 #[derive(Debug, Args)]
 pub struct RunArguments {
-    /// The run's.
+    /// The options of the run.
     #[command(flatten)]
     pub options: Options,
-    /// Where its report goes.
+    /// The files that its report is written to.
     #[command(flatten)]
     pub(crate) outputs: Outputs,
 }
@@ -48,11 +49,11 @@ pub fn command() -> Command {
     let command = Command::new("loadtest")
         .version(env!("CARGO_PKG_VERSION"))
         .after_help(
-            "Exit status: 0 all was right, 1 a delivery was wrong or the run failed, 2 the command line makes no sense.",
+            "Exit status: 0 every delivery was right, 1 a delivery was wrong or the run failed, 2 the command line makes no sense.",
         )
         .args_conflicts_with_subcommands(true)
         .subcommand_negates_reqs(true)
-        .subcommand(arguments::command().about("Puts several servers under the same load, in turns"))
+        .subcommand(arguments::command().about("Loads several servers in turns and compares them"))
         .subcommand(
             Command::new("schema")
                 .about("Prints the JSON schema of a report")
@@ -60,16 +61,16 @@ pub fn command() -> Command {
                     Arg::new("compare")
                         .long("compare")
                         .action(ArgAction::SetTrue)
-                        .help("That of a comparison's"),
+                        .help("Prints the schema of a comparison instead"),
                 ),
         );
-    // What is said of the arguments' type is not what is to be said of the program.
+    // Without these lines the doc comment of the type would be shown as the program's own.
     RunArguments::augment_args(command)
         .about("Loads a WebSocket relay and checks every delivery")
         .long_about(None)
 }
 
-/// Does what a command line says; prints to the standard streams.
+/// Does what a command line says, and prints to the standard streams.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let arguments: Vec<OsString> = arguments.into_iter().collect();
     let matches = match command().try_get_matches_from(&arguments) {
@@ -90,7 +91,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     ExitCode::from(code)
 }
 
-/// Shows help, or what is wrong with a command line.
+/// Shows help, or the fault of a command line.
 fn explain(error: &clap::Error, arguments: &[OsString]) -> u8 {
     let readable = |argument: &OsString| argument.to_string_lossy().into_owned();
     let arguments: Vec<String> = arguments.iter().map(readable).collect();
@@ -112,8 +113,8 @@ pub fn run_arguments(matches: &ArgMatches) -> Result<RunArguments, String> {
     Ok(arguments)
 }
 
-/// Refuses options that make no sense in the scenario, and fills in defaults that depend on it. `matches` are those that the
-/// options were read from.
+/// Refuses options that make no sense in the scenario, and fills in defaults that depend on it. The options were read
+/// from `matches`.
 fn complete(options: &mut Options, matches: &ArgMatches) -> Result<(), String> {
     let was_typed = |id: &str| matches.value_source(id) == Some(ValueSource::CommandLine);
     for id in PARTICULAR {
@@ -135,7 +136,7 @@ fn complete(options: &mut Options, matches: &ArgMatches) -> Result<(), String> {
     Ok(())
 }
 
-/// The JSON schema of a report, or of a comparison's.
+/// The JSON schema of a report, or of a comparison.
 fn schema(of_comparison: bool) -> String {
     let schema = if of_comparison {
         schemars::schema_for!(Comparison)
@@ -145,9 +146,8 @@ fn schema(of_comparison: bool) -> String {
     serde_json::to_string_pretty(&schema).expect("a schema is JSON")
 }
 
-/// Runs, shows and writes; whether all was right.
+/// Makes a run, shows and writes its report. Returns whether all was right.
 fn load(arguments: &RunArguments) -> Result<bool, RunError> {
-    // Before the run, which may be long.
     let mut files = Files::create(&arguments.outputs)?;
     let bar = Bar::new(arguments.outputs.quiet);
     let result = run(&arguments.options, &bar);
@@ -157,7 +157,7 @@ fn load(arguments: &RunArguments) -> Result<bool, RunError> {
     Ok(report.passed)
 }
 
-/// Compares, shows and writes; whether all was right.
+/// Makes a comparison, shows and writes it. Returns whether all was right.
 fn compare(matches: &ArgMatches) -> Result<bool, RunError> {
     let usage = |error: clap::Error| RunError::Usage(error.to_string());
     let mut arguments = CompareArguments::from_arg_matches(matches).map_err(usage)?;
@@ -181,7 +181,7 @@ fn compare(matches: &ArgMatches) -> Result<bool, RunError> {
     Ok(comparison.passed)
 }
 
-/// Where a report goes.
+/// The files that a report is written to. They are created before the run, which may be long.
 #[derive(Debug)]
 struct Files {
     json: Option<fs::File>,
@@ -216,7 +216,7 @@ impl Files {
         })
     }
 
-    /// Writes the document as JSON and as a page where they were asked for, and shows the text, or the JSON in its place.
+    /// Writes the document as JSON and as a page if that was asked for. Shows the text, or the JSON in its place.
     fn write(
         &mut self,
         document: &impl Serialize,

@@ -1,5 +1,5 @@
-//! Time: nanoseconds since a run began, on one clock for all threads; and a timer that wakes an event loop to the
-//! microsecond, which a poll's own timeout does not.
+//! Time: one clock for all threads of a run, and a timer that wakes an event loop to the microsecond. The timeout of a
+//! poll is not so exact.
 
 use std::io::{self, Read};
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -49,7 +49,7 @@ pub(crate) fn seconds(nanos: u64) -> f64 {
     nanos as f64 / SECOND as f64
 }
 
-/// The whole part of a number; 0 if it is negative or none.
+/// The whole part of a number; 0 if it is negative or not a number.
 #[expect(
     clippy::cast_sign_loss,
     reason = "the cast saturates, and says so here"
@@ -64,7 +64,8 @@ pub(crate) fn thread_cpu() -> u64 {
     time.tv_sec.unsigned_abs() * SECOND + time.tv_nsec.unsigned_abs()
 }
 
-/// How long the calling thread has waited for a CPU since it was started, in nanoseconds; 0 where the kernel does not say.
+/// Time that the calling thread has waited for a CPU since it was started, in nanoseconds; 0 if the kernel does not
+/// say.
 pub(crate) fn thread_wait() -> u64 {
     let waited = || {
         let thread = rustix::thread::gettid().as_raw_nonzero().get();
@@ -93,7 +94,7 @@ impl Timer {
         })
     }
 
-    /// Has it go off at `deadline`, `u64::MAX` being never.
+    /// Lets it go off at `deadline`; `u64::MAX` means never.
     pub(crate) fn arm(&mut self, deadline: u64, now: u64) -> io::Result<()> {
         if deadline == self.armed_for {
             return Ok(());
@@ -123,7 +124,7 @@ impl Timer {
     /// It has gone off.
     pub(crate) fn on_event(&mut self) {
         self.armed_for = u64::MAX;
-        // What it says is how often it went off; that it would block means that it was armed anew meanwhile.
+        // Reading it makes it quiet. An error means that it was armed anew meanwhile.
         let _ = self.timer.read(&mut [0; 8]);
     }
 }

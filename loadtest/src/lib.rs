@@ -1,9 +1,9 @@
 //! A load generator for WebSocket relays: any server that sends a message to every client connected to the same URL.
 //!
-//! It checks every delivery, watches its own CPU, and says what it found as a screen, as JSON ([`report`]) and as a page.
-//! [`run`] takes [`scenario::options::Options`] and returns a [`report::Report`].
+//! It checks every delivery and watches its own CPU. It reports as a screen of text, as JSON ([`report`]) and as a
+//! page. [`run`] takes [`scenario::options::Options`] and returns a [`report::Report`].
 //!
-//! The rooms, each of which imports only those below it; a room's own page says where something new goes:
+//! Each room imports only rooms below it. A room's `mod.rs` says where something new goes:
 //!
 //! ```text
 //! cli        the command line

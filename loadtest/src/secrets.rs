@@ -1,6 +1,6 @@
-//! Secrets, kept out of all that is shown or written: a report may be passed on.
+//! Hides secrets in everything that is shown or written, since a report may be passed on.
 
-/// What a secret's place is called, among other letters.
+/// Words in the name of an option or a parameter whose value is a secret.
 const NAMES: [&str; 9] = [
     "token",
     "secret",
@@ -13,10 +13,10 @@ const NAMES: [&str; 9] = [
     "signature",
 ];
 
-/// What is shown in a secret's place.
+/// The text that is shown in place of a secret.
 const HIDDEN: &str = "…";
 
-/// Hides, in the arguments of a program, the values of options that name a secret, and what [`hide_in`] hides.
+/// Hides secrets in the arguments of a program: values of options whose names say so, and secrets in URLs.
 pub(crate) fn hide(arguments: Vec<String>) -> Vec<String> {
     let mut hides_next = false;
     let shown = arguments.into_iter().map(|argument| {
@@ -30,20 +30,20 @@ pub(crate) fn hide(arguments: Vec<String>) -> Vec<String> {
             Some((option, _)) if !option.contains('?') && is_name_of_one(option) => {
                 format!("{}={HIDDEN}", hide_in(option))
             }
-            // `--option=URL?name=value&name=value`: each part is named by what stands before its first `=`.
+            // `--option=URL?name=value&name=value`: the name of each part stands before its first `=`.
             Some(_) | None => hide_in(&argument),
         }
     });
     shown.collect()
 }
 
-/// Hides, in a URL or whatever has one in it, the user with the password, and the values of parameters that name a secret.
-/// What has been hidden before stays as it is.
+/// Hides secrets in a text with a URL in it: the user with the password, and values of parameters whose names say so.
+/// Hiding twice changes nothing.
 pub(crate) fn hide_in(text: &str) -> String {
     without_values(&without_users(text))
 }
 
-/// Hides in a text the secrets of a program's arguments that it quotes.
+/// Hides the secrets of a program's arguments in a text that quotes them.
 pub(crate) fn hide_quoted(text: &str, arguments: &[String]) -> String {
     let shown = hide(arguments.to_vec());
     let whole = arguments.iter().cloned().zip(shown);
@@ -79,13 +79,13 @@ fn without_users(text: &str) -> String {
     shown
 }
 
-/// Where the user ends, and an `@` follows, in what stands behind a scheme; 0 if there is none.
+/// The length of the user in the text behind a scheme; an `@` follows. 0 if there is no user.
 fn end_of_user(part: &str) -> usize {
     let authority = &part[..part.find(['/', '?', '#']).unwrap_or(part.len())];
     if let Some(end) = authority.rfind('@') {
         return end;
     }
-    // What is no port may be the beginning of a password that should have been escaped.
+    // A text that is not a port may be the beginning of a password that should have been escaped.
     let is_port = |port: &str| port.bytes().all(|byte| byte.is_ascii_digit());
     let is_host = authority.ends_with(']')
         || authority
@@ -98,7 +98,7 @@ fn end_of_user(part: &str) -> usize {
     }
 }
 
-/// A value goes on to the next `&`: a URL may be given with anything else in it that has no place there.
+/// Hides values of parameters. A value goes on to the next `&`, since a mistyped URL may have anything in it.
 fn without_values(text: &str) -> String {
     let mut shown = String::new();
     let mut rest = text;
@@ -127,7 +127,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn users_and_values_are_hidden_and_what_is_hidden_stays_as_it_is() {
+    fn users_and_values_are_hidden_and_hiding_twice_changes_nothing() {
         for (text, expected) in [
             (
                 "ws://h/?room=1&token=a/b?c,d#e f&x=2",
@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn secrets_are_hidden_in_what_quotes_a_command_line() {
+    fn secrets_are_hidden_in_an_error_that_quotes_a_command_line() {
         let arguments = ["--server=ws://me:pw@h/", "ws://h/?key=pw", "--token", "e"];
         let arguments = arguments.map(str::to_owned);
         let text = "'ws://me:pw@h/' in '--server=ws://me:pw@h/', 'ws://h/?key=pw' or 'e' are wrong";

@@ -1,4 +1,5 @@
-//! Whether this machine lets a run have the descriptors and ports that it needs: better said before than found halfway.
+//! The limits of this machine: descriptors, ports, memory. A run checks them before it starts, so that it does not fail
+//! halfway.
 
 use std::fs;
 
@@ -11,7 +12,7 @@ use super::plan::{Plan, window_slots};
 const DESCRIPTORS_PER_THREAD: u64 = 4;
 const OTHER_DESCRIPTORS: u64 = 32;
 
-/// Ports to connect from, where the system does not say.
+/// Ports to connect from, if the system does not say how many it has.
 const USUAL_PORTS: u64 = 28_232;
 
 /// Pairs of a publisher and a member of its topic: 8 bytes each, 2 GiB.
@@ -23,14 +24,14 @@ const MAX_COUNTS: usize = 1 << 28;
 /// Bytes of messages that publishers have ready.
 const MAX_FRAME_BYTES: u64 = 4 << 30;
 
-/// Raises the limit on descriptors as far as it goes, and checks what the options need at least, before there is a plan
-/// that names each connection.
+/// Raises the limit on descriptors as far as it goes, and checks the least that the options need. The plan, which names
+/// each connection, is made after that.
 pub(crate) fn check_descriptors(options: &Options) -> Result<(), String> {
     let connections = options.subscribers.saturating_add(options.publishers);
     check_for(connections as u64, options.threads as u64)
 }
 
-/// Checks what the plan needs.
+/// Checks the memory, descriptors and ports that the plan needs.
 pub(crate) fn check(plan: &Plan) -> Result<(), String> {
     check_memory(plan)?;
     let connections = plan.most_connections() as u64;
@@ -38,7 +39,7 @@ pub(crate) fn check(plan: &Plan) -> Result<(), String> {
     check_ports(connections, plan.sources.len() as u64, ports())
 }
 
-/// Checks how much memory the generator would take for what it keeps of each publisher.
+/// Checks the memory that the generator would take for its publishers.
 fn check_memory(plan: &Plan) -> Result<(), String> {
     let mut numbers = 0;
     for wanted in plan.wanted.iter().flatten() {
@@ -73,8 +74,8 @@ fn check_memory(plan: &Plan) -> Result<(), String> {
     Ok(())
 }
 
-/// Whether so many addresses, of which each has so many ports, can open so many connections; none stands for the one that
-/// the system chooses.
+/// Checks whether so many addresses, each with so many ports, can open so many connections. Without an address, the
+/// system chooses one.
 fn check_ports(connections: u64, sources: u64, ports: u64) -> Result<(), String> {
     if connections <= ports.saturating_mul(sources.max(1)) {
         return Ok(());
@@ -119,7 +120,7 @@ fn open_descriptors() -> u64 {
     fs::read_dir("/proc/self/fd").map_or(0, |entries| entries.count() as u64)
 }
 
-/// How many connections to one server one address can have at once.
+/// The number of connections that one address can have to one server at once.
 fn ports() -> u64 {
     let text = fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap_or_default();
     let bounds: Vec<u64> = text.split_whitespace().flat_map(str::parse).collect();
@@ -133,21 +134,21 @@ fn ports() -> u64 {
 mod tests {
     use super::*;
 
-    /// What is wrong with a command line, for want of memory or otherwise.
+    /// Refuses a command line that needs too much memory.
     fn refusal(line: &str) -> Result<(), String> {
         let plan = Plan::new(&Options::of_line(line), 1)?;
         check_memory(&plan)
     }
 
     #[test]
-    fn what_would_need_more_memory_than_there_is_is_refused_before_it_is_asked_for() {
+    fn a_plan_that_needs_too_much_memory_is_refused_before_the_memory_is_taken() {
         for (line, what) in [
             ("--window 18446744073709551615", "in flight"),
             (
                 "--window 200000000 --threads 2",
                 "counted on 2 threads: that takes more than 1 GiB; ask for fewer",
             ),
-            // Each has as many as the next power of two: half as many again.
+            // A publisher has room for the next power of two, here half as many again.
             ("--window 700000 --publishers 300 --threads 1", "than 1 GiB"),
             ("burst --burst 1000000000000", "in flight"),
             ("--publishers 10000 --size 64MiB", "67108864 bytes"),

@@ -1,13 +1,14 @@
-//! The messages of a run: what says who sent one, which it is and when it was due, and the filler that makes up its size.
+//! The messages of a run. A head says who sent a message, which one it is and when it was due; a filler makes up the
+//! size.
 //!
 //! ```text
 //! word 0    publisher (24 bits), sequence (40 bits)
-//! word 1    due time in nanoseconds since the run began (48 bits), a check of all that and of the run (16 bits)
+//! word 1    due time in nanoseconds since the run began (48 bits), a check of the head and the run (16 bits)
 //! filler    fixed for a publisher, so that its frames can be made in advance
 //! ```
 //!
-//! Binary messages have the words as 16 bytes, big endian. Text messages have each as 11 characters of six bits, and
-//! filler from the same characters: all are printable ASCII.
+//! Binary messages have the words as 16 bytes, big endian. Text messages have each word as 11 characters of six bits,
+//! and a filler of the same characters, which are printable ASCII.
 
 use crate::scenario::options::Opcode;
 
@@ -35,10 +36,10 @@ pub(crate) const MAX_PUBLISHERS: usize = 1 << 24;
 /// Nanoseconds that the head has room for: more than three days.
 pub(crate) const MAX_DUE: u64 = (1 << 48) - 1;
 
-/// How many different fillers there are: a prime, so that neighbours differ.
+/// The number of different fillers: a prime, so that neighbours differ.
 const FILLERS: usize = 251;
 
-/// Which message, as a number that orders by publisher and sequence.
+/// The number of a message: it orders by publisher, then by sequence.
 pub(crate) type Key = u64;
 
 /// The key of a message.
@@ -46,22 +47,22 @@ pub(crate) fn key(publisher: u32, sequence: u64) -> Key {
     u64::from(publisher) << SEQUENCE_BITS | sequence & ((1 << SEQUENCE_BITS) - 1)
 }
 
-/// What the head of a message says.
+/// The head of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Head {
-    /// Who and which.
+    /// Its publisher and sequence number.
     pub(crate) key: Key,
     /// When it was due, in nanoseconds since the run began.
     pub(crate) due: u64,
 }
 
 impl Head {
-    /// Who sent it.
+    /// The publisher that sent it.
     pub(crate) fn publisher(&self) -> usize {
         (self.key >> SEQUENCE_BITS) as usize
     }
 
-    /// Which of that publisher's, from 0.
+    /// Its number among that publisher's messages, from 0.
     pub(crate) fn sequence(&self) -> u64 {
         self.key & ((1 << SEQUENCE_BITS) - 1)
     }
@@ -152,7 +153,7 @@ impl Format {
         }
     }
 
-    /// Reads the head at the beginning of `payload`; `None` if it is too short, or no head of this run.
+    /// Reads the head at the beginning of `payload`; `None` if that is too short or not a head of this run.
     #[inline]
     pub(crate) fn read_head(&self, payload: &[u8]) -> Option<Head> {
         let words = match self.opcode {
@@ -217,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_is_read_again_as_text_and_as_binary() {
+    fn a_head_that_is_written_is_read_again_as_text_and_as_binary() {
         for opcode in [Opcode::Text, Opcode::Binary] {
             for size in [Format::min_size(opcode), 128] {
                 let format = Format::new(size, opcode, 7);

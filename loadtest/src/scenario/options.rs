@@ -1,4 +1,4 @@
-//! What a run is asked to do: the options of the command line, as `clap` reads them and as a report repeats them.
+//! The options of a run, as `clap` reads them from the command line.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -44,7 +44,7 @@ impl Opcode {
 /// The options of a run.
 #[derive(Clone, Debug, Args)]
 pub struct Options {
-    /// What kind of load.
+    /// The kind of load.
     #[arg(value_enum, default_value_t)]
     pub scenario: Scenario,
     /// The relay: ws://host:port/path or wss://host:port/path. With several topics, each has this
@@ -54,7 +54,7 @@ pub struct Options {
     /// Connections that listen, over all topics.
     #[arg(long, default_value_t = 100)]
     pub subscribers: usize,
-    /// Connections that send, over all topics. A relay may send them their own messages; they are checked as well.
+    /// Connections that send, over all topics. If the relay sends them their own messages, these are checked as well.
     #[arg(long, default_value_t = 1)]
     pub publishers: usize,
     /// Bytes of a message's payload.
@@ -66,25 +66,25 @@ pub struct Options {
     /// Sends binary frames, the default.
     #[arg(long)]
     pub binary: bool,
-    /// Open loop: messages a second, over all publishers. Latency counts from when a message was due, so that a
-    /// server that stalls is not excused for what could not be sent meanwhile.
+    /// Open loop: messages a second, over all publishers. Latency counts from when a message was due, so a server that
+    /// stalls is not excused for messages that could not be sent meanwhile.
     #[arg(long, conflicts_with = "window")]
     pub rate: Option<f64>,
-    /// Closed loop: messages that each publisher has in flight, which is the default, with 64. A message is in flight
-    /// until the last subscriber has it.
+    /// Closed loop: messages that each publisher has in flight. This is the default, with 64 messages. A message is in
+    /// flight until the last subscriber has it.
     #[arg(long)]
     pub window: Option<usize>,
-    /// How long to measure; a soak 10m, if nothing is said.
+    /// Length of the measurement. The default of a soak is 10m.
     #[arg(long, default_value = "10s", value_parser = humantime::parse_duration)]
     pub duration: Duration,
-    /// How long to load the relay before measuring.
+    /// Length of the load before the measurement.
     #[arg(long, default_value = "1s", value_parser = humantime::parse_duration)]
     pub warmup: Duration,
-    /// Threads of the generator; 0 means one per core, but one.
+    /// Threads of the generator. 0 means one for each CPU but one.
     #[arg(long, default_value_t = 0)]
     pub threads: usize,
-    /// Threads look for what has come without ever sleeping, so that a server on this machine is not charged for waking
-    /// them; give each a CPU of its own.
+    /// Threads never sleep, so that a server on this machine does not pay for waking them. Give each thread a CPU of
+    /// its own.
     #[arg(long)]
     pub busy_poll: bool,
     /// Topics that connections are spread over.
@@ -93,8 +93,8 @@ pub struct Options {
     /// Share of the topics, from 0 to 1, in which anything is sent.
     #[arg(long, default_value_t = 1.0)]
     pub active: f64,
-    /// Addresses to connect from, in turns: a list, or a range such as 127.0.0.1-127.0.0.8. An address and port of a
-    /// server can be reached from each about 28,000 times at once.
+    /// Addresses to connect from, in turns: a list, or a range such as 127.0.0.1-127.0.0.8. One address can have about
+    /// 28,000 connections to a server at once.
     #[arg(long, value_delimiter = ',')]
     pub source_ips: Vec<String>,
     /// Process of the relay, on this machine: its CPU time and memory are read from /proc.
@@ -103,7 +103,7 @@ pub struct Options {
     /// The relay's own counters, http://host:port/metrics: read before and after, and checked against what was received.
     #[arg(long)]
     pub metrics_url: Option<String>,
-    /// A text to keep with the report: the relay's configuration.
+    /// A file with the relay's configuration. Its text is kept with the report.
     #[arg(long)]
     pub server_config: Option<PathBuf>,
     /// Accepts any certificate.
@@ -112,25 +112,25 @@ pub struct Options {
     /// Trusts the certificate authorities in this PEM file, instead of the machine's.
     #[arg(long, conflicts_with = "insecure")]
     pub ca: Option<PathBuf>,
-    /// Connections opened at once, before one of them is answered.
+    /// Connections that may be opening at the same time.
     #[arg(long, default_value_t = 256)]
     pub connecting: usize,
-    /// How long nothing may come of what is owed before it counts as lost.
+    /// Time without a delivery after which missing deliveries count as lost.
     #[arg(long, default_value = "3s", value_parser = humantime::parse_duration)]
     pub patience: Duration,
     /// Churn: clients that come and go, each second.
     #[arg(long, default_value_t = 100.0)]
     pub churn_rate: f64,
-    /// Slow: share of the subscribers, from 0 to 1, that stall.
+    /// Slow: share of the subscribers that stall, from 0 to 1.
     #[arg(long, default_value_t = 0.1)]
     pub slow_share: f64,
-    /// Slow: how long they do not read at a time.
+    /// Slow: length of a stall.
     #[arg(long, default_value = "1s", value_parser = humantime::parse_duration)]
     pub stall: Duration,
     /// Burst: messages in a burst, over all publishers.
     #[arg(long, default_value_t = 100)]
     pub burst: usize,
-    /// Burst and reconnect: quiet time, or time in between.
+    /// Burst and reconnect: time between two rounds.
     #[arg(long, default_value = "500ms", value_parser = humantime::parse_duration)]
     pub every: Duration,
 }
@@ -146,13 +146,13 @@ impl Options {
     }
 }
 
-/// Where what was found goes, and what is shown meanwhile.
+/// The files that a report is written to, and the progress that is shown meanwhile.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct Outputs {
-    /// Writes what was found there as JSON; - means standard output, in place of the text.
+    /// Writes the report as JSON. - means standard output, in place of the text.
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,
-    /// Writes a page there, with charts.
+    /// Writes the report as an HTML page with charts.
     #[arg(long, value_name = "FILE")]
     pub(crate) html: Option<PathBuf>,
     /// Shows no progress.
@@ -160,7 +160,7 @@ pub(crate) struct Outputs {
     pub(crate) quiet: bool,
 }
 
-/// The pace of publishers.
+/// The pace at which publishers send.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Pace {

@@ -1,5 +1,5 @@
-//! Options made into a plan: which connection belongs to which topic and thread, and does what. Options that contradict
-//! each other end here, each with a sentence that says what to do.
+//! The plan: each connection with its topic, its thread and its part in the scenario. It is made from the options, and
+//! the client works by it.
 
 use std::net::Ipv4Addr;
 use std::thread::available_parallelism;
@@ -11,44 +11,44 @@ use super::scenarios::Scenario;
 use super::target::Target;
 use crate::clock::{SECOND, nanos, whole};
 
-/// Messages that each publisher has in flight, when nothing is said.
+/// Messages that each publisher has in flight by default.
 const DEFAULT_WINDOW: usize = 64;
 
-/// A soak's messages a second, when nothing is said.
+/// Messages a second of a soak by default.
 const SOAK_RATE: f64 = 1_000.0;
 
 /// The most source addresses: a /16.
 const MAX_SOURCES: u32 = 1 << 16;
 
-/// What a connection is there for.
+/// The part that a connection plays.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     /// Stays from the beginning to the end; the closed loop waits for it.
     Steady,
     /// Stops reading now and then.
     Slow,
-    /// Drops at the beginning of each round, and returns.
+    /// Drops at the beginning of each round and returns.
     Returning,
-    /// Comes for a while.
+    /// Comes and goes.
     Passing,
 }
 
-/// A connection that there is to be.
+/// A connection to be opened.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Wanted {
     /// Its topic.
     pub(crate) topic: u32,
     /// Whether it sends, and as which publisher.
     pub(crate) publisher: Option<u32>,
-    /// What it is there for.
+    /// Its part.
     pub(crate) kind: Kind,
-    /// Whether it notes the order in its topic, for those that are not there all the time.
+    /// Whether it records the order of its topic, with which connections are compared that are not there all the time.
     pub(crate) records: bool,
     /// The address it connects from, by its place in the list.
     pub(crate) source: usize,
 }
 
-/// Which topic a publisher sends to, and its number among the publishers there.
+/// The place of a publisher: its topic, and its number among the publishers there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Place {
     /// The topic.
@@ -57,7 +57,7 @@ pub(crate) struct Place {
     pub(crate) local: u32,
 }
 
-/// What is to be done.
+/// The plan of a run.
 #[derive(Debug)]
 pub(crate) struct Plan {
     pub(crate) scenario: Scenario,
@@ -69,9 +69,9 @@ pub(crate) struct Plan {
     pub(crate) active_topics: usize,
     pub(crate) format: Format,
     pub(crate) pace: Option<Pace>,
-    /// By thread: the connections that there are to be from the beginning.
+    /// By thread: the connections to be opened at the beginning.
     pub(crate) wanted: Vec<Vec<Wanted>>,
-    /// By publisher: where it sends.
+    /// By publisher: its place.
     pub(crate) places: Vec<Place>,
     /// By topic: its publishers, in the order of their numbers there.
     pub(crate) publishers_by_topic: Vec<Vec<u32>>,
@@ -80,7 +80,7 @@ pub(crate) struct Plan {
     pub(crate) connecting_per_thread: usize,
     pub(crate) warmup: u64,
     pub(crate) duration: u64,
-    /// Without a delivery for so long, what is owed is lost.
+    /// Time without a delivery after which missing deliveries are lost.
     pub(crate) patience: u64,
     /// Churn: nanoseconds between two arrivals on one thread.
     pub(crate) arrival_interval: u64,
@@ -89,7 +89,7 @@ pub(crate) struct Plan {
     pub(crate) burst: Vec<u64>,
     /// Time between rounds.
     pub(crate) every: u64,
-    /// Whether the relay sends publishers their own messages; the probe has found out.
+    /// Whether the relay sends publishers their own messages. The probe fills it in.
     pub(crate) echo: bool,
 }
 
@@ -131,7 +131,7 @@ impl Plan {
         Ok(plan)
     }
 
-    /// Topics that somebody sends to: no more than there are publishers.
+    /// The number of topics that have a publisher.
     pub(crate) fn topics_with_publishers(&self) -> usize {
         let of_topics = self.publishers_by_topic.iter();
         of_topics
@@ -139,7 +139,7 @@ impl Plan {
             .count()
     }
 
-    /// Connections that there are to be from the beginning.
+    /// The number of connections to be opened at the beginning.
     pub(crate) fn connections(&self) -> usize {
         self.wanted.iter().map(Vec::len).sum()
     }
@@ -154,7 +154,7 @@ impl Plan {
         self.connections() + passing
     }
 
-    /// Whether somebody sends and nobody else is there to receive it.
+    /// Whether a topic has a publisher and no other member.
     pub(crate) fn has_lonely_publisher(&self) -> bool {
         let mut members = vec![0_usize; self.topics];
         for wanted in self.wanted.iter().flatten() {
@@ -166,7 +166,7 @@ impl Plan {
             .any(|(publishers, members)| !publishers.is_empty() && members < 2)
     }
 
-    /// Messages in flight at most, per publisher, in a closed loop.
+    /// The most messages that a publisher may have in flight, in a closed loop.
     pub(crate) fn window(&self) -> Option<usize> {
         let largest_burst = self.burst.iter().max();
         match (largest_burst, self.pace) {
@@ -176,18 +176,17 @@ impl Plan {
         }
     }
 
-    /// When the message of this number of a publisher is due, in nanoseconds after the load began: the publishers take
-    /// turns.
+    /// The time at which a publisher's message is due, in nanoseconds since the load began. The publishers take turns.
     pub(crate) fn due(&self, publisher: u32, sequence: u64, rate: f64) -> u64 {
         let turn = sequence * self.places.len() as u64 + u64::from(publisher);
         whole(turn as f64 * (SECOND as f64 / rate))
     }
 
-    /// How many messages of a publisher are due before so many nanoseconds after the load began.
+    /// The number of a publisher's messages that are due in the first `nanos` nanoseconds of the load.
     pub(crate) fn due_before(&self, publisher: u32, nanos: u64, rate: f64) -> u64 {
         let turns = nanos as f64 * (rate / SECOND as f64);
         let mut count = whole(turns / self.places.len().max(1) as f64);
-        // What the division has rounded away is one message at most, either way.
+        // The division may be wrong by one message, either way.
         while count > 0 && self.due(publisher, count - 1, rate) >= nanos {
             count -= 1;
         }
@@ -220,7 +219,7 @@ impl Plan {
         }
         if self.scenario.has_partial_members() && per_topic < 2 {
             return Err(format!(
-                "--subscribers {}: this scenario needs two or more in each topic, one of which stays to tell the order",
+                "--subscribers {}: this scenario needs two or more in each topic; one stays and records the order",
                 options.subscribers
             ));
         }
@@ -282,12 +281,13 @@ impl Plan {
     }
 }
 
-/// Places that a thread has for one publisher's messages in flight: a power of two, or none if that is beyond counting.
+/// Places that a thread has for one publisher's messages in flight: a power of two. `None` if that is beyond counting.
 pub(crate) fn window_slots(in_flight: usize) -> Option<usize> {
     in_flight.max(1).checked_next_power_of_two()
 }
 
-/// Whether the member of this place in its topic stalls: the share is spread evenly, and the first never does.
+/// Whether a member stalls, by its place in the topic. Those that stall are spread evenly, and the first member never
+/// stalls.
 fn is_slow(place: usize, share: f64) -> bool {
     let until = |place: usize| (place as f64 * share + 1e-9).floor();
     place > 0 && until(place + 1) > until(place)
@@ -334,7 +334,7 @@ fn sources(texts: &[String]) -> Result<Vec<Ipv4Addr>, String> {
     let parse = |text: &str| {
         text.trim()
             .parse::<Ipv4Addr>()
-            .map_err(|_| format!("--source-ips: {text} is no IPv4 address"))
+            .map_err(|_| format!("--source-ips: {text} is not an IPv4 address"))
     };
     let mut sources = Vec::new();
     for text in texts {
@@ -342,7 +342,7 @@ fn sources(texts: &[String]) -> Result<Vec<Ipv4Addr>, String> {
         let (first, last) = (parse(first)?.to_bits(), parse(last)?.to_bits());
         if last < first || last - first >= MAX_SOURCES {
             return Err(format!(
-                "--source-ips {text}: a range goes up, by {MAX_SOURCES} at most"
+                "--source-ips {text}: a range goes up, and has at most {MAX_SOURCES} addresses"
             ));
         }
         sources.extend((first..=last).map(Ipv4Addr::from_bits));
@@ -355,7 +355,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_due_before_a_time_is_counted_to_the_message() {
+    fn messages_that_are_due_before_a_time_are_counted_exactly() {
         let plan = Plan::new(&Options::of_line("--publishers 3 --rate 700"), 1).unwrap();
         for publisher in 0..3 {
             for rate in [0.3, 700.0, 1e8] {

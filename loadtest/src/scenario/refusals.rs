@@ -1,6 +1,6 @@
 //! Options that make no sense, alone or together: each is refused with a sentence that says what to do.
 //!
-//! The plan asks before it is made. Limits of the machine are in `limits`.
+//! The plan calls it. Limits of the machine are in `limits.rs`.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ const MAX_PAYLOAD: u64 = 64 << 20;
 /// The most threads: more do not help.
 const MAX_THREADS: usize = 1024;
 
-/// How long to wait for what is owed, at least and at most.
+/// The shortest and the longest patience with missing deliveries.
 const MIN_PATIENCE: Duration = Duration::from_millis(100);
 const MAX_PATIENCE: Duration = Duration::from_mins(10);
 

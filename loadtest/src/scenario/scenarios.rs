@@ -1,6 +1,6 @@
 //! The scenarios: their names, and what sets each apart. The command line offers them, and the plan is made from them.
 //!
-//! A new scenario begins here. The compiler then shows where it must be decided what it does: see `scenario`.
+//! A new scenario begins here. The compiler then points at the other places that have to know it.
 
 use clap::ValueEnum;
 use schemars::JsonSchema;
@@ -17,17 +17,17 @@ pub enum Scenario {
     Fanout,
     /// All `--subscribers` send and listen.
     Chat,
-    /// Connections that say nothing: what does one cost?
+    /// Connections that send nothing, to see what one costs.
     Idle,
-    /// A fan-out beside clients that come and go all the time.
+    /// A fan-out beside clients that come and go.
     Churn,
     /// A fan-out in which some subscribers stop reading for a while, again and again.
     Slow,
-    /// Bursts of messages with quiet between them: how long until all have all?
+    /// Bursts with quiet between them, to see how long a burst takes until everybody has it.
     Burst,
-    /// A fan-out in which all subscribers but one in each topic drop at once and return, again and again.
+    /// A fan-out in which all subscribers but one in each topic drop at once and return, in rounds.
     Reconnect,
-    /// A fan-out at a moderate rate for a long time: does memory grow, does latency creep?
+    /// A fan-out at a moderate rate for a long time, to see whether memory or latency grows.
     Soak,
 }
 
@@ -47,13 +47,13 @@ pub(crate) const PARTICULAR: [&str; 12] = [
     "every",
 ];
 
-/// What sets a scenario apart.
+/// The traits that set a scenario apart.
 struct Traits {
     /// Whether anything is sent.
     sends: bool,
-    /// Whether there are connections that send and are no subscribers: `--publishers`.
+    /// Whether some connections only send: `--publishers`.
     has_publishers: bool,
-    /// Whether it is sent at a pace: `--rate` or `--window`.
+    /// Whether messages are sent at a pace: `--rate` or `--window`.
     is_paced: bool,
     /// Whether it goes in rounds, which the control announces.
     has_rounds: bool,
@@ -63,7 +63,7 @@ struct Traits {
     options: &'static [&'static str],
 }
 
-/// The scenario that most others add something to.
+/// The plain fan-out. Most other scenarios change one of its traits.
 const FANOUT: Traits = Traits {
     sends: true,
     has_publishers: true,
@@ -123,7 +123,7 @@ impl Scenario {
         self.traits().sends
     }
 
-    /// Whether there are connections that send and are no subscribers.
+    /// Whether some connections only send.
     pub(crate) fn has_publishers(self) -> bool {
         self.traits().has_publishers
     }

@@ -1,4 +1,4 @@
-//! Where the relay is: a `ws://` or `wss://` URL taken apart, and the requests that open its topics.
+//! The relay's URL: taken apart, and made into the requests that open its topics.
 
 use std::net::{SocketAddr, ToSocketAddrs};
 
@@ -23,7 +23,7 @@ pub(crate) struct Target {
 }
 
 impl Target {
-    /// Takes a URL apart. The error is a sentence for whoever typed it.
+    /// Takes a URL apart. The error is a sentence for the person who typed it.
     pub(crate) fn parse(url: &str) -> Result<Target, String> {
         let parsed = url.parse();
         // As it may be shown.
@@ -37,11 +37,11 @@ impl Target {
         let host = uri.host().unwrap_or_default();
         let host = host.trim_start_matches('[').trim_end_matches(']');
         if host.is_empty() {
-            return Err(format!("{url}: there is no host in it"));
+            return Err(format!("{url}: it has no host"));
         }
         let authority = uri.authority().map(ToString::to_string).unwrap_or_default();
         if authority.contains('@') {
-            return Err(format!("{url}: a user's name has no place in it"));
+            return Err(format!("{url}: it must not have a user's name"));
         }
         let port = port(&uri).map_err(|why| format!("{url}: {why}"))?;
         Ok(Target {
@@ -54,7 +54,7 @@ impl Target {
         })
     }
 
-    /// The address to connect to, an IPv4 one if there is a choice, and nothing else if `needs_v4`.
+    /// The address to connect to. It prefers IPv4, and takes nothing else if `needs_v4`.
     pub(crate) fn resolve(&self, needs_v4: bool) -> Result<SocketAddr, String> {
         let addresses = (self.host.as_str(), self.port).to_socket_addrs();
         let addresses: Vec<_> = addresses
@@ -64,7 +64,7 @@ impl Target {
         match chosen {
             Some(address) => Ok(*address),
             None if needs_v4 => Err(format!(
-                "--source-ips: {} has no IPv4 address to be reached from them",
+                "--source-ips: {} has no IPv4 address, and the source addresses are IPv4",
                 self.host
             )),
             None => addresses
@@ -74,7 +74,7 @@ impl Target {
         }
     }
 
-    /// The URL of a topic: with one topic, the path as it was given; with several, the path and a number.
+    /// The URL of a topic. With several topics, the path has a number behind it.
     pub(crate) fn topic_url(&self, topic: usize, topics: usize) -> String {
         let scheme = if self.is_tls { "wss" } else { "ws" };
         let mut url = format!("{scheme}://{}{}", self.authority, self.path);
@@ -100,7 +100,7 @@ impl Target {
     }
 }
 
-/// The port that a URL names. `Uri` lets pass anything, and knows of none then.
+/// The port that a URL names. `Uri` accepts any text there and then has no port.
 pub(crate) fn port(uri: &Uri) -> Result<Option<u16>, String> {
     let host = uri.host().unwrap_or_default();
     let authority = uri.authority().map_or("", |authority| authority.as_str());
