@@ -68,7 +68,7 @@ fn the_server_and_the_generator_have_processors_of_their_own() {
 }
 
 #[test]
-fn a_url_that_is_none_is_refused_before_anything_starts_and_its_secrets_are_not_shown() {
+fn a_broken_url_is_refused_before_anything_starts_and_its_secrets_are_not_shown() {
     for server in [
         "wrong=ws://me:hunter2@127.0.0.1:9/",
         "wrong=ws://127.0.0.1:hunter2#x@h/",
@@ -111,7 +111,7 @@ fn secrets_are_in_nothing_that_is_shown_or_written() {
 }
 
 #[test]
-fn what_is_not_installed_is_reported_and_fails_only_if_it_was_named() {
+fn a_server_that_is_not_installed_is_reported_and_fails_only_if_it_was_named() {
     let nowhere = tempfile::tempdir().unwrap();
     let peers = ["--peers", nowhere.path().to_str().unwrap()];
     let (output, comparison) =
@@ -235,12 +235,15 @@ fn nonsense_on_the_command_line_is_refused_with_the_reason() {
     for (arguments, reason) in [
         (
             &["--servers", "nginks"][..],
-            "nginks is not known; there are floor, fanwire",
+            "nginks is not known; the known servers are floor, fanwire",
         ),
-        (&["--servers", "floor,floor"], "there twice"),
-        (&["--url", "ws://127.0.0.1:1/"], "--url has no meaning here"),
+        (&["--servers", "floor,floor"], "named twice"),
+        (
+            &["--url", "ws://127.0.0.1:1/"],
+            "--url has no meaning in a comparison",
+        ),
         (&["--server-cpus", "4-1"], "names no processor"),
-        (&["--server", "ws://127.0.0.1:1/"], "a name, = and a URL"),
+        (&["--server", "ws://127.0.0.1:1/"], "it must be NAME=URL"),
         (
             &["idle", "--servers", "floor", "--rate", "5"],
             "no meaning in the scenario idle",
@@ -356,7 +359,7 @@ fn with_a_bun_that(script: &str) -> TempDir {
 
 /// The port that a server was told, and the one that it got, were two things on a busy machine.
 #[test]
-fn a_server_is_loaded_where_it_says_that_it_listens_whoever_listens_elsewhere() {
+fn a_server_is_loaded_where_it_says_that_it_listens_even_if_a_stranger_listens_elsewhere() {
     let floor = env!("CARGO_BIN_EXE_floor");
     // A stranger comes first, and answers as no relay does. It ends with the server: both are of one group.
     let stranger =

@@ -74,7 +74,7 @@ impl Rig {
 
     /// Starts a server on its processors.
     pub(crate) fn start(&self, server: &str, workers: usize) -> Result<Started, String> {
-        let peer = Peer::named(server).ok_or(format!("{server} is no peer"))?;
+        let peer = Peer::named(server).ok_or(format!("{server} is not a peer"))?;
         if let Some(missing) = peer.missing(&self.places) {
             return Err(format!("{server}: {missing}"));
         }

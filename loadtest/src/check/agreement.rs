@@ -1,4 +1,4 @@
-//! Whether all members of a topic saw its messages in one order.
+//! Agreement: all members of a topic must see its messages in one order.
 //!
 //! Each connection leaves a fingerprint of the order it saw. The control compares them when the run is over.
 
@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use super::order::{Fingerprint, Likeness, Record};
 
-/// What one connection saw from when it came until it went.
+/// The life of one connection, from when it came until it went.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Life {
     /// Its topic.
@@ -17,17 +17,17 @@ pub(crate) struct Life {
     pub(crate) is_whole: bool,
 }
 
-/// How many connections saw another order than the rest of their topic.
+/// The result of the comparison, over all topics.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Orders {
-    /// Those that saw another order.
+    /// Connections that saw another order than the rest of their topic.
     pub(crate) disagreeing: u64,
-    /// Those that could not be compared, because the record of their topic does not reach so far.
+    /// Connections that could not be compared, because the record of their topic is too short.
     pub(crate) uncompared: u64,
 }
 
-/// Compares the lives in each topic: whole ones with each other, the rest with the topic's record. `records` has a place
-/// for each topic.
+/// Compares the lives in each topic: whole ones with each other, the rest with the record of the topic. `records` has
+/// an entry for each topic.
 pub(crate) fn compare(lives: Vec<Life>, records: Vec<Option<Record>>) -> Orders {
     let mut by_topic: Vec<Vec<Life>> = records.iter().map(|_| Vec::new()).collect();
     for life in lives {

@@ -1,4 +1,5 @@
-//! The books of one thread: every delivery to one of its connections is entered here. It touches no socket.
+//! The books of one thread: every delivery to one of its connections is entered here. Connections call it; it touches
+//! no socket.
 
 use std::sync::Arc;
 
@@ -12,31 +13,32 @@ use crate::scenario::message::Head;
 use crate::scenario::plan::{Kind, Plan};
 use crate::scenario::scenarios::Scenario;
 
-/// Messages recorded, over all topics, for comparison with connections that are not there all the time: 32 MiB.
+/// The most messages that are recorded, over all topics: 8 bytes each, 32 MiB. Connections that are not there all the
+/// time are compared with these records.
 const RECORDED_MESSAGES: usize = 4 << 20;
 
-/// Connections that have gone whose order is remembered until it can be compared.
+/// The most lives that are remembered until they can be compared.
 const LIVES_REMEMBERED: usize = 1 << 20;
 
-/// All that a thread has booked.
+/// The books of a thread.
 #[derive(Debug)]
 pub(crate) struct Books {
     plan: Arc<Plan>,
     sent: Arc<Sent>,
     opcode: u8,
-    /// The time of the turn, taken anew for each read.
+    /// The time; it is taken anew for each read.
     pub(crate) now: u64,
     measure_start: u64,
     /// Nanoseconds from the start to the end of the measurement.
     measure_span: u64,
     pub(crate) tally: Tally,
     pub(crate) window: Option<Window>,
-    /// By topic: what the connection that records has seen.
+    /// By topic: the record of its order, if one of this thread's connections keeps it.
     pub(crate) records: Vec<Option<Record>>,
     pub(crate) lives: Vec<Life>,
     pub(crate) forgotten_lives: u64,
     last_delivery: u64,
-    /// Whether the run is over: what comes now is booked no more.
+    /// Whether the run is over. Nothing is entered any more then.
     pub(crate) is_over: bool,
 }
 
@@ -65,7 +67,7 @@ impl Books {
         }
     }
 
-    /// Learns when is measured.
+    /// Sets the start and the end of the measurement.
     pub(crate) fn set_measured(&mut self, (start, end): (u64, u64)) {
         self.measure_start = start;
         self.measure_span = end - start;
@@ -107,8 +109,8 @@ impl Books {
         }
     }
 
-    /// Enters the order that a connection has seen, whose life is over. Whoever does not get its own messages has seen
-    /// another order than all others, and is left out.
+    /// Enters the order that a connection saw, whose life is over. A publisher that does not get its own messages saw
+    /// another order than the rest, and is left out.
     pub(crate) fn on_life(&mut self, received: &Received, is_whole: bool, publisher: Option<u32>) {
         let is_comparable = received.is_clean() && (self.plan.echo || publisher.is_none());
         if !is_comparable || self.plan.places.is_empty() {
@@ -125,23 +127,23 @@ impl Books {
         });
     }
 
-    /// How many messages a connection has not received of what has been sent.
+    /// The number of messages that were sent and that a connection has not received.
     pub(crate) fn owed(&self, received: &Received) -> u64 {
         received.owed(self.sent_in(received.topic()))
     }
 
-    /// A late comer has joined for certain.
+    /// Enters that a late comer has joined for certain.
     pub(crate) fn on_joined(&self, received: &mut Received) {
         received.owe(self.sent_in(received.topic()));
     }
 
-    /// By number of the publisher in a topic: messages sent.
+    /// The messages sent in a topic, by the number of the publisher there.
     pub(crate) fn sent_in(&self, topic: u32) -> impl Fn(usize) -> u64 + '_ {
         let of_topic = &self.plan.publishers_by_topic[topic as usize];
         |local| self.sent.of(of_topic[local] as usize)
     }
 
-    /// Enters a message that lies there whole.
+    /// Enters a message that arrived in one piece.
     #[inline]
     pub(crate) fn on_message(
         &mut self,
@@ -164,18 +166,18 @@ impl Books {
         self.on_verdict(verdict, kind, records);
     }
 
-    /// A message begins that comes in pieces.
+    /// Begins a message that comes in pieces.
     pub(crate) fn on_start(&mut self, received: &mut Received, opcode: u8) {
         received.on_start(opcode, self.opcode);
     }
 
-    /// A piece of it: something comes, however long the whole takes.
+    /// Takes a piece of it. This counts as a delivery too, since a large message may take long.
     pub(crate) fn on_piece(&mut self, received: &mut Received, piece: &[u8]) {
         self.last_delivery = self.now;
         received.on_piece(piece, &self.plan.format);
     }
 
-    /// Enters a message whose last piece has come.
+    /// Enters the message whose last piece has come.
     pub(crate) fn on_end(&mut self, received: &mut Received, kind: Kind, records: bool) {
         if self.is_over {
             return;
@@ -219,7 +221,7 @@ impl Books {
 
     #[inline]
     fn count(&mut self, head: Head, kind: Kind) {
-        // How late those are that do not read is their own doing, not the relay's.
+        // A subscriber that does not read is late by its own doing, not the relay's.
         if kind == Kind::Slow {
             return;
         }
@@ -233,7 +235,7 @@ impl Books {
         histogram.saturating_record(latency);
     }
 
-    /// Enters that a read has brought so many messages.
+    /// Enters that a read has brought messages.
     #[inline]
     pub(crate) fn on_read(&mut self, received_before: u64) {
         let received = self.tally.totals.counts.received - received_before;
@@ -247,18 +249,18 @@ impl Books {
         }
     }
 
-    /// When something was last received.
+    /// The time at which something was last received.
     pub(crate) fn last_delivery(&self) -> u64 {
         self.last_delivery
     }
 
-    /// Whether connections that are ended by the relay are part of what is tried out.
+    /// Whether the scenario allows the relay to end a connection of this kind.
     pub(crate) fn expects_ends(&self, kind: Kind) -> bool {
         self.plan.scenario == Scenario::Slow && kind == Kind::Slow
     }
 }
 
-/// What the messages of a plan have in common.
+/// The traits that all messages of a plan share.
 #[inline]
 fn run_of(plan: &Plan, opcode: u8) -> Run<'_> {
     Run {

@@ -1,7 +1,8 @@
 //! The checks of every delivery: nothing lost, nothing twice, nothing out of order, nothing damaged.
 //!
-//! A thread of the client enters all that its connections receive in its `books.rs`; at the end the control compares the
-//! `agreement.rs` of all. This room touches no socket. It imports `scenario` and `report`.
+//! The threads of the client enter all that their connections receive (`books.rs`). When a run is over, the control
+//! compares the orders that all of them saw (`agreement.rs`). This room touches no socket. It imports `scenario` and
+//! `report`.
 //!
 //! **A new check of every delivery** goes into `received.rs`, which sees each message of a connection, and its count into
 //! `tally.rs`. A check that compares connections goes into `agreement.rs`.

@@ -1,17 +1,17 @@
-//! The order of messages: a fingerprint of what a connection has seen, and the record that parts of it are compared with.
+//! The order of messages: the fingerprint of the order that a connection saw, and the record that it is compared with.
 //!
-//! A fingerprint is a polynomial hash over the messages in their order. Those of connections that were there from the
-//! beginning to the end are compared as they are. For those that came late or left early, one that stays records which
-//! messages came; the fingerprint of any stretch of the record follows from those of its two ends.
+//! A fingerprint is a polynomial hash over the messages in their order. Connections that were there all the time are
+//! compared by their fingerprints. For the others, one connection of each topic records which messages came. The
+//! fingerprint of any stretch of the record follows from those of its two ends.
 
 use std::collections::HashMap;
 
 use crate::scenario::message::Key;
 
-/// The base of the hash: odd, so that nothing is ever shifted out. It is Knuth's multiplier for MMIX.
+/// The base of the hash: Knuth's multiplier for MMIX. It is odd, so that no message is ever shifted out.
 const BASE: u64 = 6_364_136_223_846_793_005;
 
-/// What one connection has seen, in its order.
+/// The fingerprint of the order that one connection saw.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Fingerprint {
     hash: u64,
@@ -20,7 +20,7 @@ pub(crate) struct Fingerprint {
 }
 
 impl Fingerprint {
-    /// One more message.
+    /// Adds a message.
     #[inline]
     pub(crate) fn push(&mut self, key: Key) {
         if self.count == 0 {
@@ -30,13 +30,13 @@ impl Fingerprint {
         self.count += 1;
     }
 
-    /// How many messages.
+    /// The number of messages.
     pub(crate) fn count(&self) -> u64 {
         self.count
     }
 }
 
-/// Spreads a key over all bits, so that keys that are near each other have nothing in common.
+/// Spreads a key over all bits, so that neighbouring keys differ in many bits.
 #[inline]
 fn mix(key: Key) -> u64 {
     let mixed = key.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
@@ -52,7 +52,7 @@ pub(crate) struct Record {
 }
 
 impl Record {
-    /// A record of at most so many messages, 8 bytes each.
+    /// An empty record for at most `limit` messages, 8 bytes each.
     pub(crate) fn new(limit: usize) -> Record {
         Record {
             keys: Vec::new(),
@@ -93,24 +93,24 @@ impl Record {
 #[derive(Debug)]
 pub(crate) struct Reference {
     positions: HashMap<Key, usize>,
-    /// The hash of the first so many messages.
+    /// By number of messages: the hash of the first so many.
     prefixes: Vec<u64>,
     is_cut: bool,
 }
 
-/// How a stretch compares.
+/// The result of comparing a stretch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Likeness {
     /// The same messages in the same order.
     Same,
-    /// Not so.
+    /// Other messages, or another order.
     Different,
     /// The record does not reach so far.
     Unknown,
 }
 
 impl Reference {
-    /// Compares what another has seen with the same stretch of the record.
+    /// Compares the order that another connection saw with the same stretch of the record.
     pub(crate) fn compare(&self, seen: &Fingerprint) -> Likeness {
         if seen.count == 0 {
             return Likeness::Same;

@@ -1,30 +1,30 @@
-//! What one connection has received, checked message by message: nothing missing, nothing twice, each publisher's in the
-//! order they were sent in, and a fingerprint of the whole order, which is compared with that of others at the end.
+//! The checks of one connection, message by message: nothing missing, nothing twice, nothing damaged, and the messages
+//! of each publisher in the order in which they were sent.
 
 use super::order::Fingerprint;
 use super::tally::Counts;
 use crate::scenario::message::{Format, Head, MAX_HEAD_BYTES};
 use crate::scenario::plan::Place;
 
-/// Sequence numbers that are remembered as missing for one connection; what is missing beyond that stays counted as lost
-/// even if it comes late, and then counts as out of order.
+/// The most missing messages that are remembered for one connection. Beyond that, a message that comes late stays
+/// counted as lost, and counts as out of order too.
 const MISSING_REMEMBERED: usize = 4096;
 
-/// Of a publisher of whom a late comer has seen nothing yet.
+/// Stands for a publisher of which a late comer has seen nothing yet.
 const UNSEEN: u64 = u64::MAX;
 
-/// What all messages of a run have in common.
+/// The traits that all messages of a run share.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Run<'a> {
-    /// What they look like.
+    /// Their form.
     pub(crate) format: &'a Format,
     /// The opcode of their frames.
     pub(crate) opcode: u8,
-    /// By publisher: where it sends.
+    /// By publisher: its place.
     pub(crate) places: &'a [Place],
 }
 
-/// What a message turned out to be.
+/// The verdict on a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
     /// New to this connection. The messages from `from` to the one before it were jumped over.
@@ -34,26 +34,27 @@ pub(crate) enum Verdict {
         /// The first that was jumped over, or the message itself.
         from: u64,
     },
-    /// It was missing, and has been counted as lost until now.
+    /// Late: it was counted as lost until now.
     Late(Head),
-    /// To be counted, and no more.
+    /// Odd: it is counted, and that is all.
     Odd,
 }
 
-/// The books of one connection.
+/// The checks of one connection.
 #[derive(Debug)]
 pub(crate) struct Received {
     topic: u32,
-    /// By number of the publisher in the topic: the sequence number that must come next.
+    /// By number of the publisher in the topic: the message that must come next.
     next: Box<[u64]>,
-    /// Of a late comer, by number of the publisher: the first it has seen. What is before that may still be on its way.
+    /// Of a late comer, by number of the publisher: the first message it has seen. Earlier ones may still be on their
+    /// way.
     first: Box<[u64]>,
-    /// Of a late comer, by number of the publisher: the first that it is owed in any case, once that is known.
+    /// Of a late comer, by number of the publisher: the first message that it is owed in any case, once that is known.
     owed_from: Box<[u64]>,
-    /// The number of the publisher whose messages the relay keeps from this connection, its own.
+    /// This connection's own number as a publisher, if the relay keeps its own messages from it.
     own: Option<u32>,
     fingerprint: Fingerprint,
-    /// Whether it was there before anything was sent, and is owed everything.
+    /// Whether it was there before anything was sent. It is owed everything then.
     is_whole: bool,
     /// Whether nothing was wrong so far, so that its order can be compared.
     is_clean: bool,
@@ -66,7 +67,7 @@ pub(crate) struct Received {
 /// A message that comes in pieces.
 #[derive(Debug, Default)]
 struct Piecemeal {
-    /// Whether one has begun.
+    /// Whether a message has begun.
     is_there: bool,
     bytes: usize,
     head_bytes: [u8; MAX_HEAD_BYTES],
@@ -75,9 +76,9 @@ struct Piecemeal {
 }
 
 impl Received {
-    /// The books of a connection in a topic with so many publishers. One that `is_whole` is owed everything they send;
-    /// another what comes after its first delivery, and what [`Received::owe`] says. `own` is the publisher whose messages
-    /// the relay keeps from this connection.
+    /// The checks of a connection in a topic with so many publishers. A connection that `is_whole` is owed everything.
+    /// A late comer is owed all from its first delivery on, and all that [`Received::owe`] says. `own` is the publisher
+    /// whose messages the relay keeps from this connection.
     pub(crate) fn new(topic: u32, publishers: usize, is_whole: bool, own: Option<u32>) -> Received {
         let of_late_comer = vec![UNSEEN; if is_whole { 0 } else { publishers }];
         Received {
@@ -95,14 +96,14 @@ impl Received {
         }
     }
 
-    /// Notes of a late comer that it has joined for certain: it is owed all that publishers send after so many.
+    /// Notes that a late comer has joined for certain: from now on it is owed all that publishers send.
     pub(crate) fn owe(&mut self, sent: impl Fn(usize) -> u64) {
         for (local, owed_from) in self.owed_from.iter_mut().enumerate() {
             *owed_from = sent(local);
         }
     }
 
-    /// Books a message that lies there whole.
+    /// Checks a message that arrived in one piece.
     #[inline]
     pub(crate) fn on_message(
         &mut self,
@@ -121,13 +122,13 @@ impl Received {
             || opcode != run.opcode
             || payload[format.head_bytes()..] != *format.filler(head.publisher())
         {
-            // It is known which message it is; that it came is booked, and that it came damaged.
+            // Its head says which message it is: it counts as received, and as damaged.
             self.corrupt(counts);
         }
         self.on_head(head, places, sent, counts)
     }
 
-    /// A message begins that comes in pieces.
+    /// Begins a message that comes in pieces.
     pub(crate) fn on_start(&mut self, opcode: u8, expected_opcode: u8) {
         self.piecemeal = Piecemeal {
             is_there: true,
@@ -136,14 +137,14 @@ impl Received {
         };
     }
 
-    /// A piece of it.
+    /// Takes a piece of it.
     pub(crate) fn on_piece(&mut self, piece: &[u8], format: &Format) {
         if self.piecemeal.is_there {
             self.piecemeal.take(piece, format);
         }
     }
 
-    /// Its end.
+    /// Checks the message whose last piece has come.
     pub(crate) fn on_end(
         &mut self,
         run: &Run<'_>,
@@ -191,7 +192,7 @@ impl Received {
         self.take(place.local, next, head, counts)
     }
 
-    /// Books one that is new.
+    /// Counts a message that is new.
     #[inline]
     fn take(&mut self, local: u32, from: u64, head: Head, counts: &mut Counts) -> Verdict {
         counts.received += 1;
@@ -200,7 +201,7 @@ impl Received {
         Verdict::New { head, from }
     }
 
-    /// One that is not the next of its publisher.
+    /// Checks a message that is not the next of its publisher.
     #[cold]
     fn on_other(
         &mut self,
@@ -211,12 +212,12 @@ impl Received {
     ) -> Verdict {
         let sequence = head.sequence();
         if sequence >= sent(head.publisher()) {
-            // Nobody has sent it yet: its head is damaged, and yet passes for one.
+            // Nobody has sent it yet, so its head is damaged, though its check is right.
             return self.corrupt(counts);
         }
         let next = self.next[local as usize];
         let from = if next == UNSEEN {
-            // What it is owed in any case has been jumped over.
+            // Messages that it is owed in any case were jumped over.
             let from = sequence.min(self.owed_from[local as usize]);
             self.first[local as usize] = from;
             from
@@ -258,7 +259,7 @@ impl Received {
             counts.out_of_order += 1;
             return Verdict::Late(head);
         }
-        // What was jumped over and forgotten cannot be told from what has come.
+        // A forgotten message that was jumped over cannot be told from one that came.
         if self.has_forgotten {
             counts.out_of_order += 1;
             return Verdict::Late(head);
@@ -267,8 +268,8 @@ impl Received {
         Verdict::Odd
     }
 
-    /// A message that is none of ours, or too damaged to tell. What comes before the first of ours is a relay's greeting,
-    /// or what it has kept of earlier times; if it was one of ours, that one is missing now.
+    /// Counts a message that is not ours, or too damaged to tell. Before the first of ours it is the relay's greeting,
+    /// or a message that it kept from earlier.
     #[cold]
     fn odd(&mut self, counts: &mut Counts) -> Verdict {
         if self.fingerprint.count() == 0 {
@@ -285,19 +286,18 @@ impl Received {
         Verdict::Odd
     }
 
-    /// By publisher of the topic, the sequence number up to which all came or was jumped over; `None` of whom nothing is
-    /// owed yet.
+    /// The number of a publisher's message that must come next; `None` if nothing is owed yet.
     pub(crate) fn next_of(&self, local: usize) -> Option<u64> {
         Some(self.next[local]).filter(|next| *next != UNSEEN)
     }
 
-    /// How many messages are still owed, when each publisher of the topic has sent so many.
+    /// The number of messages that are still owed, if each publisher of the topic has sent so many.
     pub(crate) fn owed(&self, sent: impl Fn(usize) -> u64) -> u64 {
         let others = (0..self.next.len()).filter(|local| self.own != Some(*local as u32));
         others
             .map(|local| {
                 let from_first = self.next_of(local);
-                // Nothing is owed from `UNSEEN` on.
+                // From `UNSEEN` on, nothing is owed.
                 let from = from_first.unwrap_or_else(|| self.owed_from[local]);
                 sent(local).saturating_sub(from)
             })
@@ -314,7 +314,7 @@ impl Received {
         self.is_whole
     }
 
-    /// Whether nothing was wrong with what came.
+    /// Whether nothing was wrong with its messages.
     pub(crate) fn is_clean(&self) -> bool {
         self.is_clean
     }
@@ -324,7 +324,7 @@ impl Received {
         self.topic
     }
 
-    /// Notes that something is missing, so that its order is no longer compared.
+    /// Notes that something is missing. Its order is not compared then.
     pub(crate) fn mark_unclean(&mut self) {
         self.is_clean = false;
     }
@@ -361,7 +361,7 @@ mod tests {
 
     const PLACES: [Place; 1] = [Place { topic: 0, local: 0 }];
 
-    /// The books of one connection, of which the publisher has sent ten messages.
+    /// The checks of one connection; the publisher has sent ten messages.
     struct Reader {
         format: Format,
         received: Received,
@@ -395,7 +395,7 @@ mod tests {
     }
 
     #[test]
-    fn what_nobody_has_sent_yet_is_damaged_and_nothing_is_jumped_over() {
+    fn a_message_that_nobody_has_sent_yet_is_damaged_and_jumps_over_nothing() {
         for is_whole in [true, false] {
             let mut reader = Reader::new(is_whole);
             reader.hear(0);
@@ -412,16 +412,16 @@ mod tests {
     }
 
     #[test]
-    fn a_late_comer_is_owed_what_was_sent_once_it_had_joined_for_certain() {
+    fn a_late_comer_is_owed_all_that_is_sent_after_it_has_joined_for_certain() {
         let mut reader = Reader::new(false);
         assert_eq!(reader.received.owed(|_| 10), 0);
         reader.received.owe(|_| 4);
         assert_eq!(reader.received.owed(|_| 10), 6);
-        // The first that comes is too late a one.
+        // The first two that it is owed do not come.
         reader.hear(6);
         assert_eq!(reader.counts.lost, 2);
         assert_eq!(reader.received.owed(|_| 10), 3);
-        // What was on its way when it joined may come and need not.
+        // Messages that were on their way when it joined may come or not.
         let mut reader = Reader::new(false);
         reader.received.owe(|_| 4);
         reader.hear(2);

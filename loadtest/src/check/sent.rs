@@ -1,4 +1,4 @@
-//! How many messages each publisher has sent: what every delivery is checked against.
+//! The number of messages that each publisher has sent. Every delivery is checked against it.
 //!
 //! The thread of a publisher writes its number, and all threads read it.
 
@@ -9,17 +9,17 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub(crate) struct Sent(Vec<AtomicU64>);
 
 impl Sent {
-    /// Nobody has sent anything yet.
+    /// The numbers at the beginning: nobody has sent anything.
     pub(crate) fn new(publishers: usize) -> Sent {
         Sent((0..publishers).map(|_| AtomicU64::new(0)).collect())
     }
 
-    /// How many messages a publisher has sent.
+    /// The number of messages that a publisher has sent.
     pub(crate) fn of(&self, publisher: usize) -> u64 {
         self.0[publisher].load(Ordering::Acquire)
     }
 
-    /// Notes how many messages a publisher has sent.
+    /// Sets the number of messages that a publisher has sent.
     pub(crate) fn set(&self, publisher: usize, sent: u64) {
         self.0[publisher].store(sent, Ordering::Release);
     }

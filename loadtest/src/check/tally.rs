@@ -1,31 +1,32 @@
-//! What a thread has counted: deliveries, messages, reads, and the distribution of latencies.
+//! The counts of a thread: deliveries, messages, reads, and the distribution of latencies. A new count of deliveries
+//! goes here.
 
 use hdrhistogram::Histogram;
 
 use crate::report::latency;
 
-/// Counts of deliveries; a thread has one for all its connections.
+/// Counts of deliveries, over all connections of a thread.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Counts {
-    /// Messages of this run that came.
+    /// Messages of this run that came, each time that they came.
     pub(crate) received: u64,
-    /// Owed, and jumped over or never come.
+    /// Owed, but jumped over or never received.
     pub(crate) lost: u64,
     /// Owed to connections that the relay ended with a Close.
     pub(crate) lost_to_closes: u64,
-    /// Owed, and not waited for.
+    /// Owed, but the run ended before they came.
     pub(crate) outstanding: u64,
     /// Came again.
     pub(crate) duplicated: u64,
     /// Came after a later one of the same publisher.
     pub(crate) out_of_order: u64,
-    /// Payload or opcode are not what was sent.
+    /// Came with another payload or opcode than was sent.
     pub(crate) corrupt: u64,
-    /// Sent to another topic.
+    /// Came to another topic than they were sent to.
     pub(crate) misrouted: u64,
-    /// Came back to their sender, though the relay does not send senders their own.
+    /// Came back to their sender, although the relay kept senders' own messages from them in the probe.
     pub(crate) echoed: u64,
-    /// None of this run's, before the first of them: a relay's greetings, or what it keeps of earlier times.
+    /// Not of this run, and before its first: a relay's greetings, or messages that it kept from earlier.
     pub(crate) foreign: u64,
 }
 
@@ -44,19 +45,19 @@ impl Counts {
         self.foreign += other.foreign;
     }
 
-    /// Deliveries that were owed: each was received or is missing.
+    /// All deliveries that were owed: those received and those missing.
     pub(crate) fn expected(&self) -> u64 {
         self.received - self.duplicated + self.lost + self.lost_to_closes + self.outstanding
     }
 }
 
-/// What happened on a thread: counts from the beginning, distributions since they were last taken.
+/// The tally of a thread: counts since the beginning, distributions since they were last taken.
 #[derive(Clone, Debug)]
 pub(crate) struct Tally {
     pub(crate) totals: Totals,
-    /// Latencies of what was due while measured.
+    /// Latencies of messages that were due while measured.
     pub(crate) measured: Histogram<u64>,
-    /// Of what was due before and after.
+    /// Latencies of messages that were due before or after.
     pub(crate) outside: Histogram<u64>,
 }
 
@@ -73,12 +74,13 @@ impl Default for Tally {
 /// Counts from the beginning of a run.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Totals {
-    /// As of when; of several threads, the last.
+    /// The time of these counts. Of several threads, the latest.
     pub(crate) at: u64,
     pub(crate) counts: Counts,
     pub(crate) published: u64,
     pub(crate) published_while_measured: u64,
-    /// Messages that waited to be sent, not in an open loop, when their publisher's connection ended, and so never were.
+    /// Messages that were never sent because the connection of their publisher ended. Those of an open loop are counted
+    /// elsewhere.
     pub(crate) taken_back: u64,
     pub(crate) received_while_measured: u64,
     pub(crate) sent_late: u64,

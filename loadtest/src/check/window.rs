@@ -1,23 +1,23 @@
-//! The closed loop's book: which messages everybody on this thread has received.
+//! The window of the closed loop: which messages all connections of this thread have received.
 //!
-//! A message is in flight until the last of those who stay has it. Each thread counts, for each message in flight, how many
-//! of its connections have it; the publisher may go on when all threads are done with it.
+//! A message is in flight until the last connection that stays has it. Each thread counts, for each message in flight,
+//! how many of its connections have it. The publisher may go on when all threads are done with the message.
 
 use crate::scenario::plan::window_slots;
 
-/// A publisher whose messages nobody on this thread waits for.
+/// Stands for a publisher whose messages nobody on this thread waits for.
 const NOBODY: u64 = u64::MAX;
 
-/// What one thread's connections have received, by publisher.
+/// The window of one thread.
 #[derive(Debug)]
 pub(crate) struct Window {
-    /// Counts by publisher and by sequence number, the latter modulo `len`.
+    /// Connections that have a message, by publisher and by sequence number modulo `len`.
     counts: Vec<u32>,
-    /// A power of two: at least as many as there may be in flight.
+    /// A power of two: at least as many as the messages that may be in flight.
     len: u64,
     /// By publisher: the first message that somebody has not received.
     heads: Vec<u64>,
-    /// By publisher: how many connections must receive each message.
+    /// By publisher: the number of connections that must receive each message.
     receivers: Vec<u32>,
     /// Publishers whose head may have moved.
     touched: Vec<u32>,
@@ -25,7 +25,8 @@ pub(crate) struct Window {
 }
 
 impl Window {
-    /// A book for so many publishers with so many messages in flight each. The limits have been checked: there is memory.
+    /// A window for so many publishers with so many messages in flight each. The limits were checked before: there is
+    /// memory for it.
     pub(crate) fn new(publishers: usize, in_flight: usize) -> Window {
         let len = window_slots(in_flight).expect("the limits were checked");
         Window {
@@ -38,7 +39,7 @@ impl Window {
         }
     }
 
-    /// One more connection that must have all of a publisher's messages, the next of which is `sent`.
+    /// Adds a connection that must receive all messages of a publisher from number `sent` on.
     pub(crate) fn add_receiver(&mut self, publisher: usize, sent: u64) {
         if self.receivers[publisher] == 0 {
             self.heads[publisher] = sent;
@@ -46,7 +47,7 @@ impl Window {
         self.receivers[publisher] += 1;
     }
 
-    /// A connection is gone that had received, or will never receive, what is before `next`.
+    /// Removes a connection that is done with all messages before number `next`.
     pub(crate) fn remove_receiver(&mut self, publisher: usize, next: u64) {
         self.receivers[publisher] -= 1;
         if self.receivers[publisher] == 0 {
@@ -62,7 +63,7 @@ impl Window {
         self.touch(publisher);
     }
 
-    /// One of the connections has received a message, or will never receive it.
+    /// Notes that a connection has received a message, or will never receive it.
     #[inline]
     pub(crate) fn on_received(&mut self, publisher: usize, sequence: u64) {
         let head = self.heads[publisher];
@@ -76,7 +77,7 @@ impl Window {
         }
     }
 
-    /// Moves the heads; tells of each publisher whose head has moved, and where it is now.
+    /// Moves the heads. Calls `on_moved` with each publisher whose head may have moved, and with its head.
     pub(crate) fn settle(&mut self, mut on_moved: impl FnMut(usize, u64)) {
         while let Some(publisher) = self.touched.pop() {
             let publisher = publisher as usize;
@@ -88,7 +89,7 @@ impl Window {
         }
     }
 
-    /// Waits no longer for what has not come by now: up to `sent` all is taken for received.
+    /// Gives up the messages before number `sent`: they count as received.
     pub(crate) fn forgive(&mut self, publisher: usize, sent: u64) {
         if self.heads[publisher] == NOBODY {
             return;
@@ -99,7 +100,7 @@ impl Window {
         self.touch(publisher);
     }
 
-    /// Has all publishers be told of when the heads are settled next.
+    /// Marks all publishers, so that the next [`Window::settle`] tells of all.
     pub(crate) fn touch_all(&mut self) {
         (0..self.heads.len()).for_each(|publisher| self.touch(publisher));
     }
@@ -159,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_leaves_is_no_longer_waited_for() {
+    fn a_connection_that_leaves_is_no_longer_waited_for() {
         let mut window = Window::new(2, 4);
         window.add_receiver(0, 0);
         window.add_receiver(0, 0);
@@ -173,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn what_one_who_left_had_received_counts_for_nobody_else() {
+    fn messages_of_a_connection_that_left_count_for_nobody_else() {
         let mut window = Window::new(1, 4);
         window.add_receiver(0, 0);
         window.add_receiver(0, 0);
@@ -185,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_forgiven_is_not_waited_for_and_may_still_come() {
+    fn forgiven_messages_are_not_waited_for_and_may_still_come() {
         let mut window = Window::new(1, 2);
         window.add_receiver(0, 0);
         window.forgive(0, 2);

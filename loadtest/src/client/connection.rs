@@ -1,5 +1,5 @@
-//! One connection: its stream, what it receives and what waits to be sent on it. The worker tells it when there is
-//! something to do; what it has received it enters in the thread's books.
+//! One connection: its stream, its reader and its unsent bytes. The worker tells it when there is something to do. It
+//! enters the messages it receives in the thread's books.
 
 use std::io;
 
@@ -16,11 +16,11 @@ use crate::scenario::plan::Wanted;
 /// Reads of one connection before others have their turn.
 const READS_IN_A_ROW: usize = 4;
 
-/// How far a connection is.
+/// The state of a connection.
 pub(crate) enum State {
     /// TCP is being connected.
     Dialing(Stream),
-    /// TLS or the opening handshake is on its way.
+    /// TLS or the opening handshake is under way.
     Opening(Handshake),
     /// Messages flow.
     Open(Stream),
@@ -28,12 +28,12 @@ pub(crate) enum State {
     Gone,
 }
 
-/// Why nothing more comes.
+/// The end of a connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum End {
     /// The relay sent a Close with this code.
     Closed(u16),
-    /// The stream ended without one.
+    /// The stream ended without a Close.
     Eof,
     /// The connection was reset, or the system reports another error.
     Reset,
@@ -41,23 +41,23 @@ pub(crate) enum End {
     Broken(&'static str),
 }
 
-/// What is to be done after a read.
+/// The next step after a read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Outlook {
     /// Wait for the next event.
     Wait,
     /// There is more to read.
     More,
-    /// Nothing more comes.
+    /// The connection is over.
     Over(End),
 }
 
-/// What a connection waits for that is to go.
+/// The departure of a connection that waits for its last deliveries.
 #[derive(Debug)]
 pub(crate) struct Departure {
-    /// By number of the publisher in its topic: messages sent when its time was over.
+    /// By number of the publisher in its topic: messages sent when its time was over. It waits for these.
     pub(crate) sent: Box<[u64]>,
-    /// How long it waits.
+    /// The time until which it waits.
     pub(crate) until: u64,
 }
 
@@ -72,16 +72,16 @@ pub(crate) struct Conn {
     pub(crate) outgoing: Outgoing,
     /// Whether the kernel takes no more for now.
     pub(crate) is_blocked: bool,
-    /// Whether it does not read for now, and whether it has missed an event meanwhile.
+    /// Whether it does not read for now, and whether an event came meanwhile.
     pub(crate) is_stalled: bool,
     pub(crate) has_unread: bool,
-    /// Whether it ever did not.
+    /// Whether it ever stalled.
     pub(crate) has_stalled: bool,
-    /// What it waits for before it goes.
+    /// Its departure, if it is to go.
     pub(crate) departure: Option<Box<Departure>>,
-    /// Whether we have said goodbye.
+    /// Whether we have sent a Close.
     pub(crate) is_leaving: bool,
-    /// The code of the relay's Close.
+    /// The code of the relay's Close, if one came.
     close: Option<u16>,
 }
 
@@ -116,14 +116,14 @@ impl Conn {
         matches!(self.state, State::Open(_))
     }
 
-    /// Takes in what came behind the handshake.
+    /// Takes the bytes that came behind the handshake.
     pub(crate) fn take_first_bytes(&mut self, bytes: &[u8], books: &mut Books) -> Outlook {
         let (_, inbound, mut entry) = self.parts(books);
         let broken = entry.feed(inbound, bytes);
         self.outlook(broken, Outlook::More)
     }
 
-    /// Reads what is there, for a while. `has_ended` says that the peer has already ended its side.
+    /// Reads what is there, a few times at most. `has_ended` says that the peer has ended its side already.
     pub(crate) fn receive(
         &mut self,
         scratch: &mut [u8],
@@ -163,7 +163,7 @@ impl Conn {
         Outlook::More
     }
 
-    /// The stream, what takes its bytes apart, and where their messages are entered.
+    /// Its stream, the reader of its bytes, and the entry for their messages.
     fn parts<'c>(
         &'c mut self,
         books: &'c mut Books,
@@ -179,7 +179,7 @@ impl Conn {
         (&mut self.state, &mut self.inbound, entry)
     }
 
-    /// What a Close or a broken protocol make of what would be done otherwise.
+    /// The next step: a Close or a broken protocol ends the connection, otherwise it is `otherwise`.
     fn outlook(&self, broken: Option<&'static str>, otherwise: Outlook) -> Outlook {
         match (self.close, broken) {
             (Some(code), _) => Outlook::Over(End::Closed(code)),
@@ -188,14 +188,14 @@ impl Conn {
         }
     }
 
-    /// Says goodbye: nothing is sent after it.
+    /// Sends a Close. Nothing is sent after it.
     pub(crate) fn leave(&mut self) {
         let code = 1000_u16.to_be_bytes();
         self.outgoing.push_control(wire::CLOSE, &code);
         self.is_leaving = true;
     }
 
-    /// Sends what waits, as far as the kernel takes it.
+    /// Sends what waits, as much as the kernel takes.
     pub(crate) fn flush(&mut self) -> io::Result<()> {
         let State::Open(stream) = &mut self.state else {
             return Ok(());
@@ -205,22 +205,22 @@ impl Conn {
     }
 }
 
-/// Where what a connection receives is entered.
+/// Enters the messages of a connection in the books, and answers its control frames.
 struct Entry<'e> {
     wanted: &'e Wanted,
     received: &'e mut Received,
     outgoing: &'e mut Outgoing,
     close: &'e mut Option<u16>,
-    /// Whether we have not sent a Close: nothing may follow it (RFC 6455, 5.5.1).
+    /// Whether frames may still be sent: none may follow a Close of ours (RFC 6455, 5.5.1).
     may_answer: bool,
     books: &'e mut Books,
 }
 
 impl Entry<'_> {
-    /// Takes bytes apart; returns what is wrong with them.
+    /// Takes bytes apart. Returns a fault of the peer, if there is one.
     fn feed(&mut self, inbound: &mut Inbound, bytes: &[u8]) -> Option<&'static str> {
         let broken = inbound.feed(bytes, self).err();
-        // Nothing is wrong with what lies behind a Close: it has no meaning.
+        // Bytes behind a Close have no meaning, so they are never wrong.
         broken.filter(|_| self.close.is_none())
     }
 }
@@ -252,7 +252,7 @@ impl Receiver for Entry<'_> {
             wire::CLOSE if self.close.is_none() => {
                 *self.close = Some(wire::close_code(payload));
                 if self.may_answer {
-                    // Its code goes back.
+                    // The same code goes back.
                     let code = &payload[..payload.len().min(2)];
                     self.outgoing.push_control(wire::CLOSE, code);
                 }

@@ -1,11 +1,12 @@
-//! The clients: connections to the relay, and the threads that work them.
+//! The clients: connections to the relay, and the threads that drive them.
 //!
-//! The control starts one `worker/` for each thread of the generator and tells it through `shared.rs` what to do. A worker
-//! opens `connection.rs`s, sends what its publishers have to send, and enters what arrives in the books of `check`. This
-//! room imports `scenario`, `report` and `check`.
+//! The control starts a worker (`worker/`) for each thread of the generator, and tells it through `shared.rs` what to
+//! do. A worker opens connections (`connection.rs`), sends the messages of its publishers, and enters what arrives in
+//! the books of `check`. This room imports `scenario`, `report` and `check`.
 //!
 //! **A subscriber that reads by another protocol** gets a folder beside `websocket/`: one file that opens a connection,
-//! and one that takes its bytes apart into messages and hands them to a `receiver.rs`. `connection.rs` chooses between them.
+//! and one that takes its bytes apart into messages for a `Receiver` (`receiver.rs`). `connection.rs` chooses between
+//! the protocols.
 
 pub(crate) mod connection;
 pub(crate) mod probe;

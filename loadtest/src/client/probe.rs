@@ -1,5 +1,5 @@
-//! The probe: two connections before a run, which find out whether the server is a relay at all, and whether it sends
-//! clients their own messages.
+//! The probe: two connections before a run. They find out whether the server is a relay, and whether it sends clients
+//! their own messages.
 
 use std::io::{self, ErrorKind};
 use std::os::fd::AsFd as _;
@@ -17,22 +17,22 @@ use crate::scenario::options::Opcode;
 use crate::scenario::plan::Plan;
 use crate::secrets;
 
-/// How long the server has for a connection or a handshake.
+/// Time that the server has for a connection or a handshake.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 
-/// After so long the message is sent again: a relay may have a client join a moment after it has answered it.
+/// Time after which the message is sent again: a client may join a moment after the relay has answered it.
 const REPEAT: Duration = Duration::from_millis(250);
 
-/// How long to wait for a socket at a time.
+/// Time to wait for a socket at once.
 const TURN: Duration = Duration::from_millis(20);
 
-/// How long the two may take to say goodbye: what they were sending has to leave first.
+/// Time that the two may take to close: they have to finish sending first.
 const GOODBYE: Duration = Duration::from_secs(2);
 
-/// How long a client's own message may come after another's that was sent later.
+/// Time by which a client's own message may come after another's that was sent later.
 const OWN: Duration = Duration::from_millis(300);
 
-/// One of the two.
+/// One of the two connections.
 struct Prober {
     socket: WebSocket<Stream>,
     format: Format,
@@ -46,7 +46,7 @@ struct Prober {
 
 /// Whether the relay sends clients their own messages. The error is a sentence.
 pub(crate) fn probe(plan: &Plan, route: &Route, nonce: u64) -> Result<bool, String> {
-    // As it may be shown.
+    // Without its secrets, since it is shown.
     let url = secrets::hide_in(&plan.target.topic_url(0, plan.topics));
     let format = Format::new(plan.format.size(), plan.format.opcode(), nonce);
     let mut first = Prober::connect(plan, route, format.clone(), 0, &url)?;
@@ -58,7 +58,7 @@ pub(crate) fn probe(plan: &Plan, route: &Route, nonce: u64) -> Result<bool, Stri
     Ok(echo)
 }
 
-/// Waits until what the first sends reaches the second; says whether it has come back before that.
+/// Waits until a message of the first reaches the second. Returns whether it came back to the first before that.
 fn wait_for_first(
     first: &mut Prober,
     second: &mut Prober,
@@ -81,11 +81,11 @@ fn wait_for_first(
         }
     }
     Err(format!(
-        "{url} is no relay: what one client sent did not reach another within {patience:?}"
+        "{url} is not a relay: a message of one client did not reach another within {patience:?}"
     ))
 }
 
-/// The second answers; what the first has sent comes back to it before that, or not at all.
+/// Lets the second answer. The first gets its own message back before the answer, or not at all.
 fn has_echo(
     first: &mut Prober,
     second: &mut Prober,
@@ -114,7 +114,7 @@ fn has_echo(
     }
 }
 
-/// Has both leave with a word, and waits for the answers, in turns as well.
+/// Closes both connections, and waits for the relay's answers.
 fn leave(both: [Prober; 2]) {
     let deadline = Instant::now() + GOODBYE;
     let mut there = Vec::from(both);
@@ -127,8 +127,8 @@ fn leave(both: [Prober; 2]) {
     }
 }
 
-/// Waits a moment until there is something to do, and has both send what they hold and read a message: a relay may take no
-/// more from one client before the other, or the same, takes something from it. Says whose message each has received.
+/// Waits a moment for something to do, then lets both send and read. Both take turns, since a relay may stop reading
+/// from one client until the other takes something. Returns whose message each has received.
 fn turn(first: &mut Prober, second: &mut Prober, url: &str) -> Result<[Option<u32>; 2], String> {
     if !first.has_unread && !second.has_unread {
         wait([first.watched(), second.watched()]);
@@ -138,7 +138,7 @@ fn turn(first: &mut Prober, second: &mut Prober, url: &str) -> Result<[Option<u3
     Ok([first.read(url)?, second.read(url)?])
 }
 
-/// Waits a moment until one of the streams has something to read or, if it is to write, takes something.
+/// Waits a moment until one of the streams has something to read or, if it is to write, has room.
 fn wait<'s>(streams: impl IntoIterator<Item = (bool, &'s mut Stream)>) {
     const MOMENT: Timespec = Timespec {
         tv_sec: 0,
@@ -151,7 +151,7 @@ fn wait<'s>(streams: impl IntoIterator<Item = (bool, &'s mut Stream)>) {
         PollFd::from_borrowed_fd(socket.as_fd(), flags)
     });
     let mut watched: Vec<PollFd<'s>> = watched.collect();
-    // Whatever wakes us, and if it is a signal: what there is to do is tried.
+    // An error is a signal: what there is to do is tried all the same.
     let _ = poll(&mut watched, Some(&MOMENT));
 }
 
@@ -166,7 +166,7 @@ impl Prober {
         let wrong = |what: String| format!("{url} cannot be connected to: {what}");
         let stream = connected(route).map_err(|error| wrong(error.to_string()))?;
         let request = plan.target.request(0, plan.topics)?;
-        // As large as the run's messages may be.
+        // The messages of a run may be larger than the usual limits.
         let limits = WebSocketConfig::default()
             .max_message_size(None)
             .max_frame_size(None);
@@ -179,7 +179,7 @@ impl Prober {
                     return Err(wrong(handshake::reason(&error)));
                 }
                 Err(HandshakeError::Interrupted(mut mid)) if Instant::now() < deadline => {
-                    // Should the request itself not have left, it is tried again after a moment.
+                    // If the request itself has not left yet, it is tried again after a moment.
                     wait([(false, mid.get_mut().get_mut())]);
                     step = mid.handshake();
                 }
@@ -201,7 +201,7 @@ impl Prober {
         })
     }
 
-    /// Begins to send a message; what is not taken at once, [`Prober::flush`] sends.
+    /// Begins to send a message. [`Prober::flush`] sends the rest of it.
     fn send(&mut self, url: &str) -> Result<(), String> {
         let mut payload = vec![0; self.format.head_bytes()];
         let head = Head {
@@ -225,13 +225,13 @@ impl Prober {
         self.note_sent(sent).map_err(|error| not_taken(url, &error))
     }
 
-    /// That the kernel takes no more for now is no error.
+    /// Notes whether something is unsent. It is not an error that the kernel takes no more for now.
     fn note_sent(&mut self, sent: Result<(), Error>) -> Result<(), Error> {
         self.has_unsent = matches!(&sent, Err(error) if is_too_early(error));
         if self.has_unsent { Ok(()) } else { sent }
     }
 
-    /// Who sent the message that came, if one did that belongs to the probe.
+    /// Reads a message. Returns its sender, if it belongs to the probe.
     fn read(&mut self, url: &str) -> Result<Option<u32>, String> {
         let payload = match self.next() {
             Ok(Some(Message::Text(text))) => Bytes::from(text),
@@ -253,7 +253,7 @@ impl Prober {
         Ok(head.map(|head| head.publisher() as u32))
     }
 
-    /// What has come, if something has.
+    /// The next message, if one has come.
     fn next(&mut self) -> Result<Option<Message>, Error> {
         let read = self.socket.read();
         self.has_unread = read.is_ok();
@@ -264,18 +264,18 @@ impl Prober {
         }
     }
 
-    /// What [`wait`] is to know of it.
+    /// Its stream for [`wait`], and whether it is to write.
     fn watched(&mut self) -> (bool, &mut Stream) {
         (self.has_unsent, self.socket.get_mut())
     }
 
-    /// Has it say goodbye; whether it is still there.
+    /// Sends a Close. Returns whether the connection is still there.
     fn begins_to_leave(&mut self) -> bool {
         let said = self.socket.close(None);
         self.note_sent(said).is_ok()
     }
 
-    /// Goes on with that; whether it is still there.
+    /// Goes on closing. Returns whether the connection is still there.
     fn goes_on_leaving(&mut self) -> bool {
         let said = self.socket.flush();
         self.note_sent(said).is_ok() && !matches!(self.next(), Err(_) | Ok(Some(Message::Close(_))))
@@ -290,7 +290,7 @@ fn not_taken(url: &str, error: &Error) -> String {
     format!("{url} does not take a message of the probe: {error}")
 }
 
-/// A stream whose TCP connection has come about.
+/// A stream that is connected.
 fn connected(route: &Route) -> io::Result<Stream> {
     let deadline = Instant::now() + HANDSHAKE;
     let mut stream = Stream::dial(route, None, false)?;

@@ -1,24 +1,24 @@
-//! A publisher: its frame, made once, of which only the head changes; and how far it is.
+//! A publisher: its frame, which is made once, and how much it has sent. Only the head of the frame changes.
 
 use super::websocket::wire;
 use crate::scenario::message::{Format, Head, key};
 
-/// One that sends.
+/// A connection that sends.
 #[derive(Debug)]
 pub(crate) struct Publisher {
-    /// Its number among all.
+    /// Its number among all publishers.
     pub(crate) index: u32,
     /// The key of its connection, when that is open.
     pub(crate) conn: Option<usize>,
     /// Messages sent.
     pub(crate) sent: u64,
-    /// Messages it may send: a burst's.
+    /// Messages that it may send, in a burst.
     pub(crate) target: u64,
     /// Whether it waits for its connection to take more.
     pub(crate) is_held: bool,
     /// A whole frame, masked.
     frame: Vec<u8>,
-    /// Where the payload begins.
+    /// The offset of the payload in the frame.
     payload: usize,
 }
 
@@ -44,7 +44,7 @@ impl Publisher {
         self.frame.len()
     }
 
-    /// Appends its next message, due at `due`.
+    /// Appends its next message, which was due at `due`.
     pub(crate) fn push(&mut self, due: u64, format: &Format, out: &mut Vec<u8>) {
         let start = out.len() + self.payload;
         out.extend_from_slice(&self.frame);

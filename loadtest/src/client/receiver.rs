@@ -1,8 +1,8 @@
-//! What a protocol tells of the bytes it takes apart: messages, whole or in pieces, and control frames.
+//! The messages that a protocol makes of a connection's bytes: whole, in pieces, and control frames.
 //!
-//! A protocol's reader calls it; a connection implements it, and enters what it hears in the books.
+//! The reader of a protocol calls it. A connection implements it, and enters the messages in the books.
 
-/// Is told of what arrives on a connection.
+/// Receives the messages of a connection.
 pub(crate) trait Receiver {
     /// A message in one piece.
     fn on_message(&mut self, opcode: u8, payload: &[u8]);

@@ -1,5 +1,6 @@
-//! What the threads of a run share: the phase they are in, when it is what time, how much was sent, and a board for each
-//! thread on which it says how far it is. The control writes the phases; each of the rest has one writer.
+//! The state that the threads of a run share: the phase, the times of the measurement, the messages sent, and a board
+//! for each thread's own counts. The control writes the phase and the times; everything else has one thread that writes
+//! it.
 
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,14 +12,14 @@ use crate::check::tally::Tally;
 use crate::clock::{Clock, MILLISECOND};
 use crate::report::latency;
 
-/// Time between two samples, in nanoseconds: threads put up their counts so often.
+/// Time between two samples, in nanoseconds. Each thread posts its counts so often.
 pub(crate) const TICK: u64 = 100 * MILLISECOND;
 
-/// Time from the answer to a handshake until a client counts as joined, in nanoseconds: a relay may have a client join a
-/// moment after it has answered it.
+/// Time from the answer to a handshake until a client counts as joined, in nanoseconds: it may join a moment after the
+/// relay has answered.
 pub(crate) const SETTLE: u64 = 100 * MILLISECOND;
 
-/// What a run is doing. Threads go from one to the next when the control says so.
+/// The phase of a run. Threads go to the next one when the control says so.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
 pub(crate) enum Phase {
@@ -26,13 +27,13 @@ pub(crate) enum Phase {
     Connect,
     /// Messages are sent.
     Load,
-    /// Nothing more is sent; what is owed is waited for.
+    /// Nothing more is sent, and missing deliveries are awaited.
     Drain,
     /// Connections are closed.
     Close,
 }
 
-/// What all threads see.
+/// The state that all threads see.
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) clock: Clock,
@@ -41,38 +42,38 @@ pub(crate) struct Shared {
     measure_start: AtomicU64,
     measure_end: AtomicU64,
     pub(crate) sent: Arc<Sent>,
-    /// By thread and publisher: the first message that somebody there has not received.
+    /// By thread and publisher: the first message that a connection there has not received.
     heads: Vec<Vec<AtomicU64>>,
-    /// Burst, reconnect: which round it is, from 1, and when it begins.
+    /// In scenarios with rounds: the number of the round, from 1, and its start.
     round: AtomicU64,
     round_start: AtomicU64,
-    /// How often messages in flight were given up.
+    /// The number of times that messages in flight were given up.
     forgiven: AtomicU64,
-    /// Whether what is owed when the run is over was not waited for.
+    /// Whether the wait for missing deliveries was cut short.
     is_cut_short: AtomicBool,
     pub(crate) boards: Vec<Board>,
 }
 
-/// What one thread says of itself.
+/// The board on which one thread posts its own state.
 #[derive(Debug)]
 pub(crate) struct Board {
     waker: Waker,
-    /// Connections that are neither open nor have failed yet.
+    /// Connections that are not open yet and have not failed.
     pub(crate) pending: AtomicUsize,
     /// Connections opened.
     pub(crate) opened: AtomicU64,
     /// Whether nothing is owed to its connections.
     pub(crate) is_settled: AtomicBool,
-    /// When something was last received.
+    /// The time at which something was last received.
     pub(crate) last_delivery: AtomicU64,
-    /// The last round that it is done with, and when it was.
+    /// The last round that the thread has finished, and the time at which it did.
     pub(crate) round_done: AtomicU64,
     pub(crate) round_done_at: AtomicU64,
     tally: Mutex<Tally>,
 }
 
 impl Shared {
-    /// For one thread per waker.
+    /// The state for one thread per waker.
     pub(crate) fn new(
         clock: Clock,
         publishers: usize,
@@ -113,7 +114,7 @@ impl Shared {
         }
     }
 
-    /// Goes on to a phase, and wakes everybody.
+    /// Enters a phase, and wakes all threads.
     pub(crate) fn enter(&self, phase: Phase) {
         self.phase.store(phase as u8, Ordering::SeqCst);
         self.wake_all();
@@ -138,7 +139,7 @@ impl Shared {
         self.load_start.load(Ordering::SeqCst)
     }
 
-    /// From when to when is measured.
+    /// The start and the end of the measurement.
     pub(crate) fn measured(&self) -> (u64, u64) {
         (
             self.measure_start.load(Ordering::SeqCst),
@@ -153,15 +154,15 @@ impl Shared {
         self.wake_all();
     }
 
-    /// Which round it is, 0 before the first, and when it begins.
+    /// The number of the round, 0 before the first, and its start.
     pub(crate) fn round(&self) -> (u64, u64) {
-        // The number first: the start is then at least as new, and of the same round, as the next is not announced before
+        // The number is read first. The start then belongs to the same round: the next round is not announced before
         // all threads are done with this one.
         let round = self.round.load(Ordering::SeqCst);
         (round, self.round_start.load(Ordering::SeqCst))
     }
 
-    /// Gives up what is in flight.
+    /// Gives up the messages in flight.
     pub(crate) fn forgive(&self) {
         self.forgiven.fetch_add(1, Ordering::SeqCst);
         self.wake_all();
@@ -171,7 +172,7 @@ impl Shared {
         self.forgiven.load(Ordering::SeqCst)
     }
 
-    /// Waits no longer for what is owed, although it may still come.
+    /// Cuts the wait for missing deliveries short.
     pub(crate) fn cut_short(&self) {
         self.is_cut_short.store(true, Ordering::SeqCst);
     }
@@ -180,12 +181,12 @@ impl Shared {
         self.is_cut_short.load(Ordering::SeqCst)
     }
 
-    /// Says up to which message of a publisher everybody on a thread has all.
+    /// Sets the first message of a publisher that a connection of this thread has not received.
     pub(crate) fn set_head(&self, thread: usize, publisher: usize, head: u64) {
         self.heads[thread][publisher].store(head, Ordering::Release);
     }
 
-    /// Up to which message of a publisher everybody has all.
+    /// The first message of a publisher that some connection has not received.
     pub(crate) fn head(&self, publisher: usize) -> u64 {
         let heads = self.heads.iter();
         heads
@@ -221,9 +222,9 @@ impl Board {
         }
     }
 
-    /// Puts up what happened since the last time; empties the distributions.
+    /// Posts a thread's counts, and its distributions since the last time. Empties the distributions.
     pub(crate) fn post(&self, tally: &mut Tally) {
-        // Whoever panicked with it left whole numbers behind.
+        // A thread that panicked with it left whole numbers behind.
         let mut posted = self.tally.lock().unwrap_or_else(PoisonError::into_inner);
         posted.totals = tally.totals;
         latency::merge(&mut posted.measured, &tally.measured);
@@ -232,7 +233,7 @@ impl Board {
         tally.outside.reset();
     }
 
-    /// Adds what was put up to `into`.
+    /// Adds what was posted to `into`.
     pub(crate) fn collect(&self, into: &mut Tally) {
         let mut posted = self.tally.lock().unwrap_or_else(PoisonError::into_inner);
         into.totals.add(&posted.totals);

@@ -1,6 +1,7 @@
 //! A connection's bytes: TCP, plain or under TLS, never blocking.
 //!
-//! What is received is handed on where it lies: in the thread's read buffer, or in rustls' own. It knows nothing of frames.
+//! Received bytes are handed on where they lie, in the thread's read buffer or in rustls' own. A stream knows nothing
+//! of frames.
 
 use std::io::{self, BufRead, ErrorKind, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -11,13 +12,13 @@ use rustls::{ClientConfig, ClientConnection};
 use rustls_pki_types::ServerName;
 use socket2::{Domain, Protocol, Socket, Type};
 
-/// Receive buffer of a connection that is to look slow: what the kernel hides from the relay is then small.
+/// The receive buffer of a slow connection. It is small, so that the relay soon notices that nobody reads.
 const SMALL_RECEIVE_BUFFER: usize = 32 << 10;
 
-/// How to reach the relay; the same for all connections.
+/// The way to the relay, the same for all connections.
 #[derive(Clone, Debug)]
 pub(crate) struct Route {
-    /// Where it is.
+    /// Its address.
     pub(crate) address: SocketAddr,
     /// TLS, and the name that the certificate must have.
     pub(crate) tls: Option<(Arc<ClientConfig>, ServerName<'static>)>,
@@ -39,12 +40,12 @@ pub(crate) struct TlsStream {
     session: ClientConnection,
 }
 
-/// What a read has come to.
+/// The result of a read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Pulled {
     /// The buffer was filled: there may be more.
     Full,
-    /// There was less than the buffer holds: all was read that was there.
+    /// The buffer was not filled: all that was there was read.
     Short,
     /// There was nothing.
     Nothing,
@@ -70,7 +71,7 @@ impl Stream {
         socket.set_tcp_nodelay(true)?;
         match socket.connect(&route.address.into()) {
             Ok(()) => {}
-            // It goes on in the background; the first writable event tells how it ended.
+            // Connecting goes on in the background. The first writable event tells how it ended.
             Err(error)
                 if error.raw_os_error() == Some(rustix::io::Errno::INPROGRESS.raw_os_error()) => {}
             Err(error) => return Err(error),
@@ -94,7 +95,7 @@ impl Stream {
         }
     }
 
-    /// Whether the connection has come about; an error says why it will not.
+    /// Whether the connection is made. An error says why it will not be.
     pub(crate) fn is_connected(&mut self) -> io::Result<bool> {
         let socket = self.socket();
         if let Some(error) = socket.take_error()? {
@@ -107,7 +108,7 @@ impl Stream {
         }
     }
 
-    /// Reads once, at most what `scratch` holds, and hands on what came, in one piece or several.
+    /// Reads once, at most what `scratch` holds. Calls `each` with the bytes, in one piece or several.
     pub(crate) fn pull(
         &mut self,
         scratch: &mut [u8],
@@ -125,7 +126,7 @@ impl Stream {
         }
     }
 
-    /// Has the kernel take what TLS still holds; whether all of it is gone.
+    /// Writes the records that TLS still holds. Returns whether all of them are gone.
     pub(crate) fn flush_records(&mut self) -> io::Result<bool> {
         match self {
             Stream::Plain(_) => Ok(true),
@@ -156,12 +157,12 @@ impl TlsStream {
                 break;
             }
         }
-        // Answers of the session's own, such as key updates.
+        // The session may have answers of its own, such as key updates.
         self.flush_records()?;
         Ok(if has_ended { Pulled::End } else { pulled })
     }
 
-    /// Hands on the plaintext that is there; whether there was any.
+    /// Hands on the plaintext that is there. Returns whether there was any.
     fn hand_on(&mut self, each: &mut impl FnMut(&[u8])) -> io::Result<bool> {
         let mut had_any = false;
         loop {
@@ -221,7 +222,7 @@ impl Read for Stream {
             }
             let received = tls.session.read_tls(&mut tls.socket)?;
             let state = tls.session.process_new_packets();
-            // The alert that says what we did not like, before the connection is given up.
+            // The alert says what was wrong; it leaves before the connection is given up.
             let flushed = tls.flush_records();
             state.map_err(io::Error::other)?;
             flushed?;

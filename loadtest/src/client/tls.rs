@@ -1,4 +1,4 @@
-//! What a `wss://` URL is trusted by: the machine's authorities, those of a file, or anything.
+//! Trust in the certificate of a `wss://` URL: by the machine's authorities, by those of a file, or without any check.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 
 use crate::scenario::options::Options;
 
-/// The settings of all connections. The error is a sentence for whoever typed the options.
+/// The settings of all connections. The error is a sentence for the person who typed the options.
 pub(crate) fn config(options: &Options) -> Result<Arc<ClientConfig>, String> {
     let provider = Arc::new(ring::default_provider());
     let builder = ClientConfig::builder_with_provider(provider.clone())
@@ -44,7 +44,7 @@ fn from_file(path: &Path) -> Result<RootCertStore, String> {
             .map_err(|error| wrong(error.to_string()))?;
     }
     if roots.is_empty() {
-        return Err(wrong("there is no certificate in it".to_owned()));
+        return Err(wrong("it has no certificate".to_owned()));
     }
     Ok(roots)
 }
@@ -62,7 +62,7 @@ fn from_machine() -> Result<RootCertStore, String> {
     Ok(roots)
 }
 
-/// Accepts any certificate; what is signed with it is checked all the same.
+/// Accepts any certificate. Signatures made with it are checked all the same.
 #[derive(Debug)]
 struct TrustsAnything(Arc<CryptoProvider>);
 

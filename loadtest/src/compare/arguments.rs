@@ -72,7 +72,7 @@ pub(crate) fn check(was_typed: impl Fn(&str) -> bool) -> Result<(), RunError> {
     };
     let own = own.replace('_', "-");
     Err(RunError::Usage(format!(
-        "--{own} has no meaning here: each server has its own (--servers, --server NAME=URL)"
+        "--{own} has no meaning in a comparison: each server has its own (--servers, --server NAME=URL)"
     )))
 }
 

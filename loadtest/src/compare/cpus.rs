@@ -52,7 +52,9 @@ impl FromStr for Cpus {
         let number = |text: &str| {
             let cpu: Option<usize> = text.trim().parse().ok();
             let cpu = cpu.filter(|cpu| *cpu < CpuSet::MAX_CPU);
-            cpu.ok_or(format!("{text:?} is no processor's number, as in 0,2-3"))
+            cpu.ok_or(format!(
+                "{text:?} is not a list of processors such as 0,2-3"
+            ))
         };
         let mut cpus = Vec::new();
         for part in text.split(',') {
@@ -99,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn the_generator_has_what_the_servers_leave_or_shares_it() {
+    fn the_generator_gets_the_processors_that_the_servers_leave_or_shares_them() {
         let all = Cpus(vec![0, 1, 2]);
         assert_eq!(all.without(&all.first()), Cpus(vec![1, 2]));
         let one = Cpus(vec![5]);

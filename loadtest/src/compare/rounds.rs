@@ -58,7 +58,7 @@ pub(crate) fn compare(arguments: &CompareArguments) -> Result<Comparison, RunErr
     }
     for server in servers.iter_mut().filter(|server| server.runs.is_empty()) {
         if server.absent.is_none() && server.errors.is_empty() {
-            server.absent = Some("it did not run: the comparison was ended early".to_owned());
+            server.absent = Some("it did not run: the comparison was stopped early".to_owned());
         }
     }
     Ok(stand.conclude(servers))
@@ -166,7 +166,7 @@ fn processors(arguments: &CompareArguments) -> Result<(Cpus, Cpus), RunError> {
         .unwrap_or_else(|| available.first());
     if let Some(missing) = servers.0.iter().find(|cpu| !available.0.contains(cpu)) {
         return Err(RunError::Usage(format!(
-            "--server-cpus: there is no processor {missing} for us"
+            "--server-cpus: processor {missing} is not there, or this process may not use it"
         )));
     }
     let others = available.without(&servers);

@@ -21,7 +21,7 @@ pub(super) fn sources(arguments: &CompareArguments) -> Result<Vec<(String, Sourc
         let peer = Peer::named(name).ok_or_else(|| {
             let names: Vec<&str> = PEERS.iter().map(|peer| peer.name).collect();
             RunError::Usage(format!(
-                "--servers: {name} is not known; there are {}",
+                "--servers: {name} is not known; the known servers are {}",
                 names.join(", ")
             ))
         })?;
@@ -40,7 +40,7 @@ pub(super) fn sources(arguments: &CompareArguments) -> Result<Vec<(String, Sourc
     }
     for (index, (name, _)) in sources.iter().enumerate() {
         if sources[..index].iter().any(|(other, _)| other == name) {
-            return Err(RunError::Usage(format!("the server {name} is there twice")));
+            return Err(RunError::Usage(format!("the server {name} is named twice")));
         }
     }
     Ok(sources)
@@ -53,7 +53,7 @@ fn running(text: &str) -> Result<(String, Source), String> {
     let named = text.split_once('=').filter(|(name, _)| is_name(name));
     let Some((name, url)) = named else {
         let shown = secrets::hide_in(text);
-        return Err(format!("{shown}: a name, = and a URL are to stand there"));
+        return Err(format!("{shown}: it must be NAME=URL"));
     };
     Target::parse(url).map_err(|why| format!("{name}={why}"))?;
     Ok((name.to_owned(), Source::Running(url.to_owned())))

@@ -34,7 +34,7 @@ const DRAIN: u64 = 60 * SECOND;
 /// How long a thread listens on when all is there: what comes twice, or to the wrong one, may come last.
 const LISTEN: u64 = 100 * MILLISECOND;
 
-const PANICKED: &str = "a thread of the generator has panicked, which is a fault of its own";
+const PANICKED: &str = "a thread of the generator has panicked: this is a fault of the generator";
 
 /// Leads the threads.
 pub(super) struct Control<'o> {
@@ -295,8 +295,8 @@ impl<'o> Control<'o> {
         thread::sleep(Duration::from_nanos(until - now));
         if let Some(index) = self.workers.iter().position(JoinHandle::is_finished) {
             return Err(match self.workers.remove(index).join() {
-                Ok(Ok(_)) => "a thread has ended before the run was over".to_owned(),
-                Ok(Err(error)) => format!("a thread's event loop failed: {error}"),
+                Ok(Ok(_)) => "a thread of the generator ended before the run was over".to_owned(),
+                Ok(Err(error)) => format!("the event loop of a generator thread failed: {error}"),
                 Err(_) => PANICKED.to_owned(),
             });
         }
@@ -354,7 +354,9 @@ impl<'o> Control<'o> {
         let workers = std::mem::take(&mut self.workers);
         let outcomes = workers.into_iter().map(|worker| match worker.join() {
             Ok(Ok(outcome)) => Ok(outcome),
-            Ok(Err(error)) => Err(format!("a thread's event loop failed: {error}")),
+            Ok(Err(error)) => Err(format!(
+                "the event loop of a generator thread failed: {error}"
+            )),
             Err(_) => Err(PANICKED.to_owned()),
         });
         outcomes.collect()

@@ -71,7 +71,7 @@ impl Exporter {
         let answer = self.ask().map_err(|error| wrong(error.to_string()))?;
         let (head, body) = answer
             .split_once("\r\n\r\n")
-            .ok_or_else(|| wrong("the answer is no HTTP".to_owned()))?;
+            .ok_or_else(|| wrong("the answer is not HTTP".to_owned()))?;
         let status = head.lines().next().unwrap_or_default();
         if status.split(' ').nth(1) != Some("200") {
             return Err(wrong(format!("the answer was {status}")));

@@ -115,11 +115,15 @@ fn route(options: &Options, plan: &Plan) -> Result<Route, String> {
     let address = plan.target.resolve(!plan.sources.is_empty())?;
     let tls = if plan.target.is_tls {
         let host = plan.target.host.clone();
-        let name = ServerName::try_from(host)
-            .map_err(|_| format!("--url: {} is no name for a certificate", plan.target.host))?;
+        let name = ServerName::try_from(host).map_err(|_| {
+            format!(
+                "--url: {} is not a name that a certificate can have",
+                plan.target.host
+            )
+        })?;
         Some((tls::config(options)?, name))
     } else if options.insecure || options.ca.is_some() {
-        return Err("--ca and --insecure are about TLS, and the URL begins with ws://".into());
+        return Err("--ca and --insecure are for TLS, but the URL begins with ws://".into());
     } else {
         None
     };

@@ -259,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn what_rises_all_the_time_is_told_from_what_settles() {
+    fn a_rise_that_never_stops_is_told_from_one_that_settles() {
         let rising: Vec<f64> = (0..200).map(|index| 100.0 + f64::from(index)).collect();
         assert!(rise(&rising).is_some_and(|factor| factor > 1.5));
         let settling: Vec<f64> = (0..200).map(|index| f64::from(index.min(20))).collect();

@@ -82,8 +82,8 @@ fn check_ports(connections: u64, sources: u64, ports: u64) -> Result<(), String>
     }
     let needed = connections.div_ceil(ports.max(1));
     Err(format!(
-        "{connections} connections: from one address this system can open {ports} to the same server; \
-         name {needed} addresses with --source-ips, as 127.0.0.1-127.0.0.{needed}"
+        "{connections} connections: one address can have {ports} to the same server; \
+         name {needed} addresses with --source-ips, such as 127.0.0.1-127.0.0.{needed}"
     ))
 }
 

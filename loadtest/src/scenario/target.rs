@@ -111,7 +111,7 @@ pub(crate) fn port(uri: &Uri) -> Result<Option<u16>, String> {
         port => port
             .parse()
             .map(Some)
-            .map_err(|_| "there is no such port".to_owned()),
+            .map_err(|_| "this port does not exist".to_owned()),
     }
 }
 
@@ -138,7 +138,7 @@ mod tests {
         assert!(refused("localhost:8080").contains("ws:// or wss://"));
         assert!(refused("ws://user@localhost/").contains("user's name"));
         for url in ["ws://127.0.0.1:99999/", "ws://a:80a80", "ws://[::1]:65536/"] {
-            assert!(refused(url).contains("no such port"), "{url}");
+            assert!(refused(url).contains("port does not exist"), "{url}");
         }
         assert_eq!(Target::parse("ws://[::1]:/").unwrap().port, 80);
         assert_eq!(Target::parse("wss://80:80/80:2").unwrap().port, 80);

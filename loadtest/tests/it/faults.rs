@@ -87,7 +87,7 @@ fn a_message_lost_for_one_client_is_found() {
 }
 
 #[test]
-fn what_is_lost_at_the_end_is_found_as_well() {
+fn messages_lost_at_the_end_are_found_as_well() {
     let relay = TinyRelay::start(|delivery, _| {
         if delivery.receiver == VICTIM && delivery.number >= FIRST {
             Fate::Lose
@@ -213,7 +213,7 @@ fn a_relay_that_passes_nothing_on_is_an_error_before_the_run() {
     let RunError::Failed(what) = error else {
         panic!("it is the server's fault: {error:?}");
     };
-    assert!(what.contains("is no relay"), "{what}");
+    assert!(what.contains("is not a relay"), "{what}");
 }
 
 #[test]
@@ -271,7 +271,7 @@ const PASSING: usize = 8;
 const CHURN: &str = "churn --subscribers 4 --publishers 2 --churn-rate 60 --rate 4000";
 
 #[test]
-fn what_happens_to_clients_that_come_and_go_is_found() {
+fn faults_for_clients_that_come_and_go_are_found() {
     let plant = |fate: Fate| {
         TinyRelay::start(move |delivery, _| {
             if delivery.receiver >= PASSING && delivery.number % 50 == 49 {

@@ -144,5 +144,5 @@ fn deaf() -> SocketAddr {
 fn a_server_that_reads_nothing_is_given_up_by_the_probe_and_not_waited_for() {
     let url = format!("ws://{}/", deaf());
     let error = refused(&format!("fanout --size 32MiB --patience 500ms --url {url}"));
-    assert!(error.to_string().contains("is no relay"), "{error}");
+    assert!(error.to_string().contains("is not a relay"), "{error}");
 }

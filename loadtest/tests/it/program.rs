@@ -53,7 +53,7 @@ fn the_exit_status_says_how_it_went() {
 }
 
 #[test]
-fn what_makes_no_sense_is_refused_with_what_to_do() {
+fn options_that_make_no_sense_are_refused_with_a_way_out() {
     for (line, words) in [
         ("", "--url"),
         ("--url http://localhost/", "ws:// or wss://"),
@@ -187,7 +187,7 @@ fn the_schemas_in_the_repository_are_those_of_the_types() {
 }
 
 #[test]
-fn ctrl_c_ends_a_run_early_and_shows_what_was_found() {
+fn ctrl_c_ends_a_run_early_and_shows_its_report() {
     let relay = TinyRelay::start(|_, _| Fate::Pass);
     let line = format!(
         "--warmup 0s --duration 60s --subscribers 4 --url {}",

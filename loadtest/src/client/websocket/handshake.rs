@@ -1,7 +1,8 @@
-//! The opening handshake: tungstenite's, on a stream that gives it the response's head and nothing behind it.
+//! The opening handshake. tungstenite does it, on a stream that gives it the head of the response and nothing behind
+//! it.
 //!
-//! A relay may send messages in one packet with its 101. tungstenite would keep those to itself; here they wait for
-//! whoever reads the connection next.
+//! A relay may send messages in one packet with its 101. tungstenite would keep those to itself; here they wait for the
+//! next read.
 
 use std::io::{self, Read, Write};
 
@@ -12,17 +13,17 @@ use tungstenite::protocol::WebSocketConfig;
 
 use crate::client::stream::Stream;
 
-/// What ends the head of a response.
+/// The end of the head of a response.
 const END: &[u8] = b"\r\n\r\n";
 
 /// A handshake in progress.
 pub(crate) struct Handshake(MidHandshake<ClientHandshake<HeadOnly<Stream>>>);
 
-/// What has become of a handshake.
+/// The state of a handshake after a step.
 pub(crate) enum Progress {
-    /// The peer is waited for.
+    /// It waits for the peer.
     Waits(Handshake),
-    /// It is done; the bytes came behind the head.
+    /// It is done. The bytes came behind the head.
     Done(Stream, Vec<u8>),
     /// It failed, for this reason.
     Failed(String),
@@ -31,7 +32,7 @@ pub(crate) enum Progress {
 impl Handshake {
     /// Begins on a stream that is connected.
     pub(crate) fn start(stream: Stream, request: Request) -> Result<Handshake, String> {
-        // The socket it makes in the end is thrown away: its buffers may be as small as they can be.
+        // The socket that it makes is thrown away, so its buffers may be as small as possible.
         let config = WebSocketConfig::default().read_buffer_size(1);
         ClientHandshake::start(HeadOnly::new(stream), request, Some(config))
             .map(Handshake)
@@ -51,7 +52,7 @@ impl Handshake {
     }
 }
 
-/// Why a handshake failed, in words that are the same for all that failed alike.
+/// The reason why a handshake failed, in words that are the same for all that failed alike.
 pub(crate) fn reason(error: &Error) -> String {
     match error {
         Error::Http(response) => format!("the answer was HTTP {}", response.status()),
@@ -60,13 +61,13 @@ pub(crate) fn reason(error: &Error) -> String {
     }
 }
 
-/// A stream of which no more is read than the head of an HTTP response.
+/// A stream that gives its reader the head of an HTTP response and no more.
 #[derive(Debug)]
 pub(crate) struct HeadOnly<S> {
     inner: S,
     /// Bytes of [`END`] seen so far.
     matched: usize,
-    /// What was read behind the head.
+    /// The bytes that were read behind the head.
     behind: Vec<u8>,
 }
 
@@ -79,7 +80,7 @@ impl<S> HeadOnly<S> {
         }
     }
 
-    /// How many of the bytes belong to the head.
+    /// The number of these bytes that belong to the head.
     fn head_of(&mut self, bytes: &[u8]) -> usize {
         for (index, &byte) in bytes.iter().enumerate() {
             self.matched = match byte {
@@ -122,7 +123,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_comes_behind_the_head_is_kept_however_it_is_cut() {
+    fn bytes_behind_the_head_are_kept_however_the_stream_is_cut() {
         let input = b"HTTP/1.1 101 Yes\r\nA: b\r\r\n\r\nframes\r\n\r\n";
         let end = input.len() - b"frames\r\n\r\n".len();
         for cut in 1..input.len() {

@@ -1,27 +1,28 @@
-//! What a connection receives, taken apart into messages.
+//! The reader of a connection: it takes the bytes of frames apart into messages. A connection calls it.
 //!
-//! A message that lies whole in one frame in the read buffer, as almost all do, is handed on where it lies. Of one that
-//! has arrived in part, or comes in fragments, each piece is handed on as it comes; only a header, a control frame or the
-//! head of a message is ever put together from parts.
+//! Almost every message lies whole in one frame in the read buffer, and is handed on where it lies. A message that has
+//! arrived in part, or comes in fragments, is handed on piece by piece. Only headers and control frames are put
+//! together from parts.
 
 use super::super::receiver::Receiver;
 use super::wire::{self, CONTINUATION, Header, MAX_CONTROL_BYTES, MAX_HEADER_BYTES};
 
-/// The place in a connection's stream.
+/// The state of the reader.
 #[derive(Debug, Default)]
 pub(crate) struct Inbound {
-    /// A header or a control frame of which the rest has not arrived.
+    /// The beginning of a header or a control frame whose rest has not arrived.
     partial: Vec<u8>,
-    /// Bytes still to come of a data frame.
+    /// Bytes of a data frame that are still to come.
     missing: u64,
-    /// Whether a message has begun that has not ended.
+    /// Whether a message has begun and not ended.
     is_in_message: bool,
-    /// Whether it ends with the frame of which bytes are missing.
+    /// Whether that message ends with this frame.
     ends_with_frame: bool,
 }
 
 impl Inbound {
-    /// Takes in what was read. An error is what the server may not do; nothing more can be understood then.
+    /// Takes the bytes that were read. An error says how the server broke the protocol; the stream cannot be understood
+    /// any more then.
     pub(crate) fn feed(
         &mut self,
         mut input: &[u8],
@@ -55,7 +56,7 @@ impl Inbound {
         Ok(())
     }
 
-    /// A frame that is there whole.
+    /// Takes a frame that is there whole.
     #[inline]
     fn take_whole(
         &mut self,
@@ -76,7 +77,7 @@ impl Inbound {
         Ok(())
     }
 
-    /// A data frame begins that is not a message in one piece.
+    /// Begins a data frame that is not a message in one piece.
     fn start(&mut self, header: &Header, receiver: &mut impl Receiver) -> Result<(), &'static str> {
         let continues = header.opcode == CONTINUATION;
         if continues != self.is_in_message {
@@ -98,7 +99,7 @@ impl Inbound {
         Ok(())
     }
 
-    /// More of the payload of a frame that has begun; returns what lies behind it.
+    /// Takes more of the payload of a frame that has begun. Returns the bytes behind it.
     fn go_on<'i>(&mut self, input: &'i [u8], receiver: &mut impl Receiver) -> &'i [u8] {
         if self.missing == 0 {
             return input;
@@ -120,7 +121,7 @@ impl Inbound {
         }
     }
 
-    /// Puts a header or a control frame together; returns what lies behind what was completed.
+    /// Completes a header or a control frame. Returns the bytes behind it.
     fn complete<'i>(
         &mut self,
         input: &'i [u8],
@@ -159,7 +160,7 @@ mod tests {
     use super::super::wire::{BINARY, PING, TEXT};
     use super::*;
 
-    /// Puts messages together from whatever pieces they come in.
+    /// Puts messages together from their pieces.
     #[derive(Default)]
     struct Collected {
         messages: Vec<(u8, Vec<u8>)>,

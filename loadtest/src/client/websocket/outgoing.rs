@@ -1,4 +1,4 @@
-//! What waits to be sent on one connection: frames of messages, and among them answers to control frames.
+//! The bytes that wait to be sent on one connection: frames of messages, and control frames among them.
 
 use std::io::{self, ErrorKind, Write};
 use std::ops::Range;
@@ -6,24 +6,24 @@ use std::ops::Range;
 use crate::client::stream::Stream;
 use crate::client::websocket::wire;
 
-/// What may wait before nothing more is put there.
+/// Unsent bytes beyond which no more messages are added.
 const MAX_UNSENT_BYTES: usize = 1 << 20;
 
-/// An empty buffer larger than this is given back, unless it was needed a moment ago.
+/// The size to which a buffer shrinks that was hardly used.
 const KEPT_BYTES: usize = 64 << 10;
 
-/// See the module.
+/// The unsent bytes of a connection.
 #[derive(Debug, Default)]
 pub(crate) struct Outgoing {
     bytes: Vec<u8>,
-    /// Those that are sent.
+    /// The number of them that are sent.
     sent: usize,
-    /// Where control frames are among them, as far as they have not left.
+    /// The control frames among them that have not left.
     controls: Vec<Range<usize>>,
 }
 
 impl Outgoing {
-    /// Whether more may be put there.
+    /// Whether more messages may be added.
     pub(crate) fn has_room(&self) -> bool {
         self.unsent() < MAX_UNSENT_BYTES
     }
@@ -37,19 +37,19 @@ impl Outgoing {
         self.bytes.len() - self.sent
     }
 
-    /// Where frames of messages are put.
+    /// The buffer that frames of messages are added to.
     pub(crate) fn messages(&mut self) -> &mut Vec<u8> {
         &mut self.bytes
     }
 
-    /// Puts a control frame behind what waits.
+    /// Adds a control frame.
     pub(crate) fn push_control(&mut self, opcode: u8, payload: &[u8]) {
         let start = self.bytes.len();
         wire::push_frame(opcode, payload, &mut self.bytes);
         self.controls.push(start..self.bytes.len());
     }
 
-    /// Sends what the kernel takes of it; says whether that was all.
+    /// Sends as much as the kernel takes. Returns whether that was all.
     pub(crate) fn send(&mut self, stream: &mut Stream) -> io::Result<bool> {
         while self.unsent() > 0 {
             match stream.write(&self.bytes[self.sent..]) {
@@ -71,8 +71,8 @@ impl Outgoing {
         stream.flush_records()
     }
 
-    /// Makes room for more, as soon as that moves no more bytes than have been sent: a socket that always takes less than
-    /// there is must not have the buffer grow.
+    /// Removes the sent bytes, once they are at least as many as those that have to be moved. Otherwise the buffer
+    /// would grow for ever under a socket that never takes everything.
     fn forget_sent(&mut self) {
         if self.sent < self.unsent() {
             return;
@@ -85,7 +85,7 @@ impl Outgoing {
         self.sent = 0;
     }
 
-    /// Messages, of frames of so many bytes, that have not left as a whole.
+    /// The number of messages that have not left as a whole, with frames of so many bytes.
     pub(crate) fn unsent_frames(&self, frame_bytes: usize) -> u64 {
         let unsent =
             |control: &Range<usize>| control.end.saturating_sub(control.start.max(self.sent));
@@ -103,7 +103,7 @@ mod tests {
     use crate::client::stream::Route;
 
     #[test]
-    fn a_peer_that_takes_less_than_there_is_has_no_buffer_grow() {
+    fn the_buffer_does_not_grow_for_a_peer_that_takes_less_than_there_is() {
         const FRAME: usize = 4 << 10;
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let route = Route {
@@ -119,7 +119,7 @@ mod tests {
                 outgoing.messages().extend_from_slice(&[7; FRAME]);
             }
             outgoing.send(&mut stream).unwrap();
-            // Less than fits into the buffer, so that something is always left.
+            // Less than the buffer holds, so that something is always left.
             peer.read_exact(&mut bytes).unwrap();
         }
         let capacity = outgoing.bytes.capacity();
@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_not_left_is_counted_in_messages_and_control_frames_are_none() {
+    fn unsent_bytes_are_counted_in_messages_without_control_frames() {
         let mut outgoing = Outgoing::default();
         outgoing.messages().extend_from_slice(&[7; 250]);
         assert_eq!(outgoing.unsent_frames(100), 3);
@@ -135,7 +135,7 @@ mod tests {
         assert_eq!(outgoing.unsent_frames(100), 3);
         outgoing.sent = 150;
         assert_eq!(outgoing.unsent_frames(100), 1);
-        // The control frame has left as well, or a part of it, and what follows it is messages, each smaller than it.
+        // Now a part of the control frame has left as well, or all of it. Smaller messages follow it.
         outgoing.messages().extend_from_slice(&[7; 20]);
         for (sent, messages) in [(250, 2), (255, 2), (264, 2), (265, 2), (274, 1), (284, 0)] {
             outgoing.sent = sent;

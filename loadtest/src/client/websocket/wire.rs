@@ -1,4 +1,5 @@
-//! Frames on the wire (RFC 6455, 5.2): the headers of those that come are read, those that go are built with a mask.
+//! Frames on the wire (RFC 6455, 5.2): headers of a server's frames are read, and a client's frames are built with a
+//! mask.
 
 use crate::scenario::options::Opcode;
 
@@ -36,7 +37,7 @@ const MASK: [u8; 4] = [0x5a, 0xc3, 0x96, 0x0f];
 pub(crate) struct Header {
     /// Whether the message ends with it.
     pub(crate) is_final: bool,
-    /// What kind.
+    /// Its opcode.
     pub(crate) opcode: u8,
     /// Its own length in bytes.
     pub(crate) bytes: usize,
@@ -51,7 +52,8 @@ impl Header {
     }
 }
 
-/// Reads the header at the beginning of `input`; `Ok(None)` if it is not there whole. An error is what a server may not do.
+/// Reads the header at the beginning of `input`; `Ok(None)` if a part of it is missing. An error says how the server
+/// broke the protocol.
 #[inline]
 pub(crate) fn read_header(input: &[u8]) -> Result<Option<Header>, &'static str> {
     let [first, second, rest @ ..] = input else {
@@ -131,7 +133,7 @@ pub(crate) fn push_frame(opcode: u8, payload: &[u8], out: &mut Vec<u8>) {
     mask(&mut out[start..]);
 }
 
-/// Masks what stands at the beginning of a payload.
+/// Masks the beginning of a payload.
 pub(crate) fn mask(payload: &mut [u8]) {
     for (index, byte) in payload.iter_mut().enumerate() {
         *byte ^= MASK[index % MASK.len()];
@@ -185,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_server_may_not_send_is_an_error() {
+    fn frames_that_a_server_may_not_send_are_errors() {
         let long = [0x82, 127, 0, 0, 0, 0, 0, 0, 0xff, 0xff];
         for bad in [
             &[0xc2, 0][..],

@@ -1,4 +1,4 @@
-//! Opening connections: so many at a time, each within a bounded time.
+//! A worker opens connections: only some at a time, and each within a limited time.
 
 use std::sync::atomic::Ordering;
 
@@ -13,11 +13,11 @@ use crate::client::stream::Stream;
 use crate::client::websocket::handshake::{Handshake, Progress};
 use crate::scenario::plan::{Kind, Wanted};
 
-/// How long TCP, TLS and the opening handshake may take together, in nanoseconds.
+/// Time that TCP, TLS and the opening handshake may take together, in nanoseconds.
 pub(super) const PATIENCE: u64 = 15 * crate::clock::SECOND;
 
 impl Worker {
-    /// Begins to open the connections that wait for it, as many as may be in flight.
+    /// Begins to open connections, as many as may be opening at a time.
     pub(super) fn dial(&mut self) {
         while self.connecting < self.plan.connecting_per_thread {
             let Some(wanted) = self.queue.pop_front() else {
@@ -40,7 +40,7 @@ impl Worker {
             key: entry.key(),
             generation: self.generation,
         };
-        // Registered once, for everything: events are edges.
+        // It is registered once, for reading and writing: events are edges.
         self.poll.registry().register(
             stream.socket(),
             id.token(),
@@ -98,7 +98,7 @@ impl Worker {
             .on_open(&conn.received, wanted.kind, wanted.publisher);
         let outlook = conn.take_first_bytes(behind, &mut self.books);
         if !conn.outgoing.is_empty() {
-            // The answer to a Close that came with the 101. That it cannot be sent, the next read will tell.
+            // The answer to a Close that came with the 101. If it cannot be sent, the next read will tell.
             let _ = conn.flush();
         }
         self.handshakes.saturating_record(latency);
@@ -118,7 +118,7 @@ impl Worker {
         self.on_outlook(id, outlook);
     }
 
-    /// A connection that could not be opened.
+    /// Gives up a connection that could not be opened.
     pub(super) fn give_up(&mut self, id: Id, reason: String) {
         let conn = self.conns.remove(id.key);
         self.connecting -= 1;
@@ -130,7 +130,7 @@ impl Worker {
         self.settle_wanted(wanted.kind);
     }
 
-    /// One less to wait for.
+    /// Notes that a connection is open or has failed.
     fn settle_wanted(&mut self, kind: Kind) {
         let board = &self.shared.boards[self.index];
         if self.phase == Phase::Connect {

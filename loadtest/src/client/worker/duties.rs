@@ -1,6 +1,7 @@
-//! What a thread has to do at a time: deadlines of handshakes, stalls, arrivals and departures, and the samples.
+//! The duties of a thread, each with its time: deadlines of handshakes, stalls, arrivals and departures, and the
+//! samples.
 //!
-//! A worker asks what is due; `timed` does it.
+//! A worker asks what is due, and does it in `timed.rs`.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
@@ -10,19 +11,19 @@ use crate::client::shared::{SETTLE, TICK};
 use crate::clock::{MILLISECOND, SECOND};
 use crate::scenario::plan::{Kind, Wanted};
 
-/// How long a connection may take to end after we have said goodbye.
+/// Time that a connection may take to end after our Close.
 const GOODBYE: u64 = 5 * SECOND;
 
-/// How long one that the relay has ended keeps away.
+/// Time after which a client returns that the relay has ended.
 const REJOIN_AFTER: u64 = 100 * MILLISECOND;
 
-/// The shortest stay of one that comes and goes, and what is added to it at most.
+/// The shortest stay of a client that comes and goes, and the most that is added to it.
 const SHORTEST_STAY: u64 = 50 * MILLISECOND;
 const LONGER_STAY: u64 = 900 * MILLISECOND;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Duty {
-    /// Put up a sample.
+    /// Post a sample.
     Sample,
     /// See whether all has come.
     CheckSettled,
@@ -30,23 +31,23 @@ pub(super) enum Duty {
     Opened(Id),
     /// A connection must have ended.
     Ended(Id),
-    /// A slow one stops reading.
+    /// A slow subscriber stops reading.
     Stall(Id),
     /// It goes on reading.
     Resume(Id),
-    /// One that the relay has ended returns.
+    /// A client that the relay has ended returns.
     Rejoin,
-    /// One comes.
+    /// A client comes.
     Arrive,
-    /// One that came late has joined for certain.
+    /// A late comer has joined for certain.
     Joined(Id),
-    /// One is to go, as soon as it has what it is owed.
+    /// A client is to go, as soon as it has all that it is owed.
     Depart(Id),
-    /// One goes that has it, or has waited for it long enough.
+    /// It goes if it has all, or has waited long enough.
     Leave(Id),
 }
 
-/// What a thread has to do, and when.
+/// The duties of a thread.
 #[derive(Debug)]
 pub(super) struct Duties {
     heap: BinaryHeap<Reverse<(u64, Duty)>>,
@@ -54,7 +55,7 @@ pub(super) struct Duties {
     arrivals: u64,
     arrival_interval: u64,
     pub(super) arrivals_left_out: u64,
-    /// How often one that is slow has stopped reading.
+    /// The number of times that a slow subscriber stopped reading.
     pub(super) stalls: u64,
 }
 
@@ -77,7 +78,7 @@ impl Duties {
         self.heap.push(Reverse((at, duty)));
     }
 
-    /// Takes a duty out that is due, and when it was.
+    /// Takes out a duty that is due, with its time.
     pub(super) fn pop_due(&mut self, now: u64) -> Option<(u64, Duty)> {
         let Reverse((at, _)) = self.heap.peek()?;
         if *at > now {
@@ -86,12 +87,12 @@ impl Duties {
         self.heap.pop().map(|Reverse(due)| due)
     }
 
-    /// The one that returns next.
+    /// The client that returns next.
     pub(super) fn pop_rejoining(&mut self) -> Option<Wanted> {
         self.rejoining.pop_front()
     }
 
-    /// The number of a client that comes now, and plans the next to come.
+    /// The number of the client that comes now. Plans the arrival of the next.
     pub(super) fn next_arrival(&mut self, at: u64) -> u64 {
         self.add(at + self.arrival_interval, Duty::Arrive);
         let arrival = self.arrivals;
@@ -99,7 +100,7 @@ impl Duties {
         arrival
     }
 
-    /// When the next is due.
+    /// The time of the next duty.
     pub(super) fn next(&self) -> u64 {
         self.heap.peek().map_or(u64::MAX, |Reverse((at, _))| *at)
     }
@@ -112,7 +113,7 @@ impl Duties {
         self.add(now + GOODBYE, Duty::Ended(id));
     }
 
-    /// Plans what one does that is open now, or was when the load began.
+    /// Plans the stalls or the departure of a connection that is open now, or was when the load began.
     pub(super) fn plan_life(&mut self, now: u64, id: Id, kind: Kind, stall: u64) {
         match kind {
             Kind::Slow => self.add(
@@ -127,12 +128,12 @@ impl Duties {
         }
     }
 
-    /// Expects one that came late to have joined soon.
+    /// Plans the time at which a late comer has joined for certain.
     pub(super) fn expect_joining(&mut self, now: u64, id: Id) {
         self.add(now + SETTLE, Duty::Joined(id));
     }
 
-    /// Has one return after a while.
+    /// Lets a client return after a while.
     pub(super) fn rejoin(&mut self, now: u64, wanted: Wanted) {
         self.rejoining.push_back(wanted);
         self.add(now + REJOIN_AFTER, Duty::Rejoin);
@@ -142,6 +143,6 @@ impl Duties {
 /// A number below `range` that looks random and is the same each time.
 fn spread(index: u64, range: u64) -> u64 {
     let mixed = u128::from(index.wrapping_mul(0x9e37_79b9_7f4a_7c15));
-    // Below the range, as what it is multiplied with is below one.
+    // It is below the range, as the other factor is below one.
     ((mixed * u128::from(range.max(1))) >> 64) as u64
 }

@@ -1,4 +1,4 @@
-//! How connections end: by the relay, by us, or all together when the run is over.
+//! A worker's connections end: by the relay, by us, or all together when the run is over.
 
 use super::Worker;
 use super::id::Id;
@@ -8,7 +8,7 @@ use crate::scenario::options::Pace;
 use crate::scenario::plan::Kind;
 
 impl Worker {
-    /// The relay has ended a connection, or answered our goodbye.
+    /// Takes out a connection that the relay has ended, with or without our Close before it.
     pub(super) fn on_end(&mut self, id: Id, end: &End) {
         let Some(conn) = self.take(id) else {
             return;
@@ -29,7 +29,7 @@ impl Worker {
             counts.corrupt += 1;
         }
         let is_slow = self.books.expects_ends(conn.wanted.kind);
-        // Whoever does not read cannot be told, and the relay need not wait for ever.
+        // A client that does not read cannot be told, and the relay need not wait for ever.
         let was_told = match end {
             End::Closed(_) => true,
             End::Eof | End::Reset => is_slow && conn.has_stalled,
@@ -51,14 +51,14 @@ impl Worker {
         }
     }
 
-    /// Drops a connection without a word.
+    /// Drops a connection without a Close.
     pub(super) fn drop_conn(&mut self, id: Id) {
         if let Some(conn) = self.take(id) {
             self.enter_life(&conn, false);
         }
     }
 
-    /// Says goodbye, and waits for the answer.
+    /// Sends a Close, and waits for the answer.
     pub(super) fn say_goodbye(&mut self, id: Id) {
         let Some(conn) = self.conn(id) else {
             return;
@@ -68,7 +68,7 @@ impl Worker {
             return;
         }
         conn.leave();
-        // That it cannot be sent, the next read will tell.
+        // If it cannot be sent, the next read will tell.
         let _ = conn.flush();
         self.duties.expect_end(self.now, id);
     }
@@ -90,9 +90,9 @@ impl Worker {
         Some(conn)
     }
 
-    /// What a publisher had still to send is owed to nobody: it counts as not sent at all.
+    /// Messages that a publisher had not sent yet are owed to nobody: they count as not sent.
     fn take_back(&mut self, conn: &Conn, publisher: u32) {
-        // Behind a goodbye of ours nothing waits but that.
+        // Nothing but our Close can wait then.
         if conn.is_leaving || self.phase == Phase::Close {
             return;
         }
@@ -101,21 +101,21 @@ impl Worker {
         self.sending.take_back(publisher, messages, &self.shared);
         let totals = &mut self.books.tally.totals;
         totals.published = totals.published.saturating_sub(messages);
-        // In an open loop they count with what is due and unsent at the end.
+        // In an open loop they are counted at the end, with all that was due and not sent.
         if !matches!(self.plan.pace, Some(Pace::Rate(_))) {
             totals.taken_back += messages;
         }
     }
 
     fn enter_life(&mut self, conn: &Conn, is_whole: bool) {
-        // When the run is over, all have been entered.
+        // When the run is over, all lives were entered.
         if self.phase != Phase::Close && conn.is_open() {
             self.books
                 .on_life(&conn.received, is_whole, conn.wanted.publisher);
         }
     }
 
-    /// All is over: what has not come is lost, and everybody says goodbye.
+    /// Ends the run: missing deliveries are lost, and all connections get a Close.
     pub(super) fn start_close(&mut self) {
         if self.phase > Phase::Connect {
             let (start, end) = (self.shared.load_start(), self.shared.measured().1);

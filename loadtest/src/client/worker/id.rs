@@ -1,11 +1,11 @@
-//! Which connection an event or a duty is about.
+//! The name of a connection, in events and duties.
 
 use mio::Token;
 
 /// Generations wrap here, at 31 bits.
 const GENERATIONS: usize = 0x7fff_ffff;
 
-/// A connection, and which of those that had its place in the slab.
+/// A connection, by its place in the slab and its generation there: places are used again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Id {
     pub(super) key: usize,

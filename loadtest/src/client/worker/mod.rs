@@ -1,7 +1,7 @@
 //! A thread of the generator: an event loop over its connections.
 //!
-//! It works in turns: read what has come, do what is due, send what may be sent, tell the others, and wait. What it sends
-//! in one turn leaves in one write per connection.
+//! It works in turns: it reads what has come, does what is due, sends what may be sent, tells the other threads, and
+//! waits. All that it sends on a connection in one turn leaves in one write. The files of this folder are its parts.
 
 mod connecting;
 mod duties;
@@ -40,13 +40,13 @@ use crate::scenario::plan::{Plan, Wanted};
 /// Wakes a thread.
 pub(crate) const WAKER: Token = Token(usize::MAX);
 
-/// Goes off when something is due.
+/// The timer goes off when something is due.
 const TIMER: Token = Token(usize::MAX - 1);
 
-/// Read in one go: more than a relay joins for one connection, mostly.
+/// Bytes of one read: mostly more than a relay sends to one connection at once.
 const SCRATCH_BYTES: usize = 256 << 10;
 
-/// Events taken in one go.
+/// Events of one poll.
 const EVENTS: usize = 1024;
 
 /// CPU time, and time spent waiting for a CPU, at the beginning and the end of the measurement.
@@ -56,7 +56,7 @@ struct Cpu {
     end: Option<(u64, u64)>,
 }
 
-/// A thread.
+/// A thread of the generator.
 pub(crate) struct Worker {
     index: usize,
     plan: Arc<Plan>,
@@ -73,9 +73,9 @@ pub(crate) struct Worker {
     conns: Slab<Conn>,
     generation: u32,
     books: Books,
-    /// Connections of which there is more to read.
+    /// Connections with more to read.
     ready: Vec<Id>,
-    /// To be dialled.
+    /// Connections to be opened.
     queue: VecDeque<Wanted>,
     /// Handshakes in flight.
     connecting: usize,
@@ -87,7 +87,8 @@ pub(crate) struct Worker {
     sending: Sending,
     forgiven: u64,
     cpu: Cpu,
-    /// CPU time spent on turns in which there was nothing to do, in nanoseconds: only where the thread never sleeps.
+    /// CPU time of turns in which there was nothing to do, in nanoseconds. Only a thread that never sleeps has such
+    /// turns.
     idle: u64,
     failed: BTreeMap<String, u64>,
     ended: BTreeMap<String, u64>,
@@ -141,7 +142,7 @@ impl Worker {
         })
     }
 
-    /// Works until all is over.
+    /// Works until the run is over.
     pub(crate) fn run(mut self) -> io::Result<Outcome> {
         let mut events = Events::with_capacity(EVENTS);
         let mut cpu = thread_cpu();
@@ -169,19 +170,19 @@ impl Worker {
         self.now = self.clock.now();
         self.books.now = self.now;
         self.follow_phase();
-        // 1. What has come.
+        // 1. Read what has come.
         for event in events {
             self.on_event(event);
             self.publish_in_between();
         }
         self.read_ready();
-        // 2. What is due.
+        // 2. Do what is due.
         self.now = self.clock.now();
         self.mark_cpu();
         self.do_duties();
         self.follow_round();
         self.dial();
-        // 3. What may be sent, and what the others should know.
+        // 3. Send what may be sent, and tell the others.
         self.settle();
         self.publish();
         self.post_last_delivery();
@@ -200,7 +201,7 @@ impl Worker {
 
     fn on_event(&mut self, event: &Event) {
         match event.token() {
-            // In an open loop there is nothing to look for: each message has its time.
+            // In an open loop each message has its time, and there is nothing to look for.
             WAKER if self.books.window.is_some() => self.sending.run_all(),
             WAKER => {}
             TIMER => self.timer.on_event(),
@@ -254,7 +255,7 @@ impl Worker {
         }
         let outlook = conn.receive(&mut self.scratch, has_ended, &mut self.books, self.clock);
         if !conn.outgoing.is_empty() && !conn.is_blocked {
-            // Only now and then: a Pong, or the answer to a Close. That it cannot be sent, the next read will tell.
+            // A Pong or the answer to a Close, now and then. If it cannot be sent, the next read will tell.
             let _ = conn.flush();
         }
         self.on_outlook(id, outlook);
@@ -268,7 +269,7 @@ impl Worker {
         }
     }
 
-    /// Sends what waits; whoever was held until the connection takes more may go on.
+    /// Sends what waits. A publisher that was held back may go on, if there is room again.
     fn flush(&mut self, id: Id) {
         let conn = &mut self.conns[id.key];
         if conn.flush().is_err() {
@@ -286,7 +287,7 @@ impl Worker {
         let phase = self.shared.phase();
         while self.phase < phase {
             match self.phase {
-                // The load never began.
+                // The run ended before the load began.
                 Phase::Connect if self.shared.load_start() == u64::MAX => {
                     self.start_close();
                     self.phase = Phase::Close;
@@ -345,12 +346,12 @@ impl Worker {
         }
     }
 
-    /// CPU time that was of use.
+    /// CPU time of turns that had something to do.
     fn busy(&self) -> u64 {
         thread_cpu().saturating_sub(self.idle)
     }
 
-    /// When something is to be done next, if nothing happens before.
+    /// The time at which there is something to do, if nothing happens before.
     fn next_deadline(&self) -> u64 {
         let (start, end) = self.shared.measured();
         let mut deadline = self.duties.next();
@@ -375,14 +376,14 @@ impl Worker {
         deadline
     }
 
-    /// Puts up what happened since the last time.
+    /// Posts the counts.
     fn post(&mut self) {
         self.books.tally.totals.at = self.clock.now();
         self.books.tally.totals.cpu = self.busy();
         self.shared.boards[self.index].post(&mut self.books.tally);
     }
 
-    /// Puts up what the control wants to see soon.
+    /// Posts the time of the last delivery, which the control wants to know soon.
     fn post_last_delivery(&self) {
         let board = &self.shared.boards[self.index];
         board

@@ -1,4 +1,4 @@
-//! What a thread has found when the run is over; the control judges it.
+//! The findings of a thread when the run is over. The control judges them.
 
 use std::collections::BTreeMap;
 
@@ -7,12 +7,12 @@ use hdrhistogram::Histogram;
 use crate::check::agreement::Life;
 use crate::check::order::Record;
 
-/// What a thread has found.
+/// The findings of a thread.
 #[derive(Debug)]
 pub(crate) struct Outcome {
     pub(crate) failed: BTreeMap<String, u64>,
     pub(crate) ended: BTreeMap<String, u64>,
-    /// Ends by the relay that are no part of what was tried out.
+    /// Ends by the relay that the scenario does not allow.
     pub(crate) unexpected_ends: u64,
     pub(crate) handshakes: Histogram<u64>,
     pub(crate) lives: Vec<Life>,
@@ -23,12 +23,12 @@ pub(crate) struct Outcome {
     pub(crate) cpu: u64,
     /// Time spent waiting for a CPU while measured, in nanoseconds.
     pub(crate) waited: u64,
-    /// Messages that were due and could not be sent.
+    /// Messages that were due and were never sent.
     pub(crate) unsent: u64,
-    /// Arrivals left out because too many were waited for.
+    /// Clients that did not come because too many were still connecting.
     pub(crate) arrivals_left_out: u64,
     /// Connections that were there from the beginning to the end.
     pub(crate) stayed: u64,
-    /// How often one that is slow has stopped reading.
+    /// The number of times that a slow subscriber stopped reading.
     pub(crate) stalls: u64,
 }

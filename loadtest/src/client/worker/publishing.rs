@@ -6,11 +6,11 @@ use crate::client::shared::Phase;
 use crate::clock::MILLISECOND;
 use crate::scenario::options::Pace;
 
-/// Sent later than this after it was due, a message counts as late.
+/// A message counts as late if it is sent so long after it was due.
 const LATE: u64 = MILLISECOND;
 
 impl Worker {
-    /// Moves the closed loop's window, and tells whoever waits for it.
+    /// Moves the window of the closed loop, and tells the threads that wait for it.
     pub(super) fn settle(&mut self) {
         let Some(window) = &mut self.books.window else {
             return;
@@ -28,7 +28,7 @@ impl Worker {
         }
     }
 
-    /// Tells of all publishers.
+    /// The same for all publishers.
     pub(super) fn settle_all(&mut self) {
         if let Some(window) = &mut self.books.window {
             window.touch_all();
@@ -36,7 +36,7 @@ impl Worker {
         self.settle();
     }
 
-    /// Gives up what is in flight.
+    /// Gives up the messages in flight.
     pub(super) fn forgive(&mut self) {
         if let Some(window) = &mut self.books.window {
             for publisher in 0..self.plan.places.len() {
@@ -46,8 +46,8 @@ impl Worker {
         self.settle();
     }
 
-    /// Sends what may be sent. What is due in an open loop is sent even when the load is over: a server that took nothing
-    /// at its end is not excused.
+    /// Sends what may be sent. In an open loop, messages that were due are sent even when the load is over: a server
+    /// that took nothing towards the end is not excused.
     pub(super) fn publish(&mut self) {
         let (start, end) = (self.shared.load_start(), self.shared.measured().1);
         let has_begun = self.phase >= Phase::Load && self.now >= start;
@@ -66,7 +66,7 @@ impl Worker {
         self.flush_dirty();
     }
 
-    /// Sends what became due during a turn that is long, in an open loop.
+    /// Sends messages that became due during a long turn, in an open loop.
     pub(super) fn publish_in_between(&mut self) {
         if !self.sending.has_schedule() {
             return;
@@ -93,7 +93,7 @@ impl Worker {
         }
     }
 
-    /// The closed loop with a window, or a burst without.
+    /// Sends what the window allows or, without one, the rest of the burst.
     fn publish_allowed(&mut self, window: Option<u64>) {
         while let Some(place) = self.sending.pop_runnable() {
             let burst_due = self.sending.burst_due();
@@ -109,7 +109,8 @@ impl Worker {
         }
     }
 
-    /// Puts a publisher's next message where it waits to be sent; false if its connection takes none for now, or is gone.
+    /// Adds a publisher's next message to what waits to be sent. Returns false if its connection has no room, or is
+    /// gone.
     fn push(&mut self, place: usize, due: u64) -> bool {
         let publisher = self.sending.at(place);
         let Some(key) = publisher.conn else {

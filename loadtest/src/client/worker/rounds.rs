@@ -1,4 +1,4 @@
-//! The rounds of a scenario, as far as one thread is concerned: a burst that it sends, connections that drop and return.
+//! A worker's part in the rounds of a scenario: it sends a burst, or drops connections and opens them again.
 
 use std::sync::atomic::Ordering;
 
@@ -8,7 +8,7 @@ use crate::scenario::plan::Kind;
 use crate::scenario::scenarios::Scenario;
 
 impl Worker {
-    /// Begins the round that has been announced, when it is time.
+    /// Begins the round that was announced, when its time has come.
     pub(super) fn follow_round(&mut self) {
         let (round, start) = self.shared.round();
         if self.phase != Phase::Load || round <= self.round || self.now < start {
@@ -37,7 +37,7 @@ impl Worker {
         self.check_round();
     }
 
-    /// Says that the round is over, if it is so for this thread.
+    /// Posts that this thread has finished the round, if it has.
     pub(super) fn check_round(&mut self) {
         let board = &self.shared.boards[self.index];
         if self.round == 0 || board.round_done.load(Ordering::SeqCst) == self.round {

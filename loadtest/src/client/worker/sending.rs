@@ -1,7 +1,7 @@
-//! Sending: which publishers of a thread may send what, and when.
+//! The publishers of a thread, and which of them may send.
 //!
-//! In an open loop each message has its time. A thread that comes late sends all that is due, and the latency counts from
-//! when it was due. In a closed loop a message may go when another has been received by all.
+//! In an open loop each message has its time. A thread that is late sends all that is due, and latency counts from when
+//! it was due. In a closed loop a message may be sent when all have received another.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -15,13 +15,13 @@ use crate::scenario::plan::Plan;
 #[derive(Debug)]
 pub(super) struct Sending {
     publishers: Vec<Publisher>,
-    /// By publisher, of all threads: its thread, and its place there.
+    /// By publisher of all threads: its thread and its place there.
     homes: Vec<(usize, usize)>,
-    /// Open loop: by when their next message is due, publishers by place.
+    /// Open loop: places of publishers, by the time of their next message.
     schedule: BinaryHeap<Reverse<(u64, usize)>>,
     /// Closed loop: places of publishers that may have something to send.
     runnable: Vec<usize>,
-    /// Burst: when the messages that may be sent were due.
+    /// Burst: the time at which its messages were due.
     burst_due: u64,
     /// Connections to be flushed.
     dirty: Vec<usize>,
@@ -60,7 +60,7 @@ impl Sending {
         self.of(publisher).conn = Some(conn);
     }
 
-    /// It is gone.
+    /// A publisher's connection is gone.
     pub(super) fn disconnect(&mut self, publisher: u32) {
         self.of(publisher).conn = None;
     }
@@ -86,7 +86,7 @@ impl Sending {
         }
     }
 
-    /// It is over: what was due before `end` and could not be sent is counted.
+    /// The load is over. Counts the messages that were due before `end` and were not sent.
     pub(super) fn stop(&mut self, plan: &Plan, start: u64, end: u64) {
         self.schedule.clear();
         self.runnable.clear();
@@ -99,7 +99,7 @@ impl Sending {
         }
     }
 
-    /// A publisher's connection has ended with so many messages that never left: nobody can have them.
+    /// Takes back the messages that had not left when a publisher's connection ended.
     pub(super) fn take_back(&mut self, publisher: u32, messages: u64, shared: &Shared) {
         let publisher = self.of(publisher);
         publisher.sent = publisher.sent.saturating_sub(messages);
@@ -120,13 +120,13 @@ impl Sending {
         self.run_all();
     }
 
-    /// Has every publisher look whether it may send.
+    /// Lets every publisher look whether it may send.
     pub(super) fn run_all(&mut self) {
         self.runnable.clear();
         self.runnable.extend(0..self.publishers.len());
     }
 
-    /// A connection takes more again.
+    /// A publisher's connection has room again.
     pub(super) fn release(&mut self, publisher: u32, plan: &Plan, shared: &Shared) {
         let (_, place) = self.homes[publisher as usize];
         let publisher = &mut self.publishers[place];
@@ -140,7 +140,7 @@ impl Sending {
         }
     }
 
-    /// When the next message is due.
+    /// The time of the next message.
     pub(super) fn next_due(&self) -> u64 {
         let next = self.schedule.peek();
         next.map_or(u64::MAX, |Reverse((due, _))| *due)
@@ -156,7 +156,7 @@ impl Sending {
         self.runnable.pop()
     }
 
-    /// Nobody has anything to send any more in a closed loop.
+    /// Nobody may send any more in a closed loop.
     pub(super) fn clear_runnable(&mut self) {
         self.runnable.clear();
     }
@@ -166,7 +166,7 @@ impl Sending {
         !self.schedule.is_empty()
     }
 
-    /// A place whose next message is due, and when it was.
+    /// The time of a message that is due, and the place of its publisher.
     pub(super) fn pop_due(&mut self, now: u64) -> Option<(u64, usize)> {
         if self.next_due() > now {
             return None;
@@ -181,7 +181,7 @@ impl Sending {
         self.schedule.push(Reverse((next, place)));
     }
 
-    /// When the messages of the burst were due.
+    /// The time at which the messages of the burst were due.
     pub(super) fn burst_due(&self) -> u64 {
         self.burst_due
     }
@@ -196,8 +196,8 @@ impl Sending {
         self.dirty.pop()
     }
 
-    /// A message of a publisher has been received by all: it may go on, or its thread is woken by
-    /// [`Sending::wake_others`]. `thread` is this one.
+    /// All connections of this thread have a message of a publisher. The publisher may go on if `thread` is its own;
+    /// otherwise [`Sending::wake_others`] wakes its thread.
     pub(super) fn on_moved(&mut self, publisher: usize, thread: usize) {
         let (home, place) = self.homes[publisher];
         if home == thread {
@@ -216,7 +216,7 @@ impl Sending {
         }
     }
 
-    /// Messages that were due and could not be sent.
+    /// Messages that were due and were never sent.
     pub(super) fn unsent(&self) -> u64 {
         self.unsent
     }

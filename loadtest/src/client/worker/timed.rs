@@ -1,4 +1,4 @@
-//! What a worker does when its time has come: it samples, stalls and resumes connections, and has clients come and go.
+//! A worker does what is due: it posts samples, stalls and resumes connections, and lets clients come and go.
 
 use std::sync::atomic::Ordering;
 
@@ -12,17 +12,17 @@ use crate::clock::{MILLISECOND, SECOND};
 use crate::scenario::plan::{Kind, Wanted};
 use crate::scenario::scenarios::Scenario;
 
-/// Between two looks at whether all has come.
+/// Time between two checks whether all has come.
 const SETTLED_CHECK: u64 = 5 * MILLISECOND;
 
-/// Between two looks at whether one that is to go has what it is owed.
+/// Time between two checks whether a client that is to go has all.
 const LEAVE_CHECK: u64 = 5 * MILLISECOND;
 
-/// Arrivals that wait to be dialled; more are left out.
+/// The most clients that wait to connect. More are left out.
 const MAX_ARRIVALS_WAITING: usize = 4096;
 
 impl Worker {
-    /// Plans what begins with the load.
+    /// Plans the duties that begin with the load.
     pub(super) fn start_duties(&mut self) {
         let start = self.shared.load_start();
         for (key, conn) in self.conns.iter().filter(|(_, conn)| conn.is_open()) {
@@ -48,7 +48,7 @@ impl Worker {
         match duty {
             Duty::Sample => {
                 self.post();
-                // In step with the load, so that the control can collect in between.
+                // In step with the load, so that the control can collect the counts in between.
                 let start = self.shared.load_start().min(self.now);
                 let ticks = (self.now - start) / TICK + 1;
                 self.duties.add(start + ticks * TICK, Duty::Sample);
@@ -99,7 +99,7 @@ impl Worker {
         }
     }
 
-    /// Has all go on reading.
+    /// Lets all connections go on reading.
     pub(super) fn resume_all(&mut self) {
         for (key, conn) in &mut self.conns {
             conn.is_stalled = false;
@@ -136,7 +136,7 @@ impl Worker {
         }
     }
 
-    /// One is to go: it waits for what has been sent until now, as far as it is owed that.
+    /// A client is to go. It waits until it has all that was sent until now.
     fn depart(&mut self, id: Id) {
         let Some(conn) = self
             .conns
@@ -176,7 +176,7 @@ impl Worker {
         self.go(id);
     }
 
-    /// One goes: every second one with a word, the others without.
+    /// A client goes: every second one with a Close, the others without.
     fn go(&mut self, id: Id) {
         if id.generation.is_multiple_of(2) {
             self.say_goodbye(id);
@@ -185,7 +185,7 @@ impl Worker {
         }
     }
 
-    /// Says whether all has come that is owed, and if not, looks again soon.
+    /// Posts whether all has come that is owed, and plans the next check.
     pub(super) fn check_settled(&mut self) {
         if self.phase != Phase::Drain {
             return;
@@ -198,7 +198,7 @@ impl Worker {
     }
 
     fn is_settled(&self) -> bool {
-        // What the relay counts with the answer to a handshake, we count when that has come.
+        // The relay counts a client when it answers the handshake, and we when the answer has come.
         let is_nobody_coming = self.connecting == 0;
         let has_sent_all = self.sending.next_due() >= self.shared.measured().1;
         is_nobody_coming

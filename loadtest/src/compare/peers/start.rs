@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_server_that_crashed_has_started_ends_with_it() {
+    fn the_children_of_a_server_that_crashed_end_with_it() {
         let error = failure_of(&["sh", "-c", "sleep 600 & echo child $! left >&2; exit 3"]);
         let mut words = error.split(' ').skip_while(|word| !word.ends_with("child"));
         let child: u32 = words.nth(1).unwrap().parse().unwrap();

@@ -52,7 +52,7 @@ fn linear_axes_have_round_marks() {
 }
 
 #[test]
-fn what_is_counted_has_no_marks_between_whole_numbers() {
+fn counts_have_no_marks_between_whole_numbers() {
     let axis = fit(Unit::Count, Scale::FromZero, &[0.0, 1.0]);
     assert_eq!(labels(&axis), ["0", "1"]);
     let axis = fit(Unit::Count, Scale::FromZero, &[0.0, 0.0]);

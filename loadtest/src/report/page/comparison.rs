@@ -137,7 +137,7 @@ fn figures_table(comparison: &Comparison) -> Markup {
             "Medians; under them the smallest and the largest of the runs. "
             @if let Some(floor) = &comparison.floor {
                 "“Of floor” is the CPU per delivery as a multiple of that of " (floor)
-                ", which is no relay but the least that a server can do."
+                ", which is not a relay but the least that a server can do."
             }
         }
     }

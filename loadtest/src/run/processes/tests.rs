@@ -116,7 +116,7 @@ fn a_name_with_parentheses_does_not_confuse() {
 }
 
 #[test]
-fn arguments_are_shown_though_they_are_no_text_and_secrets_are_not() {
+fn arguments_are_shown_even_if_they_are_not_text_but_secrets_are_not() {
     use std::ffi::OsStr;
     use std::os::unix::ffi::OsStrExt as _;
     let mut child = Command::new("sh")
