@@ -50,10 +50,7 @@ pub(crate) fn seconds(nanos: u64) -> f64 {
 }
 
 /// The whole part of a number; 0 if it is negative or not a number.
-#[expect(
-    clippy::cast_sign_loss,
-    reason = "the cast saturates, and says so here"
-)]
+#[expect(clippy::cast_sign_loss, reason = "the cast saturates, as it should")]
 pub(crate) fn whole(value: f64) -> u64 {
     value as u64
 }

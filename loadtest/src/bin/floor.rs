@@ -1,8 +1,9 @@
-//! The floor: no relay, but the least that a WebSocket server can do to pass messages on. What others are measured by.
+//! The floor: the least that a WebSocket server can do to pass messages on. Others are measured by it; it is not a
+//! relay.
 //!
-//! One thread, one turn after the other: read whatever has arrived, put the frames one behind the other into a buffer per
-//! path, send that buffer to each connection. It knows just enough of RFC 6455 for the load generator to drive it: the
-//! handshake, whole frames, ping and close. It refuses nothing, bounds nothing and trusts everybody: do not serve with it.
+//! One thread works in turns: it reads all that has arrived, puts the frames into a buffer per path, and sends that
+//! buffer to each connection. It knows just enough of RFC 6455 for the load generator: the handshake, whole frames,
+//! ping and close. It has no limits and trusts everybody: do not serve with it.
 
 use std::collections::{HashMap, VecDeque};
 use std::io::{self, ErrorKind, IoSlice, Read, Write};
@@ -18,13 +19,13 @@ use slab::Slab;
 use socket2::{Domain, Socket, Type};
 use tungstenite::handshake::derive_accept_key;
 
-/// What one read takes at most.
+/// The most bytes of one read.
 const SCRATCH_BYTES: usize = 128 << 10;
 
-/// What one send joins at most of what could not be sent before.
+/// The most buffers that one send joins.
 const MAX_SLICES: usize = 64;
 
-/// Connections that may wait to be accepted: the usual 128 make the load generator wait for a second.
+/// Connections that may wait to be accepted. With the usual 128 the load generator would wait for a second.
 const BACKLOG: i32 = 4096;
 
 const LISTENER: Token = Token(usize::MAX);
@@ -32,24 +33,24 @@ const LISTENER: Token = Token(usize::MAX);
 const PING: u8 = 0x9;
 const CLOSE: u8 = 0x8;
 
-/// How many frames leave in one send.
+/// The frames that leave in one send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Sends {
-    /// All that a turn has brought.
+    /// All frames of a turn.
     Turn,
-    /// One.
+    /// One frame.
     Frame,
-    /// All that a turn has brought, from a file in memory by sendfile, which copies nothing: for large messages.
+    /// All frames of a turn, from a file in memory by sendfile, which copies nothing: for large messages.
     Memfd,
 }
 
-/// The least that a WebSocket server can do: what others are measured by.
+/// The least that a WebSocket server can do, for others to be measured by.
 #[derive(Clone, Copy, Debug, Parser)]
 struct Args {
     /// The port on 127.0.0.1; 0 takes a free one.
     #[arg(long, default_value_t = 0)]
     port: u16,
-    /// What a send brings to a connection.
+    /// The frames that leave in one send.
     #[arg(long, value_enum, default_value_t = Sends::Turn)]
     sends: Sends,
 }
@@ -58,7 +59,7 @@ struct Args {
 #[derive(Debug, Default)]
 struct Batch {
     bytes: Vec<u8>,
-    /// Where each frame ends.
+    /// The end of each frame.
     ends: Vec<usize>,
     /// The same bytes as a file, if they are sent from one.
     file: Option<OwnedFd>,
@@ -68,7 +69,7 @@ impl Batch {
     fn push(&mut self, first: u8, payload: &[u8], mask: [u8; 4]) {
         self.bytes.push(first);
         match payload.len() {
-            // Each length fits by its arm.
+            // The pattern of each arm bounds the length.
             len @ ..126 => self.bytes.push(len as u8),
             len @ ..65_536 => {
                 self.bytes.push(126);
@@ -86,7 +87,7 @@ impl Batch {
     }
 }
 
-/// Eight bytes at a time, as compilers like it.
+/// Unmasks eight bytes at a time, which compilers make fast.
 fn unmask(payload: &mut [u8], mask: [u8; 4]) {
     let word = u64::from(u32::from_ne_bytes(mask));
     let word = word << 32 | word;
@@ -102,11 +103,11 @@ fn unmask(payload: &mut [u8], mask: [u8; 4]) {
 
 struct Conn {
     stream: TcpStream,
-    /// A request or a frame that has not arrived to the end.
+    /// The beginning of a request or a frame.
     partial: Vec<u8>,
-    /// Its path's, after the handshake.
+    /// The room of its path, after the handshake.
     room: Option<usize>,
-    /// What the kernel has not taken, and how much of the first it has.
+    /// Buffers that the kernel has not taken, and the bytes of the first that it has.
     owed: VecDeque<Rc<Batch>>,
     sent_bytes: usize,
     is_over: bool,
@@ -125,7 +126,7 @@ struct Floor {
     conns: Slab<Conn>,
     rooms: Vec<Room>,
     rooms_by_path: HashMap<String, usize>,
-    /// Rooms that this turn has brought something.
+    /// Rooms with frames of this turn.
     dirty: Vec<usize>,
     scratch: Vec<u8>,
 }
@@ -239,7 +240,7 @@ impl Floor {
         self.scratch = scratch;
     }
 
-    /// Takes what has arrived, and keeps what is not whole.
+    /// Takes the bytes that have arrived, and keeps an incomplete end.
     fn take(&mut self, key: usize, arrived: &[u8]) {
         let mut partial = std::mem::take(&mut self.conns[key].partial);
         let bytes = if partial.is_empty() {
@@ -265,7 +266,7 @@ impl Floor {
         };
     }
 
-    /// Answers a request that is whole; says how long it was.
+    /// Answers a request if it is complete. Returns its length.
     fn upgrade(&mut self, key: usize, bytes: &[u8]) -> usize {
         let Some(end) = bytes.windows(4).position(|four| four == b"\r\n\r\n") else {
             return 0;
@@ -287,14 +288,14 @@ impl Floor {
             self.rooms.len() - 1
         });
         let conn = &mut self.conns[key];
-        // It fits into an empty socket; a client that is gone is noticed by the next read.
+        // It fits into an empty socket. If the client is gone, the next read tells.
         let _ = conn.stream.write(response.as_bytes());
         conn.room = Some(room);
         self.rooms[room].members.push(key);
         end + 4
     }
 
-    /// Takes one frame if it is whole; says how long it was.
+    /// Takes one frame if it is complete. Returns its length.
     fn frame(&mut self, key: usize, bytes: &[u8]) -> Option<usize> {
         let (first, second) = (*bytes.first()?, *bytes.get(1)?);
         // A client's message fits into memory.
@@ -318,7 +319,7 @@ impl Floor {
                 let opcode = if first & 0xf == PING { 0xa } else { CLOSE };
                 let mut answer = Batch::default();
                 answer.push(0x80 | opcode, payload, mask);
-                // From memory, whatever the others are sent from: it is small.
+                // It is small, so it is always sent from memory.
                 conn.owed.push_back(Rc::new(answer));
                 conn.flush(self.sends);
                 conn.is_over |= opcode == CLOSE;
@@ -337,7 +338,7 @@ impl Floor {
         Some(header + 4 + len)
     }
 
-    /// Sends what a turn has brought to all on its path.
+    /// Sends the frames of a turn to all on its path.
     fn spread(&mut self, room: usize) -> io::Result<()> {
         let mut batch = std::mem::take(&mut self.rooms[room].turn);
         if self.sends == Sends::Memfd {
@@ -383,7 +384,7 @@ impl Conn {
             };
             match sent {
                 Ok(sent) => self.advance(sent),
-                // An error is noticed by the next read; what could not be sent waits for the socket.
+                // The next read tells of an error. Unsent bytes wait for the socket.
                 Err(_) => return,
             }
         }

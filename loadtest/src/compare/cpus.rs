@@ -1,4 +1,4 @@
-//! Lists of processors, and pinning to them: what is started from a pinned thread is pinned as well.
+//! Lists of processors, and pinning a thread to them. Processes that a pinned thread starts are pinned as well.
 
 use std::fmt;
 use std::io;
@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
-/// Processors by number, ascending; never none.
+/// Processors by number, ascending. There is at least one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cpus(pub(crate) Vec<usize>);
 
@@ -27,7 +27,7 @@ impl Cpus {
         Cpus(self.0.iter().take(1).copied().collect())
     }
 
-    /// Those that are not among others; the same again if that leaves none.
+    /// Those that are not among `others`; all of them if none would be left.
     #[must_use]
     pub fn without(&self, others: &Cpus) -> Cpus {
         let rest: Vec<usize> = self
@@ -78,7 +78,7 @@ impl fmt::Display for Cpus {
     }
 }
 
-/// Pins this thread, and what it starts from now on.
+/// Pins this thread, and all that it starts from now on.
 pub fn pin(cpus: &Cpus) -> io::Result<()> {
     let mut set = CpuSet::new();
     for cpu in &cpus.0 {

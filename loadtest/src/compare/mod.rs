@@ -1,8 +1,8 @@
 //! Several servers under the same load, in turns: `loadtest compare`.
 //!
-//! The command line calls it with its `arguments.rs`. `rounds.rs` starts each server alone on its processors, loads it from
-//! the others, and ends it. Servers take turns, and each round begins with the next server, so that what disturbs the
-//! machine for a while disturbs all of them. This room imports `scenario`, `report` and `run`.
+//! The command line calls it with its arguments (`arguments.rs`). `rounds.rs` starts each server alone on its own
+//! processors, loads it from the others, and ends it. Servers take turns, and each round begins with the next server: a
+//! disturbance of the machine then hits all of them. This room imports `scenario`, `report` and `run`.
 //!
 //! **A new peer** is an entry in `peers/catalogue.rs`, and a folder in `loadtest/peers` if it has sources of its own.
 

@@ -1,4 +1,4 @@
-//! The comparison itself: each server started, loaded and ended, round after round.
+//! The comparison itself: it starts, loads and ends each server, round after round.
 
 use std::io::{self, Write};
 
@@ -12,7 +12,7 @@ use crate::report::progress::Bar;
 use crate::report::{Compared, Comparison, Report, SCHEMA_VERSION, summary};
 use crate::run::{RunError, run};
 
-/// The server that the CPU of others is a multiple of.
+/// The server that the others are compared with by CPU.
 const FLOOR: &str = "floor";
 
 /// Loads all servers, in rounds.
@@ -52,7 +52,7 @@ pub(crate) fn compare(arguments: &CompareArguments) -> Result<Comparison, RunErr
             }
         }
     }
-    // When nobody could be loaded, and for a reason that is in the options, that is what to say.
+    // If no server could be loaded because the options make no sense, the command line is wrong.
     if let Some(error) = usage.filter(|_| servers.iter().all(|server| server.runs.is_empty())) {
         return Err(error);
     }
@@ -64,17 +64,17 @@ pub(crate) fn compare(arguments: &CompareArguments) -> Result<Comparison, RunErr
     Ok(stand.conclude(servers))
 }
 
-/// Round and server, for each run: every round begins with the next server.
+/// The round and the server of each run. Every round begins with the next server.
 fn turns(rounds: usize, servers: usize) -> impl Iterator<Item = (usize, usize)> {
     (0..rounds)
         .flat_map(move |round| (0..servers).map(move |turn| (round, (round + turn) % servers)))
 }
 
-/// What all runs share.
+/// The settings that all runs share.
 struct Stand<'a> {
     arguments: &'a CompareArguments,
     places: Places,
-    /// What servers show, if they are to speak TLS.
+    /// The certificate of the servers, if they are to speak TLS.
     certificate: Option<Certificate>,
     server_cpus: Cpus,
     generator_cpus: Cpus,
@@ -108,7 +108,7 @@ impl Stand<'_> {
             if let Some(certificate) = &started.certificate {
                 options.url = format!("wss://{}/load", started.address);
                 options.ca = Some(certificate.clone());
-                // What else is trusted is for servers that run already.
+                // `--insecure` is for servers that run already.
                 options.insecure = false;
             }
             options.server_pid = Some(started.pid());
@@ -124,7 +124,7 @@ impl Stand<'_> {
         report
     }
 
-    /// The server inherits what this thread is pinned to.
+    /// Starts a server. It inherits the processors of this thread.
     fn start(&self, peer: &Peer) -> Result<Started, RunError> {
         let failed = |error: io::Error| RunError::Failed(format!("--server-cpus: {error}"));
         pin(&self.server_cpus).map_err(failed)?;

@@ -1,4 +1,4 @@
-//! The servers of a comparison: those that were asked for, and those that can be.
+//! The servers of a comparison: those that were asked for, and those that can be started.
 
 use super::arguments::CompareArguments;
 use super::peers::{PEERS, Peer, Places};
@@ -27,7 +27,7 @@ pub(super) fn sources(arguments: &CompareArguments) -> Result<Vec<(String, Sourc
         })?;
         sources.push((name.clone(), Source::Peer(peer)));
     }
-    // All, unless somebody was named or runs already.
+    // Without a name, and without a server that runs already, all take part.
     if arguments.servers.is_empty() && arguments.server.is_empty() {
         sources.extend(
             PEERS
@@ -46,9 +46,9 @@ pub(super) fn sources(arguments: &CompareArguments) -> Result<Vec<(String, Sourc
     Ok(sources)
 }
 
-/// A server that runs already, of `NAME=URL`.
+/// A server that runs already, from `NAME=URL`.
 fn running(text: &str) -> Result<(String, Source), String> {
-    // The first = may as well be one of a URL without a name before it.
+    // A URL without a name before it may have an = too.
     let is_name = |name: &str| !name.is_empty() && !name.contains([':', '/', '?', '@']);
     let named = text.split_once('=').filter(|(name, _)| is_name(name));
     let Some((name, url)) = named else {
@@ -59,7 +59,7 @@ fn running(text: &str) -> Result<(String, Source), String> {
     Ok((name.to_owned(), Source::Running(url.to_owned())))
 }
 
-/// What is known of a server before it has run.
+/// A server of the comparison before its first run.
 pub(super) fn compared(
     (name, source): &(String, Source),
     places: &Places,
@@ -82,7 +82,7 @@ pub(super) fn compared(
     }
 }
 
-/// Where servers and their files are.
+/// The folders of the servers and their files.
 pub(super) fn places(arguments: &CompareArguments) -> Result<Places, RunError> {
     let program = std::env::current_exe().map_err(|error| RunError::Failed(error.to_string()))?;
     let here = program.parent().unwrap_or(&program).to_owned();

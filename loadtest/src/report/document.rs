@@ -1,7 +1,7 @@
-//! What a run found: the document that `--json` writes, from which the screen and the page are made.
+//! The report of a run: the document that `--json` writes. The screen and the page are made from it.
 //!
-//! Times are nanoseconds, sizes bytes, CPU seconds of user and system time, unless a name says otherwise. The schema is
-//! made from these types; [`SCHEMA_VERSION`] is raised when a field changes its meaning or goes.
+//! Unless a name says otherwise, times are nanoseconds, sizes are bytes, and CPU is in seconds of user and system time.
+//! The schema is made from these types. [`SCHEMA_VERSION`] is raised when a field changes its meaning or goes.
 
 use std::collections::BTreeMap;
 
@@ -21,30 +21,30 @@ pub struct Report {
     pub schema_version: u32,
     /// Whether every delivery was right and the relay's own counters agree.
     pub passed: bool,
-    /// What was found wrong, or kept the run from judging, a sentence each; empty when `passed`.
+    /// The faults that were found, a sentence each. Empty when `passed`.
     pub failures: Vec<String>,
-    /// What a reader should know before trusting the figures, a sentence each.
+    /// Warnings to read before trusting the figures, a sentence each.
     pub warnings: Vec<String>,
     /// When the measurement began, in seconds since 1970.
     pub started_unix_seconds: u64,
-    /// How long was measured, the warm-up not counted.
+    /// Length of the measurement in seconds, without the warm-up.
     pub measured_seconds: f64,
-    /// What the generator was asked to do.
+    /// The load that was asked for.
     pub configuration: Configuration,
-    /// Where it ran.
+    /// The machine under the generator.
     pub machine: Machine,
     /// The relay's process, with `--server-pid`.
     pub server: Option<Server>,
-    /// How connecting went.
+    /// Connections: opened, failed, ended.
     pub connections: Connections,
     /// Messages and deliveries.
     pub deliveries: Deliveries,
-    /// Latency of deliveries: from when a message was due (open loop) or sent (closed loop) until it was received whole.
-    /// Deliveries to subscribers that stall on purpose are left out.
+    /// Latency of deliveries: from the time a message was due (open loop) or sent (closed loop) until it was received
+    /// whole. Deliveries to subscribers that stall on purpose are left out.
     pub latency: Latency,
     /// Burst: from the first message of a burst until everybody had the last. Reconnect: from the drop until all were back.
     pub rounds: Option<Latency>,
-    /// What happened over time, a sample each 100 ms or, in long runs, each so many that there are at most 1,000.
+    /// Samples over time, one every 100 ms. Long runs have longer samples, and 1,000 at most.
     pub samples: Vec<Sample>,
     /// The generator's own CPU.
     pub generator: Generator,
@@ -52,7 +52,7 @@ pub struct Report {
     pub counters: Option<Counters>,
 }
 
-/// What the generator was asked to do, with defaults filled in.
+/// The load that was asked for, with defaults filled in.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Configuration {
     /// Version of the generator.
@@ -73,26 +73,26 @@ pub struct Configuration {
     pub payload_bytes: usize,
     /// Kind of message.
     pub opcode: Opcode,
-    /// Pace of publishers; none when nothing is sent.
+    /// Pace of publishers, if they have one.
     pub pace: Option<Pace>,
-    /// Warm-up.
+    /// Length of the warm-up in seconds.
     pub warmup_seconds: f64,
-    /// Threads that load.
+    /// Threads of the generator.
     pub threads: usize,
-    /// Whether these never slept.
+    /// Whether these threads never slept.
     pub busy_poll: bool,
-    /// The command line's options, as given.
+    /// The options as given on the command line, without secrets.
     pub arguments: Vec<String>,
 }
 
 /// The machine under the generator.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Machine {
-    /// Processor's name.
+    /// Name of the processor.
     pub processor: String,
     /// Processors that the generator may use.
     pub cpus: usize,
-    /// Kernel's name and release.
+    /// Name and release of the kernel.
     pub kernel: String,
 }
 
@@ -101,42 +101,42 @@ pub struct Machine {
 pub struct Server {
     /// Name of the program.
     pub name: String,
-    /// Its command line; values of options that name a token, secret, password or key are left out.
+    /// Its command line, without secrets.
     pub command: Vec<String>,
-    /// The text that `--server-config` named.
+    /// The text of the file that `--server-config` names.
     pub configuration: Option<String>,
-    /// CPU of its process and of its children (workers of nginx, say), while measured.
+    /// CPU of its process and of its children, such as the workers of nginx, during the measurement.
     pub cpu_seconds: f64,
-    /// The user's part of it.
+    /// The part of it in user mode.
     pub cpu_user_seconds: f64,
     /// CPU per delivery.
     pub cpu_ns_per_delivery: Option<f64>,
     /// Resident memory before the first connection.
     pub rss_before_bytes: u64,
-    /// The most that was seen.
+    /// The most resident memory that was seen.
     pub rss_peak_bytes: u64,
-    /// When the measurement was over, before connections were closed.
+    /// Resident memory after the measurement, before connections were closed.
     pub rss_after_bytes: u64,
-    /// When connections were closed.
+    /// Resident memory after connections were closed.
     pub rss_closed_bytes: u64,
-    /// Growth from before the first connection until all were connected, per connection.
+    /// Growth of resident memory per connection, from before the first until all were open.
     pub bytes_per_connection: Option<f64>,
 }
 
-/// How connecting went.
+/// Connections: opened, failed, ended.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 pub struct Connections {
-    /// How many there should be at once.
+    /// Connections that should be open at once.
     pub wanted: usize,
     /// Opening handshakes that succeeded.
     pub opened: u64,
-    /// Those that failed, by reason.
+    /// Connections that could not be opened, by reason.
     pub failed: BTreeMap<String, u64>,
-    /// Connections that the relay ended although we did not ask, by close code (`"1013"`) or `"reset"` or `"eof"`.
+    /// Connections that the relay ended unasked, by close code such as `"1013"`, or by `"reset"` or `"eof"`.
     pub ended_by_server: BTreeMap<String, u64>,
-    /// How often one of those that are slow on purpose has stopped reading.
+    /// The number of times that a slow subscriber stopped reading.
     pub stalls: u64,
-    /// From connecting until the 101.
+    /// Time from connecting until the answer to the handshake.
     pub handshake: Latency,
 }
 
@@ -145,50 +145,52 @@ pub struct Connections {
 pub struct Deliveries {
     /// Whether senders get their own messages, as the probe found.
     pub echo: bool,
-    /// Messages sent while measured.
+    /// Messages sent during the measurement.
     pub published: u64,
     /// Deliveries that were owed for all messages sent, warm-up included.
     pub expected: u64,
     /// Deliveries received, warm-up included.
     pub received: u64,
-    /// Deliveries received while measured.
+    /// Deliveries received during the measurement.
     pub received_while_measured: u64,
-    /// Bytes of payload received while measured.
+    /// Bytes of payload received during the measurement.
     pub payload_bytes_while_measured: u64,
-    /// `received` of `expected`, from 0 to 1.
+    /// Share of `expected` that was received, from 0 to 1.
     pub reach: f64,
-    /// Owed and never received, though the connection lived.
+    /// Deliveries owed and never received, without a word from the relay.
     pub lost: u64,
-    /// Owed and not received by connections that the relay ended, with its word (a close code).
+    /// Deliveries owed to connections that the relay ended with a close code.
     pub lost_to_closes: u64,
-    /// Owed and not waited for: the run was told to end, or deliveries went on coming for a minute after it.
+    /// Deliveries owed and not waited for: the run was told to end, or others kept coming for a minute after it.
     pub outstanding: u64,
-    /// Received more than once.
+    /// Deliveries received more than once.
     pub duplicated: u64,
-    /// Received after a later one of the same publisher.
+    /// Deliveries received after a later message of the same publisher.
     pub out_of_order: u64,
-    /// Subscribers whose order differs from that of the others in their topic.
+    /// Connections that saw another order than the others in their topic.
     pub disagreeing: u64,
-    /// Of which the payload or the opcode is not what was sent.
+    /// Deliveries with another payload or opcode than was sent.
     pub corrupt: u64,
-    /// Which were sent to another topic than the one they came to.
+    /// Deliveries to another topic than the message was sent to.
     pub misrouted: u64,
-    /// Which came back to their sender, although the relay had not sent senders their own in the probe.
+    /// Messages that came back to their sender, although the relay did not send senders their own in the probe.
     pub echoed: u64,
-    /// Messages that this run did not send, received before its own: a relay's greetings, or what it keeps of earlier times.
+    /// Messages from elsewhere that came before this run's own: greetings, or messages that the relay kept from
+    /// earlier.
     pub foreign: u64,
-    /// Messages that could be sent only more than 1 ms after they were due, in open loop.
+    /// Messages sent more than 1 ms after they were due, in an open loop.
     pub sent_late: u64,
-    /// Messages that were due, in open loop, or waited to be sent when their publisher's connection ended, and never were.
+    /// Messages that were never sent: they were due in an open loop, or waited when the connection of their publisher
+    /// ended.
     pub unsent: u64,
-    /// Reads that brought at least one whole message: `received / reads` says how many come at a time.
+    /// Reads that brought at least one whole message. `received / reads` is the number of messages per read.
     pub reads: u64,
 }
 
 /// A distribution, in nanoseconds.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 pub struct Latency {
-    /// Values in it.
+    /// Number of values.
     pub count: u64,
     /// Smallest.
     pub min: u64,
@@ -221,10 +223,10 @@ pub struct Point {
     pub count: u64,
 }
 
-/// What happened between the sample before and this one.
+/// One sample: the time since the sample before.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize, JsonSchema)]
 pub struct Sample {
-    /// Seconds since the measurement began; warm-up is negative.
+    /// Its end, in seconds since the measurement began. Negative during the warm-up.
     pub at_seconds: f64,
     /// Length in seconds.
     pub span_seconds: f64,
@@ -232,7 +234,7 @@ pub struct Sample {
     pub published: u64,
     /// Deliveries received.
     pub received: u64,
-    /// Deliveries found lost so far, cumulative.
+    /// Deliveries found lost so far, since the beginning.
     pub lost: u64,
     /// Messages sent later than due.
     pub sent_late: u64,
@@ -244,34 +246,34 @@ pub struct Sample {
     pub latency_p99: u64,
     /// The largest of them.
     pub latency_max: u64,
-    /// The generator's CPUs in use, 1.0 being a whole one.
+    /// CPUs that the generator used; 1.0 is a whole CPU.
     pub generator_cpus: f64,
-    /// The server's.
+    /// CPUs that the server used.
     pub server_cpus: Option<f64>,
-    /// The server's resident memory at the end.
+    /// Resident memory of the server at the end.
     pub server_rss_bytes: Option<u64>,
 }
 
 /// The generator's own CPU.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 pub struct Generator {
-    /// CPU while measured, all threads.
+    /// CPU of all threads during the measurement.
     pub cpu_seconds: f64,
     /// The busiest thread's share of the measured time, from 0 to 1.
     pub busiest_thread: f64,
-    /// The largest share of the measured time, from 0 to 1, for which a thread was ready and had no CPU.
+    /// The largest share of the measured time, from 0 to 1, for which a thread waited for a CPU.
     pub waited_for_cpu: f64,
-    /// Whether the generator, not the server, may have been what limited: a thread was busy, or ready and without a
-    /// CPU, for over 95 % of the time.
+    /// Whether the generator may have been the limit, not the server: a thread was busy, or waited for a CPU, for over
+    /// 95 % of the time.
     pub saturated: bool,
 }
 
-/// The relay's own counters: how much each grew from before the run until after it.
+/// The growth of the relay's own counters, from before the run until after it.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 pub struct Counters {
-    /// By name and labels, those that changed.
+    /// Counters that changed, by name and labels.
     pub changes: BTreeMap<String, f64>,
-    /// Comparisons of a counter with what the generator counted.
+    /// Counters compared with the generator's own counts.
     pub checks: Vec<Check>,
 }
 
@@ -280,9 +282,9 @@ pub struct Counters {
 pub struct Check {
     /// The counter.
     pub name: String,
-    /// How much it grew.
+    /// Its growth.
     pub server: f64,
-    /// What the generator counted.
+    /// The generator's own count.
     pub generator: f64,
     /// Whether they agree.
     pub agrees: bool,
@@ -293,15 +295,15 @@ pub struct Check {
 pub struct Comparison {
     /// [`SCHEMA_VERSION`].
     pub schema_version: u32,
-    /// Whether every server that was there passed every run, and none failed to run.
+    /// Whether every server that was there passed every run. A server that was named and is absent fails too.
     pub passed: bool,
-    /// How often each server was to run.
+    /// Number of runs that each server was to make.
     pub repeats: usize,
-    /// Processors that servers run on, as far as they were started here.
+    /// Processors that servers run on, if they were started here.
     pub server_cpus: Vec<usize>,
     /// Processors that the generator runs on.
     pub generator_cpus: Vec<usize>,
-    /// The server that the CPU of the others is a multiple of: a floor, when one ran.
+    /// The server that others are compared with by CPU: the floor, if it ran.
     pub floor: Option<String>,
     /// Each server, in the order given.
     pub servers: Vec<Compared>,
@@ -312,16 +314,16 @@ pub struct Comparison {
 pub struct Compared {
     /// Its name.
     pub name: String,
-    /// What it is, in a sentence.
+    /// A sentence about it.
     pub about: String,
-    /// Why it did not run, when it did not: `"not installed"`, with what is missing and how to install it, that it has no
-    /// TLS where that is compared, or that the comparison was ended early.
+    /// The reason why it did not run, if it did not: it is not installed, it has no TLS, or the comparison was stopped
+    /// early.
     pub absent: Option<String>,
-    /// What kept it from finishing a run, a sentence each: it did not start, it ended, the run could not be made.
+    /// Errors that kept it from finishing a run, a sentence each.
     pub errors: Vec<String>,
     /// Its figures over all runs.
     pub summary: Option<Summary>,
-    /// Its runs, interleaved with those of the others.
+    /// Its runs; they alternate with those of the others.
     pub runs: Vec<Report>,
 }
 
@@ -330,19 +332,19 @@ pub struct Compared {
 pub struct Summary {
     /// Runs that passed.
     pub passed_runs: usize,
-    /// Server's CPU per delivery, nanoseconds.
+    /// The server's CPU per delivery, in nanoseconds.
     pub cpu_ns_per_delivery: Option<Spread>,
-    /// Its median as a multiple of the floor's.
+    /// Its median CPU per delivery as a multiple of the floor's.
     pub cpu_of_floor: Option<f64>,
     /// Processors that the server used.
     pub server_cpus: Option<Spread>,
-    /// Whole messages that came with a read.
+    /// Whole messages per read.
     pub messages_per_read: Option<Spread>,
     /// Deliveries a second.
     pub deliveries_per_second: Option<Spread>,
-    /// Median latency, nanoseconds.
+    /// Median latency, in nanoseconds.
     pub latency_p50: Option<Spread>,
-    /// 99th percentile of latency, nanoseconds.
+    /// 99th percentile of latency, in nanoseconds.
     pub latency_p99: Option<Spread>,
     /// The most resident memory that was seen.
     pub rss_peak_bytes: Option<Spread>,

@@ -1,27 +1,27 @@
-//! What a report's counts come to: the figures that screen, page, comparison and benchmarks show alike.
+//! Figures that are computed from a report's counts. Screen, page, comparison and benchmarks all show them.
 
 use crate::report::document::{Latency, Report};
 
 impl Report {
-    /// What happened so often, a second of the measurement.
+    /// A count, per second of the measurement.
     pub(crate) fn per_second(&self, count: u64) -> f64 {
         self.rate(count as f64)
     }
 
-    /// Deliveries a second; none where nothing was delivered while measured.
+    /// Deliveries a second; `None` if nothing was delivered during the measurement.
     pub fn deliveries_per_second(&self) -> Option<f64> {
         let delivered = self.deliveries.received_while_measured;
         (delivered > 0).then(|| self.per_second(delivered))
     }
 
-    /// Whole messages that came at a time, warm-up included; none where none came while measured.
+    /// Whole messages per read, warm-up included; `None` if none came during the measurement.
     pub fn messages_per_read(&self) -> Option<f64> {
         let found = &self.deliveries;
         let is_known = found.received_while_measured > 0 && found.reads > 0;
         is_known.then(|| found.received as f64 / found.reads as f64)
     }
 
-    /// A time in nanoseconds; none where nothing was delivered that was due while measured.
+    /// A latency in nanoseconds; `None` if no message was delivered that was due during the measurement.
     pub(crate) fn latency(&self, of: impl Fn(&Latency) -> u64) -> Option<f64> {
         (self.latency.count > 0).then(|| of(&self.latency) as f64)
     }
@@ -46,19 +46,19 @@ impl Report {
         self.rate(self.generator.cpu_seconds)
     }
 
-    /// The generator's CPU for each delivery, in nanoseconds; none where nothing was delivered while measured.
+    /// The generator's CPU for each delivery, in nanoseconds; `None` if nothing was delivered during the measurement.
     pub(crate) fn generator_cpu_ns_per_delivery(&self) -> Option<f64> {
         let delivered = self.deliveries.received_while_measured;
         (delivered > 0).then(|| self.generator.cpu_seconds * 1e9 / delivered as f64)
     }
 
-    /// An amount, by the length of the measurement in seconds.
+    /// An amount, per second of the measurement.
     fn rate(&self, amount: f64) -> f64 {
         per_second(amount, self.measured_seconds)
     }
 }
 
-/// An amount a second; 0 of a measurement that was ended before it began.
+/// An amount per second; 0 if no time was measured.
 pub(crate) fn per_second(amount: f64, seconds: f64) -> f64 {
     if seconds > 0.0 { amount / seconds } else { 0.0 }
 }

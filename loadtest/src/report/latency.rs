@@ -1,13 +1,13 @@
-//! Distributions of latencies: counted by hdrhistogram, handed out as the report's percentile curve.
+//! Distributions of latencies. hdrhistogram counts them; a report has their percentile curve.
 
 use hdrhistogram::Histogram;
 
 use crate::report::document::{Latency, Point};
 
-/// Latencies below are told apart no further: a microsecond.
+/// Latencies below a microsecond are not told apart.
 const LOWEST: u64 = 1_000;
 
-/// Latencies above count as this: ten minutes.
+/// Latencies above ten minutes count as ten minutes.
 const HIGHEST: u64 = 600_000_000_000;
 
 /// Significant digits.
@@ -28,7 +28,7 @@ pub(crate) fn merge(into: &mut Histogram<u64>, from: &Histogram<u64>) {
     }
 }
 
-/// What a report says of a distribution.
+/// The summary of a distribution, for a report.
 pub(crate) fn summarise(histogram: &Histogram<u64>) -> Latency {
     if histogram.is_empty() {
         return Latency::default();

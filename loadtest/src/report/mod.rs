@@ -1,10 +1,11 @@
-//! What a run found, and how it is shown: as JSON, on the screen, as a page with charts, as a table of several servers.
+//! The report of a run, and its forms: JSON, a screen of text, a page with charts, a table of several servers.
 //!
-//! The control fills in the `document.rs`; the command line has it written and shown. While a run goes on it tells an
-//! `observer.rs`, of which the bar in `progress.rs` is one. This room imports `scenario` only.
+//! `run` fills in the document (`document.rs`), and the command line writes and shows it. While a run goes on, `run`
+//! tells an observer (`observer.rs`), such as the progress bar (`progress.rs`). This room imports `scenario` only.
 //!
-//! **A new figure** is a field of a type in `document.rs`, from which the JSON and its schema follow. What is computed from
-//! fields is in `figures.rs`. A figure is shown by a line in `screen.rs`, a row in `page/run.rs`, a column in `table.rs`.
+//! **A new figure** is a field of a type in `document.rs`; the JSON and its schema follow. Figures that are computed
+//! from fields are in `figures.rs`. `screen.rs` shows a figure in a line, `page/run.rs` in a row, `table.rs` in a
+//! column.
 
 pub mod chart;
 mod document;

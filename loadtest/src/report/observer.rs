@@ -1,61 +1,61 @@
-//! Who watches a run while it goes on, and may end it.
+//! The observer of a run: it is told of the progress, and may end the run early.
 
 use crate::scenario::scenarios::Scenario;
 
-/// What a run is doing.
+/// The stage of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
     /// Connections are opened.
     Connecting,
-    /// Messages are sent, and not measured yet.
+    /// Messages are sent and not measured yet.
     WarmingUp,
     /// Messages are sent and measured.
     Measuring,
-    /// What is owed is waited for.
+    /// Missing deliveries are awaited.
     Draining,
     /// Connections are closed.
     Closing,
 }
 
-/// How a run stands.
+/// The progress of a run.
 #[derive(Clone, Copy, Debug)]
 pub struct Progress {
     /// The kind of load.
     pub scenario: Scenario,
-    /// What it is doing.
+    /// Its stage.
     pub stage: Stage,
     /// Seconds since the load began.
     pub elapsed_seconds: f64,
-    /// How long warm-up and measurement take together, in seconds.
+    /// Length of warm-up and measurement together, in seconds.
     pub total_seconds: f64,
     /// Connections open.
     pub connections: usize,
-    /// Connections that there are to be.
+    /// Connections to be opened.
     pub wanted: usize,
-    /// Messages sent a second, of late.
+    /// Messages sent a second, since the last progress.
     pub published_rate: f64,
-    /// Deliveries a second, of late.
+    /// Deliveries a second, since the last progress.
     pub received_rate: f64,
-    /// Median latency of late, in nanoseconds.
+    /// Median latency since the last progress, in nanoseconds.
     pub latency_p50: u64,
-    /// 99th percentile of late, in nanoseconds.
+    /// 99th percentile of latency since the last progress, in nanoseconds.
     pub latency_p99: u64,
     /// Deliveries found lost so far.
     pub lost: u64,
 }
 
-/// Told of a run ten times a second, by the thread that called `run`.
+/// Watches a run. The thread that called `run` calls it ten times a second.
 pub trait Observer {
-    /// How it stands.
+    /// Is told of the progress.
     fn on_progress(&self, _progress: &Progress) {}
 
-    /// Whether it is to end early; what was measured until then is reported.
+    /// Whether the run is to end early. The report then covers the time until now.
     fn is_stopped(&self) -> bool {
         false
     }
 }
 
-/// Watches nothing.
+/// An observer that does nothing.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Silent;
 

@@ -1,4 +1,4 @@
-//! Shows how a run stands: a bar on a terminal, a line now and then elsewhere. Ctrl-C ends the run early.
+//! Shows the progress of a run: a bar on a terminal, otherwise a line now and then. Ctrl-C ends the run early.
 
 use std::cell::Cell;
 use std::fmt::Write as _;
@@ -14,7 +14,7 @@ use super::observer::{Observer, Progress, Stage};
 use super::unit::Unit;
 use crate::clock::whole;
 
-/// Between two lines where there is no terminal.
+/// Time between two lines, without a terminal.
 const LINE_INTERVAL: Duration = Duration::from_secs(3);
 
 /// Steps of the bar.
@@ -31,12 +31,13 @@ pub(crate) struct Bar {
 }
 
 impl Bar {
-    /// Shows a run on standard error, or if `is_quiet`, nothing. From here on the first SIGINT or SIGTERM ends the run early,
-    /// and the second the process.
+    /// Shows a run on standard error, unless `is_quiet`. From now on, the first SIGINT or SIGTERM ends the run early,
+    /// and the second ends the process.
     pub(crate) fn new(is_quiet: bool) -> Bar {
         let is_stopped = Arc::new(AtomicBool::new(false));
         for signal in [SIGINT, SIGTERM] {
-            // In this order: the first signal finds it unset. Without handlers a signal ends the process, as ever.
+            // In this order, so that the first signal finds the flag unset. If handlers cannot be set, a signal ends
+            // the process as usual.
             let _ =
                 signal_hook::flag::register_conditional_shutdown(signal, 130, is_stopped.clone());
             let _ = signal_hook::flag::register(signal, is_stopped.clone());
@@ -59,7 +60,7 @@ impl Bar {
         }
     }
 
-    /// When something else is done than at the last, or after a while.
+    /// Whether the stage is new, or the last line was a while ago.
     fn is_time_for_a_line(&self, stage: Stage) -> bool {
         let last = self.last_line.get();
         last.is_none_or(|(of, at)| of != stage || at.elapsed() >= LINE_INTERVAL)
@@ -84,7 +85,7 @@ impl Observer for Bar {
             self.bar.set_message(line(progress));
         } else if self.is_time_for_a_line(progress.stage) {
             self.last_line.set(Some((progress.stage, Instant::now())));
-            // Who has closed standard error wants no progress.
+            // If standard error is closed, nobody wants progress.
             let _ = writeln!(io::stderr(), "{}", line(progress));
         }
     }

@@ -12,7 +12,7 @@ const WIDTH: usize = 110;
 /// The most sentences shown of a kind; the JSON has all.
 const SENTENCES: usize = 6;
 
-/// One screen: what was done, what was found, and whether it was right.
+/// The screen: the load, the figures, the verdict.
 pub(crate) fn summary(report: &Report) -> String {
     let mut screen = String::new();
     title(report, &mut screen);
@@ -217,7 +217,7 @@ fn machines(report: &Report, screen: &mut String) {
     if let Some(counters) = &report.counters {
         let agreeing = counters.checks.iter().filter(|check| check.agrees).count();
         let text = format!(
-            "{} changed; {agreeing} of {} that mean what is counted here agree",
+            "{} changed; {agreeing} of {} that can be compared agree",
             counters.changes.len(),
             counters.checks.len()
         );
@@ -247,7 +247,7 @@ fn judgement(report: &Report, screen: &mut String) {
     let _ = writeln!(screen, "{verdict}");
 }
 
-/// A sentence that may be long, cut where two lines would end.
+/// Cuts a sentence where two lines would end.
 fn shortened(sentence: &str) -> String {
     if sentence.chars().count() <= 2 * WIDTH {
         return sentence.to_owned();

@@ -1,4 +1,4 @@
-//! A server's figures over its runs: the median and the ends, since a machine is never quite quiet.
+//! The figures of a server over its runs: median, smallest and largest, since no machine is ever quite quiet.
 
 use super::table::{Verdict, verdict};
 use crate::report::chart::median;
@@ -48,7 +48,7 @@ fn of(runs: &[Report]) -> Summary {
     }
 }
 
-/// The middle and the ends of some values; nothing of none.
+/// The median, the smallest and the largest of some values; `None` if there are none.
 pub fn spread(values: impl Iterator<Item = f64>) -> Option<Spread> {
     let mut values: Vec<f64> = values.filter(|value| value.is_finite()).collect();
     values.sort_by(f64::total_cmp);

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use crate::report::document::{Compared, Comparison, Spread, Summary};
 use crate::report::unit::{NOTHING, Unit};
 
-/// How a server did.
+/// The verdict on a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
     /// All its runs passed.
@@ -21,9 +21,9 @@ pub(crate) enum Verdict {
 pub(crate) struct Row<'a> {
     /// The server.
     pub(crate) server: &'a Compared,
-    /// How it did.
+    /// Its verdict.
     pub(crate) verdict: Verdict,
-    /// Its figures, in the order of [`columns`]: the median, and how far the runs are apart if there are several.
+    /// Its figures, in the order of [`columns`]: the median, and the range if there are several runs.
     pub(crate) cells: Vec<(String, Option<String>)>,
 }
 
@@ -93,7 +93,7 @@ pub(crate) fn rows(comparison: &Comparison) -> Vec<Row<'_>> {
     comparison.servers.iter().map(row).collect()
 }
 
-/// How a server did.
+/// The verdict on a server.
 pub(crate) fn verdict(server: &Compared) -> Verdict {
     let passed = server.errors.is_empty() && server.runs.iter().all(|run| run.passed);
     match (&server.absent, passed && !server.runs.is_empty()) {
@@ -103,7 +103,7 @@ pub(crate) fn verdict(server: &Compared) -> Verdict {
     }
 }
 
-/// What went wrong with a server, each sentence once.
+/// The failures and errors of a server, each sentence once.
 pub(crate) fn complaints(server: &Compared) -> Vec<String> {
     let failures = server.runs.iter().flat_map(|run| &run.failures);
     let mut all: Vec<String> = Vec::new();
@@ -120,7 +120,7 @@ fn show(spread: Option<Spread>, unit: Unit) -> (String, Option<String>) {
         return (NOTHING.to_owned(), None);
     };
     let (least, most) = (unit.show(min), unit.show(max));
-    // The unit once, if it is the same.
+    // If both have the same unit, it is written once.
     let unit_of = |text: &str| text.split_once(' ').map(|(_, unit)| unit.to_owned());
     let shared = unit_of(&most).filter(|unit| unit_of(&least).as_ref() == Some(unit));
     let short = shared.map_or(least.as_str(), |unit| {
@@ -136,7 +136,7 @@ fn times(multiple: Option<f64>) -> String {
     multiple.map_or(NOTHING.to_owned(), |multiple| format!("{multiple:.2} ×"))
 }
 
-/// The table as text for a screen, and under it what is to be said of single servers.
+/// The table as text for a screen, with sentences about single servers under it.
 pub(crate) fn text(comparison: &Comparison) -> String {
     let rows = rows(comparison);
     let mut lines: Vec<Vec<String>> = Vec::new();
@@ -163,12 +163,12 @@ pub(crate) fn text(comparison: &Comparison) -> String {
     }
     let mut out = aligned(&lines);
     for sentence in sentences(&rows) {
-        writeln!(out, "{sentence}").expect("a String takes all");
+        writeln!(out, "{sentence}").expect("a String takes everything");
     }
     out
 }
 
-/// The table in Markdown, without figures that no server has, and under it what is to be said of single servers.
+/// The table in Markdown, without figures that no server has, with sentences about single servers under it.
 pub(crate) fn markdown(comparison: &Comparison) -> String {
     let rows = rows(comparison);
     let is_there = |column: usize| rows.iter().any(|row| row.cells[column].0 != NOTHING);
@@ -191,12 +191,12 @@ pub(crate) fn markdown(comparison: &Comparison) -> String {
         out.push('\n');
     }
     for sentence in said {
-        writeln!(out, "- {sentence}").expect("a String takes all");
+        writeln!(out, "- {sentence}").expect("a String takes everything");
     }
     out
 }
 
-/// What is to be said of single servers.
+/// Sentences about single servers: why one is absent, and its failures.
 fn sentences(rows: &[Row<'_>]) -> Vec<String> {
     let of = |row: &Row<'_>| {
         let absent = row.server.absent.iter().cloned();
@@ -207,7 +207,7 @@ fn sentences(rows: &[Row<'_>]) -> Vec<String> {
     rows.iter().flat_map(of).collect()
 }
 
-/// Lines of cells in columns: the first two to the left, figures to the right.
+/// Aligns cells in columns: the first two to the left, figures to the right.
 fn aligned(lines: &[Vec<String>]) -> String {
     let columns = lines.iter().map(Vec::len).max().unwrap_or(0);
     let width = |column: usize| {

@@ -1,6 +1,6 @@
 //! Numbers as people read them: three significant digits and a unit.
 
-/// What a value is, and so how it is written and where round values lie.
+/// The unit of a value: it says how the value is written, and which values are round.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unit {
     /// A number: `0.25`, `1.5 k`, `20 M`.
@@ -37,7 +37,7 @@ const BYTES: [(f64, &str); 5] = [
 /// Counts below are written out.
 const LONG_COUNT: f64 = 100_000.0;
 
-/// Stands where there is no figure.
+/// Stands in place of a figure that is missing.
 pub(crate) const NOTHING: &str = "–";
 
 impl Unit {
@@ -56,7 +56,7 @@ impl Unit {
             Unit::Number | Unit::Count => scaled(value, &METRIC),
             Unit::Share => share(value),
             Unit::Nanoseconds => scaled(value, &TIMES),
-            // Below three minutes, the seconds are what one looks for.
+            // Below three minutes, people look for seconds.
             Unit::Seconds if value.abs() < 180.0 => format!("{} s", digits(value)),
             Unit::Seconds => scaled(value, &CLOCK),
             Unit::Bytes => scaled(value, &BYTES),
@@ -64,7 +64,7 @@ impl Unit {
     }
 }
 
-/// In the largest unit of which there is a whole one after rounding.
+/// Writes a value in the largest unit of which it has at least one, after rounding.
 fn scaled(value: f64, units: &[(f64, &str)]) -> String {
     let rounded = round(value);
     let (last, larger) = units.split_last().expect("there are units");
@@ -75,7 +75,7 @@ fn scaled(value: f64, units: &[(f64, &str)]) -> String {
     format!("{}{name}", digits(value / size))
 }
 
-/// To three significant digits.
+/// Rounds to three significant digits.
 fn round(value: f64) -> f64 {
     if value == 0.0 {
         return 0.0;
@@ -96,7 +96,7 @@ fn digits(value: f64) -> String {
     format!("{}", value + 0.0)
 }
 
-/// A count to the last one: `1,234,567`.
+/// A count with all its digits: `1,234,567`.
 pub(crate) fn exact(count: u64) -> String {
     grouped(count as f64)
 }
@@ -123,16 +123,16 @@ fn grouped(value: f64) -> String {
     out
 }
 
-/// Per cent, with as many nines as the value has and one digit more.
+/// Per cent, with all nines of the value and one digit more.
 fn share(value: f64) -> String {
     let percent = value * 100.0;
     if !(90.0..100.0).contains(&percent) {
         return format!("{}%", digits(percent));
     }
-    // 99.9 has one place that is needed to tell it from 100, 99.99 has two; an f64 has room for some more.
+    // 99.9 needs one place to be told from 100, 99.99 needs two. An f64 has room for some more.
     let places = (1..=12).find(|places| 100.0 - percent >= 10_f64.powi(1 - places) * (1.0 - 1e-9));
     let scale = 10_f64.powi(places.unwrap_or(12));
-    // Downwards, so that less than all is never shown as all; but an ulp below 99.9 is 99.9.
+    // Rounds down, so that less than all is never shown as all. The addend keeps 99.9 if it is an ulp too small.
     let percent = (percent * scale + 1e-3).floor() / scale;
     format!("{percent}%")
 }

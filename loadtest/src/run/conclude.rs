@@ -1,6 +1,6 @@
-//! The report of a run, made from what was found.
+//! The report of a run, made from its findings.
 //!
-//! The control's findings come in; `judge` adds the verdict.
+//! The control's findings come in, and `judge.rs` adds the verdict.
 
 use std::thread::available_parallelism;
 
@@ -17,10 +17,10 @@ use crate::scenario::options::Options;
 use crate::scenario::plan::Plan;
 use crate::secrets;
 
-/// A thread that was busy, or ready and without a CPU, for more than this share of the time may have been what limited.
+/// A thread that was busy, or waited for a CPU, for more than this share of the time may have been the limit.
 const SATURATED: f64 = 0.95;
 
-/// Judges, and writes the report.
+/// Makes the report, with its verdict.
 pub(crate) fn report(options: &Options, plan: &Plan, mut findings: Findings) -> Report {
     let orders = compare_orders(plan, &mut findings);
     let connections = connections(plan, &findings);
@@ -54,7 +54,7 @@ pub(crate) fn report(options: &Options, plan: &Plan, mut findings: Findings) -> 
     report
 }
 
-/// Gathers what the threads have seen of each topic's order, and compares it.
+/// Gathers the orders that the connections of all threads saw, and compares them.
 fn compare_orders(plan: &Plan, findings: &mut Findings) -> Orders {
     let mut lives = Vec::new();
     let mut records: Vec<_> = (0..plan.topics).map(|_| None).collect();

@@ -1,4 +1,4 @@
-//! The control of a run: it starts the threads, leads them from phase to phase, and collects what they found.
+//! The control of a run: it starts the threads, leads them from phase to phase, and collects their findings.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -22,16 +22,16 @@ use crate::report::observer::{Observer, Progress, Stage};
 use crate::scenario::plan::Plan;
 use crate::scenario::scenarios::Scenario;
 
-/// How long the control sleeps at most.
+/// The longest sleep of the control.
 const NAP: u64 = 5 * MILLISECOND;
 
-/// Without a delivery for so long, a closed loop goes on all the same: what was in flight is lost, or will come late.
+/// Time without a delivery after which a closed loop goes on: the messages in flight are lost, or will come late.
 const FORGIVE: u64 = SECOND;
 
-/// How long what is owed is waited for, though ever more of it comes.
+/// The longest wait for missing deliveries, though others keep coming.
 const DRAIN: u64 = 60 * SECOND;
 
-/// How long a thread listens on when all is there: what comes twice, or to the wrong one, may come last.
+/// Time that threads listen on when all has come: a duplicate, or a delivery to the wrong topic, may come last.
 const LISTEN: u64 = 100 * MILLISECOND;
 
 const PANICKED: &str = "a thread of the generator has panicked: this is a fault of the generator";
@@ -45,17 +45,17 @@ pub(super) struct Control<'o> {
     workers: Vec<JoinHandle<std::io::Result<Outcome>>>,
     series: Series,
     sampled_at: u64,
-    /// Totals as of the last progress: time, published, received.
+    /// Totals of the last progress: time, published, received.
     shown: (u64, u64, u64),
     stage: Stage,
     rounds: Histogram<u64>,
-    /// The round under way, if there is one, and when it began.
+    /// The last round, and the time it began if it is still under way.
     round: u64,
     round_began: Option<u64>,
     next_round_at: u64,
     forgiven_at: u64,
     was_stopped: bool,
-    /// Whether that ended the wait for what is owed.
+    /// Whether the wait for missing deliveries was stopped as well.
     was_wait_stopped: bool,
 }
 
@@ -105,10 +105,11 @@ impl<'o> Control<'o> {
         self.shared.clock.now()
     }
 
-    /// From the first connection to the last. However it ends, the threads have ended when it returns.
+    /// Leads the run from the first connection to the last. The threads have ended when it returns, even after an
+    /// error.
     pub(super) fn lead(&mut self) -> Result<Findings, String> {
         let led = self.connect().and_then(|()| {
-            // Without anybody to load there is nothing to wait for.
+            // Without a connection there is nothing to wait for.
             if self.opened() == 0 {
                 return Ok(unix_seconds());
             }
@@ -149,7 +150,7 @@ impl<'o> Control<'o> {
         Ok(())
     }
 
-    /// Warm-up and measurement; returns when the latter began, in seconds since 1970.
+    /// Warm-up and measurement. Returns the start of the measurement, in seconds since 1970.
     fn load(&mut self) -> Result<u64, String> {
         let (warmup, duration) = (self.plan.warmup, self.plan.duration);
         let start = self.now() + MILLISECOND;
@@ -206,7 +207,7 @@ impl<'o> Control<'o> {
             return;
         }
         let Some(began) = self.round_began else {
-            // Somewhat ahead, so that it begins on all threads at once.
+            // A round is announced a little ahead, so that it begins on all threads at once.
             if self.now() + 2 * MILLISECOND >= self.next_round_at {
                 let start = self.next_round_at.max(self.now() + MILLISECOND);
                 self.round += 1;
@@ -232,7 +233,7 @@ impl<'o> Control<'o> {
         self.next_round_at = end + self.plan.every;
     }
 
-    /// A closed loop in which nothing comes any more would stand still for ever.
+    /// Gives up the messages in flight if nothing comes any more. Otherwise a closed loop would stand still for ever.
     fn forgive_when_stuck(&mut self) {
         let is_waiting = match self.plan.scenario {
             Scenario::Burst => self.round_began.is_some_and(|began| began < self.now()),
@@ -253,12 +254,12 @@ impl<'o> Control<'o> {
         times.max().unwrap_or(0)
     }
 
-    /// Waits for what is owed.
+    /// Waits for missing deliveries.
     fn drain(&mut self) -> Result<(), String> {
         self.stage = Stage::Draining;
         self.shared.enter(Phase::Drain);
         let began = self.now();
-        // Whoever ends the load early still wants to know what became of it; whoever ends the wait for that does not.
+        // A stop during the load still waits for missing deliveries. A stop during the wait does not.
         let was_stopped = self.was_stopped;
         let mut settled_at = None;
         loop {
@@ -288,7 +289,7 @@ impl<'o> Control<'o> {
         Ok(())
     }
 
-    /// Sleeps until `until`, or a little less; samples when it is time.
+    /// Sleeps until `until`, or a little less. Samples when it is time.
     fn rest(&mut self, until: u64) -> Result<(), String> {
         let now = self.now();
         let until = until.min(now + NAP).max(now);
@@ -316,7 +317,7 @@ impl<'o> Control<'o> {
             self.series.sample(is_last, server);
         }
         let totals = &tally.totals;
-        // As of when the threads put up their counts, which may be half a tick ago.
+        // The time at which the threads posted their counts, which may be half a tick ago.
         let now = totals.at;
         let (shown_at, published, received) = self.shown;
         let span = seconds(now.saturating_sub(shown_at)).max(1e-9);

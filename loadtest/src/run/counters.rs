@@ -1,4 +1,4 @@
-//! The relay's own counters, read over HTTP in Prometheus' text form before a run and after it.
+//! The relay's own counters: read over HTTP in Prometheus' text form before a run and after it, and compared with ours.
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
@@ -12,7 +12,7 @@ use crate::report::{Check, Counters};
 use crate::scenario::target::port;
 use crate::secrets;
 
-/// How long an answer may take.
+/// Time that an answer may take.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The longest answer.
@@ -21,23 +21,23 @@ const MAX_BYTES: u64 = 16 << 20;
 /// Counters by name and labels.
 pub(crate) type Readings = BTreeMap<String, f64>;
 
-/// Where counters are read.
+/// The address of the counters.
 #[derive(Clone, Debug)]
 pub(crate) struct Exporter {
-    /// As it may be shown.
+    /// Without its secrets, since it is shown.
     url: String,
     host: String,
     port: u16,
     path: String,
 }
 
-/// What the generator has counted.
+/// The generator's own counts.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Counted {
     pub(crate) published: u64,
     pub(crate) received: u64,
     pub(crate) opened: u64,
-    /// Whether every delivery that the relay has made has been received: nobody left before the end.
+    /// Whether nobody left before the end, so that every delivery of the relay was received.
     pub(crate) is_complete: bool,
 }
 
@@ -81,10 +81,10 @@ impl Exporter {
         Ok(readings(&scrape))
     }
 
-    /// One request. HTTP/1.0 keeps the answer in one piece.
+    /// Sends one request. With HTTP/1.0 the answer comes in one piece.
     fn ask(&self) -> std::io::Result<String> {
         let mut stream = Err(std::io::Error::other("the host has no address"));
-        // A name may have addresses of both kinds, and the exporter listen on one.
+        // A name may have addresses of both kinds, and only one of them may answer.
         for address in (self.host.as_str(), self.port).to_socket_addrs()? {
             stream = TcpStream::connect_timeout(&address, PATIENCE);
             if stream.is_ok() {
@@ -104,7 +104,7 @@ impl Exporter {
     }
 }
 
-/// All that only grows: counters, and how often a histogram was added to.
+/// The values that only grow: counters, and the counts of histograms.
 fn readings(scrape: &Scrape) -> Readings {
     let mut readings = Readings::new();
     for sample in &scrape.samples {
@@ -130,7 +130,7 @@ fn readings(scrape: &Scrape) -> Readings {
     readings
 }
 
-/// What has changed, and whether it agrees with what was counted here.
+/// The changes of counters, and whether they agree with our own counts.
 pub(crate) fn compare(before: &Readings, after: &Readings, counted: &Counted) -> Counters {
     let grown = |name: &str| {
         after
@@ -144,7 +144,7 @@ pub(crate) fn compare(before: &Readings, after: &Readings, counted: &Counted) ->
             counters.changes.insert(name.clone(), change);
         }
     }
-    // Names that mean this in our own relay only.
+    // Only in our own relay these names mean this.
     let deliveries = "fanwire_deliveries_total";
     if !after.contains_key(deliveries) {
         return counters;

@@ -1,4 +1,4 @@
-//! All that a run has brought, before it is judged.
+//! The findings of a run, before they are judged.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use crate::check::tally::Totals;
 use crate::client::worker::outcome::Outcome;
 use crate::report::{Counters, Latency, Sample, Server};
 
-/// All that a run has brought.
+/// The findings of a run.
 #[derive(Debug)]
 pub(super) struct Findings {
     pub(super) started_unix_seconds: u64,
@@ -18,10 +18,10 @@ pub(super) struct Findings {
     pub(super) samples: Vec<Sample>,
     pub(super) opened: u64,
     pub(super) outcomes: Vec<Outcome>,
-    /// How often messages in flight were given up.
+    /// The number of times that messages in flight were given up.
     pub(super) forgiven: u64,
     pub(super) was_stopped: bool,
-    /// Whether the wait for what is owed was ended as well.
+    /// Whether the wait for missing deliveries was stopped as well.
     pub(super) was_wait_stopped: bool,
     pub(super) is_server_alive: bool,
     pub(super) server: Option<Server>,
@@ -29,7 +29,7 @@ pub(super) struct Findings {
 }
 
 impl Findings {
-    /// What is compared with the relay's counters.
+    /// The counts that are compared with the relay's counters.
     pub(super) fn counted(&self) -> Counted {
         let all_stayed = self.opened == self.stayed();
         Counted {

@@ -1,6 +1,6 @@
-//! The verdict in sentences: what failed, and what a reader should know before trusting the figures.
+//! The verdict in sentences: failures, and warnings to read before trusting the figures.
 //!
-//! `conclude` calls it with a report that is otherwise finished.
+//! `conclude.rs` calls it with a report that is otherwise finished. A new check needs a sentence here.
 
 use std::collections::BTreeMap;
 
@@ -20,12 +20,12 @@ const STARVED: f64 = 0.2;
 /// Beyond this share of messages that were sent late, the pace was not kept.
 const TOO_LATE: f64 = 0.01;
 
-/// A soak warns when the server's memory or the latency grows by more than these factors, and memory by so many bytes.
+/// A soak warns if the server's memory or the latency grows by more than these factors, and memory by so many bytes.
 const GROWTH: f64 = 1.1;
 const GROWTH_OF_LATENCY: f64 = 1.5;
 const LEAST_GROWTH: f64 = 4e6;
 
-/// What is wrong, a sentence each.
+/// The failures, a sentence each.
 pub(super) fn failures(report: &Report, findings: &Findings) -> Vec<String> {
     let mut failures = Vec::new();
     connection_failures(report, findings, &mut failures);
@@ -123,7 +123,7 @@ fn delivery_failures(deliveries: &Deliveries, findings: &Findings, failures: &mu
     }
 }
 
-/// What a reader should know, a sentence each.
+/// The warnings, a sentence each.
 pub(super) fn warnings(
     report: &Report,
     plan: &Plan,
@@ -165,7 +165,7 @@ fn generator_warnings(generator: &Generator, warnings: &mut Vec<String>) {
     }
 }
 
-/// What was not done as it was asked for.
+/// Warns of a load that was not as it was asked for.
 fn load_warnings(report: &Report, plan: &Plan, findings: &Findings, warnings: &mut Vec<String>) {
     if let Some(Pace::Rate(rate)) = plan.pace {
         let sent = findings.totals.published.max(1);
@@ -227,7 +227,7 @@ fn delivery_warnings(report: &Report, findings: &Findings, warnings: &mut Vec<St
     }
 }
 
-/// What could not be compared.
+/// Warns of orders that could not be compared.
 fn order_warnings(
     report: &Report,
     plan: &Plan,
@@ -251,7 +251,7 @@ fn order_warnings(
     }
 }
 
-/// What rises all the time may rise for ever.
+/// Warns of memory and latency that rise all the time: they may rise for ever.
 fn trend_warnings(samples: &[Sample], warnings: &mut Vec<String>) {
     let measured = || samples.iter().filter(|sample| sample.at_seconds > 0.0);
     let memory: Vec<f64> = measured()

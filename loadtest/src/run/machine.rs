@@ -2,7 +2,7 @@
 
 use procfs::{CpuInfo, Current as _};
 
-/// The name of the processor, or its architecture where the kernel does not say.
+/// The name of the processor, or its architecture if the kernel does not say.
 pub(super) fn processor() -> String {
     let info = CpuInfo::current().ok();
     let name = info.as_ref().and_then(|info| info.model_name(0));

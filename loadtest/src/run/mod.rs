@@ -1,8 +1,8 @@
 //! A run from beginning to end: the options come in, the report goes out.
 //!
-//! [`run`] is called by the command line, by a comparison and by whoever uses the library. The [`control`] leads the
-//! client's threads from phase to phase; meanwhile the relay's process and its counters are watched from outside. Then
-//! [`conclude`] makes the report. This room imports `scenario`, `report`, `check` and `client`.
+//! The command line, a comparison and users of the library call [`run`]. The control (`control.rs`) leads the client's
+//! threads from phase to phase, while `watch.rs` watches the relay's process. Then `conclude.rs` makes the report and
+//! `judge.rs` the verdict. This room imports `scenario`, `report`, `check` and `client`.
 
 mod conclude;
 mod control;
@@ -31,15 +31,15 @@ use crate::scenario::limits;
 use crate::scenario::options::Options;
 use crate::scenario::plan::Plan;
 
-/// How long the relay's counters may take to agree: it may publish them now and then.
+/// Time that the relay's counters may take to agree: it may publish them only now and then.
 const COUNTERS: Duration = Duration::from_secs(3);
 
-/// Why there is no report.
+/// The reason why a run has no report.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RunError {
     /// The options make no sense, alone or together, or this machine does not allow what they ask for.
     Usage(String),
-    /// The server cannot be reached, or is no relay; or the system failed.
+    /// The server cannot be reached or is not a relay, or the system failed.
     Failed(String),
 }
 
@@ -53,8 +53,8 @@ impl fmt::Display for RunError {
 
 impl std::error::Error for RunError {}
 
-/// Loads a relay as the options say, and reports what was found. Blocks until it is over; `observer` is told how it stands
-/// and may end it early.
+/// Loads a relay as the options say, and returns the report. Blocks until the run is over. `observer` is told of the
+/// progress and may end the run early.
 pub fn run(options: &Options, observer: &dyn Observer) -> Result<Report, RunError> {
     let nonce = nonce();
     limits::check_descriptors(options).map_err(RunError::Usage)?;
@@ -94,7 +94,7 @@ pub fn run(options: &Options, observer: &dyn Observer) -> Result<Report, RunErro
     Ok(conclude::report(options, &control.plan, findings))
 }
 
-/// Reads the counters until they agree, for a while.
+/// Reads the counters until they agree, but not for ever.
 fn settle_counters(
     exporter: &Exporter,
     before: &Readings,
@@ -139,7 +139,7 @@ fn read_server_config(options: &Options) -> Result<Option<String>, String> {
         .map_err(|error| format!("--server-config {}: {error}", path.display()))
 }
 
-/// A number that no other run has: its messages are told from those of others by it.
+/// A number that no other run has. It tells the messages of this run from those of others.
 fn nonce() -> u64 {
     use std::hash::{BuildHasher, Hasher, RandomState};
     RandomState::new().build_hasher().finish()

@@ -1,6 +1,6 @@
-//! The relay's process and those that it has started: their CPU time and their memory, as `/proc` tells them.
+//! The relay's process and its children: their CPU time, memory and sockets, from `/proc`.
 //!
-//! The watch calls it. It reads, and changes nothing.
+//! `watch.rs` calls it, and so does a comparison that waits for a server. It changes nothing.
 
 use std::collections::{HashMap, HashSet};
 use std::io::Read as _;
@@ -23,15 +23,15 @@ impl CpuTime {
     }
 }
 
-/// A process and those that it has started.
+/// A process and its children.
 #[derive(Debug)]
 pub(crate) struct Processes {
-    /// The process first, then its descendants as of the last look.
+    /// The process itself first, then its descendants as of the last look.
     all: Vec<Process>,
 }
 
 impl Processes {
-    /// A process that must be there.
+    /// A process, which must be there, and its children.
     pub(crate) fn of(root: u32) -> Result<Processes, String> {
         let process = i32::try_from(root).ok().map(Process::new);
         match process {
@@ -46,7 +46,7 @@ impl Processes {
         }
     }
 
-    /// Learns which children there are now.
+    /// Finds the children that there are now.
     pub(super) fn look_for_children(&mut self) {
         let mut by_parent: HashMap<i32, Vec<Process>> = HashMap::new();
         for process in all_processes().into_iter().flatten().flatten() {
@@ -72,7 +72,7 @@ impl Processes {
         self.root().is_alive()
     }
 
-    /// The CPU time they have used since they were started, with that of children that have ended.
+    /// The CPU time of all of them since they were started, with that of children that have ended.
     pub(super) fn cpu(&self) -> CpuTime {
         let ticks = procfs::ticks_per_second() as f64;
         let mut cpu = CpuTime::default();
@@ -83,7 +83,7 @@ impl Processes {
         cpu
     }
 
-    /// Whether there are more than one.
+    /// Whether there is more than one process.
     pub(super) fn are_several(&self) -> bool {
         self.all.len() > 1
     }
@@ -94,7 +94,7 @@ impl Processes {
         self.all.iter().filter_map(pages).sum::<u64>() * procfs::page_size()
     }
 
-    /// Resident bytes, counted by the kernel for us. Pages that several of them share count once.
+    /// Resident bytes, which the kernel counts for us. Pages that several processes share count once.
     pub(super) fn resident_exactly(&self) -> u64 {
         let field = if self.are_several() { "Pss" } else { "Rss" };
         let mut bytes = 0;
@@ -107,14 +107,14 @@ impl Processes {
                 Err(_) => {}
             }
         }
-        // Old kernels show nobody's.
+        // Old kernels do not have this count.
         if bytes > 0 { bytes } else { self.resident() }
     }
 
     /// The sockets that they hold, by their inodes.
     pub(crate) fn sockets(&self) -> HashSet<u64> {
         let mut sockets = HashSet::new();
-        // Descriptors of another user's process cannot be read, and no socket of its is known then.
+        // The descriptors of another user's process cannot be read: its sockets are not known then.
         for file in self.all.iter().filter_map(|process| process.fd().ok()) {
             for file in file.flatten() {
                 if let FDTarget::Socket(inode) = file.target {
@@ -130,13 +130,13 @@ impl Processes {
         self.root().stat().map(|stat| stat.comm).unwrap_or_default()
     }
 
-    /// The command line, secrets left out.
+    /// The command line, without secrets.
     pub(super) fn command(&self) -> Vec<String> {
         let mut bytes = Vec::new();
-        // Not the crate's own reader of it, which refuses what is not UTF-8.
+        // The crate's own reader refuses arguments that are not UTF-8.
         let file = self.root().open_relative("cmdline");
         if let Ok(mut file) = file.map(|file| file.take(MAX_COMMAND_BYTES)) {
-            // What could be read is shown.
+            // After an error, the part that was read is shown.
             let _ = file.read_to_end(&mut bytes);
         }
         let arguments = bytes.split(|byte| *byte == 0);
@@ -149,10 +149,10 @@ impl Processes {
     }
 }
 
-/// The longest command line: as long as the kernel lets arguments be, usually.
+/// The longest command line that is read: usually the kernel allows no longer one.
 const MAX_COMMAND_BYTES: u64 = 2 << 20;
 
-/// What the kernel says of a process that has not ended.
+/// The state of a process, unless it has ended.
 fn stat(process: &Process) -> Option<Stat> {
     let stat = process.stat().ok()?;
     (!matches!(stat.state, 'Z' | 'X')).then_some(stat)

@@ -1,4 +1,4 @@
-//! What happened over time: the threads' tallies, collected ten times a second and made into samples.
+//! Samples over time, made from the threads' tallies, which are collected ten times a second.
 
 use hdrhistogram::Histogram;
 
@@ -11,7 +11,7 @@ use crate::report::latency;
 /// The most samples that a report has.
 const MAX_SAMPLES: u64 = 1_000;
 
-/// What the server's process used, as of one moment.
+/// The server's CPU and memory at one moment.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ServerUse {
     pub(crate) at: u64,
@@ -19,10 +19,10 @@ pub(crate) struct ServerUse {
     pub(crate) rss_bytes: u64,
 }
 
-/// How things stood when a sample began.
+/// The state at the beginning of a sample.
 #[derive(Clone, Copy, Debug, Default)]
 struct Opening {
-    /// As of when the totals are.
+    /// The time of the totals.
     at: u64,
     totals: Totals,
     server: Option<ServerUse>,
@@ -30,8 +30,8 @@ struct Opening {
 
 /// The samples of a run.
 ///
-/// A sample lasts from when the threads put up their counts until they did again, not from when these were collected: a rate
-/// is then what it was, however late the control is.
+/// A sample lasts from one posting of the threads' counts to a later one. The time of collecting does not matter, so a
+/// rate is right even if the control is late.
 #[derive(Debug)]
 pub(crate) struct Series {
     measure_start: u64,
@@ -41,16 +41,16 @@ pub(crate) struct Series {
     /// The sample that has begun, and its latencies.
     opening: Opening,
     recent: Histogram<u64>,
-    /// The same of the one before, which a last one that is too short is joined with.
+    /// The same of the sample before. A last sample that is too short is joined with it.
     opening_before: Opening,
     recent_before: Histogram<u64>,
-    /// Latencies of all that was due while measured.
+    /// Latencies of all messages that were due while measured.
     measured: Histogram<u64>,
     totals: Totals,
 }
 
 impl Series {
-    /// For a run of which so many nanoseconds will be sampled, `measure_start` being when the measurement begins.
+    /// Samples for so many nanoseconds. The measurement begins at `measure_start`.
     pub(crate) fn new(now: u64, measure_start: u64, length: u64) -> Series {
         let opening = Opening {
             at: now,
@@ -69,7 +69,7 @@ impl Series {
         }
     }
 
-    /// Collects what the threads have put up.
+    /// Collects what the threads have posted.
     pub(crate) fn collect(&mut self, shared: &Shared) -> Tally {
         let mut tally = Tally::default();
         for board in &shared.boards {
@@ -86,7 +86,7 @@ impl Series {
         latency::merge(&mut self.recent, &tally.outside);
     }
 
-    /// Forgets what was before: the load begins.
+    /// Begins a sample, and forgets what was before.
     pub(crate) fn begin(&mut self, now: u64, server: Option<ServerUse>) {
         self.opening = Opening {
             at: now,
@@ -96,15 +96,15 @@ impl Series {
         self.recent.reset();
     }
 
-    /// Makes a sample if it is time, or if it is the last.
+    /// Ends a sample if it is time, or if it is the last.
     pub(crate) fn sample(&mut self, is_last: bool, server: Option<ServerUse>) {
         let elapsed = self.totals.at.saturating_sub(self.opening.at);
-        // Half a tick of grace: threads put up their counts a little early or late.
+        // Half a tick of grace: threads post their counts a little early or late.
         let is_full = elapsed + TICK / 2 >= self.span;
         if is_full && (self.samples.len() as u64) < MAX_SAMPLES {
             self.close(server);
         } else if is_last && elapsed > 0 {
-            // Too short to be a rate of its own.
+            // It is too short to give a rate of its own.
             if self.samples.pop().is_some() {
                 self.opening = self.opening_before;
                 latency::merge(&mut self.recent, &self.recent_before);
@@ -126,7 +126,7 @@ impl Series {
         let span = to.at.saturating_sub(self.opening.at);
         let servers = server.zip(self.opening.server);
         let at_quantile = |quantile| {
-            // An empty histogram's largest value is not 0 but that of its first bucket, once it was reset.
+            // The largest value of an empty histogram is not 0 once it was reset, but that of its first bucket.
             if self.recent.is_empty() {
                 0
             } else {
@@ -154,7 +154,7 @@ impl Series {
         }
     }
 
-    /// The counts of all threads, as of the last time.
+    /// The counts of all threads when they were last collected.
     pub(crate) fn totals(&self) -> &Totals {
         &self.totals
     }
@@ -170,13 +170,13 @@ impl Series {
     }
 }
 
-/// How many CPUs were in use on average, of so many seconds of CPU time in so many nanoseconds.
+/// The average number of CPUs in use: seconds of CPU time by nanoseconds of time.
 fn cpus(cpu_seconds: f64, span: u64) -> f64 {
     cpu_seconds.max(0.0) / seconds(span).max(1e-9)
 }
 
-/// Whether values rise from quarter to quarter, and by what factor from the first to the last; `None` if they do not, or are
-/// too few to tell. The first tenth is left out: that is when caches and buffers fill.
+/// The factor from the first quarter of the values to the last, if they rise from quarter to quarter; `None` if they do
+/// not, or are too few to tell. The first tenth is left out, since caches and buffers fill then.
 pub(crate) fn rise(values: &[f64]) -> Option<f64> {
     let settled = &values[values.len() / 10..];
     let quarter = settled.len() / 4;
@@ -198,7 +198,7 @@ mod tests {
     use super::*;
     use crate::clock::MILLISECOND;
 
-    /// What the threads have put up at a time, after steady work since 0.
+    /// The tally that threads post at a time, after steady work since 0.
     fn steady(at: u64) -> Tally {
         let mut tally = Tally::default();
         tally.totals.at = at;
@@ -218,7 +218,7 @@ mod tests {
         };
         let mut series = Series::new(0, 0, SECOND);
         series.begin(0, server(0));
-        // Collected half a tick after it was put up, and at the end at once.
+        // It is collected half a tick after it was posted, and at the end at once.
         for (at, is_last) in [(100, false), (200, false), (300, false), (309, true)] {
             let mut tally = steady(at * MILLISECOND);
             tally.measured.saturating_record(at * MILLISECOND);

@@ -5,11 +5,11 @@ use super::series::ServerUse;
 use crate::clock::{SECOND, seconds};
 use crate::report::Server;
 
-/// How often its children are looked for, and if there are some, how often their memory is: what they share must be counted
-/// once, and for that the kernel goes through all of their pages.
+/// Time between two looks for children and, if there are some, at their memory. The kernel goes through all of their
+/// pages to count shared ones once, so this is not done more often.
 const LOOK: u64 = SECOND;
 
-/// A process, and what was seen of it.
+/// The relay's process, and the memory and CPU that were seen.
 #[derive(Debug)]
 pub(crate) struct Watch {
     processes: Processes,
@@ -21,14 +21,14 @@ pub(crate) struct Watch {
     rss_before: u64,
     rss_peak: u64,
     rss_connected: u64,
-    /// Connections at that time.
+    /// Connections that were open then.
     connected: u64,
     rss_after: u64,
     rss_closed: u64,
 }
 
 impl Watch {
-    /// Begins before the first connection.
+    /// Begins to watch, before the first connection.
     pub(crate) fn new(pid: u32) -> Result<Watch, String> {
         let processes = Processes::of(pid)?;
         let rss_before = processes.resident_exactly();
@@ -47,7 +47,7 @@ impl Watch {
         })
     }
 
-    /// Looks at it now and then.
+    /// Takes a sample of CPU and memory.
     pub(crate) fn sample(&mut self, now: u64) -> ServerUse {
         if now >= self.next_look_at {
             self.next_look_at = now + LOOK;
@@ -81,7 +81,7 @@ impl Watch {
         self.started = self.processes.cpu();
     }
 
-    /// It ends.
+    /// The measurement ends.
     pub(crate) fn on_stop(&mut self) {
         self.stopped = self.processes.cpu();
     }
@@ -101,7 +101,7 @@ impl Watch {
         self.processes.is_alive()
     }
 
-    /// Learns which processes there are, and what they hold.
+    /// Finds the processes that there are now, and measures their memory.
     fn look(&mut self) -> u64 {
         self.processes.look_for_children();
         self.measure()
@@ -114,7 +114,7 @@ impl Watch {
         rss
     }
 
-    /// What a report says of it.
+    /// The part of the report about the server.
     pub(crate) fn report(&self, configuration: Option<String>, deliveries: u64) -> Server {
         let cpu_seconds = (self.stopped.total() - self.started.total()).max(0.0);
         let growth = self.rss_connected as f64 - self.rss_before as f64;
@@ -151,7 +151,7 @@ mod tests {
         watch.rss_together = 0;
         watch.on_connected(1);
         assert!(watch.rss_connected > 0 && watch.rss_connected < apart);
-        // What was seen then is what the next sample shows.
+        // The next sample shows what was seen then.
         assert_eq!(watch.sample(SECOND + 2).rss_bytes, watch.rss_connected);
         assert!(watch.rss_peak < apart);
     }

@@ -342,7 +342,7 @@ fn sources(texts: &[String]) -> Result<Vec<Ipv4Addr>, String> {
         let (first, last) = (parse(first)?.to_bits(), parse(last)?.to_bits());
         if last < first || last - first >= MAX_SOURCES {
             return Err(format!(
-                "--source-ips {text}: a range goes up, and has at most {MAX_SOURCES} addresses"
+                "--source-ips {text}: a range must go up, and has at most {MAX_SOURCES} addresses"
             ));
         }
         sources.extend((first..=last).map(Ipv4Addr::from_bits));

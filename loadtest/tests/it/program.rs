@@ -88,7 +88,7 @@ fn options_that_make_no_sense_are_refused_with_a_way_out() {
         ("--url ws://localhost/ --source-ips 127.0.0.x", "127.0.0.x"),
         (
             "--url ws://localhost/ --source-ips 127.0.0.9-127.0.0.1",
-            "goes up",
+            "must go up",
         ),
         ("--url ws://localhost/ --ca file.pem", "TLS"),
         (

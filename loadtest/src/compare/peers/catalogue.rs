@@ -1,6 +1,6 @@
-//! All servers that a comparison can start: a new peer is an entry here.
+//! All servers that a comparison can start. A new peer is an entry here.
 //!
-//! [`Peer`] says what the fields mean.
+//! [`Peer`] describes the fields. `loadtest/README.md` has a table of the peers.
 
 use super::peer::{PLAIN, Peer, Port, Tls};
 
@@ -16,7 +16,7 @@ const TOKIO: &str = "{peers}/tokio-tungstenite/target/release/peer-tokio-tungste
 pub const PEERS: &[Peer] = &[
     Peer {
         name: "floor",
-        about: "No relay, but the least that a server can do: one send per connection and turn.",
+        about: "Not a relay, but the least that a server can do: one send per connection and turn.",
         command: &["{here}/floor", "--port", "{port}"],
         ..PLAIN
     },
@@ -30,7 +30,7 @@ pub const PEERS: &[Peer] = &[
     },
     Peer {
         name: "fanwire-at-once",
-        about: "The same with relay.coalesce off: what has come goes out, however little it is.",
+        about: "The same with relay.coalesce off: messages leave at once, however few they are.",
         command: FANWIRE,
         template: Some("{peers}/fanwire/config.yaml"),
         settings: "relay:\n  coalesce: 0s\n",
@@ -47,7 +47,7 @@ pub const PEERS: &[Peer] = &[
     },
     Peer {
         name: "tokio-tungstenite",
-        about: "tokio-tungstenite; each task takes what is queued, and flushes once.",
+        about: "tokio-tungstenite; each task takes all that is queued, and flushes once.",
         command: &[TOKIO],
         tls: Tls::Environment,
         install: "loadtest/peers/install tokio-tungstenite",
@@ -55,7 +55,7 @@ pub const PEERS: &[Peer] = &[
     },
     Peer {
         name: "go-gorilla",
-        about: "Go's gorilla/websocket; frames encoded once, and what is queued leaves in one write.",
+        about: "Go's gorilla/websocket; frames are encoded once, and all that is queued leaves in one write.",
         command: &["{peers}/go-gorilla/server"],
         tls: Tls::Environment,
         install: "loadtest/peers/install go-gorilla",
@@ -63,7 +63,7 @@ pub const PEERS: &[Peer] = &[
     },
     Peer {
         name: "node-ws",
-        about: "Node's ws; sockets corked, so that what a turn brings leaves in one write.",
+        about: "Node's ws; sockets are corked, so that all frames of a turn leave in one write.",
         command: &["node", "{peers}/node-ws/server.js"],
         needs: &["{peers}/node-ws/node_modules/ws/package.json"],
         tls: Tls::Environment,
@@ -102,13 +102,13 @@ pub const PEERS: &[Peer] = &[
     },
     Peer {
         name: "floor-frame",
-        about: "No relay, but the least that a server can do that sends each frame by itself.",
+        about: "Not a relay, but the least that a server can do that sends each frame by itself.",
         command: &["{here}/floor", "--port", "{port}", "--sends", "frame"],
         ..PLAIN
     },
     Peer {
         name: "floor-memfd",
-        about: "No relay, but the least that a server can do with sendfile from memory: for large messages.",
+        about: "Not a relay, but the least that a server can do with sendfile from memory: for large messages.",
         command: &["{here}/floor", "--port", "{port}", "--sends", "memfd"],
         ..PLAIN
     },

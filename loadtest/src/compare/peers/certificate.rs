@@ -1,6 +1,6 @@
-//! The certificate that the servers of a comparison show when they speak TLS: made for it, trusted by nobody else.
+//! The certificate of the servers of a comparison over TLS. It is made for the comparison, and nobody else trusts it.
 //!
-//! All servers show the same one. It lives in memory, and each server finds it in its own temporary folder.
+//! All servers have the same certificate. Each finds it in its own temporary folder.
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write as _};
@@ -9,10 +9,10 @@ use std::path::Path;
 
 use rcgen::{CertificateParams, KeyPair, PKCS_ECDSA_P256_SHA256};
 
-/// Its name in a server's folder; PEM.
+/// The name of its file in a server's folder; PEM.
 pub(super) const CERTIFICATE: &str = "certificate.pem";
 
-/// The name of its key there; PEM, PKCS#8.
+/// The name of the file of its key; PEM, PKCS#8.
 pub(super) const KEY: &str = "key.pem";
 
 /// A self-signed certificate for 127.0.0.1, ECDSA on P-256, and its key.
@@ -34,7 +34,7 @@ impl Certificate {
         })
     }
 
-    /// Writes both files into a folder, the key for nobody else to read.
+    /// Writes both files into a folder. Nobody else can read the key.
     pub(super) fn write(&self, folder: &Path) -> io::Result<()> {
         fs::write(folder.join(CERTIFICATE), &self.certificate)?;
         let mut options = OpenOptions::new();

@@ -1,4 +1,4 @@
-//! Where a server listens: what it says of it, and whether a port is its own.
+//! The port of a server: the address that it says, and whether a given port is really its own.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
@@ -6,19 +6,19 @@ use procfs::net::{TcpNetEntry, TcpState};
 
 use crate::run::processes::Processes;
 
-/// Where a server says that it listens.
+/// The addresses that a server says it listens on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Said {
     /// For clients.
     pub(super) address: SocketAddr,
-    /// For those who read its counters.
+    /// For readers of its counters.
     pub(super) metrics: Option<SocketAddr>,
 }
 
-/// What a server has said so far, if it is ready: `ready 127.0.0.1:4711`, or a line of a log with the word `ready`,
-/// `address=…` and perhaps `metrics=…`.
+/// The addresses in the output of a server, once it is ready: `ready 127.0.0.1:4711`, or a line of a log with the word
+/// `ready`, `address=…` and perhaps `metrics=…`.
 pub(super) fn said(output: &str) -> Option<Said> {
-    // The last line may not be there whole.
+    // The last line may be incomplete.
     let (whole, _) = output.rsplit_once('\n')?;
     whole.lines().find_map(|line| {
         let words = || line.split_whitespace();
@@ -34,7 +34,7 @@ pub(super) fn said(output: &str) -> Option<Said> {
     })
 }
 
-/// Who listens on a port of 127.0.0.1.
+/// The listener on a port of 127.0.0.1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Listener {
     /// Nobody yet.
@@ -45,11 +45,11 @@ pub(super) enum Listener {
     Another,
 }
 
-/// Who listens on this port: the process, or another program? The error is a sentence.
+/// Finds the listener on a port: the process, or another program. The error is a sentence.
 pub(super) fn listener(port: u16, process: u32) -> Result<Listener, String> {
     let failed = |error: procfs::ProcError| format!("/proc/net/tcp cannot be read: {error}");
     let mut entries = procfs::net::tcp().map_err(failed)?;
-    // Not there where the system has no IPv6.
+    // This table is missing if the system has no IPv6.
     entries.extend(procfs::net::tcp6().unwrap_or_default());
     let sockets: Vec<u64> = entries
         .iter()
@@ -113,7 +113,7 @@ mod tests {
         let port = socket.local_addr().unwrap().port();
         let mut other = Command::new("sleep").arg("600").spawn().unwrap();
         assert_eq!(listener(port, std::process::id()), Ok(Listener::Itself));
-        // A process that is not listening, and holds no socket of ours: they are closed when a program is started.
+        // The other process does not have our socket any more once it is another program.
         let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
         while listener(port, other.id()) != Ok(Listener::Another) {
             assert!(std::time::Instant::now() < deadline);

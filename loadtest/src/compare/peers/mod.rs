@@ -1,7 +1,7 @@
 //! The servers that a comparison can start.
 //!
-//! `catalogue.rs` says which there are, `peer.rs` what an entry means, `start.rs` how one is started. Their sources and
-//! configurations are in `loadtest/peers`; `loadtest/peers/install` installs those that are not ours.
+//! `catalogue.rs` lists them, `peer.rs` describes an entry, and `start.rs` starts one. Their sources and configurations
+//! are in `loadtest/peers`; `loadtest/peers/install` installs those that are not ours.
 
 mod catalogue;
 pub mod certificate;

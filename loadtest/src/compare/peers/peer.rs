@@ -1,11 +1,11 @@
-//! What a peer is: its program, what it needs to be there, and how it is told of ports and certificates.
+//! A peer: its program, the files that it needs, and its ways to learn of ports and certificates.
 
 use std::path::{Path, PathBuf};
 
-/// Said of a server that is to speak TLS and cannot.
+/// The reason of a server that is to speak TLS and cannot.
 pub(super) const NO_TLS: &str = "has no TLS here";
 
-/// How to get the programs of this workspace.
+/// The command that builds the programs of this workspace.
 pub(super) const BUILD: &str = "cargo build --release --workspace";
 
 /// A server that can be started.
@@ -17,7 +17,7 @@ pub(super) const BUILD: &str = "cargo build --release --workspace";
 pub struct Peer {
     /// Its name.
     pub name: &'static str,
-    /// What it is, in a sentence.
+    /// A sentence about it.
     pub(crate) about: &'static str,
     /// The program and its arguments. It finds `PORT` and `WORKERS` in its environment as well.
     pub(super) command: &'static [&'static str],
@@ -27,28 +27,28 @@ pub struct Peer {
     pub(super) settings: &'static str,
     /// Files that must be there, beside the program.
     pub(super) needs: &'static [&'static str],
-    /// How its port is found.
+    /// The way to its port.
     pub(super) port: Port,
-    /// How it comes to speak TLS.
+    /// The way to its certificate.
     pub(super) tls: Tls,
-    /// How to install it.
+    /// The command that installs it.
     pub(super) install: &'static str,
 }
 
-/// How the port of a server is found.
+/// The way to the port of a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Port {
-    /// It binds port 0, and then says where it listens: a line with the word `ready` and its address, and `metrics=` with
-    /// the address of its counters if it has some.
+    /// It binds port 0 and says the address that it got: in a line with the word `ready`, the address, and `metrics=`
+    /// with the address of its counters if it has some.
     Said,
-    /// It has to be given a port, and cannot say whether another program was faster.
+    /// It has to be given a port, which another program may take first.
     Given,
 }
 
-/// How a server comes to speak TLS.
+/// The way to the certificate of a server.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Tls {
-    /// It cannot.
+    /// It cannot speak TLS.
     Never,
     /// It finds the names of the files as `TLS_CERTIFICATE` and `TLS_KEY` in its environment.
     Environment,
@@ -56,7 +56,7 @@ pub(super) enum Tls {
     Template(&'static str),
 }
 
-/// What every entry of the catalogue begins with.
+/// The defaults of an entry of the catalogue.
 pub(super) const PLAIN: Peer = Peer {
     name: "",
     about: "",
@@ -69,7 +69,7 @@ pub(super) const PLAIN: Peer = Peer {
     install: BUILD,
 };
 
-/// Where things are.
+/// The folders of the servers' files.
 #[derive(Clone, Debug)]
 pub struct Places {
     /// The folder of this program, with those of fanwire and the floor.
@@ -87,7 +87,7 @@ impl Places {
 }
 
 impl Peer {
-    /// What is missing and how to install it; nothing if it can be started.
+    /// A sentence about the file that is missing, and how to install it; `None` if the peer can be started.
     pub fn missing(&self, places: &Places) -> Option<String> {
         let needed = self.command[..1]
             .iter()
@@ -102,7 +102,7 @@ impl Peer {
         ))
     }
 
-    /// Why it cannot take part, if it cannot: it has no TLS and is to speak it, or something is missing.
+    /// The reason why it cannot take part, if it cannot: it has no TLS and is to speak it, or a file is missing.
     pub(crate) fn absent(&self, places: &Places, speaks_tls: bool) -> Option<String> {
         match self.tls {
             Tls::Never if speaks_tls => Some(NO_TLS.to_owned()),
@@ -111,7 +111,7 @@ impl Peer {
     }
 }
 
-/// Whether a file is there, or a program that is named without a folder.
+/// Whether a file is there. A name without a folder is a program in `PATH`.
 pub(super) fn is_there(name: &str) -> bool {
     if name.contains('/') {
         return Path::new(name).exists();

@@ -1,7 +1,8 @@
-//! Starting a peer: its folder, its configuration, its environment, its port.
+//! Starts a peer: with a folder, a configuration, an environment and a port.
 //!
-//! A server says where it listens, and nobody has to guess. One that has to be given a port gets one that is free; if
-//! another program takes it first, that is noticed, and the server is started again with another port.
+//! A server binds port 0 and says the port that it got, so that nobody has to guess. A server that has to be given a
+//! port gets a free one. If another program takes that first, this is noticed, and the server is started again with
+//! another port.
 
 use std::fs::{self, File};
 use std::io;
@@ -13,12 +14,12 @@ use super::certificate::{CERTIFICATE, Certificate, KEY};
 use super::peer::{NO_TLS, Peer, Places, Port, Tls, is_there};
 use super::started::{ERRORS, NotReady, OUTPUT, Scratch, Started};
 
-/// How often a server is started that has to be given a port, until it gets one.
+/// The most ports that are tried for a server that has to be given one.
 const ATTEMPTS: usize = 5;
 
 impl Peer {
-    /// Starts it, and waits until it accepts connections: over TLS, if there is a certificate for it. It inherits this
-    /// thread's processors, of which there are `workers`.
+    /// Starts it, and waits until it accepts connections. With a certificate it speaks TLS. It inherits this thread's
+    /// processors, of which there are `workers`.
     pub fn start(
         &self,
         places: &Places,
@@ -54,7 +55,7 @@ impl Peer {
             }
         }
         Err(format!(
-            "{} got no port: other programs were faster, {ATTEMPTS} times",
+            "{} got no port: another program took it first, {ATTEMPTS} times in a row",
             self.name
         ))
     }
@@ -109,8 +110,8 @@ impl Peer {
     }
 }
 
-/// Puts a certificate and its key where a program finds them; without one, what this process's own environment says of them
-/// is kept from it.
+/// Puts a certificate and its key where a program finds them. Without a certificate, removes their names from the
+/// environment.
 fn tell_tls(
     command: &mut Command,
     certificate: Option<&Certificate>,
@@ -125,7 +126,8 @@ fn tell_tls(
     certificate.map_or(Ok(()), |certificate| certificate.write(&scratch.0))
 }
 
-/// Ends with this process, where the system has a tool for it: a second Ctrl-C must leave no server behind.
+/// The command that starts a server. The server ends with this process, if the system has a tool for that: a second
+/// Ctrl-C must leave no server behind.
 fn command(words: &[String]) -> Command {
     if is_there("setpriv") {
         let mut command = Command::new("setpriv");
@@ -158,7 +160,7 @@ mod tests {
         }
     }
 
-    /// Why a server that is started so is none.
+    /// The error of a server that is started so.
     fn failure_of(command: &'static [&'static str]) -> String {
         let peer = Peer {
             name: "liar",

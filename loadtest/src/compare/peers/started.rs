@@ -1,4 +1,4 @@
-//! A server under way: whether it is ready, how it ended, and that nothing of it is left behind.
+//! A server under way: it becomes ready, it may end by itself, and nothing of it is left behind.
 
 use std::fs;
 use std::io;
@@ -15,35 +15,35 @@ use rustix::process::{
 
 use super::listening::{Listener, listener, said};
 
-/// How long a server may take until it accepts connections.
+/// Time that a server may take until it accepts connections.
 const START: Duration = Duration::from_secs(20);
 
-/// How long it may take to end by itself, once told to.
+/// Time that it may take to end once it was told to.
 const END: Duration = Duration::from_secs(5);
 
-/// Between two looks at whether it has.
+/// Time between two looks at it.
 const NAP: Duration = Duration::from_millis(10);
 
-/// Said of a server whose end somebody else has waited for, or nobody: the system keeps none where SIGCHLD is ignored.
-const UNKNOWN: &str = "and how is not known";
+/// The end of a server that is not known: somebody else waited for it, or SIGCHLD is ignored.
+const UNKNOWN: &str = "for an unknown reason";
 
-/// What is shown of the last words of a server that failed.
+/// The most characters of the last words of a server that failed.
 const LAST_WORDS: usize = 400;
 
-/// The files in its folder that hold what it writes.
+/// The files in its folder with its output and its errors.
 pub(super) const OUTPUT: &str = "output";
 pub(super) const ERRORS: &str = "errors";
 
-/// What programs say of a port that another one has.
+/// Words of a program whose port another program has.
 const IN_USE: &str = "address already in use";
 
 /// A server under way; ends with this value.
 #[derive(Debug)]
 pub struct Started {
     child: Child,
-    /// How it ended, if that was found out.
+    /// The way it ended, if it has.
     ended: Option<String>,
-    /// Where it accepts connections, once it is ready. Until then its port is 0 if it is to say it.
+    /// The address that it accepts connections on. Until it is ready, the port is 0 if it is to say it.
     pub address: SocketAddr,
     /// Its configuration, if it has one.
     pub(crate) config: Option<PathBuf>,
@@ -55,7 +55,7 @@ pub struct Started {
     scratch: Scratch,
 }
 
-/// Why a server is not ready.
+/// The reason why a server is not ready.
 #[derive(Debug)]
 pub(super) enum NotReady {
     /// Another program has the port that it was given.
@@ -90,7 +90,7 @@ impl Scratch {
         self.0.join(name)
     }
 
-    /// What a file in it holds; nothing, if it cannot be read.
+    /// The text of a file in it; empty if it cannot be read.
     fn read(&self, name: &str) -> String {
         let bytes = fs::read(self.join(name)).unwrap_or_default();
         String::from_utf8_lossy(&bytes).into_owned()
@@ -99,13 +99,13 @@ impl Scratch {
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        // Left-overs in a temporary folder are no failure.
+        // It does not matter if a temporary folder is left.
         let _ = fs::remove_dir_all(&self.0);
     }
 }
 
 impl Started {
-    /// A process that has just been started, on a port that it was given, or on one that it is to say: 0.
+    /// A process that was just started. `port` is the one it was given, or 0 if it is to say it.
     pub(super) fn new(
         child: Child,
         port: u16,
@@ -152,7 +152,7 @@ impl Started {
         Ok(())
     }
 
-    /// Whether it accepts connections. Where it does is noted, if it was to say it.
+    /// Whether it accepts connections. Notes its address, if it was to say it.
     fn is_ready(&mut self) -> Result<bool, NotReady> {
         let port = self.address.port();
         if port > 0 {
@@ -171,30 +171,30 @@ impl Started {
         Ok(true)
     }
 
-    /// How it ended, if it has although nobody told it to.
+    /// A sentence about its end, if it has ended unasked.
     pub(crate) fn has_ended(&mut self) -> Option<String> {
         let how = self.end()?.to_owned();
         Some(format!("has ended, {how}{}", self.last_words()))
     }
 
-    /// How it ended, if it has. What it has started ends then as well.
+    /// The way it ended, if it has. Its children are ended then as well.
     fn end(&mut self) -> Option<&str> {
         if self.ended.is_none() {
-            // It is not waited for, so that its id, which is also that of its group, stays its own.
+            // It is not reaped here, so that its id, which is also that of its group, stays its own.
             let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
             match waitid(WaitId::Pid(self.id()), options) {
                 Ok(None) => {}
                 Ok(Some(_)) => self.end_all(),
-                // The id may be another's already: nobody is to be signalled by it.
+                // The id may belong to another process by now, so no signal is sent.
                 Err(_) => self.ended = Some(UNKNOWN.to_owned()),
             }
         }
         self.ended.as_deref()
     }
 
-    /// Kills it and what it has started, as far as they are left, and waits for it.
+    /// Kills it and its children, and reaps it.
     fn end_all(&mut self) {
-        // Nobody may be left.
+        // It fails if nobody is left.
         let _ = kill_process_group(self.id(), Signal::KILL);
         let status = self.child.wait();
         self.ended = Some(status.map_or_else(|_| UNKNOWN.to_owned(), |status| status.to_string()));
@@ -204,7 +204,7 @@ impl Started {
         Pid::from_child(&self.child)
     }
 
-    /// The end of what it wrote about errors.
+    /// The end of its errors, for a message.
     fn last_words(&self) -> String {
         let text = self.scratch.read(ERRORS);
         let from = text
@@ -222,7 +222,7 @@ impl Started {
 }
 
 impl Drop for Started {
-    /// Tells it to end; what has not ended in time is killed, and so is what it has started and left behind.
+    /// Tells it to end. If it does not end in time it is killed, with all that it has started.
     fn drop(&mut self) {
         if self.end().is_some() {
             return;

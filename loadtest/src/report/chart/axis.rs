@@ -1,21 +1,21 @@
-//! Axes: which values are on one, where, and at which of them a line is drawn and a number written.
+//! Axes: the place of each value, and the marks with their labels.
 
 use crate::report::unit::Unit;
 
-/// Spaces between marks that a linear axis should have at most: at the left, and at the bottom, which is longer.
+/// The most spaces between the marks of a linear axis: at the left, and at the bottom, which is longer.
 const SPACES: f64 = 5.0;
 const SPACES_BELOW: f64 = 8.0;
 
-/// Where round values lie on a clock, in seconds.
+/// Round values on a clock, in seconds.
 const CLOCK_STEPS: [f64; 16] = [
     1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0, 900.0, 1800.0, 3600.0, 7200.0,
     14400.0, 43200.0,
 ];
 
-/// Nines that an axis shows at most: a billion values.
+/// The most nines on an axis: enough for a billion values.
 const MAX_NINES: i32 = 9;
 
-/// How values are spread along an axis.
+/// The spread of values along an axis.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scale {
     /// Evenly, from the smallest to the largest.
@@ -24,19 +24,19 @@ pub enum Scale {
     FromZero,
     /// By their logarithm. Only values above 0 have a place.
     Log,
-    /// Shares from 0 to 1 by the logarithm of what is missing to 1: 90%, 99% and 99.9% are equally far apart. 1 itself
-    /// has no place.
+    /// Shares from 0 to 1, by the logarithm of the rest to 1: 90%, 99% and 99.9% are equally far apart. 1 itself has no
+    /// place.
     Nines,
 }
 
 /// An axis.
 #[derive(Clone, Debug)]
 pub struct Axis {
-    /// What is on it.
+    /// Its name.
     pub label: String,
-    /// What the values are.
+    /// The unit of its values.
     pub unit: Unit,
-    /// How they are spread.
+    /// The spread of its values.
     pub scale: Scale,
 }
 
@@ -45,17 +45,17 @@ pub struct Axis {
 pub(super) struct Mark {
     /// Its place, from 0 to 1.
     pub(super) at: f64,
-    /// What is written beside it, when there is room.
+    /// Its label, if there is room for it.
     pub(super) label: String,
-    /// Whether it is one of those that are labelled first.
+    /// Whether it is labelled before the others.
     pub(super) is_major: bool,
 }
 
-/// An axis that has met its values.
+/// An axis that was fitted to its values.
 #[derive(Clone, Debug)]
 pub(super) struct Fitted {
     scale: Scale,
-    /// The ends, on the axis' scale.
+    /// Its ends, on its own scale.
     low: f64,
     high: f64,
     pub(super) marks: Vec<Mark>,
@@ -75,7 +75,7 @@ impl Axis {
         spread(self.scale, value).is_some()
     }
 
-    /// Finds the ends and the marks for these values. `tight` leaves no room beyond the values, as time does.
+    /// Finds the ends and the marks for these values. `tight` leaves no room beyond the values, as on an axis of time.
     pub(super) fn fit(&self, values: impl Iterator<Item = f64>, tight: bool) -> Fitted {
         let placed = values.filter(|value| self.can_place(*value));
         let (mut low, mut high) = placed.fold((f64::MAX, f64::MIN), |(low, high), value| {
@@ -102,7 +102,7 @@ impl Axis {
         if !tight {
             (low, high) = ((low / step).floor() * step, (high / step).ceil() * step);
         }
-        // A handful, by the choice of the step.
+        // The step was chosen so that there are few.
         let first = (low / step - 1e-9).ceil() as i64;
         let last = (high / step + 1e-9).floor() as i64;
         let values = (first..=last).map(|index| (index as f64 * step, true));
@@ -151,7 +151,7 @@ impl Axis {
                 (10.0, &[1.0, 2.0, 5.0])
             }
         };
-        // An exponent of a number that was measured.
+        // The exponent of a measured number is small.
         let first = low.log(base).floor() as i32 - 1;
         let last = high.log(base).ceil() as i32 + 1;
         let all: Vec<(f64, bool)> = (first..=last)
@@ -161,7 +161,7 @@ impl Axis {
                     .map(move |step| (step * base.powi(power), step.log(base).abs() < 1e-9))
             })
             .collect();
-        // A value on a mark may be an ulp off it.
+        // A value on a mark may be an ulp beside it.
         let below = all
             .iter()
             .rev()
@@ -178,7 +178,7 @@ impl Axis {
     fn fit_nines(&self, high: f64) -> Fitted {
         let nines = (1..=MAX_NINES).map(|nines| (1.0 - 10_f64.powi(-nines), true));
         let high = high.max(0.9);
-        // 0% is where the axis begins; half of all is on it if there is room.
+        // The axis begins at 0%. The label of 50% is shown if there is room.
         let values = [(0.0, true), (0.5, false)].into_iter().chain(nines);
         self.fitted(0.0, high, values.filter(|(value, _)| *value <= high))
     }
@@ -204,14 +204,14 @@ impl Axis {
 }
 
 impl Fitted {
-    /// Where a value is: 0 at the beginning, 1 at the end. Nowhere when it cannot be on this axis.
+    /// The place of a value: 0 at the beginning, 1 at the end. `None` if it has no place on this axis.
     pub(super) fn place(&self, value: f64) -> Option<f64> {
         let spread = spread(self.scale, value)?;
         Some((spread - self.low) / (self.high - self.low))
     }
 
-    /// Chooses the labels that have room, the major ones first. `rooms` says how long each label is along the axis, as a
-    /// share of it.
+    /// Chooses the labels that have room, the major ones first. `room` is the length of a label, as a share of the
+    /// axis.
     pub(super) fn labelled(&self, room: impl Fn(&str) -> f64) -> Vec<&Mark> {
         let mut chosen: Vec<&Mark> = Vec::new();
         for is_major in [true, false] {
@@ -238,7 +238,7 @@ fn spread(scale: Scale, value: f64) -> Option<f64> {
     spread.is_finite().then_some(spread)
 }
 
-/// 1, 2 or 5 times a power of ten, at or above `rough`.
+/// The next step at or above `rough`: 1, 2 or 5 times a power of ten.
 fn decimal_step(rough: f64) -> f64 {
     let power = 10_f64.powf(rough.log10().floor());
     let steps = [1.0, 2.0, 5.0, 10.0].map(|step| step * power);

@@ -1,10 +1,10 @@
-//! What all charts are drawn with: the SVG element, its style, and what stands below an axis.
+//! The parts of all charts: the SVG element, its style, and the labels below an axis.
 
 use maud::{Markup, PreEscaped, html};
 
 use super::axis::{Axis, Fitted};
 
-/// How charts look: part of a page's style, and inside each standalone file.
+/// The style of charts: a part of a page's style, and of each standalone file.
 pub(crate) const STYLE: &str = include_str!("style.css");
 
 /// The width of a chart.
@@ -14,10 +14,10 @@ pub(super) const BOTTOM: f64 = 48.0;
 
 /// Room at the right for half of the last label.
 pub(super) const RIGHT: f64 = 22.0;
-/// What a character takes at most: small screens have larger letters.
+/// The most room that a character takes: small screens have larger letters.
 pub(super) const CHARACTER: f64 = 8.6;
 
-/// Where a chart is.
+/// The place of a chart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Frame {
     /// In a page, which has its title, legend and style.
@@ -26,12 +26,12 @@ pub(super) enum Frame {
     File,
 }
 
-/// Finer than any screen.
+/// Rounds to a tenth of a pixel, finer than any screen.
 pub(super) fn tenths(value: f64) -> f64 {
     (value * 10.0).round() / 10.0
 }
 
-/// What every SVG element of ours begins with.
+/// The beginning of every SVG element.
 pub(super) struct Head<'a> {
     pub(super) id: &'a str,
     pub(super) title: &'a str,
@@ -70,7 +70,7 @@ pub(super) fn labels_below(axis: &Fitted, bottom: f64, x: impl Fn(f64) -> f64) -
     let room = |label: &str| (label.chars().count() as f64 + 1.0) * CHARACTER / width;
     html! {
         @for mark in axis.labelled(room) {
-            // The last may be as wide as the room beside the axis, and begins further left then.
+            // The last label may be wider than the room beside the axis. It begins further left then.
             @let overhang = x(mark.at) + mark.label.chars().count() as f64 * CHARACTER / 2.0 - WIDTH;
             text.x x=(tenths(x(mark.at) - overhang.max(0.0))) y=(tenths(bottom + 19.0)) { (mark.label) }
         }

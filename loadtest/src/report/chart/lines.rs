@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::axis::{Axis, Fitted};
 use super::canvas::{self, BOTTOM, CHARACTER, Frame, Head, RIGHT, WIDTH, tenths};
 
-/// Series that have a colour of their own; further ones begin again, with dashes.
+/// The number of colours. Further series use them again, with dashes.
 const COLOURS: usize = 8;
 
 const PLOT_HEIGHT: f64 = 220.0;
@@ -22,15 +22,15 @@ const TOP: f64 = 26.0;
 /// A line of text in a file of its own.
 const LINE: f64 = 22.0;
 
-/// What a stroke in the legend of a file takes, with the gaps around it.
+/// Room for a stroke in the legend of a file, with the gaps around it.
 const KEY: f64 = 44.0;
 
 /// A chart of lines.
 #[derive(Clone, Debug)]
 pub struct Chart {
-    /// What it is of, in a few words: its heading.
+    /// Its heading.
     pub title: String,
-    /// What it shows, for those who cannot see it.
+    /// A description for people who cannot see it.
     pub description: String,
     /// The axis at the bottom.
     pub x: Axis,
@@ -45,18 +45,18 @@ pub struct Chart {
 pub struct Series {
     /// Its name in the legend.
     pub(crate) name: String,
-    /// How its points are joined.
+    /// The shape that joins its points.
     pub(crate) shape: Shape,
     /// Its points, x ascending. One that has no place on its axis, such as 0 on a logarithmic one, leaves a gap.
     pub(crate) points: Vec<(f64, f64)>,
 }
 
-/// How the points of a [`Series`] are joined.
+/// The shape that joins the points of a [`Series`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Shape {
     /// From point to point.
     Line,
-    /// Each value holds from the point before until its own: for what was measured over a span of time.
+    /// Each value holds from the point before until its own, as for a span of time.
     Steps,
 }
 
@@ -70,7 +70,7 @@ impl Chart {
             .any(|series| series.points.iter().any(drawable))
     }
 
-    /// The chart as an element of a page, without title and legend, which the page has. `id` is unique in the page.
+    /// The chart as an element of a page, which has its title and legend. `id` is unique in the page.
     pub(crate) fn svg(&self, id: &str) -> Markup {
         draw(self, id, Frame::Page)
     }
@@ -133,7 +133,7 @@ impl Plot {
         tenths(self.top + (1.0 - share) * PLOT_HEIGHT)
     }
 
-    /// Where a point is, if it is anywhere.
+    /// The place of a point, if it has one.
     fn place(&self, (x, y): (f64, f64)) -> Option<(f64, f64)> {
         Some((Plot::x(self.x.place(x)?), self.y(self.y.place(y)?)))
     }
@@ -172,7 +172,7 @@ fn draw(chart: &Chart, id: &str, frame: Frame) -> Markup {
         @if frame == Frame::Page {
             line.cursor x1="0" x2="0" y1=(plot.top) y2=(plot.top + PLOT_HEIGHT) {}
             g.dots {}
-            // An empty title: the chart's own would be shown under the pointer.
+            // The empty title keeps the chart's own from being shown under the pointer.
             rect.hover x="0" y="0" width=(WIDTH) height=(height) { title {} }
         }
     };
@@ -229,7 +229,7 @@ fn path(series: &Series, plot: &Plot) -> String {
             (Some(last), Shape::Steps) if (last - y).abs() < 0.05 => write!(out, "H{x}"),
             (Some(_), Shape::Steps) => write!(out, "V{y}H{x}"),
         };
-        written.expect("a String takes all");
+        written.expect("a String takes everything");
         before = Some(y);
     }
     // A single point is drawn as a dot, by its round ends.
@@ -239,7 +239,7 @@ fn path(series: &Series, plot: &Plot) -> String {
     out
 }
 
-/// Names of series by rows of the legend, each with its index and where it begins.
+/// The rows of the legend: the names of series, each with its index and its place.
 fn legend_rows(chart: &Chart) -> Vec<Vec<(usize, f64, &str)>> {
     let mut rows: Vec<Vec<(usize, f64, &str)>> = Vec::new();
     let mut at = WIDTH;
@@ -269,7 +269,7 @@ fn legend_text(rows: &[Vec<(usize, f64, &str)>]) -> Markup {
     }
 }
 
-/// What the page's script shows: for each place on the x axis its label, for each series its places and labels there.
+/// The values that the page's script shows: the labels on the x axis, and for each series its places and labels there.
 #[derive(Serialize)]
 struct Values<'a> {
     x: Vec<(f64, String)>,

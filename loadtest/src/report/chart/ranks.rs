@@ -1,4 +1,5 @@
-//! Values of several things side by side: a row for each, a dot at its middle, a line from its least to its most.
+//! Values of several things side by side: a row for each, with a dot at its median and a line from its least to its
+//! most.
 
 use maud::{Markup, html};
 
@@ -8,15 +9,15 @@ use super::canvas::{self, BOTTOM, CHARACTER, Frame, Head, WIDTH, tenths};
 /// The height of a row.
 const ROW: f64 = 26.0;
 
-/// What is shown of a name at most: that much has room in the widest column.
+/// The most characters of a name: the widest column has room for so many.
 const NAME: usize = 22;
 
 /// Several things by one figure.
 #[derive(Clone, Debug)]
 pub(crate) struct Ranks {
-    /// What it is of, in a few words: its heading.
+    /// Its heading.
     pub(crate) title: String,
-    /// What it shows, for those who cannot see it.
+    /// A description for people who cannot see it.
     pub(crate) description: String,
     /// The figure.
     pub(crate) axis: Axis,
@@ -27,11 +28,11 @@ pub(crate) struct Ranks {
 /// A row of [`Ranks`].
 #[derive(Clone, Debug)]
 pub(crate) struct Rank {
-    /// Whose it is.
+    /// Its name.
     pub(crate) name: String,
-    /// The figure, as often as it was measured; the dot is at the median.
+    /// The figure, once for each measurement. The dot is at their median.
     pub(crate) values: Vec<f64>,
-    /// Whether this row is what the others are compared with, and stands out.
+    /// Whether the others are compared with this row, which stands out then.
     pub(crate) is_marked: bool,
 }
 
@@ -54,7 +55,7 @@ impl Ranks {
             .map(|row| row.name.chars().count().min(NAME))
             .max()
             .unwrap_or(0);
-        // Names at the left, values at the right; by the longest name the plot has two fifths of the width at least.
+        // Names are at the left, values at the right. The plot has at least two fifths of the width.
         let left = longest as f64 * CHARACTER + 14.0;
         let right = WIDTH - 86.0;
         let axis = self.axis.fit(
@@ -119,7 +120,7 @@ impl Ranks {
     }
 }
 
-/// A name that has room.
+/// Cuts a name that is too long.
 fn shortened(name: &str) -> String {
     if name.chars().count() <= NAME {
         return name.to_owned();
@@ -127,7 +128,7 @@ fn shortened(name: &str) -> String {
     name.chars().take(NAME - 1).chain(['…']).collect()
 }
 
-/// The middle of some values in ascending order, or halfway between the two that are.
+/// The median of values in ascending order; `None` if there are none.
 pub(crate) fn median(ascending: &[f64]) -> Option<f64> {
     let last = ascending.len().checked_sub(1)?;
     Some(f64::midpoint(

@@ -1,4 +1,4 @@
-//! What charts show, by what is in them.
+//! Charts and what is drawn in them.
 
 use super::axis::Fitted;
 use super::lines::Shape;

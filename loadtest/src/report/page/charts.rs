@@ -1,13 +1,13 @@
-//! The charts of a run, made of what its report holds.
+//! The charts of a run, made from its report.
 
 use crate::report::chart::{Axis, Chart, Scale, Series};
 use crate::report::document::{Latency, Report, Sample};
 use crate::report::unit::Unit;
 
-/// A distribution as the points of its percentile curve.
+/// The points of a distribution's percentile curve.
 ///
-/// The last point, at 100%, has no place on an axis of nines. It is where the largest of so many values is expected: half
-/// a value before the end.
+/// The last point, at 100%, has no place on an axis of nines. It is drawn half a value before the end, where the
+/// largest of so many values is expected.
 pub(super) fn percentiles(latency: &Latency) -> Vec<(f64, f64)> {
     let end = 1.0 - 0.5 / latency.count.max(1) as f64;
     let mut points = vec![(0.0, latency.min as f64)];
@@ -44,7 +44,7 @@ pub(super) fn over_time(report: &Report) -> Vec<(Chart, &'static str)> {
             latency(report),
             "Of the deliveries of each sample. Gaps: nothing was delivered.",
         ),
-        (throughput(report), "A second, in each sample."),
+        (throughput(report), "Per second, in each sample."),
         (cpu(report), "Processors in use: 1 is a whole one."),
     ];
     if report
@@ -85,7 +85,7 @@ fn of(report: &Report, value: impl Fn(&Sample) -> f64) -> Vec<(f64, f64)> {
         .collect()
 }
 
-/// A value that samples may not have.
+/// A value that some samples do not have.
 fn of_some(report: &Report, value: impl Fn(&Sample) -> Option<f64>) -> Vec<(f64, f64)> {
     of(report, |sample| value(sample).unwrap_or(f64::NAN))
 }

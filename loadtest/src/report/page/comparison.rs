@@ -1,4 +1,4 @@
-//! The page of a comparison: the table, each figure as a chart, the percentile curves, and every server's own story.
+//! The page of a comparison: the table, a chart for each figure, the percentile curves, and a section for each server.
 
 use maud::{Markup, html};
 
@@ -25,7 +25,7 @@ const FIGURES: [Figure; 6] = [
     },
     Figure {
         title: "Deliveries a second",
-        note: "In open loop all that keep up deliver the same.",
+        note: "In an open loop, all servers that keep up deliver the same.",
         unit: Unit::Number,
         of: Report::deliveries_per_second,
     },
@@ -43,7 +43,7 @@ const FIGURES: [Figure; 6] = [
     },
     Figure {
         title: "Messages per read",
-        note: "How many come at a time, joined by the server or because the reader was busy; more is less work for both.",
+        note: "Messages that come at once, because the server joins them or the reader is busy. More is less work for both.",
         unit: Unit::Number,
         of: Report::messages_per_read,
     },
@@ -174,7 +174,7 @@ fn ranks(comparison: &Comparison, figure: &Figure) -> Ranks {
     }
 }
 
-/// One curve for each server: of the run whose median latency is in the middle.
+/// One curve for each server, of its run with the middle median latency.
 fn percentiles(comparison: &Comparison) -> Markup {
     let curve = |server: &Compared| {
         let mut runs: Vec<&Report> = server
@@ -224,7 +224,7 @@ fn server_section(server: &Compared) -> Markup {
         section.server {
             h3 { (badge(table::verdict(server))) (server.name) }
             p.sub { (server.about) }
-            (parts::notes("absent", "Why it is not there", server.absent.as_slice()))
+            (parts::notes("absent", "Why it is absent", server.absent.as_slice()))
             (parts::notes("failed", "Failures", &table::complaints(server)))
             (parts::notes("absent", "Warnings", &warnings))
             @if let Some(process) = process {

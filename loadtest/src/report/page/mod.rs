@@ -1,8 +1,8 @@
 //! Pages: a [`Report`] or a [`Comparison`] as one HTML file, with everything in it.
 //!
-//! A page loads nothing, and says so to the browser: its policy allows the one script and the one style that are in it, by
-//! their hashes, and forbids all else. Whatever comes from outside (addresses, command lines, configurations) is escaped
-//! by `maud`, as everything is that is not markup of ours.
+//! A page loads nothing, and its policy tells the browser so: it allows the one script and the one style in the page,
+//! by their hashes, and forbids all else. `maud` escapes all text that is not our own markup, such as addresses,
+//! command lines and configurations.
 
 mod charts;
 mod comparison;
@@ -67,7 +67,7 @@ fn document(title: &str, body: &Markup) -> String {
     page.into_string()
 }
 
-/// A source expression of the policy that allows exactly this text.
+/// An expression for the policy that allows exactly this text.
 fn hash(text: &str) -> String {
     let digest = ring::digest::digest(&ring::digest::SHA256, text.as_bytes());
     format!("sha256-{}", BASE64.encode(digest.as_ref()))

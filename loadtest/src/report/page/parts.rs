@@ -1,4 +1,4 @@
-//! Parts that pages are made of: charts in their figures, tiles, tables of facts, texts from outside.
+//! The parts of pages: charts in their figures, tiles, tables of facts, texts from outside.
 
 use maud::{Markup, html};
 
@@ -32,7 +32,7 @@ pub(super) fn ranks(ranks: &Ranks, id: &str, note: &str) -> Markup {
     }
 }
 
-/// A figure to be seen first.
+/// A tile with a key figure.
 pub(super) fn tile(name: &str, value: &str, more: &str) -> Markup {
     html! {
         div.tile { dt { (name) } dd { (value) @if !more.is_empty() { span.more { (more) } } } }
@@ -53,7 +53,7 @@ pub(super) fn facts(rows: &[Fact]) -> Markup {
     }
 }
 
-/// Sentences that a reader must see, in a colour.
+/// Sentences in a colour, so that nobody overlooks them.
 pub(super) fn notes(class: &str, name: &str, sentences: &[String]) -> Markup {
     html! {
         @if !sentences.is_empty() {
@@ -76,7 +76,7 @@ fn quote(word: &str) -> String {
     format!("'{}'", word.replace('\'', r"'\''"))
 }
 
-/// What was asked for.
+/// The facts about the load.
 pub(super) fn configuration(configuration: &Configuration) -> Markup {
     let pace = configuration
         .pace
@@ -133,7 +133,7 @@ pub(super) fn payload(configuration: &Configuration) -> String {
     )
 }
 
-/// Where it ran, and more of that.
+/// The facts about the machine, and more facts.
 pub(super) fn machine(machine: &Machine, more: &[Fact]) -> Markup {
     let mut rows: Vec<Fact> = vec![
         ("Processor", Some(machine.processor.clone())),

@@ -8,7 +8,7 @@ use crate::report::chart::Series;
 use crate::report::document::{Latency, Report, Server};
 use crate::report::unit::Unit;
 
-/// How the latency of a distribution is shown in a table: name and quantile.
+/// A column of the table of latencies: its name and its value.
 type Column = (&'static str, fn(&Latency) -> f64);
 
 const COLUMNS: [Column; 8] = [
@@ -95,7 +95,7 @@ fn tiles(report: &Report) -> Markup {
             (tile("Connections", &Unit::Count.show(report.connections.opened as f64), &ended(report)))
             (tile("Messages per read", &Unit::Number.show_any(report.messages_per_read()), "whole messages that came at a time"))
             (tile("Generator's busiest thread", &Unit::Share.show(report.generator.busiest_thread),
-                if report.generator.saturated { "saturated: it may be what limited" } else { "not what limited" }))
+                if report.generator.saturated { "saturated: it may be the limit" } else { "not the limit" }))
         }
     }
 }
@@ -127,7 +127,7 @@ fn charts(report: &Report) -> Markup {
         curves.push(Series::line("rounds", charts::percentiles(rounds)));
     }
     if latency.count == 0 {
-        // Idle: what there is to see is how connecting went.
+        // An idle run has no deliveries, but opening handshakes.
         let handshakes = charts::percentiles(&report.connections.handshake);
         curves = vec![Series::line("opening handshakes", handshakes)];
     }
@@ -136,7 +136,7 @@ fn charts(report: &Report) -> Markup {
         h2 { "Charts" }
         div.charts {
             (parts::chart(&distribution, "chart-percentiles",
-                "How many were at least so fast: each step to the right is a tenth of those that remain."))
+                "The share of deliveries that were at least so fast. With each nine more, a tenth of the rest is left."))
             @for (index, (chart, note)) in charts::over_time(report).iter().enumerate() {
                 (parts::chart(chart, &format!("chart-{index}"), note))
             }

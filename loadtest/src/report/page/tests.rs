@@ -1,4 +1,4 @@
-//! Pages of made-up reports: what is in them, and that nothing from outside gets into their markup.
+//! Pages of invented reports: their contents, and that no text from outside becomes markup.
 
 #![allow(clippy::cast_sign_loss, reason = "made-up figures are positive")]
 
@@ -13,10 +13,10 @@ use crate::report::summary;
 use crate::scenario::options::{Opcode, Pace};
 use crate::scenario::scenarios::Scenario;
 
-/// Markup where an address, a command line, a configuration, a counter or a reason should be.
+/// Markup in place of an address, a command line, a configuration, a counter or a reason.
 const EVIL: &str = "<script>alert('&\"')</script>";
 
-/// A run that never was, with everything that a report can have, `factor` times as slow.
+/// An invented run with everything that a report can have, `factor` times as slow.
 fn made_up(factor: f64) -> Report {
     let samples: Vec<Sample> = (-10..100).map(|index| sample(index, factor)).collect();
     let latency = latency(factor);
@@ -165,7 +165,7 @@ fn server(factor: f64) -> Server {
     }
 }
 
-/// A comparison that never was.
+/// An invented comparison.
 fn made_up_comparison() -> Comparison {
     let server = |name: &str, factors: &[f64]| Compared {
         name: name.to_owned(),

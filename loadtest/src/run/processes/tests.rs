@@ -1,4 +1,4 @@
-//! Processes that a test starts, and what is seen of them.
+//! Tests with processes of their own.
 
 use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command};
@@ -34,8 +34,7 @@ impl Family {
     }
 }
 
-/// What they hold if shared pages are counted for each. What [`Processes::resident`] says may be off by all that so small
-/// ones hold.
+/// The memory of all if shared pages count for each. [`Processes::resident`] is too inexact for such small processes.
 pub(crate) fn apart(processes: &Processes) -> u64 {
     let bytes = |process: &Process| rolled_up(process, "Rss").ok();
     processes.all.iter().filter_map(bytes).sum()
