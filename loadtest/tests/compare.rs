@@ -1,4 +1,4 @@
-//! Comparisons, short ones: who takes part, who is not there, who fails, and that nobody is left behind; plain and over TLS.
+//! Short comparisons, plain and over TLS: servers that take part, are absent or fail, and no server is left behind.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic where it stands")]
 #![allow(unreachable_pub, reason = "modules of a test are its own")]
@@ -125,7 +125,7 @@ fn a_server_that_is_not_installed_is_reported_and_fails_only_if_it_was_named() {
         "{absent}"
     );
     assert!(bun.runs.is_empty() && comparison.servers[0].summary.is_some());
-    // Of all that are known, only our own programs are where they should be.
+    // Of all known servers, only our own programs are where they should be.
     let (output, comparison) = compare(&[&["--repeats", "1"], &peers[..]].concat());
     let comparison = comparison.unwrap();
     assert_eq!(comparison.servers.len(), PEERS.len());
@@ -150,14 +150,14 @@ fn a_server_that_runs_elsewhere_takes_part() {
     assert_eq!(mine.runs[0].configuration.url, url);
 }
 
-/// Accepts, and never answers as a relay would.
+/// A server that accepts connections and answers every request with 404.
 fn no_relay() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("ws://{}/", listener.local_addr().unwrap());
     thread::spawn(move || {
         for stream in listener.incoming() {
             let mut stream = stream.unwrap();
-            // Whether it is heard or not.
+            // It does not matter whether the client hears it.
             let _ = stream.read(&mut [0; 1024]);
             let _ = stream.write_all(b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n");
         }
@@ -268,7 +268,7 @@ fn no_server_outlives_its_turn() {
     assert!(!Path::new(&process).exists());
 }
 
-/// Every peer that is installed relays what it is sent, of both kinds, small and large; CI has all of them.
+/// Every peer that is installed relays text and binary messages, small and large. CI has all peers.
 #[test]
 fn every_peer_that_is_installed_passes() {
     for load in [
@@ -292,7 +292,7 @@ fn passes_if_it_is_there(server: &Compared, load: &[&str]) {
         return;
     };
     eprintln!("skipped: {name} is {absent}");
-    // Ours are built by the tests of the workspace, but not by those of this package alone.
+    // The tests of the whole workspace build fanwire, but not those of this package alone.
     let must_be_there = std::env::var_os("CI").is_some() && !name.starts_with("fanwire");
     assert!(!must_be_there, "{name} is {absent}");
 }
@@ -338,7 +338,7 @@ fn a_server_without_tls_fails_a_comparison_over_tls_in_which_it_is_named() {
     };
     assert_eq!(floor.absent.as_deref(), Some(NO_TLS));
     assert!(floor.runs.is_empty());
-    // What runs already is reached as its URL says.
+    // A server that runs already is reached as its URL says.
     assert_eq!((mine.runs.len(), mine.runs[0].passed), (1, true));
     let listed = loadtest(&["compare", "--list", "--tls"]);
     let listed = String::from_utf8(listed.stdout).unwrap();
@@ -346,7 +346,7 @@ fn a_server_without_tls_fails_a_comparison_over_tls_in_which_it_is_named() {
     assert!(line.unwrap().ends_with("(has no TLS here)"), "{listed}");
 }
 
-/// A folder of peers with this script in the place of Bun.
+/// A folder of peers with a script in place of Bun.
 fn with_a_bun_that(script: &str) -> TempDir {
     let peers = tempfile::tempdir().unwrap();
     let bun = peers.path().join("bun");
@@ -357,11 +357,11 @@ fn with_a_bun_that(script: &str) -> TempDir {
     peers
 }
 
-/// The port that a server was told, and the one that it got, were two things on a busy machine.
+/// On a busy machine, another program took the port that a server was told to use.
 #[test]
 fn a_server_is_loaded_where_it_says_that_it_listens_even_if_a_stranger_listens_elsewhere() {
     let floor = env!("CARGO_BIN_EXE_floor");
-    // A stranger comes first, and answers as no relay does. It ends with the server: both are of one group.
+    // A stranger listens first. It ends with the server, as both are in one process group.
     let stranger =
         "{floor} --port $PORT >$0.stranger & while ! grep -q ready $0.stranger; do :; done";
     let script = format!("{stranger}; exec {{floor}} --port $PORT").replace("{floor}", floor);
@@ -375,7 +375,7 @@ fn a_server_is_loaded_where_it_says_that_it_listens_even_if_a_stranger_listens_e
     assert!(!bun.runs[0].configuration.url.contains(stranger));
 }
 
-/// Of fanwire and bun, those that are there.
+/// Fanwire and bun, if they are installed.
 fn that_speak_tls() -> impl Iterator<Item = &'static Peer> {
     let peers = ["fanwire", "bun"].map(|name| Peer::named(name).unwrap());
     peers.into_iter().filter(|peer| {
@@ -387,7 +387,7 @@ fn that_speak_tls() -> impl Iterator<Item = &'static Peer> {
     })
 }
 
-/// A folder of peers with a fanwire that shows the certificate of another server.
+/// A folder of peers in which fanwire has the certificate of another server.
 fn impostor(other: &Started) -> TempDir {
     let shown = other.certificate.as_ref().unwrap();
     let key = shown.with_file_name("key.pem");
@@ -411,7 +411,7 @@ fn a_server_that_shows_another_certificate_is_not_trusted() {
         let certificate = Certificate::make().unwrap();
         let other = peer.start(&places(), 1, Some(&certificate)).unwrap();
         let peers = impostor(&other);
-        // It is for servers that run already.
+        // `--insecure` is for servers that run already.
         let insecure = [
             "--servers",
             "fanwire",

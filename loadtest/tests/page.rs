@@ -58,7 +58,7 @@ fn the_page_of_a_run_draws_its_charts_shows_values_and_loads_nothing() {
         browser.evaluate("document.querySelectorAll('svg.chart').length"),
         6
     );
-    // Not by us, and still the policy forbids it.
+    // The policy forbids a script from elsewhere.
     browser.evaluate(
         "document.body.append(Object.assign(document.createElement('script'), { textContent: 'var planted = 1' }))",
     );

@@ -16,11 +16,11 @@ struct Curve {
     name: &'static str,
     title: &'static str,
     axis: Axis,
-    /// What is measured at: the value, and the load.
+    /// The points: each with its value on the axis and its load.
     points: Vec<(f64, String)>,
 }
 
-/// One topic, ever more that listen.
+/// One topic with ever more subscribers.
 pub(crate) fn clients(rig: &Rig) -> Result<Findings, String> {
     let points = [1, 3, 10, 30, 100, 300, 1000, 3000, 9000];
     rig.curve(&Curve {
@@ -38,8 +38,8 @@ pub(crate) fn clients(rig: &Rig) -> Result<Findings, String> {
     })
 }
 
-/// Ever more topics, with one that sends and one that listens, at the same rate over all of them; and the same with one in a
-/// hundred that is active.
+/// Ever more topics of one publisher and one subscriber, at the same rate over all of them. Then the same with one
+/// topic in a hundred active.
 pub(crate) fn topics(rig: &Rig) -> Result<Findings, String> {
     let line = |topics: u32, active: u32, rest: &str| {
         format!(
@@ -66,7 +66,7 @@ pub(crate) fn topics(rig: &Rig) -> Result<Findings, String> {
     Ok(all)
 }
 
-/// Ever larger messages, with a quarter of a MiB in flight, 64 messages at most and one at least.
+/// Ever larger messages, with 256 KiB in flight, but 64 messages at most and one at least.
 pub(crate) fn size(rig: &Rig) -> Result<Findings, String> {
     let sizes: [u32; 9] = [
         16,

@@ -1,8 +1,7 @@
-//! Fairness: what a quiet topic notices of another that floods at full speed.
+//! Fairness: the latency of a quiet topic while another topic floods at full speed.
 //!
-//! The generator of the flood has a lower priority than that of the quiet topic, and both share the processors that the
-//! server does not have: what is measured is the server, and what it takes to be scheduled, not which of the generators is
-//! heard first.
+//! Both generators share the processors that the server does not have. The generator of the flood has a lower priority,
+//! so that the figures show the server and not which generator is scheduled first.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -17,19 +16,19 @@ use crate::Findings;
 use crate::rig::{Rig, load_at, median};
 use crate::table::Table;
 
-/// The topic that is watched: five that listen to 200 messages a second.
+/// The quiet topic: five subscribers and 200 messages a second.
 const QUIET: &str = "fanout --subscribers 5 --rate 200 --threads 1";
 
-/// How many times as long as other loads it is watched, for the sake of its slowest deliveries.
+/// The quiet topic is measured so many times longer than other loads, for the sake of its slowest deliveries.
 const QUIET_LASTS: u32 = 3;
 
-/// Niceness of the flood's generator: to go above the usual 0 takes root, so it goes below.
+/// The niceness of the flood's generator. Only root could give the other one more priority.
 const FLOOD_NICE: i32 = 10;
 
-/// The flood goes on until the quiet topic has been watched, or for so long.
+/// The longest flood. Usually it ends when the quiet topic is measured.
 const FLOOD_AT_MOST: Duration = Duration::from_mins(1);
 
-/// What floods.
+/// The floods: a name and a load.
 const FLOODS: [(&str, Option<&str>); 5] = [
     ("nothing", None),
     (
@@ -89,7 +88,7 @@ pub(crate) fn fairness(rig: &Rig) -> Result<Findings, String> {
     })
 }
 
-/// Begins the quiet load when the flood is there, and ends the flood when it has been watched.
+/// Tells when the flood is there, and when it is to end.
 #[derive(Default)]
 struct Flood {
     is_there: AtomicBool,
@@ -98,7 +97,7 @@ struct Flood {
 
 impl Observer for Flood {
     fn on_progress(&self, progress: &Progress) {
-        // Relaxed, here and below: a flag that bears no other data.
+        // Relaxed, here and below: the flag guards no other data.
         if progress.stage == Stage::Measuring {
             self.is_there.store(true, Ordering::Relaxed);
         }
@@ -109,14 +108,14 @@ impl Observer for Flood {
     }
 }
 
-/// What the quiet topic found, and the flood.
+/// The reports of the quiet topic and of the flood.
 fn one_round(rig: &Rig, load: Option<&str>) -> Result<(Report, Option<Report>), String> {
     let server = rig.start("fanwire", 1)?;
     let flood = Flood::default();
     thread::scope(|scope| {
         let flooding = load.map(|load| {
             scope.spawn(|| {
-                // Of this thread, and so of those that it starts.
+                // This thread passes it on to those that it starts.
                 setpriority_process(None, FLOOD_NICE).map_err(|error| error.to_string())?;
                 load_at(&server, "flood", load, FLOOD_AT_MOST, &flood)
             })

@@ -1,13 +1,13 @@
-//! How the relay's cost grows with clients, topics, shards and the size of messages; what a topic notices of another that
-//! floods; and what memory is given back. Over real sockets, with every delivery checked.
+//! The growth of the relay's cost with clients, topics, shards and the size of messages; fairness between topics; and
+//! memory that is given back. All over real sockets, with every delivery checked.
 //!
 //! ```text
 //! cargo build --release --workspace && cargo bench -p loadtest --bench scale
 //! ```
 //!
-//! Servers are started one at a time on the first processor, the generator runs on the others; what is compared takes turns,
-//! several rounds of it, and the median counts. A table of each experiment, and a plot where there is a curve, are left in
-//! `target/scale`. A wrong delivery fails the benchmark; no figure does, since machines vary.
+//! One server at a time runs on the first processor, and the generator on the others. Servers that are compared take
+//! turns for several rounds, and the median counts. Each experiment leaves a table, and a plot if it has a curve, in
+//! `target/scale`. A wrong delivery fails the benchmark. A figure never does, since machines vary.
 
 mod curves;
 mod fairness;
@@ -27,16 +27,16 @@ use clap::Parser;
 use self::rig::Rig;
 use self::table::Table;
 
-/// How cost grows.
+/// Measures how the relay's cost grows.
 #[derive(Debug, Parser)]
 struct Args {
-    /// Experiments to make, by name; all, if none is named.
+    /// Experiments to make, by name. The default is all.
     #[arg(value_parser = NAMES)]
     names: Vec<String>,
-    /// Rounds.
+    /// Number of rounds.
     #[arg(long, default_value_t = 3)]
     repeats: usize,
-    /// How long each measurement lasts.
+    /// Length of each measurement.
     #[arg(long, default_value = "1500ms", value_parser = humantime::parse_duration)]
     duration: Duration,
     /// Given by `cargo bench`.
@@ -50,10 +50,10 @@ struct Args {
 /// All experiments.
 const NAMES: [&str; 6] = ["clients", "topics", "size", "shards", "fairness", "memory"];
 
-/// What an experiment leaves.
+/// The results of an experiment.
 struct Findings {
     tables: Vec<Table>,
-    /// Name of the file and what is in it.
+    /// Plots: the name of a file and its text.
     plots: Vec<(String, String)>,
 }
 
@@ -110,7 +110,7 @@ fn keep(folder: &Path, name: &str, findings: &Findings) -> Result<(), String> {
     Ok(())
 }
 
-/// Where cargo puts things: benchmarks lie in its `release/deps`.
+/// The target folder of cargo: a benchmark lies in its `release/deps`.
 fn target_folder() -> PathBuf {
     let program = std::env::current_exe().unwrap_or_default();
     let folder = program.ancestors().nth(3);

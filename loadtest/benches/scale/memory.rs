@@ -1,4 +1,4 @@
-//! Memory: what connections cost that do nothing, and what is left of a burst when it has passed.
+//! Memory: the cost of idle connections, and the memory that is left after a burst.
 
 use std::fs;
 use std::thread;
@@ -12,7 +12,7 @@ use crate::Findings;
 use crate::rig::{Rig, median};
 use crate::table::Table;
 
-/// A name, and the load: all messages of a burst are in flight at once.
+/// The loads, each with a name. All messages of a burst are in flight at once.
 const LOADS: [(&str, &str); 4] = [
     ("9,000 that are idle", "idle --subscribers 9000"),
     (
@@ -29,8 +29,8 @@ const LOADS: [(&str, &str); 4] = [
     ),
 ];
 
-/// How long the relay is left alone before its memory is looked at for the last time: twice the second for which its
-/// allocator keeps what was freed.
+/// Time that the relay is left alone before the last look at its memory. Its allocator keeps freed memory for half of
+/// that, one second.
 const QUIET: Duration = Duration::from_secs(2);
 
 pub(crate) fn memory(rig: &Rig) -> Result<Findings, String> {
@@ -72,7 +72,7 @@ pub(crate) fn memory(rig: &Rig) -> Result<Findings, String> {
     })
 }
 
-/// What a process holds in memory, in bytes.
+/// The resident memory of a process, in bytes.
 fn resident(pid: u32) -> Result<f64, String> {
     let file = format!("/proc/{pid}/smaps_rollup");
     let text = fs::read_to_string(&file).map_err(|error| format!("{file}: {error}"))?;

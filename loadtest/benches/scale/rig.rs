@@ -1,4 +1,4 @@
-//! The bench a server is put on: started by name, loaded, and gone.
+//! The test bench: it starts a server by name, loads it, and ends it.
 
 use std::path::Path;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use loadtest::report::observer::{Observer, Silent};
 use loadtest::run;
 use loadtest::scenario::options::Options;
 
-/// See the module.
+/// The type of this module.
 pub(crate) struct Rig {
     places: Places,
     server_cpus: Cpus,
@@ -20,22 +20,22 @@ pub(crate) struct Rig {
     duration: Duration,
 }
 
-/// Loaded for so long before it is measured.
+/// Length of the load before each measurement.
 const WARM_UP: Duration = Duration::from_millis(300);
 
-/// What is measured: a server, and the load on it.
+/// A case to measure: a server and the load on it.
 #[derive(Clone, Debug)]
 pub(crate) struct Case {
     /// One of the generator's peers.
     pub(crate) server: &'static str,
-    /// Its event loops, where it can have several.
+    /// Its event loops, if it can have several.
     pub(crate) workers: usize,
     /// The scenario and its options, as on the command line.
     pub(crate) load: String,
 }
 
 impl Rig {
-    /// Servers are started from `programs`.
+    /// A test bench whose servers are in the folder `programs`.
     pub(crate) fn new(programs: &Path, repeats: usize, duration: Duration) -> Result<Rig, String> {
         let available = Cpus::available().map_err(|error| error.to_string())?;
         let server_cpus = available.first();
@@ -85,12 +85,12 @@ impl Rig {
         started
     }
 
-    /// How many rounds there are to be.
+    /// The number of rounds.
     pub(crate) fn repeats(&self) -> usize {
         self.repeats
     }
 
-    /// How long loads last.
+    /// The length of a load.
     pub(crate) fn duration(&self) -> Duration {
         self.duration
     }
@@ -122,7 +122,7 @@ pub(crate) fn load_at(
     }
 }
 
-/// The options of a line; the address is put in later.
+/// The options of a line. The address is filled in later.
 fn options(load: &str) -> Result<Options, String> {
     let words = format!("loadtest {load} --url ws://127.0.0.1:1/");
     let matches = cli::command()
@@ -131,7 +131,7 @@ fn options(load: &str) -> Result<Options, String> {
     Ok(cli::run_arguments(&matches)?.options)
 }
 
-/// The middle one of what a figure was in several runs; 0 if it was never there.
+/// The median of a figure over several runs; 0 if no run has it.
 pub(crate) fn median(reports: &[Report], figure: impl Fn(&Report) -> Option<f64>) -> f64 {
     loadtest::report::spread(reports.iter().filter_map(figure)).map_or(0.0, |spread| spread.median)
 }

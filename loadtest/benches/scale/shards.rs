@@ -1,5 +1,4 @@
-//! Shards: what a delivery costs with more of them, on the same processor, so that what is seen is what they cost and not
-//! what they bring.
+//! Shards: the cost of a delivery with more of them on one processor. There they cost something and gain nothing.
 
 use loadtest::report::Report;
 use loadtest::report::chart::{Axis, Chart, Scale, Series};
@@ -12,8 +11,8 @@ use crate::table::Table;
 /// Event loops of the relay.
 const SHARDS: [usize; 4] = [1, 2, 4, 8];
 
-/// What is measured: a name, and the load. Publishers connect last, and behind a crowd that fills all shards they are spread
-/// evenly: all shards publish then. Smaller topics live on as few shards as they fill.
+/// The loads, each with a name. Publishers connect last. After a crowd that fills all shards they are spread evenly, so
+/// that all shards publish. Smaller topics live on as few shards as they fill.
 const LOADS: [(&str, &str); 9] = [
     (
         "one to a thousand, 64 in flight",

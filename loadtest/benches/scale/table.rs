@@ -1,6 +1,6 @@
 //! A table in Markdown.
 
-/// See the module.
+/// The type of this module.
 #[derive(Debug, Default)]
 pub(crate) struct Table {
     pub(crate) title: String,

@@ -4,7 +4,7 @@ const { PORT, TLS_CERTIFICATE, TLS_KEY } = process.env;
 const server = Bun.serve({
   hostname: "127.0.0.1",
   port: Number(PORT),
-  // Its clients and it agree on TLS 1.3, the newest that both know.
+  // Both sides agree on TLS 1.3, the newest version that both know.
   tls: TLS_CERTIFICATE ? { cert: Bun.file(TLS_CERTIFICATE), key: Bun.file(TLS_KEY) } : undefined,
   fetch(request, server) {
     const topic = new URL(request.url).pathname;
@@ -21,7 +21,7 @@ const server = Bun.serve({
     open(socket) {
       socket.subscribe(socket.data.topic);
     },
-    // The server's publish, unlike the socket's, includes the sender.
+    // Unlike the socket's publish, the server's includes the sender.
     message(socket, message) {
       server.publish(socket.data.topic, message);
     },

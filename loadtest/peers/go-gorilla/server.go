@@ -1,8 +1,8 @@
 // A relay on Go's gorilla/websocket: each message reaches all on its path, the sender included.
 //
-// It is the usual chat example at its best: a message is encoded once for all (PreparedMessage), each client has a queue
-// without a limit, so that nobody is dropped, and what has gathered in a queue leaves in one write, each message still a
-// frame of its own. No compression, no log.
+// It is the usual chat example at its best. A message is encoded once for all (PreparedMessage). Each client has a queue
+// without a limit, so that nobody is dropped. All that is queued leaves in one write, each message in a frame of its own.
+// No compression, no log.
 package main
 
 import (
@@ -17,7 +17,7 @@ import (
 	"github.com/gorilla/websocket"
 )
 
-// joining is a connection that keeps what is written between join and flush, and sends it as one.
+// joining is a connection that collects all writes between join and flush, and sends them in one write.
 type joining struct {
 	net.Conn
 	mutex   sync.Mutex
@@ -55,7 +55,7 @@ type listener struct {
 	tls *tls.Config
 }
 
-// What is joined is encrypted as one.
+// Accept puts TLS below the joining, so that joined frames are encrypted together.
 func (l listener) Accept() (net.Conn, error) {
 	conn, err := l.Listener.Accept()
 	if err != nil {
@@ -67,7 +67,7 @@ func (l listener) Accept() (net.Conn, error) {
 	return &joining{Conn: conn}, nil
 }
 
-// configuration is that of TLS, with full records from the first, or nil if there is to be none.
+// configuration returns that of TLS, with full records from the first, or nil without a certificate.
 func configuration() *tls.Config {
 	file := os.Getenv("TLS_CERTIFICATE")
 	if file == "" {
@@ -109,7 +109,7 @@ func (c *client) write() {
 		taken, c.queue = c.queue, taken[:0]
 		c.mutex.Unlock()
 		if len(taken) == 0 {
-			// It was woken for what it had taken already.
+			// It was woken for messages that it had taken already.
 			continue
 		}
 		conn.join()
@@ -166,7 +166,7 @@ func serve(response http.ResponseWriter, request *http.Request) {
 		}
 		room.mutex.Unlock()
 	}
-	// Under the lock nobody pushes any more, and the channel can be closed.
+	// Under the lock nobody else pushes, so the channel can be closed.
 	room.mutex.Lock()
 	delete(room.members, me)
 	close(me.wake)

@@ -1,7 +1,7 @@
 "use strict";
 // A relay on Node's ws: each message reaches all on its path, the sender included. No compression, no limit that would
-// drop anybody. What a turn of the event loop brings leaves each socket in one writev: without that, which is Node's own
-// cork and no part of ws, each message is a system call of its own.
+// drop anybody. All frames of a turn of the event loop leave a socket in one writev, by Node's own cork. With ws alone,
+// each message would be a system call of its own.
 const { readFileSync } = require("node:fs");
 const { createServer } = require("node:https");
 const { WebSocketServer } = require("ws");

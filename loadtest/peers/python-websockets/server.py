@@ -1,6 +1,6 @@
 """A relay on Python's websockets: each message reaches all on its path, the sender included.
 
-No compression, no pings, no limit that would drop anybody; uvloop, where it is installed, is the faster event loop.
+No compression, no pings, no limit that would drop anybody. It runs on uvloop, the faster event loop, if that is installed.
 """
 
 import asyncio
@@ -29,7 +29,7 @@ async def relay(connection):
 
 
 def configuration():
-    """That of TLS; nothing, if there is to be none."""
+    """The configuration of TLS, or None without a certificate."""
     if "TLS_CERTIFICATE" not in os.environ:
         return None
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

@@ -1,4 +1,4 @@
-//! A headless Chromium, spoken to by its own protocol for developers: opens a page, and says what is wrong with it.
+//! A headless Chromium, driven by its protocol for developers: it opens a page and lists its faults.
 
 use std::io::{BufRead, BufReader};
 use std::net::TcpStream;
@@ -10,13 +10,13 @@ use serde_json::{Value, json};
 use tungstenite::stream::MaybeTlsStream;
 use tungstenite::{Message, WebSocket};
 
-/// How long the browser may be silent when it owes an answer.
+/// Time that the browser may take for an answer.
 const PATIENCE: Duration = Duration::from_mins(1);
 
-/// The radius of a dot, whose middle is what is inside of a frame.
+/// The radius of a dot. Only its middle has to be inside a frame.
 const DOT: f64 = 6.0;
 
-/// What the page says of its charts: boxes of what is drawn, of the frame around it, of the texts, and of the whole.
+/// Reads from the page the boxes of its charts: of lines, frames, texts, and the whole.
 const LOOK: &str = "
     (() => {
         const box = (element) => {
@@ -49,7 +49,7 @@ pub struct Browser {
 }
 
 impl Browser {
-    /// Starts one; nothing where none is installed, which on CI is a failure.
+    /// Starts a browser; `None` if none is installed, which on CI is a failure.
     pub fn start() -> Option<Browser> {
         let names = ["chromium", "chromium-browser", "google-chrome"];
         let is_there = |name: &&&str| Command::new(name).arg("--version").output().is_ok();
@@ -85,7 +85,7 @@ impl Browser {
                 .map(str::to_owned)
         });
         let url = url.expect("the browser says where it listens");
-        // What else it says goes nowhere, but must be taken.
+        // The rest of its output must be read, or it would block.
         std::thread::spawn(move || lines.for_each(drop));
         let (socket, _) = tungstenite::connect(&url).unwrap();
         if let MaybeTlsStream::Plain(stream) = socket.get_ref() {
@@ -109,8 +109,8 @@ impl Browser {
         Some(browser)
     }
 
-    /// Opens a page in a window of this width, and returns what is wrong with it, a sentence each: what the console says,
-    /// what was requested, charts that are not drawn or drawn outside of their frames, texts that are cut off.
+    /// Opens a page in a window of this width and returns its faults, a sentence each: messages of the console,
+    /// requests, charts that are empty or outside their frames, texts that are cut off.
     pub fn inspect(&mut self, page: &Path, width: u32) -> Vec<String> {
         let size =
             json!({ "width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 600 });
@@ -129,7 +129,7 @@ impl Browser {
         findings
     }
 
-    /// What is shown when the pointer is in the middle of a chart, or nothing.
+    /// The text that is shown when the pointer is in the middle of a chart.
     pub fn hover(&mut self, id: &str) -> String {
         let middle = self.evaluate(&format!(
             "(() => {{
@@ -195,7 +195,7 @@ impl Drop for Browser {
     }
 }
 
-/// What an event complains about; requests for anything but the page are complaints.
+/// The fault that an event tells of, if it does. A request for anything but the page is one.
 fn complaint(event: &Value, page: &str) -> Option<String> {
     let params = &event["params"];
     match event["method"].as_str()? {
@@ -244,7 +244,7 @@ fn about_charts(seen: &Value) -> Vec<String> {
     findings
 }
 
-/// Whether a box is in another, but for so much.
+/// Whether a box is inside another, with this leeway.
 fn is_inside(inner: &Value, outer: &Value, leeway: f64) -> bool {
     let ends = |of: &Value, from: &str, length: &str| {
         let from = of[from].as_f64().unwrap();

@@ -1,5 +1,5 @@
-//! Every scenario against the real relay, which must pass: plain and under TLS, text and binary, with several topics and
-//! threads; and its policy of dropping, which must not.
+//! Runs against the real relay, plain and under TLS. Every scenario must pass. The relay's policy of dropping messages
+//! must not.
 
 use std::fs;
 use std::path::PathBuf;
@@ -22,7 +22,7 @@ impl World {
         config.server.host = "127.0.0.1".into();
         config.server.port = 0;
         config.server.workers = 2;
-        // Even a handful of clients are on both.
+        // Even a few clients are on both workers.
         config.server.fill_workers_to = 0;
         config.metrics.port = 0;
         adjust(&mut config);
@@ -166,7 +166,7 @@ fn a_relay_without_echo_passes() {
 
 #[test]
 fn readers_that_stall_are_told_or_lose_something() {
-    // The least that the relay allows, so that it is soon exceeded.
+    // The smallest limit that the relay allows, so that it is soon exceeded.
     let lag: usize = 64 << 10;
     let line = "slow --subscribers 8 --slow-share 0.5 --stall 250ms --window 8 --size 16KiB --duration 800ms";
     let told = World::start(|config| {
@@ -222,7 +222,7 @@ fn messages_larger_than_any_buffer_pass_a_relay_that_holds_publishers() {
     }
 }
 
-/// A certificate for localhost, its key, and who signed it.
+/// A certificate for localhost, its key and its authority.
 struct Certificate {
     folder: TempDir,
 }
@@ -251,14 +251,14 @@ impl Certificate {
         self.folder.path().join(name)
     }
 
-    /// Has a relay speak TLS with it.
+    /// Lets a relay speak TLS with it.
     fn put_into(&self, config: &mut Config) {
         config.server.tls.enabled = true;
         config.server.tls.cert_file = Some(self.path("cert"));
         config.server.tls.key_file = Some(self.path("key"));
     }
 
-    /// The options that name a relay that does.
+    /// The options that name a relay with this certificate.
     fn here(&self, world: &World) -> String {
         let (port, ca) = (world.relay().address().port(), self.path("ca"));
         format!("--url wss://localhost:{port}/topic --ca {}", ca.display())

@@ -1,5 +1,5 @@
-//! Each fault that a relay can have, planted once, for one client and one message among thousands: the run must fail, and
-//! say what it was.
+//! Faults of relays. Each is planted once, for one client and one message among thousands: the run must fail and name
+//! the fault.
 
 use std::collections::HashMap;
 
@@ -10,13 +10,13 @@ use loadtest::report::{Deliveries, Report};
 use crate::relay::{Delivery, Fate, TinyRelay};
 use crate::support::{load_until, options, pass, refused};
 
-/// The first message that may be tampered with: those of the probe are fewer.
+/// The first message that may be tampered with. The probe has fewer messages.
 const FIRST: u64 = 100;
 
 /// A connection of the run: the probe had 0 and 1.
 const VICTIM: usize = 4;
 
-/// A relay that does this to one client's delivery of one message, at the latest when it is one that `chosen` likes.
+/// A relay with one fault: in one delivery to one client, the first that `chosen` accepts.
 fn once(fate: Fate, chosen: impl Fn(Delivery) -> bool + Send + 'static) -> TinyRelay {
     let mut fate = Some(fate);
     TinyRelay::start(move |delivery, _| {
@@ -29,12 +29,12 @@ fn once(fate: Fate, chosen: impl Fn(Delivery) -> bool + Send + 'static) -> TinyR
     })
 }
 
-/// Runs against a relay with a fault until that was made, and finds it.
+/// Runs against a relay until its fault was made, and expects that it is found.
 fn found(relay: &TinyRelay, line: &str) -> Report {
     found_after(1, relay, line)
 }
 
-/// The same with several.
+/// The same with several faults.
 fn found_after(faults: u64, relay: &TinyRelay, line: &str) -> Report {
     let line = format!("{line} --url {}", relay.url());
     let report = load_until(&line, || relay.faults() >= faults);
@@ -44,7 +44,7 @@ fn found_after(faults: u64, relay: &TinyRelay, line: &str) -> Report {
     report
 }
 
-/// Whether a sentence says so.
+/// Whether a failure has these words in it.
 fn says(report: &Report, words: &str) -> bool {
     report
         .failures
@@ -52,7 +52,7 @@ fn says(report: &Report, words: &str) -> bool {
         .any(|failure| failure.contains(words))
 }
 
-/// What is wrong with the deliveries, by number.
+/// The counts of wrong deliveries.
 fn wrong(deliveries: &Deliveries) -> [u64; 6] {
     [
         deliveries.lost,
@@ -109,8 +109,8 @@ fn a_message_that_comes_twice_is_found() {
     assert!(says(&report, "more than once"));
 }
 
-/// A relay that holds what it has for some clients, once for each, until it has passed a message of another sender on to
-/// them: every sender's messages stay in order, but not those of different ones.
+/// A relay that holds messages back for some clients, once for each, until it has passed on a message of another
+/// sender. The messages of each sender stay in order, but messages of different senders do not.
 fn exchanging(is_victim: impl Fn(Delivery) -> bool + Send + 'static) -> TinyRelay {
     #[derive(Clone, Copy)]
     enum Exchange {
@@ -156,7 +156,7 @@ fn two_messages_of_one_sender_exchanged_are_found() {
 
 #[test]
 fn a_single_bit_of_a_payload_is_found_wherever_it_is() {
-    // In the head, of which the message is then missing, and in the filler.
+    // Two bits in the head, with which the message is lost, and two in the filler.
     for (bit, lost) in [(3, 1), (100, 1), (16 * 8, 0), (128 * 8 - 1, 0)] {
         let relay = once(Fate::Flip(bit), |_| true);
         let report = found(&relay, "fanout --subscribers 6 --size 128");
@@ -265,7 +265,7 @@ fn a_publisher_that_the_relay_cuts_is_found() {
     assert!(says(&report, "the relay ended 1 connection that"));
 }
 
-/// Connections of the probe, four subscribers and two publishers; who comes later is one that comes and goes.
+/// Connections of the probe, four subscribers and two publishers. Later ones come and go.
 const PASSING: usize = 8;
 
 const CHURN: &str = "churn --subscribers 4 --publishers 2 --churn-rate 60 --rate 4000";
@@ -306,7 +306,7 @@ fn clients_that_join_under_load_and_are_forgotten_are_found() {
         ("churn --subscribers 4 --churn-rate 40 --rate 500", 5),
         ("reconnect --subscribers 4 --every 400ms --rate 500", 5),
     ] {
-        // And two of the probe.
+        // The probe has two more.
         let relay = TinyRelay::start(move |delivery, _| {
             if delivery.receiver >= there_from_the_start + 2 {
                 Fate::Lose
@@ -322,7 +322,7 @@ fn clients_that_join_under_load_and_are_forgotten_are_found() {
 
 #[test]
 fn the_end_of_a_passing_client_s_stream_is_missed_before_it_goes() {
-    // Each that comes under load gets what is sent while it is new, and nothing after that.
+    // Each client that comes under load gets its first messages, and nothing after that.
     let mut heard: HashMap<usize, u32> = HashMap::new();
     let relay = TinyRelay::start(move |delivery, _| {
         let heard = heard.entry(delivery.receiver).or_default();
@@ -350,7 +350,7 @@ fn a_message_that_comes_back_where_none_should_is_found() {
         }
         Fate::Lose
     });
-    // Each message but that one is kept from its sender.
+    // The relay keeps every message but one from its sender.
     let report = found_after(2 * FIRST, &relay, "chat --subscribers 4 --rate 1000");
     assert_eq!(report.deliveries.echoed, 1, "{:?}", report.failures);
     assert!(says(&report, "came back to its sender"));

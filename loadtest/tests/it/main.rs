@@ -1,5 +1,5 @@
-//! The load generator, against relays with planted faults, each of which it must find, and against the real one, which it
-//! must let pass. One binary, so that the tests are linked once and run in parallel.
+//! Runs against relays with planted faults, each of which must be found, and against the real relay, which must pass.
+//! All tests are in one program, so that they are linked once and run in parallel.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic where it stands")]
 

@@ -1,4 +1,4 @@
-//! What relays do that is no fault: greetings, fragments, pings, not sending clients their own messages.
+//! Oddities of relays that are not faults: greetings, fragments, pings, not sending clients their own messages.
 
 use std::net::{SocketAddr, TcpListener};
 use std::thread;
@@ -126,7 +126,7 @@ fn messages_larger_than_any_buffer_are_checked_to_the_last_byte() {
     assert_eq!(report.deliveries.lost, 0);
 }
 
-/// Upgrades, and then reads nothing more.
+/// A server that upgrades connections and then reads nothing more.
 fn deaf() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
@@ -134,7 +134,7 @@ fn deaf() -> SocketAddr {
         let accepted = listener
             .incoming()
             .map(|stream| tungstenite::accept(stream.unwrap()).unwrap());
-        // Kept, or they would be closed.
+        // They are kept, or they would be closed.
         accepted.collect::<Vec<_>>()
     });
     address

@@ -1,4 +1,4 @@
-//! The program: its exit status, its output, what it refuses, Ctrl-C.
+//! The program: its exit status, its output, its refusals, Ctrl-C.
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -198,7 +198,7 @@ fn ctrl_c_ends_a_run_early_and_shows_its_report() {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    // Somebody goes on reading, as a terminal would.
+    // A thread goes on reading, as a terminal would.
     let mut progress = BufReader::new(run.stderr.take().unwrap()).lines();
     let mut lines = progress.by_ref().map(Result::unwrap);
     assert!(lines.any(|line| line.starts_with("measuring")));

@@ -1,5 +1,5 @@
-//! A tiny relay, right unless a fault is planted: one thread that goes round its clients, and passes each message on to all
-//! in one order.
+//! A tiny relay that is right unless a fault is planted. One thread goes round its clients and passes each message on
+//! to all, in one order.
 
 use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -21,15 +21,15 @@ const TURN: usize = 16;
 /// One message on its way to one client.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Delivery {
-    /// Which message the relay has taken in, from 0, the probe's included.
+    /// The number of the message, from 0, those of the probe included.
     pub(crate) number: u64,
-    /// Which connection sent it, from 0, those of the probe included.
+    /// The connection that sent it, from 0, those of the probe included.
     pub(crate) sender: usize,
-    /// Which connection is to have it.
+    /// The connection that is to receive it.
     pub(crate) receiver: usize,
 }
 
-/// What becomes of a delivery.
+/// The fate of a delivery.
 #[derive(Clone, Debug)]
 pub(crate) enum Fate {
     /// It is made.
@@ -42,9 +42,9 @@ pub(crate) enum Fate {
     Hold,
     /// This bit of its payload is flipped.
     Flip(usize),
-    /// It goes as text, or if it was that, as binary data.
+    /// Text becomes binary, and binary becomes text.
     ChangeKind,
-    /// These come in its place, or one after the other.
+    /// These messages come in its place.
     Replace(Vec<Message>),
     /// The connection is closed with this code instead.
     Close(u16),
@@ -106,7 +106,7 @@ impl TinyRelay {
         }
     }
 
-    /// How many deliveries have been tampered with, so that it can be seen.
+    /// The number of deliveries that were visibly tampered with.
     pub(crate) fn faults(&self) -> u64 {
         self.faults.load(Ordering::SeqCst)
     }
@@ -202,7 +202,7 @@ impl Hub {
                 receiver: client.id,
             };
             let fate = fate(delivery, message);
-            // What is held is no fault before something has overtaken it.
+            // A message that is held back is a fault only once another has overtaken it.
             self.faults += u64::from(match fate {
                 Fate::Pass => !client.held.is_empty(),
                 Fate::Hold => false,

@@ -6,7 +6,7 @@ use loadtest::report::observer::{Observer, Silent};
 use loadtest::scenario::options::Options;
 use loadtest::{RunError, run};
 
-/// The options of a command line; short and without a warm-up unless it says otherwise.
+/// The options of a command line. The run is short and has no warm-up unless the line says otherwise.
 pub(crate) fn options(line: &str) -> Options {
     let mut words = vec!["loadtest"];
     words.extend(line.split_whitespace());
@@ -23,12 +23,12 @@ pub(crate) fn options(line: &str) -> Options {
     run_arguments(&matches).unwrap().options
 }
 
-/// What a run finds.
+/// The report of a run.
 pub(crate) fn load(line: &str) -> Report {
     run(&options(line), &Silent).unwrap_or_else(|error| panic!("{line}: {error}"))
 }
 
-/// What a run finds that ends as soon as `is_over` says so.
+/// The report of a run that ends as soon as `is_over` says so.
 pub(crate) fn load_until(line: &str, is_over: impl Fn() -> bool) -> Report {
     struct Until<F>(F);
     impl<F: Fn() -> bool> Observer for Until<F> {
@@ -40,13 +40,13 @@ pub(crate) fn load_until(line: &str, is_over: impl Fn() -> bool) -> Report {
     run(&options, &Until(is_over)).unwrap_or_else(|error| panic!("{line}: {error}"))
 }
 
-/// Why a run cannot be made.
+/// The error of a run that is refused.
 pub(crate) fn refused(line: &str) -> RunError {
     let result = run(&options(line), &Silent);
     result.expect_err(&format!("{line} should be refused"))
 }
 
-/// What a run finds that must find nothing wrong, and something at all.
+/// The report of a run that must pass, and must have deliveries if it sends.
 pub(crate) fn pass(line: &str) -> Report {
     let report = load(line);
     assert!(report.passed, "{line}: {:?}", report.failures);

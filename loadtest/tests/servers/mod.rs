@@ -5,7 +5,7 @@ use std::process::{Command, Output};
 
 use loadtest::compare::peers::{Peer, Places, Started};
 
-/// A load that takes a moment.
+/// The options of a short load.
 pub const SHORT: [&str; 6] = [
     "--subscribers",
     "10",
@@ -15,7 +15,7 @@ pub const SHORT: [&str; 6] = [
     "100ms",
 ];
 
-/// Where what can be started is.
+/// The folders of the servers that can be started.
 pub fn places() -> Places {
     let floor = Path::new(env!("CARGO_BIN_EXE_floor"));
     Places {
@@ -24,7 +24,7 @@ pub fn places() -> Places {
     }
 }
 
-/// Starts a floor, which ends with what is returned.
+/// Starts a floor, which ends with the returned value.
 pub fn floor() -> Started {
     Peer::named("floor")
         .unwrap()

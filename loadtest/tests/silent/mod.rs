@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use socket2::{Domain, Socket, Type};
 
-/// A socket that has a port and does not listen: whoever connects is refused, and no other program can take the port.
+/// A socket that has a port and does not listen. Connections are refused, and no other program can take the port.
 pub(crate) struct Silent(Socket);
 
 impl Silent {

@@ -1,7 +1,7 @@
 //! A relay on tokio-tungstenite: each message reaches all on its path, the sender included.
 //!
-//! A task per connection, each with a queue without a limit, so that nobody is dropped. It takes what has gathered in its
-//! queue and flushes once; with `--each` it flushes after each message, as `send` does. No compression, no log.
+//! A task per connection, each with a queue without a limit, so that nobody is dropped. It takes all that is in its
+//! queue and flushes once. With `--each` it flushes after each message, as `send` does. No compression, no log.
 
 use std::collections::HashMap;
 use std::io::Write as _;
@@ -42,7 +42,7 @@ fn main() -> Result<(), Error> {
     runtime.build()?.block_on(serve(port, flushes_each))
 }
 
-/// What TLS needs; nothing, if there is to be none.
+/// The acceptor of TLS, if there is a certificate.
 fn acceptor() -> Result<Option<TlsAcceptor>, Error> {
     let Ok(certificate) = std::env::var("TLS_CERTIFICATE") else {
         return Ok(None);
@@ -67,7 +67,7 @@ async fn serve(port: u16, flushes_each: bool) -> Result<(), Error> {
     for id in 0.. {
         let (stream, _) = listener.accept().await?;
         let (rooms, acceptor) = (rooms.clone(), acceptor.clone());
-        // How a client leaves is its own business.
+        // An error of one client does not concern the others.
         tokio::spawn(async move {
             let accepted = accept(id, stream, acceptor, &rooms, flushes_each);
             accepted.await.ok()
@@ -113,7 +113,7 @@ where
             message = socket.next() => match message {
                 Some(Ok(message)) if message.is_text() || message.is_binary() => {
                     for member in lock(&room).values() {
-                        // One that is leaving takes no more.
+                        // A member that is leaving takes no more.
                         let _ = member.send(message.clone());
                     }
                 }
@@ -143,7 +143,7 @@ impl Drop for Leaving<'_> {
     }
 }
 
-/// Nothing panics while it is held.
+/// Locks a mutex. Nothing panics while it is locked.
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
