@@ -2,9 +2,10 @@
 //! the fault.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use loadtest::RunError;
-use loadtest::report::observer::Observer;
+use loadtest::report::observer::{Observer, Progress};
 use loadtest::report::{Deliveries, Report};
 
 use crate::relay::{Delivery, Fate, TinyRelay};
@@ -46,10 +47,11 @@ fn found_after(faults: u64, relay: &TinyRelay, line: &str) -> Report {
 
 /// Whether a failure has these words in it.
 fn says(report: &Report, words: &str) -> bool {
-    report
-        .failures
-        .iter()
-        .any(|failure| failure.contains(words))
+    says_in(&report.failures, words)
+}
+
+fn says_in(sentences: &[String], words: &str) -> bool {
+    sentences.iter().any(|sentence| sentence.contains(words))
 }
 
 /// The counts of wrong deliveries.
@@ -368,4 +370,33 @@ fn a_run_that_is_stopped_before_all_are_there_ends() {
     let line = format!("chat --subscribers 20 --rate 100 --url {}", relay.url());
     let error = loadtest::run(&options(&line), &Stopped).unwrap_err();
     assert!(error.to_string().contains("stopped"), "{error}");
+}
+
+#[test]
+fn a_run_that_is_stopped_before_the_measurement_has_no_absurd_figures() {
+    struct StopsWarmUp(AtomicBool);
+    impl Observer for StopsWarmUp {
+        fn on_progress(&self, progress: &Progress) {
+            if progress.published_rate > 0.0 {
+                self.0.store(true, Ordering::SeqCst);
+            }
+        }
+        fn is_stopped(&self) -> bool {
+            self.0.load(Ordering::SeqCst)
+        }
+    }
+    let relay = TinyRelay::start(|_, _| Fate::Pass);
+    let line = format!("chat --subscribers 4 --warmup 60s --url {}", relay.url());
+    let stops = StopsWarmUp(AtomicBool::new(false));
+    let report = loadtest::run(&options(&line), &stops).unwrap();
+    assert!(
+        report.measured_seconds < 1e-9,
+        "{}",
+        report.measured_seconds
+    );
+    let generator = &report.generator;
+    assert!(generator.busiest_thread <= 1.0, "{generator:?}");
+    assert!(generator.waited_for_cpu <= 1.0, "{generator:?}");
+    assert!(!generator.saturated, "{generator:?}");
+    assert!(says_in(&report.warnings, "stopped early: 0.0 s"));
 }
