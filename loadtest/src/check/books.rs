@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::agreement::Life;
 use super::order::Record;
-use super::received::{Received, Run, Verdict};
+use super::received::{Expected, Received, Verdict};
 use super::sent::Sent;
 use super::tally::Tally;
 use super::window::Window;
@@ -159,7 +159,7 @@ impl Books {
         let verdict = received.on_message(
             opcode,
             payload,
-            &run_of(&self.plan, self.opcode),
+            &expected(&self.plan, self.opcode),
             |publisher| self.sent.of(publisher),
             &mut self.tally.totals.counts,
         );
@@ -184,7 +184,7 @@ impl Books {
         }
         let counts = &mut self.tally.totals.counts;
         let verdict = received.on_end(
-            &run_of(&self.plan, self.opcode),
+            &expected(&self.plan, self.opcode),
             |publisher| self.sent.of(publisher),
             counts,
         );
@@ -262,8 +262,8 @@ impl Books {
 
 /// The traits that all messages of a plan share.
 #[inline]
-fn run_of(plan: &Plan, opcode: u8) -> Run<'_> {
-    Run {
+fn expected(plan: &Plan, opcode: u8) -> Expected<'_> {
+    Expected {
         format: &plan.format,
         opcode,
         places: &plan.places,

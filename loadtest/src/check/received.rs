@@ -13,9 +13,9 @@ const MISSING_REMEMBERED: usize = 4096;
 /// Stands for a publisher of which a late comer has seen nothing yet.
 const UNSEEN: u64 = u64::MAX;
 
-/// The traits that all messages of a run share.
+/// The form that all messages of a run must have.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Run<'a> {
+pub(crate) struct Expected<'a> {
     /// Their form.
     pub(crate) format: &'a Format,
     /// The opcode of their frames.
@@ -109,17 +109,17 @@ impl Received {
         &mut self,
         opcode: u8,
         payload: &[u8],
-        run: &Run<'_>,
+        expected: &Expected<'_>,
         sent: impl Fn(usize) -> u64,
         counts: &mut Counts,
     ) -> Verdict {
-        let Run { format, places, .. } = *run;
+        let Expected { format, places, .. } = *expected;
         let known = format.read_head(payload);
         let Some(head) = known.filter(|head| head.publisher() < places.len()) else {
             return self.odd(counts);
         };
         if payload.len() != format.size()
-            || opcode != run.opcode
+            || opcode != expected.opcode
             || payload[format.head_bytes()..] != *format.filler(head.publisher())
         {
             // Its head says which message it is: it counts as received, and as damaged.
@@ -147,11 +147,11 @@ impl Received {
     /// Checks the message whose last piece has come.
     pub(crate) fn on_end(
         &mut self,
-        run: &Run<'_>,
+        expected: &Expected<'_>,
         sent: impl Fn(usize) -> u64,
         counts: &mut Counts,
     ) -> Verdict {
-        let Run { format, places, .. } = *run;
+        let Expected { format, places, .. } = *expected;
         let message = std::mem::take(&mut self.piecemeal);
         if !message.is_there {
             return Verdict::Odd;
@@ -384,13 +384,13 @@ mod tests {
                 due: 5,
             };
             self.format.write_head(head, &mut payload);
-            let run = Run {
+            let expected = Expected {
                 format: &self.format,
                 opcode: 2,
                 places: &PLACES,
             };
             self.received
-                .on_message(2, &payload, &run, |_| 10, &mut self.counts)
+                .on_message(2, &payload, &expected, |_| 10, &mut self.counts)
         }
     }
 

@@ -123,7 +123,8 @@ impl Conn {
         self.outlook(broken, Outlook::More)
     }
 
-    /// Reads what is there, a few times at most. `has_ended` says that the peer has ended its side already.
+    /// Reads all bytes that are there, but in a few reads at most. `has_ended` says that the peer has ended its side
+    /// already.
     pub(crate) fn receive(
         &mut self,
         scratch: &mut [u8],
@@ -195,7 +196,7 @@ impl Conn {
         self.is_leaving = true;
     }
 
-    /// Sends what waits, as much as the kernel takes.
+    /// Sends the unsent bytes, as many as the kernel takes.
     pub(crate) fn flush(&mut self) -> io::Result<()> {
         let State::Open(stream) = &mut self.state else {
             return Ok(());

@@ -194,7 +194,7 @@ impl TlsStream {
     }
 }
 
-/// One read, and what it means.
+/// One read, and its result.
 fn read_once(socket: &mut TcpStream, scratch: &mut [u8]) -> io::Result<(Pulled, usize)> {
     loop {
         return match socket.read(scratch) {

@@ -17,7 +17,7 @@ pub(crate) struct CompareArguments {
     /// The load, the same for all.
     #[command(flatten)]
     pub(crate) options: Options,
-    /// Servers to start, by name; see --list. The default is all.
+    /// Servers to start, by name; see --list. The default is all, unless --server is given.
     #[arg(long, value_delimiter = ',', value_name = "NAME")]
     pub(crate) servers: Vec<String>,
     /// A server that runs already, as NAME=URL. May be given several times.

@@ -3,9 +3,9 @@
 //! `run` fills in the document (`document.rs`), and the command line writes and shows it. While a run goes on, `run`
 //! tells an observer (`observer.rs`), such as the progress bar (`progress.rs`). This room imports `scenario` only.
 //!
-//! **A new figure** is a field of a type in `document.rs`; the JSON and its schema follow. Figures that are computed
-//! from fields are in `figures.rs`. `screen.rs` shows a figure in a line, `page/run.rs` in a row, `table.rs` in a
-//! column.
+//! **A new figure or column** is a field of a type in `document.rs`; the JSON and its schema follow. Figures that are
+//! computed from fields are in `figures.rs`. `screen.rs` shows a figure in a line, `page/run.rs` in a row, `table.rs`
+//! in a column.
 
 pub mod chart;
 mod document;

@@ -138,7 +138,7 @@ impl<'o> Control<'o> {
                 return Err("stopped before all connections were open".into());
             }
         }
-        // The first sample of the load must not miss what was counted so far.
+        // The first sample of the load must have all counts from before it.
         let settled = self.now() + SETTLE;
         while self.now() < settled {
             self.rest(settled)?;

@@ -159,7 +159,7 @@ impl Series {
         &self.totals
     }
 
-    /// Latencies of what was due while measured.
+    /// Latencies of messages that were due while measured.
     pub(crate) fn measured(&self) -> &Histogram<u64> {
         &self.measured
     }

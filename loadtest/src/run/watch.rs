@@ -151,7 +151,7 @@ mod tests {
         watch.rss_together = 0;
         watch.on_connected(1);
         assert!(watch.rss_connected > 0 && watch.rss_connected < apart);
-        // The next sample shows what was seen then.
+        // The next sample shows the same memory.
         assert_eq!(watch.sample(SECOND + 2).rss_bytes, watch.rss_connected);
         assert!(watch.rss_peak < apart);
     }

@@ -102,7 +102,7 @@ fn check_for(connections: u64, threads: u64) -> Result<(), String> {
     ))
 }
 
-/// Raises the soft limit to the hard one; returns what is allowed now.
+/// Raises the soft limit to the hard one. Returns the limit.
 fn raise_descriptors() -> u64 {
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit {

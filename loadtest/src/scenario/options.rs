@@ -80,14 +80,14 @@ pub struct Options {
     /// Length of the load before the measurement.
     #[arg(long, default_value = "1s", value_parser = humantime::parse_duration)]
     pub warmup: Duration,
-    /// Threads of the generator. 0 means one for each CPU but one.
+    /// Threads of the generator. 0 means one for each CPU, less one for the server.
     #[arg(long, default_value_t = 0)]
     pub threads: usize,
     /// Threads never sleep, so that a server on this machine does not pay for waking them. Give each thread a CPU of
     /// its own.
     #[arg(long)]
     pub busy_poll: bool,
-    /// Topics that connections are spread over.
+    /// Number of topics that connections are spread over.
     #[arg(long, default_value_t = 1)]
     pub topics: usize,
     /// Share of the topics, from 0 to 1, in which anything is sent.
@@ -97,10 +97,11 @@ pub struct Options {
     /// 28,000 connections to a server at once.
     #[arg(long, value_delimiter = ',')]
     pub source_ips: Vec<String>,
-    /// Process of the relay, on this machine: its CPU time and memory are read from /proc.
+    /// The process id of the relay on this machine. Its CPU time and memory are read from /proc.
     #[arg(long)]
     pub server_pid: Option<u32>,
-    /// The relay's own counters, http://host:port/metrics: read before and after, and checked against what was received.
+    /// The relay's own counters, http://host:port/metrics. They are read before and after the run, and compared with
+    /// the generator's counts.
     #[arg(long)]
     pub metrics_url: Option<String>,
     /// A file with the relay's configuration. Its text is kept with the report.
@@ -118,7 +119,7 @@ pub struct Options {
     /// Time without a delivery after which missing deliveries count as lost.
     #[arg(long, default_value = "3s", value_parser = humantime::parse_duration)]
     pub patience: Duration,
-    /// Churn: clients that come and go, each second.
+    /// Churn: number of clients that come each second, and soon go.
     #[arg(long, default_value_t = 100.0)]
     pub churn_rate: f64,
     /// Slow: share of the subscribers that stall, from 0 to 1.
@@ -127,7 +128,7 @@ pub struct Options {
     /// Slow: length of a stall.
     #[arg(long, default_value = "1s", value_parser = humantime::parse_duration)]
     pub stall: Duration,
-    /// Burst: messages in a burst, over all publishers.
+    /// Burst: number of messages in a burst, over all publishers.
     #[arg(long, default_value_t = 100)]
     pub burst: usize,
     /// Burst and reconnect: time between two rounds.

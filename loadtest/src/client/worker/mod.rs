@@ -269,7 +269,7 @@ impl Worker {
         }
     }
 
-    /// Sends what waits. A publisher that was held back may go on, if there is room again.
+    /// Sends the unsent bytes of a connection. A publisher that was held back may go on, if there is room again.
     fn flush(&mut self, id: Id) {
         let conn = &mut self.conns[id.key];
         if conn.flush().is_err() {

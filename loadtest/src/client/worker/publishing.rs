@@ -109,7 +109,7 @@ impl Worker {
         }
     }
 
-    /// Adds a publisher's next message to what waits to be sent. Returns false if its connection has no room, or is
+    /// Adds a publisher's next message to the unsent bytes of its connection. Returns false if that has no room, or is
     /// gone.
     fn push(&mut self, place: usize, due: u64) -> bool {
         let publisher = self.sending.at(place);

@@ -1,4 +1,4 @@
-//! Charts and what is drawn in them.
+//! Tests of charts, by the SVG that they make.
 
 use super::axis::Fitted;
 use super::lines::Shape;
