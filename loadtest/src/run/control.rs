@@ -235,10 +235,10 @@ impl<'o> Control<'o> {
 
     /// Gives up the messages in flight if nothing comes any more. Otherwise a closed loop would stand still for ever.
     fn forgive_when_stuck(&mut self) {
-        let is_waiting = match self.plan.scenario {
-            Scenario::Burst => self.round_began.is_some_and(|began| began < self.now()),
-            Scenario::Idle => false,
-            _ => self.plan.window().is_some(),
+        let is_waiting = if self.plan.scenario == Scenario::Burst {
+            self.round_began.is_some_and(|began| began < self.now())
+        } else {
+            self.plan.window().is_some()
         };
         let began = self.round_began.unwrap_or(0).max(self.shared.load_start());
         let last = self.last_delivery().max(began).max(self.forgiven_at);

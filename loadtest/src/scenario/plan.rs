@@ -146,10 +146,11 @@ impl Plan {
 
     /// The most connections at a time.
     pub(crate) fn most_connections(&self) -> usize {
-        let passing = match self.scenario {
+        let passing = if self.scenario == Scenario::Churn {
             // Each stays for less than a second.
-            Scenario::Churn => (SECOND / self.arrival_interval.max(1) + 1) as usize * self.threads,
-            _ => 0,
+            (SECOND / self.arrival_interval.max(1) + 1) as usize * self.threads
+        } else {
+            0
         };
         self.connections() + passing
     }
@@ -204,7 +205,14 @@ impl Plan {
             let kind = match options.scenario {
                 Scenario::Slow if is_slow(place, options.slow_share) => Kind::Slow,
                 Scenario::Reconnect if place > 0 => Kind::Returning,
-                _ => Kind::Steady,
+                Scenario::Fanout
+                | Scenario::Chat
+                | Scenario::Idle
+                | Scenario::Churn
+                | Scenario::Slow
+                | Scenario::Burst
+                | Scenario::Reconnect
+                | Scenario::Soak => Kind::Steady,
             };
             let publisher = (options.scenario == Scenario::Chat && topic < self.active_topics)
                 .then(|| self.new_publisher(topic));
