@@ -1,7 +1,7 @@
 //! A load generator for WebSocket relays: any server that sends a message to every client connected to the same URL.
 //!
 //! It checks every delivery and watches its own CPU. It reports as a screen of text, as JSON ([`report`]) and as a
-//! page. [`run`] takes [`scenario::options::Options`] and returns a [`report::Report`].
+//! page. [`run()`] takes [`scenario::options::Options`] and returns a [`report::Report`].
 //!
 //! Each room imports only rooms below it. A room's `mod.rs` says where something new goes:
 //!
