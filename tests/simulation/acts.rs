@@ -63,7 +63,7 @@ impl World {
     }
 
     /// A unique payload, unless it is too short for that.
-    fn payload(&mut self) -> (bool, Vec<u8>) {
+    pub(crate) fn payload(&mut self) -> (bool, Vec<u8>) {
         let (number, most) = (
             self.model.next_message(),
             self.plan.config.limits.max_message_bytes,

@@ -127,6 +127,8 @@ impl World {
     /// a window of a quarter, which its publishers share. Each client may also have one read's bytes: it becomes known
     /// as a publisher, and is paused, only after its first message.
     ///
+    /// Outsiders have as much as the publishers of a topic, and on each shard one message more.
+    ///
     /// At worst, such a read is a batch of its own, of empty messages. A late shard may find as much again as an inbox
     /// holds.
     fn most_on_its_way_bytes(&self) -> usize {
@@ -136,6 +138,7 @@ impl World {
             scratch_bytes,
             receive_buffer_bytes,
             inbox_high_water_bytes,
+            shards,
             ..
         } = &self.plan;
         let window = config.slow_consumer.max_lag_bytes / 4;
@@ -143,7 +146,8 @@ impl World {
         let marks = one_read / EMPTY_MESSAGE_BYTES * MARK_BYTES;
         let per_client = one_read + config.limits.max_message_bytes + marks + OVERHEAD_BYTES;
         let speakers = self.peers.iter().filter(|peer| !peer.manners.is_silent);
-        topics.len() * (window + inbox_high_water_bytes) + speakers.count() * per_client
+        let outside = window + shards * per_client;
+        topics.len() * (window + outside + inbox_high_water_bytes) + speakers.count() * per_client
     }
 
     /// Once nothing is on its way and all clients read, nobody waits.

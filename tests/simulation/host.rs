@@ -9,9 +9,10 @@ use std::time::Duration;
 use fanwire::ids::{ClientKey, ShardId};
 use fanwire::metrics::stats::Stat;
 use fanwire::relay::envelope::Envelope;
-use fanwire::relay::shard::{Effect, Shard, Transfer, Undecided, Written};
+use fanwire::relay::shard::{Effect, NotTaken, Shard, Transfer, Undecided, Written};
 use fanwire::relay::turn::{self, Budgets, Filled, Moment, Readiness, Turn};
 use fanwire::time::Timestamp;
+use fanwire::ws::frame::MessageKind;
 
 use crate::tally::Event;
 use crate::world::{Parcel, World};
@@ -282,7 +283,10 @@ impl turn::Host for InTurn<'_> {
             }
             Moment::Permitted(key) => world.observe(*host, shard, key, true),
             Moment::Heard | Moment::Told => world.something_happens_meanwhile(),
-            Moment::Deadlines => world.hosts[*host].clients_before = shard.len(),
+            Moment::Deadlines => {
+                world.publish_from_outside(*host, shard);
+                world.hosts[*host].clients_before = shard.len();
+            }
             Moment::TakenIn => {
                 let host = &mut world.hosts[*host];
                 host.is_ruthless |= shard.len() < host.clients_before;
@@ -332,6 +336,33 @@ impl World {
             self.tally.note(Event::Patience);
         }
         (impatience, is_late)
+    }
+
+    /// Somebody who is not a client of a topic publishes to it.
+    fn publish_from_outside(&mut self, host: usize, shard: &mut Shard) {
+        if self.is_settling || !self.rng.percent(self.plan.outside) {
+            return;
+        }
+        let topic = self.rng.below(self.plan.topics.len());
+        let (is_text, payload) = self.payload();
+        let kind = if is_text {
+            MessageKind::Text
+        } else {
+            MessageKind::Binary
+        };
+        let name = self.plan.topics[topic].into();
+        let taken = shard.publish_from_outside(name, kind, &payload);
+        self.tell(|| format!("an outsider publishes to topic {topic} on shard {host}: {taken:?}"));
+        match taken {
+            Ok(()) => {
+                self.tally.note(Event::Outside);
+                let step = self.step.get();
+                self.model
+                    .accept_outside(host, topic, is_text, payload, step);
+            }
+            Err(NotTaken::WindowFull) => self.tally.note(Event::OutsideWaits),
+            Err(NotTaken::Draining) => assert!(shard.is_draining()),
+        }
     }
 
     /// Clients do not wait for turns to end, and a host may be stopped in the middle of one.

@@ -16,7 +16,10 @@ use fanwire::ws::encode::frame_len;
 use crate::plan::Plan;
 use crate::stream::Item;
 
-/// A message queued by a client.
+/// The publisher of messages that no client has sent.
+const OUTSIDE: usize = usize::MAX;
+
+/// A message queued by a client, or published from outside.
 #[derive(Debug)]
 pub(crate) struct Message {
     publisher: usize,
@@ -174,6 +177,25 @@ impl Model {
             payload,
             posted_at: step,
         });
+    }
+
+    /// The shard has taken a message that an outsider publishes to a topic.
+    pub(crate) fn accept_outside(
+        &mut self,
+        shard: usize,
+        topic: usize,
+        is_text: bool,
+        payload: Vec<u8>,
+        step: usize,
+    ) {
+        let message = self.messages.len();
+        self.messages.push(Message {
+            publisher: OUTSIDE,
+            is_text,
+            payload,
+            posted_at: step,
+        });
+        self.topics[topic].accepted[shard].push_back(message);
     }
 
     /// The client has queued a ping.

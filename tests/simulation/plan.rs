@@ -43,6 +43,8 @@ pub(crate) struct Plan {
     pub(crate) flush_budget: usize,
     /// The share of clients that move to another shard, in percent of those that may.
     pub(crate) transfers: usize,
+    /// The share of turns in which somebody publishes from outside, in percent.
+    pub(crate) outside: usize,
     /// Reads pause while an inbox holds so many bytes of messages.
     pub(crate) inbox_high_water_bytes: usize,
     /// The bytes that a connection holds for a client that does not read.
@@ -128,6 +130,7 @@ impl Plan {
             scratch_bytes,
             flush_budget: rng.pick(&[1, 2, 3, 8, 512]),
             transfers: rng.pick(&[0, 50, 100]),
+            outside: rng.pick(&[0, 0, 5, 40]),
             inbox_high_water_bytes: rng.pick(&[lag / 4, lag, 8 << 20]),
             send_buffer_bytes: rng
                 .pick(&[64, 1 << 10, 8 << 10, 64 << 10])

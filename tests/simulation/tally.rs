@@ -127,6 +127,10 @@ pub(crate) enum Event {
     Patience,
     /// Reads wait, because an inbox is full.
     Congestion,
+    /// An outsider publishes to a topic,
+    Outside,
+    /// or has to wait, because too much of its kind is on its way.
+    OutsideWaits,
     /// A turn ends, and messages wait for the next fan-out of their topic.
     Wait,
     /// The clock goes on to a fan-out while the world comes to rest.
@@ -159,7 +163,7 @@ pub(crate) enum Event {
 }
 
 /// How often each event must happen in an ordinary run: about a third of how often it does.
-pub(crate) const LEAST: [(Event, u64); 78] = [
+pub(crate) const LEAST: [(Event, u64); 80] = [
     (Event::Reset(Stage::Unaccepted), 20),
     (Event::Reset(Stage::Moving), 1),
     (Event::Reset(Stage::Greeting), 100),
@@ -225,6 +229,8 @@ pub(crate) const LEAST: [(Event, u64); 78] = [
     (Event::PauseMidTurn, 100),
     (Event::Patience, 1_500),
     (Event::Congestion, 1_000),
+    (Event::Outside, 7_000),
+    (Event::OutsideWaits, 1_000),
     (Event::Wait, 30_000),
     (Event::FanOutAwaited, 60),
     (Event::CutMidDrain, 60),
