@@ -27,16 +27,14 @@ impl Patience {
         }
     }
 
-    /// Notes the time, and when the worker means to look again at the latest, and says how long a pause there has been:
-    /// zero, as a rule. Without a limit no deadline is near, and a pause does no harm.
-    pub fn note(&mut self, now: Timestamp, limit: Option<Duration>) -> Duration {
+    /// Notes the time, and for how long at most the host does not look at the clock now; `None` if nothing is due, so that a
+    /// pause does no harm.
+    pub fn note(&mut self, now: Timestamp, limit: Option<Duration>) {
         let late = now.since(self.expected);
         self.expected = limit.map_or(Timestamp(u64::MAX), |limit| now + limit);
-        if late <= PAUSE {
-            return Duration::ZERO;
+        if late > PAUSE {
+            self.until = now + GRACE;
         }
-        self.until = now + GRACE;
-        late
     }
 
     /// Whether deadlines may be enforced.

@@ -54,12 +54,11 @@ impl RateLimit {
         })
     }
 
-    /// Takes a token for a message that was read at `now`; says whether there was one. `excuse` is the end of what all
-    /// clients are excused for, as [`Bucket`] has one of its own.
-    pub fn admits(&self, bucket: &mut Bucket, now: Timestamp, excuse: Timestamp) -> bool {
+    /// Takes a token for a message that was read at `now`; says whether there was one.
+    pub fn admits(&self, bucket: &mut Bucket, now: Timestamp) -> bool {
         let now_nanos = nanos(Duration::from_micros(now.0));
         let full_at_nanos = bucket.full_at_nanos.max(now_nanos) + self.message_nanos;
-        let excused = nanos(bucket.excuse.max(excuse).since(now));
+        let excused = nanos(bucket.excuse.since(now));
         let is_within = full_at_nanos <= now_nanos + self.burst_nanos + excused;
         if is_within {
             bucket.full_at_nanos = full_at_nanos;
@@ -93,8 +92,6 @@ mod tests {
 
     const SECOND: Duration = Duration::from_secs(1);
     const START: Timestamp = Timestamp(1_000_000_000);
-    /// Nobody is excused.
-    const NONE: Timestamp = Timestamp(0);
 
     fn limit(messages_per_second: usize, burst: usize) -> RateLimit {
         let limits = Limits {
@@ -107,9 +104,7 @@ mod tests {
 
     /// How many of many messages are let through that are read at once.
     fn burst(limit: &RateLimit, bucket: &mut Bucket, now: Timestamp) -> usize {
-        (0..1000)
-            .take_while(|_| limit.admits(bucket, now, NONE))
-            .count()
+        (0..1000).take_while(|_| limit.admits(bucket, now)).count()
     }
 
     #[test]
@@ -146,7 +141,7 @@ mod tests {
             for n in 0..10_000 {
                 let now = START + SECOND * n / rate as u32;
                 assert!(
-                    limit.admits(&mut bucket, now, NONE),
+                    limit.admits(&mut bucket, now),
                     "message {n} at {rate} a second"
                 );
             }
@@ -158,7 +153,7 @@ mod tests {
         let limit = limit(300_000, 30_000);
         let mut bucket = Bucket::default();
         let mut sent = (0..10_000_000u32).map(|n| START + SECOND * n / 303_000);
-        assert!(sent.any(|now| !limit.admits(&mut bucket, now, NONE)));
+        assert!(sent.any(|now| !limit.admits(&mut bucket, now)));
     }
 
     #[test]
@@ -167,9 +162,9 @@ mod tests {
         let mut bucket = Bucket::default();
         burst(&limit, &mut bucket, START);
         for _ in 0..100 {
-            assert!(!limit.admits(&mut bucket, START, NONE));
+            assert!(!limit.admits(&mut bucket, START));
         }
-        assert!(limit.admits(&mut bucket, START + SECOND / 10, NONE));
+        assert!(limit.admits(&mut bucket, START + SECOND / 10));
     }
 
     #[test]
@@ -197,14 +192,5 @@ mod tests {
         };
         assert_eq!(after(SECOND), 7 + 20);
         assert_eq!(after(SECOND * 3), 7);
-    }
-
-    #[test]
-    fn what_nobody_could_send_is_excused_for_everybody() {
-        let limit = limit(10, 7);
-        let mut bucket = Bucket::default();
-        let excuse = START + SECOND * 2;
-        let admitted = (0..1000).take_while(|_| limit.admits(&mut bucket, START, excuse));
-        assert_eq!(admitted.count(), 7 + 20);
     }
 }

@@ -198,10 +198,8 @@ pub struct Turn {
     pub shard: Shard,
     budgets: Budgets,
     patience: Patience,
-    /// Since when some inbox has been over its mark, so that reads wait.
-    congested_since: Option<Timestamp>,
-    /// For how long nobody has been read, of which the shard has not been told.
-    unread: Duration,
+    /// Some inbox is over its mark, so that reads wait.
+    is_congested: bool,
 }
 
 /// What is left of a turn's budget for reading.
@@ -219,8 +217,7 @@ impl Turn {
             shard,
             budgets,
             patience: Patience::new(now),
-            congested_since: None,
-            unread: Duration::ZERO,
+            is_congested: false,
         }
     }
 
@@ -229,13 +226,12 @@ impl Turn {
     pub fn sleep(&mut self, now: Timestamp) -> Sleep {
         let sleep = self.next_sleep(now);
         let span = sleep.ends_at().map(|end| end.since(now));
-        self.unread += self.patience.note(now, span);
+        self.patience.note(now, span);
         sleep
     }
 
     fn next_sleep(&self, now: Timestamp) -> Sleep {
-        let is_congested = self.congested_since.is_some();
-        let has_work = self.shard.has_work() || self.shard.has_ready() && !is_congested;
+        let has_work = self.shard.has_work() || self.shard.has_ready() && !self.is_congested;
         let alarm = self.shard.next_fan_out();
         if has_work || alarm.is_some_and(|due| due <= now) {
             return Sleep {
@@ -247,7 +243,7 @@ impl Turn {
         let deadline = self.shard.next_deadline().map(|due| {
             let due = due.max(self.patience.until());
             // A deadline is not enforced before the inboxes have been emptied, and so must not end the sleep at once.
-            if is_congested { due.max(retry) } else { due }
+            if self.is_congested { due.max(retry) } else { due }
         });
         let next_read = self.shard.has_ready().then_some(retry);
         let next = [self.shard.next_review(), deadline, next_read];
@@ -262,7 +258,7 @@ impl Turn {
     /// The others are told before the flush, not after it, so that theirs goes on beside ours.
     pub fn run<H: Host>(&mut self, host: &mut H) {
         let began = host.now();
-        self.unread += self.patience.note(began, Some(Duration::ZERO));
+        self.patience.note(began, Some(Duration::ZERO));
         // 1. Take in: what has become possible, what other threads sent, what clients sent, what is due.
         self.shard.begin_turn(began);
         host.note(&mut self.shard, Moment::Begun);
@@ -275,7 +271,7 @@ impl Turn {
         self.place_clients(host);
         host.note(&mut self.shard, Moment::Deadlines);
         // A client that is not read cannot be late.
-        if self.patience.is_over(began) && self.congested_since.is_none() {
+        if self.patience.is_over(began) && !self.is_congested {
             self.shard.handle_timeouts();
         }
         host.note(&mut self.shard, Moment::TakenIn);
@@ -328,18 +324,12 @@ impl Turn {
 
     /// Visits connections that may have something to read: the light ones first, then at least one heavy one.
     fn read<H: Host>(&mut self, host: &mut H) {
-        let now = host.now();
-        if host.is_congested() {
+        self.is_congested = host.is_congested();
+        if self.is_congested {
             self.shard.stats_mut().inc(Stat::ReadsDeferred);
-            self.congested_since.get_or_insert(now);
             return;
         }
-        if let Some(since) = self.congested_since.take() {
-            self.unread += now.since(since);
-        }
-        if !self.unread.is_zero() {
-            self.shard.excuse(std::mem::take(&mut self.unread));
-        }
+        let now = host.now();
         let mut left = Left {
             bytes: self.budgets.read_bytes,
             until: now + self.budgets.read_time,

@@ -161,8 +161,6 @@ pub struct Shard {
     graced: Vec<TopicKey>,
     /// Members that blocked in this turn while over the limit and not waited for.
     blocked_over: Vec<ClientKey>,
-    /// The end of what all clients are excused for, because nobody was read.
-    excuse: Timestamp,
     effects: Vec<Effect>,
     stats: Stats,
 }
@@ -188,7 +186,6 @@ impl Shard {
             undecided: Vec::new(),
             graced: Vec::new(),
             blocked_over: Vec::new(),
-            excuse: Timestamp(0),
             effects: Vec::new(),
             stats: Stats::default(),
             settings,
@@ -206,11 +203,6 @@ impl Shard {
         self.now = now;
         self.turn += 1;
         self.stats.inc(Stat::Turns);
-    }
-
-    /// Nobody was read for `span`: what piled up meanwhile is not held against anybody's rate.
-    pub fn excuse(&mut self, span: Duration) {
-        self.excuse = self.excuse.max(self.now) + span;
     }
 
     /// Takes what is to be sent to other shards, in this order.

@@ -220,7 +220,7 @@ impl Shard {
             return Some(Departure::PublishDenied);
         }
         let rate = self.settings.rate.as_ref()?;
-        (!rate.admits(&mut client.bucket, self.now, self.excuse)).then_some(Departure::Rate)
+        (!rate.admits(&mut client.bucket, self.now)).then_some(Departure::Rate)
     }
 
     fn publish(&mut self, key: ClientKey, message: Message<'_>) {
