@@ -10,7 +10,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::audience::Audience;
-use super::draft::{Draft, OVERHEAD_BYTES, Parts, Share, Source};
+use super::draft::{Authored, Draft, OVERHEAD_BYTES, Parts, Share, Source};
 use crate::ids::{ClientId, Seq};
 use crate::port::terms::Form;
 use crate::time::Timestamp;
@@ -61,8 +61,8 @@ impl Encoding {
 pub struct Batch {
     first: Seq,
     frames: Encoding,
-    /// The author of each message with the message's index, in order; empty where the relay does not remember them.
-    authors: Box<[(ClientId, u32)]>,
+    /// Who wrote which messages, by author; empty where the relay does not remember them.
+    authors: Box<[Authored]>,
     decoded_at: Timestamp,
     shares: Box<[Share]>,
     cost_bytes: u64,
@@ -91,7 +91,7 @@ impl Batch {
         let Parts {
             bytes,
             ends,
-            authors,
+            mut authors,
             decoded_at,
             shares,
         } = draft.into_parts();
@@ -100,7 +100,8 @@ impl Batch {
             bytes,
             ends: ends.into_boxed_slice(),
         };
-        let authors = index_authors(authors);
+        authors.sort_unstable();
+        let authors = authors.into_boxed_slice();
         let cost_bytes = (OVERHEAD_BYTES + frames.cost_bytes() + size_of_val(&*authors)) as u64;
         Batch {
             first,
@@ -174,37 +175,35 @@ impl Batch {
         self.decoded_at
     }
 
-    /// The first message of `author` at or behind `index`; the number of messages if there is none.
-    pub fn next_of(&self, author: ClientId, index: usize) -> usize {
-        let at = self.place(author, index);
-        match self.authors.get(at) {
-            Some(&(of, index)) if of == author => index as usize,
-            Some(_) | None => self.len(),
-        }
+    /// The next messages of `author` at or behind `index` that follow each other; an empty range at the end if there are none.
+    pub fn next_of(&self, author: ClientId, index: usize) -> Range<usize> {
+        let run = self.runs_of(author, index).next();
+        run.unwrap_or(self.len()..self.len())
     }
 
     /// How many messages at or behind `index` are of `author`.
     pub fn count_of(&self, author: ClientId, index: usize) -> usize {
-        self.authors[self.place(author, index)..].partition_point(|&(of, _)| of == author)
+        self.runs_of(author, index).map(|run| run.len()).sum()
     }
 
-    fn place(&self, author: ClientId, index: usize) -> usize {
-        // An index fits 32 bits, as offsets do.
-        let from = (author, index as u32);
-        self.authors.partition_point(|&entry| entry < from)
+    fn runs_of(&self, author: ClientId, index: usize) -> impl Iterator<Item = Range<usize>> + '_ {
+        let is_before = |run: &Authored| (run.author, run.end as usize) <= (author, index);
+        let first = self.authors.partition_point(is_before);
+        let runs = self.authors[first..].iter();
+        runs.take_while(move |run| run.author == author)
+            .map(move |run| index.max(run.start as usize)..run.end as usize)
     }
 
-    /// The authors of the messages and how many messages each has; empty where the relay does not remember them.
+    /// The authors of the messages and how many messages each has; nobody where the relay does not remember them.
     pub fn authors(&self) -> impl Iterator<Item = (ClientId, usize)> + '_ {
-        let runs = self.authors.chunk_by(|(one, _), (other, _)| one == other);
-        runs.map(|run| (run[0].0, run.len()))
+        let authors = self
+            .authors
+            .chunk_by(|one, other| one.author == other.author);
+        authors.map(|runs| {
+            let messages = runs.iter().map(|run| (run.end - run.start) as usize);
+            (runs[0].author, messages.sum())
+        })
     }
-}
-
-fn index_authors(authors: Vec<ClientId>) -> Box<[(ClientId, u32)]> {
-    let mut index: Vec<(ClientId, u32)> = authors.into_iter().zip(0..).collect();
-    index.sort_unstable();
-    index.into_boxed_slice()
 }
 
 #[cfg(test)]
@@ -317,9 +316,9 @@ mod tests {
         }
         let batch = seal(Seq(0), [draft]).remove(0);
         let next_of = |author| [0, 1, 2, 3].map(|index| batch.next_of(author, index));
-        assert_eq!(next_of(one), [0, 2, 2, 3]);
-        assert_eq!(next_of(other), [1, 1, 4, 4]);
-        assert_eq!(next_of(stranger), [4; 4]);
+        assert_eq!(next_of(one), [0..1, 2..4, 2..4, 3..4]);
+        assert_eq!(next_of(other), [1..2, 1..2, 4..4, 4..4]);
+        assert_eq!(next_of(stranger), [const { 4..4 }; 4]);
         let counts = |author| [0, 1, 2, 3, 4].map(|index| batch.count_of(author, index));
         assert_eq!(counts(one), [3, 2, 2, 1, 0]);
         assert_eq!(counts(other), [1, 1, 0, 0, 0]);

@@ -3,6 +3,8 @@
 //! A [`Draft`] holds finished server frames, one after the other. Server frames carry no number and are the same for every
 //! member. So the sender's shard writes each frame once, straight from its read buffer, and nobody encodes it again.
 
+use std::ops::Range;
+
 use bytes::Bytes;
 
 use crate::ids::{ClientId, ShardId};
@@ -45,12 +47,33 @@ pub struct Share {
     pub bytes: u32,
 }
 
+/// Messages of one author that follow each other. Ordered by author first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Authored {
+    /// Who.
+    pub(super) author: ClientId,
+    /// The index of the first of them.
+    pub(super) start: u32,
+    /// The index behind the last.
+    pub(super) end: u32,
+}
+
+impl Authored {
+    fn first(author: ClientId) -> Self {
+        Authored {
+            author,
+            start: 0,
+            end: 1,
+        }
+    }
+}
+
 /// Frames that one source has for one topic.
 #[derive(Debug)]
 pub struct Draft {
     body: Body,
     ends: Vec<u32>,
-    authors: Vec<ClientId>,
+    authors: Vec<Authored>,
     decoded_at: Timestamp,
     source: Source,
     /// What other sources contributed, once their drafts have been joined to this one.
@@ -72,8 +95,8 @@ pub(super) struct Parts {
     pub(super) bytes: Bytes,
     /// Where each frame ends.
     pub(super) ends: Vec<u32>,
-    /// The author of each message, or nothing.
-    pub(super) authors: Vec<ClientId>,
+    /// Who wrote which messages, or nothing.
+    pub(super) authors: Vec<Authored>,
     /// When the earliest message was decoded.
     pub(super) decoded_at: Timestamp,
     /// Who contributed how much.
@@ -107,7 +130,10 @@ impl Draft {
         Draft {
             body: Body::Whole(frame),
             ends: vec![end],
-            authors: author.into_iter().collect(),
+            authors: author
+                .map(|author| Authored::first(author))
+                .into_iter()
+                .collect(),
             ..Draft::new(source, decoded_at)
         }
     }
@@ -121,9 +147,13 @@ impl Draft {
         };
         let before = bytes.len();
         encode::push_message(bytes, kind, payload);
+        let pushed = bytes.len() - before;
+        let index = self.ends.len() as u32;
         self.ends.push(frame_end(bytes.len()));
-        self.authors.extend(author);
-        bytes.len() - before
+        if let Some(author) = author {
+            self.note_author(author, index..index + 1);
+        }
+        pushed
     }
 
     /// Bytes of frames.
@@ -151,7 +181,7 @@ impl Draft {
             Body::Whole(frame) => frame.len(),
         };
         let marks = self.ends.capacity() * size_of::<u32>()
-            + self.authors.capacity() * size_of::<ClientId>()
+            + self.authors.capacity() * size_of::<Authored>()
             + self.others.capacity() * size_of::<Share>();
         (OVERHEAD_BYTES + body + marks) as u64
     }
@@ -183,16 +213,27 @@ impl Draft {
             // The author of each message is known by its place. Messages of outsiders have none.
             return Some(other);
         }
-        let base = frame_end(bytes.len());
+        let (base, first) = (frame_end(bytes.len()), self.ends.len() as u32);
         bytes.extend_from_slice(more);
         self.ends.extend(other.ends.iter().map(|end| base + end));
-        self.authors.extend_from_slice(&other.authors);
+        for Authored { author, start, end } in &other.authors {
+            self.note_author(*author, first + start..first + end);
+        }
         self.decoded_at = self.decoded_at.min(other.decoded_at);
         self.note_share(Share {
             source: other.source,
             bytes: frame_end(more.len()),
         });
         None
+    }
+
+    /// Notes who wrote the messages of a range behind all others.
+    fn note_author(&mut self, author: ClientId, range: Range<u32>) {
+        let Range { start, end } = range;
+        match self.authors.last_mut() {
+            Some(last) if last.author == author => last.end = end,
+            Some(_) | None => self.authors.push(Authored { author, start, end }),
+        }
     }
 
     fn note_share(&mut self, share: Share) {

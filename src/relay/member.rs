@@ -72,17 +72,18 @@ impl<'a> Run<'a> {
                 });
             };
             let mut first = encoding.index_at(cursor.offset());
-            let mut next_own = batch.next_of(own, first);
-            while next_own == first && first < batch.len() {
-                first += 1;
-                next_own = batch.next_of(own, first);
+            let mut owns = batch.next_of(own, first);
+            if owns.start == first {
+                // Two runs of one author have others between them.
+                first = owns.end;
+                owns = batch.next_of(own, first);
             }
             if first < batch.len() {
                 let offset = encoding.range(first).start.max(cursor.offset());
                 return Some(Run {
                     encoding,
                     start: cursor.at_offset(offset, len),
-                    end: encoding.range(next_own - 1).end,
+                    end: encoding.range(owns.start - 1).end,
                 });
             }
             cursor = cursor.at_offset(len as u32, len);

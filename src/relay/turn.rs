@@ -243,7 +243,11 @@ impl Turn {
         let deadline = self.shard.next_deadline().map(|due| {
             let due = due.max(self.patience.until());
             // A deadline is not enforced before the inboxes have been emptied, and so must not end the sleep at once.
-            if self.is_congested { due.max(retry) } else { due }
+            if self.is_congested {
+                due.max(retry)
+            } else {
+                due
+            }
         });
         let next_read = self.shard.has_ready().then_some(retry);
         let next = [self.shard.next_review(), deadline, next_read];

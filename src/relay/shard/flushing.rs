@@ -119,7 +119,10 @@ impl Shard {
     /// left to send begins there, and nobody lags for messages that it is not owed.
     fn pass_over_own_messages(&mut self, key: ClientKey) {
         let own = self.own(key);
-        let Some(client) = self.clients.get_mut(key).filter(|_| own.is_some()) else {
+        if own.is_none() {
+            return;
+        }
+        let Some(client) = self.clients.get_mut(key) else {
             return;
         };
         let Some(member) = &mut client.member else {
@@ -195,18 +198,27 @@ impl Shard {
             let log = &mut topic.log;
             delivered += member.advance(log, carried.left, own);
             is_behind |= !member.is_at_head(log) || client.leaves_at_head;
-            self.topics.touch(topic_key);
+            if !topic.touched {
+                self.topics.touch(topic_key);
+            }
         }
+        // Rare, so the client is not looked up again for it: 20 instructions for each delivery.
+        let (awaits_itself, is_finishing) = (
+            client.reading == Reading::AwaitsItself,
+            client.phase() == Phase::Finishing,
+        );
         self.stats.add(Stat::Delivered, delivered);
         if carried.delivered {
             self.gauge_client(key);
         }
-        self.resume_publisher_that_caught_up(key);
+        if awaits_itself {
+            self.resume_publisher_that_caught_up(key);
+        }
         if written.is_blocked {
             self.block(key);
             return false;
         }
-        if !is_behind {
+        if !is_behind && is_finishing {
             self.finish_if_done(key);
         }
         is_behind
