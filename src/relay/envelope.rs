@@ -5,12 +5,12 @@
 
 use std::sync::Arc;
 
-use super::audience::Audience;
-use super::batch::Batch;
-use super::draft::Draft;
 use crate::ids::{ClientKey, Seq, ShardId};
 use crate::port::terms::Form;
 use crate::port::topic_name::TopicName;
+use crate::relay::batch::Batch;
+use crate::relay::batch::audience::Audience;
+use crate::relay::batch::draft::Draft;
 
 /// On what terms publishers are not read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -4,39 +4,23 @@
 //! A [`turn::Turn`] drives it for a host: `net` is one with real sockets, the simulation one with invented ones.
 //!
 //! ```text
-//! client ── member ──▶ topic ── log ── batch          one shard's side of a topic, and what is in it
-//!                      roster                         who is in it, and whose turn it is
-//!                      owner ── pending               the side that numbers messages and spreads them
-//! envelope, router                                    what shards say to one another, and to which
-//! row                                                 how many are served before others have their turn
-//! coalesce                                            how much time passes between two fan-outs of a topic
-//! rate                                                how often a client may publish
-//! policy, grace                                       laggards
-//! ranking, sharing                                    who costs most; what several cost together
-//! departure, control, timers                          why clients leave; control frames; deadlines
+//! turn, patience      the steps of a turn, and the sleep after it
+//! shard/              clients, and what a turn does with them: knows topic/, owner/ and policy/
+//! owner/              topics as their owner sees them: numbers, fan-outs, holds. Knows shards, no members
+//! topic/              topics as a shard with members sees them: log, members, rounds. Knows no owner
+//! batch/              messages on their way: drafts, then batches in forms, for an audience
+//! policy/             laggards, rates, and why clients leave
+//! envelope, outbox    what shards say to one another, and to themselves
+//! router              which shard owns a topic
 //! ```
 
-pub mod audience;
 pub mod batch;
-pub mod client;
-pub mod control;
-pub mod departure;
-pub mod draft;
 pub mod envelope;
-pub mod grace;
-pub mod log;
-pub mod member;
 pub mod outbox;
 pub mod owner;
 pub mod patience;
 pub mod policy;
-pub mod ranking;
-pub mod rate;
-pub mod roster;
 pub mod router;
-pub mod row;
 pub mod shard;
-pub mod sharing;
-pub mod timers;
 pub mod topic;
 pub mod turn;

@@ -5,8 +5,8 @@
 
 use std::collections::VecDeque;
 
-use super::envelope::Envelope;
 use crate::ids::ShardId;
+use crate::relay::envelope::Envelope;
 
 /// See the module.
 #[derive(Debug)]

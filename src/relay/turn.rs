@@ -8,12 +8,12 @@
 use std::io::IoSlice;
 use std::time::Duration;
 
-use super::envelope::Envelope;
-use super::member::Slices;
-use super::patience::Patience;
-use super::shard::{Effect, End, Permit, Shard, Transfer, Undecided, Written};
 use crate::ids::{ClientKey, ShardId};
 use crate::metrics::stats::Stat;
+use crate::relay::envelope::Envelope;
+use crate::relay::patience::Patience;
+use crate::relay::shard::{Effect, End, Permit, Shard, Transfer, Undecided, Written};
+use crate::relay::topic::member::Slices;
 use crate::time::Timestamp;
 
 /// Reads of one connection in one turn.

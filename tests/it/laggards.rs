@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use fanwire::config::{Config, SlowConsumerPolicy};
 use fanwire::metrics::stats::Stat;
-use fanwire::relay::draft::OVERHEAD_BYTES;
+use fanwire::relay::batch::draft::OVERHEAD_BYTES;
 use tungstenite::{Bytes, Message};
 
 use crate::support::{Client, World, config};

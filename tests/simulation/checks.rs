@@ -3,7 +3,7 @@
 use fanwire::config::SlowConsumerPolicy;
 use fanwire::ids::ClientId;
 use fanwire::metrics::stats::Stat;
-use fanwire::relay::draft::OVERHEAD_BYTES;
+use fanwire::relay::batch::draft::OVERHEAD_BYTES;
 
 use crate::plan::{Ending, Plan};
 use crate::world::World;

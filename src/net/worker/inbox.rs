@@ -3,7 +3,7 @@
 use super::sockets::Sockets;
 use crate::net::mail::Mail;
 use crate::net::stream::Stream;
-use crate::relay::departure::refusal_stat;
+use crate::relay::policy::departure::refusal_stat;
 use crate::relay::shard::Shard;
 use crate::ws::handshake::Refusal;
 

@@ -19,13 +19,13 @@ use slab::Slab;
 use self::coalesce::{Agenda, Coalesce};
 use self::pending::Gauged;
 use self::topic::OwnedTopic;
-use super::audience::Audience;
-use super::draft::Draft;
-use super::envelope::{Envelope, Hold};
-use super::outbox::Outbox;
 use crate::ids::{ClientKey, ShardId};
 use crate::metrics::stats::{Stat, Stats};
 use crate::port::topic_name::TopicName;
+use crate::relay::batch::audience::Audience;
+use crate::relay::batch::draft::Draft;
+use crate::relay::envelope::{Envelope, Hold};
+use crate::relay::outbox::Outbox;
 use crate::time::Timestamp;
 
 /// Waiting messages of all topics together take at most this share of what the shard may hold. Beyond it everything goes out.

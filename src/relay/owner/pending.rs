@@ -3,7 +3,7 @@
 //! The topic's owner keeps it, for a turn or, where the topic is coalesced, for some turns; [`super::coalesce`] says how
 //! long. Nothing here is numbered: a member that joins meanwhile is sent it as well, since nobody else has been yet.
 
-use crate::relay::draft::Draft;
+use crate::relay::batch::draft::Draft;
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -96,7 +96,7 @@ impl Pending {
 mod tests {
     use super::*;
     use crate::ids::ShardId;
-    use crate::relay::draft::Source;
+    use crate::relay::batch::draft::Source;
     use crate::time::Timestamp;
     use crate::ws::frame::MessageKind;
 

@@ -6,9 +6,9 @@
 use std::sync::Arc;
 
 use crate::ids::Seq;
-use crate::relay::audience::Audience;
 use crate::relay::batch::Batch;
-use crate::relay::draft::Draft;
+use crate::relay::batch::audience::Audience;
+use crate::relay::batch::draft::Draft;
 
 /// See the module.
 #[derive(Debug)]

@@ -7,12 +7,12 @@ use super::pending::{Gauged, Pending};
 use super::sequencer::Sequencer;
 use crate::ids::{Seq, ShardId};
 use crate::port::topic_name::TopicName;
-use crate::relay::audience::Audience;
 use crate::relay::batch::Batch;
-use crate::relay::draft::{Draft, Source};
+use crate::relay::batch::audience::Audience;
+use crate::relay::batch::draft::{Draft, Source};
 use crate::relay::envelope::{Envelope, Hold};
-use crate::relay::grace::Allowance;
 use crate::relay::outbox::Outbox;
+use crate::relay::policy::grace::Allowance;
 use crate::time::Timestamp;
 
 /// The owner's side of a topic.
@@ -242,7 +242,7 @@ impl OwnedTopic {
 mod tests {
     use super::*;
     use crate::port::terms::Form;
-    use crate::relay::grace::{GRACE, WITHOUT_PROGRESS};
+    use crate::relay::policy::grace::{GRACE, WITHOUT_PROGRESS};
 
     const A: ShardId = ShardId(0);
     const B: ShardId = ShardId(1);

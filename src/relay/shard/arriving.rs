@@ -16,8 +16,8 @@ use crate::ids::{ClientKey, ShardId};
 use crate::metrics::stats::Stat;
 use crate::port::decision::Decision;
 use crate::port::terms::Terms;
-use crate::relay::client::{Arrival, Client, Phase, Stage, Step};
-use crate::relay::departure::refusal_stat;
+use crate::relay::policy::departure::refusal_stat;
+use crate::relay::shard::client::{Arrival, Client, Phase, Stage, Step};
 use crate::ws::handshake::{Refusal, RefusalKind};
 
 /// All that a shard knows of a client that leaves it for another.

@@ -5,7 +5,7 @@ use std::ops::{Index, IndexMut};
 use slab::Slab;
 
 use crate::ids::ClientKey;
-use crate::relay::client::{Client, Phase};
+use crate::relay::shard::client::{Client, Phase};
 use crate::time::Timestamp;
 
 /// From this many clients on, the memory of the table is given back when the last of them has gone.

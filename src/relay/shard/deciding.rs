@@ -3,7 +3,7 @@
 use super::Shard;
 use super::publishing::NotTaken;
 use crate::port::topic_name::TopicName;
-use crate::relay::audience::Audience;
+use crate::relay::batch::audience::Audience;
 use crate::relay::envelope::Envelope;
 use crate::ws::frame::MessageKind;
 

@@ -8,9 +8,9 @@
 
 use super::Shard;
 use crate::ids::ClientKey;
-use crate::relay::client::Phase;
-use crate::relay::departure::Departure;
 use crate::relay::envelope::Envelope;
+use crate::relay::policy::departure::Departure;
+use crate::relay::shard::client::Phase;
 use crate::ws::handshake::Refusal;
 
 impl Shard {
@@ -105,9 +105,9 @@ mod tests {
     use crate::config::Config;
     use crate::ids::{Seq, ShardId};
     use crate::metrics::stats::Stat;
-    use crate::relay::member::Slices;
     use crate::relay::router::Router;
     use crate::relay::shard::{Effect, Permit, Settings, Written};
+    use crate::relay::topic::member::Slices;
     use crate::time::Timestamp;
 
     #[test]

@@ -9,10 +9,10 @@ use super::leaving::LINGER;
 use super::{Effect, Shard};
 use crate::ids::ClientKey;
 use crate::metrics::stats::Stat;
-use crate::relay::client::{Phase, Reading, Step};
-use crate::relay::departure::Departure;
-use crate::relay::member::Slices;
 use crate::relay::policy::Verdict;
+use crate::relay::policy::departure::Departure;
+use crate::relay::shard::client::{Phase, Reading, Step};
+use crate::relay::topic::member::Slices;
 
 /// What became of the bytes that [`Shard::gather`] listed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -148,7 +148,8 @@ impl Shard {
         let member = client.member.as_mut().expect("only members lag");
         let topic_key = member.topic;
         let log = &mut self.topics[topic_key].log;
-        let rest = member.rest_of_frame(log, self.memory.sharing());
+        let sharing = self.memory.sharing();
+        let rest = member.rest_of_frame(log, |batch| sharing.sharers(batch));
         let dropped = member.owed(log, own) - u64::from(!rest.bytes.is_empty());
         member.distrust(log);
         let before = member.cursor;

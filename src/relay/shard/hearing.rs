@@ -7,11 +7,11 @@ use crate::ids::{ClientKey, Seq};
 use crate::metrics::stats::Stat;
 use crate::port::topic_name::TopicName;
 use crate::relay::batch::Batch;
-use crate::relay::client::{Client, Phase, Reading, Stage, Step};
-use crate::relay::draft::Source;
+use crate::relay::batch::draft::Source;
 use crate::relay::envelope::{Envelope, Hold};
-use crate::relay::member::Member;
+use crate::relay::shard::client::{Client, Phase, Reading, Stage, Step};
 use crate::relay::topic::TopicKey;
+use crate::relay::topic::member::Member;
 
 impl Shard {
     /// Takes in an envelope from another shard.

@@ -10,9 +10,9 @@ use crate::metrics::stats::Stat;
 use crate::port::topic_name::TopicName;
 use crate::relay::envelope::Envelope;
 use crate::relay::envelope::Hold;
-use crate::relay::grace::Grace;
-use crate::relay::member::Member;
+use crate::relay::policy::grace::Grace;
 use crate::relay::policy::{Lag, Verdict};
+use crate::relay::topic::member::Member;
 use crate::relay::topic::{Topic, TopicKey};
 use crate::time::Timestamp;
 

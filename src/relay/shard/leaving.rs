@@ -5,9 +5,9 @@ use std::time::Duration;
 use super::{Effect, Shard};
 use crate::ids::ClientKey;
 use crate::metrics::stats::Stat;
-use crate::relay::client::{Client, Failing, Phase, Reading, Stage, Step};
-use crate::relay::control::PendingControl;
-use crate::relay::departure::{Departure, Farewell};
+use crate::relay::policy::departure::{Departure, Farewell};
+use crate::relay::shard::client::{Client, Failing, Phase, Reading, Stage, Step};
+use crate::relay::shard::control::PendingControl;
 use crate::time::Timestamp;
 use crate::ws::encode::ControlFrame;
 use crate::ws::error::DecodeError;
@@ -170,7 +170,9 @@ impl Shard {
         }
         let mut discarded = member.owed(&topic.log, own);
         if is_told && member.is_mid_frame(&topic.log) {
-            client.carry_message(member.rest_of_frame(&topic.log, self.memory.sharing()));
+            let sharing = self.memory.sharing();
+            let rest = member.rest_of_frame(&topic.log, |batch| sharing.sharers(batch));
+            client.carry_message(rest);
             discarded -= 1;
         }
         self.stats.add(Stat::Discarded, discarded);

@@ -7,9 +7,9 @@
 use super::topics::Topics;
 use crate::ids::ClientKey;
 use crate::metrics::stats::{Stat, Stats};
-use crate::relay::client::Client;
-use crate::relay::ranking::Ranking;
-use crate::relay::sharing::{Change, SharedKey, Sharing};
+use crate::relay::shard::client::Client;
+use crate::relay::shard::ranking::Ranking;
+use crate::relay::shard::sharing::{Change, SharedKey, Sharing};
 use crate::relay::topic::{Topic, TopicKey};
 
 /// Who holds memory outside of logs, and gives way for it.

@@ -1,6 +1,6 @@
 //! A shard: the clients, logs and owned topics of one worker, as data.
 //!
-//! [`Turn`](super::turn::Turn) drives it, each step once, in this order:
+//! [`Turn`](crate::relay::turn::Turn) drives it, each step once, in this order:
 //!
 //! ```text
 //! begin_turn(now)
@@ -22,7 +22,9 @@
 //! shard owns is the business of [`Owner`].
 
 mod arriving;
+mod client;
 mod clients;
+mod control;
 mod deciding;
 mod drain;
 mod draining;
@@ -34,12 +36,16 @@ mod leaving;
 mod memory;
 mod outflow;
 mod publishing;
+mod ranking;
 mod reading;
 mod ready;
 mod relief;
+mod row;
 mod settling;
+mod sharing;
 #[cfg(test)]
 mod tests;
+mod timers;
 mod topics;
 
 pub use self::arriving::{Transfer, Undecided};
@@ -56,20 +62,20 @@ use self::memory::Memory;
 use self::outflow::Outflow;
 use self::publishing::Publishing;
 use self::topics::Topics;
-use super::client::{Phase, Reading};
-use super::envelope::Envelope;
-use super::outbox::Outbox;
-use super::owner::coalesce::Coalesce;
-use super::owner::{Desk, Owner};
-use super::policy::Policy;
-use super::rate::RateLimit;
-use super::router::Router;
-use super::timers::Wheel;
-use super::topic::TopicKey;
 use crate::config::Config;
 use crate::ids::{ClientId, ClientKey, ShardId};
 use crate::metrics::stats::{Stat, Stats};
 use crate::port::decision::Port;
+use crate::relay::envelope::Envelope;
+use crate::relay::outbox::Outbox;
+use crate::relay::owner::coalesce::Coalesce;
+use crate::relay::owner::{Desk, Owner};
+use crate::relay::policy::Policy;
+use crate::relay::policy::rate::RateLimit;
+use crate::relay::router::Router;
+use crate::relay::shard::client::{Phase, Reading};
+use crate::relay::shard::timers::Wheel;
+use crate::relay::topic::TopicKey;
 use crate::time::Timestamp;
 
 /// What a shard needs to know of the configuration.

@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use super::clients::Clients;
 use super::topics::Topics;
 use crate::ids::ClientKey;
-use crate::relay::row::Row;
+use crate::relay::shard::row::Row;
 use crate::relay::topic::TopicKey;
 use crate::time::Timestamp;
 

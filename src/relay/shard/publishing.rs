@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use crate::ids::{ClientId, ShardId};
 use crate::port::topic_name::TopicName;
-use crate::relay::draft::{Draft, Source};
+use crate::relay::batch::draft::{Draft, Source};
 use crate::relay::topic::{Topic, TopicKey};
 use crate::time::Timestamp;
 use crate::ws::frame::MessageKind;

@@ -8,7 +8,7 @@ mod transfer;
 
 use super::*;
 use crate::config::{Publish, SlowConsumerPolicy};
-use crate::relay::member::Slices;
+use crate::relay::topic::member::Slices;
 
 const PING: [u8; 6] = [0x89, 0x80, 0, 0, 0, 0];
 const UNMASKED: [u8; 2] = [0x89, 0x00];

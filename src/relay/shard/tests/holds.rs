@@ -1,8 +1,8 @@
 //! How long publishers are held for whom, and who is judged when: against time and members that mean it ill.
 
 use super::*;
-use crate::relay::draft::OVERHEAD_BYTES;
-use crate::relay::member::Member;
+use crate::relay::batch::draft::OVERHEAD_BYTES;
+use crate::relay::topic::member::Member;
 
 /// A shard and what it takes to have it visit a crowd, so many members a turn, one of which takes nothing any more.
 struct Crowd {

@@ -106,7 +106,7 @@ fn what_an_owner_hears_of_a_topic_that_it_does_not_know_changes_nothing() {
         Envelope::Members {
             topic: topic.clone(),
             from,
-            audience: crate::relay::audience::Audience::default(),
+            audience: crate::relay::batch::audience::Audience::default(),
         },
         Envelope::Release {
             topic: topic.clone(),

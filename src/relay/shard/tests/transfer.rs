@@ -1,8 +1,8 @@
 //! Clients that move to the shard where they are to live.
 
 use super::*;
-use crate::relay::client::{Client, Phase};
 use crate::relay::shard::Undecided;
+use crate::relay::shard::client::{Client, Phase};
 
 /// A client of the second shard that asks for a topic of the first one's, with a ping behind its request.
 fn undecided() -> ([Shard; 2], ClientKey) {

@@ -10,9 +10,9 @@ use fanwire::config::{Config, SlowConsumerPolicy, Topics};
 use fanwire::ids::{ClientKey, ShardId};
 use fanwire::metrics::stats::{Stat, Stats};
 use fanwire::relay::envelope::Envelope;
-use fanwire::relay::member::Slices;
 use fanwire::relay::router::Router;
 use fanwire::relay::shard::{Effect, End, Permit, Settings, Shard, Transfer};
+use fanwire::relay::topic::member::Slices;
 use fanwire::time::Timestamp;
 use fanwire::ws::handshake::Refusal;
 

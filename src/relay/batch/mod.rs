@@ -4,15 +4,18 @@
 //! audience reads, each made once. It knows where frames end, so that a control frame can be put in between. Where members do
 //! not get their own messages back, it also knows who sent which.
 
+pub mod audience;
+pub mod draft;
+
 use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::audience::Audience;
-use super::draft::{Authored, Draft, OVERHEAD_BYTES, Parts, Share, Source};
 use crate::ids::{ClientId, Seq};
 use crate::port::terms::Form;
+use crate::relay::batch::audience::Audience;
+use crate::relay::batch::draft::{Authored, Draft, OVERHEAD_BYTES, Parts, Share, Source};
 use crate::time::Timestamp;
 
 /// The messages of a batch in one form, one after the other.
@@ -44,6 +47,15 @@ impl Encoding {
     pub fn range(&self, index: usize) -> Range<u32> {
         let start = index.checked_sub(1).map_or(0, |before| self.ends[before]);
         start..self.ends[index]
+    }
+
+    /// Where message `index` begins; the end, for the number of messages.
+    pub fn start_of(&self, index: usize) -> u32 {
+        if index == self.ends.len() {
+            // Offsets fit 32 bits.
+            return self.bytes.len() as u32;
+        }
+        self.range(index).start
     }
 
     /// Whether a message begins at `offset`; true of the offset after the last byte.

@@ -6,14 +6,14 @@
 
 use bytes::{Buf, Bytes};
 
-use super::control::PendingControl;
-use super::member::{Member, Rest};
-use super::rate::Bucket;
-use super::sharing::SharedKey;
-use super::topic::TopicKey;
 use crate::access::Permission;
 use crate::http::request::HeadScanner;
 use crate::port::terms::Terms;
+use crate::relay::policy::rate::Bucket;
+use crate::relay::shard::control::PendingControl;
+use crate::relay::shard::sharing::SharedKey;
+use crate::relay::topic::TopicKey;
+use crate::relay::topic::member::{Member, Rest};
 use crate::time::Timestamp;
 use crate::ws::decode::Decoder;
 use crate::ws::encode::ControlFrame;
@@ -21,7 +21,7 @@ use crate::ws::error::DecodeError;
 
 /// Where a client is in its life. [`Phase::after`] is the table of what follows what.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Phase {
+pub(crate) enum Phase {
     /// The request is arriving.
     Requesting,
     /// The request is granted. The host has not said yet on which shard the client is to live.
@@ -41,7 +41,7 @@ pub enum Phase {
 
 /// What moves a client from one phase to the next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Step {
+pub(crate) enum Step {
     /// Its request is granted.
     Grant,
     /// It stays on this shard, and its topic's owner is asked.
@@ -58,7 +58,7 @@ pub enum Step {
 
 impl Phase {
     /// The phase after `step`; `None` where the step cannot happen.
-    pub fn after(self, step: Step) -> Option<Phase> {
+    pub(crate) fn after(self, step: Step) -> Option<Phase> {
         let (from, to): (&[Phase], Phase) = match step {
             Step::Grant => (&[Phase::Requesting], Phase::Placing),
             Step::Place => (&[Phase::Placing], Phase::Joining),
@@ -73,16 +73,8 @@ impl Phase {
         from.contains(&self).then_some(to)
     }
 
-    /// Whether the client has not joined yet.
-    pub fn is_arriving(self) -> bool {
-        match self {
-            Phase::Requesting | Phase::Placing | Phase::Joining => true,
-            Phase::Open | Phase::Closing | Phase::Finishing | Phase::Lingering => false,
-        }
-    }
-
     /// Whether bytes may be written in this phase.
-    pub fn may_send(self) -> bool {
+    pub(crate) fn may_send(self) -> bool {
         match self {
             Phase::Requesting | Phase::Placing | Phase::Joining | Phase::Lingering => false,
             Phase::Open | Phase::Closing | Phase::Finishing => true,
@@ -90,7 +82,7 @@ impl Phase {
     }
 
     /// Whether frames from the client are decoded. In [`Phase::Closing`] its answer to our Close may be among them.
-    pub fn hears_frames(self) -> bool {
+    pub(crate) fn hears_frames(self) -> bool {
         match self {
             Phase::Open | Phase::Closing => true,
             Phase::Requesting
@@ -104,7 +96,7 @@ impl Phase {
 
 /// Whether a client is read, and what it waits for if not. The shard resumes it then.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reading {
+pub(crate) enum Reading {
     /// It is read when its socket has something.
     Allowed,
     /// It waits for its next phase: the 101, or the Close of a drain or of a violation.
@@ -117,16 +109,16 @@ pub enum Reading {
 
 /// What is known of a client until it is a member that has been heard.
 #[derive(Debug, Default)]
-pub struct Arrival {
+pub(crate) struct Arrival {
     /// How far it has come.
-    pub stage: Stage,
+    pub(crate) stage: Stage,
     /// Frames that came behind the request. They are decoded once the client has joined and may be read.
-    pub early: Vec<u8>,
+    pub(crate) early: Vec<u8>,
 }
 
 /// How far an arrival has come.
 #[derive(Debug)]
-pub enum Stage {
+pub(crate) enum Stage {
     /// The host reads the header of a proxy in front of the request.
     Preface,
     /// The head of its request is arriving.
@@ -155,13 +147,13 @@ impl Default for Stage {
 
 /// A violation by a member that has published: it departs for it once it has been sent what it published before.
 #[derive(Debug)]
-pub struct Failing {
+pub(crate) struct Failing {
     /// What it did.
-    pub error: DecodeError,
+    pub(crate) error: DecodeError,
     /// Where in what the shard published to the topic its own part ends; see `Topic::returned_bytes`.
-    pub published_bytes: u64,
+    pub(crate) published_bytes: u64,
     /// How long that is waited for.
-    pub deadline: Timestamp,
+    pub(crate) deadline: Timestamp,
 }
 
 /// See the module.
@@ -170,65 +162,65 @@ pub struct Failing {
 /// in the caches, so each line that a delivery touches is a wait.
 #[derive(Debug)]
 #[repr(C, align(64))]
-pub struct Client {
+pub(crate) struct Client {
     /// Tells this client from the others that had its slot.
-    pub generation: u32,
+    pub(crate) generation: u32,
     phase: Phase,
     /// The socket accepted less than it was given; the writable edge is awaited.
-    pub blocked: bool,
+    pub(crate) blocked: bool,
     /// The transport has bytes that the socket has not accepted yet: the last word is not said before they are.
-    pub holds_back: bool,
+    pub(crate) holds_back: bool,
     /// The socket has accepted nothing since `stalled_since`, although there was something.
     is_stalled: bool,
     /// In the shard's list of clients to be flushed on their own account.
-    pub urgent: bool,
+    pub(crate) urgent: bool,
     /// Whether it may be read. Changed by [`Client::set_reading`] alone.
-    pub reading: Reading,
+    pub(crate) reading: Reading,
     /// May send messages.
-    pub may_publish: bool,
+    pub(crate) may_publish: bool,
     /// Has sent a message in an earlier read: it is not read while its topic is closed to publishers.
-    pub publisher: bool,
+    pub(crate) publisher: bool,
     /// Has sent a message.
-    pub has_published: bool,
+    pub(crate) has_published: bool,
     /// A ping was sent at `due` − `pong_timeout`, and nothing has been read since.
-    pub pinged: bool,
+    pub(crate) pinged: bool,
     /// Gets Close once it has been sent all that it is owed, and is not read until then.
-    pub leaves_at_head: bool,
+    pub(crate) leaves_at_head: bool,
     /// The client has shut its writing side.
-    pub ended: bool,
+    pub(crate) ended: bool,
     /// Control frames for the next frame boundary.
-    pub control: Option<Box<PendingControl>>,
+    pub(crate) control: Option<Box<PendingControl>>,
     /// What goes out before anything else.
     carry: Option<Box<Carry>>,
     /// Its place in its topic, while it is in one.
-    pub member: Option<Member>,
+    pub(crate) member: Option<Member>,
     /// Reads its frames.
-    pub decoder: Decoder,
+    pub(crate) decoder: Decoder,
     /// Present until the client has joined.
-    pub arrival: Option<Box<Arrival>>,
+    pub(crate) arrival: Option<Box<Arrival>>,
     /// Why it leaves at the head, if that is not the end of a drain.
-    pub failing: Option<Box<Failing>>,
+    pub(crate) failing: Option<Box<Failing>>,
     /// When something was read last.
-    pub last_read: Timestamp,
+    pub(crate) last_read: Timestamp,
     /// What it has used of its rate.
-    pub bucket: Bucket,
+    pub(crate) bucket: Bucket,
     stalled_since: Timestamp,
     /// The deadline of the present phase, or of the pong while `pinged`.
-    pub due: Timestamp,
+    pub(crate) due: Timestamp,
     /// When the timer wheel hands the client out next.
-    pub timer: Timestamp,
+    pub(crate) timer: Timestamp,
     /// Bytes to be accepted until it is waited for when it lags.
-    pub probation_bytes: u32,
+    pub(crate) probation_bytes: u32,
     /// Bytes of requests and messages in part that the shard's gauge counts.
-    pub gauged_partial_bytes: u32,
+    pub(crate) gauged_partial_bytes: u32,
     /// Bytes of a carried message that the shard's gauge counts, if they are a copy.
-    pub gauged_copied_bytes: u32,
+    pub(crate) gauged_copied_bytes: u32,
     /// The batch that the shard's gauge counts the client's part in.
-    pub shares: Option<SharedKey>,
+    pub(crate) shares: Option<SharedKey>,
     /// In the shard's list of clients that may have something to read.
-    pub is_ready: bool,
+    pub(crate) is_ready: bool,
     /// The last visit was expensive: the next one waits behind those to others.
-    pub is_heavy: bool,
+    pub(crate) is_heavy: bool,
 }
 
 const _: () = assert!(std::mem::offset_of!(Client, decoder) == 64);
@@ -253,16 +245,16 @@ enum Cargo {
 
 /// What a write of carried bytes completed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct CarryProgress {
+pub(crate) struct CarryProgress {
     /// Bytes of the write that were not carried ones.
-    pub left: usize,
+    pub(crate) left: usize,
     /// Whether a message was completed.
-    pub delivered: bool,
+    pub(crate) delivered: bool,
 }
 
 impl Client {
     /// A connection that was just accepted.
-    pub fn new(generation: u32, now: Timestamp, due: Timestamp) -> Self {
+    pub(crate) fn new(generation: u32, now: Timestamp, due: Timestamp) -> Self {
         Client {
             generation,
             phase: Phase::Requesting,
@@ -298,19 +290,19 @@ impl Client {
     }
 
     /// Where the client is in its life.
-    pub fn phase(&self) -> Phase {
+    pub(crate) fn phase(&self) -> Phase {
         self.phase
     }
 
     /// Moves the client on by `step`.
-    pub fn take(&mut self, step: Step) {
+    pub(crate) fn take(&mut self, step: Step) {
         let next = self.phase.after(step);
         debug_assert!(next.is_some(), "{step:?} of a client in {:?}", self.phase);
         self.phase = next.unwrap_or(self.phase);
     }
 
     /// Grants its request. `early` is what came behind it.
-    pub fn grant(&mut self, terms: Terms, early: Vec<u8>) {
+    pub(crate) fn grant(&mut self, terms: Terms, early: Vec<u8>) {
         self.may_publish = terms.permission == Permission::Publish;
         let stage = Stage::Granted(terms);
         self.arrival = Some(Box::new(Arrival { stage, early }));
@@ -318,7 +310,7 @@ impl Client {
     }
 
     /// The client stays on this shard and joins `topic` there.
-    pub fn place(&mut self, topic: TopicKey) {
+    pub(crate) fn place(&mut self, topic: TopicKey) {
         if let Some(arrival) = &mut self.arrival {
             arrival.stage = match std::mem::take(&mut arrival.stage) {
                 Stage::Granted(terms) => Stage::Joining(terms, topic),
@@ -332,7 +324,7 @@ impl Client {
     }
 
     /// The terms of a client whose place is undecided.
-    pub fn undecided_terms(&self) -> Option<&Terms> {
+    pub(crate) fn undecided_terms(&self) -> Option<&Terms> {
         match &self.arrival.as_ref()?.stage {
             Stage::Granted(terms) => Some(terms),
             Stage::Preface | Stage::Head { .. } | Stage::Joining(..) | Stage::Joined => None,
@@ -340,13 +332,13 @@ impl Client {
     }
 
     /// Whether a proxy's header is awaited, in front of which nothing can be said to anybody.
-    pub fn awaits_preface(&self) -> bool {
+    pub(crate) fn awaits_preface(&self) -> bool {
         let arrival = self.arrival.as_ref();
         arrival.is_some_and(|arrival| matches!(arrival.stage, Stage::Preface))
     }
 
     /// Notes whether the client is read from now on, and what it waits for if not; says what was so before.
-    pub fn set_reading(&mut self, reading: Reading, now: Timestamp) -> Reading {
+    pub(crate) fn set_reading(&mut self, reading: Reading, now: Timestamp) -> Reading {
         let before = std::mem::replace(&mut self.reading, reading);
         match (before == Reading::Allowed, reading == Reading::Allowed) {
             (true, false) => self.bucket.pause(now),
@@ -357,12 +349,12 @@ impl Client {
     }
 
     /// What goes out before anything else; never empty.
-    pub fn carry(&self) -> Option<&[u8]> {
+    pub(crate) fn carry(&self) -> Option<&[u8]> {
         self.carry.as_ref().map(|carry| carry.bytes.as_ref())
     }
 
     /// Bytes that a message which left the log keeps in memory for the client alone.
-    pub fn copied_bytes(&self) -> u32 {
+    pub(crate) fn copied_bytes(&self) -> u32 {
         match self.carry.as_ref().map(|carry| &carry.cargo) {
             Some(&Cargo::Copy(bytes)) => bytes,
             None | Some(Cargo::Plain | Cargo::Part(_)) => 0,
@@ -370,7 +362,7 @@ impl Client {
     }
 
     /// The batch that a message which left the log keeps in memory, for others perhaps as well.
-    pub fn carried_batch(&self) -> Option<&Bytes> {
+    pub(crate) fn carried_batch(&self) -> Option<&Bytes> {
         match self.carry.as_ref().map(|carry| &carry.cargo) {
             Some(Cargo::Part(batch)) => Some(batch),
             None | Some(Cargo::Plain | Cargo::Copy(_)) => None,
@@ -378,17 +370,17 @@ impl Client {
     }
 
     /// Whether a message that left the log is still to be completed.
-    pub fn carries_message(&self) -> bool {
+    pub(crate) fn carries_message(&self) -> bool {
         self.carry.as_ref().is_some_and(|carry| carry.is_message())
     }
 
     /// Carries bytes that are no message: control frames or an HTTP response.
-    pub fn carry_plain(&mut self, bytes: Bytes) {
+    pub(crate) fn carry_plain(&mut self, bytes: Bytes) {
         self.set_carry(bytes, Cargo::Plain);
     }
 
     /// Carries the rest of a message; nothing, where it is empty.
-    pub fn carry_message(&mut self, rest: Rest) {
+    pub(crate) fn carry_message(&mut self, rest: Rest) {
         if rest.bytes.is_empty() {
             return;
         }
@@ -404,7 +396,7 @@ impl Client {
     }
 
     /// Takes account of `n` bytes that the kernel accepted.
-    pub fn advance_carry(&mut self, n: usize) -> CarryProgress {
+    pub(crate) fn advance_carry(&mut self, n: usize) -> CarryProgress {
         let Some(carry) = &mut self.carry else {
             return CarryProgress {
                 left: n,
@@ -428,7 +420,7 @@ impl Client {
     }
 
     /// Notes that the socket takes nothing more for now.
-    pub fn block(&mut self, now: Timestamp) {
+    pub(crate) fn block(&mut self, now: Timestamp) {
         self.blocked = true;
         if !std::mem::replace(&mut self.is_stalled, true) {
             self.stalled_since = now;
@@ -436,34 +428,34 @@ impl Client {
     }
 
     /// Takes account of `n` bytes that it has accepted; says whether it has accepted enough to be waited for.
-    pub fn serve_probation(&mut self, n: usize) -> bool {
+    pub(crate) fn serve_probation(&mut self, n: usize) -> bool {
         let n = u32::try_from(n).unwrap_or(u32::MAX);
         self.probation_bytes = self.probation_bytes.saturating_sub(n);
         self.probation_bytes == 0
     }
 
     /// Notes that the socket has taken something.
-    pub fn note_progress(&mut self) {
+    pub(crate) fn note_progress(&mut self) {
         self.is_stalled = false;
     }
 
     /// Since when the socket has taken nothing, if it is waited for.
-    pub fn stalled_since(&self) -> Option<Timestamp> {
+    pub(crate) fn stalled_since(&self) -> Option<Timestamp> {
         (self.blocked && self.is_stalled).then_some(self.stalled_since)
     }
 
     /// Queues a control frame or more.
-    pub fn queue_control(&mut self, queue: impl FnOnce(&mut PendingControl)) {
+    pub(crate) fn queue_control(&mut self, queue: impl FnOnce(&mut PendingControl)) {
         queue(self.control.get_or_insert_default());
     }
 
     /// Queues Close as the last frame.
-    pub fn queue_close(&mut self, frame: ControlFrame) {
+    pub(crate) fn queue_close(&mut self, frame: ControlFrame) {
         self.queue_control(|control| control.close(frame));
     }
 
     /// Moves pending control frames to the front. Only at a frame boundary.
-    pub fn take_up_control(&mut self) {
+    pub(crate) fn take_up_control(&mut self) {
         if self.carry.is_some() {
             return;
         }
@@ -473,18 +465,18 @@ impl Client {
     }
 
     /// Whether the topic's log has, or has had, what the client published before it broke the protocol, if it did.
-    pub fn has_back_what_it_published(&self, returned_bytes: u64) -> bool {
+    pub(crate) fn has_back_what_it_published(&self, returned_bytes: u64) -> bool {
         let failing = self.failing.as_ref();
         failing.is_none_or(|failing| failing.published_bytes <= returned_bytes)
     }
 
     /// Whether nothing waits besides what the log has.
-    pub fn has_nothing_to_send(&self) -> bool {
+    pub(crate) fn has_nothing_to_send(&self) -> bool {
         self.carry.is_none() && self.control.is_none()
     }
 
     /// Heap bytes of requests and messages that arrived in part.
-    pub fn partial_bytes(&self) -> usize {
+    pub(crate) fn partial_bytes(&self) -> usize {
         let arrival = self.arrival.as_ref().map_or(0, |arrival| arrival.bytes());
         arrival + self.decoder.buffered_bytes()
     }

@@ -9,24 +9,24 @@ const ROW_BYTES: usize = 2 << 20;
 
 /// What was served so far.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Row {
+pub(crate) struct Row {
     clients: u32,
     bytes: usize,
 }
 
 impl Row {
     /// Enters a client that is served.
-    pub fn enter(&mut self) {
+    pub(crate) fn enter(&mut self) {
         self.clients += 1;
     }
 
     /// Enters bytes that the last client took.
-    pub fn note_taken(&mut self, bytes: usize) {
+    pub(crate) fn note_taken(&mut self, bytes: usize) {
         self.bytes += bytes;
     }
 
     /// Whether it is the turn of others.
-    pub fn is_over(&self) -> bool {
+    pub(crate) fn is_over(&self) -> bool {
         self.clients >= ROW_CLIENTS || self.bytes >= ROW_BYTES
     }
 }

@@ -3,11 +3,15 @@
 //! A member lags when its socket accepts less than its topic brings; a member that merely has not been visited yet in
 //! this turn does not. The limits are the same whatever the transport, because what waits always waits in the log.
 
+pub mod departure;
+pub mod grace;
+pub mod rate;
+
 use std::time::Duration;
 
-use super::envelope::Hold;
-use super::grace::{Grace, LogState};
 use crate::config::{SlowConsumer, SlowConsumerPolicy};
+use crate::relay::envelope::Hold;
+use crate::relay::policy::grace::{Grace, LogState};
 use crate::time::Timestamp;
 
 /// Publishers of a topic wait while its log holds more than this share of `max_lag_bytes`: under `backpressure` because

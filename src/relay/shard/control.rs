@@ -14,7 +14,7 @@ const MAX_PONG_BYTES: usize = 2 << 10;
 
 /// See the module.
 #[derive(Debug, Default)]
-pub struct PendingControl {
+pub(crate) struct PendingControl {
     /// Whole frames, in the order of the pings.
     pongs: Vec<u8>,
     ping: bool,
@@ -23,7 +23,7 @@ pub struct PendingControl {
 
 impl PendingControl {
     /// Answers a ping. When too many answers wait, it stands for all of them.
-    pub fn pong(&mut self, frame: &ControlFrame) {
+    pub(crate) fn pong(&mut self, frame: &ControlFrame) {
         if self.pongs.len() + frame.as_slice().len() > MAX_PONG_BYTES {
             self.pongs.clear();
         }
@@ -31,17 +31,17 @@ impl PendingControl {
     }
 
     /// Asks whether the client is there.
-    pub fn ping(&mut self) {
+    pub(crate) fn ping(&mut self) {
         self.ping = true;
     }
 
     /// Ends the stream. The first Close stands.
-    pub fn close(&mut self, frame: ControlFrame) {
+    pub(crate) fn close(&mut self, frame: ControlFrame) {
         self.close.get_or_insert(frame);
     }
 
     /// The frames as they go on the wire.
-    pub fn into_bytes(self) -> Bytes {
+    pub(crate) fn into_bytes(self) -> Bytes {
         let mut bytes = self.pongs;
         if self.ping {
             bytes.extend_from_slice(ControlFrame::ping(&ControlPayload::EMPTY).as_slice());

@@ -1,15 +1,19 @@
 //! A topic on a shard that has members in it: the log, the members, and what is known of its publishers.
 
+pub mod log;
+pub mod member;
+pub mod roster;
+
 use std::sync::Arc;
 
-use super::audience::Audience;
-use super::batch::Batch;
-use super::envelope::Hold;
-use super::grace::Grace;
-use super::log::Log;
-use super::roster::{Moved, Roster};
 use crate::ids::{ClientKey, ShardId};
 use crate::port::topic_name::TopicName;
+use crate::relay::batch::Batch;
+use crate::relay::batch::audience::Audience;
+use crate::relay::envelope::Hold;
+use crate::relay::policy::grace::Grace;
+use crate::relay::topic::log::Log;
+use crate::relay::topic::roster::{Moved, Roster};
 use crate::time::Timestamp;
 
 /// A topic within its shard. Valid as long as the topic has members or something on its way, so it needs no

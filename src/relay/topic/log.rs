@@ -10,9 +10,9 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use super::batch::Batch;
 use crate::ids::{ClientKey, Seq};
 use crate::port::terms::Form;
+use crate::relay::batch::Batch;
 
 /// An emptied log gives its table back when it had grown beyond this many batches.
 const KEPT_CAPACITY: usize = 8;
@@ -367,8 +367,8 @@ impl Cursor {
 mod tests {
     use super::*;
     use crate::ids::ShardId;
-    use crate::relay::audience::Audience;
-    use crate::relay::draft::{Draft, Source};
+    use crate::relay::batch::audience::Audience;
+    use crate::relay::batch::draft::{Draft, Source};
     use crate::time::Timestamp;
     use crate::ws::frame::MessageKind;
 

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 /// See the module.
 #[derive(Debug)]
-pub struct Ranking<K> {
+pub(crate) struct Ranking<K> {
     by_size: BTreeSet<(u32, K)>,
 }
 
@@ -21,7 +21,7 @@ impl<K> Default for Ranking<K> {
 
 impl<K: Copy + Ord> Ranking<K> {
     /// Notes that `key` holds `after` bytes, and held `before`. Nobody holds anything at first.
-    pub fn update(&mut self, key: K, before: u64, after: u64) {
+    pub(crate) fn update(&mut self, key: K, before: u64, after: u64) {
         let (before, after) = (class(before), class(after));
         if before == after {
             return;
@@ -36,7 +36,7 @@ impl<K: Copy + Ord> Ranking<K> {
     }
 
     /// Those who hold something, the largest first.
-    pub fn largest(&self) -> impl Iterator<Item = K> + '_ {
+    pub(crate) fn largest(&self) -> impl Iterator<Item = K> + '_ {
         self.by_size.iter().rev().map(|&(_, key)| key)
     }
 }

@@ -12,11 +12,11 @@ use crate::ids::ClientKey;
 
 /// A batch that is shared, valid as long as somebody does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct SharedKey(u32);
+pub(crate) struct SharedKey(u32);
 
 /// See the module.
 #[derive(Debug, Default)]
-pub struct Sharing {
+pub(crate) struct Sharing {
     batches: Slab<Shared>,
     /// Where a batch's bytes are tells it from others: they stay there as long as it is shared.
     keys_by_address: HashMap<usize, SharedKey>,
@@ -30,32 +30,32 @@ struct Shared {
 
 /// What it made of a batch's cost that somebody shares it, or does no more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Change {
+pub(crate) struct Change {
     /// Before that.
-    pub before: Cost,
+    pub(crate) before: Cost,
     /// Since then.
-    pub after: Cost,
+    pub(crate) after: Cost,
 }
 
 /// What a batch costs on account of those who share it, in bytes; nothing once nobody does.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Cost {
+pub(crate) struct Cost {
     /// All of it.
-    pub total: u64,
+    pub(crate) total: u64,
     /// The part of each client that shares it.
-    pub each: u64,
+    pub(crate) each: u64,
 }
 
 impl Sharing {
     /// How many clients share `batch`.
-    pub fn sharers(&self, batch: &Bytes) -> usize {
+    pub(crate) fn sharers(&self, batch: &Bytes) -> usize {
         self.keys_by_address
             .get(&address(batch))
             .map_or(0, |key| self.batches[key.0 as usize].clients.len())
     }
 
     /// Has `client` share `batch`, which is not empty.
-    pub fn enter(&mut self, batch: &Bytes, client: ClientKey) -> (SharedKey, Change) {
+    pub(crate) fn enter(&mut self, batch: &Bytes, client: ClientKey) -> (SharedKey, Change) {
         let batches = &mut self.batches;
         let key = *self
             .keys_by_address
@@ -75,7 +75,7 @@ impl Sharing {
     }
 
     /// Has `client` share it no more. The last one gives it back.
-    pub fn leave(&mut self, key: SharedKey, client: ClientKey) -> Change {
+    pub(crate) fn leave(&mut self, key: SharedKey, client: ClientKey) -> Change {
         let shared = &mut self.batches[key.0 as usize];
         let before = shared.cost();
         let was_there = shared.clients.remove(&client);
@@ -97,7 +97,7 @@ impl Sharing {
     }
 
     /// Those who share it.
-    pub fn clients(&self, key: SharedKey) -> impl Iterator<Item = ClientKey> + '_ {
+    pub(crate) fn clients(&self, key: SharedKey) -> impl Iterator<Item = ClientKey> + '_ {
         let shared = self.batches.get(key.0 as usize);
         shared
             .into_iter()
@@ -105,7 +105,7 @@ impl Sharing {
     }
 
     /// The cost of all of them together, in bytes, one by one. For tests.
-    pub fn total_bytes(&self) -> u64 {
+    pub(crate) fn total_bytes(&self) -> u64 {
         self.batches
             .iter()
             .map(|(_, shared)| shared.batch.len() as u64)

@@ -9,14 +9,14 @@ use crate::ids::ClientKey;
 use crate::time::Timestamp;
 
 /// Resolution in microseconds. Fine beside timeouts of seconds, and coarse enough that a turn rarely finds one due.
-pub const TICK_MICROS: u64 = 20_000;
+pub(crate) const TICK_MICROS: u64 = 20_000;
 
 /// Slots in the wheel: a horizon of 20 s. What is due later waits in the last slot and is then put in again.
 const SLOTS: usize = 1024;
 
 /// See the module.
 #[derive(Debug)]
-pub struct Wheel {
+pub(crate) struct Wheel {
     slots: Vec<Vec<ClientKey>>,
     /// The tick up to which (inclusive) everything has been handed out.
     done: u64,
@@ -26,7 +26,7 @@ pub struct Wheel {
 
 impl Wheel {
     /// An empty wheel that starts at `now`.
-    pub fn new(now: Timestamp) -> Self {
+    pub(crate) fn new(now: Timestamp) -> Self {
         Wheel {
             slots: vec![Vec::new(); SLOTS],
             done: now.0 / TICK_MICROS,
@@ -35,7 +35,7 @@ impl Wheel {
     }
 
     /// Asks for `client` at `due`, or up to a tick later, or at the horizon if that is earlier; returns which.
-    pub fn schedule(&mut self, client: ClientKey, due: Timestamp) -> Timestamp {
+    pub(crate) fn schedule(&mut self, client: ClientKey, due: Timestamp) -> Timestamp {
         let tick = due
             .0
             .div_ceil(TICK_MICROS)
@@ -46,7 +46,7 @@ impl Wheel {
     }
 
     /// Moves the clients that are due at `now` to `due`, and says whether there are any.
-    pub fn take_due(&mut self, now: Timestamp, due: &mut Vec<ClientKey>) -> bool {
+    pub(crate) fn take_due(&mut self, now: Timestamp, due: &mut Vec<ClientKey>) -> bool {
         let until = now.0 / TICK_MICROS;
         if self.next.is_none_or(|next| next > until) {
             self.done = self.done.max(until);
@@ -64,7 +64,7 @@ impl Wheel {
     }
 
     /// When to look again; none while the wheel is empty.
-    pub fn next_due(&self) -> Option<Timestamp> {
+    pub(crate) fn next_due(&self) -> Option<Timestamp> {
         self.next.map(|tick| Timestamp(tick * TICK_MICROS))
     }
 }

@@ -11,12 +11,11 @@ use std::ops::Range;
 use arrayvec::ArrayVec;
 use bytes::Bytes;
 
-use super::batch::Encoding;
-use super::log::{Cursor, Log};
-use super::sharing::Sharing;
-use super::topic::TopicKey;
 use crate::ids::ClientId;
 use crate::port::terms::Form;
+use crate::relay::batch::Encoding;
+use crate::relay::topic::TopicKey;
+use crate::relay::topic::log::{Cursor, Log};
 
 /// Most slices in one write. A member that keeps up needs one; one that lags by more batches than this needs a second
 /// write. The kernel's own limit is 1024.
@@ -64,27 +63,23 @@ impl<'a> Run<'a> {
             let batch = log.batch_at(cursor)?;
             let encoding = batch.encoding(form);
             let len = encoding.bytes().len();
-            let Some(own) = own else {
-                return Some(Run {
-                    encoding,
-                    start: cursor,
-                    end: len as u32,
-                });
+            let run = |start, next: usize| Run {
+                encoding,
+                start,
+                end: encoding.start_of(next),
             };
-            let mut first = encoding.index_at(cursor.offset());
-            let mut owns = batch.next_of(own, first);
-            if owns.start == first {
-                // Two runs of one author have others between them.
-                first = owns.end;
-                owns = batch.next_of(own, first);
+            let Some(own) = own else {
+                return Some(run(cursor, batch.len()));
+            };
+            let index = encoding.index_at(cursor.offset());
+            let owns = batch.next_of(own, index);
+            if owns.start > index {
+                return Some(run(cursor, owns.start));
             }
-            if first < batch.len() {
-                let offset = encoding.range(first).start.max(cursor.offset());
-                return Some(Run {
-                    encoding,
-                    start: cursor.at_offset(offset, len),
-                    end: encoding.range(owns.start - 1).end,
-                });
+            if owns.end < batch.len() {
+                // Two runs of one author have others between them.
+                let start = cursor.at_offset(encoding.start_of(owns.end), len);
+                return Some(run(start, batch.next_of(own, owns.end).start));
             }
             cursor = cursor.at_offset(len as u32, len);
         }
@@ -146,14 +141,14 @@ impl Member {
 
     /// The rest of the frame that the member is in the middle of.
     ///
-    /// Shares the batch where the rest is most of what it costs, split among those in `sharing` that do, and copies
-    /// where it is less, so that members that are stuck keep about twice the bytes that they still need, at most.
-    pub fn rest_of_frame(&self, log: &Log, sharing: &Sharing) -> Rest {
+    /// Shares the batch if the rest is most of what it costs, split among all `sharers` of it. Copies if it is less. So members
+    /// that are stuck keep at most about twice the bytes that they still need.
+    pub fn rest_of_frame(&self, log: &Log, sharers: impl Fn(&Bytes) -> usize) -> Rest {
         let Some((encoding, rest)) = self.frame_in_progress(log) else {
             return Rest::default();
         };
         let batch = encoding.bytes();
-        let sharers = 1 + sharing.sharers(batch);
+        let sharers = 1 + sharers(batch);
         if 2 * rest.len() * sharers >= batch.len() {
             return Rest {
                 bytes: batch.slice(rest),
@@ -264,9 +259,9 @@ impl Member {
 mod tests {
     use super::*;
     use crate::ids::{ClientKey, ShardId};
-    use crate::relay::audience::Audience;
     use crate::relay::batch::Batch;
-    use crate::relay::draft::{Draft, Source};
+    use crate::relay::batch::audience::Audience;
+    use crate::relay::batch::draft::{Draft, Source};
     use crate::time::Timestamp;
     use crate::ws::frame::MessageKind;
 
@@ -347,8 +342,7 @@ mod tests {
                     delivered += member.advance(&mut log, step.min(total), own);
                     let rest = member.gather_rest_of_frame(&log, &mut Slices::new());
                     assert_eq!(member.is_mid_frame(&log), rest > 0);
-                    let sharing = Sharing::default();
-                    assert_eq!(member.rest_of_frame(&log, &sharing).bytes.len(), rest);
+                    assert_eq!(member.rest_of_frame(&log, |_| 0).bytes.len(), rest);
                 }
                 assert_eq!(delivered, if own.is_some() { 4 } else { 9 }, "step {step}");
                 assert_eq!(
