@@ -1,7 +1,7 @@
 //! Replays the fuzzer's corpora, with some hundred mutations of each input, in every `cargo test`.
 //!
 //! The targets and corpora are in `tests/fuzz`; its README explains how to run the fuzzer. This test needs no tool and
-//! is deterministic: the bytes of an input determine its mutations.
+//! is deterministic: the bytes of an input determine its mutations. `FANWIRE_MUTATIONS=1000` asks for more of them.
 
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -13,7 +13,7 @@ use fanwire::metrics::stats::{Stat, Stats};
 #[path = "fuzz/src/lib.rs"]
 mod targets;
 
-/// Mutations per input. In a debug build, all targets together take some seconds.
+/// Mutations per input, unless `FANWIRE_MUTATIONS` says otherwise. In a debug build, all targets together take some seconds.
 const MUTATIONS: u64 = 200;
 
 /// The most changes in one mutation.
@@ -70,6 +70,8 @@ fn the_corpus_of_shards_gets_everywhere() {
         Stat::HandshakeShutdown,
         Stat::HandshakeTls,
         Stat::Envelopes,
+        Stat::ReadsDeferred,
+        Stat::WritesFailed,
         Stat::Transferred,
     ] {
         assert!(totals.value(corner) > 0, "no seed gets to {corner:?}");
@@ -81,9 +83,12 @@ fn the_corpus_of_shards_gets_everywhere() {
 fn replay(target: &str, run: fn(&[u8])) {
     let corpus = corpus(target);
     assert!(corpus.len() >= 20, "{target}: {} seeds", corpus.len());
+    let mutations = std::env::var("FANWIRE_MUTATIONS").map_or(MUTATIONS, |number| {
+        number.parse().expect("FANWIRE_MUTATIONS is a number")
+    });
     for path in corpus {
         let seed = fs::read(&path).expect("a seed");
-        for number in 0..=MUTATIONS {
+        for number in 0..=mutations {
             let input = mutation(&seed, number);
             let outcome = catch_unwind(AssertUnwindSafe(|| run(&input)));
             if outcome.is_err() {

@@ -1,4 +1,4 @@
-//! Runs the decoder under libFuzzer. `src/decoder.rs` has the checks.
+//! Runs the decoder under libFuzzer; what is checked stands in `src/decoder.rs`.
 
 #![no_main]
 

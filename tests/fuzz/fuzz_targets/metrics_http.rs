@@ -1,4 +1,4 @@
-//! Runs the HTTP of the metrics port under libFuzzer. `src/metrics_http.rs` has the checks.
+//! Runs the HTTP of the metrics port under libFuzzer; what is checked stands in `src/metrics_http.rs`.
 
 #![no_main]
 

@@ -1,4 +1,4 @@
-//! Runs shards under libFuzzer. `src/shard/mod.rs` has the checks.
+//! Runs shards under libFuzzer; what is checked stands in `src/shard/mod.rs`.
 
 #![no_main]
 

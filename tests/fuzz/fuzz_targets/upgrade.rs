@@ -1,4 +1,4 @@
-//! Runs the upgrade from HTTP under libFuzzer. `src/upgrade.rs` has the checks.
+//! Runs the upgrade from HTTP under libFuzzer; what is checked stands in `src/upgrade.rs`.
 
 #![no_main]
 

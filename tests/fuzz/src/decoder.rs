@@ -1,11 +1,12 @@
 //! Any bytes, cut anywhere, under any limit, through [`fanwire::ws::decode`].
 //!
-//! It checks that cuts and direct reads change neither the events nor the error. An independent server must see the
-//! same, or more where our decoder is stricter. Memory must follow the bytes received. A finished decoder must hold
-//! nothing and stay finished. A message that came in pieces must become the frame that the encoder makes.
+//! Checked: however the stream is cut, and whether it is read into the scratch or into the decoder's own buffer, the same
+//! events and the same error come of it; an independent server sees the same, or more where ours is stricter; memory
+//! follows what was received; a decoder that is done holds nothing and stays done; a message that came in pieces becomes
+//! the frame that the encoder makes.
 //!
-//! The input: the limit on messages; flags (1: read directly); four sizes of reads; the place where the stream is
-//! stretched (two bytes) and by how many KiB; then the stream.
+//! The input: the limit on messages, flags (1: read directly), four sizes of reads, then where the stream is stretched (two
+//! bytes) and by how many KiB, and then the stream.
 
 use std::io::{self, Read, Write};
 
@@ -19,11 +20,11 @@ use tungstenite::protocol::{Role, WebSocketConfig};
 
 use super::input::Input;
 
-/// What a decoder may hold besides the payload: the state of an incomplete message and control frame, and the first
+/// What a decoder may hold beside the payload: the records of a message and of a control frame in part, and the first
 /// allocation of a buffer.
 const OVERHEAD_BYTES: usize = 1024;
 
-/// An event, without the place of its payload.
+/// What came of a stream, in a form that does not say where payloads lay.
 #[derive(Clone, Debug, PartialEq)]
 enum Seen {
     Message(MessageKind, Vec<u8>),
@@ -32,16 +33,16 @@ enum Seen {
     Close(Option<u16>),
 }
 
-/// Longer messages are not compared, because the independent server allocates what a header claims.
+/// Longer messages are not compared: the independent server makes room for what a header claims.
 const MAX_COMPARED_BYTES: usize = 1 << 20;
 
-/// A registered code that the independent server does not know and treats as an error.
+/// A code of IANA's registry that the independent server does not know, and takes for a breach of the protocol.
 const BAD_GATEWAY: u16 = 1014;
 
 /// The events, and the error that ended them.
 type Outcome = (Vec<Seen>, Option<DecodeError>);
 
-/// The target.
+/// See the module.
 pub fn run(bytes: &[u8]) {
     let mut input = Input::new(bytes);
     let limit = limit(input.byte());
@@ -61,14 +62,14 @@ pub fn run(bytes: &[u8]) {
         &independent(stream.clone(), limit.min(MAX_COMPARED_BYTES)),
     );
 
-    // A limit that changes in between affects only the refusals.
+    // A limit that changes on the way decides what is refused, and nothing else.
     let mut limits = [limit, limit / 2, limit.saturating_mul(2)]
         .into_iter()
         .cycle();
     Reader::new(is_direct).read(&stream, reads, || limits.next().unwrap_or_default());
 }
 
-/// Up to 199 the limit itself, above it a power of two from 2⁸ to 2⁶³.
+/// Up to 199 itself, above that a power of two from 2⁸ to 2⁶³.
 fn limit(byte: u8) -> usize {
     match byte {
         0..200 => usize::from(byte),
@@ -76,12 +77,12 @@ fn limit(byte: u8) -> usize {
     }
 }
 
-/// A connection as its shard sees it.
+/// A connection as its shard has it.
 struct Reader {
     decoder: Decoder,
     is_direct: bool,
     seen: Vec<Seen>,
-    /// Bytes since the last complete message; at least those received of the current one.
+    /// Since the last message was complete: more than was received of the one under way.
     received: usize,
 }
 
@@ -164,7 +165,7 @@ impl Reader {
         });
     }
 
-    /// A buffer doubles, and a direct read is offered as much as has arrived: at most four times the bytes received.
+    /// A buffer doubles, and a direct read is offered as much as is there: four times what was received at most.
     fn check_memory(&self) {
         let (held, received) = (self.decoder.buffered_bytes(), self.received);
         let factor = if self.is_direct { 4 } else { 2 };
@@ -174,7 +175,7 @@ impl Reader {
         );
     }
 
-    /// After its last event, a decoder holds nothing, returns no event and repeats its end.
+    /// Behind its last event, a decoder holds nothing, yields nothing and says so again.
     fn check_end(&mut self, end: Result<(), DecodeError>) {
         let mut scratch = *b"\x82\x81\0\0\0\0x";
         let mut input = &mut scratch[..];
@@ -199,8 +200,8 @@ fn seen_message(message: Message<'_>) -> Seen {
     Seen::Message(kind, payload)
 }
 
-/// Our events are a prefix of theirs, because they accept lengths that are not minimal and check text only at the end
-/// of a frame. Without an error, both are equal.
+/// Ours is how theirs begins, because theirs takes lengths that are not minimal and looks at text only when a frame ends;
+/// without an error it is the same.
 fn compare((ours, error): &Outcome, theirs: &[Seen]) {
     let mut ours = ours.clone();
     for seen in ours
@@ -218,13 +219,13 @@ fn compare((ours, error): &Outcome, theirs: &[Seen]) {
     }
 }
 
-/// The events of an independent server until its first error or the end of the stream.
+/// What an independent server sees until its first error or the end of the stream.
 fn independent(stream: Vec<u8>, limit: usize) -> Vec<Seen> {
     let config = WebSocketConfig::default()
         .read_buffer_size(4 << 10)
         .write_buffer_size(0)
         .max_message_size(Some(limit))
-        // Control frames must pass even if messages must be shorter than they.
+        // Where messages must be shorter than control frames may be, those are still let in.
         .max_frame_size(Some(limit.max(125)));
     let wire = Wire(io::Cursor::new(stream));
     let mut socket = WebSocket::from_raw_socket(wire, Role::Server, Some(config));
@@ -246,7 +247,7 @@ fn independent(stream: Vec<u8>, limit: usize) -> Vec<Seen> {
     seen
 }
 
-/// A connection in memory that drops what is written.
+/// A connection that is only memory, and swallows what is written.
 struct Wire(io::Cursor<Vec<u8>>);
 
 impl Read for Wire {

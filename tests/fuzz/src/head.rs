@@ -1,35 +1,35 @@
-//! A second reader of an HTTP/1.1 request head, for the targets that compare. It works by lines, directly from the
-//! grammar of RFC 9112. It is slow and shares nothing with the relay's reader.
+//! The head of an HTTP/1.1 request, read a second time: by lines, straight from the grammar of RFC 9112, slowly, and
+//! sharing nothing with the relay's own reader. For the targets that compare.
 
-/// A head within the grammar.
+/// A head that keeps the grammar.
 #[derive(Debug, PartialEq)]
 pub struct Head<'a> {
     /// The method.
     pub method: &'a str,
     /// The target as sent.
     pub target: &'a str,
-    /// The x of HTTP/1.x.
+    /// Of HTTP/1.x: the x.
     pub minor: u8,
-    /// Names and trimmed values, in order.
+    /// Names and values, these without the white space around them, in order.
     pub fields: Vec<(&'a str, &'a [u8])>,
-    /// The length of the head, with empty lines before it and the one at its end.
+    /// Bytes of the head, empty lines in front and the one at its end included.
     pub len: usize,
 }
 
-/// The start of a stream.
+/// What there is in front of a stream.
 #[derive(Debug, PartialEq)]
 pub enum Reading<'a> {
-    /// A complete head.
+    /// A whole head.
     Head(Head<'a>),
-    /// The beginning of a head, by lines.
+    /// The beginning of one, as far as lines go.
     Incomplete,
     /// Something that no correct client sends.
     Refused,
 }
 
-/// Reads the head at the start of `bytes`.
+/// Reads the head in front of `bytes`.
 pub fn read(bytes: &[u8]) -> Reading<'_> {
-    // RFC 9112, section 2.2: empty lines before the request line are ignored.
+    // RFC 9112, section 2.2: empty lines in front of the request line are ignored.
     let mut start = 0;
     while bytes[start..].starts_with(b"\r\n") {
         start += 2;
@@ -42,7 +42,7 @@ pub fn read(bytes: &[u8]) -> Reading<'_> {
 }
 
 impl<'a> Head<'a> {
-    /// The values of all fields with this name.
+    /// The values of all fields of this name.
     pub fn values(&self, name: &str) -> Vec<&'a [u8]> {
         let fields = self.fields.iter();
         fields
@@ -51,7 +51,7 @@ impl<'a> Head<'a> {
             .collect()
     }
 
-    /// The members of all comma-separated lists with this name, in lower case.
+    /// The members of the comma-separated lists of all fields of this name, in lower case.
     pub fn members(&self, name: &str) -> Vec<String> {
         let joined = self.values(name).join(&b","[..]);
         let text = String::from_utf8_lossy(&joined).to_ascii_lowercase();
@@ -61,7 +61,7 @@ impl<'a> Head<'a> {
     }
 }
 
-/// The place of `needle`.
+/// Where `needle` begins.
 pub fn find(bytes: &[u8], needle: &[u8]) -> Option<usize> {
     bytes
         .windows(needle.len())
@@ -116,7 +116,7 @@ fn token(bytes: &[u8]) -> Option<&str> {
     (!bytes.is_empty() && bytes.iter().all(is_tchar)).then_some(text)
 }
 
-/// The text between two CR LFs.
+/// What lies between CR LF and CR LF.
 struct Lines<'a>(Option<&'a [u8]>);
 
 impl<'a> Iterator for Lines<'a> {

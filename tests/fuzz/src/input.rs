@@ -1,11 +1,11 @@
-//! The fuzzer's bytes as the targets read them: first settings, then the peer's bytes.
+//! A fuzzer's bytes as the targets read them: settings in front, then what the peer sends.
 
-/// A cursor that returns zeros after the last byte, so that every input has a meaning.
+/// A cursor that gives zeros once the bytes are used up, so that every input means something.
 #[derive(Clone, Copy, Debug)]
 pub struct Input<'a>(&'a [u8]);
 
 impl<'a> Input<'a> {
-    /// Starts at the first byte.
+    /// Begins in front.
     pub fn new(bytes: &'a [u8]) -> Self {
         Input(bytes)
     }
@@ -25,12 +25,12 @@ impl<'a> Input<'a> {
         usize::from(self.byte()) % count
     }
 
-    /// The next two bytes as a number, high byte first.
+    /// The next two bytes, the high one first.
     pub fn number(&mut self) -> usize {
         usize::from(self.byte()) << 8 | usize::from(self.byte())
     }
 
-    /// The next size: a byte up to 199 is itself; above it, a number of KiB from 1 to 56.
+    /// The next size: a byte up to 199 is itself, and above it a number of KiB from 1 to 56.
     pub fn size(&mut self) -> usize {
         match usize::from(self.byte()) {
             size @ 0..200 => size,
@@ -38,26 +38,26 @@ impl<'a> Input<'a> {
         }
     }
 
-    /// The next four sizes of reads, repeated for ever, each at least 1.
+    /// The next four sizes, of reads: over and over, and at least 1.
     pub fn reads(&mut self) -> impl Iterator<Item = usize> + Clone + use<> {
         let sizes = [(); 4].map(|()| self.size().max(1));
         sizes.into_iter().cycle()
     }
 
-    /// The next `count` bytes, or all if there are fewer.
+    /// The next `count` bytes, or as many as there are.
     pub fn take(&mut self, count: usize) -> &'a [u8] {
         let (taken, rest) = self.0.split_at(count.min(self.0.len()));
         self.0 = rest;
         taken
     }
 
-    /// All remaining bytes.
+    /// All that is left.
     pub fn rest(&mut self) -> &'a [u8] {
         self.take(usize::MAX)
     }
 }
 
-/// `bytes` in pieces, as reads of these sizes return them.
+/// `bytes` in pieces as reads of these sizes bring them.
 pub fn pieces(
     mut bytes: &[u8],
     mut reads: impl Iterator<Item = usize>,

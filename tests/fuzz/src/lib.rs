@@ -1,8 +1,8 @@
-//! The fuzz targets, one module each.
+//! What the fuzz targets do with the bytes they are given, one module each.
 //!
-//! Two callers share them: libFuzzer runs the harnesses in `fuzz_targets/`, and the relay's `tests/corpora.rs` replays
-//! the corpora in every `cargo test`. A target is a function that panics at a broken promise. It compares the relay
-//! with a second implementation, written here from the RFCs or by somebody else.
+//! Two callers share this: the harnesses in `fuzz_targets/`, which libFuzzer drives, and `tests/corpora.rs` of the relay,
+//! which replays the committed corpora on every `cargo test`. A target is a plain function that panics where a promise is
+//! broken. What it compares the relay with is written here a second time, from the RFCs, or is somebody else's code.
 
 pub mod decoder;
 pub mod head;

@@ -1,9 +1,9 @@
-//! Any bytes, in any pieces, through the HTTP of the metrics port: [`Requests`], routes and answers.
+//! Any bytes, in any pieces, through what the metrics port makes of a connection: [`Requests`], routes and answers.
 //!
-//! It checks that cuts change nothing. A second reader and the RFCs decide how each request must be answered. Each
-//! answer must be one complete response, without a body for HEAD. A connection must hold no more than its limit.
+//! Checked: how the bytes are cut changes nothing; each request is answered as a second reader of the same bytes, and the
+//! RFCs, have it; each answer is one whole response, without a body for HEAD; a connection holds no more than it may.
 //!
-//! The input: whether the relay is ready, four sizes of reads, then the client's bytes.
+//! The input: whether the relay is ready, four sizes of reads, then what the client sends.
 
 use fanwire::http::requests::{MAX_HEAD_BYTES, Requests};
 use fanwire::http::response::{Body, Connection, Status};
@@ -14,7 +14,7 @@ use super::input::{self, Input};
 
 const EXPOSITION: &str = "fanwire_connected_clients 1\n";
 
-/// The expected part of an answer.
+/// An answer as far as it is foreseen.
 #[derive(Debug, PartialEq)]
 struct Reply {
     status: u16,
@@ -22,7 +22,7 @@ struct Reply {
     is_last: bool,
 }
 
-/// The target.
+/// See the module.
 pub fn run(bytes: &[u8]) {
     let mut input = Input::new(bytes);
     let is_ready = input.byte() & 1 != 0;
@@ -42,13 +42,13 @@ pub fn run(bytes: &[u8]) {
     );
     match &answers[expected.len()..] {
         [] => {}
-        // The relay may refuse what the second reader cannot parse or would wait for, but only once and for good.
+        // What the second reader cannot make out, or would wait for, may be refused: once, and for good.
         [last] => assert!(is_open && last.is_last && (400..600).contains(&last.status)),
         [_, ..] => panic!("{answers:?}, not {expected:?}"),
     }
 }
 
-/// The answers on a connection.
+/// The answers that a connection gets.
 fn serve<'a>(pieces: impl Iterator<Item = &'a [u8]>, is_ready: bool) -> Vec<Vec<u8>> {
     let (mut requests, mut answers) = (Requests::default(), Vec::new());
     for piece in pieces {
@@ -82,7 +82,7 @@ fn check_route(route: Route, answer: &Answer) {
     assert_eq!(is_page, is_fine, "{route:?}");
 }
 
-/// Splits an answer.
+/// Takes an answer apart.
 fn read_answer(answer: &[u8]) -> Reply {
     super::upgrade::check_answer(answer);
     let end = head::find(answer, b"\r\n\r\n").expect("a head");
@@ -94,7 +94,7 @@ fn read_answer(answer: &[u8]) -> Reply {
     }
 }
 
-/// The expected answers to the complete and valid requests, and whether another request may follow.
+/// What must be answered to the requests that are whole and within the grammar, and whether another may follow.
 fn expected(mut bytes: &[u8], is_ready: bool) -> (Vec<Reply>, bool) {
     let mut replies = Vec::new();
     while let Reading::Head(head) = head::read(bytes) {
@@ -144,7 +144,7 @@ fn reply(head: &Head<'_>, is_ready: bool) -> Reply {
     }
 }
 
-/// The path of a target in origin or absolute form, without the query.
+/// The path of a target in origin or absolute form, without its query.
 fn path(target: &str) -> Option<&str> {
     if target.contains('#') {
         return None;

@@ -1,11 +1,11 @@
-//! Any bytes, in any pieces, through [`HeadScanner`], [`RequestHead`], [`handshake::upgrade`] and [`Router`], like in a
-//! shard.
+//! Any bytes, in any pieces, through [`HeadScanner`], [`RequestHead`], [`handshake::upgrade`] and [`Router`], as a shard
+//! takes them in.
 //!
-//! It checks that cuts change nothing. A head is accepted exactly if the grammar of RFC 9112 and the limits allow it,
-//! and has the content that a second reader finds. If we grant a request, an independent server grants it too, with the
-//! same key. Every answer is one complete response.
+//! Checked: how the bytes are cut changes nothing; heads are accepted where the grammar of RFC 9112 and the limits allow it,
+//! and nowhere else, and say what a second reader finds in them; where we grant, an independent server grants as well, with
+//! the same key; every answer is one whole response.
 //!
-//! The input: the limit on the head in units of 16 bytes, four sizes of reads, then the client's bytes.
+//! The input: the limit on the head in units of 16 bytes, four sizes of reads, then what the client sends.
 
 use fanwire::config::Topics;
 use fanwire::http::request::{HeadScanner, MAX_HEADERS, RequestError, RequestHead, Version};
@@ -18,7 +18,7 @@ use tungstenite::http;
 use super::head::{self, Head, Reading};
 use super::input::{self, Input};
 
-/// The answer to a client, and the end of its request.
+/// What a client is told, and where its request ended.
 #[derive(Debug, PartialEq)]
 enum Outcome {
     Granted {
@@ -30,7 +30,7 @@ enum Outcome {
     Waits,
 }
 
-/// The target.
+/// See the module.
 pub fn run(bytes: &[u8]) {
     let mut input = Input::new(bytes);
     let max_head_bytes = usize::from(input.byte()) << 4;
@@ -56,7 +56,7 @@ pub fn run(bytes: &[u8]) {
     }
 }
 
-/// Handles the first bytes of a connection.
+/// What a connection does with its first bytes.
 fn take_in<'a>(pieces: impl Iterator<Item = &'a [u8]>, max_head_bytes: usize) -> Outcome {
     let (mut scanner, mut received) = (HeadScanner::default(), Vec::new());
     for piece in pieces {
@@ -82,7 +82,7 @@ fn decide(head: &[u8]) -> Result<Outcome, Refusal> {
     })
 }
 
-/// Our reader and the second one must agree on a head.
+/// Our reading of a head is the other one's.
 fn check_head(bytes: &[u8], reading: &Reading<'_>) {
     let Reading::Head(head) = reading else {
         panic!("accepted, but {reading:?}");
@@ -92,7 +92,7 @@ fn check_head(bytes: &[u8], reading: &Reading<'_>) {
     check_reading(&ours, head);
 }
 
-/// The accessors must return what is in the fields.
+/// What the accessors say is what stands in the fields.
 pub fn check_reading(ours: &RequestHead<'_>, theirs: &Head<'_>) {
     assert_eq!((ours.method, ours.target), (theirs.method, theirs.target));
     let minor = match ours.version {
@@ -119,7 +119,7 @@ pub fn check_reading(ours: &RequestHead<'_>, theirs: &Head<'_>) {
     }
 }
 
-/// A valid head within the limits is read. It is granted only if an independent server grants it too.
+/// A head within the grammar and the limits is read, and granted only where an independent server grants it too.
 fn check_outcome(bytes: &[u8], head: &Head<'_>, outcome: &Outcome) {
     match RequestHead::parse(bytes) {
         Ok(ours) => check_reading(&ours, head),
@@ -147,8 +147,8 @@ fn check_grant(head: &Head<'_>, path: &str, response: &[u8], theirs: Option<&[u8
     let accept = text
         .lines()
         .find_map(|line| line.strip_prefix("Sec-WebSocket-Accept: "));
-    // The other server searches only the first line for the upgrade, knows no tabs and only ASCII there and one
-    // protocol, and wants the unused bits of the key to be zero.
+    // The other server looks for the upgrade in the first of several lines only, knows no tabs and nothing but ASCII there and
+    // one protocol, and wants the bits of padding in the key to be zero.
     let options = head.values("connection");
     let is_beyond = options.len() > 1
         || options
@@ -181,7 +181,7 @@ fn check_grant(head: &Head<'_>, path: &str, response: &[u8], theirs: Option<&[u8
 fn independent(head: &Head<'_>) -> Option<Vec<u8>> {
     let mut request = http::Request::builder()
         .method(head.method)
-        // Only our check of targets counts; its grammar is narrower.
+        // Which targets are good is ours alone to say; its own grammar of them is narrower.
         .uri("/")
         .version(match head.minor {
             0 => http::Version::HTTP_10,
@@ -195,13 +195,13 @@ fn independent(head: &Head<'_>) -> Option<Vec<u8>> {
     Some(accept.as_bytes().to_vec())
 }
 
-/// Whether a request keeps the rules that the independent server does not check.
+/// Whether a request keeps the rules that the independent server does not look at.
 fn is_plain(head: &Head<'_>) -> bool {
     let keys = head.values("sec-websocket-key");
     let is_digit = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/');
     let is_key =
         |key: &[u8]| key.len() == 24 && key[..22].iter().all(is_digit) && key.ends_with(b"==");
-    // The other server also splits lists at spaces.
+    // The other server cuts lists at spaces, too.
     let is_list = |name| !head.members(name).iter().any(|member| member.contains(' '));
     head.values("host").len() == 1
         && is_list("connection")
@@ -215,7 +215,7 @@ fn is_plain(head: &Head<'_>) -> bool {
         && head.fields.len() <= MAX_HEADERS
 }
 
-/// One complete response with the right length.
+/// One whole response, of which the length is right.
 pub fn check_answer(answer: &[u8]) {
     let end = head::find(answer, b"\r\n\r\n").expect("a head") + 4;
     let text = std::str::from_utf8(&answer[..end]).expect("ASCII");

@@ -1,4 +1,6 @@
-//! A client of a script: the bytes that it still sends, and the expected effects of those that it has sent.
+//! A client of a script: what it says, its socket, and what the relay should make of what it said.
+//!
+//! The operations and the [`host`](super::host) of its shard call it. It knows nothing of shards.
 
 use std::collections::VecDeque;
 
@@ -8,52 +10,85 @@ use fanwire::ids::ClientKey;
 use fanwire::port::topic_name::topic_name;
 use fanwire::relay::router::Router;
 use fanwire::relay::shard::Written;
+use fanwire::relay::turn::Readiness;
 use fanwire::ws::decode::{Decoder, Event};
 use fanwire::ws::frame::MessageKind;
 use fanwire::ws::handshake;
 
 use super::wire::Wire;
 
-/// Spreads the topics of a script over two shards and over three.
+/// With this seed, two shards share the topics of a script, and so do three.
 const SPREAD_SEED: u64 = 1;
 
-/// Whether a message is text, and its payload.
+/// The length of a transport's own part of a handshake. A socket takes less than that at first.
+const GREETING_BYTES: usize = 280;
+
+/// A message: whether it is text, and its payload.
 pub(super) type Message = (bool, Vec<u8>);
 
-/// A client of a script.
+/// Something that the socket has brought and the shard has not read.
+#[derive(Debug)]
+enum Piece {
+    Bytes(Vec<u8>),
+    /// Something that breaks the encryption.
+    BrokenRecord,
+}
+
+/// The result of one read of the socket.
+#[derive(Debug)]
+pub(super) enum Brought {
+    Bytes(Vec<u8>),
+    Nothing,
+    Eof,
+    Failure,
+    TlsFailure,
+}
+
+/// See the module.
 #[derive(Debug)]
 pub(super) struct Client {
+    /// Its host. While it moves, the host that it moves to.
     pub(super) host: usize,
-    pub(super) key: ClientKey,
-    /// Queued bytes that the shard has not read.
+    /// The name that its shard gave it. It has none before it is taken in, and none while it moves.
+    pub(super) key: Option<ClientKey>,
+    /// The events of its socket that its host has not seen.
+    pub(super) news: Readiness,
+    /// It is in its host's list of those with news.
+    pub(super) is_listed: bool,
+    /// Its host has heard of the end of its input.
+    pub(super) is_known_to_end: bool,
+    /// Bytes that it has said and that its socket has not brought.
     pub(super) unsent: VecDeque<u8>,
-    /// No more bytes will be queued.
+    /// Nothing more will be said. The end comes behind what is unsent.
     pub(super) is_shut: bool,
-    /// The number of bytes that the socket accepts.
-    pub(super) room: usize,
-    /// The number of bytes that its transport takes ahead of the socket, like TLS.
-    pub(super) takes_ahead: usize,
-    /// Bytes that the transport has taken and the socket has not.
+    socket: VecDeque<Piece>,
+    /// The socket has brought the end.
+    has_ended: bool,
+    is_reset: bool,
+    /// Bytes that the socket will still take.
+    room: usize,
+    /// Bytes that its transport takes ahead of the socket, as TLS does. Zero if the client is not encrypted.
+    takes_ahead: usize,
+    /// Bytes that its transport has taken and the socket has not.
     pub(super) held_back: usize,
-    /// The socket did not accept all of the last write, so an edge must follow.
+    /// Its transport can send nothing before something is read.
+    pub(super) is_handshaking: bool,
+    has_given_up_tls: bool,
+    /// The socket did not take all of the last write: an edge is owed.
     pub(super) is_starved: bool,
-    /// The shard waits for something of its own before it reads again.
-    pub(super) is_parked: bool,
-    /// It moves to another shard, if it may.
+    /// It moves to another shard when its shard lets it choose.
     pub(super) moves: bool,
-    /// It is moving there.
-    pub(super) is_moving: bool,
     /// The shard has closed the connection.
     pub(super) is_closed: bool,
-    /// The shard has shut down its side.
+    /// The shard has shut its side.
     pub(super) is_finished: bool,
-    /// The bytes that it was sent.
+    /// What it was sent.
     pub(super) wire: Wire,
     reader: Reader,
 }
 
-/// A second reading of the bytes that the shard has read. Other targets check requests and frames; this one checks the
-/// order of their effects.
+/// A second reader of what the shard has read. Other targets check how requests and frames are read. This one checks the order
+/// of what follows from them.
 #[derive(Debug, Default)]
 struct Reader {
     scanner: HeadScanner,
@@ -62,25 +97,32 @@ struct Reader {
     is_dead: bool,
     topic: Option<String>,
     decoder: Decoder,
-    /// Messages that have been read and not yet accepted.
+    /// Messages that have been read and not been accepted.
     said: VecDeque<Message>,
     pings: VecDeque<Vec<u8>>,
 }
 
 impl Client {
-    pub(super) fn new(host: usize, key: ClientKey) -> Self {
+    /// A client that `host` will take in. Its transport encrypts if it takes bytes ahead.
+    pub(super) fn new(host: usize, takes_ahead: usize) -> Self {
         Client {
             host,
-            key,
+            key: None,
+            news: Readiness::default(),
+            is_listed: false,
+            is_known_to_end: false,
             unsent: VecDeque::new(),
             is_shut: false,
+            socket: VecDeque::new(),
+            has_ended: false,
+            is_reset: false,
             room: 256,
-            takes_ahead: 0,
+            takes_ahead,
             held_back: 0,
+            is_handshaking: false,
+            has_given_up_tls: false,
             is_starved: false,
-            is_parked: false,
             moves: false,
-            is_moving: false,
             is_closed: false,
             is_finished: false,
             wire: Wire::default(),
@@ -88,25 +130,154 @@ impl Client {
         }
     }
 
-    /// Offers bytes to its transport, which sends on as much as the socket accepts.
-    pub(super) fn write(&mut self, offered: usize) -> Written {
+    pub(super) fn is_encrypted(&self) -> bool {
+        self.takes_ahead > 0
+    }
+
+    /// Whether its connection has failed.
+    pub(super) fn has_failed(&self) -> bool {
+        self.is_reset
+    }
+
+    /// Whether its host throws away what it sends, because it broke the encryption.
+    pub(super) fn is_unheard(&self) -> bool {
+        self.has_given_up_tls
+    }
+
+    // Its socket, as the kernel has it. An event is reported once.
+
+    /// A host begins to watch the socket, and is told its whole state.
+    pub(super) fn register(&mut self) {
+        let is_over = self.has_ended || self.is_reset;
+        self.is_known_to_end = false;
+        let has_room = self.room > 0 || self.is_reset;
+        self.is_starved &= !has_room;
+        self.news = Readiness {
+            is_readable: is_over || !self.socket.is_empty(),
+            is_writable: has_room,
+            is_read_closed: is_over,
+            is_error: self.is_reset,
+        };
+    }
+
+    /// The socket brings up to `size` unsent bytes, which one read may take. When there are none, it brings the end.
+    pub(super) fn bring(&mut self, size: usize) {
+        self.news.is_readable = true;
+        let count = size.max(1).min(self.unsent.len());
+        if count > 0 && !self.is_reset {
+            let bytes = self.unsent.drain(..count).collect();
+            self.socket.push_back(Piece::Bytes(bytes));
+        } else if self.is_shut && !self.has_ended {
+            self.has_ended = true;
+            self.news.is_read_closed = true;
+        }
+    }
+
+    /// Whether something is left to be brought.
+    pub(super) fn has_more(&self) -> bool {
+        let has_more = !self.unsent.is_empty() || self.is_shut && !self.has_ended;
+        has_more && !self.is_reset && !self.is_closed
+    }
+
+    /// Whether everything that it said was read.
+    pub(super) fn is_read(&self) -> bool {
+        self.unsent.is_empty() && self.socket.is_empty()
+    }
+
+    /// The connection fails.
+    pub(super) fn reset(&mut self) {
+        self.is_reset = true;
+        self.unsent.clear();
+        self.socket.clear();
+        self.news = Readiness {
+            is_readable: true,
+            is_writable: true,
+            is_read_closed: true,
+            is_error: true,
+        };
+    }
+
+    /// The socket brings something that breaks the encryption.
+    pub(super) fn break_tls(&mut self) {
+        if self.is_encrypted() && !self.is_reset {
+            self.socket.push_back(Piece::BrokenRecord);
+            self.news.is_readable = true;
+        }
+    }
+
+    /// The socket takes `size` bytes more.
+    pub(super) fn make_room(&mut self, size: usize) {
+        self.room += size;
+        if self.room > 0 && std::mem::take(&mut self.is_starved) {
+            self.news.is_writable = true;
+        }
+    }
+
+    /// Reads at most `most` bytes.
+    pub(super) fn read(&mut self, most: usize) -> Brought {
+        if self.is_reset {
+            return Brought::Failure;
+        }
+        loop {
+            match self.socket.pop_front() {
+                None if self.has_ended => return Brought::Eof,
+                None => return Brought::Nothing,
+                Some(Piece::Bytes(mut bytes)) => {
+                    if bytes.len() > most {
+                        let rest = bytes.split_off(most);
+                        self.socket.push_front(Piece::Bytes(rest));
+                    }
+                    if std::mem::take(&mut self.is_handshaking) {
+                        self.greet();
+                    }
+                    return Brought::Bytes(bytes);
+                }
+                Some(Piece::BrokenRecord) if self.is_encrypted() => {
+                    // The session is over, and so is what it held back.
+                    self.has_given_up_tls = true;
+                    (self.takes_ahead, self.held_back) = (0, 0);
+                    self.is_handshaking = false;
+                    return Brought::TlsFailure;
+                }
+                // The session is over: this is thrown away.
+                Some(Piece::BrokenRecord) => {}
+            }
+        }
+    }
+
+    /// The transport sends its own part of the handshake. The shard does not know of it.
+    fn greet(&mut self) {
+        self.held_back += GREETING_BYTES;
+        self.write(0);
+    }
+
+    /// Whether a read that filled only a part of its buffer has emptied the socket.
+    pub(super) fn is_drained(&self) -> bool {
+        self.socket.is_empty() && !self.is_known_to_end
+    }
+
+    /// Offers its transport some bytes. The transport sends on as much as the socket takes. `None` if the connection is dead.
+    pub(super) fn write(&mut self, offered: usize) -> Option<Written> {
+        if self.is_reset {
+            return None;
+        }
         let before = self.room;
         let all = self.held_back + offered;
         let sent = all.min(self.room);
         self.room -= sent;
-        let taken = offered.min(sent + self.takes_ahead - self.held_back);
+        let taken = offered.min((sent + self.takes_ahead).saturating_sub(self.held_back));
         self.held_back = self.held_back + taken - sent;
         let is_blocked = self.held_back > 0 || taken < offered;
         self.is_starved |= is_blocked;
-        Written {
+        Some(Written {
             taken,
             has_progressed: self.room < before,
             is_blocked,
             holds_back: self.held_back > 0,
-        }
+        })
     }
 
-    // Sending
+    // What it says.
 
     pub(super) fn ask_for(&mut self, path: &str) {
         let request = format!(
@@ -116,7 +287,7 @@ impl Client {
         self.unsent.extend(request.into_bytes());
     }
 
-    /// Queues a message of `size` bytes. Flags: 1 text, 2 in fragments, 4 twice as long; the rest is the content.
+    /// A message of `size` bytes, or twice as many. Flags: 1 text, 2 in fragments, 4 twice as long; the rest is what it says.
     pub(super) fn say(&mut self, flags: u8, size: usize) {
         let opcode = if flags & 1 != 0 { 0x1 } else { 0x2 };
         let size = if flags & 4 != 0 { 2 * size } else { size };
@@ -129,7 +300,7 @@ impl Client {
         self.say_frame(0x80, back);
     }
 
-    /// Queues a frame, masked with zeros.
+    /// A frame, masked with zeros.
     pub(super) fn say_frame(&mut self, first: u8, payload: &[u8]) {
         self.unsent.push_back(first);
         match payload.len() {
@@ -147,32 +318,32 @@ impl Client {
         self.unsent.extend(payload);
     }
 
-    // Effects
+    // What the relay should make of it.
 
     /// Notes that the shard has read `bytes`.
     pub(super) fn note_read(&mut self, bytes: &[u8], topics: Topics, max_message_bytes: usize) {
         self.reader.read(bytes, topics, max_message_bytes);
     }
 
-    /// The requested topic.
+    /// The topic that it has asked for.
     pub(super) fn topic(&self) -> Option<&str> {
         self.reader.topic.as_deref()
     }
 
-    /// Accepts the oldest message that was read and not yet accepted.
+    /// The relay accepts the oldest message that was read and not accepted.
     pub(super) fn accept(&mut self) -> Message {
         let message = self.reader.said.pop_front();
         message.expect("a message is accepted once its last byte was read, and once only")
     }
 
-    /// Whether there was a ping with this payload, at or after the last one answered.
+    /// Whether there was a ping with this payload, no earlier than the one that was answered last.
     pub(super) fn answers(&mut self, pong: &[u8]) -> bool {
         let pings = &mut self.reader.pings;
         let at = pings.iter().position(|ping| ping == pong);
         at.is_some_and(|at| pings.drain(..=at).count() > 0)
     }
 
-    /// Whether its last bytes were a complete frame, so that more can follow.
+    /// Whether it may say more: it is upgraded, and has neither closed nor broken the protocol.
     pub(super) fn is_open(&self) -> bool {
         self.reader.is_upgraded && !self.reader.is_dead && !self.is_closed
     }

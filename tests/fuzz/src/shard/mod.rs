@@ -1,17 +1,21 @@
-//! Scripts of events for shards. They drive the shards through the same public steps as a worker, and compare them with
-//! a small [`model`].
+//! Scripts of what can happen to shards, checked against a small [`model`]. The fuzzer and `tests/corpora.rs` run them. Shards
+//! take turns and sleep as in a worker, because the same [`Turn`](fanwire::relay::turn::Turn) drives them.
 //!
-//! The simulation in `tests/simulation` draws likely worlds. Here the fuzzer looks for an unlikely one: it chooses the
-//! clients' bytes, how much each socket accepts, the order of all steps and the time between them.
+//! The simulation in `tests/simulation` draws likely worlds. Here the fuzzer looks for the unlikely one. It chooses the bytes
+//! that clients send, how much each socket takes, when mail arrives, which shard takes a turn, how early the steps of the turn
+//! stop, and the time between turns.
 //!
-//! After every turn, it checks [`Shard::check`](fanwire::relay::shard::Shard::check), the counters, and each sent
-//! message. All members of a topic must get the same messages in the same order, without a gap or a repetition, from
-//! their join on. At rest, every reader must have everything. At the end, offered = delivered + dropped + discarded,
-//! and nothing is left.
+//! After every turn these are checked: [`Shard::check`](fanwire::relay::shard::Shard::check), the accounts, and each message that
+//! leaves. All members of a topic get the same messages in the same order, without a gap and without a repetition, from where
+//! they joined. A member whose socket takes more gets in the same turn all that its shard has.
+//!
+//! A host sleeps until something happens to it, or until its turn says. A wake that is forgotten shows at rest: then every client
+//! has everything, and nobody waits. At the end, offered = delivered + dropped + discarded, and nothing is left.
 //!
 //! The input: five bytes of settings, then operations, each a byte and its operands; see [`Operation`].
 
 mod client;
+mod host;
 mod model;
 mod rest;
 mod wire;
@@ -21,54 +25,56 @@ use std::time::Duration;
 
 use fanwire::config::{Config, SlowConsumerPolicy, Topics};
 use fanwire::metrics::stats::Stats;
-use fanwire::relay::shard::End;
 
+use self::host::{Due, Portion};
 use self::world::World;
 use super::input::Input;
 
-/// The most operations in one script: enough for any story, in bounded time.
+/// The most operations of a script: enough for any story, and a bound on its time.
 const MAX_OPERATIONS: usize = 400;
 
-/// The paths that clients ask for: two topics, one of them in two spellings.
+/// Paths that clients ask for: two topics, one of them in two spellings.
 const PATHS: [&str; 3] = ["/a", "/b?x=y", "/%61"];
 
-/// The events of a script.
+/// Something that can happen. A shard hears of it in its next turn.
 #[derive(Clone, Copy, Debug)]
 enum Operation {
-    /// A client connects and queues its request.
+    /// A client connects and says its request.
     Connect,
-    /// A client connects and sends nothing yet.
+    /// A client connects and has said nothing yet.
     ConnectSilently,
-    /// A client connects beyond the limit.
+    /// A client connects over the limit, and is refused.
     ConnectInVain,
-    /// A client queues a message, complete or in fragments.
+    /// A client says a message, whole or in fragments.
     Say,
-    /// A client queues any bytes.
+    /// A client says any bytes.
     SayRaw,
-    /// A client queues a control frame.
+    /// A client says a control frame.
     SayControl,
-    /// A client's socket is read.
+    /// A client's socket brings some of what the client said, or else its end.
     Read,
     /// A client's socket has room for more.
     Room,
     /// A client's socket ends or fails, or its encryption does.
     End,
-    /// A shard takes mail.
+    /// Mail of one shard arrives at another.
     Mail,
-    /// A shard ends its turn.
+    /// A shard takes a turn, unless it sleeps.
     Turn,
-    /// Time passes.
+    /// Time passes: up to 199 ms, or more than a second. A host whose sleep ends much earlier takes the latter for a pause.
     Time,
-    /// Everything possible happens: reads, mail, turns.
+    /// Sockets bring everything, all mail arrives, and each shard takes a turn, unless it sleeps.
     Everything,
-    /// A shard is told to drain.
+    /// The same, over and over, until nobody can do anything. Sockets take no more than before.
+    Rest,
+    /// A shard is sent the order to drain.
     Drain,
-    /// A shard is told to cut the remaining clients.
+    /// A shard is sent the order to cut what is left.
     Cut,
 }
 
-/// By byte value. Operations that advance a script appear more than once.
-const OPERATIONS: [Operation; 20] = [
+/// By their bytes. Operations that move a script on are here more than once.
+const OPERATIONS: [Operation; 21] = [
     Operation::Connect,
     Operation::ConnectSilently,
     Operation::ConnectInVain,
@@ -89,18 +95,20 @@ const OPERATIONS: [Operation; 20] = [
     Operation::Room,
     Operation::Turn,
     Operation::Everything,
+    Operation::Rest,
 ];
 
-/// The target.
+/// See the module.
 pub fn run(bytes: &[u8]) {
     play(bytes);
 }
 
-/// The same, but returns the counters of the shards.
+/// The same. Returns the counters of all shards.
 pub fn play(bytes: &[u8]) -> Stats {
     let mut input = Input::new(bytes);
     let shards = 1 + input.below(3);
-    let mut world = World::new(&settings(&mut input), shards);
+    let (config, inbox_mark_bytes) = settings(&mut input);
+    let mut world = World::new(&config, shards, inbox_mark_bytes);
     for _ in 0..MAX_OPERATIONS {
         if input.is_empty() {
             break;
@@ -113,7 +121,8 @@ pub fn play(bytes: &[u8]) -> Stats {
     world.stats()
 }
 
-fn settings(input: &mut Input<'_>) -> Config {
+/// The configuration, and how many bytes of mail keep everybody from reading.
+fn settings(input: &mut Input<'_>) -> (Config, usize) {
     let mut config = Config::default();
     let message = [16, 125, 1000, 130 << 10][input.below(4)];
     config.limits.max_message_bytes = message;
@@ -134,32 +143,30 @@ fn settings(input: &mut Input<'_>) -> Config {
         config.limits.messages_per_second = 10;
         config.limits.burst = 3;
     }
-    // Shorter than a round at rest, longer than most turns.
+    // Shorter than any deadline.
     config.relay.coalesce = Duration::from_millis(5 * u64::from(flags >> 4 & 1));
     let is_quiet = flags & 4 != 0;
     config.keepalive.ping_interval = Duration::from_millis(if is_quiet { 0 } else { 200 });
     config.keepalive.pong_timeout = Duration::from_millis(50);
     config.slow_consumer.stall_timeout = Duration::from_millis(150);
     config.server.handshake_timeout = Duration::from_millis(100);
-    config
+    let inbox_mark_bytes = if flags & 32 != 0 { 200 } else { usize::MAX };
+    (config, inbox_mark_bytes)
 }
 
 fn perform(world: &mut World, operation: Operation, input: &mut Input<'_>) {
     match operation {
         Operation::Connect => {
             let (shard, path) = (input.byte(), PATHS[input.below(PATHS.len())]);
-            if let Some(client) = world.connect(shard) {
+            if let Some(client) = world.connect(shard, Due::Socket) {
                 world.clients[client].ask_for(path);
             }
         }
         Operation::ConnectSilently => {
-            world.connect(input.byte());
+            world.connect(input.byte(), Due::Socket);
         }
         Operation::ConnectInVain => {
-            let shard = input.byte();
-            if let Some(client) = world.connect(shard) {
-                world.refuse(client);
-            }
+            world.connect(input.byte(), Due::Surplus);
         }
         Operation::Say => {
             let (client, flags, size) = (input.byte(), input.byte(), input.size());
@@ -185,45 +192,52 @@ fn perform(world: &mut World, operation: Operation, input: &mut Input<'_>) {
         Operation::Read => {
             let (client, size) = (input.byte(), input.size());
             if let Some(client) = world.any_client(client) {
-                world.read(client, size, true);
+                world.happens_to(client, |client| client.bring(size));
             }
         }
         Operation::Room => {
             let (client, size) = (input.byte(), input.size());
             if let Some(client) = world.any_client(client) {
-                world.make_room(client, size);
+                world.happens_to(client, |client| client.make_room(size));
             }
         }
         Operation::End => {
             let (client, end) = (input.byte(), input.byte() & 3);
             if let Some(client) = world.any_client(client) {
-                match end {
-                    1 => world.end_of(client, End::Failed),
-                    3 if world.clients[client].takes_ahead > 0 => {
-                        world.end_of(client, End::TlsFailed);
-                    }
-                    _ => world.clients[client].is_shut = true,
-                }
+                world.happens_to(client, |client| match end {
+                    1 => client.reset(),
+                    3 if client.is_encrypted() => client.break_tls(),
+                    _ => client.is_shut = true,
+                });
             }
         }
         Operation::Mail => {
-            let (shard, from, count) = (input.byte(), input.byte(), input.byte());
-            world.take_mail(shard, from, usize::from(count));
+            let (host, from) = (world.any_host(input.byte()), world.any_host(input.byte()));
+            let count = usize::from(input.byte());
+            world.hosts[host].due.push_back(Due::Mail { from, count });
         }
         Operation::Turn => {
-            let (shard, budget) = (input.byte(), input.byte());
-            let host = world.any_host(shard);
-            world.turn(host, usize::from(budget >> 1), budget & 1 != 0);
+            let (host, budget) = (world.any_host(input.byte()), input.byte());
+            let most = usize::from(budget >> 1);
+            let most_taken_in = if budget & 1 != 0 { usize::MAX } else { most };
+            let portion = Portion {
+                most_taken_in,
+                most_flushed: most,
+            };
+            world.wake(host, portion);
         }
         Operation::Time => world.pass(Duration::from_millis(input.size() as u64)),
-        Operation::Everything => world.step(),
+        Operation::Everything => {
+            world.step();
+        }
+        Operation::Rest => world.settle(),
         Operation::Drain => {
             let host = world.any_host(input.byte());
-            world.hosts[host].shard.begin_drain();
+            world.hosts[host].due.push_back(Due::Drain);
         }
         Operation::Cut => {
             let host = world.any_host(input.byte());
-            world.hosts[host].shard.cut_all();
+            world.hosts[host].due.push_back(Due::Cut);
         }
     }
 }

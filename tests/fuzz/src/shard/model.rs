@@ -1,7 +1,7 @@
-//! The behaviour of shards without their machinery: one order for each topic, and a place in it for each member.
+//! What shards should do, without their machinery: for each topic one order, and for each member its place in it.
 //!
-//! The order follows from the messages that each shard accepted and from the time at which they reached the topic's
-//! owner. A member joins at the time when the owner confirmed it.
+//! The [`host`](super::host) tells it what each shard accepts, and when that reaches the topic's owner. From that it knows the
+//! order. A member's place follows from when the owner confirms it.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -9,7 +9,7 @@ use fanwire::ids::ClientKey;
 
 use super::client::Message;
 
-/// A message and its sender.
+/// A message and who said it.
 #[derive(Clone, Debug)]
 struct Said {
     by: usize,
@@ -21,10 +21,14 @@ struct Said {
 struct Topic {
     owner: usize,
     order: Vec<Said>,
-    /// By shard: accepted there, and not yet at the owner.
+    /// By shard: messages that it accepted and that have not arrived at the owner.
     accepted: Vec<VecDeque<Said>>,
-    /// At the owner, and not yet numbered.
+    /// Messages that have arrived at the owner and have no number.
     pending: Vec<Said>,
+    /// By shard: how much of the order the owner has sent to it.
+    sent: Vec<usize>,
+    /// By shard: how much of the order has arrived there.
+    arrived: Vec<usize>,
 }
 
 /// A member's place in its topic.
@@ -34,7 +38,7 @@ struct Member {
     next: usize,
 }
 
-/// The model of all topics.
+/// See the module.
 #[derive(Debug)]
 pub(super) struct Model {
     shards: usize,
@@ -60,7 +64,7 @@ impl Model {
         }
     }
 
-    /// A client asks for the topic, whose messages `owner` numbers.
+    /// Somebody asks for the topic. `owner` numbers its messages.
     pub(super) fn know(&mut self, topic: &str, owner: usize) {
         let shards = self.shards;
         self.topics
@@ -70,10 +74,12 @@ impl Model {
                 order: Vec::new(),
                 accepted: vec![VecDeque::new(); shards],
                 pending: Vec::new(),
+                sent: vec![0; shards],
+                arrived: vec![0; shards],
             });
     }
 
-    /// `shard` has accepted a message of `client`.
+    /// `shard` has accepted a message of `client`'s.
     pub(super) fn accept(&mut self, shard: usize, client: usize, message: Message) {
         let member = self.members.get(&client).expect("only members publish");
         let topic = self.topics.get_mut(&member.topic).expect("known");
@@ -81,24 +87,41 @@ impl Model {
         topic.accepted[shard].push_back(Said { by, message });
     }
 
-    /// `count` messages of `from` have reached the owner.
+    /// `count` messages of `from` have arrived at the owner.
     pub(super) fn publish(&mut self, topic: &str, from: usize, count: usize) {
         let topic = self.topics.get_mut(topic).expect("known");
         let arrived = topic.accepted[from].drain(..count);
         topic.pending.extend(arrived);
     }
 
-    /// `shard` has numbered the messages that reached it, then those that it accepted itself. Of each topic, the last
-    /// `waiting` messages still wait for a fan-out.
+    /// `shard` numbers the messages that have arrived, and behind those its own. Or all of a topic's `waiting` wait for its next
+    /// fan-out.
     pub(super) fn number(&mut self, shard: usize, waiting: impl Fn(&str) -> usize) {
         let topics = self.topics.iter_mut();
         for (name, topic) in topics.filter(|(_, topic)| topic.owner == shard) {
             topic.pending.extend(topic.accepted[shard].drain(..));
+            topic.sent.fill(topic.order.len());
             match waiting(name) {
                 0 => topic.order.append(&mut topic.pending),
                 waiting => assert_eq!(waiting, topic.pending.len(), "all wait, or none"),
             }
+            topic.arrived[shard] = topic.order.len();
         }
+    }
+
+    /// The owner sends `shard` the next `count` messages that it has just numbered. Returns how much of the order `shard` then
+    /// has.
+    pub(super) fn send(&mut self, topic: &str, shard: usize, count: usize) -> usize {
+        let topic = self.topics.get_mut(topic).expect("known");
+        topic.sent[shard] += count;
+        assert!(topic.sent[shard] <= topic.order.len(), "sent, not numbered");
+        topic.sent[shard]
+    }
+
+    /// The order has arrived at `shard` up to `end`.
+    pub(super) fn arrive(&mut self, topic: &str, shard: usize, end: usize) {
+        let topic = self.topics.get_mut(topic).expect("known");
+        topic.arrived[shard] = end;
     }
 
     /// The owner confirms a client of `shard`.
@@ -107,7 +130,7 @@ impl Model {
         self.confirmed.insert((shard, client), next);
     }
 
-    /// A client has joined: after the owner's confirmation, or at once if its own shard is the owner.
+    /// A client joins: when the owner has confirmed it, or at once if its own shard is the owner.
     pub(super) fn join(&mut self, client: usize, shard: usize, key: ClientKey, topic: &str) {
         let confirmed = self.confirmed.remove(&(shard, key));
         let known = &self.topics[topic];
@@ -119,7 +142,7 @@ impl Model {
         assert!(before.is_none(), "a client joins once");
     }
 
-    /// A client is no longer a member.
+    /// A client is a member no more.
     pub(super) fn leave(&mut self, client: usize) {
         self.members.remove(&client);
     }
@@ -157,27 +180,38 @@ impl Model {
         self.sent_away.insert(client, member);
     }
 
-    /// The number of messages that a member has not been sent.
+    /// How many messages a member has not been sent.
     pub(super) fn owed(&self, client: usize) -> usize {
         let member = self.members.get(&client);
-        member.map_or(0, |member| self.rest(client, member))
+        member.map_or(0, |member| self.rest(client, member, usize::MAX))
     }
 
-    /// The number of messages that members who were sent away did not get, all together.
+    /// How many of them its shard has.
+    pub(super) fn at_hand(&self, client: usize, shard: usize) -> usize {
+        let member = self.members.get(&client);
+        member.map_or(0, |member| {
+            let arrived = self.topics[&member.topic].arrived[shard];
+            self.rest(client, member, arrived)
+        })
+    }
+
+    /// How many messages were withheld from members that were sent away.
     pub(super) fn withheld(&self) -> usize {
         let members = self.sent_away.iter();
         members
-            .map(|(&client, member)| self.rest(client, member))
+            .map(|(&client, member)| self.rest(client, member, usize::MAX))
             .sum()
     }
 
-    fn rest(&self, client: usize, member: &Member) -> usize {
-        let rest = &self.topics[&member.topic].order[member.next..];
+    /// How many messages before `end` a member is still owed.
+    fn rest(&self, client: usize, member: &Member, end: usize) -> usize {
+        let order = &self.topics[&member.topic].order;
+        let end = end.clamp(member.next, order.len());
         let is_owed = |said: &&Said| self.echo || said.by != client;
-        rest.iter().filter(is_owed).count()
+        order[member.next..end].iter().filter(is_owed).count()
     }
 
-    /// Whether all accepted messages are numbered.
+    /// Whether everything that was accepted has been numbered.
     pub(super) fn is_settled(&self) -> bool {
         let is_empty = |topic: &Topic| {
             topic.pending.is_empty() && topic.accepted.iter().all(VecDeque::is_empty)

@@ -1,9 +1,9 @@
-//! A reader of its own for the bytes that a client is sent: one response, then frames (RFC 6455, section 5.2). It
-//! checks every rule that binds a server.
+//! A reader of what a client is sent, independent of the relay: one response, then frames (RFC 6455, section 5.2). It checks
+//! every rule for servers. The [`host`](super::host) calls it after every write.
 
 use super::super::head;
 
-/// A complete item that a client was sent.
+/// Something whole that a client was sent.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Item {
     Response(u16),
@@ -23,7 +23,7 @@ enum State {
     Closed,
 }
 
-/// The reader.
+/// See the module.
 #[derive(Debug, Default)]
 pub(super) struct Wire {
     state: State,
@@ -31,7 +31,7 @@ pub(super) struct Wire {
 }
 
 impl Wire {
-    /// Takes in written bytes. Returns the items that they complete.
+    /// Takes in bytes that were written, and returns the items that they complete.
     pub(super) fn push(&mut self, bytes: &[u8]) -> Vec<Item> {
         self.partial.extend_from_slice(bytes);
         let (mut items, mut at) = (Vec::new(), 0);
@@ -43,7 +43,7 @@ impl Wire {
         items
     }
 
-    /// Whether an item is incomplete.
+    /// Whether something has begun and not ended.
     pub(super) fn is_torn(&self) -> bool {
         matches!(self.state, State::Head | State::Frames) && !self.partial.is_empty()
     }
