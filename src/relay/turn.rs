@@ -313,16 +313,10 @@ impl Turn {
         {
             self.shard.on_end(key, End::Failed);
         }
-        if is_readable || is_read_closed || is_error {
-            self.shard.make_ready(key);
-        }
         if is_error {
-            let permit = self.shard.permit(key);
-            host.note(&mut self.shard, Moment::Permitted(key));
-            if permit == Permit::Parked {
-                // It is not read, so no read will find out.
-                self.shard.on_end(key, End::Failed);
-            }
+            self.shard.note_failure(key);
+        } else if is_readable || is_read_closed {
+            self.shard.make_ready(key);
         }
     }
 
@@ -376,7 +370,13 @@ impl Turn {
             host.note(&mut self.shard, Moment::Permitted(key));
             match permit {
                 Permit::Read => {}
-                Permit::Parked => return (total, false),
+                Permit::Parked => {
+                    if self.shard.has_failed(key) {
+                        // It is not read, so no read will find out.
+                        self.shard.on_end(key, End::Failed);
+                    }
+                    return (total, false);
+                }
             }
             let end = match host.fill(&mut self.shard, key) {
                 Filled::More(n) => {
@@ -568,5 +568,24 @@ mod tests {
             turn.sleep(host.now).ends_at(),
             Some(host.now + CONGESTION_RETRY)
         );
+    }
+
+    #[test]
+    fn a_failure_is_not_missed_although_a_drain_parks_the_client_before_it_is_read() {
+        let (mut turn, mut host) = turn();
+        let client = turn.shard.accept();
+        let request = "GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n";
+        let mut request = request.to_owned().into_bytes();
+        turn.shard.on_bytes(client, &mut request);
+        turn.run(&mut host);
+        let readiness = Readiness {
+            is_error: true,
+            ..Readiness::default()
+        };
+        turn.on_event(&mut host, client, readiness);
+        turn.shard.begin_drain();
+        turn.read(&mut host);
+        assert!(turn.shard.is_empty());
     }
 }

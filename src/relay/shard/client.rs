@@ -217,6 +217,8 @@ pub(crate) struct Client {
     pub(crate) gauged_copied_bytes: u32,
     /// The batch that the shard's gauge counts the client's part in.
     pub(crate) shares: Option<SharedKey>,
+    /// An event has said that the connection failed. It comes once.
+    pub(crate) has_failed: bool,
     /// In the shard's list of clients that may have something to read.
     pub(crate) is_ready: bool,
     /// The last visit was expensive: the next one waits behind those to others.
@@ -284,6 +286,7 @@ impl Client {
             gauged_partial_bytes: 0,
             gauged_copied_bytes: 0,
             shares: None,
+            has_failed: false,
             is_ready: false,
             is_heavy: false,
         }

@@ -15,6 +15,21 @@ impl Shard {
         }
     }
 
+    /// An event has said that the client's connection failed. A read will find out, or a visit that may not read.
+    pub fn note_failure(&mut self, key: ClientKey) {
+        if let Some(client) = self.clients.get_mut(key) {
+            client.has_failed = true;
+        }
+        self.make_ready(key);
+    }
+
+    /// Whether the client's connection is known to have failed.
+    pub fn has_failed(&self, key: ClientKey) -> bool {
+        self.clients
+            .get(key)
+            .is_some_and(|client| client.has_failed)
+    }
+
     /// Takes the first client of a lane. Clients that are gone are passed over.
     pub fn take_ready(&mut self, is_heavy: bool) -> Option<ClientKey> {
         while let Some(key) = self.ready.lane_mut(is_heavy).pop_front() {

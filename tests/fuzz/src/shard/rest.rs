@@ -133,15 +133,13 @@ impl World {
             if client.is_closed {
                 continue;
             }
-            let is_draining = self.hosts[client.host].shard().is_draining();
-            // It may be parked by a drain that begins in the turn that hears of the failure. The end of the drain finds out.
-            let is_noticed = !client.has_failed();
-            assert!(is_noticed || is_draining, "client {id} is gone, unnoticed");
+            assert!(!client.has_failed(), "client {id} is gone, unnoticed");
             let held_back = client.held_back;
             assert_eq!(held_back, 0, "nobody sends what the transport took");
             if !self.model.is_member(id) {
                 continue;
             }
+            let is_draining = self.hosts[client.host].shard().is_draining();
             assert!(
                 client.is_read() || is_draining,
                 "client {id} is not read, and nobody will come back for it"
