@@ -61,8 +61,8 @@ pub struct Server {
     /// The number of worker threads, each with one shard. 0 is one per available core.
     #[serde(deserialize_with = "units::count")]
     pub workers: usize,
-    /// The number of connections up to which a worker takes the clients of its own topics, before the next worker gets
-    /// them. 0 spreads even a single small topic over all workers.
+    /// The number of connections up to which a worker takes the clients of its own topics, before the others share them.
+    /// 0 spreads even a single small topic over all workers.
     #[serde(deserialize_with = "units::count")]
     pub fill_workers_to: usize,
     /// The most connections at once; more are answered 503. 0 derives it from the limit on open files.

@@ -8,7 +8,7 @@ use crate::config::ProxySource;
 use crate::net::admission::{Admission, Entry, Seats};
 use crate::net::balance::Rotation;
 use crate::net::listener::Peer;
-use crate::net::mail::{Mail, Postbox, Postboxes, balance, ended, may_refuse_in_order};
+use crate::net::mail::{Mail, Postbox, Postboxes, ended, may_refuse_in_order};
 use crate::net::proxy::Preface;
 use crate::net::stream::Stream;
 use crate::ws::handshake::Refusal;
@@ -45,7 +45,7 @@ impl Placement {
         match self.admit(peer) {
             Ok(admission) => {
                 self.admitted += 1;
-                let worker = self.serving.next(&balance(&self.postboxes));
+                let worker = self.serving.next(self.postboxes.len());
                 let worker = &self.postboxes[worker];
                 worker.note_arrival();
                 post(worker, Mail::Socket(stream, admission));
@@ -71,7 +71,7 @@ impl Placement {
     }
 
     fn refuse(&mut self, stream: Stream, refusal: Refusal) {
-        let worker = self.refusing.next(&balance(&self.postboxes));
+        let worker = self.refusing.next(self.postboxes.len());
         let worker = &self.postboxes[worker];
         if may_refuse_in_order(&self.postboxes) {
             worker.note_refusal();

@@ -280,21 +280,21 @@ fn declaring_a_module_and_handing_on_its_names_makes_no_circle() {
 }
 
 #[test]
-fn the_list_of_circles_can_only_shrink() {
+fn a_circle_and_a_room_that_uses_another_are_reported_with_the_line() {
     let sources = [
-        ("src/a.rs", "use crate::b::B;"),
-        ("src/b.rs", "use crate::a::A;"),
+        ("src/a/x.rs", "use crate::b::y::B;\npub struct A;"),
+        ("src/b/y.rs", "use crate::a::x::A;\npub struct B;"),
+        ("src/a/mod.rs", "pub mod x;"),
+        ("src/b/mod.rs", "pub mod y;"),
     ];
     let sources = sources.map(|(path, code)| (path.to_owned(), tokenize(code)));
     let uses = circles::uses(&sources.into());
-    let circle: &[&str] = &["src/a.rs", "src/b.rs"];
-    assert_eq!(check_circles(&uses, &[circle]), [""; 0]);
-    let report = check_circles(&uses, &[]).join("\n");
-    assert!(report.contains("not in `CIRCLES`"), "{report}");
-    assert!(report.contains("src/b.rs:1 uses src/a.rs"), "{report}");
-    let gone: &[&str] = &["src/a.rs", "src/c.rs"];
-    let report = check_circles(&uses, &[circle, gone]).join("\n");
-    assert!(report.contains("delete it from `CIRCLES`"), "{report}");
+    let report = check_circles(&uses).join("\n");
+    assert!(report.contains("src/b/y.rs:1 uses src/a/x.rs"), "{report}");
+    assert_eq!(
+        check_rooms(&uses, &[("src/a/", "src/b/"), ("src/a/", "src/c/")]),
+        ["src/a/x.rs:1 uses src/b/y.rs"]
+    );
 }
 
 #[test]

@@ -12,7 +12,7 @@ use crate::table::Table;
 const SHARDS: [usize; 4] = [1, 2, 4, 8];
 
 /// The loads, each with a name. Publishers connect last. After a crowd that fills all shards they are spread evenly, so
-/// that all shards publish. Smaller topics live on as few shards as they fill.
+/// that all shards publish. The first clients of a smaller topic live on its owner.
 const LOADS: [(&str, &str); 9] = [
     (
         "one to a thousand, 64 in flight",

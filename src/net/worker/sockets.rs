@@ -249,15 +249,8 @@ impl Host for Sockets {
     }
 
     fn home(&mut self, _shard: &Shard, undecided: Undecided) -> Option<ShardId> {
-        let balance = balance(&self.postboxes).without_one_of(self.id.index());
-        let owner = undecided.owner.index();
-        let home = if undecided.is_topic_here {
-            balance.filled_by(owner, self.fill_to)
-        } else {
-            balance.home(owner, self.fill_to)
-        };
-        // There are as many as shards, which are counted in 16 bits.
-        home.map(|home| ShardId(home as u16))
+        let has_room = balance(&self.postboxes).has_room(undecided.owner.index(), self.fill_to);
+        has_room.then_some(undecided.owner)
     }
 
     fn hand_over(&mut self, key: ClientKey, home: ShardId, transfer: Transfer) {

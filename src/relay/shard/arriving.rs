@@ -36,9 +36,6 @@ pub struct Undecided {
     pub key: ClientKey,
     /// The shard that owns its topic, which is another than the one that it is on.
     pub owner: ShardId,
-    /// Whether its topic is known where it is: it has members there, or somebody who is about to be one, or messages of theirs
-    /// on the way.
-    pub is_topic_here: bool,
 }
 
 impl Transfer {
@@ -170,7 +167,6 @@ impl Shard {
                 return Some(Undecided {
                     key,
                     owner: self.router.owner(&terms.topic),
-                    is_topic_here: self.has_topic(&terms.topic),
                 });
             }
         }

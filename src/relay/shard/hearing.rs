@@ -91,11 +91,6 @@ impl Shard {
         self.outbox.send(owner, subscribe);
     }
 
-    /// Whether anybody here is in the topic, about to be, or waits for what was published there.
-    pub(super) fn has_topic(&self, name: &TopicName) -> bool {
-        self.topics.find(name).is_some()
-    }
-
     fn topic_named(&mut self, name: &TopicName) -> TopicKey {
         if let Some(key) = self.topics.find(name) {
             return key;
