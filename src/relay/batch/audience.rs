@@ -1,11 +1,11 @@
-//! Who reads a topic, as far as its owner must know: how many, in each form.
+//! How many members read a topic, in each form. The topic's owner knows nothing else of them.
 //!
-//! Shards tell the owner with `Subscribe`, `Publish` and `Members`. Envelopes keep their order, so the owner knows of everybody
-//! whom a batch is for when it makes the batch.
+//! Shards tell the owner with `Subscribe`, `Publish` and `Members`. Envelopes keep their order, so when the owner makes a
+//! batch it knows all who are to get it.
 
 use crate::port::terms::Form;
 
-/// Members by form, those who are joining included.
+/// Members by form, with those who are joining.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Audience {
     by_form: [u32; Form::COUNT],
@@ -24,14 +24,14 @@ impl Audience {
         self.by_form[form.index()] += 1;
     }
 
-    /// One less does.
+    /// One fewer reads it.
     pub fn leave(&mut self, form: Form) {
         let count = &mut self.by_form[form.index()];
         debug_assert!(*count > 0, "a member leaves once");
         *count = count.saturating_sub(1);
     }
 
-    /// Takes in those of another shard.
+    /// Adds the members of another shard.
     #[must_use]
     pub fn with(mut self, other: Audience) -> Self {
         for (count, more) in self.by_form.iter_mut().zip(other.by_form) {

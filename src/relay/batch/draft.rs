@@ -12,15 +12,15 @@ use crate::time::Timestamp;
 use crate::ws::encode;
 use crate::ws::frame::MessageKind;
 
-/// Two drafts that are both below this size are copied together at the owner. From 4 KiB on, a slice of its own costs
-/// `writev` less than the copy. Below, the copy is cheaper.
+/// The owner copies two drafts together if both are smaller than this. For larger ones the copy costs more than one more
+/// slice in `writev`.
 const JOIN_BELOW_BYTES: usize = 4 << 10;
 
-/// What a batch costs to keep beside its messages: itself, its place in a log, its share of the allocator's tables. Two
-/// million batches of one empty message each took 178 bytes apiece.
+/// Memory that a batch takes beside its messages: the struct, its place in a log, its share of the allocator's tables. Two
+/// million batches of one empty message took 178 bytes each.
 pub const OVERHEAD_BYTES: usize = 192;
 
-/// Where messages come from. What a source has on its way is an account of its own: it is closed when the bytes come back.
+/// The senders of messages. For each source, its shard counts the bytes on their way to the owner until they are numbered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Source {
     /// Members on this shard. Their bytes come back with the batch, because the shard subscribes to the topic.
@@ -41,16 +41,16 @@ impl Source {
 /// Bytes of frames that one source contributed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Share {
-    /// Who.
+    /// The source.
     pub source: Source,
-    /// How many bytes.
+    /// Its bytes.
     pub bytes: u32,
 }
 
 /// Messages of one author that follow each other. Ordered by author first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Authored {
-    /// Who.
+    /// The author.
     pub(super) author: ClientId,
     /// The index of the first of them.
     pub(super) start: u32,
@@ -76,7 +76,7 @@ pub struct Draft {
     authors: Vec<Authored>,
     decoded_at: Timestamp,
     source: Source,
-    /// What other sources contributed, once their drafts have been joined to this one.
+    /// The shares of other sources, whose drafts were joined to this one.
     others: Vec<Share>,
 }
 
@@ -88,22 +88,23 @@ enum Body {
     Whole(Bytes),
 }
 
-/// What a draft is made of, for the owner that seals it.
+/// The content of a draft, for a batch.
 #[derive(Debug)]
 pub(super) struct Parts {
     /// All frames.
     pub(super) bytes: Bytes,
-    /// Where each frame ends.
+    /// The end of each frame.
     pub(super) ends: Vec<u32>,
-    /// Who wrote which messages, or nothing.
+    /// The authors, in order of messages; empty if they do not matter.
     pub(super) authors: Vec<Authored>,
     /// When the earliest message was decoded.
     pub(super) decoded_at: Timestamp,
-    /// Who contributed how much.
+    /// The share of each source.
     pub(super) shares: Vec<Share>,
 }
 
-/// A buffer that wastes more than this share of itself is reallocated before it goes into a log.
+/// A buffer goes into a log as it is, unless its unused room is more than one part in so many of its content. Then it is
+/// reallocated.
 const MAX_SLACK_SHARE: usize = 4;
 
 impl Draft {
@@ -119,7 +120,8 @@ impl Draft {
         }
     }
 
-    /// A draft of one frame that is not copied again. `author` is given where members do not get their own messages.
+    /// A draft of one frame that is not copied again. `author` is given only if members do not get their own
+    /// messages.
     pub fn whole(
         source: Source,
         decoded_at: Timestamp,
@@ -169,12 +171,12 @@ impl Draft {
         self.ends.len()
     }
 
-    /// Whether no message is in it.
+    /// Whether it has no message.
     pub fn is_empty(&self) -> bool {
         self.ends.is_empty()
     }
 
-    /// What it costs to keep it, in bytes, room for more messages included.
+    /// Memory that it takes, in bytes, with the room for more messages.
     pub fn cost_bytes(&self) -> u64 {
         let body = match &self.body {
             Body::Open(bytes) => bytes.capacity(),
@@ -186,12 +188,12 @@ impl Draft {
         (OVERHEAD_BYTES + body + marks) as u64
     }
 
-    /// Where it comes from.
+    /// The source of its first messages. Other sources may have joined it.
     pub fn source(&self) -> Source {
         self.source
     }
 
-    /// Puts it behind `drafts`: into the last of them where that pays, and else as one of its own.
+    /// Appends it to `drafts`: copied into the last one if that is cheaper, otherwise as an entry of its own.
     pub fn join_behind(self, drafts: &mut Vec<Draft>) {
         let left_over = match drafts.last_mut() {
             Some(last) => last.try_join(self),
@@ -200,7 +202,7 @@ impl Draft {
         drafts.extend(left_over);
     }
 
-    /// Takes in the messages of `other`, behind its own, if both are small enough for a copy to be the cheaper way.
+    /// Copies the messages of `other` behind its own if both are small. Hands `other` back if not.
     fn try_join(&mut self, other: Draft) -> Option<Draft> {
         let (Body::Open(bytes), Body::Open(more)) = (&mut self.body, &other.body) else {
             return Some(other);
@@ -210,7 +212,7 @@ impl Draft {
         }
         let has_authors = !self.authors.is_empty();
         if has_authors == other.authors.is_empty() {
-            // The author of each message is known by its place. Messages of outsiders have none.
+            // Outsiders are no authors. Their messages would make gaps in the runs, which `note_author` does not expect.
             return Some(other);
         }
         let (base, first) = (frame_end(bytes.len()), self.ends.len() as u32);
@@ -227,7 +229,7 @@ impl Draft {
         None
     }
 
-    /// Notes who wrote the messages of a range behind all others.
+    /// Notes the author of the messages in `range`, which begins where the last run ends.
     fn note_author(&mut self, author: ClientId, range: Range<u32>) {
         let Range { start, end } = range;
         match self.authors.last_mut() {
@@ -273,7 +275,7 @@ impl Draft {
     }
 }
 
-/// An offset into a batch. What a turn takes in is bounded far below 4 GiB, so it fits 32 bits.
+/// An offset into a batch. It fits 32 bits, because one turn takes in far less than 4 GiB.
 fn frame_end(len: usize) -> u32 {
     u32::try_from(len).expect("a batch is bounded by what one turn takes in")
 }

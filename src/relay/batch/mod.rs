@@ -1,8 +1,8 @@
 //! Numbered messages of one topic, shared by every shard and never changed.
 //!
 //! The owner of the topic makes a [`Batch`] when it numbers a draft. A batch holds its messages in every [`Form`] that its
-//! audience reads, each made once. It knows where frames end, so that a control frame can be put in between. Where members do
-//! not get their own messages back, it also knows who sent which.
+//! audience reads, each made once. It knows where frames end, so that a control frame can go between two of them. If members
+//! do not get their own messages back, it also knows the authors.
 
 pub mod audience;
 pub mod draft;
@@ -43,13 +43,13 @@ impl Encoding {
         self.ends.partition_point(|&end| end <= offset)
     }
 
-    /// The place of message `index` in [`Encoding::bytes`].
+    /// The bytes of message `index` within [`Encoding::bytes`].
     pub fn range(&self, index: usize) -> Range<u32> {
         let start = index.checked_sub(1).map_or(0, |before| self.ends[before]);
         start..self.ends[index]
     }
 
-    /// Where message `index` begins; the end, for the number of messages.
+    /// The offset of message `index`. If `index` is the number of messages, the end.
     pub fn start_of(&self, index: usize) -> u32 {
         if index == self.ends.len() {
             // Offsets fit 32 bits.
@@ -58,7 +58,7 @@ impl Encoding {
         self.range(index).start
     }
 
-    /// Whether a message begins at `offset`; true of the offset after the last byte.
+    /// Whether a message begins or the encoding ends at `offset`.
     pub fn is_boundary(&self, offset: u32) -> bool {
         offset == 0 || self.ends.binary_search(&offset).is_ok()
     }
@@ -73,7 +73,7 @@ impl Encoding {
 pub struct Batch {
     first: Seq,
     frames: Encoding,
-    /// Who wrote which messages, by author; empty where the relay does not remember them.
+    /// The runs of each author, sorted by author; empty if members get their own messages back.
     authors: Box<[Authored]>,
     decoded_at: Timestamp,
     shares: Box<[Share]>,
@@ -107,7 +107,7 @@ impl Batch {
             decoded_at,
             shares,
         } = draft.into_parts();
-        // Frames are made whatever the audience reads: lag is counted in them.
+        // Frames are always made, because lag is counted in them.
         let frames = Encoding {
             bytes,
             ends: ends.into_boxed_slice(),
@@ -153,18 +153,18 @@ impl Batch {
         }
     }
 
-    /// What the messages cost as frames, in bytes. Lag is counted in this, whatever form a member reads, and it includes what
-    /// stands around them in memory: else many small messages would take many times what a limit says.
+    /// Bytes that the messages cost as frames. Lag is counted in this, whatever form a member reads. It includes the batch's
+    /// own overhead. Otherwise many small messages would take many times the memory that a limit allows.
     pub fn cost_bytes(&self) -> u64 {
         self.cost_bytes
     }
 
-    /// What the batch takes in memory, in bytes: all forms, and what stands around them.
+    /// Bytes that the batch takes in memory: its messages in all forms, and its own overhead.
     pub fn kept_bytes(&self) -> u64 {
         self.kept_bytes
     }
 
-    /// Bytes of frames in front of a member at `offset` of `form`. In other forms than frames only whole messages count.
+    /// Bytes of frames before `offset` of `form`. In a form that is not frames, only whole messages count.
     pub fn bytes_before(&self, form: Form, offset: u32) -> u64 {
         match form {
             Form::Frames => u64::from(offset),
@@ -177,23 +177,23 @@ impl Batch {
         shares.map(|share| u64::from(share.bytes)).sum()
     }
 
-    /// What each source contributed.
+    /// The share of each source.
     pub fn shares(&self) -> &[Share] {
         &self.shares
     }
 
-    /// When the earliest of the messages was decoded.
+    /// The moment at which the earliest message was decoded.
     pub fn decoded_at(&self) -> Timestamp {
         self.decoded_at
     }
 
-    /// The next messages of `author` at or behind `index` that follow each other; an empty range at the end if there are none.
+    /// The next run of messages of `author` at or behind `index`; an empty range at the end if there is none.
     pub fn next_of(&self, author: ClientId, index: usize) -> Range<usize> {
         let run = self.runs_of(author, index).next();
         run.unwrap_or(self.len()..self.len())
     }
 
-    /// How many messages at or behind `index` are of `author`.
+    /// The number of messages of `author` at or behind `index`.
     pub fn count_of(&self, author: ClientId, index: usize) -> usize {
         self.runs_of(author, index).map(|run| run.len()).sum()
     }
@@ -206,7 +206,7 @@ impl Batch {
             .map(move |run| index.max(run.start as usize)..run.end as usize)
     }
 
-    /// The authors of the messages and how many messages each has; nobody where the relay does not remember them.
+    /// The authors and how many messages each has; none if members get their own messages back.
     pub fn authors(&self) -> impl Iterator<Item = (ClientId, usize)> + '_ {
         let authors = self
             .authors
@@ -339,7 +339,7 @@ mod tests {
     }
 
     #[test]
-    fn drafts_of_outsiders_are_joined_to_others_only_where_nobody_asks_for_authors() {
+    fn drafts_of_outsiders_are_joined_to_others_only_if_authors_do_not_matter() {
         let outside = || {
             let mut draft = Draft::new(Source::Outsiders(ShardId(0)), Timestamp(1));
             draft.push(MessageKind::Text, b"x", None);
