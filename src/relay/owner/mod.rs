@@ -1,11 +1,11 @@
 //! The owner's side of a shard: the topics that it sequences, and what it says to the shards that have members.
 //!
-//! An owner takes in drafts at any time of a turn. It decides once, in [`Owner::fan_out`], when all of the turn's are there:
-//! for each topic that got some, and each that is due, whether it is fanned out now or waits ([`coalesce`]). Waiting messages
-//! are gauged and take no more than [`WAITING_SHARE`] of the shard's memory. In haste, for a drain or a cut, nothing waits: a
-//! fence thus still says that everything before it has been numbered.
+//! An owner takes in drafts at any time of a turn. Once a turn, [`Owner::fan_out`] decides for each topic that got some, and
+//! for each that is due, whether it is fanned out now or waits ([`coalesce`]). Waiting messages take a small part of the
+//! shard's memory at most. In haste, for a drain or a cut, nothing waits. So a fence still says that everything before it is
+//! numbered.
 //!
-//! It knows shards and no members. What it says leaves through the [`Outbox`], also to its own shard.
+//! It knows shards and no members. Its envelopes leave through the [`Outbox`], also those to its own shard.
 
 pub mod coalesce;
 mod pending;
@@ -28,17 +28,18 @@ use crate::relay::envelope::{Envelope, Hold};
 use crate::relay::outbox::Outbox;
 use crate::time::Timestamp;
 
-/// Waiting messages of all topics together take at most this share of what the shard may hold. Beyond it everything goes out.
+/// Waiting messages of all topics together take at most one part in so many of what the shard may hold. Beyond that, all of
+/// them are fanned out.
 const WAITING_SHARE: u64 = 16;
 
-/// What an owner needs beside itself: the time, and somewhere to say and to count things.
+/// What the shard lends its owner for a call.
 #[derive(Debug)]
 pub struct Desk<'a> {
     /// The time of the turn.
     pub now: Timestamp,
-    /// What it says to shards.
+    /// For envelopes to shards.
     pub outbox: &'a mut Outbox,
-    /// What it counts.
+    /// The shard's counters.
     pub stats: &'a mut Stats,
 }
 
@@ -127,7 +128,7 @@ impl Owner {
         }
     }
 
-    /// Something is to be numbered. The topic need not have a member.
+    /// Takes in messages to number. The topic need not have a member.
     pub fn on_publish(
         &mut self,
         name: &TopicName,
@@ -169,8 +170,8 @@ impl Owner {
         }
     }
 
-    /// Tells the subscribers whether publishers are held, if it is not what they were told last. Outsiders whose messages
-    /// waited for the end of the hold hear that they are numbered.
+    /// Tells the subscribers whether publishers are held, if that has changed. At the end of a hold, outsiders hear which of
+    /// their messages are numbered, so that they may send more.
     fn tell_if_held(&mut self, slot: usize, desk: &mut Desk<'_>) {
         let topic = &mut self.topics[slot];
         let Some(held) = topic.take_news() else {
@@ -204,7 +205,7 @@ impl Owner {
         }
     }
 
-    /// When a wait for laggards ends.
+    /// The end of the next wait for laggards.
     pub fn next_review(&self) -> Option<Timestamp> {
         let granted = self.granted.iter();
         granted
@@ -212,14 +213,14 @@ impl Owner {
             .min()
     }
 
-    /// Numbers and spreads what is to be fanned out; everything that waits, if the shard is in haste.
+    /// Fans out every topic that does not have to wait; in haste, every topic.
     pub fn fan_out(&mut self, is_in_haste: bool, desk: &mut Desk<'_>) {
         let mut published = std::mem::take(&mut self.published);
         for &slot in &published {
             let topic = &mut self.topics[slot];
             if !is_in_haste && topic.has_to_wait(desk.now, &self.coalesce) {
                 let (due, gauged) = topic.postpone();
-                // It may be there already.
+                // The topic may be in the agenda already.
                 self.agenda.insert(due, slot);
                 gauge(desk.stats, gauged);
             } else {
@@ -238,7 +239,7 @@ impl Owner {
                 self.sequence(slot, is_in_haste, desk);
             }
         }
-        // Only now is it known which of the turn's messages wait, and do not go out for haste or want of room.
+        // Only now it is known which of the turn's messages wait. Haste or lack of room may have sent some of them out.
         for slot in published.drain(..) {
             self.topics[slot].note_wait();
         }
@@ -265,7 +266,7 @@ impl Owner {
                 desk.outbox.send(shard, deliver);
             }
         }
-        // Like members, outsiders get their window back when there is room for more.
+        // Outsiders get their window back as members do: not while publishers are held.
         if is_in_haste || topic.held().is_none() {
             topic.acknowledge(desk.outbox);
         }
@@ -274,8 +275,8 @@ impl Owner {
         }
     }
 
-    /// When a topic that waits is to be fanned out even if nothing happens. To the microsecond: it may be due in less than the
-    /// millisecond that event loops count in.
+    /// The moment of the next fan-out that waits, to the microsecond. Event loops count in milliseconds, and it may be due
+    /// sooner.
     pub fn next_fan_out(&self) -> Option<Timestamp> {
         self.agenda.next_wake()
     }
@@ -293,44 +294,44 @@ impl Owner {
             self.slots_by_name.remove(&name);
             stats.dec(Stat::OwnedTopics);
             if self.topics.is_empty() {
-                // What a crowd of topics had needed is given back.
+                // Give back the tables that a crowd of topics needed.
                 self.topics = Slab::new();
                 self.slots_by_name.shrink_to_fit();
             }
         }
     }
 
-    /// In how many topics something waits. For tests.
+    /// The number of topics with waiting messages. For tests.
     #[cfg(test)]
     pub(super) fn waiting_topics(&self) -> usize {
         self.agenda.len()
     }
 
-    /// How many messages wait in a topic. For tests.
+    /// The number of waiting messages in a topic. For tests.
     pub fn waiting_messages(&self, topic: &str) -> usize {
         let slot = self.slots_by_name.get(topic);
         slot.map_or(0, |&slot| self.topics[slot].pending().messages())
     }
 
-    /// When what waits in a topic is due. For tests.
+    /// The moment at which a topic's waiting messages are due. For tests.
     pub fn waits_until(&self, topic: &str) -> Option<Timestamp> {
         let slot = self.slots_by_name.get(topic)?;
         self.topics[*slot].due()
     }
 
-    /// Checks that what waits is known. For tests.
+    /// Checks the agenda and the gauges against the topics. For tests.
     pub fn check(&self, stats: &Stats) {
         let (mut waiting, mut costs) = (0, 0);
         for (slot, topic) in &self.topics {
             assert_eq!(topic.due().is_none(), topic.pending().is_empty());
             if let Some(due) = topic.due() {
-                assert!(self.agenda.contains(due, slot), "nobody is woken");
+                assert!(self.agenda.contains(due, slot), "a topic that waits is in the agenda");
                 waiting += 1;
                 costs += topic.pending().cost_bytes();
             }
             assert!(
                 !topic.is_unused(),
-                "a topic that nobody uses is not forgotten"
+                "a topic that nobody uses is forgotten"
             );
         }
         assert_eq!(waiting, self.agenda.len());

@@ -1,7 +1,7 @@
-//! What was published in a topic and has not been fanned out: drafts in the order they came, small ones joined.
+//! A topic's pending messages, published and not fanned out: drafts in the order they came, small ones joined.
 //!
-//! The topic's owner keeps it, for a turn or, where the topic is coalesced, for some turns; [`super::coalesce`] says how
-//! long. Nothing here is numbered: a member that joins meanwhile is sent it as well, since nobody else has been yet.
+//! The topic's owner keeps them for a turn, or for some turns if the topic is coalesced; [`super::coalesce`] says how long.
+//! They are not numbered yet. So a member that joins meanwhile gets them too.
 
 use crate::relay::batch::draft::Draft;
 
@@ -11,15 +11,15 @@ pub struct Pending {
     drafts: Vec<Draft>,
     messages: usize,
     frame_bytes: u64,
-    /// Of the drafts, without the table that they are in.
+    /// Memory of the drafts, without the table that they are in.
     cost_bytes: u64,
-    /// Messages that have been here since an earlier turn.
+    /// Messages from earlier turns.
     waited: usize,
-    /// What of all that it costs the shard's gauge counts.
+    /// The bytes that the shard's gauge counts for it.
     gauged_bytes: u64,
 }
 
-/// What the shard's gauge counted of a topic, and what it is to count.
+/// A change of what the shard's gauge counts for a topic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Gauged {
     /// Bytes counted so far.
@@ -44,17 +44,17 @@ impl Pending {
         self.frame_bytes
     }
 
-    /// What it costs to keep, in bytes, room for more drafts included.
+    /// Memory that it takes, in bytes, with the room for more drafts.
     pub fn cost_bytes(&self) -> u64 {
         self.cost_bytes + (self.drafts.capacity() * size_of::<Draft>()) as u64
     }
 
-    /// Takes in a draft behind all others.
+    /// Appends a draft.
     pub fn push(&mut self, draft: Draft) {
         self.messages += draft.len();
         self.frame_bytes += draft.len_bytes() as u64;
         if self.drafts.capacity() == 0 {
-            // Small drafts are joined: most often there is one. A table that grows would begin with room for four.
+            // Small drafts are joined, so most often there is one. By itself the table would begin with room for four.
             self.drafts.reserve_exact(1);
         }
         self.cost_bytes -= self.drafts.last().map_or(0, Draft::cost_bytes);
@@ -64,24 +64,24 @@ impl Pending {
         self.cost_bytes += costs.sum::<u64>();
     }
 
-    /// Notes that what is here stays beyond the turn.
+    /// Notes that the messages stay beyond the turn.
     pub fn note_wait(&mut self) {
         self.waited = self.messages;
     }
 
-    /// Has the shard's gauge count what is here.
+    /// Says how the shard's gauge is to change to count what is here.
     pub fn gauge(&mut self) -> Gauged {
         let after = self.cost_bytes();
         let before = std::mem::replace(&mut self.gauged_bytes, after);
         Gauged { before, after }
     }
 
-    /// How many messages have been here since an earlier turn.
+    /// The number of messages from earlier turns.
     pub fn waited(&self) -> usize {
         self.waited
     }
 
-    /// Takes everything, and says what the gauge counted of it.
+    /// Takes everything, and says how the gauge is to change.
     pub fn take(&mut self) -> (Vec<Draft>, Gauged) {
         let Pending {
             drafts,
@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn one_small_message_has_no_room_made_for_other_drafts() {
+    fn one_small_message_reserves_no_room_for_other_drafts() {
         let mut pending = Pending::default();
         let message = draft(20);
         let most = message.cost_bytes() + size_of::<Draft>() as u64;
@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_gauged_is_given_back_when_it_is_taken() {
+    fn taking_the_drafts_gives_back_all_that_was_gauged() {
         let mut pending = Pending::default();
         pending.push(draft(1));
         let first = pending.gauge();
@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn what_comes_behind_what_has_waited_has_not() {
+    fn only_messages_from_earlier_turns_have_waited() {
         let mut pending = Pending::default();
         pending.push(draft(1));
         pending.push(draft(1));

@@ -1,7 +1,7 @@
-//! Who gives the messages of a topic their numbers.
+//! A topic's sequencer: it gives messages their numbers.
 //!
-//! The owner submits what is to be numbered and spreads what comes back. The numbers are this process's own. A sequencer that
-//! several processes share would be a second variant: it takes drafts and hands batches back later.
+//! The owner submits drafts and spreads the batches that come back. The numbers are this process's own. A sequencer that
+//! several processes share would be a second variant, which takes drafts and hands batches back later.
 
 use std::sync::Arc;
 
@@ -21,19 +21,19 @@ pub(super) enum Sequencer {
 }
 
 impl Sequencer {
-    /// One that has numbered nothing.
+    /// A sequencer of this process that has numbered nothing.
     pub(super) fn local() -> Self {
         Sequencer::Local { next: Seq(0) }
     }
 
-    /// The number of the message that comes next to subscribers.
+    /// The number of the next message that subscribers get.
     pub(super) fn next(&self) -> Seq {
         match self {
             Sequencer::Local { next } => *next,
         }
     }
 
-    /// Takes what is to be numbered, and hands back what is: batches in the forms that `audience` reads.
+    /// Takes drafts to number, and hands back what is numbered: batches in the forms that `audience` reads.
     pub(super) fn submit(&mut self, drafts: Vec<Draft>, audience: Audience) -> Vec<Arc<Batch>> {
         match self {
             Sequencer::Local { next } => {

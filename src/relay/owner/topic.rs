@@ -1,4 +1,4 @@
-//! A topic as its owner shard sees it: who wants it, which number comes next, and who asks its publishers to wait.
+//! A topic as its owner sees it: the shards that subscribe, the next number, and the shards that ask its publishers to wait.
 
 use std::sync::Arc;
 
@@ -25,19 +25,19 @@ pub struct OwnedTopic {
     subscribers: Vec<Subscriber>,
     /// Those of them that asked to hold the publishers, and how.
     holders: Vec<(ShardId, Hold)>,
-    /// The patience with laggards, on all shards together.
+    /// The time that publishers may wait for laggards, on all shards together.
     allowance: Allowance,
-    /// What subscribers have been told of holds.
+    /// The hold that subscribers were told of last.
     told: Option<Hold>,
-    /// What was published and has not been numbered.
+    /// Messages that are published and not numbered.
     pending: Pending,
     /// Bytes of outsiders that are numbered, of which their shards have not been told.
     unacknowledged: Vec<(ShardId, u64)>,
-    /// It is in the turn's list of topics that something was published in.
+    /// It is in the turn's list of topics that got messages.
     is_listed: bool,
     /// When the interval since the last fan-out is over.
     open_from: Timestamp,
-    /// Something is pending until then.
+    /// The pending messages wait until then.
     is_waiting: bool,
 }
 
@@ -45,7 +45,7 @@ pub struct OwnedTopic {
 #[derive(Clone, Copy, Debug)]
 struct Subscriber {
     shard: ShardId,
-    /// When it published or one of its members joined last, or when it said that many had left.
+    /// As the shard said last: when it published, when a client joined there, or when many had left.
     audience: Audience,
 }
 
@@ -77,19 +77,19 @@ impl OwnedTopic {
         self.subscribers.iter().map(|subscriber| subscriber.shard)
     }
 
-    /// Whether publishers are not to be read, and why.
+    /// The hold on publishers, if there is one. A hold for laggards comes before an open one.
     pub fn held(&self) -> Option<Hold> {
         let holds = || self.holders.iter().map(|&(_, hold)| hold);
         holds().find(|&hold| hold == Hold::Grace).or(holds().next())
     }
 
-    /// What to tell the subscribers of holds, if it is not what they were told last.
+    /// The hold to tell the subscribers of, if it is not the one that they were told of last.
     pub fn take_news(&mut self) -> Option<Option<Hold>> {
         let held = self.held();
         (std::mem::replace(&mut self.told, held) != held).then_some(held)
     }
 
-    /// Whether nobody wants the topic and nothing is to be numbered: it may be forgotten.
+    /// Whether the topic may be forgotten: it has no subscriber, nothing to number, and nothing to tell outsiders.
     pub fn is_unused(&self) -> bool {
         self.subscribers.is_empty() && self.pending.is_empty() && self.unacknowledged.is_empty()
     }
@@ -114,14 +114,14 @@ impl OwnedTopic {
         subscribers.find(|subscriber| subscriber.shard == shard)
     }
 
-    /// Removes a shard, and with it its wish to hold.
+    /// Removes a shard, and its hold.
     pub fn unsubscribe(&mut self, shard: ShardId, now: Timestamp) {
         self.subscribers
             .retain(|subscriber| subscriber.shard != shard);
         self.release(shard, false, now);
     }
 
-    /// Notes that `shard` cannot keep up. Says whether it is waited for: for laggards that is not always so.
+    /// Notes that `shard` cannot keep up. Says whether publishers wait for it, which is not certain for laggards.
     pub fn hold(&mut self, shard: ShardId, hold: Hold, now: Timestamp) -> bool {
         self.holders.retain(|&(holder, _)| holder != shard);
         let is_granted = hold == Hold::Open || self.allowance.ask(now);
@@ -147,12 +147,12 @@ impl OwnedTopic {
         }
     }
 
-    /// When laggards are not waited for any longer, if they are now.
+    /// The end of the wait for laggards, if there is one.
     pub fn wait_ends_at(&self) -> Option<Timestamp> {
         self.allowance.ends_at()
     }
 
-    /// Once the wait has lasted as long as it may: the shards whose laggards have waited in vain.
+    /// Ends the wait for laggards if it is overdue. Returns the shards that it was for.
     pub fn take_overdue(&mut self, now: Timestamp) -> Vec<ShardId> {
         if self.wait_ends_at().is_none_or(|end| now < end) {
             return Vec::new();
@@ -167,29 +167,29 @@ impl OwnedTopic {
         overdue
     }
 
-    /// Takes in what is to be numbered, of a shard that has these members. Says whether it is the turn's first.
+    /// Takes in a draft, and the audience on its shard. Says whether it is the topic's first of the turn.
     pub fn publish(&mut self, draft: Draft, audience: Audience) -> bool {
         self.note_audience(draft.source().shard(), audience);
         self.pending.push(draft);
         !std::mem::replace(&mut self.is_listed, true)
     }
 
-    /// What was published and has not been numbered.
+    /// Messages that are published and not numbered.
     pub fn pending(&self) -> &Pending {
         &self.pending
     }
 
-    /// When what is pending is fanned out, if it waits. Then the topic is in its shard's agenda.
+    /// The moment at which the pending messages are due, if they wait. If so, the topic is in the owner's agenda.
     pub fn due(&self) -> Option<Timestamp> {
         self.is_waiting.then_some(self.open_from)
     }
 
-    /// Whether what is pending has to wait, as seen `now`: the interval is not over, and there is not enough.
+    /// Whether the pending messages have to wait: at `now` the interval is not over, and they are too few.
     pub fn has_to_wait(&self, now: Timestamp, coalesce: &Coalesce) -> bool {
         now < self.open_from && !coalesce.is_enough(self.pending.frame_bytes())
     }
 
-    /// The members on all shards, as far as these have said.
+    /// The members on all shards, as these said last.
     fn audience(&self) -> Audience {
         let audiences = self
             .subscribers
@@ -198,19 +198,19 @@ impl OwnedTopic {
         audiences.fold(Audience::default(), Audience::with)
     }
 
-    /// Leaves what is pending for a later turn, unless it is sequenced in this one all the same. Says when it is due.
+    /// Has the pending messages wait. Says when they are due.
     pub fn postpone(&mut self) -> (Timestamp, Gauged) {
         self.is_listed = false;
         self.is_waiting = true;
         (self.open_from, self.pending.gauge())
     }
 
-    /// The turn is over for the topic: what is pending waits.
+    /// The turn is over for the topic, and the pending messages stay for a later one.
     pub fn note_wait(&mut self) {
         self.pending.note_wait();
     }
 
-    /// Numbers what is pending, for a fan-out that begins `now`.
+    /// Numbers the pending messages, for a fan-out that begins `now`.
     pub fn sequence(&mut self, now: Timestamp, coalesce: &Coalesce) -> (Vec<Arc<Batch>>, Gauged) {
         self.is_listed = false;
         self.is_waiting = false;
@@ -220,7 +220,7 @@ impl OwnedTopic {
         (self.sequencer.submit(drafts, audience), gauged)
     }
 
-    /// Notes what of a batch came from outsiders.
+    /// Notes how many bytes of a batch came from outsiders.
     pub fn note_outsiders(&mut self, batch: &Batch) {
         for share in batch.shares() {
             if let Source::Outsiders(shard) = share.source {
@@ -260,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn a_topic_is_held_from_the_first_wish_to_the_last_release() {
+    fn a_topic_is_held_from_the_first_hold_to_the_last_release() {
         let mut topic = topic();
         assert!(topic.hold(A, Hold::Open, START));
         assert_eq!(topic.take_news(), Some(Some(Hold::Open)));
@@ -272,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn a_shard_that_leaves_takes_its_wish_with_it() {
+    fn a_shard_that_leaves_does_not_hold_publishers_any_more() {
         let mut topic = OwnedTopic::new("/".into());
         topic.subscribe(A, one());
         topic.subscribe(A, one());
@@ -295,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn a_shard_that_is_behind_itself_is_waited_for_beyond_the_laggards_time() {
+    fn the_end_of_the_wait_for_laggards_does_not_release_a_shard_that_is_itself_behind() {
         let mut topic = topic();
         topic.hold(A, Hold::Open, START);
         topic.hold(B, Hold::Grace, START);
@@ -305,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn who_gives_up_has_the_wait_counted_whoever_ends_it() {
+    fn a_wait_that_one_shard_gave_up_on_was_in_vain_whichever_shard_ends_it() {
         let mut topic = topic();
         topic.hold(A, Hold::Grace, START);
         topic.hold(B, Hold::Grace, START);
