@@ -1,11 +1,11 @@
 //! A topic's log on one shard: the batches that some member has not been sent yet.
 //!
-//! A member is a [`Cursor`] into it. The log counts the cursors in each batch, so that it knows in constant time which
-//! batches nobody needs any more, and drops those and no others.
+//! A member is a [`Cursor`] into it. The log counts the cursors in each batch. So it finds the batches that nobody needs in
+//! constant time, and drops those and no others.
 //!
-//! It knows two sizes. Lag is what a member has not been sent yet, counted in frames whatever form the member reads. What is
-//! kept is what batches take in memory, in all their forms. The log bounds neither: [`super::policy`] says how far a member
-//! may lag, and the shard acts on it.
+//! It has two sizes. *Lag* is the cost as frames of what a member has not been sent yet, whatever form it reads. *Kept* is the
+//! memory that batches take, in all their forms. The log bounds neither: [`crate::relay::policy`] says how far a member may
+//! lag, and the shard acts on it.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -19,10 +19,10 @@ const KEPT_CAPACITY: usize = 8;
 
 /// A member's place: the next byte that it is to be sent.
 ///
-/// A cursor at the end of a batch is written as the start of the next, so that each place has one spelling.
+/// The end of a batch is written as the start of the next, so each place has one spelling.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Cursor {
-    /// Which batch, counted over the life of the log.
+    /// The batch, counted over the life of the log.
     batch: u64,
     /// The byte within the batch.
     offset: u32,
@@ -31,13 +31,13 @@ pub struct Cursor {
 #[derive(Debug)]
 struct Entry {
     batch: Arc<Batch>,
-    /// What was appended to the log before this batch costs, as lag.
+    /// [`Log::end_bytes`] when this batch was appended.
     start: u64,
-    /// What it takes in memory.
+    /// [`Log::kept_end_bytes`] when this batch was appended.
     kept_start: u64,
     /// Members whose cursor is in this batch.
     cursors: u32,
-    /// Those of them that are waited for.
+    /// Those of them that publishers wait for.
     trusted: u32,
 }
 
@@ -47,17 +47,17 @@ pub struct Log {
     entries: VecDeque<Entry>,
     /// The number of `entries[0]`, counted over the life of the log.
     first: u64,
-    /// What was appended over the life of the log costs as lag, in bytes.
+    /// The cost as frames of all batches ever appended, in bytes.
     end_bytes: u64,
-    /// What it takes in memory, in bytes.
+    /// The memory that all batches ever appended took, in bytes.
     kept_end_bytes: u64,
     /// Members that have been sent everything.
     cursors_at_head: u32,
-    /// Those of them that are waited for.
+    /// Those of them that publishers wait for.
     trusted_at_head: u32,
-    /// The first batch that somebody is in who is waited for, counted over the life of the log; the head if none is.
+    /// The first batch with a trusted member in it, counted over the life of the log; the head if there is none.
     first_trusted: u64,
-    /// Members whose sockets are full, by the batch that they are in, counted over the life of the log.
+    /// Members whose sockets are full, by their batch, counted over the life of the log.
     blocked: BTreeSet<(u64, ClientKey)>,
     next: Seq,
 }
@@ -77,7 +77,7 @@ impl Log {
         self.next = next;
     }
 
-    /// Appends the batch that comes next; a gap or a repetition would corrupt every member's stream.
+    /// Appends the next batch. A gap or a repetition would corrupt every member's stream.
     pub fn append(&mut self, batch: Arc<Batch>) {
         assert_eq!(
             batch.first(),
@@ -100,7 +100,7 @@ impl Log {
         self.pass_untrusted();
     }
 
-    /// Where a member stands that has been sent everything.
+    /// The place of a member that has been sent everything.
     pub fn head(&self) -> Cursor {
         Cursor {
             batch: self.first + self.entries.len() as u64,
@@ -108,7 +108,7 @@ impl Log {
         }
     }
 
-    /// Takes in a member at the head: it will see what is appended from now on.
+    /// Adds a member at the head: it gets what is appended from now on.
     pub fn enter(&mut self) -> Cursor {
         self.cursors_at_head += 1;
         self.head()
@@ -131,19 +131,19 @@ impl Log {
         self.trim();
     }
 
-    /// Has the member at `cursor` waited for from now on.
+    /// From now on publishers wait for the member at `cursor`.
     pub fn trust(&mut self, cursor: Cursor) {
         *self.trusted_in(cursor.batch) += 1;
         self.first_trusted = self.first_trusted.min(cursor.batch);
     }
 
-    /// Has it waited for no more. Before it leaves, too.
+    /// From now on they do not. This comes before [`Log::leave`].
     pub fn distrust(&mut self, cursor: Cursor) {
         *self.trusted_in(cursor.batch) -= 1;
         self.pass_untrusted();
     }
 
-    /// Moves a member that is waited for; called before [`Log::relocate`].
+    /// Moves a trusted member. This comes before [`Log::relocate`].
     pub fn relocate_trusted(&mut self, from: Cursor, to: Cursor) {
         if from.batch != to.batch {
             *self.trusted_in(from.batch) -= 1;
@@ -155,16 +155,16 @@ impl Log {
     /// Notes that the socket of the member at `cursor` is full.
     pub fn block(&mut self, cursor: Cursor, member: ClientKey) {
         let is_news = self.blocked.insert((cursor.batch, member));
-        debug_assert!(is_news, "a full socket is written to");
+        debug_assert!(is_news, "a socket fills up once");
     }
 
-    /// Notes that it is not any more. Before the member leaves, too.
+    /// Notes that it is not any more. This comes before [`Log::leave`].
     pub fn unblock(&mut self, cursor: Cursor, member: ClientKey) {
         let was_there = self.blocked.remove(&(cursor.batch, member));
-        debug_assert!(was_there, "whose socket is full is known");
+        debug_assert!(was_there, "the socket was noted as full");
     }
 
-    /// Notes that a member whose socket is full has been moved all the same.
+    /// Moves a member whose socket is full. [`Log::relocate`] is called too.
     pub fn relocate_blocked(&mut self, from: Cursor, to: Cursor, member: ClientKey) {
         if from.batch != to.batch {
             self.unblock(from, member);
@@ -172,18 +172,18 @@ impl Log {
         }
     }
 
-    /// How many members' sockets are full.
+    /// The number of members whose sockets are full.
     pub fn blocked(&self) -> usize {
         self.blocked.len()
     }
 
-    /// What the log keeps on account of members whose sockets are full, in bytes.
+    /// Memory that the log keeps for members whose sockets are full, in bytes.
     pub fn blocked_kept_bytes(&self) -> u64 {
         let slowest = self.blocked.first();
         slowest.map_or(0, |&(batch, _)| self.kept_from(batch))
     }
 
-    /// The members whose sockets are full and on whose account the log keeps more than `most` bytes, the slowest first.
+    /// Members whose sockets are full and for which the log keeps more than `most` bytes, the slowest first.
     pub fn blocked_keeping_more_than(&self, most: u64) -> impl Iterator<Item = ClientKey> + '_ {
         self.blocked
             .iter()
@@ -191,8 +191,8 @@ impl Log {
             .map(|&(_, member)| member)
     }
 
-    /// The members whose sockets are full and that may lag by more than `most` bytes, the slowest first. Each is in a batch
-    /// that begins so far behind the head.
+    /// Members whose sockets are full and that may lag by more than `most` bytes, the slowest first. Each is in a batch that
+    /// begins so far behind the head.
     pub fn blocked_lagging_more_than(&self, most: u64) -> impl Iterator<Item = ClientKey> + '_ {
         self.blocked
             .iter()
@@ -200,13 +200,13 @@ impl Log {
             .map(|&(_, member)| member)
     }
 
-    /// What is between the start of `batch` and the head costs as lag.
+    /// The lag of a member at the start of `batch`.
     fn lag_from(&self, batch: u64) -> u64 {
         let entry = self.entries.get(self.index(batch));
         entry.map_or(0, |entry| self.end_bytes - entry.start)
     }
 
-    /// What the log keeps on account of a member that is in `batch`, wherever in it: a batch is kept as a whole.
+    /// Memory that the log keeps for a member anywhere in `batch`: a batch is kept as a whole.
     fn kept_from(&self, batch: u64) -> u64 {
         let entry = self.entries.get(self.index(batch));
         entry.map_or(0, |entry| self.kept_end_bytes - entry.kept_start)
@@ -220,8 +220,7 @@ impl Log {
         }
     }
 
-    /// Moves on to the first batch that somebody is in who is waited for. Back it goes with [`Log::trust`] only, so that
-    /// each batch is passed once for that and once otherwise.
+    /// Moves `first_trusted` on, past batches without a trusted member. Only [`Log::trust`] moves it back.
     fn pass_untrusted(&mut self) {
         let mut index = self.index(self.first_trusted.max(self.first));
         while self
@@ -234,7 +233,7 @@ impl Log {
         self.first_trusted = self.first + index as u64;
     }
 
-    /// What the log costs on account of members that are waited for, in bytes.
+    /// The lag of the slowest member that publishers wait for, in bytes, from the start of its batch.
     pub fn trusted_bytes(&self) -> u64 {
         self.lag_from(self.first_trusted.max(self.first))
     }
@@ -263,17 +262,17 @@ impl Log {
         }
     }
 
-    /// What was appended over the life of the log costs as lag, in bytes.
+    /// The cost as frames of all batches ever appended, in bytes.
     pub fn end_bytes(&self) -> u64 {
         self.end_bytes
     }
 
-    /// The lag of the slowest member, in bytes, counted from the start of the batch it is in. Policies look at this.
+    /// The lag of the slowest member, in bytes, from the start of its batch. Policies look at this.
     pub fn lag_bytes(&self) -> u64 {
         self.lag_from(self.first)
     }
 
-    /// What the log takes in memory, in bytes: its batches in all their forms. Limits on memory look at this.
+    /// The log's memory, in bytes: its batches in all their forms. Limits on memory look at this.
     pub fn kept_bytes(&self) -> u64 {
         self.kept_from(self.first)
     }
@@ -302,7 +301,7 @@ impl Log {
             .map(|entry| &entry.batch)
     }
 
-    /// Invariants that hold between any two calls, for tests; `members` is the topic's count of members.
+    /// Checks what holds between any two calls, for tests. `members` is the topic's number of members.
     pub fn check(&self, members: usize) {
         let cursors: u64 = self
             .entries
@@ -316,7 +315,7 @@ impl Log {
         );
         assert!(
             self.entries.front().is_none_or(|entry| entry.cursors > 0),
-            "the log holds what nobody needs"
+            "the log keeps only what somebody needs"
         );
         let mut trusted = self.entries.iter().skip_while(|entry| entry.trusted == 0);
         assert_eq!(
@@ -324,7 +323,7 @@ impl Log {
             trusted
                 .next()
                 .map_or(0, |entry| self.end_bytes - entry.start),
-            "who is waited for is known"
+            "the slowest trusted member is known"
         );
         assert!(
             self.entries
@@ -334,7 +333,7 @@ impl Log {
         let there = self.first..=self.head().batch;
         assert!(
             self.blocked.iter().all(|(batch, _)| there.contains(batch)),
-            "whoever is blocked is somewhere"
+            "a blocked member has a place in the log"
         );
         let batches = || self.entries.iter().map(|entry| &entry.batch);
         let lag: u64 = batches().map(|batch| batch.cost_bytes()).sum();
@@ -411,7 +410,7 @@ mod tests {
     }
 
     #[test]
-    fn what_members_cost_that_are_waited_for_is_known() {
+    fn the_lag_of_the_slowest_trusted_member_is_known() {
         let mut log = Log::default();
         let (trusted, other) = (log.enter(), log.enter());
         append(&mut log, &[b"abc"]);
@@ -443,7 +442,7 @@ mod tests {
         log.enter();
         append(&mut log, &[b"abc"]);
         let costs = log.lag_bytes();
-        // The one has taken most of it, the other all.
+        // One member has taken most of it, the other all.
         let most = slow.at_offset(4, 5);
         log.relocate(slow, most);
         log.block(most, key(7));

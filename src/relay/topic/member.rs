@@ -1,9 +1,10 @@
 //! A member of a topic: a cursor into the topic's log, and what follows from it.
 //!
-//! Everything here is arithmetic on a cursor: which bytes the member is to be sent next, where it stands once the kernel has
-//! taken some of them, and how many messages it is owed. The cursor counts bytes of the form that the member reads. Where
-//! members do not get their own messages back (`relay.echo: false`), `own` names the member, and the bytes to send are runs of
-//! other members' messages instead of whole batches.
+//! Everything here is arithmetic on a cursor: the next bytes to send, the place of the member once the kernel has taken some
+//! of them, and the number of messages that it is owed. The cursor counts bytes of the form that the member reads.
+//!
+//! If members do not get their own messages back (`relay.echo: false`), `own` names the member. Then the bytes to send are
+//! runs of other members' messages instead of whole batches.
 
 use std::io::IoSlice;
 use std::ops::Range;
@@ -21,7 +22,7 @@ use crate::relay::topic::log::{Cursor, Log};
 /// write. The kernel's own limit is 1024.
 pub const MAX_SLICES: usize = 128;
 
-/// What one write takes, in order.
+/// The slices of one write, in order.
 pub type Slices<'a> = ArrayVec<IoSlice<'a>, MAX_SLICES>;
 
 /// See the module.
@@ -29,26 +30,26 @@ pub type Slices<'a> = ArrayVec<IoSlice<'a>, MAX_SLICES>;
 pub struct Member {
     /// The topic.
     pub topic: TopicKey,
-    /// Where the topic's list of members names this one.
+    /// Its place in the topic's list of members.
     pub place: u32,
-    /// What it reads.
+    /// The form that it reads.
     pub form: Form,
     /// The next byte of that form that the member is to be sent.
     pub cursor: Cursor,
-    /// Whether it is waited for when it lags.
+    /// Whether publishers wait for it when it lags.
     pub is_trusted: bool,
 }
 
-/// The rest of a message that a member is in the middle of, which outlives the log.
+/// The rest of a message that a member has been sent a part of. It outlives the log.
 #[derive(Debug, Default)]
 pub struct Rest {
     /// Empty at a frame boundary.
     pub bytes: Bytes,
-    /// The batch that they are a part of, and keep in memory, unless they are a copy.
+    /// The batch that they are a part of and keep in memory; none if they are a copy.
     pub batch: Option<Bytes>,
 }
 
-/// Bytes that are sent without a break: whole batches, or what lies between two of the member's own messages.
+/// Bytes that are sent without a break: the rest of a batch, or up to the member's next own message in it.
 struct Run<'a> {
     encoding: &'a Encoding,
     start: Cursor,
@@ -120,7 +121,7 @@ impl Member {
         self.cursor == log.head()
     }
 
-    /// Lists the bytes to send, as many as fit in `slices`, and says how many bytes these are.
+    /// Lists the bytes to send, as many as `slices` holds, and returns their number.
     pub fn gather<'a>(
         &self,
         log: &'a Log,
@@ -141,8 +142,8 @@ impl Member {
 
     /// The rest of the frame that the member is in the middle of.
     ///
-    /// Shares the batch if the rest is most of what it costs, split among all `sharers` of it. Copies if it is less. So members
-    /// that are stuck keep at most about twice the bytes that they still need.
+    /// Shares the batch if the rest is at least half of the member's part of it, when all `sharers` split it. Otherwise copies
+    /// the rest. So stuck members keep about twice the bytes that they still need, at most.
     pub fn rest_of_frame(&self, log: &Log, sharers: impl Fn(&Bytes) -> usize) -> Rest {
         let Some((encoding, rest)) = self.frame_in_progress(log) else {
             return Rest::default();
@@ -161,7 +162,7 @@ impl Member {
         }
     }
 
-    /// Lists the rest of the frame that the member is in the middle of, and says how many bytes these are.
+    /// Lists the rest of the frame that the member is in the middle of, and returns the number of bytes.
     pub fn gather_rest_of_frame<'a>(&self, log: &'a Log, slices: &mut Slices<'a>) -> usize {
         let Some((encoding, rest)) = self.frame_in_progress(log) else {
             return 0;
@@ -180,8 +181,8 @@ impl Member {
         Some((encoding, offset as usize..end as usize))
     }
 
-    /// Moves on by `n` bytes that the kernel took of what [`Member::gather`] listed, and by own messages behind them.
-    /// Says how many messages were completed.
+    /// Moves on by the `n` bytes that the kernel took of those that [`Member::gather`] listed, and past own messages behind
+    /// them. Returns the number of messages that this completes.
     pub fn advance(&mut self, log: &mut Log, mut n: usize, own: Option<ClientId>) -> u64 {
         let mut cursor = self.cursor;
         let mut messages = 0;
@@ -208,14 +209,14 @@ impl Member {
         self.cursor = to;
     }
 
-    /// Has it waited for when it lags, from now on.
+    /// From now on publishers wait for it when it lags.
     pub fn trust(&mut self, log: &mut Log) {
         if !std::mem::replace(&mut self.is_trusted, true) {
             log.trust(self.cursor);
         }
     }
 
-    /// Has it waited for no more.
+    /// From now on publishers do not wait for it.
     pub fn distrust(&mut self, log: &mut Log) {
         if std::mem::replace(&mut self.is_trusted, false) {
             log.distrust(self.cursor);
@@ -243,12 +244,12 @@ impl Member {
         all - (batch.count_of(own, at) + in_rest) as u64
     }
 
-    /// How many bytes it lags.
+    /// Its lag, in bytes.
     pub fn lag_bytes(&self, log: &Log) -> u64 {
         log.lag_of(self.cursor, self.form)
     }
 
-    /// Moves to the head, whatever lies between.
+    /// Skips to the head.
     pub fn jump_to_head(&mut self, log: &mut Log) {
         let head = log.head();
         self.relocate(log, head);
@@ -280,7 +281,7 @@ mod tests {
         },
     };
 
-    /// A log of one batch per list, whose messages are the letters and come from me where the letter is `m`.
+    /// A log with one batch for each string. Each letter is a message, and each `m` is from me.
     fn log_of(batches: &[&str]) -> (Log, Member) {
         let mut log = Log::default();
         let member = Member {
@@ -320,7 +321,7 @@ mod tests {
     }
 
     #[test]
-    fn its_own_messages_are_left_out_and_not_owed() {
+    fn a_members_own_messages_are_left_out_and_not_owed() {
         let (log, member) = log_of(&["mamb", "mm", "cdm"]);
         assert_eq!(sent(&member, &log, Some(ME)), ["a", "b", "cd"]);
         assert_eq!(member.owed(&log, Some(ME)), 4);

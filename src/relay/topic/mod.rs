@@ -1,4 +1,4 @@
-//! A topic on a shard that has members in it: the log, the members, and what is known of its publishers.
+//! A topic as a shard with members sees it: its log, its members, and the state of its publishers.
 
 pub mod log;
 pub mod member;
@@ -16,8 +16,7 @@ use crate::relay::topic::log::Log;
 use crate::relay::topic::roster::{Moved, Roster};
 use crate::time::Timestamp;
 
-/// A topic within its shard. Valid as long as the topic has members or something on its way, so it needs no
-/// generation.
+/// A topic within its shard. It is valid as long as the topic has members or messages on their way, so it needs no generation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct TopicKey(pub u32);
 
@@ -28,17 +27,17 @@ pub struct Topic {
     pub name: TopicName,
     /// The shard that sequences it.
     pub owner: ShardId,
-    /// What members have not been sent yet.
+    /// The messages that some member has not been sent yet.
     pub log: Log,
-    /// Who reads it here, those whose subscription has not been confirmed included.
+    /// Its readers here, with those whose subscription is not confirmed yet.
     pub audience: Audience,
     /// The audience that the owner knows of.
     pub told_audience: Audience,
-    /// Whether the owner says that publishers are not to be read, and why.
+    /// The owner's hold on publishers, if there is one.
     pub held: Option<Hold>,
-    /// Whether this shard has asked the owner to hold the publishers, and how.
+    /// The hold that this shard has asked the owner for, if any.
     pub holding: Option<Hold>,
-    /// Publishers that wait for the hold to end.
+    /// Publishers that are not read until the topic is open to them.
     pub waiting: Vec<ClientKey>,
     /// Whether the topic is in the list of those with a round under way.
     pub queued: bool,
@@ -46,9 +45,9 @@ pub struct Topic {
     pub touched: bool,
     /// Bytes of the log that the shard's gauge counts.
     pub gauged_bytes: u64,
-    /// Those of them that the shard knows laggards to be blamed for.
+    /// Those of them that laggards are to blame for.
     pub gauged_blame_bytes: u64,
-    /// Bytes that clients of this shard published and that have not come back from the owner.
+    /// Bytes that members here published and that have not come back from the owner.
     pub in_flight_bytes: u64,
     /// Bytes that have come back, ever.
     pub returned_bytes: u64,
@@ -58,7 +57,7 @@ pub struct Topic {
     pub laggards_progress: bool,
     /// Bytes taken in while the topic was closed to publishers, from clients that had not been publishers before.
     pub overdraft_bytes: u64,
-    /// Which of the turn's drafts takes the next small message, and which turn that is.
+    /// The turn, and the index of its draft that takes the next small message.
     open_draft: Option<(u64, u32)>,
     roster: Roster,
 }
@@ -94,19 +93,19 @@ impl Topic {
         self.roster.members()
     }
 
-    /// The audience, which the owner is about to know of.
+    /// The audience, for an envelope to the owner, who is then told.
     pub fn tell_audience(&mut self) -> Audience {
         self.told_audience = self.audience;
         self.audience
     }
 
-    /// Whether nobody is in the topic or about to be, and nothing that was published here is on its way. Until it has come
-    /// back the topic stays, and the owner is not left with messages of a topic that nobody has.
+    /// Whether nobody is in the topic or joins it, and all that members here published has come back. Until then the topic
+    /// stays subscribed, because only subscribers get it back.
     pub fn is_unused(&self) -> bool {
         self.audience.total() == 0 && self.in_flight_bytes == 0
     }
 
-    /// Takes in a member and returns its place in the list.
+    /// Adds a member, and returns its place in the list.
     pub fn add(&mut self, client: ClientKey) -> u32 {
         self.roster.add(client)
     }
@@ -116,7 +115,7 @@ impl Topic {
         self.roster.remove(place)
     }
 
-    /// Appends a batch and has every member visited after it.
+    /// Appends a batch, and starts a round that visits every member.
     pub fn append(&mut self, batch: Arc<Batch>) {
         self.roster
             .start_round(batch.decoded_at(), self.log.end_bytes());
@@ -133,12 +132,12 @@ impl Topic {
         self.roster.next_in_round(self.log.end_bytes())
     }
 
-    /// Once the round is over: when the earliest of its messages was decoded. Told once.
+    /// Once the round is over, the moment at which its earliest message was decoded. It is handed out once.
     pub fn take_round_start(&mut self) -> Option<Timestamp> {
         self.roster.take_round_start()
     }
 
-    /// The most that a member lags because it has not been visited yet, whatever its socket takes.
+    /// The most that a member lags only because it has not been visited yet.
     pub fn unvisited_bytes(&self) -> u64 {
         self.roster.unvisited_bytes(self.log.end_bytes())
     }
@@ -155,13 +154,13 @@ impl Topic {
         self.open_draft = index.map(|index| (turn, index));
     }
 
-    /// Whether publishers may be read, with `window_bytes` allowed on their way.
+    /// Whether publishers may be read, if they may have `window_bytes` on their way.
     pub fn is_open_to_publishers(&self, window_bytes: u64) -> bool {
         self.held.is_none() && self.in_flight_bytes <= window_bytes
     }
 
-    /// Whether a client may be read, which has published or has not. One that has not might only have a pong or a Close
-    /// to say, and is read until those of its kind have published a window's worth while the topic was closed.
+    /// Whether a client may be read. One that has never published may only have a pong or a Close to send. So it is read even
+    /// from a closed topic, until such clients have published a window's worth there.
     pub fn is_open_to(&self, is_publisher: bool, window_bytes: u64) -> bool {
         self.is_open_to_publishers(window_bytes)
             || !is_publisher && self.overdraft_bytes <= window_bytes

@@ -1,8 +1,10 @@
-//! The members of a topic on one shard, and whose turn it is to be flushed.
+//! The members of a topic on one shard, and the order in which they are flushed.
 //!
-//! A round visits each member once after what was appended last. It may be spread over turns: a member that is visited
-//! late is sent more at once, which is what makes one write carry many messages. What is appended meanwhile starts the
-//! round anew from where it is, so that nobody is visited twice before everybody has been once.
+//! A round visits each member once after the last batch. It may take several turns. A member that is visited late gets more
+//! at once, so one write carries many messages. If a batch is appended during a round, the round starts anew from its
+//! current place. So nobody is visited twice before everybody is visited once.
+//!
+//! A pass is as many visits as there are members. A round that starts anew again and again lasts many passes.
 
 use arrayvec::ArrayVec;
 
@@ -16,17 +18,17 @@ pub type Moved = ArrayVec<(ClientKey, u32), 2>;
 #[derive(Debug, Default)]
 pub struct Roster {
     members: Vec<ClientKey>,
-    /// The place that is visited next.
+    /// The next place to visit.
     next: u32,
-    /// Members still to be visited: those from `next` on, round the end of the list.
+    /// Members still to visit: those from `next` on, round the end of the list.
     left: u32,
-    /// When the earliest message that the round carries was decoded.
+    /// The moment at which the earliest message of the round was decoded.
     oldest: Option<Timestamp>,
-    /// Members visited since everybody had been.
+    /// Members visited in this pass.
     visited: u32,
-    /// The log's end when everybody had been visited last.
+    /// The log's end when this pass began.
     pass_start_bytes: u64,
-    /// The log's end when everybody had been visited the time before.
+    /// The log's end when the pass before it began.
     last_pass_start_bytes: u64,
 }
 
@@ -36,18 +38,18 @@ impl Roster {
         &self.members
     }
 
-    /// Takes in a member and returns its place in the list.
+    /// Adds a member, and returns its place in the list.
     pub fn add(&mut self, client: ClientKey) -> u32 {
         self.members.push(client);
         if self.left > 0 {
-            // Its place may lie between those that are still to be visited: the round must not end one of them early.
+            // The new place may lie among those still to visit. The round must not end one member early because of it.
             self.left += 1;
         }
         self.last() as u32
     }
 
-    /// Removes the member at `place`. A gap is filled from the end of the list, in such a way that whoever was still to
-    /// be visited still is, and at most one of those who were is again.
+    /// Removes the member at `place`, and fills the gap. Members still to visit stay so, and at most one other is visited
+    /// again.
     pub fn remove(&mut self, place: u32) -> Moved {
         let mut moved = Moved::new();
         let mut gap = place as usize;
@@ -55,10 +57,11 @@ impl Roster {
             self.next = 0;
         }
         if self.awaits(gap) {
-            // Unless the gap is filled by one that had been visited, which then is visited again.
+            // The last member fills the gap. If it was visited already, it is visited again, and as many are left as before.
             self.left -= u32::from(self.awaits(self.last()));
         } else if self.awaits(self.last()) && gap < self.next as usize {
-            // The last member would be passed over in the gap. Right before `next` it is not, once `next` is there.
+            // The last member is still to visit, and in the gap it would be passed over. So it goes right before `next`, and
+            // `next` steps back to it.
             self.next -= 1;
             let visited = self.next as usize;
             if visited != gap {
@@ -81,14 +84,14 @@ impl Roster {
         self.members.len() - 1
     }
 
-    /// Whether the member at `place` is still to be visited.
+    /// Whether the member at `place` is still to visit.
     fn awaits(&self, place: usize) -> bool {
         let len = self.members.len();
         (place + len - self.next as usize) % len < self.left as usize
     }
 
-    /// Starts a round, or starts it anew from where it is, because something is about to be appended to a log that ends
-    /// at `end_bytes`. `decoded_at` is the moment that the latency counts from.
+    /// Starts a round, or starts it anew from its current place. It is called before a batch is appended to a log that ends at
+    /// `end_bytes`. Latency counts from `decoded_at`.
     pub fn start_round(&mut self, decoded_at: Timestamp, end_bytes: u64) {
         if self.left == 0 {
             self.visited = 0;
@@ -102,7 +105,7 @@ impl Roster {
         self.oldest = Some(oldest);
     }
 
-    /// Whether members are still to be visited.
+    /// Whether there are members still to visit.
     pub fn is_round_open(&self) -> bool {
         self.left > 0
     }
@@ -124,7 +127,7 @@ impl Roster {
         client
     }
 
-    /// Once the round is over: when the earliest of its messages was decoded. Told once.
+    /// Once the round is over, the moment at which its earliest message was decoded. It is handed out once.
     pub fn take_round_start(&mut self) -> Option<Timestamp> {
         if self.is_round_open() {
             return None;
@@ -132,8 +135,7 @@ impl Roster {
         self.oldest.take()
     }
 
-    /// The most that a member lags because it has not been visited yet, whatever its socket takes; the log ends at
-    /// `end_bytes`.
+    /// The most that a member lags only because it has not been visited yet; the log ends at `end_bytes`.
     pub fn unvisited_bytes(&self, end_bytes: u64) -> u64 {
         if !self.is_round_open() {
             return 0;
@@ -178,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_appended_during_a_round_reaches_those_already_visited() {
+    fn a_batch_appended_during_a_round_reaches_those_already_visited() {
         let mut roster = roster_of(3);
         roster.start_round(Timestamp(1), 0);
         assert_eq!(visit(&mut roster, 2), [0, 1]);
@@ -198,8 +200,8 @@ mod tests {
         assert_eq!(visit(&mut roster, 9), [3, 0, 1]);
     }
 
-    /// Whoever leaves at whatever point of a round, and wherever the round began: those that had not been visited are,
-    /// at most one of the others is visited again, and everybody's place is known.
+    /// For any member that leaves, at any point of a round, from any beginning: those not visited before are visited, at most
+    /// one other is visited again, and everybody's place is known.
     #[test]
     fn a_departure_during_a_round_leaves_nobody_out_and_does_not_begin_it_anew() {
         const MEMBERS: u32 = 6;
@@ -232,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn what_members_lag_for_want_of_a_visit_is_what_came_in_two_passes_at_most() {
+    fn a_member_lags_for_lack_of_a_visit_by_what_came_in_two_passes_at_most() {
         let mut roster = roster_of(2);
         let mut end_bytes = 0;
         for _ in 0..10 {
