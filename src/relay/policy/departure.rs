@@ -1,11 +1,11 @@
-//! Why a client leaves, or never arrives: the closed sets behind the metrics, and what each reason tells the client.
+//! The reasons for which a client leaves or never arrives, each with its counter and its words to the client.
 
 use crate::metrics::stats::Stat;
 use crate::ws::close::CloseCode;
 use crate::ws::error::DecodeError;
 use crate::ws::handshake::RefusalKind;
 
-/// Why a client that was answered 101 is one no longer.
+/// The reason for which a client leaves after its 101.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Departure {
     /// It sent Close.
@@ -22,9 +22,9 @@ pub enum Departure {
     Pong,
     /// It sent more messages than `limits.messages_per_second` and `limits.burst` allow.
     Rate,
-    /// It sent a message, which `relay.publish` does not allow it.
+    /// It sent a message, and `relay.publish` does not allow that.
     PublishDenied,
-    /// What is held for it, or because it lags, is too much for the relay's memory.
+    /// The relay is short of memory, and holds too much for this client or because it lags.
     Memory,
     /// The relay is shutting down.
     Shutdown,
@@ -32,10 +32,10 @@ pub enum Departure {
     Internal,
 }
 
-/// What happens to the connection once its membership is over.
+/// The end of a connection whose membership is over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Farewell {
-    /// Nothing can be said any more.
+    /// Nothing more is sent.
     Cut,
     /// The client's own Close is answered.
     Reply,
@@ -81,7 +81,7 @@ impl Departure {
         }
     }
 
-    /// Whether it is worth a line in the log at debug: the client, or its connection, misbehaves.
+    /// Whether it deserves a line in the debug log, because the client or its connection misbehaves.
     pub fn is_odd(self) -> bool {
         match self {
             Departure::Protocol(_)
@@ -97,7 +97,7 @@ impl Departure {
         }
     }
 
-    /// What the client is told.
+    /// The words to the client.
     pub fn farewell(self) -> Farewell {
         match self {
             Departure::ByClient => Farewell::Reply,

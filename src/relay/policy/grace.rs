@@ -1,47 +1,47 @@
-//! The time that a topic's publishers are held for members that have fallen behind, under the policies that lose.
+//! The time for which a topic's publishers wait for members that lag, under the policies `disconnect` and `drop`.
 //!
-//! A burst that is faster than the fastest reader can read would put every member over the limit, and disconnecting
-//! honest readers for a burst is no isolation. So before anybody is judged, publishers wait a little for the laggards.
-//! Whoever drains in that time is not cut: half of `max_lag_bytes` in [`GRACE`], thus some twice `max_lag_bytes` a
-//! second, for as long as the topic has such time to give.
+//! A burst faster than any reader would put every member over the limit, and honest readers must not be disconnected for it.
+//! So before laggards are judged, publishers wait for them a little. A member that drains half of `max_lag_bytes` within
+//! [`GRACE`] stays, as long as the topic has time left to give.
 //!
-//! A [`Grace`] is one shard's side of it: it asks the topic's owner when its log is over the mark, and gives up when no
-//! laggard makes progress. An [`Allowance`] is the owner's: it grants one wait for all shards together, and has so much
-//! time to give that in [`RECOVERY`] no more than [`GRACE`] is spent in vain, or `CAUGHT_UP_DISCOUNT` times as much on
-//! laggards that catch up, however many there are, on however many shards. So a burst of some twice `max_lag_bytes` is
-//! waited out, and who reads more slowly than others publish for good is judged in the end, however cleverly it reads.
+//! A [`Grace`] is one shard's side. It asks the topic's owner when its log is over the mark, and gives up when no laggard makes
+//! progress. An [`Allowance`] is the owner's side. It grants one wait for all shards together.
+//!
+//! Within [`RECOVERY`] an allowance spends at most [`GRACE`] in vain, or `CAUGHT_UP_DISCOUNT` times as much on laggards that
+//! catch up, whatever their number. So publishers wait out a burst of about twice `max_lag_bytes`. A client that is
+//! permanently slower than its topic is eventually judged, however cleverly it reads.
 
 use std::time::Duration;
 
 use crate::time::Timestamp;
 
-/// The longest wait for laggards that make progress, and all that may be spent in [`RECOVERY`].
+/// The longest wait for laggards that make progress, and the most that is spent within [`RECOVERY`].
 pub const GRACE: Duration = Duration::from_millis(250);
 
-/// The longest wait in which no laggard takes a byte; less is not granted either.
+/// The longest wait in which no laggard takes a byte. No shorter wait is granted.
 pub const WITHOUT_PROGRESS: Duration = Duration::from_millis(50);
 
-/// How long it takes until what was spent can be spent again.
+/// The time after which what was spent can be spent again.
 pub const RECOVERY: Duration = Duration::from_secs(5);
 
-/// A wait in which everybody has caught up costs one part in so many of the time that it took. It was of use to somebody,
-/// but publishers waited all the same: with a fifth of the time, laggards of any kind have had their share.
+/// A wait in which everybody caught up costs its time divided by this. It did help, but publishers waited all the same. So
+/// laggards can take up to a fifth of a topic's time: 4 × 250 ms in 5 s.
 const CAUGHT_UP_DISCOUNT: u32 = 4;
 
-/// What a review looks at.
+/// The state of a log that a review looks at.
 #[derive(Clone, Copy, Debug)]
 pub struct LogState {
-    /// Bytes in the topic's log.
+    /// The lag of the slowest member that publishers may wait for.
     pub held_bytes: u64,
     /// Above it, publishers are to wait.
     pub hold_mark: u64,
-    /// Below it, they need not any more. Above it, a wait that others have been granted is used.
+    /// Below it, they need not any more. Above it, the shard makes use of a wait that others were granted.
     pub release_mark: u64,
-    /// The shard has not got round to all members, and has much to bring to those that are left.
+    /// The shard has many bytes for members that it has not visited yet.
     pub is_shard_behind: bool,
     /// A member that is behind has taken bytes since the last review.
     pub laggards_progress: bool,
-    /// The owner has granted a wait, to whomever.
+    /// The owner has granted a wait, to this or another shard.
     pub is_granted: bool,
 }
 
@@ -57,25 +57,25 @@ pub enum Grace {
     /// There is no need of it.
     #[default]
     Unneeded,
-    /// The owner has been asked; until it says no, publishers wait.
+    /// The owner is asked. Publishers wait until it says no.
     Asked {
-        /// When the wait ends at the latest.
+        /// The latest end of the wait.
         until: Timestamp,
-        /// When a laggard took bytes last.
+        /// The last moment at which a laggard took bytes.
         progress_at: Timestamp,
-        /// The log has been over the mark since. Otherwise the shard only makes use of what others were granted.
+        /// The log was over the mark meanwhile. If not, the shard only makes use of a wait that others were granted.
         is_needed: bool,
     },
-    /// The wait was in vain or is not granted: members are judged, until the log has drained.
+    /// The wait was in vain or not granted. Members are judged until the log has drained.
     Spent {
-        /// When it may be asked for again.
+        /// The moment from which on it may be asked for again.
         until: Timestamp,
     },
 }
 
 impl Grace {
-    /// Reviews the state at `now`. While the shard itself is behind, members wait for it and not it for them: no time
-    /// passes then. A round that is merely open is no reason: whoever has a word to say could keep one open for ever.
+    /// Reviews the state at `now`. No time passes while the shard itself is far behind, because then the members wait for the
+    /// shard. An open round alone does not stop the time: a client that sends now and then could keep one open for ever.
     #[must_use]
     pub fn review(self, now: Timestamp, log: LogState) -> Grace {
         match self {
@@ -126,7 +126,7 @@ impl Grace {
         }
     }
 
-    /// Nobody waits any more, from `now` on.
+    /// From `now` on nobody waits any more.
     pub fn spent(now: Timestamp) -> Grace {
         Grace::Spent {
             until: now + RECOVERY,
@@ -154,7 +154,7 @@ impl Grace {
         matches!(self, Grace::Spent { .. })
     }
 
-    /// When the state is to be reviewed even if nothing happens.
+    /// The moment of the next review, even if nothing happens.
     pub fn next_review(self) -> Option<Timestamp> {
         match self {
             Grace::Asked {
@@ -169,7 +169,7 @@ impl Grace {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Allowance {
     wait: Option<Wait>,
-    /// What was spent since `since`.
+    /// Time spent since `since`.
     spent: Duration,
     since: Timestamp,
 }
@@ -184,7 +184,7 @@ struct Wait {
 }
 
 impl Allowance {
-    /// Asks for a wait at `now`; says whether there is one. Whoever asks during a wait shares it.
+    /// Asks for a wait at `now`. Says whether there is one. A shard that asks during a wait shares it.
     pub fn ask(&mut self, now: Timestamp) -> bool {
         if self.wait.is_some() {
             return true;
@@ -211,7 +211,7 @@ impl Allowance {
         }
     }
 
-    /// Nobody makes use of the wait any more. It costs less if everybody has caught up.
+    /// Ends the wait. It costs less if everybody has caught up.
     pub fn end(&mut self, now: Timestamp) {
         let Some(wait) = self.wait.take() else {
             return;
@@ -227,7 +227,7 @@ impl Allowance {
         };
     }
 
-    /// When the wait ends at the latest, if there is one.
+    /// The latest end of the wait, if there is one.
     pub fn ends_at(&self) -> Option<Timestamp> {
         self.wait.map(|wait| wait.until)
     }
@@ -279,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_asked_for_over_the_mark_and_not_below() {
+    fn grace_is_asked_for_over_the_mark_and_not_below() {
         assert!(!review(Grace::default(), 0, 500).is_asked());
         assert!(asked().is_asked() && asked().is_needed());
     }
@@ -292,13 +292,13 @@ mod tests {
     }
 
     #[test]
-    fn it_ends_early_when_nobody_makes_progress() {
+    fn the_wait_ends_early_when_nobody_makes_progress() {
         assert!(review(asked(), 49, 501).is_asked());
         assert!(review(asked(), 50, 501).is_spent());
     }
 
     #[test]
-    fn it_ends_for_those_who_are_too_slow() {
+    fn the_wait_ends_for_members_that_are_too_slow() {
         let mut grace = asked();
         for step in 1..10 {
             grace = review_with_progress(grace, step * 25, 501);
@@ -317,7 +317,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wait_that_was_needed_is_in_vain_although_little_was_taken_meanwhile() {
+    fn a_wait_that_was_needed_stays_needed_when_the_log_is_below_the_mark_again() {
         let sipped = review_with_progress(asked(), 10, 499);
         assert!(sipped.is_needed());
         assert!(review_behind(sipped, 20, 499).is_needed());
@@ -340,7 +340,7 @@ mod tests {
     }
 
     #[test]
-    fn what_others_were_granted_is_used_by_whoever_lags() {
+    fn a_shard_that_lags_makes_use_of_a_wait_that_others_were_granted() {
         let during_a_wait = |held_bytes| LogState {
             is_granted: true,
             ..log(held_bytes)
@@ -349,11 +349,11 @@ mod tests {
         assert_eq!(idle, Grace::Unneeded);
         let joins = Grace::default().review(START, during_a_wait(251));
         assert!(joins.is_asked() && !joins.is_needed());
-        // It had its time with the others, and is judged when it is over the limit later.
+        // The shard had its time with the others. From now on its laggards are judged.
         assert!(joins.review(at(50), during_a_wait(251)).is_spent());
     }
 
-    /// Has somebody wait in vain from `after_ms` on for `ms`, and says whether that was granted.
+    /// Asks for a wait that begins after `after_ms` and is in vain for `ms`. Says whether it was granted.
     fn waits_in_vain(allowance: &mut Allowance, after_ms: u64, ms: u64) -> bool {
         let is_granted = allowance.ask(at(after_ms));
         allowance.note_in_vain();
@@ -396,7 +396,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_spent_in_vain_is_not_there_for_others() {
+    fn time_that_was_spent_in_vain_is_not_there_for_others() {
         let mut allowance = Allowance::default();
         assert!(waits_in_vain(&mut allowance, 0, 100));
         assert!(allowance.ask(at(200)));
@@ -408,7 +408,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_asks_during_a_wait_shares_it() {
+    fn a_shard_that_asks_during_a_wait_shares_it() {
         let mut allowance = Allowance::default();
         assert!(allowance.ask(at(0)) && allowance.ask(at(200)));
         assert_eq!(allowance.ends_at(), Some(at(250)));

@@ -1,7 +1,7 @@
-//! What the relay does about members that lag: the limits, and the decision, in one place.
+//! The rules for members that lag: the limits, and the decision, in one place.
 //!
-//! A member lags when its socket accepts less than its topic brings; a member that merely has not been visited yet in
-//! this turn does not. The limits are the same whatever the transport, because what waits always waits in the log.
+//! A member lags when its socket accepts less than its topic brings. A member that merely has not been visited yet does not
+//! lag. The limits are the same for every transport, because messages always wait in the log.
 
 pub mod departure;
 pub mod grace;
@@ -14,24 +14,23 @@ use crate::relay::envelope::Hold;
 use crate::relay::policy::grace::{Grace, LogState};
 use crate::time::Timestamp;
 
-/// Publishers of a topic wait while its log holds more than this share of `max_lag_bytes`: under `backpressure` because
-/// a member lags, under every policy because the shard has not got round to all members, and otherwise as long as
-/// [`Grace`] is granted.
+/// Publishers of a topic wait while its log holds more than `max_lag_bytes` divided by this: under `backpressure` for a member
+/// that lags, under every policy for a shard that is behind with its visits, and otherwise as long as [`Grace`] lasts.
 const HOLD_SHARE: u64 = 2;
 
-/// They go on when it holds less than this share.
+/// They go on when it holds less than `max_lag_bytes` divided by this.
 const RELEASE_SHARE: u64 = 4;
 
-/// A publisher that is itself this share of `max_lag_bytes` behind is not read: whoever sends faster than it reads is
-/// slowed down by its own connection, before it can push those that read as fast as it does over the limit.
+/// A publisher that itself lags by `max_lag_bytes` divided by this is not read. So a client that sends faster than it reads is
+/// slowed down before it pushes others like it over the limit.
 const OWN_LAG_SHARE: u64 = 4;
 
-/// Nobody waits for a member that has not accepted this share of `max_lag_bytes`: half a megabyte by default, more than
-/// sockets take in for a client that never reads.
+/// Publishers wait only for members that have accepted `max_lag_bytes` divided by this. That is half a megabyte by default,
+/// more than sockets take in for a client that never reads.
 const PROBATION_SHARE: u64 = 8;
 
-/// What the shards together may have on its way to a topic's log is this share of `max_lag_bytes`, and on each shard one
-/// read more, so that what comes between a hold and its effect puts hardly a member over the limit.
+/// All shards together may have `max_lag_bytes` divided by this on the way to a topic's log, and each shard one read more. So
+/// the messages that come between a hold and its effect hardly ever put a member over the limit.
 const WINDOW_SHARE: u64 = 4;
 
 /// See the module.
@@ -45,29 +44,29 @@ pub struct Policy {
     pub stall_timeout: Duration,
 }
 
-/// What becomes of a member whose socket is full.
+/// The fate of a member whose socket is full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// It may go on lagging.
     Keep,
-    /// Its cursor jumps to the head, and what it skips is counted.
+    /// It skips to the head, and the skipped messages are counted.
     Skip,
     /// It is disconnected with 1013.
     Disconnect,
 }
 
-/// How far the members of a topic on one shard are behind, and what is done about it.
+/// The lag of a topic's members on one shard, and the holds because of it.
 #[derive(Clone, Copy, Debug)]
 pub struct Lag {
-    /// Bytes in the topic's log: what its slowest member lags.
+    /// The lag of the slowest member.
     pub held_bytes: u64,
-    /// The same without members that are not waited for.
+    /// The lag of the slowest member that publishers may wait for.
     pub trusted_bytes: u64,
-    /// The most that a member lags because it has not been visited yet: how far the shard itself is behind.
+    /// The most that a member lags only because it has not been visited yet: how far the shard itself is behind.
     pub unvisited_bytes: u64,
-    /// The shard has asked for a hold already.
+    /// The shard asks for a hold already.
     pub is_holding: bool,
-    /// The owner holds publishers for laggards, on whatever shard.
+    /// The owner holds publishers for laggards, on this or another shard.
     pub is_granted: bool,
     /// The shard is short of memory.
     pub is_pressed: bool,
@@ -99,19 +98,19 @@ impl Policy {
         }
     }
 
-    /// How much a member has to accept, since it joined or was skipped, until it is waited for when it lags: whoever never
-    /// reads would need and waste the patience that others deserve.
+    /// Bytes that a member has to accept, since it joined or skipped, before publishers wait for it. Otherwise clients that
+    /// never read would use up the time that others deserve.
     pub fn probation_bytes(&self) -> u32 {
         // At most 1 GiB.
         (self.max_lag_bytes / PROBATION_SHARE) as u32
     }
 
-    /// How many bytes a member may lag: on a member that keeps no more in its log, [`Policy::verdict`] is to keep it.
+    /// The most that a member may lag, in bytes. Below it, [`Policy::verdict`] keeps every member.
     pub fn max_lag_bytes(&self) -> u64 {
         self.max_lag_bytes
     }
 
-    /// How a shard wants a topic's publishers held, if at all.
+    /// The hold that a shard wants on a topic's publishers, if any.
     pub fn wants_hold(&self, lag: Lag) -> Option<Hold> {
         let mark = if lag.is_pressed { 0 } else { self.mark(lag) };
         if self.is_lossless() && lag.held_bytes > mark {
@@ -131,7 +130,7 @@ impl Policy {
         }
     }
 
-    /// The state of a topic's grace at `now`. There is none under `backpressure`, which waits as long as it takes.
+    /// The state of a topic's grace at `now`. Under `backpressure`, which waits as long as it takes, there is none.
     pub fn review_grace(&self, now: Timestamp, lag: Lag, laggards_progress: bool) -> Grace {
         if self.is_lossless() {
             return Grace::Unneeded;
@@ -140,7 +139,7 @@ impl Policy {
             held_bytes: lag.trusted_bytes,
             hold_mark: self.hold_mark(),
             release_mark: self.release_mark(),
-            // What a laggard keeps in the log says nothing of how far the shard is behind.
+            // The log's size does not count: a laggard may be the cause of it.
             is_shard_behind: lag.unvisited_bytes > self.mark(lag),
             laggards_progress,
             is_granted: lag.is_granted,
@@ -148,7 +147,7 @@ impl Policy {
         lag.grace.review(now, log)
     }
 
-    /// Whether a member that lags by `lag_bytes` is one that grace is granted for.
+    /// Whether grace is for members that lag by `lag_bytes`.
     pub fn is_behind(&self, lag_bytes: u64) -> bool {
         lag_bytes > self.release_mark()
     }
@@ -158,7 +157,7 @@ impl Policy {
         lag_bytes <= self.max_lag_bytes / OWN_LAG_SHARE
     }
 
-    /// Whether laggards skip to the head instead of being disconnected.
+    /// Whether laggards skip to the head, and are not disconnected.
     pub fn skips(&self) -> bool {
         self.policy == SlowConsumerPolicy::Drop
     }
@@ -234,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn a_laggard_does_not_pass_for_the_shards_own_lag() {
+    fn the_lag_of_a_laggard_is_not_taken_for_the_shards_own() {
         let wish = |grace, unvisited_bytes| {
             policy(SlowConsumerPolicy::Disconnect).wants_hold(Lag {
                 grace,
@@ -256,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn time_for_laggards_passes_although_members_are_still_to_be_visited_but_not_for_much() {
+    fn time_for_laggards_passes_while_the_shard_is_a_little_behind_but_not_while_it_is_far_behind() {
         let review = |unvisited_bytes| {
             let lag = Lag {
                 unvisited_bytes,
@@ -269,12 +268,12 @@ mod tests {
     }
 
     #[test]
-    fn the_shards_share_what_may_be_on_its_way() {
+    fn the_shards_share_the_window_of_a_topic() {
         assert_eq!(policy(SlowConsumerPolicy::Disconnect).window_bytes, 125);
     }
 
     #[test]
-    fn under_pressure_publishers_wait_for_whatever_waits_but_not_for_those_who_may_be_cut() {
+    fn under_pressure_publishers_wait_for_any_lag_but_not_for_members_that_may_be_cut() {
         let wish = |rule, unvisited_bytes| {
             policy(rule).wants_hold(Lag {
                 is_pressed: true,

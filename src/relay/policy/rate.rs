@@ -1,13 +1,12 @@
-//! How many messages a client may send: a token bucket, kept as the generic cell rate algorithm keeps it.
+//! The limit on a client's messages: a token bucket, as the generic cell rate algorithm keeps it.
 //!
-//! A bucket holds the burst and fills at the rate; each message takes one token, and one that finds none is over the
-//! limit. Instead of tokens, a client keeps the moment at which its bucket will be full again: nothing need be counted
-//! while nothing is sent. The shard asks at each message, with the time of its turn: what is read in one turn counts as
-//! sent at once.
+//! A bucket holds the burst and fills at the rate. Each message takes one token, and a message that finds none is over the
+//! limit. Instead of tokens, a client keeps the moment at which its bucket is full again, so nothing is counted while nothing
+//! is sent. The shard asks at each message. All messages of a turn have the turn's time.
 //!
-//! What a client sends while the relay does not read it (its topic is held, say) waits in its socket, and arrives at
-//! once afterwards. That is the relay's doing, so as much is excused as could have been sent meanwhile, for as long as
-//! the pause was.
+//! While the relay does not read a client (its topic is held, say), its messages wait in its socket. They arrive at once
+//! afterwards, and that is the relay's fault. So the client may send in addition what it could have sent during the pause. This
+//! excuse lasts as long as the pause.
 
 use std::time::Duration;
 
@@ -16,24 +15,25 @@ use crate::time::Timestamp;
 
 const NANOS_PER_SECOND: u64 = 1_000_000_000;
 
-/// The most that a time in whole microseconds leaves out. Whoever sends to the nanosecond must not lose a message to it.
+/// The most that a time in whole microseconds leaves out. A client that sends exactly at the rate must not be over the limit
+/// because of it.
 const CUT_OFF_NANOS: u64 = 999;
 
 /// The limit, the same for all clients.
 #[derive(Clone, Copy, Debug)]
 pub struct RateLimit {
-    /// What one message takes.
+    /// The time in which the bucket gains one message.
     message_nanos: u64,
-    /// What the bucket holds, and what the clock leaves out.
+    /// The time in which an empty bucket fills, with [`CUT_OFF_NANOS`].
     burst_nanos: u64,
 }
 
 /// A client's bucket; a new one is full.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Bucket {
-    /// When it will be full again; a moment in the past, when it is.
+    /// The moment at which it is full again; if it is full, a moment in the past.
     full_at_nanos: u64,
-    /// While the client is read, the end of its excuse; while it is not, the moment from which on it is excused.
+    /// While the client is read, the end of its excuse. While it is not read, the beginning of the excuse.
     excuse: Timestamp,
 }
 
@@ -54,7 +54,7 @@ impl RateLimit {
         })
     }
 
-    /// Takes a token for a message that was read at `now`; says whether there was one.
+    /// Takes a token for a message that was read at `now`. Says whether there was one.
     pub fn admits(&self, bucket: &mut Bucket, now: Timestamp) -> bool {
         let now_nanos = nanos(Duration::from_micros(now.0));
         let full_at_nanos = bucket.full_at_nanos.max(now_nanos) + self.message_nanos;
@@ -70,7 +70,7 @@ impl RateLimit {
 impl Bucket {
     /// The relay stops reading the client.
     pub fn pause(&mut self, now: Timestamp) {
-        // What is left of an earlier excuse is kept.
+        // The rest of an earlier excuse is kept.
         let left = self.excuse.since(now);
         self.excuse = Timestamp(now.0.saturating_sub(left.as_micros() as u64));
     }
@@ -102,7 +102,7 @@ mod tests {
         RateLimit::new(&limits).expect("a limit")
     }
 
-    /// How many of many messages are let through that are read at once.
+    /// The number of messages let through, of many that are read at once.
     fn burst(limit: &RateLimit, bucket: &mut Bucket, now: Timestamp) -> usize {
         (0..1000).take_while(|_| limit.admits(bucket, now)).count()
     }
@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_keeps_to_the_rate_is_never_over_the_limit() {
+    fn a_client_that_keeps_to_the_rate_is_never_over_the_limit() {
         for rate in [1, 3, 10, 300_000, 1_000_000] {
             let limit = limit(rate, rate.div_ceil(10));
             let mut bucket = Bucket::default();
@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn a_little_more_than_the_rate_is_over_the_limit_in_the_end() {
+    fn a_client_a_little_above_the_rate_is_eventually_over_the_limit() {
         let limit = limit(300_000, 30_000);
         let mut bucket = Bucket::default();
         let mut sent = (0..10_000_000u32).map(|n| START + SECOND * n / 303_000);
@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn what_could_have_been_sent_while_nothing_was_read_is_excused() {
+    fn messages_that_could_have_been_sent_during_a_pause_are_excused() {
         let limit = limit(10, 7);
         let mut bucket = Bucket::default();
         bucket.pause(START);
