@@ -87,7 +87,10 @@ impl Agenda {
     ///
     /// If it is not there for `due`.
     pub fn remove(&mut self, due: Timestamp, slot: usize) {
-        assert!(self.waiting.remove(&(due, slot)), "the topic is in the agenda");
+        assert!(
+            self.waiting.remove(&(due, slot)),
+            "the topic is in the agenda"
+        );
     }
 
     /// The next topic that is due at `now`. It stays until it is removed.

@@ -325,14 +325,14 @@ impl Owner {
         for (slot, topic) in &self.topics {
             assert_eq!(topic.due().is_none(), topic.pending().is_empty());
             if let Some(due) = topic.due() {
-                assert!(self.agenda.contains(due, slot), "a topic that waits is in the agenda");
+                assert!(
+                    self.agenda.contains(due, slot),
+                    "a topic that waits is in the agenda"
+                );
                 waiting += 1;
                 costs += topic.pending().cost_bytes();
             }
-            assert!(
-                !topic.is_unused(),
-                "a topic that nobody uses is forgotten"
-            );
+            assert!(!topic.is_unused(), "a topic that nobody uses is forgotten");
         }
         assert_eq!(waiting, self.agenda.len());
         assert_eq!(costs, stats.value(Stat::CoalescingBytes));
