@@ -1,7 +1,7 @@
-//! What one shard says to another.
+//! The messages from shard to shard.
 //!
-//! Envelopes between two shards arrive in the order they were sent in, and none is ever lost: joining, ordering and
-//! the drain rest on nothing else.
+//! Envelopes from one shard to another arrive in the order they were sent in, and none is ever lost. Joining, ordering and the
+//! drain rest on this alone.
 
 use std::sync::Arc;
 
@@ -12,12 +12,12 @@ use crate::relay::batch::Batch;
 use crate::relay::batch::audience::Audience;
 use crate::relay::batch::draft::Draft;
 
-/// On what terms publishers are not read.
+/// A hold: publishers of a topic are not read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Hold {
-    /// Until whoever asked for it says otherwise.
+    /// Until the shard that asked for it releases it.
     Open,
-    /// For laggards, as long as the owner has patience with them.
+    /// For laggards, as long as the owner grants.
     Grace,
 }
 
@@ -30,20 +30,20 @@ pub enum Envelope {
         topic: TopicName,
         /// The shard that asks.
         from: ShardId,
-        /// Who joins there.
+        /// The client that joins.
         client: ClientKey,
-        /// Who reads the topic on that shard, with those who are joining.
+        /// The topic's members on that shard, with those who are joining.
         audience: Audience,
     },
     /// The owner's answer: the client's first message will be number `next`.
     Subscribed {
         /// The topic.
         topic: TopicName,
-        /// Who joined.
+        /// The client that joins.
         client: ClientKey,
         /// The number that the topic's next message will have.
         next: Seq,
-        /// Whether publishers of the topic are not to be read for now, and why.
+        /// The hold on the topic's publishers, if there is one.
         held: Option<Hold>,
     },
     /// To a topic's owner: `from` has no member left and wants no more batches.
@@ -53,32 +53,32 @@ pub enum Envelope {
         /// The shard that leaves.
         from: ShardId,
     },
-    /// To a topic's owner: so many members are left to `from`, far fewer than it said last.
+    /// To a topic's owner: `from` has far fewer members than it said last.
     Members {
         /// The topic.
         topic: TopicName,
         /// The shard that members have left.
         from: ShardId,
-        /// Who reads the topic there now, with those who are joining.
+        /// The members there now, with those who are joining.
         audience: Audience,
     },
     /// To a topic's owner: number these and spread them.
     Publish {
         /// The topic.
         topic: TopicName,
-        /// What one source had for it in a turn.
+        /// Messages of one source in a turn.
         draft: Draft,
-        /// Who reads the topic on the sender's shard, with those who are joining.
+        /// The topic's members on the sender's shard, with those who are joining.
         audience: Audience,
     },
-    /// From a topic's owner: so many bytes of the shard's outsiders are numbered.
+    /// From a topic's owner: messages of the shard's outsiders are numbered.
     Numbered {
         /// The topic.
         topic: TopicName,
         /// Bytes of frames.
         bytes: u64,
     },
-    /// From a topic's owner: what comes next in the topic's log.
+    /// From a topic's owner: the next batch of the topic's log.
     Deliver {
         /// The topic.
         topic: TopicName,
@@ -91,7 +91,7 @@ pub enum Envelope {
         topic: TopicName,
         /// The shard that lags.
         from: ShardId,
-        /// Whether it is the shard that lags or members of its.
+        /// Open if the shard itself lags, or members under `backpressure`.
         hold: Hold,
     },
     /// To a topic's owner: `from` has caught up, or gives up on its laggards.
@@ -100,17 +100,17 @@ pub enum Envelope {
         topic: TopicName,
         /// The shard that lagged.
         from: ShardId,
-        /// Its laggards were waited for in vain.
+        /// Publishers waited for its laggards in vain.
         in_vain: bool,
     },
     /// From a topic's owner: whether publishers of the topic may be read.
     Held {
         /// The topic.
         topic: TopicName,
-        /// Why not, from the first `Hold` to the last `Release`.
+        /// The hold, from the first `Hold` to the last `Release`.
         held: Option<Hold>,
     },
-    /// From a topic's owner: laggards are not waited for, or no longer.
+    /// From a topic's owner: publishers do not wait for laggards, or no longer.
     Judge {
         /// The topic.
         topic: TopicName,
@@ -122,7 +122,7 @@ pub enum Envelope {
 }
 
 impl Envelope {
-    /// Bytes of messages in it: what counts towards the inbox that it waits in.
+    /// Bytes of messages in it, which count towards the limit of an inbox.
     pub fn weight_bytes(&self) -> usize {
         match self {
             Envelope::Publish { draft, .. } => draft.len_bytes(),

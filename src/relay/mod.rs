@@ -5,13 +5,13 @@
 //!
 //! ```text
 //! turn, patience      the steps of a turn, and the sleep after it
-//! shard/              clients, and what a turn does with them: knows topic/, owner/ and policy/
+//! shard/              clients, and the work of a turn. Knows topic/, owner/ and policy/
 //! owner/              topics as their owner sees them: numbers, fan-outs, holds. Knows shards, no members
 //! topic/              topics as a shard with members sees them: log, members, rounds. Knows no owner
 //! batch/              messages on their way: drafts, then batches in forms, for an audience
-//! policy/             laggards, rates, and why clients leave
-//! envelope, outbox    what shards say to one another, and to themselves
-//! router              which shard owns a topic
+//! policy/             laggards, rates, and reasons for which clients leave
+//! envelope, outbox    messages from shard to shard, and to the shard itself
+//! router              finds the shard that owns a topic
 //! ```
 
 pub mod batch;

@@ -1,7 +1,7 @@
-//! What a shard says in a turn, to others and to itself.
+//! The envelopes that a shard sends in a turn, to others and to itself.
 //!
-//! Envelopes between two shards keep their order, and joining, numbering and the drain rest on that alone. Envelopes to the
-//! shard itself keep it too: they wait in a queue of their own, which the shard empties before it does anything else.
+//! Envelopes from one shard to another keep their order. Joining, numbering and the drain rest on that. Envelopes to the shard
+//! itself keep their order too, in a queue that the shard empties before it does anything else.
 
 use std::collections::VecDeque;
 
@@ -26,7 +26,7 @@ impl Outbox {
         }
     }
 
-    /// Says something.
+    /// Sends an envelope.
     pub fn send(&mut self, to: ShardId, envelope: Envelope) {
         if to == self.own {
             self.to_own.push_back(envelope);
@@ -35,17 +35,17 @@ impl Outbox {
         }
     }
 
-    /// The next thing that the shard has said to itself.
+    /// Takes the next envelope to the shard itself.
     pub fn pop_own(&mut self) -> Option<Envelope> {
         self.to_own.pop_front()
     }
 
-    /// Whether the shard has heard all that it has said to itself.
+    /// Whether the shard has taken all envelopes to itself.
     pub fn is_own_empty(&self) -> bool {
         self.to_own.is_empty()
     }
 
-    /// Takes what is for others, in this order.
+    /// Takes the envelopes to others, in their order.
     pub fn take(&mut self) -> impl Iterator<Item = (ShardId, Envelope)> + '_ {
         self.to_others.drain(..)
     }

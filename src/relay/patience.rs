@@ -1,14 +1,13 @@
-//! The patience that a host owes its clients after a pause of its own.
+//! Patience with clients after the process itself was stopped. [`super::turn`] asks before it enforces deadlines.
 
 use std::time::Duration;
 
 use crate::time::Timestamp;
 
-/// A gap of this length between two looks at the clock, beyond what the worker meant to sleep, is a pause of the
-/// process or the machine and not of its clients.
+/// If the clock is looked at so much later than the host meant to, the process or the machine has paused, and not its clients.
 const PAUSE: Duration = Duration::from_millis(500);
 
-/// How long deadlines then wait, so that what clients sent during the pause is read before any of them is cut.
+/// Deadlines wait so long after a pause. In that time the input of the pause is read, before any client is cut.
 const GRACE: Duration = Duration::from_secs(1);
 
 /// Puts off deadlines after a pause, such as a stopped process or a suspended machine.
@@ -19,7 +18,7 @@ pub struct Patience {
 }
 
 impl Patience {
-    /// Patience that is not needed yet.
+    /// No pause so far.
     pub fn new(now: Timestamp) -> Self {
         Patience {
             expected: now,
@@ -27,8 +26,8 @@ impl Patience {
         }
     }
 
-    /// Notes the time, and for how long at most the host does not look at the clock now; `None` if nothing is due, so that a
-    /// pause does no harm.
+    /// Notes the time. The host means to look at the clock again within `limit`; with `None` nothing is due, and a pause does
+    /// no harm.
     pub fn note(&mut self, now: Timestamp, limit: Option<Duration>) {
         let late = now.since(self.expected);
         self.expected = limit.map_or(Timestamp(u64::MAX), |limit| now + limit);
@@ -55,7 +54,7 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     #[test]
-    fn sleeping_as_long_as_meant_is_no_pause() {
+    fn a_sleep_as_long_as_meant_is_not_a_pause() {
         let mut patience = Patience::new(Timestamp(0));
         patience.note(Timestamp(0), Some(60 * SECOND));
         let woken = Timestamp(0) + 60 * SECOND;

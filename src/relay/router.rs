@@ -1,11 +1,11 @@
-//! From a topic to the shard that owns it.
+//! From a topic to its owner. All shards of a relay have the same router.
 
 use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash, Hasher};
 
 use crate::ids::ShardId;
 
-/// Finds the owner of a topic. It is the same on every shard of a relay.
+/// See the module.
 #[derive(Clone, Copy, Debug)]
 pub struct Router {
     shards: u16,
@@ -13,7 +13,7 @@ pub struct Router {
 }
 
 impl Router {
-    /// A router over `shards` shards. `seed` is drawn at start, so that nobody outside can aim topics at one shard.
+    /// A router over `shards` shards. `seed` is drawn at start, so nobody outside can aim topics at one shard.
     pub fn new(shards: u16, seed: u64) -> Self {
         assert!(shards > 0, "a relay has a shard");
         Router { shards, seed }
@@ -24,7 +24,7 @@ impl Router {
         (0..self.shards).map(ShardId)
     }
 
-    /// The shard that sequences `topic`.
+    /// The shard that owns `topic`.
     pub fn owner(&self, topic: &str) -> ShardId {
         let mut hasher = DefaultHasher::new();
         self.seed.hash(&mut hasher);

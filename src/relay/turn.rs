@@ -1,9 +1,8 @@
 //! One turn of a shard, and the sleep after it: the only driver that a shard has.
 //!
-//! A [`Turn`] owns a shard and takes it through the steps of a turn, each with a budget. A [`Host`] does what needs a
-//! kernel: it reports events, fills buffers, writes, and carries mail. The worker is a host with sockets. The simulation, the
-//! fuzzing world and the benches are hosts without. So all of them run the same order of steps and the same decision of how
-//! long to sleep.
+//! A [`Turn`] owns a shard and takes it through the steps of a turn, each with a budget. A [`Host`] does the work of a kernel:
+//! it reports events, fills buffers, writes, and carries mail. The worker is a host with sockets. The simulation, the fuzzing
+//! world and the benches are hosts without. So all of them run the steps in the same order and sleep by the same decision.
 
 use std::io::IoSlice;
 use std::time::Duration;
@@ -19,24 +18,24 @@ use crate::time::Timestamp;
 /// Reads of one connection in one turn.
 const READS_PER_CONN: usize = 4;
 
-/// A visit that takes longer than this puts its connection into the heavy lane for the next one. Four full reads take a
-/// third of it. A TLS handshake takes it, and so do records that bring nothing but new keys.
+/// After a visit that takes longer than this, the connection waits in the heavy lane for the next one. Four full reads take
+/// a third of this time. A TLS handshake takes longer, and so do records that bring nothing but new keys.
 const HEAVY_VISIT: Duration = Duration::from_millis(1);
 
-/// How soon to look again whether the inboxes have been emptied. It is rare, so nobody announces it.
+/// The time after which to look again whether the inboxes have room. This is rare, so nobody announces it.
 const CONGESTION_RETRY: Duration = Duration::from_millis(1);
 
-/// What a turn may take before the next step has its turn.
+/// The limits of a turn's steps.
 #[derive(Clone, Copy, Debug)]
 pub struct Budgets {
-    /// Bytes read, before the last read. The following turns have to send many times what this one takes in.
+    /// No read begins once so many bytes are read. The turns that follow have to send many times as much.
     pub read_bytes: usize,
-    /// Time spent on reading, before the last visit. It is as long as a flush takes, so that a flood of input that is
-    /// expensive to take in does not keep the members waiting.
+    /// No visit begins once reading has taken this long. It is as long as a flush takes, so a flood of expensive input does
+    /// not keep the members waiting.
     pub read_time: Duration,
     /// Clients flushed before sockets and the inbox are looked at again.
     pub flush_clients: usize,
-    /// Bytes written, before the last write.
+    /// No write begins once so many bytes are written.
     pub flush_bytes: usize,
 }
 
@@ -52,7 +51,7 @@ impl Default for Budgets {
     }
 }
 
-/// What an event says of a connection.
+/// The news about a connection in an event.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Readiness {
     /// There may be something to read.
@@ -65,7 +64,7 @@ pub struct Readiness {
     pub is_error: bool,
 }
 
-/// What a read brought.
+/// The result of a read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Filled {
     /// This many bytes, and there may be more, or the end.
@@ -78,7 +77,7 @@ pub enum Filled {
     Eof,
     /// The connection is dead.
     Failed,
-    /// The client broke TLS and has been told as far as possible. What it still sends is read and thrown away.
+    /// The client broke TLS, and was told so as far as possible. Its further input is read and thrown away.
     TlsFailed,
 }
 
@@ -95,38 +94,38 @@ pub enum Moment {
     Deadlines,
     /// Deadlines were enforced, if it was time.
     TakenIn,
-    /// What is fanned out is numbered. The envelopes for others follow.
+    /// The messages of this fan-out are numbered. The envelopes for others follow.
     Decided,
     /// The others have been told.
     Told,
     /// This client was written to.
     Wrote(ClientKey, Written),
-    /// Limits have been applied. The last envelopes and what is to be done to sockets follow.
+    /// Limits are applied. The last envelopes and effects on sockets follow.
     Ended,
     /// The turn is over.
     Settled,
 }
 
-/// What a turn needs from outside the shard. All times are of one clock, which never goes back.
+/// The world outside the shard. All times are of one clock, which never goes back.
 pub trait Host {
     /// The time.
     fn now(&mut self) -> Timestamp;
 
-    /// The next event of a connection that the shard knows; `None` when this turn is to see no more of them.
+    /// The next event of a connection that the shard knows; `None` if there are no more for this turn.
     fn next_event(&mut self) -> Option<(ClientKey, Readiness)>;
 
-    /// Hands the shard what other threads have sent: envelopes, connections, clients that move here, orders.
+    /// Hands the shard the mail of other threads: envelopes, connections, clients that move here, orders.
     fn take_mail(&mut self, shard: &mut Shard);
 
     /// Whether some shard's inbox is so full that no shard may read.
     fn is_congested(&mut self) -> bool;
 
-    /// Whether what the connection says is for the shard. A host that reads a proxy's header first does so here.
+    /// Whether the connection's bytes are for the shard. A host that expects a proxy's header first reads it here.
     fn is_introduced(&mut self, _shard: &mut Shard, _key: ClientKey) -> bool {
         true
     }
 
-    /// Reads once from the connection and hands the shard what came.
+    /// Reads once from the connection, and hands the bytes to the shard.
     fn fill(&mut self, shard: &mut Shard, key: ClientKey) -> Filled;
 
     /// Whether the next read is expensive whatever the last one cost.
@@ -134,7 +133,7 @@ pub trait Host {
         false
     }
 
-    /// Where an undecided client is to live; `None` for here.
+    /// The shard on which an undecided client is to live; `None` for this one.
     fn home(&mut self, _shard: &Shard, _undecided: Undecided) -> Option<ShardId> {
         None
     }
@@ -147,26 +146,25 @@ pub trait Host {
         false
     }
 
-    /// Goes on sending what the transport has to say for itself, of which the shard knows nothing. Says whether the
-    /// connection lives.
+    /// Sends on the transport's own bytes, of which the shard knows nothing. Says whether the connection lives.
     fn flush_own(&mut self, _key: ClientKey) -> bool {
         true
     }
 
-    /// Writes `slices`, of `offered` bytes together, and first what is held back, in one call; `None` if the connection is
-    /// dead.
+    /// Writes the bytes that are held back and then `slices`, which have `offered` bytes, in one call. Returns `None` if the
+    /// connection is dead.
     fn write(&mut self, key: ClientKey, slices: &[IoSlice<'_>], offered: usize) -> Option<Written>;
 
     /// Puts an envelope into another shard's inbox.
     fn post(&mut self, to: ShardId, envelope: Envelope);
 
-    /// Wakes those who have been posted something.
+    /// Wakes the shards that envelopes were posted to.
     fn wake_others(&mut self) {}
 
     /// Does something to a socket.
     fn apply(&mut self, effect: Effect);
 
-    /// How many of `count` things this turn does. A host that tests what happens when a step ends early says less.
+    /// How many of `count` things this turn does. A host for tests says less, so that steps end early.
     fn portion(&mut self, count: usize) -> usize {
         count
     }
@@ -175,17 +173,17 @@ pub trait Host {
     fn note(&mut self, _shard: &mut Shard, _moment: Moment) {}
 }
 
-/// How long a host sleeps when nothing happens.
+/// The longest sleep of a host. Events end it earlier.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sleep {
-    /// Until then, to the millisecond, which is what event loops count in; without end if `None`.
+    /// Its end, to the millisecond, as event loops count; `None` for no end.
     pub until: Option<Timestamp>,
-    /// Not beyond this moment, to the microsecond, if there is one.
+    /// An end to the microsecond, if there is one.
     pub alarm: Option<Timestamp>,
 }
 
 impl Sleep {
-    /// When the host looks again at the latest.
+    /// The earlier of both ends.
     pub fn ends_at(self) -> Option<Timestamp> {
         self.until.into_iter().chain(self.alarm).min()
     }
@@ -221,8 +219,8 @@ impl Turn {
         }
     }
 
-    /// Decides how long to sleep. Called before every sleep, also one of no length: it is how a pause of the process is told
-    /// from a sleep.
+    /// Decides how long to sleep. It is called before every sleep, also one of no length, to tell a pause of the process from
+    /// a sleep.
     pub fn sleep(&mut self, now: Timestamp) -> Sleep {
         let sleep = self.next_sleep(now);
         let span = sleep.ends_at().map(|end| end.since(now));
@@ -242,7 +240,7 @@ impl Turn {
         let retry = now + CONGESTION_RETRY;
         let deadline = self.shard.next_deadline().map(|due| {
             let due = due.max(self.patience.until());
-            // A deadline is not enforced before the inboxes have been emptied, and so must not end the sleep at once.
+            // Deadlines wait for the inboxes. So one that has passed must not end the sleep at once.
             if self.is_congested {
                 due.max(retry)
             } else {
@@ -259,11 +257,11 @@ impl Turn {
 
     /// Takes a turn: take in, decide, tell the others, flush, settle.
     ///
-    /// The others are told before the flush, not after it, so that theirs goes on beside ours.
+    /// The others are told before the flush, so that they flush at the same time.
     pub fn run<H: Host>(&mut self, host: &mut H) {
         let began = host.now();
         self.patience.note(began, Some(Duration::ZERO));
-        // 1. Take in: what has become possible, what other threads sent, what clients sent, what is due.
+        // 1. Take in: events, mail, input of clients, deadlines.
         self.shard.begin_turn(began);
         host.note(&mut self.shard, Moment::Begun);
         while let Some((key, readiness)) = host.next_event() {
@@ -320,7 +318,7 @@ impl Turn {
         }
     }
 
-    /// Visits connections that may have something to read: the light ones first, then at least one heavy one.
+    /// Visits the connections that may have input: the light ones first, then at least one heavy one.
     fn read<H: Host>(&mut self, host: &mut H) {
         self.is_congested = host.is_congested();
         if self.is_congested {
@@ -345,7 +343,7 @@ impl Turn {
         }
     }
 
-    /// Reads a connection as often as it may be in one turn, and says whether anything is left of the budget.
+    /// Reads a connection as often as one turn allows. Says whether any of the budget is left.
     fn visit<H: Host>(&mut self, host: &mut H, key: ClientKey, left: &mut Left) -> bool {
         let (read, is_left_over) = self.read_conn(host, key);
         let now = host.now();
@@ -359,7 +357,7 @@ impl Turn {
         left.bytes > 0 && now < left.until
     }
 
-    /// Reads a connection. Says how many bytes came, and whether there may be more that could be read now.
+    /// Reads a connection. Says how many bytes came, and whether there may be more to read now.
     fn read_conn<H: Host>(&mut self, host: &mut H, key: ClientKey) -> (usize, bool) {
         if !host.is_introduced(&mut self.shard, key) {
             return (0, false);
@@ -390,13 +388,13 @@ impl Turn {
                 Filled::TlsFailed => End::TlsFailed,
             };
             self.shard.on_end(key, end);
-            // What a client still sends that broke TLS is read, to be thrown away.
+            // Input after a broken TLS is read, to be thrown away.
             return (total, end == End::TlsFailed);
         }
         (total, true)
     }
 
-    /// Has each client that has just said what it wants stay, or move to where it had better live.
+    /// Decides for each client whose request was just granted whether it stays or moves to another shard.
     fn place_clients<H: Host>(&mut self, host: &mut H) {
         for _ in 0..host.portion(self.shard.undecided_len()) {
             let Some(undecided) = self.shard.poll_undecided() else {
@@ -434,16 +432,16 @@ impl Turn {
         }
     }
 
-    /// Writes what a client is to get: once, unless something had to wait for a frame boundary.
+    /// Writes to a client: once, unless something had to wait for the end of a frame.
     fn write<H: Host>(&mut self, host: &mut H, key: ClientKey) -> usize {
         if host.is_handshaking(key) {
-            // A refusal, for which there is no way yet: it was too slow, or the relay is full or on its way down.
+            // A refusal before TLS is ready, which cannot be sent: the client was too slow, or the relay is full or shuts down.
             self.shard.on_end(key, End::Failed);
             return 0;
         }
         let mut total = 0;
         loop {
-            // What is held back waits for the writable edge, with or without more to come behind it.
+            // Bytes that are held back wait for the socket to be writable, with or without more behind them.
             let is_due = host.holds_back(key) && !self.shard.is_blocked(key);
             let mut slices = Slices::new();
             let offered = self.shard.gather(key, &mut slices);
@@ -557,7 +555,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_left_over_ends_the_sleep_at_once() {
+    fn input_that_is_left_over_ends_the_sleep_at_once() {
         let (mut turn, mut host) = turn();
         let client = turn.shard.accept();
         turn.shard.make_ready(client);

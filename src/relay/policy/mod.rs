@@ -255,7 +255,8 @@ mod tests {
     }
 
     #[test]
-    fn time_for_laggards_passes_while_the_shard_is_a_little_behind_but_not_while_it_is_far_behind() {
+    fn time_for_laggards_passes_while_the_shard_is_a_little_behind_but_not_while_it_is_far_behind()
+    {
         let review = |unvisited_bytes| {
             let lag = Lag {
                 unvisited_bytes,
