@@ -1,7 +1,7 @@
-//! Who may connect, and who may publish: what the configuration says, asked once at each upgrade.
+//! The right to connect and the right to publish, as the configuration gives them.
 //!
-//! [`crate::port`] asks [`Access::admit`] when a request is complete. [`crate::http`] knows what an origin and a token look
-//! like; this module knows what follows from them.
+//! [`crate::port`] asks [`Access::admit`] once for each request. [`crate::http`] knows the syntax of origins and tokens. This
+//! module knows their consequences, and refuses what the configuration does not allow.
 
 use crate::config::{Config, Publish};
 use crate::http::bearer::{self, Credentials, Token};
@@ -12,18 +12,18 @@ use crate::ws::handshake::Refusal;
 /// See the module.
 #[derive(Clone, Debug)]
 pub struct Access {
-    /// Empty: every origin is let in.
+    /// If empty, every origin is let in.
     allowed_origins: Vec<OriginPattern>,
     publish: Publish,
     tokens: Vec<Token>,
 }
 
-/// What a client that is let in may do beside listening.
+/// The rights of a client that is let in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Permission {
-    /// Nothing.
+    /// It may listen.
     Listen,
-    /// Send messages.
+    /// It may listen and send messages.
     Publish,
 }
 
@@ -51,7 +51,7 @@ impl Access {
         }
     }
 
-    /// Whoever sends no origin is no browser, and could as well have claimed one that is let in.
+    /// Checks the Origin. A client that sends none is not a browser, and could as well have claimed one that is let in.
     fn check_origin(&self, head: &RequestHead<'_>) -> Result<(), Refusal> {
         let mut values = head.values("origin");
         let claimed = values.next();
@@ -91,7 +91,7 @@ mod tests {
         })
     }
 
-    /// What becomes of a request to `target` with `fields`, each ended as lines are.
+    /// The answer to a request to `target` with `fields`, each with the end of its line.
     fn admit(access: &Access, target: &str, fields: &str) -> Result<Permission, RefusalKind> {
         let request = format!("GET {target} HTTP/1.1\r\n{fields}\r\n");
         let head = RequestHead::parse(request.as_bytes()).unwrap();
@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn where_origins_are_listed_others_are_refused_and_none_at_all_is_not() {
+    fn with_a_list_of_origins_others_are_refused_but_not_clients_without_one() {
         let access = access(|config| {
             config.server.allowed_origins = vec!["a.example".parse().unwrap()];
         });
@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_allows_to_publish_and_a_wrong_one_does_not_even_listen() {
+    fn a_token_allows_publishing_and_a_wrong_one_not_even_listening() {
         let access = publish(Publish::Token);
         assert_eq!(admit(&access, "/", ""), LISTEN);
         assert_eq!(admit(&access, &format!("/?token={TOKEN}"), ""), PUBLISH);
@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_that_nobody_asks_for_is_ignored() {
+    fn a_token_that_the_configuration_does_not_ask_for_is_ignored() {
         for target in ["/", "/?token=wrong", &format!("/?token={TOKEN}")] {
             assert_eq!(admit(&publish(Publish::Everyone), target, ""), PUBLISH);
             assert_eq!(admit(&publish(Publish::Nobody), target, ""), LISTEN);

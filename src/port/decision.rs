@@ -1,7 +1,7 @@
-//! The decision on a request: what it wants, and whether it gets it.
+//! The decision on a request. A shard asks for it once the request's head is complete.
 //!
-//! The order is fixed: is the request good, which topic does it name, may its sender have it, and only then what is
-//! negotiated. Rules for single topics thus find the topic known, and nobody learns about terms that access refuses.
+//! The order is fixed: first the form of the request, then its topic, then access, and last the terms. So a rule for single
+//! topics finds the topic known, and a client that is refused learns nothing about terms.
 
 use super::terms::{Form, Terms};
 use super::topic_name::{TopicError, topic_name};
@@ -10,14 +10,14 @@ use crate::config::{Config, Topics};
 use crate::http::request::RequestHead;
 use crate::ws::handshake::{self, Refusal};
 
-/// What the relay does about a request.
+/// The answer to a request that is not refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Decision {
     /// The client joins a topic and speaks WebSocket.
     Upgrade(Terms),
 }
 
-/// The rules that decide. All shards have the same.
+/// The rules that decide. They are the same on all shards.
 #[derive(Clone, Debug)]
 pub struct Port {
     topics: Topics,

@@ -1,7 +1,6 @@
-//! What a client negotiated: one value, made by the decision on its request.
+//! The terms that a client negotiated: one value, made by the decision on its request.
 //!
-//! The terms stay with the client until it has joined. They move whole when the client moves to another shard, and the 101
-//! is built from them last.
+//! The terms stay with the client until it has joined, also when it moves to another shard. The 101 is built from them last.
 
 use bytes::Bytes;
 
@@ -17,11 +16,8 @@ pub enum Form {
 }
 
 impl Form {
-    /// How many forms there are.
+    /// The number of forms.
     pub const COUNT: usize = 1;
-
-    /// All of them, in the order of [`Form::index`].
-    pub const ALL: [Form; Form::COUNT] = [Form::Frames];
 
     /// The form's place in a table of all forms.
     pub const fn index(self) -> usize {
@@ -34,16 +30,16 @@ impl Form {
 pub struct Terms {
     /// The topic that the client asked for.
     pub topic: TopicName,
-    /// How it reads the topic.
+    /// The form in which it reads the topic.
     pub form: Form,
-    /// What it may do beside listening.
+    /// Whether it may publish.
     pub permission: Permission,
     /// The proof that its handshake was understood (RFC 6455, section 4.2.2).
     pub accept_key: AcceptKey,
 }
 
 impl Terms {
-    /// The 101 response. Behind it, the connection speaks WebSocket.
+    /// The 101 response. After it, the connection speaks WebSocket.
     pub fn response(&self) -> Bytes {
         Bytes::from(self.accept_key.response())
     }

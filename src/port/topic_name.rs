@@ -1,6 +1,6 @@
 //! From a request's target to the name of a topic.
 //!
-//! This is the one place that decides a topic's name:
+//! No other place decides a topic's name. The rules:
 //!
 //! - The query does not count: `/room?token=x` is `/room`.
 //! - The path is percent-decoded once, byte by byte, and must then be UTF-8. So `/caf%C3%A9` and `/café` are one topic, and
@@ -15,13 +15,13 @@ use crate::config::Topics;
 use crate::http::percent::{self, PercentError};
 
 /// The longest name of a topic, in bytes. It has room for a few UUIDs in a path, and a hundred thousand hostile names take
-/// some ten megabytes.
+/// 51 MB at most.
 pub const MAX_TOPIC_BYTES: usize = 512;
 
 /// A topic's name, shared by the shards that deal with the topic.
 pub type TopicName = Arc<str>;
 
-/// Why a target does not name a topic. Each is the client's fault.
+/// The reasons for which a target does not name a topic. Each is the client's fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TopicError {
     /// The decoded name is longer than [`MAX_TOPIC_BYTES`].
