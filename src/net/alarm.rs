@@ -1,9 +1,8 @@
 //! A worker's alarm: ends its sleep at a moment, to the microsecond.
 //!
-//! The timeout of `epoll_wait` counts in milliseconds and is late by the thread's timer slack besides; topics that are
-//! coalesced are due sooner than that. A timer of the kernel's that is registered in the event loop is neither. It is set
-//! only before a worker sleeps while something waits; setting it is one system call of 0.75 µs here, and hearing it none: it
-//! is registered for edges, so nobody has to read how often it went off. It ends a sleep some 25 µs late.
+//! The timeout of `epoll_wait` counts in milliseconds, and is also late by the thread's timer slack. Coalesced topics are due
+//! sooner. So a timer of the kernel is registered in the event loop. A worker sets it only before a sleep while messages wait,
+//! with one system call of 0.75 µs. It is registered for edges, so nobody has to read it. It ends a sleep about 25 µs late.
 
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -21,12 +20,12 @@ use crate::time::Timestamp;
 #[derive(Debug)]
 pub struct Alarm {
     timer: OwnedFd,
-    /// What it is set to, until it goes off.
+    /// The moment that it is set to, until it goes off.
     due: Option<Timestamp>,
 }
 
 impl Alarm {
-    /// An alarm that is not set, and will be heard as `token`.
+    /// An alarm that is not set. It goes off as an event with `token`.
     pub fn new(registry: &Registry, token: Token) -> io::Result<Alarm> {
         let flags = TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC;
         let timer = timerfd_create(TimerfdClockId::Monotonic, flags)?;
@@ -34,12 +33,12 @@ impl Alarm {
         Ok(Alarm { timer, due: None })
     }
 
-    /// Has it go off at `due` instead of whatever it is set to; `due` is later than `now`.
+    /// Sets it to `due`, which is later than `now`, instead of any earlier setting.
     pub fn set(&mut self, due: Timestamp, now: Timestamp) -> io::Result<()> {
         if self.due == Some(due) {
             return Ok(());
         }
-        // Never zero, which would disarm it.
+        // Zero would disarm it.
         let micros = due.since(now).as_micros().max(1);
         let value = Timespec {
             // Some hours at most.
@@ -69,7 +68,7 @@ mod tests {
 
     const TOKEN: Token = Token(7);
 
-    /// How long a test waits for an alarm that has to come.
+    /// The longest time that a test waits for an alarm.
     const PATIENCE: Duration = Duration::from_secs(10);
 
     #[test]
@@ -77,7 +76,7 @@ mod tests {
         let mut poll = Poll::new().unwrap();
         let mut events = Events::with_capacity(4);
         let mut alarm = Alarm::new(poll.registry(), TOKEN).unwrap();
-        // It is never read, and goes off again and again all the same.
+        // It goes off again, although it is never read.
         for round in 1..=3 {
             let began = Instant::now();
             let due = Timestamp(round * 1_000_000 + 300);
@@ -91,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn an_alarm_that_is_set_anew_goes_off_when_it_was_told_last() {
+    fn an_alarm_that_is_set_anew_goes_off_at_the_new_moment() {
         let mut poll = Poll::new().unwrap();
         let mut events = Events::with_capacity(4);
         let mut alarm = Alarm::new(poll.registry(), TOKEN).unwrap();

@@ -1,4 +1,4 @@
-//! What reaches a worker from other threads, and the box it arrives in.
+//! Mail from thread to thread, and the boxes that it arrives in.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -22,26 +22,26 @@ pub enum Mail {
     Envelope(Envelope),
     /// From the acceptor: a connection to take in.
     Socket(Stream, Admission),
-    /// From another worker: a client that is to live here, and its connection.
+    /// From another worker: a client that moves here, and its connection.
     Client(Box<(Conn, Transfer)>),
-    /// From the acceptor: a connection over a limit, to be told so and closed in order.
+    /// From the acceptor: a connection over a limit, to be refused with an answer.
     Refusal(Stream, Refusal),
-    /// From the acceptor: a connection over a limit was closed at once, because too many are being refused already.
+    /// From the acceptor: a connection over a limit was closed at once, because too many are being refused.
     Surplus(RefusalKind),
-    /// From the control thread: see every member off.
+    /// From the control thread: drain, and close every member in order.
     Drain,
-    /// From the control thread: the relay has failed; tell every member so, without regard to what it is owed.
+    /// From the control thread: the relay has failed. Tell every member so at once, whatever it is still owed.
     Abandon,
-    /// From the control thread: cut whatever is left, and end.
+    /// From the control thread: cut the clients that are left, and end.
     Stop,
 }
 
-/// What a worker tells the control thread.
+/// Mail for the control thread.
 #[derive(Debug)]
 pub enum Report {
-    /// The shard has seen off its last client.
+    /// The shard is drained, and its last client has left.
     Drained(ShardId),
-    /// The worker has ended before it was told to; the relay cannot go on without it.
+    /// The worker has ended before it was told to. The relay cannot go on without it.
     Failed(ShardId, String),
     /// The metrics thread has ended before it was told to.
     MetricsFailed(String),
@@ -58,8 +58,7 @@ pub struct PollWaker(pub mio::Waker);
 impl Wake for PollWaker {
     fn wake(&self) {
         if let Err(error) = self.0.wake() {
-            // The event loop's counter is full or its descriptor is gone: the first is a wake already, the second ends
-            // the loop.
+            // Either the loop's counter is full, and then it wakes anyway, or its descriptor is gone, and then it ends.
             tracing::debug!(%error, "wake failed");
         }
     }
@@ -70,13 +69,13 @@ impl Wake for PollWaker {
 pub struct Postbox {
     /// Its inbox.
     pub inbox: Mailbox<Mail, PollWaker>,
-    /// Connections that it has or is about to get, refused ones aside: for placement. Raised by the acceptor and by
-    /// whoever hands a client over, lowered by the worker.
+    /// Connections that it has or is about to get, without refused ones: for placement. The acceptor and workers that hand a
+    /// client over raise it; the worker itself lowers it.
     connections: CachePadded<AtomicUsize>,
-    /// Connections that were let in and that it has closed or refused, ever: for the limit on all of them. It only rises, so
-    /// that the sum over all workers is never too high, however clients move among them meanwhile.
+    /// Connections that were let in and that it has closed or refused, ever: for the limit on all of them. It only rises. So
+    /// the sum over all workers is never too high, even while clients move between them.
     ended: CachePadded<AtomicUsize>,
-    /// Connections over a limit, which are being refused: raised by whoever refuses, lowered by the worker.
+    /// Connections over a limit that are being refused. The thread that refuses raises it; the worker lowers it.
     refusals: CachePadded<AtomicUsize>,
 }
 
@@ -93,7 +92,7 @@ impl Postbox {
 
     /// The worker is about to get a connection, from the acceptor or from another worker.
     pub fn note_arrival(&self) {
-        // Relaxed, here and below: counts for placement and limits, which bear no other data.
+        // Relaxed, here and below: a count for placement or limits, on which no other data depends.
         self.connections.fetch_add(1, Ordering::Relaxed);
     }
 
@@ -108,7 +107,7 @@ impl Postbox {
         self.ended.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// The worker is about to refuse a connection, in order.
+    /// The worker is about to refuse a connection with an answer.
     pub fn note_refusal(&self) {
         self.refusals.fetch_add(1, Ordering::Relaxed);
     }
@@ -119,28 +118,28 @@ impl Postbox {
     }
 }
 
-/// How many of all that were let in are over.
+/// The number of connections that were let in and have ended, over all workers.
 pub fn ended(postboxes: &[Postbox]) -> usize {
     // Relaxed: as above.
     let ended = |postbox: &Postbox| postbox.ended.load(Ordering::Relaxed);
     postboxes.iter().map(ended).sum()
 }
 
-/// How the connections are spread now.
+/// The spread of the connections over the workers now.
 pub fn balance(postboxes: &[Postbox]) -> Balance {
     // Relaxed: as above.
     let connections = |postbox: &Postbox| postbox.connections.load(Ordering::Relaxed);
     Balance::of(postboxes.iter().map(connections))
 }
 
-/// Connections over a limit that are refused in order at any time; what comes beyond is closed at once. Fewer than the
-/// descriptors that are kept in reserve.
+/// The most connections over a limit that are refused with an answer at any time. More are closed at once. It is less than
+/// the number of descriptors in reserve.
 const REFUSED_IN_ORDER: usize = 32;
 
-/// Whether one more connection may be refused in order. Two threads that ask at once may both be told so: there are a few
+/// Whether one more connection may be refused with an answer. Two threads that ask at once may both hear yes: there are a few
 /// descriptors in reserve for each worker.
 pub fn may_refuse_in_order(postboxes: &[Postbox]) -> bool {
-    // Relaxed: a count that bears no other data.
+    // Relaxed: as above.
     let refusals = postboxes
         .iter()
         .map(|postbox| postbox.refusals.load(Ordering::Relaxed));

@@ -1,6 +1,6 @@
 //! A worker: the thread that owns a shard, its clients' sockets, and one event loop.
 //!
-//! It alternates between a [`Turn`] and a sleep. What a turn needs from the kernel is in [`sockets::Sockets`].
+//! It alternates between a [`Turn`] and a sleep. [`sockets::Sockets`] is the turn's link to the kernel.
 
 mod admit;
 mod inbox;
@@ -27,12 +27,12 @@ use crate::relay::turn::{Budgets, Turn};
 
 pub use self::sockets::{ALARM, WAKER};
 
-/// What a worker is made of.
+/// The parts of a worker.
 #[derive(Debug)]
 pub struct Parts {
     /// Its shard.
     pub shard: Shard,
-    /// Which one that is.
+    /// Its id, and the shard's.
     pub id: ShardId,
     /// Its event loop, in which the waker of its postbox is registered.
     pub poll: Poll,
@@ -42,15 +42,15 @@ pub struct Parts {
     pub postboxes: Postboxes,
     /// The control thread's inbox.
     pub control: ControlBox,
-    /// Where its counters are published.
+    /// Its counters, as the metrics thread sees them.
     pub published: Arc<Published>,
-    /// Up to how many connections workers are filled one after the other.
+    /// Workers are filled up to so many connections, one after the other.
     pub fill_to: usize,
-    /// The connections that each address has, if they are limited.
+    /// The seats of each address, if they are limited.
     pub seats: Option<Arc<Seats>>,
     /// The relay's clock.
     pub clock: Clock,
-    /// What clients over TCP are shown, where they speak TLS.
+    /// The TLS configuration for clients over TCP, if they speak TLS.
     pub tls: Option<Arc<Keeper>>,
 }
 
@@ -89,7 +89,7 @@ impl Worker {
         }
     }
 
-    /// Runs until it is told to stop. Fails only if the kernel refuses to wait for events.
+    /// Runs until it is told to stop. It fails only if the kernel refuses to wait for events.
     pub fn run(mut self) -> io::Result<()> {
         while !self.sockets.stopped {
             let now = self.sockets.clock.now();

@@ -1,4 +1,7 @@
-//! What a worker does before its shard is handed a byte: read the header of a proxy, and seat whom it names.
+//! The work before a shard gets a client's first byte: read a proxy's header, and seat the client that it names.
+//!
+//! [`Sockets`] calls it for connections from proxies that must send a header. It refuses a client with a bad header, and one
+//! over the limit of its address.
 
 use std::net::IpAddr;
 
@@ -11,8 +14,8 @@ use crate::relay::shard::{End, Shard};
 use crate::ws::handshake::{Refusal, RefusalKind};
 
 impl Sockets {
-    /// Reads the header as far as it has come. Once it is there, or turns out to be none, whatever comes is the shard's to
-    /// take or, after a refusal, to throw away.
+    /// Reads the header as far as it has come. Returns true once it is complete or wrong: from then on the bytes are for the
+    /// shard, which throws them away after a refusal.
     pub(super) fn read_header(&mut self, shard: &mut Shard, key: ClientKey) -> bool {
         let Some(conn) = conn_in(&mut self.conns, key) else {
             return false;
@@ -47,7 +50,7 @@ impl Sockets {
         true
     }
 
-    /// Seats a client among those of the address that its proxy has named.
+    /// Gives the client a seat of the address that its proxy has named.
     fn seat(&mut self, shard: &mut Shard, key: ClientKey, address: IpAddr) {
         let Some(seats) = &self.seats else {
             return;
@@ -60,10 +63,10 @@ impl Sockets {
         }
     }
 
-    /// Refuses a client whose address has as many connections as it may have: in order, as far as there is room for that.
-    /// Its place among those who are served is free from now on, or refusals would fill the relay.
+    /// Refuses a client whose address has as many connections as it may have: with an answer, if there is room for that. It
+    /// does not count as served any more, or refusals would fill the relay.
     fn refuse_named(&mut self, shard: &mut Shard, key: ClientKey) {
-        // Over TLS there is nothing to say it with, and the handshake is not made for that alone.
+        // Over TLS an answer would need a handshake first, which costs too much for a refusal.
         let is_encrypted = self.conn(key).is_some_and(|conn| conn.is_encrypted());
         if is_encrypted || !may_refuse_in_order(&self.postboxes) {
             return shard.turn_away(key, RefusalKind::PerIp);

@@ -1,4 +1,4 @@
-//! What a worker does with its mail.
+//! The mail of a worker, and what each kind of it does. [`Sockets`] calls it for everything in its postbox.
 
 use super::sockets::Sockets;
 use crate::net::mail::Mail;

@@ -1,4 +1,4 @@
-//! What a turn needs from the kernel: the sockets of a worker's clients, its event loop, and other workers' inboxes.
+//! A turn's link to the kernel: the sockets of a worker's clients, its event loop, and other workers' inboxes.
 //!
 //! [`Sockets`] is the host of the worker's [`Turn`](crate::relay::turn::Turn). It decides nothing about clients: it moves
 //! bytes between sockets and the shard, and envelopes between shards.
@@ -26,7 +26,7 @@ use crate::relay::shard::{Effect, End, Shard, Transfer, Undecided, Written};
 use crate::relay::turn::{Filled, Host, Moment, Readiness, Sleep};
 use crate::time::Timestamp;
 
-/// The token of the worker's waker. No client has it, because generations and slots do not reach it together.
+/// The token of the worker's waker. No client has it, because a generation and a slot do not both reach their last value.
 pub const WAKER: Token = Token(usize::MAX);
 
 /// The token of the worker's alarm, which no client has either.
@@ -35,7 +35,7 @@ pub const ALARM: Token = Token(usize::MAX - 1);
 /// Events taken from the kernel in one go.
 pub(super) const EVENTS: usize = 1024;
 
-/// While any shard's inbox holds this many bytes of messages, no shard reads. Numbered messages are never dropped, so those
+/// While any shard's inbox holds so many bytes of messages, no shard reads. Numbered messages are never dropped, so messages
 /// that are not numbered yet must wait in the senders' sockets.
 const INBOX_HIGH_WATER_BYTES: usize = 8 << 20;
 
@@ -43,7 +43,7 @@ const INBOX_HIGH_WATER_BYTES: usize = 8 << 20;
 #[derive(Debug)]
 pub(super) struct Sockets {
     pub(super) events: Events,
-    /// Those of them that the turn has not seen.
+    /// Events that the turn has not seen.
     pub(super) news: VecDeque<(ClientKey, Readiness)>,
     pub(super) id: ShardId,
     pub(super) poll: Poll,
@@ -58,14 +58,14 @@ pub(super) struct Sockets {
     pub(super) conns: Vec<Option<Conn>>,
     pub(super) scratch: Scratch,
     pub(super) tls: Option<Arc<Keeper>>,
-    /// By shard: it has been sent something that it was not woken for yet.
+    /// By shard: whether it has mail that it was not woken for yet.
     pub(super) to_notify: Vec<bool>,
     pub(super) has_reported: bool,
     pub(super) stopped: bool,
 }
 
 impl Sockets {
-    /// Sleeps until something happens, or for as long as `sleep` says.
+    /// Sleeps until an event, or for as long as `sleep` says.
     pub(super) fn wait(&mut self, sleep: Sleep, now: Timestamp) -> io::Result<()> {
         let timeout = sleep.until.map(|until| until.since(now));
         if timeout != Some(Duration::ZERO)
@@ -117,19 +117,18 @@ impl Sockets {
 
     /// Takes in a client that another worker has handed over.
     ///
-    /// In a drain that is not cut short, none finds its new worker stopped, whatever that owns. A shard is drained when it has
-    /// every owner's answer to its fence. Each of these comes after the fences of all shards, and thus after the last client
-    /// that the others have handed over.
+    /// In a drain that is not cut short, the new worker has not stopped yet. A shard is drained when it has every owner's answer
+    /// to its fence. Each answer comes after the fences of all shards, and so after the last client that they handed over.
     pub(super) fn take_client(&mut self, shard: &mut Shard, mut conn: Conn, transfer: Transfer) {
         self.free_slots(shard);
         let key = shard.transfer_in(transfer);
         conn.generation = key.generation;
         self.watch(shard, key, conn);
-        // What the other worker left unread may be in the transport and not in the socket, so no edge announces it.
+        // The transport may hold input that the other worker left unread. No event announces it.
         shard.make_ready(key);
     }
 
-    /// Closes what is to be closed: a slot that was given up in this turn may be given out again.
+    /// Closes the connections of clients that have left, because their slots may be given out again in this turn.
     fn free_slots(&mut self, shard: &mut Shard) {
         for effect in shard.take_effects() {
             self.apply(effect);
@@ -147,7 +146,7 @@ impl Sockets {
         }
         self.conns[slot] = Some(conn);
         if let Err(error) = registered {
-            tracing::debug!(%error, "registration of a connection");
+            tracing::debug!(%error, "a connection cannot be watched");
             shard.on_end(key, End::Failed);
         }
     }
@@ -159,7 +158,7 @@ impl Sockets {
         }
     }
 
-    /// Gives back what a crowd of connections had needed.
+    /// Gives back the memory that a crowd of connections needed.
     fn shrink(&mut self) {
         while self.conns.last().is_some_and(Option::is_none) {
             self.conns.pop();
@@ -177,7 +176,7 @@ impl Host for Sockets {
 
     fn next_event(&mut self) -> Option<(ClientKey, Readiness)> {
         while let Some((key, readiness)) = self.news.pop_front() {
-            // One poll may still name a connection that is gone, or its slot's new tenant.
+            // An event may name a connection that is gone, whose slot may have a new tenant.
             if let Some(conn) = conn_in(&mut self.conns, key) {
                 conn.ending |= readiness.is_read_closed || readiness.is_error;
                 return Some((key, readiness));
@@ -188,14 +187,14 @@ impl Host for Sockets {
 
     fn take_mail(&mut self, shard: &mut Shard) {
         self.postboxes[self.id.index()].inbox.open();
-        // What is pushed from now on comes with a wake of its own, so a full inbox cannot keep the turn here.
+        // Mail that is pushed from now on comes with a wake of its own. So a busy inbox cannot keep the turn here.
         for _ in 0..self.postboxes[self.id.index()].inbox.len() {
             let Some(mail) = self.postboxes[self.id.index()].inbox.pop() else {
                 return;
             };
             self.on_mail(shard, mail);
             if self.stopped {
-                // Nothing that has come behind that is taken in.
+                // Mail behind a stop is not taken in.
                 return;
             }
         }
@@ -213,7 +212,7 @@ impl Host for Sockets {
         }
     }
 
-    /// Reads into the client's own buffer when it is in the middle of a large message, and into the scratch otherwise.
+    /// Reads into the client's own buffer if it is in the middle of a large message, and into the scratch otherwise.
     fn fill(&mut self, shard: &mut Shard, key: ClientKey) -> Filled {
         let Some(conn) = conn_in(&mut self.conns, key) else {
             return Filled::Empty;
@@ -235,7 +234,7 @@ impl Host for Sockets {
                 Handshake::Resumed => Stat::TlsResumed,
             });
         }
-        // A read may bring nothing but records of TLS' own, or of a session that was given up.
+        // A read may bring only records of TLS itself, or of a session that was given up.
         if let Filled::More(n @ 1..) | Filled::Last(n) = filled
             && !conn.has_given_up_tls()
         {
@@ -258,7 +257,7 @@ impl Host for Sockets {
             return;
         };
         if let Err(error) = self.poll.registry().deregister(conn.stream_mut()) {
-            tracing::debug!(%error, "a connection was not watched");
+            tracing::debug!(%error, "a connection that moves was not watched");
         }
         let weight = transfer.weight_bytes();
         let postbox = &self.postboxes[home.index()];
@@ -266,7 +265,7 @@ impl Host for Sockets {
         self.postboxes[self.id.index()].note_departure();
         let mail = Mail::Client(Box::new((conn, transfer)));
         postbox.inbox.push(mail, weight);
-        // It is woken when the turn is decided, once for all.
+        // It is woken once, when the turn is decided.
         self.to_notify[home.index()] = true;
     }
 
@@ -312,7 +311,7 @@ impl Host for Sockets {
                 } else {
                     postbox.note_end();
                 }
-                // Closing the descriptor takes it out of the event loop.
+                // To close the descriptor also takes it out of the event loop.
                 *slot = None;
             }
             (_, None) => {}

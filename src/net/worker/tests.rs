@@ -1,4 +1,4 @@
-//! What only the order of a worker's mail can bring about.
+//! Faults that only the order of a worker's mail can show.
 
 use std::net::{TcpListener, TcpStream};
 
@@ -14,7 +14,7 @@ use crate::relay::router::Router;
 use crate::relay::shard::Settings;
 
 #[test]
-fn whoever_comes_behind_a_stop_is_not_taken_in() {
+fn a_connection_behind_a_stop_is_not_taken_in() {
     let (poll, control) = (Poll::new().unwrap(), Poll::new().unwrap());
     let postbox = Postbox::new(Waker::new(poll.registry(), WAKER).unwrap());
     let postboxes: Postboxes = [postbox].into();
@@ -49,6 +49,6 @@ fn whoever_comes_behind_a_stop_is_not_taken_in() {
     }
     postboxes[0].inbox.notify();
     worker.run().unwrap();
-    // The other was told so.
+    // The early one was refused, the late one was never seen.
     assert_eq!(published.read().value(Stat::HandshakeShutdown), 1);
 }
