@@ -1,7 +1,7 @@
 //! The right to connect and the right to publish, as the configuration gives them.
 //!
-//! [`crate::port`] asks [`Access::admit`] once for each request. [`crate::http`] knows the syntax of origins and tokens. This
-//! module knows their consequences, and refuses what the configuration does not allow.
+//! [`crate::port`] asks [`Access::admit`] once for each request. [`crate::http`] knows the syntax of origins and tokens.
+//! This module knows their consequences, and refuses what the configuration does not allow.
 
 use crate::config::{Config, Publish};
 use crate::http::bearer::{self, Credentials, Token};

@@ -136,8 +136,8 @@ pub fn balance(postboxes: &[Postbox]) -> Balance {
 /// the number of descriptors in reserve.
 const REFUSED_IN_ORDER: usize = 32;
 
-/// Whether one more connection may be refused with an answer. Two threads that ask at once may both hear yes: there are a few
-/// descriptors in reserve for each worker.
+/// Whether one more connection may be refused with an answer. Two threads that ask at once may both hear yes: there are a
+/// few descriptors in reserve for each worker.
 pub fn may_refuse_in_order(postboxes: &[Postbox]) -> bool {
     // Relaxed: as above.
     let refusals = postboxes

@@ -1,7 +1,7 @@
 //! The messages from shard to shard.
 //!
-//! Envelopes from one shard to another arrive in the order they were sent in, and none is ever lost. Joining, ordering and the
-//! drain rest on this alone.
+//! Envelopes from one shard to another arrive in the order they were sent in, and none is ever lost. Joining, ordering and
+//! the drain rest on this alone.
 
 use std::sync::Arc;
 

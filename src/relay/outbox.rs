@@ -1,7 +1,7 @@
 //! The envelopes that a shard sends in a turn, to others and to itself.
 //!
-//! Envelopes from one shard to another keep their order. Joining, numbering and the drain rest on that. Envelopes to the shard
-//! itself keep their order too, in a queue that the shard empties before it does anything else.
+//! Envelopes from one shard to another keep their order. Joining, numbering and the drain rest on that. Envelopes to the
+//! shard itself keep their order too, in a queue that the shard empties before it does anything else.
 
 use std::collections::VecDeque;
 

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use crate::time::Timestamp;
 
-/// If the clock is looked at so much later than the host meant to, the process or the machine has paused, and not its clients.
+/// If the clock is looked at so much later than the host meant to, the process or the machine has paused, and not its
+/// clients.
 const PAUSE: Duration = Duration::from_millis(500);
 
 /// Deadlines wait so long after a pause. In that time the input of the pause is read, before any client is cut.
@@ -26,8 +27,8 @@ impl Patience {
         }
     }
 
-    /// Notes the time. The host means to look at the clock again within `limit`; with `None` nothing is due, and a pause does
-    /// no harm.
+    /// Notes the time. The host means to look at the clock again within `limit`; with `None` nothing is due, and a pause
+    /// does no harm.
     pub fn note(&mut self, now: Timestamp, limit: Option<Duration>) {
         let late = now.since(self.expected);
         self.expected = limit.map_or(Timestamp(u64::MAX), |limit| now + limit);

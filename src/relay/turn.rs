@@ -1,8 +1,9 @@
 //! One turn of a shard, and the sleep after it: the only driver that a shard has.
 //!
-//! A [`Turn`] owns a shard and takes it through the steps of a turn, each with a budget. A [`Host`] does the work of a kernel:
-//! it reports events, fills buffers, writes, and carries mail. The worker is a host with sockets. The simulation, the fuzzing
-//! world and the benches are hosts without. So all of them run the steps in the same order and sleep by the same decision.
+//! A [`Turn`] owns a shard and takes it through the steps of a turn, each with a budget. A [`Host`] does the work of a
+//! kernel: it reports events, fills buffers, writes, and carries mail. The worker is a host with sockets. The simulation,
+//! the fuzzing world and the benches are hosts without. So all of them run the steps in the same order and sleep by the
+//! same decision.
 
 use std::io::IoSlice;
 use std::time::Duration;
@@ -200,7 +201,7 @@ pub struct Turn {
     is_congested: bool,
 }
 
-/// What is left of a turn's budget for reading.
+/// The rest of a turn's budget for reading.
 struct Left {
     bytes: usize,
     until: Timestamp,
@@ -219,8 +220,8 @@ impl Turn {
         }
     }
 
-    /// Decides how long to sleep. It is called before every sleep, also one of no length, to tell a pause of the process from
-    /// a sleep.
+    /// Decides how long to sleep. It is called before every sleep, also one of no length, to tell a pause of the process
+    /// from a sleep.
     pub fn sleep(&mut self, now: Timestamp) -> Sleep {
         let sleep = self.next_sleep(now);
         let span = sleep.ends_at().map(|end| end.since(now));
@@ -435,7 +436,8 @@ impl Turn {
     /// Writes to a client: once, unless something had to wait for the end of a frame.
     fn write<H: Host>(&mut self, host: &mut H, key: ClientKey) -> usize {
         if host.is_handshaking(key) {
-            // A refusal before TLS is ready, which cannot be sent: the client was too slow, or the relay is full or shuts down.
+            // A refusal before TLS is ready, which cannot be sent: the client was too slow, or the relay is full or shuts
+            // down.
             self.shard.on_end(key, End::Failed);
             return 0;
         }

@@ -117,8 +117,9 @@ impl Sockets {
 
     /// Takes in a client that another worker has handed over.
     ///
-    /// In a drain that is not cut short, the new worker has not stopped yet. A shard is drained when it has every owner's answer
-    /// to its fence. Each answer comes after the fences of all shards, and so after the last client that they handed over.
+    /// In a drain that is not cut short, the new worker has not stopped yet. A shard is drained when it has every owner's
+    /// answer to its fence. Each answer comes after the fences of all shards, and so after the last client that they handed
+    /// over.
     pub(super) fn take_client(&mut self, shard: &mut Shard, mut conn: Conn, transfer: Transfer) {
         self.free_slots(shard);
         let key = shard.transfer_in(transfer);

@@ -3,9 +3,9 @@
 //! A write costs the kernel as much as sixty small messages in it. A topic that is fanned out at every message would spend
 //! most of its time on writes that carry little.
 //!
-//! So a topic's owner lets `relay.coalesce` pass between the *beginnings* of two fan-outs, and fans out together the messages
-//! that came meanwhile. In a topic that was quiet for that long, a message leaves at once. If a fan-out takes longer than the
-//! interval, the next one follows at once.
+//! So a topic's owner lets `relay.coalesce` pass between the *beginnings* of two fan-outs, and fans out together the
+//! messages that came meanwhile. In a topic that was quiet for that long, a message leaves at once. If a fan-out takes
+//! longer than the interval, the next one follows at once.
 //!
 //! - **Place:** messages wait at the owner and are not numbered yet. So the writes of all shards benefit, and for the windows
 //!   and the drain waiting messages are still on their way.
@@ -39,7 +39,8 @@ pub struct Coalesce {
 }
 
 impl Coalesce {
-    /// `interval` is the time between two fan-outs, zero for none. One shard may have `window_bytes` on their way to a topic.
+    /// `interval` is the time between two fan-outs, zero for none. One shard may have `window_bytes` on their way to a
+    /// topic.
     pub fn new(interval: Duration, window_bytes: u64) -> Self {
         Coalesce {
             interval,
@@ -47,14 +48,14 @@ impl Coalesce {
         }
     }
 
-    /// The least time between the beginnings of two fan-outs, in a topic with `members` on all shards together. The cost of a
-    /// delivery must not depend on the number of shards.
+    /// The least time between the beginnings of two fan-outs, in a topic with `members` on all shards together. The cost of
+    /// a delivery must not depend on the number of shards.
     pub fn interval(&self, members: u32) -> Duration {
         self.interval.min(PER_MEMBER.saturating_mul(members))
     }
 
-    /// Whether an owner that knows of `told` members on a shard must hear that only `members` are left: fewer than half. So a
-    /// topic waits at most twice as long as it should, and few departures are told.
+    /// Whether an owner that knows of `told` members on a shard must hear that only `members` are left: fewer than half. So
+    /// a topic waits at most twice as long as it should, and few departures are told.
     pub fn is_misled(&self, told: u32, members: u32) -> bool {
         !self.interval.is_zero() && members.saturating_mul(2) < told
     }

@@ -32,7 +32,7 @@ use crate::time::Timestamp;
 /// them are fanned out.
 const WAITING_SHARE: u64 = 16;
 
-/// What the shard lends its owner for a call.
+/// The shard's things that an owner borrows for a call.
 #[derive(Debug)]
 pub struct Desk<'a> {
     /// The time of the turn.

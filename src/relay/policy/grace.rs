@@ -4,8 +4,8 @@
 //! So before laggards are judged, publishers wait for them a little. A member that drains half of `max_lag_bytes` within
 //! [`GRACE`] stays, as long as the topic has time left to give.
 //!
-//! A [`Grace`] is one shard's side. It asks the topic's owner when its log is over the mark, and gives up when no laggard makes
-//! progress. An [`Allowance`] is the owner's side. It grants one wait for all shards together.
+//! A [`Grace`] is one shard's side. It asks the topic's owner when its log is over the mark, and gives up when no laggard
+//! makes progress. An [`Allowance`] is the owner's side. It grants one wait for all shards together.
 //!
 //! Within [`RECOVERY`] an allowance spends at most [`GRACE`] in vain, or `CAUGHT_UP_DISCOUNT` times as much on laggards that
 //! catch up, whatever their number. So publishers wait out a burst of about twice `max_lag_bytes`. A client that is
@@ -74,8 +74,9 @@ pub enum Grace {
 }
 
 impl Grace {
-    /// Reviews the state at `now`. No time passes while the shard itself is far behind, because then the members wait for the
-    /// shard. An open round alone does not stop the time: a client that sends now and then could keep one open for ever.
+    /// Reviews the state at `now`. No time passes while the shard itself is far behind, because then the members wait for
+    /// the shard. An open round alone does not stop the time: a client that sends now and then could keep one open for
+    /// ever.
     #[must_use]
     pub fn review(self, now: Timestamp, log: LogState) -> Grace {
         match self {

@@ -14,23 +14,24 @@ use crate::relay::envelope::Hold;
 use crate::relay::policy::grace::{Grace, LogState};
 use crate::time::Timestamp;
 
-/// Publishers of a topic wait while its log holds more than `max_lag_bytes` divided by this: under `backpressure` for a member
-/// that lags, under every policy for a shard that is behind with its visits, and otherwise as long as [`Grace`] lasts.
+/// Publishers of a topic wait while its log holds more than `max_lag_bytes` divided by this: under `backpressure` for a
+/// member that lags, under every policy for a shard that is behind with its visits, and otherwise as long as [`Grace`]
+/// lasts.
 const HOLD_SHARE: u64 = 2;
 
 /// They go on when it holds less than `max_lag_bytes` divided by this.
 const RELEASE_SHARE: u64 = 4;
 
-/// A publisher that itself lags by `max_lag_bytes` divided by this is not read. So a client that sends faster than it reads is
-/// slowed down before it pushes others like it over the limit.
+/// A publisher that itself lags by `max_lag_bytes` divided by this is not read. So a client that sends faster than it reads
+/// is slowed down before it pushes others like it over the limit.
 const OWN_LAG_SHARE: u64 = 4;
 
 /// Publishers wait only for members that have accepted `max_lag_bytes` divided by this. That is half a megabyte by default,
 /// more than sockets take in for a client that never reads.
 const PROBATION_SHARE: u64 = 8;
 
-/// All shards together may have `max_lag_bytes` divided by this on the way to a topic's log, and each shard one read more. So
-/// the messages that come between a hold and its effect hardly ever put a member over the limit.
+/// All shards together may have `max_lag_bytes` divided by this on the way to a topic's log, and each shard one read more.
+/// So the messages that come between a hold and its effect hardly ever put a member over the limit.
 const WINDOW_SHARE: u64 = 4;
 
 /// See the module.

@@ -1,12 +1,12 @@
 //! The limit on a client's messages: a token bucket, as the generic cell rate algorithm keeps it.
 //!
 //! A bucket holds the burst and fills at the rate. Each message takes one token, and a message that finds none is over the
-//! limit. Instead of tokens, a client keeps the moment at which its bucket is full again, so nothing is counted while nothing
-//! is sent. The shard asks at each message. All messages of a turn have the turn's time.
+//! limit. Instead of tokens, a client keeps the moment at which its bucket is full again, so nothing is counted while
+//! nothing is sent. The shard asks at each message. All messages of a turn have the turn's time.
 //!
 //! While the relay does not read a client (its topic is held, say), its messages wait in its socket. They arrive at once
-//! afterwards, and that is the relay's fault. So the client may send in addition what it could have sent during the pause. This
-//! excuse lasts as long as the pause.
+//! afterwards, and that is the relay's fault. So the client may send in addition what it could have sent during the pause.
+//! This excuse lasts as long as the pause.
 
 use std::time::Duration;
 

@@ -3,9 +3,9 @@
 //! A member is a [`Cursor`] into it. The log counts the cursors in each batch. So it finds the batches that nobody needs in
 //! constant time, and drops those and no others.
 //!
-//! It has two sizes. *Lag* is the cost as frames of what a member has not been sent yet, whatever form it reads. *Kept* is the
-//! memory that batches take, in all their forms. The log bounds neither: [`crate::relay::policy`] says how far a member may
-//! lag, and the shard acts on it.
+//! It has two sizes. *Lag* is the cost as frames of what a member has not been sent yet, whatever form it reads. *Kept* is
+//! the memory that batches take, in all their forms. The log bounds neither: [`crate::relay::policy`] says how far a member
+//! may lag, and the shard acts on it.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;

@@ -142,8 +142,8 @@ impl Member {
 
     /// The rest of the frame that the member is in the middle of.
     ///
-    /// Shares the batch if the rest is at least half of the member's part of it, when all `sharers` split it. Otherwise copies
-    /// the rest. So stuck members keep about twice the bytes that they still need, at most.
+    /// Shares the batch if the rest is at least half of the member's part of it, when all `sharers` split it. Otherwise
+    /// copies the rest. So stuck members keep about twice the bytes that they still need, at most.
     pub fn rest_of_frame(&self, log: &Log, sharers: impl Fn(&Bytes) -> usize) -> Rest {
         let Some((encoding, rest)) = self.frame_in_progress(log) else {
             return Rest::default();

@@ -16,7 +16,8 @@ use crate::relay::topic::log::Log;
 use crate::relay::topic::roster::{Moved, Roster};
 use crate::time::Timestamp;
 
-/// A topic within its shard. It is valid as long as the topic has members or messages on their way, so it needs no generation.
+/// A topic within its shard. It is valid as long as the topic has members or messages on their way, so it needs no
+/// generation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct TopicKey(pub u32);
 
@@ -159,8 +160,8 @@ impl Topic {
         self.held.is_none() && self.in_flight_bytes <= window_bytes
     }
 
-    /// Whether a client may be read. One that has never published may only have a pong or a Close to send. So it is read even
-    /// from a closed topic, until such clients have published a window's worth there.
+    /// Whether a client may be read. One that has never published may only have a pong or a Close to send. So it is read
+    /// even from a closed topic, until such clients have published a window's worth there.
     pub fn is_open_to(&self, is_publisher: bool, window_bytes: u64) -> bool {
         self.is_open_to_publishers(window_bytes)
             || !is_publisher && self.overdraft_bytes <= window_bytes

@@ -90,8 +90,8 @@ impl Roster {
         (place + len - self.next as usize) % len < self.left as usize
     }
 
-    /// Starts a round, or starts it anew from its current place. It is called before a batch is appended to a log that ends at
-    /// `end_bytes`. Latency counts from `decoded_at`.
+    /// Starts a round, or starts it anew from its current place. It is called before a batch is appended to a log that ends
+    /// at `end_bytes`. Latency counts from `decoded_at`.
     pub fn start_round(&mut self, decoded_at: Timestamp, end_bytes: u64) {
         if self.left == 0 {
             self.visited = 0;
@@ -200,8 +200,8 @@ mod tests {
         assert_eq!(visit(&mut roster, 9), [3, 0, 1]);
     }
 
-    /// For any member that leaves, at any point of a round, from any beginning: those not visited before are visited, at most
-    /// one other is visited again, and everybody's place is known.
+    /// For any member that leaves, at any point of a round, from any beginning: those not visited before are visited, at
+    /// most one other is visited again, and everybody's place is known.
     #[test]
     fn a_departure_during_a_round_leaves_nobody_out_and_does_not_begin_it_anew() {
         const MEMBERS: u32 = 6;
