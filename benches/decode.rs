@@ -9,8 +9,7 @@ mod streams;
 
 use divan::counter::ItemsCount;
 use divan::{Bencher, black_box};
-use fanwire::ws::decode::{Decoder, Event};
-use fanwire::ws::encode::push_message;
+use fanwire::internals::ws::{Decoder, Event, push_message};
 
 use self::streams::{BINARY, FIN, client_frame};
 

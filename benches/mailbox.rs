@@ -10,8 +10,7 @@ use divan::counter::ItemsCount;
 use divan::{Bencher, black_box};
 use mio::{Events, Poll, Token, Waker};
 
-use fanwire::mailbox::Mailbox;
-use fanwire::net::mail::PollWaker;
+use fanwire::internals::mailbox::{Mailbox, PollWaker};
 
 /// As large as an envelope: a topic's name, and a batch.
 type Item = [usize; 4];

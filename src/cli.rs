@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Parser, Subcommand};
 
-use crate::config::{Config, ConfigError};
+use fanwire::config::{Config, ConfigError};
 
 /// The file in the working directory that is read if the command line names none.
 pub const DEFAULT_CONFIG_FILE: &str = "config.yaml";
@@ -133,11 +133,6 @@ pub fn print_to<W: Write>(
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         Ok(()) | Err(_) => written,
     }
-}
-
-/// Writes the catalogue of metrics.
-pub fn list_metrics(out: &mut impl Write) -> io::Result<()> {
-    crate::metrics::catalogue::print(out)
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use std::sync::mpsc::{self, Receiver, TryRecvError};
 use std::thread;
 use std::time::Duration;
 
-use fanwire::cli::ClientArgs;
+use crate::cli::ClientArgs;
 use rustls::{
     CertificateError, ClientConfig, ClientConnection, InvalidMessage, RootCertStore, StreamOwned,
 };

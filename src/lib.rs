@@ -1,8 +1,8 @@
 //! fanwire: a high-throughput, sharded WebSocket relay.
 //!
 //! A client sends a message, and every client connected to the same URL path receives it, the sender too: in one order,
-//! without silent loss, in bounded memory. [`server::Relay`] starts a relay, and [`config::Config`] configures it. The
-//! other modules are public only for the program, the tests and the benches.
+//! without silent loss, in bounded memory. [`server::Relay`] starts a relay, and [`config::Config`] configures it. This is the
+//! whole library. The other modules are private; `internals` is a door to them for this repository's program and tests.
 //!
 //! # Threads
 //!
@@ -14,7 +14,6 @@
 //!    │ ▲                           envelopes to and from the other workers, through mailbox::Mailbox
 //!    ▼ counters, once a turn
 //! metrics      metrics::exporter   /metrics, /livez, /readyz; never waits for a worker
-//! log          logging             lines to standard error; nothing waits for it
 //! ```
 //!
 //! # Layers
@@ -22,7 +21,8 @@
 //! Imports only point down. Pure modules use no socket, clock, thread or atomic:
 //!
 //! ```text
-//! main, cli, logging
+//! main, cli, client, logging                                  the program, outside the library
+//! internals                                                   a list of names
 //! server
 //! net                      metrics::{collector, exporter}
 //! mailbox
@@ -33,17 +33,17 @@
 //! ids  time                                                   pure, except atomics in stats, and files in config
 //! ```
 
-pub mod access;
-pub mod cli;
+mod access;
 pub mod config;
-pub mod http;
-pub mod ids;
-pub mod logging;
-pub mod mailbox;
-pub mod metrics;
-pub mod net;
-pub mod port;
-pub mod relay;
+mod http;
+mod ids;
+#[doc(hidden)]
+pub mod internals;
+mod mailbox;
+mod metrics;
+mod net;
+mod port;
+mod relay;
 pub mod server;
-pub mod time;
-pub mod ws;
+mod time;
+mod ws;

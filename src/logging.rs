@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use tracing::level_filters::LevelFilter;
 
-use crate::config::{Log, LogFormat, LogLevel};
+use fanwire::config::{Log, LogFormat, LogLevel};
 
 /// The most lines in the queue: about a megabyte, or a second of a very busy log.
 const QUEUE_LINES: usize = 4096;

@@ -1,19 +1,22 @@
 //! The program: it reads the command line, runs the relay, and ends with an exit code.
 //!
-//! Everything else is in the library. Standard output carries only the answer to a flag; the log goes to standard
+//! The relay is in the library. Standard output carries only the answer to a flag; the log goes to standard
 //! error. For neither does it use a macro that panics when the reader has gone.
 
 #[cfg(feature = "mimalloc")]
 mod allocator;
+mod cli;
 mod client;
+mod logging;
 
 use std::io::{self, Write as _};
 use std::process::ExitCode;
 
-use fanwire::cli::{self, Args, ClientArgs, Command, Source};
 use fanwire::config::Config;
-use fanwire::logging;
+use fanwire::internals::metrics;
 use fanwire::server::{self, Relay, RelayHandle, StartError};
+
+use crate::cli::{Args, ClientArgs, Command, Source};
 
 /// A failure at run time.
 const FAILED: u8 = 1;
@@ -37,7 +40,7 @@ fn answer(args: &Args) -> ExitCode {
         return be_client(client);
     }
     if args.list_metrics {
-        return print(cli::list_metrics);
+        return print(|out| metrics::print(out));
     }
     let (config, source) = match cli::load(args) {
         Ok(loaded) => loaded,

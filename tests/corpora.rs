@@ -7,7 +7,7 @@ use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
-use fanwire::metrics::stats::{Stat, Stats};
+use fanwire::server::{Stat, Stats};
 
 #[allow(unreachable_pub, reason = "the fuzzer's own crate reaches it")]
 #[path = "fuzz/src/lib.rs"]

@@ -3,11 +3,10 @@
 
 use std::io::{self, Read, Write};
 
-use fanwire::ws::close::CloseCode;
-use fanwire::ws::decode::{Decoder, Event, Payload};
-use fanwire::ws::encode::{ControlFrame, push_message};
-use fanwire::ws::error::DecodeError;
-use fanwire::ws::frame::{ControlPayload, MessageKind};
+use fanwire::internals::ws::{
+    CloseCode, ControlFrame, ControlPayload, DecodeError, Decoder, Event, MessageKind, Payload,
+    push_message,
+};
 use proptest::prelude::*;
 use tungstenite::protocol::frame::Frame;
 use tungstenite::protocol::frame::coding::{Data, OpCode};

@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command, Stdio};
 
 use fanwire::config::Config;
-use fanwire::metrics::catalogue;
+use fanwire::internals::metrics;
 use rcgen::{CertificateParams, KeyPair};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
@@ -92,7 +92,7 @@ fn the_page_of_metrics_has_them_all() {
     let page = read("docs/metrics.md");
     let (_, rest) = page.split_once("<!-- metrics:begin -->\n").unwrap();
     let (shown, _) = rest.split_once("<!-- metrics:end -->").unwrap();
-    let table = catalogue::markdown_table();
+    let table = metrics::markdown_table();
     assert!(
         shown.trim() == table.trim(),
         "between its markers, docs/metrics.md should have exactly:\n\n{table}"

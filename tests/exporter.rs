@@ -11,11 +11,11 @@ use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
 
-use fanwire::ids::ShardId;
-use fanwire::metrics::catalogue::METRICS;
-use fanwire::metrics::collector::{Exposition, InboxDepth};
-use fanwire::metrics::exporter::{Exporter, ExporterHandle, Limits};
-use fanwire::metrics::stats::{Published, Stat, Stats, TlsStatus};
+use fanwire::internals::ShardId;
+use fanwire::internals::metrics::{
+    Exporter, ExporterHandle, Exposition, InboxDepth, Limits, METRICS, Published, TlsStatus,
+};
+use fanwire::server::{Stat, Stats};
 
 /// How long a client waits for an answer before the test fails.
 const PATIENCE: Duration = Duration::from_secs(30);

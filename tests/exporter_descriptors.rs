@@ -9,8 +9,7 @@ use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::time::Duration;
 
-use fanwire::metrics::collector::{Exposition, InboxDepth};
-use fanwire::metrics::exporter::{Exporter, Limits};
+use fanwire::internals::metrics::{Exporter, Exposition, InboxDepth, Limits};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 #[test]

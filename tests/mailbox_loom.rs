@@ -11,7 +11,7 @@
 use std::sync::atomic::{AtomicUsize as UnmodelledUsize, Ordering};
 use std::sync::{Mutex as UnmodelledMutex, MutexGuard};
 
-use fanwire::mailbox::{Counter, Flag, Mailbox, Parts, Queue, Wake};
+use fanwire::internals::mailbox::{Counter, Flag, Mailbox, Parts, Queue, Wake};
 use loom::sync::atomic::{AtomicBool, AtomicUsize};
 use loom::sync::{Arc, Condvar, Mutex};
 use loom::thread;

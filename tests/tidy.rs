@@ -65,6 +65,7 @@ const LAYERS: &[&[&str]] = &[
     &["main"],
     &["client"],
     &["cli", "logging", "allocator"],
+    &["internals"],
     &["server"],
     &["net", "metrics::exporter"],
     &["mailbox"],

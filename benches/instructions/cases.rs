@@ -3,18 +3,11 @@
 use std::hint::black_box;
 use std::time::Duration;
 
-use fanwire::ids::{ClientId, ClientKey, Seq, ShardId};
-use fanwire::mailbox::{Mailbox, Wake};
-use fanwire::port::terms::Form;
-use fanwire::relay::batch::Batch;
-use fanwire::relay::batch::audience::Audience;
-use fanwire::relay::batch::draft::{Draft, Source};
-use fanwire::relay::owner::coalesce::Coalesce;
-use fanwire::relay::owner::topic::OwnedTopic;
-use fanwire::relay::topic::log::Log;
-use fanwire::time::Timestamp;
-use fanwire::ws::decode::{Decoder, Event};
-use fanwire::ws::frame::MessageKind;
+use fanwire::internals::mailbox::{Mailbox, Wake};
+use fanwire::internals::port::Form;
+use fanwire::internals::relay::{Audience, Batch, Coalesce, Draft, Log, OwnedTopic, Source};
+use fanwire::internals::ws::{Decoder, Event, MessageKind};
+use fanwire::internals::{ClientId, ClientKey, Seq, ShardId, Timestamp};
 
 use crate::one_shard::OneShard;
 use crate::streams::{BINARY, FIN, client_frame};

@@ -14,8 +14,7 @@ use rustix::thread::CpuSet;
 use rustix::time::{ClockId, clock_gettime};
 
 use fanwire::config::Config;
-use fanwire::metrics::stats::Stat;
-use fanwire::server::Relay;
+use fanwire::server::{Relay, Stat};
 
 use crate::floor::{self, Sends};
 use crate::transport::key_file;

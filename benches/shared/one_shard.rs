@@ -7,13 +7,12 @@ use std::time::Duration;
 use divan::black_box;
 
 use fanwire::config::Config;
-use fanwire::ids::{ClientKey, ShardId};
-use fanwire::metrics::stats::Stat;
-use fanwire::relay::envelope::Envelope;
-use fanwire::relay::router::Router;
-use fanwire::relay::shard::{Effect, Settings, Shard, Transfer, Written};
-use fanwire::relay::turn::{Budgets, Filled, Host, Readiness, Turn};
-use fanwire::time::Timestamp;
+use fanwire::internals::relay::{
+    Budgets, Effect, Envelope, Filled, Host, Readiness, Router, Settings, Shard, Transfer, Turn,
+    Written,
+};
+use fanwire::internals::{ClientKey, ShardId, Timestamp};
+use fanwire::server::Stat;
 
 use crate::streams::{BINARY, FIN, client_frame};
 

@@ -21,6 +21,8 @@ mod suggest;
 mod types;
 mod units;
 
+pub use crate::http::bearer::Token;
+pub use crate::http::origin::OriginPattern;
 pub(crate) use bounds::{MAX_WORKERS, pem_file};
 pub use error::ConfigError;
 pub use proxies::ProxySource;

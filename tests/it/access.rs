@@ -4,9 +4,8 @@ use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Command, Stdio};
 
-use fanwire::config::{Config, Publish};
-use fanwire::http::bearer::Token;
-use fanwire::metrics::stats::Stat;
+use fanwire::config::{Config, Publish, Token};
+use fanwire::server::Stat;
 use rustix::process::{Pid, Signal, kill_process};
 use tungstenite::protocol::frame::coding::CloseCode;
 

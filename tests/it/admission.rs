@@ -5,7 +5,7 @@ use std::thread;
 use std::time::Duration;
 
 use fanwire::config::Config;
-use fanwire::metrics::stats::Stat;
+use fanwire::server::Stat;
 
 use crate::support::{World, config, eventually};
 use crate::tls_support::{TlsWorld, expect_cut};

@@ -7,8 +7,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use fanwire::config::Config;
-use fanwire::metrics::stats::Stat;
-use fanwire::relay::owner::coalesce::PER_MEMBER;
+use fanwire::internals::relay::PER_MEMBER;
+use fanwire::server::Stat;
 use tungstenite::Message;
 
 use crate::support::{Client, World, config, eventually};

@@ -10,7 +10,7 @@
 mod bulk;
 mod utf8;
 
-use fanwire::metrics::stats::Stat;
+use fanwire::server::Stat;
 
 use crate::support::World;
 use crate::wire::{

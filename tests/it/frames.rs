@@ -1,6 +1,6 @@
 //! RFC 6455 beyond whole messages: fragments, control frames, limits, protocol violations and the closing handshake.
 
-use fanwire::metrics::stats::Stat;
+use fanwire::server::Stat;
 use tungstenite::protocol::frame::coding::CloseCode;
 use tungstenite::{Bytes, Message};
 

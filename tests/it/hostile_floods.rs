@@ -1,7 +1,7 @@
 //! Attacks with quantity: messages over the limit, fragments by the million, floods of control frames, and clients that
 //! keep sending after their Close. An honest pair watches, mostly as members of the same topic.
 
-use fanwire::metrics::stats::Stat;
+use fanwire::server::Stat;
 
 use crate::program::Program;
 use crate::support::{World, eventually};

@@ -1,7 +1,7 @@
 //! Attacks with invalid frames. The attackers are members of the topic of an honest pair, so the pair would hear
 //! anything that the relay broadcast.
 
-use fanwire::metrics::stats::Stat;
+use fanwire::server::Stat;
 
 use crate::support::World;
 use crate::wire::{BINARY, CLOSE, CONTINUATION, FIN, PING, PONG, TEXT, close_body, frame, header};

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use fanwire::metrics::stats::Stat;
+use fanwire::server::Stat;
 
 use crate::program::{Holdings, Program};
 use crate::support::{World, eventually};

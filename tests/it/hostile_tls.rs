@@ -5,7 +5,7 @@ use std::net::{Shutdown, TcpStream};
 use std::sync::Arc;
 use std::time::Duration;
 
-use fanwire::metrics::stats::Stat;
+use fanwire::server::Stat;
 use rustix::process::Signal;
 use rustls::ClientConnection;
 

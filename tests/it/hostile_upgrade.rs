@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use fanwire::config::Config;
-use fanwire::metrics::stats::Stat;
+use fanwire::server::Stat;
 
 use crate::program::Program;
 use crate::support::{World, config, eventually};

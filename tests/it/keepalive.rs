@@ -5,7 +5,7 @@ use std::thread;
 use std::time::Duration;
 
 use fanwire::config::Config;
-use fanwire::metrics::stats::Stat;
+use fanwire::server::Stat;
 use tungstenite::Message;
 
 use crate::support::{World, config};

@@ -11,8 +11,8 @@ use std::thread;
 use std::time::Duration;
 
 use fanwire::config::{Config, SlowConsumerPolicy};
-use fanwire::metrics::stats::Stat;
-use fanwire::relay::batch::draft::OVERHEAD_BYTES;
+use fanwire::internals::relay::OVERHEAD_BYTES;
+use fanwire::server::Stat;
 use tungstenite::{Bytes, Message};
 
 use crate::support::{Client, World, config};

@@ -3,7 +3,7 @@
 use std::net::Shutdown;
 use std::thread;
 
-use fanwire::metrics::stats::Stat;
+use fanwire::server::Stat;
 
 use crate::support::{World, config, eventually};
 use crate::wire::{FIN, TEXT, frame};

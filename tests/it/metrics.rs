@@ -2,7 +2,7 @@
 
 use std::net::TcpStream;
 
-use fanwire::metrics::stats::Stat;
+use fanwire::server::Stat;
 use prometheus_parse::{Labels, Sample, Scrape, Value};
 
 use crate::support::{World, config};

@@ -6,7 +6,7 @@ use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use fanwire::config::{Config, ProxySource};
-use fanwire::metrics::stats::Stat;
+use fanwire::server::Stat;
 use rustls::{ClientConnection, StreamOwned};
 
 use crate::support::{PATIENCE, World, config, eventually};

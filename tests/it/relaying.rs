@@ -6,7 +6,7 @@ use std::sync::{Arc, Barrier};
 use std::thread;
 
 use fanwire::config::{SlowConsumerPolicy, Topics};
-use fanwire::metrics::stats::Stat;
+use fanwire::server::Stat;
 use tungstenite::{Bytes, Message};
 
 use crate::support::{Client, World, config};

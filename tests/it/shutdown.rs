@@ -6,7 +6,7 @@ use std::net::{Shutdown, TcpStream};
 use std::thread;
 use std::time::Duration;
 
-use fanwire::metrics::stats::Stat;
+use fanwire::server::Stat;
 use tungstenite::Message;
 use tungstenite::protocol::frame::coding::CloseCode;
 

@@ -8,8 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use fanwire::config::Config;
-use fanwire::metrics::stats::{Stat, Stats};
-use fanwire::server::{Relay, RelayHandle};
+use fanwire::server::{Relay, RelayHandle, Stat, Stats};
 use socket2::{Domain, Socket, Type};
 use tungstenite::protocol::frame::CloseFrame;
 use tungstenite::{Bytes, Error, Message, WebSocket};

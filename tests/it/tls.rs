@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use fanwire::config::SlowConsumerPolicy;
-use fanwire::metrics::stats::Stat;
+use fanwire::server::Stat;
 use rustix::process::Signal;
 use rustls::ProtocolVersion;
 use tungstenite::Message;

@@ -2,7 +2,7 @@
 //! them.
 
 use fanwire::config::Config;
-use fanwire::metrics::stats::Stat;
+use fanwire::server::Stat;
 
 use crate::metrics::{case, scrape};
 use crate::support::{World, config, eventually};

@@ -8,8 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use fanwire::config::Config;
-use fanwire::metrics::stats::Stat;
-use fanwire::server::Relay;
+use fanwire::server::{Relay, Stat};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 use tungstenite::protocol::frame::coding::CloseCode;

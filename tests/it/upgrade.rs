@@ -4,7 +4,7 @@ use std::net::Shutdown;
 use std::time::Duration;
 
 use fanwire::config::Config;
-use fanwire::metrics::stats::Stat;
+use fanwire::server::Stat;
 
 use crate::support::{World, config, eventually};
 use crate::wire::{Answer, FIN, TEXT, frame, request};

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use fanwire::metrics::stats::Stat;
+use fanwire::server::Stat;
 
 use crate::program::Program;
 use crate::support::{Client, PATIENCE, World, eventually};

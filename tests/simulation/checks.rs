@@ -1,9 +1,9 @@
 //! The checks after every turn, at rest and at the end.
 
 use fanwire::config::SlowConsumerPolicy;
-use fanwire::ids::ClientId;
-use fanwire::metrics::stats::Stat;
-use fanwire::relay::batch::draft::OVERHEAD_BYTES;
+use fanwire::internals::ClientId;
+use fanwire::internals::relay::OVERHEAD_BYTES;
+use fanwire::server::Stat;
 
 use crate::plan::{Ending, Plan};
 use crate::world::World;

@@ -1,7 +1,7 @@
 //! The end of a world: it comes to rest, and then ends in one of several ways.
 
-use fanwire::metrics::stats::Stat;
-use fanwire::relay::envelope::Envelope;
+use fanwire::internals::relay::Envelope;
+use fanwire::server::Stat;
 
 use crate::host::Host;
 use crate::peer::{self, Peer};

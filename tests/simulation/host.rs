@@ -6,13 +6,13 @@ use std::collections::VecDeque;
 use std::io::IoSlice;
 use std::time::Duration;
 
-use fanwire::ids::{ClientKey, ShardId};
-use fanwire::metrics::stats::Stat;
-use fanwire::relay::envelope::Envelope;
-use fanwire::relay::shard::{Effect, NotTaken, Shard, Transfer, Undecided, Written};
-use fanwire::relay::turn::{self, Budgets, Filled, Moment, Readiness, Turn};
-use fanwire::time::Timestamp;
-use fanwire::ws::frame::MessageKind;
+use fanwire::internals::relay::{
+    Budgets, Effect, Envelope, Filled, Moment, NotTaken, Readiness, Shard, Transfer, Turn,
+    Undecided, Written,
+};
+use fanwire::internals::ws::MessageKind;
+use fanwire::internals::{ClientKey, ShardId, Timestamp, relay};
+use fanwire::server::Stat;
 
 use crate::tally::Event;
 use crate::world::{Parcel, World};
@@ -173,7 +173,7 @@ impl InTurn<'_> {
     }
 }
 
-impl turn::Host for InTurn<'_> {
+impl relay::Host for InTurn<'_> {
     fn now(&mut self) -> Timestamp {
         self.world.now
     }

@@ -8,10 +8,9 @@ use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
 use fanwire::config::SlowConsumerPolicy;
-use fanwire::ids::ClientKey;
-use fanwire::relay::owner::coalesce::PER_MEMBER;
-use fanwire::time::Timestamp;
-use fanwire::ws::encode::frame_len;
+use fanwire::internals::relay::PER_MEMBER;
+use fanwire::internals::ws::frame_len;
+use fanwire::internals::{ClientKey, Timestamp};
 
 use crate::plan::Plan;
 use crate::stream::Item;

@@ -4,8 +4,7 @@
 use std::collections::VecDeque;
 use std::io::Read;
 
-use fanwire::ids::ClientKey;
-use fanwire::time::Timestamp;
+use fanwire::internals::{ClientKey, Timestamp};
 
 use crate::counterpart::Counterpart;
 use crate::pipe::Pipe;

@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 use std::io::{self, IoSlice, Read};
 
-use fanwire::relay::turn::{Filled, Readiness};
+use fanwire::internals::relay::{Filled, Readiness};
 
 use crate::plan::Plan;
 

@@ -2,10 +2,9 @@
 
 use std::collections::VecDeque;
 
-use fanwire::ids::ClientKey;
-use fanwire::metrics::stats::Stat;
-use fanwire::relay::shard::Shard;
-use fanwire::relay::turn::Filled;
+use fanwire::internals::ClientKey;
+use fanwire::internals::relay::{Filled, Shard};
+use fanwire::server::Stat;
 
 use crate::peer::Peer;
 use crate::tally::Event;

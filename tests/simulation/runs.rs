@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::Instant;
 
-use fanwire::metrics::stats::{Stat, Stats};
+use fanwire::server::{Stat, Stats};
 
 use crate::SEEDS;
 use crate::tally::{LEAST, Tally};

@@ -9,8 +9,7 @@
 use std::collections::VecDeque;
 use std::io::{self, IoSlice, Read};
 
-use fanwire::relay::shard::Written;
-use fanwire::relay::turn::Filled;
+use fanwire::internals::relay::{Filled, Written};
 
 use crate::pipe::Pipe;
 use crate::plan::Plan;

@@ -9,13 +9,9 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use fanwire::config::Topics;
-use fanwire::ids::ShardId;
-use fanwire::metrics::stats::Stats;
-use fanwire::relay::envelope::Envelope;
-use fanwire::relay::router::Router;
-use fanwire::relay::shard::{Settings, Shard, Transfer};
-use fanwire::relay::turn::Budgets;
-use fanwire::time::Timestamp;
+use fanwire::internals::relay::{Budgets, Envelope, Router, Settings, Shard, Transfer};
+use fanwire::internals::{ShardId, Timestamp};
+use fanwire::server::Stats;
 
 use crate::host::Host;
 use crate::model::Model;

@@ -3,9 +3,9 @@
 use std::io::IoSlice;
 use std::time::Duration;
 
-use fanwire::ids::ClientKey;
-use fanwire::metrics::stats::Stat;
-use fanwire::relay::shard::{Effect, Shard, Written};
+use fanwire::internals::ClientKey;
+use fanwire::internals::relay::{Effect, Shard, Written};
+use fanwire::server::Stat;
 
 use crate::peer::{Peer, Request};
 use crate::stream::Item;

@@ -1,4 +1,4 @@
-//! Any bytes, cut anywhere, under any limit, through [`fanwire::ws::decode`].
+//! Any bytes, cut anywhere, under any limit, through [`fanwire::internals::ws::Decoder`].
 //!
 //! Checked: however the stream is cut, and whether it is read into the scratch or into the decoder's own buffer, the same
 //! events and the same error come of it; an independent server sees the same, or more where ours is stricter; memory
@@ -10,11 +10,9 @@
 
 use std::io::{self, Read, Write};
 
-use fanwire::ws::close::CloseCode;
-use fanwire::ws::decode::{Decoder, Event, Message, Payload};
-use fanwire::ws::encode::push_message;
-use fanwire::ws::error::DecodeError;
-use fanwire::ws::frame::MessageKind;
+use fanwire::internals::ws::{
+    CloseCode, DecodeError, Decoder, Event, Message, MessageKind, Payload, push_message,
+};
 use tungstenite::WebSocket;
 use tungstenite::protocol::{Role, WebSocketConfig};
 

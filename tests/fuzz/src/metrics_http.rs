@@ -5,9 +5,7 @@
 //!
 //! The input: whether the relay is ready, four sizes of reads, then what the client sends.
 
-use fanwire::http::requests::{MAX_HEAD_BYTES, Requests};
-use fanwire::http::response::{Body, Connection, Status};
-use fanwire::http::routes::{Answer, Route};
+use fanwire::internals::http::{Answer, Body, Connection, MAX_HEAD_BYTES, Requests, Route, Status};
 
 use super::head::{self, Head, Reading};
 use super::input::{self, Input};
@@ -98,7 +96,7 @@ fn read_answer(answer: &[u8]) -> Reply {
 fn expected(mut bytes: &[u8], is_ready: bool) -> (Vec<Reply>, bool) {
     let mut replies = Vec::new();
     while let Reading::Head(head) = head::read(bytes) {
-        if head.len > MAX_HEAD_BYTES || head.fields.len() > fanwire::http::request::MAX_HEADERS {
+        if head.len > MAX_HEAD_BYTES || head.fields.len() > fanwire::internals::http::MAX_HEADERS {
             break;
         }
         let reply = reply(&head, is_ready);

@@ -1,4 +1,4 @@
-//! Any bytes, in any pieces, through [`HeadScanner`], [`RequestHead`], [`handshake::upgrade`] and [`Router`], as a shard
+//! Any bytes, in any pieces, through [`HeadScanner`], [`RequestHead`], [`ws::upgrade`] and [`Router`], as a shard
 //! takes them in.
 //!
 //! Checked: how the bytes are cut changes nothing; heads are accepted where the grammar of RFC 9112 and the limits allow it,
@@ -8,10 +8,11 @@
 //! The input: the limit on the head in units of 16 bytes, four sizes of reads, then what the client sends.
 
 use fanwire::config::Topics;
-use fanwire::http::request::{HeadScanner, MAX_HEADERS, RequestError, RequestHead, Version};
-use fanwire::port::topic_name::{MAX_TOPIC_BYTES, topic_name};
-use fanwire::relay::router::Router;
-use fanwire::ws::handshake::{self, Refusal};
+use fanwire::internals::http::{HeadScanner, MAX_HEADERS, RequestError, RequestHead, Version};
+use fanwire::internals::port::{MAX_TOPIC_BYTES, topic_name};
+use fanwire::internals::relay::Router;
+use fanwire::internals::ws;
+use fanwire::internals::ws::Refusal;
 use tungstenite::handshake::server::create_response;
 use tungstenite::http;
 
@@ -74,7 +75,7 @@ fn take_in<'a>(pieces: impl Iterator<Item = &'a [u8]>, max_head_bytes: usize) ->
 
 fn decide(head: &[u8]) -> Result<Outcome, Refusal> {
     let parsed = RequestHead::parse(head)?;
-    let upgrade = handshake::upgrade(&parsed)?;
+    let upgrade = ws::upgrade(&parsed)?;
     Ok(Outcome::Granted {
         path: upgrade.path_and_query.to_owned(),
         response: upgrade.accept_key.response(),

@@ -7,7 +7,7 @@
 use std::collections::BTreeSet;
 use std::str;
 
-use fanwire::metrics::stats::Stat;
+use fanwire::server::Stat;
 
 use super::{Chop, End, reply, script};
 use crate::support::World;

@@ -5,15 +5,11 @@
 use std::collections::VecDeque;
 
 use fanwire::config::Topics;
-use fanwire::http::request::{HeadScanner, RequestHead};
-use fanwire::ids::ClientKey;
-use fanwire::port::topic_name::topic_name;
-use fanwire::relay::router::Router;
-use fanwire::relay::shard::Written;
-use fanwire::relay::turn::Readiness;
-use fanwire::ws::decode::{Decoder, Event};
-use fanwire::ws::frame::MessageKind;
-use fanwire::ws::handshake;
+use fanwire::internals::http::{HeadScanner, RequestHead};
+use fanwire::internals::port::topic_name;
+use fanwire::internals::relay::{Readiness, Router, Written};
+use fanwire::internals::ws::{Decoder, Event, MessageKind};
+use fanwire::internals::{ClientKey, ws};
 
 use super::wire::Wire;
 
@@ -396,7 +392,7 @@ impl Reader {
 
 fn topic(head: &[u8], topics: Topics) -> Option<String> {
     let head = RequestHead::parse(head).ok()?;
-    let upgrade = handshake::upgrade(&head).ok()?;
+    let upgrade = ws::upgrade(&head).ok()?;
     let topic = topic_name(topics, upgrade.path_and_query).ok()?;
     Some(topic.to_string())
 }

@@ -6,13 +6,12 @@ use std::collections::VecDeque;
 use std::io::IoSlice;
 use std::time::Duration;
 
-use fanwire::ids::{ClientKey, ShardId};
-use fanwire::metrics::stats::Stat;
-use fanwire::relay::envelope::Envelope;
-use fanwire::relay::shard::{Effect, Shard, Transfer, Undecided, Written};
-use fanwire::relay::turn::{self, Budgets, Filled, Moment, Readiness, Turn};
-use fanwire::time::Timestamp;
-use fanwire::ws::handshake::Refusal;
+use fanwire::internals::relay::{
+    Budgets, Effect, Envelope, Filled, Moment, Readiness, Shard, Transfer, Turn, Undecided, Written,
+};
+use fanwire::internals::ws::Refusal;
+use fanwire::internals::{ClientKey, ShardId, Timestamp, relay};
+use fanwire::server::Stat;
 
 use super::client::Brought;
 use super::wire::Item;
@@ -81,7 +80,7 @@ pub(super) enum Due {
     Cut,
 }
 
-/// How early the steps of a turn stop. See [`turn::Host::portion`].
+/// How early the steps of a turn stop. See [`relay::Host::portion`].
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Portion {
     /// The turn reads so many clients of each lane, and places so many.
@@ -198,7 +197,7 @@ impl InTurn<'_> {
     }
 }
 
-impl turn::Host for InTurn<'_> {
+impl relay::Host for InTurn<'_> {
     fn now(&mut self) -> Timestamp {
         self.world.now
     }

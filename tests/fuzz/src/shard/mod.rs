@@ -1,11 +1,11 @@
 //! Scripts of what can happen to shards, checked against a small [`model`]. The fuzzer and `tests/corpora.rs` run them. Shards
-//! take turns and sleep as in a worker, because the same [`Turn`](fanwire::relay::turn::Turn) drives them.
+//! take turns and sleep as in a worker, because the same [`Turn`](fanwire::internals::relay::Turn) drives them.
 //!
 //! The simulation in `tests/simulation` draws likely worlds. Here the fuzzer looks for the unlikely one. It chooses the bytes
 //! that clients send, how much each socket takes, when mail arrives, which shard takes a turn, how early the steps of the turn
 //! stop, and the time between turns.
 //!
-//! After every turn these are checked: [`Shard::check`](fanwire::relay::shard::Shard::check), the accounts, and each message that
+//! After every turn these are checked: [`Shard::check`](fanwire::internals::relay::Shard::check), the accounts, and each message that
 //! leaves. All members of a topic get the same messages in the same order, without a gap and without a repetition, from where
 //! they joined. A member whose socket takes more gets in the same turn all that its shard has.
 //!
@@ -24,7 +24,7 @@ mod world;
 use std::time::Duration;
 
 use fanwire::config::{Config, SlowConsumerPolicy, Topics};
-use fanwire::metrics::stats::Stats;
+use fanwire::server::Stats;
 
 use self::host::{Due, Portion};
 use self::world::World;

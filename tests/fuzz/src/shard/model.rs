@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use fanwire::ids::ClientKey;
+use fanwire::internals::ClientKey;
 
 use super::client::Message;
 

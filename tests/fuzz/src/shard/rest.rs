@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use fanwire::metrics::stats::Stat;
-use fanwire::time::Timestamp;
+use fanwire::internals::Timestamp;
+use fanwire::server::Stat;
 
 use super::host::{Due, Host};
 use super::world::World;

@@ -6,12 +6,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use fanwire::config::{Config, SlowConsumerPolicy, Topics};
-use fanwire::ids::{ClientKey, ShardId};
-use fanwire::metrics::stats::Stats;
-use fanwire::relay::router::Router;
-use fanwire::relay::shard::{Settings, Shard};
-use fanwire::relay::turn::Readiness;
-use fanwire::time::Timestamp;
+use fanwire::internals::relay::{Readiness, Router, Settings, Shard};
+use fanwire::internals::{ClientKey, ShardId, Timestamp};
+use fanwire::server::Stats;
 
 use super::client::{Client, router};
 use super::host::{Due, Host, Portion};

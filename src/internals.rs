@@ -1,0 +1,61 @@
+//! The inside of the relay, for this repository's own program, tests, benches and fuzzers.
+//!
+//! Nobody else may rely on it: names and behaviour change without notice. It has no code of its own, only the names that they
+//! use, by layer. An item that is not listed here, in [`config`](crate::config) or in [`server`](crate::server) is private.
+
+pub use crate::ids::{ClientId, ClientKey, Seq, ShardId};
+pub use crate::time::Timestamp;
+
+/// The mailboxes between threads.
+pub mod mailbox {
+    pub use crate::mailbox::{Counter, Flag, Mailbox, Parts, Queue, Wake};
+    pub use crate::net::mail::PollWaker;
+}
+
+/// The core.
+pub mod relay {
+    pub use crate::relay::batch::Batch;
+    pub use crate::relay::batch::audience::Audience;
+    pub use crate::relay::batch::draft::{Draft, OVERHEAD_BYTES, Source};
+    pub use crate::relay::envelope::Envelope;
+    pub use crate::relay::owner::coalesce::{Coalesce, PER_MEMBER};
+    pub use crate::relay::owner::topic::OwnedTopic;
+    pub use crate::relay::router::Router;
+    pub use crate::relay::shard::{
+        Effect, NotTaken, Settings, Shard, Transfer, Undecided, Written,
+    };
+    pub use crate::relay::topic::log::Log;
+    pub use crate::relay::turn::{Budgets, Filled, Host, Moment, Readiness, Turn};
+}
+
+/// The decisions on requests.
+pub mod port {
+    pub use crate::port::terms::Form;
+    pub use crate::port::topic_name::{MAX_TOPIC_BYTES, topic_name};
+}
+
+/// RFC 6455.
+pub mod ws {
+    pub use crate::ws::close::CloseCode;
+    pub use crate::ws::decode::{Decoder, Event, Message, Payload};
+    pub use crate::ws::encode::{ControlFrame, frame_len, push_message};
+    pub use crate::ws::error::DecodeError;
+    pub use crate::ws::frame::{ControlPayload, MessageKind};
+    pub use crate::ws::handshake::{Refusal, upgrade};
+}
+
+/// Requests and responses.
+pub mod http {
+    pub use crate::http::request::{HeadScanner, MAX_HEADERS, RequestError, RequestHead, Version};
+    pub use crate::http::requests::{MAX_HEAD_BYTES, Requests};
+    pub use crate::http::response::{Body, Connection, Status};
+    pub use crate::http::routes::{Answer, Route};
+}
+
+/// Counters, and their way out.
+pub mod metrics {
+    pub use crate::metrics::catalogue::{METRICS, markdown_table, print};
+    pub use crate::metrics::collector::{Exposition, InboxDepth};
+    pub use crate::metrics::exporter::{Exporter, ExporterHandle, Limits};
+    pub use crate::metrics::stats::{Published, TlsStatus};
+}
