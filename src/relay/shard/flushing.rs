@@ -143,14 +143,13 @@ impl Shard {
 
     /// Moves a laggard to the head. The message that it is in the middle of is completed first, the rest is dropped.
     pub(super) fn skip(&mut self, key: ClientKey) {
-        let own = self.own(key);
         let client = &mut self.clients[key];
         let member = client.member.as_mut().expect("only members lag");
         let topic_key = member.topic;
         let log = &mut self.topics[topic_key].log;
         let sharing = self.memory.sharing();
         let rest = member.rest_of_frame(log, |batch| sharing.sharers(batch));
-        let dropped = member.owed(log, own) - u64::from(!rest.bytes.is_empty());
+        let dropped = member.owed(log) - u64::from(!rest.bytes.is_empty());
         member.distrust(log);
         let before = member.cursor;
         member.jump_to_head(log);

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::Shard;
-use crate::ids::{ClientKey, Seq};
+use crate::ids::{ClientId, ClientKey, Seq};
 use crate::metrics::stats::Stat;
 use crate::port::topic_name::TopicName;
 use crate::relay::batch::Batch;
@@ -131,6 +131,7 @@ impl Shard {
             form: terms.form,
             cursor: topic.log.enter(),
             is_trusted: false,
+            own_ahead: 0,
         });
         client.probation_bytes = self.settings.policy.probation_bytes();
         client.take(Step::Join);
@@ -155,7 +156,7 @@ impl Shard {
         if members == 0 {
             return;
         }
-        let own = self.count_own_messages(key, &batch);
+        let own = self.note_own_messages(key, &batch);
         let offered = members * batch.len() as u64 - own;
         self.stats.add(Stat::Offered, offered);
         self.topics[key].append(batch);
@@ -182,16 +183,16 @@ impl Shard {
         }
     }
 
-    /// Messages of the batch that their senders are not owed, because they do not get their own.
-    fn count_own_messages(&self, key: TopicKey, batch: &Batch) -> u64 {
+    /// Tells the authors of a batch what of it is their own, if they do not get it back. Returns how many messages that are.
+    fn note_own_messages(&mut self, key: TopicKey, batch: &Batch) -> u64 {
         let mut own = 0;
-        for (author, messages) in batch
-            .authors()
-            .filter(|(author, _)| author.shard == self.id)
-        {
-            let client = self.clients.get(author.key);
-            let member = client.and_then(|client| client.member.as_ref());
-            if member.is_some_and(|member| member.topic == key) {
+        let here = |(author, _): &(ClientId, usize)| author.shard == self.id;
+        for (author, messages) in batch.authors().filter(here) {
+            let client = self.clients.get_mut(author.key);
+            let member = client.and_then(|client| client.member.as_mut());
+            if let Some(member) = member.filter(|member| member.topic == key) {
+                // A batch has fewer than 2³² messages.
+                member.note_own(messages as u32);
                 own += messages as u64;
             }
         }

@@ -160,7 +160,6 @@ impl Shard {
             );
         }
         self.stats.dec(Stat::ConnectedClients);
-        let own = self.own(key);
         let client = &mut self.clients[key];
         let member = client.member.take().expect("open clients are members");
         let topic = &mut self.topics[member.topic];
@@ -168,7 +167,7 @@ impl Shard {
             self.stats.dec(Stat::MembersLagging);
             topic.log.unblock(member.cursor, key);
         }
-        let mut discarded = member.owed(&topic.log, own);
+        let mut discarded = member.owed(&topic.log);
         if is_told && member.is_mid_frame(&topic.log) {
             let sharing = self.memory.sharing();
             let rest = member.rest_of_frame(&topic.log, |batch| sharing.sharers(batch));
