@@ -1,8 +1,8 @@
-//! What one message costs between the scratch buffer and the outgoing one: decoded, checked, unmasked and encoded.
+//! The cost of one message between the scratch buffer and the outgoing one: it is decoded, checked, unmasked and encoded.
 //!
-//! `cargo bench --bench decode`; items are messages, so the reciprocal of the throughput is the time for one.
-//! Each sample begins with a copy of the masked stream into the scratch, as the kernel would make it; `copy_only` is
-//! what that costs alone.
+//! Run it with `cargo bench --bench decode`. An item is a message, so one divided by the throughput is the time for one.
+//! Each sample begins with a copy of the masked stream into the scratch buffer, as the kernel would make it. `copy_only`
+//! measures that copy alone.
 
 #[path = "shared/streams.rs"]
 mod streams;
@@ -24,7 +24,7 @@ fn main() {
     divan::main();
 }
 
-/// As many masked frames of `payload_len` bytes as fit the scratch, and how many they are.
+/// As many masked frames of `payload_len` bytes as fit the scratch buffer, and their number.
 fn client_stream(opcode: u8, payload_len: usize) -> (Vec<u8>, usize) {
     let frame = client_frame(FIN | opcode, payload_len);
     let count = SCRATCH_BYTES / frame.len();

@@ -1,12 +1,12 @@
-//! What the relay itself costs per delivery: one shard, no socket, no thread, no kernel.
+//! The cost of a delivery in the relay itself: one shard without sockets, threads and kernel.
 //!
 //! ```text
 //! cargo bench --bench fanout
 //! ```
 //!
-//! Each iteration is a turn as the worker runs it: frames are decoded, numbered, appended to the topic's log, and for
-//! each member listed and accounted for. Where the worker would write, the kernel is taken to accept everything. The
-//! items that are counted are deliveries, so a nanosecond per delivery shows as a Gitem/s.
+//! Each iteration is a turn as the worker runs it. Frames are decoded, numbered and appended to the topic's log. For each
+//! member they are listed and accounted for. The worker's write is left out: the shard is told that the kernel accepted
+//! everything. An item is a delivery, so 1 ns for a delivery shows as 1 Gitem/s.
 
 #[path = "shared/one_shard.rs"]
 mod one_shard;
@@ -24,14 +24,14 @@ use self::streams::{BINARY, FIN, client_frame};
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// Of each message.
+/// The payload of each message, in bytes.
 const PAYLOAD_BYTES: usize = 100;
 
-/// Members of each topic, where there are many.
+/// The members of each topic, if there are many topics.
 const PAIR: usize = 2;
 
 fn main() {
-    // `cargo test --benches` runs a benchmark once to see that it does; there is nothing to see here.
+    // `cargo test --benches` asks for a test. There is none here.
     if std::env::args().any(|arg| arg == "--test") {
         return;
     }
@@ -59,13 +59,13 @@ fn one_message_in_two_writes(bencher: Bencher<'_, '_>, members: usize) {
     relay.assert_all_delivered();
 }
 
-/// Topics of two members, with a message in each of them in every turn.
+/// Topics of two members. Each topic has a message in every turn.
 #[divan::bench(args = [100, 10_000])]
 fn one_message_in_each_topic(bencher: Bencher<'_, '_>, topics: usize) {
     deliver_to_pairs(bencher, topics, 1);
 }
 
-/// Topics of two members, with a message in every hundredth of them, which are others in the next turn.
+/// Topics of two members. One topic in a hundred has a message in a turn; in the next turn it is others.
 #[divan::bench(args = [200_000], sample_count = 20)]
 fn one_message_in_every_hundredth_topic(bencher: Bencher<'_, '_>, topics: usize) {
     deliver_to_pairs(bencher, topics, 100);

@@ -1,4 +1,4 @@
-//! What it costs to hand something to another worker: an item through the inbox, and the wake that goes with it.
+//! The cost of handing something to another worker: an item goes through the inbox, and may wake its owner.
 //!
 //! ```text
 //! cargo bench --bench mailbox
@@ -12,16 +12,16 @@ use mio::{Events, Poll, Token, Waker};
 
 use fanwire::internals::mailbox::{Mailbox, PollWaker};
 
-/// As large as an envelope: a topic's name, and a batch.
+/// As large as an envelope with a topic's name and a batch.
 type Item = [usize; 4];
 
 type Inbox = Mailbox<Item, PollWaker>;
 
-/// Items of one iteration.
+/// Items in one iteration.
 const ITEMS: usize = 1000;
 
 fn main() {
-    // `cargo test --benches` runs a benchmark once to see that it does; there is nothing to see here.
+    // `cargo test --benches` asks for a test. There is none here.
     if std::env::args().any(|arg| arg == "--test") {
         return;
     }
@@ -44,7 +44,7 @@ fn push_and_pop(bencher: Bencher<'_, '_>) {
     });
 }
 
-/// A turn's worth of items behind one wake, taken out in one go.
+/// The items of a turn behind one wake, all taken out together.
 #[divan::bench(args = [1, 16, 256])]
 fn turn_of(bencher: Bencher<'_, '_>, items: usize) {
     let (mut poll, inbox) = inbox();
@@ -62,7 +62,7 @@ fn turn_of(bencher: Bencher<'_, '_>, items: usize) {
     });
 }
 
-/// Producers that notify after every item, against an owner that sleeps when there is none.
+/// Producers that notify after every item. The owner sleeps when there is no item.
 #[divan::bench(args = [1, 2, 4])]
 fn producers(bencher: Bencher<'_, '_>, producers: usize) {
     let (mut poll, inbox) = inbox();

@@ -1,8 +1,8 @@
-//! Counting the instructions of a process with `valgrind --tool=callgrind`.
+//! Counts the instructions of a process with `valgrind --tool=callgrind`. The `main` of this bench calls it.
 //!
-//! What could make two counts differ is taken away: the environment is empty but for what is set here, the program has
-//! one short name wherever it was built, and valgrind shows it a processor of its own making, the same on every host
-//! that has AVX2. What is left are the seeds of hash maps, which move a count by less than a ten-thousandth.
+//! Two counts of the same build must not differ. So the environment holds only the variables that are set here, the program
+//! has the same short name wherever it was built, and valgrind shows it the same processor on every host with AVX2. The seeds
+//! of hash maps remain. They move a count by less than a ten-thousandth.
 
 use std::ffi::OsString;
 use std::io;
@@ -11,16 +11,16 @@ use std::process::{Command, Stdio};
 
 use tempfile::TempDir;
 
-/// `ERMS` off, because valgrind counts each step of a `rep movsb` as an instruction, where a processor has one.
+/// Turns `ERMS` off. valgrind would count each step of a `rep movsb` as an instruction; for a processor it is one.
 const TUNABLES: (&str, &str) = ("GLIBC_TUNABLES", "glibc.cpu.hwcaps=-ERMS");
 
-/// The allocator is to give nothing back to the kernel: when it does is a matter of time, not of instructions.
+/// Keeps the allocator from giving memory back to the kernel. It would do so by time, and change the count.
 const ALLOCATOR: (&str, &str) = ("MIMALLOC_PURGE_DELAY", "-1");
 
-/// Where callgrind puts its result, in the directory that it runs in.
+/// The file of callgrind's result, in the directory that it runs in.
 const OUT_FILE: &str = "out";
 
-/// The tool, and a place in which it runs this program.
+/// The tool, and a directory in which it runs this program.
 #[derive(Debug)]
 pub(crate) struct Valgrind {
     tool: PathBuf,
@@ -42,12 +42,12 @@ impl Valgrind {
         Ok(Some(Valgrind { tool, directory }))
     }
 
-    /// What it calls itself, with its version.
+    /// Its name and version, as it prints them.
     pub(crate) fn version(&self) -> io::Result<String> {
         first_line(self.tool.clone().into(), "--version")
     }
 
-    /// All instructions of a process that runs `case` for so many `iterations`.
+    /// The instructions of a whole process that runs `case` for this number of `iterations`.
     pub(crate) fn count(&self, case: &str, iterations: usize) -> io::Result<u64> {
         let status = Command::new(&self.tool)
             .args(["-q", "--tool=callgrind"])
@@ -63,18 +63,19 @@ impl Valgrind {
             return Err(io::Error::other(format!("{case}: valgrind: {status}")));
         }
         let out = std::fs::read_to_string(self.directory.path().join(OUT_FILE))?;
-        total(&out).ok_or_else(|| io::Error::other(format!("{case}: callgrind says no total")))
+        total(&out)
+            .ok_or_else(|| io::Error::other(format!("{case}: callgrind's result has no total")))
     }
 }
 
-/// The first line of what a program prints.
+/// The first line that a program prints.
 pub(crate) fn first_line(program: OsString, argument: &str) -> io::Result<String> {
     let output = Command::new(program).arg(argument).output()?;
     let text = String::from_utf8_lossy(&output.stdout);
     Ok(text.lines().next().unwrap_or_default().to_owned())
 }
 
-/// The sum over everything, from callgrind's file: its only event is `Ir`.
+/// The total in callgrind's file. Its only event is `Ir`, an instruction.
 fn total(out: &str) -> Option<u64> {
     let total = out.lines().find_map(|line| line.strip_prefix("totals: "))?;
     total.trim().parse().ok()

@@ -1,4 +1,6 @@
-//! What is counted. Each case does the same in every iteration, on input that never changes.
+//! The cases of which instructions are counted. Each does the same in every iteration, on input that never changes.
+//!
+//! `main` runs one of them in a process of its own.
 
 use std::hint::black_box;
 use std::time::Duration;
@@ -15,19 +17,20 @@ use crate::streams::{BINARY, FIN, client_frame};
 /// A case.
 #[derive(Debug)]
 pub(crate) struct Case {
-    /// What it is called, in the file of expected counts as well.
+    /// Its name, also in the file of expected counts.
     pub(crate) name: &'static str,
-    /// What is counted per.
+    /// The noun for an item.
     pub(crate) item: &'static str,
-    /// Items of one iteration.
+    /// Items in one iteration.
     pub(crate) items: usize,
-    /// So many that what happens now and then, such as a table that grows, has its share in all counts alike.
+    /// Iterations of a count. They are many, so that rare events, such as a table that grows, have the same share in every
+    /// count.
     pub(crate) iterations: usize,
-    /// Does so many iterations.
+    /// Runs this number of iterations.
     pub(crate) run: fn(usize),
 }
 
-/// All of them.
+/// All cases.
 pub(crate) const CASES: &[Case] = &[
     Case {
         name: "decode/text of 128 B",
@@ -125,13 +128,13 @@ pub(crate) const CASES: &[Case] = &[
 /// The opcode of text.
 const TEXT: u8 = 0x1;
 
-/// Of one iteration.
+/// Messages in one iteration.
 const MESSAGES: usize = 64;
 
-/// Of the topic.
+/// Members of a topic.
 const MEMBERS: usize = 1000;
 
-/// Of a topic whose members are not what is counted.
+/// Members of a topic whose members are not counted.
 const FEW: usize = 10;
 
 /// The payload of a small message, in bytes.
@@ -143,27 +146,27 @@ const LARGE: usize = 16 << 10;
 /// The payload of a fragment, in bytes.
 const FRAGMENT: usize = 256;
 
-/// All that there is, in one read.
+/// One read brings the whole stream.
 const WHOLE: usize = usize::MAX;
 
 /// The longest message, in bytes.
 const LIMIT: usize = 1 << 20;
 
-/// One message in four frames: one of the kind, and three that continue it.
+/// One message in four frames: one with the kind, and three that continue it.
 fn fragments() -> Vec<u8> {
     [TEXT, 0, 0, FIN]
         .map(|first| client_frame(first, FRAGMENT))
         .concat()
 }
 
-/// Decodes a stream of `message`, of which each read brings so many bytes.
+/// Decodes a stream of copies of `message`. Each read brings this number of bytes.
 fn decode(iterations: usize, message: &[u8], read_bytes: usize) {
     let stream = message.repeat(MESSAGES);
     let mut scratch = stream.clone();
     let mut decoder = Decoder::default();
     let mut messages = 0;
     for _ in 0..iterations {
-        // Decoding unmasks in place, so the bytes are needed afresh, as from a socket.
+        // The decoder unmasks in place, so each round needs its own copy of the bytes.
         scratch.copy_from_slice(&stream);
         for mut input in scratch.chunks_mut(read_bytes.min(stream.len())) {
             while let Some(event) = decoder.decode(&mut input, LIMIT).expect("a legal stream") {
@@ -175,7 +178,7 @@ fn decode(iterations: usize, message: &[u8], read_bytes: usize) {
     assert_eq!(messages, iterations * MESSAGES);
 }
 
-/// Small messages are collected in so many `drafts`, each of another shard, and numbered.
+/// Collects small messages in this number of `drafts`, each from another shard, and numbers them.
 fn sequence(iterations: usize, drafts: u16) {
     let payload = [b'x'; SMALL];
     let coalesce = Coalesce::new(Duration::ZERO, LIMIT as u64);
@@ -205,7 +208,7 @@ fn sequence(iterations: usize, drafts: u16) {
     assert_eq!(messages, iterations * MESSAGES);
 }
 
-/// Batches of one small message are appended to a log, and its member has them all.
+/// Appends batches of one small message to a log. Its one member gets them all.
 fn append(iterations: usize) {
     let drafts = (0..MESSAGES).map(|_| {
         let mut draft = Draft::new(Source::Members(ShardId(0)), Timestamp(1));
@@ -227,7 +230,7 @@ fn append(iterations: usize) {
     assert_eq!(log.kept_bytes(), 0);
 }
 
-/// A small message in each turn, while the topic is not to be fanned out, and the turn in which it is.
+/// Turns with one small message each, in which the topic waits, and the turn in which it is fanned out.
 fn coalesce(iterations: usize) {
     let mut relay = OneShard::coalescing(FEW);
     let input = client_frame(FIN | BINARY, SMALL);
@@ -240,7 +243,7 @@ fn coalesce(iterations: usize) {
     relay.assert_all_delivered();
 }
 
-/// Turns in which so many small messages reach everybody. With one message, almost all that is counted is the flush.
+/// Turns in which this number of small messages reach everybody. With one message, almost all instructions are the flush.
 fn turns(iterations: usize, echo: bool, messages: usize) {
     let mut relay = OneShard::new(1, MEMBERS, echo);
     let input = client_frame(FIN | BINARY, SMALL).repeat(messages);
@@ -250,7 +253,7 @@ fn turns(iterations: usize, echo: bool, messages: usize) {
     relay.assert_all_delivered();
 }
 
-/// Each member's socket takes half of a message in one turn, and the rest in the next.
+/// Each member's socket accepts half of a message in one turn, and the rest in the next.
 fn turns_in_halves(iterations: usize) {
     let mut relay = OneShard::new(1, MEMBERS, true);
     let input = client_frame(FIN | BINARY, SMALL);
@@ -260,7 +263,7 @@ fn turns_in_halves(iterations: usize) {
     relay.assert_all_delivered();
 }
 
-/// An owner that is awake: the wake itself is the kernel's.
+/// The owner is awake. A wake would be the kernel's work, and is not counted.
 struct Awake;
 
 impl Wake for Awake {
@@ -269,7 +272,7 @@ impl Wake for Awake {
     }
 }
 
-/// A turn's worth of items is pushed, and taken out in one go, by one thread.
+/// One thread pushes the items of a turn, and takes them all out together.
 fn mailbox(iterations: usize) {
     let inbox: Mailbox<[usize; 4], Awake> = Mailbox::new(Awake);
     for _ in 0..iterations {

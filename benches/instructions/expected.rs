@@ -1,4 +1,4 @@
-//! The counts that are expected, in a file beside this one, and what to say of a count that is another.
+//! The expected counts, which are in a file beside this one, and their comparison with those of this run. `main` calls it.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -8,17 +8,17 @@ use std::path::Path;
 
 use crate::callgrind::{Valgrind, first_line};
 
-/// How far a count may be off, in percent, either way. Another compiler changes a count by some; an expectation that is
-/// far too high would let the next regression pass.
+/// The largest difference that passes, in percent, either way. Another compiler changes a count a little. A count that is far
+/// too low fails as well, because an expectation that is too high would let the next regression pass.
 const TOLERANCE_PERCENT: f64 = 5.0;
 
 const HEAD: &str =
     "# Instructions per item. Written by: cargo bench --bench instructions -- --bless\n";
 
-/// Instructions per item, by the name of the case.
+/// Instructions for one item, by the name of the case.
 pub(crate) type Counts = BTreeMap<String, f64>;
 
-/// What the file says.
+/// The content of the file.
 #[derive(Debug, Default)]
 pub(crate) struct Expected {
     pub(crate) origin: Origin,
@@ -26,7 +26,7 @@ pub(crate) struct Expected {
 }
 
 impl Expected {
-    /// Reads the file; one that is not there expects nothing.
+    /// Reads the file. A missing file expects nothing.
     pub(crate) fn read(file: &Path) -> io::Result<Expected> {
         match fs::read_to_string(file) {
             Ok(text) => Expected::parse(&text),
@@ -38,7 +38,11 @@ impl Expected {
     fn parse(text: &str) -> io::Result<Expected> {
         let mut expected = Expected::default();
         for line in text.lines().filter(|line| !line.starts_with('#')) {
-            let wrong = || io::Error::other(format!("expected.txt: what is `{line}`?"));
+            let wrong = || {
+                io::Error::other(format!(
+                    "expected.txt: the line `{line}` is not `NAME: COUNT`"
+                ))
+            };
             let (key, value) = line.split_once(": ").ok_or_else(wrong)?;
             if !expected.origin.set(key, value) {
                 let count = value.trim().parse().map_err(|_| wrong())?;
@@ -49,7 +53,7 @@ impl Expected {
     }
 }
 
-/// Writes what was measured `here`, instead of all that was expected.
+/// Replaces the file by the counts that were measured `here`.
 pub(crate) fn bless(file: &Path, here: &Origin, counts: &Counts) -> io::Result<()> {
     let origin = here
         .entries()
@@ -61,7 +65,7 @@ pub(crate) fn bless(file: &Path, here: &Origin, counts: &Counts) -> io::Result<(
     fs::write(file, lines.collect::<String>())
 }
 
-/// What counts depend on beside the source.
+/// The tools that counts depend on, beside the source.
 #[derive(Debug, Default)]
 pub(crate) struct Origin {
     rustc: String,
@@ -71,7 +75,7 @@ pub(crate) struct Origin {
 }
 
 impl Origin {
-    /// Of this run.
+    /// The tools of this run.
     pub(crate) fn here(valgrind: &Valgrind) -> io::Result<Origin> {
         let cpus = fs::read_to_string("/proc/cpuinfo")?;
         let model = cpus.lines().find(|line| line.starts_with("model name"));
@@ -93,7 +97,7 @@ impl Origin {
         ]
     }
 
-    /// Takes in an entry of the file. Says whether it is one of these.
+    /// Takes an entry of the file. Returns whether it is about a tool.
     fn set(&mut self, key: &str, value: &str) -> bool {
         let field = match key {
             "rustc" => &mut self.rustc,
@@ -106,18 +110,20 @@ impl Origin {
         true
     }
 
-    /// What is another one `here`, a line each.
+    /// One line for each tool that is different `here`.
     pub(crate) fn differences(&self, here: &Origin) -> Vec<String> {
         let both = self.entries().into_iter().zip(here.entries());
         both.filter(|(expected, found)| expected != found)
             .map(|((key, expected), (_, found))| {
-                format!("the expected counts are from {key} `{expected}`, these from `{found}`")
+                format!(
+                    "the expected counts were made with {key} `{expected}`, these with `{found}`"
+                )
             })
             .collect()
     }
 }
 
-/// A count beside what is expected, if anything is.
+/// A count, and the expected one if there is one.
 #[derive(Debug)]
 pub(crate) struct Verdict {
     pub(crate) name: &'static str,
@@ -127,13 +133,13 @@ pub(crate) struct Verdict {
 }
 
 impl Verdict {
-    /// Whether it is near enough.
+    /// Whether the difference is small enough.
     pub(crate) fn is_as_expected(&self) -> bool {
         self.percent()
             .is_some_and(|percent| percent.abs() <= TOLERANCE_PERCENT)
     }
 
-    /// How far off it is.
+    /// The difference, in percent of the expected count.
     fn percent(&self) -> Option<f64> {
         let expected = self.expected?;
         Some(100.0 * (self.count - expected) / expected)
@@ -147,13 +153,13 @@ impl fmt::Display for Verdict {
         } = self;
         write!(f, "{name}: {count:.2} instructions per {item}")?;
         let (Some(expected), Some(percent)) = (self.expected, self.percent()) else {
-            return write!(f, ", and nothing is expected yet");
+            return write!(f, ", and no count is expected yet");
         };
         write!(f, ", expected {expected:.2}: {percent:+.2} %")?;
         if percent > TOLERANCE_PERCENT {
             write!(f, ", a regression")?;
         } else if percent < -TOLERANCE_PERCENT {
-            write!(f, ", an improvement to be kept")?;
+            write!(f, ", an improvement: keep it with --bless")?;
         }
         Ok(())
     }

@@ -1,13 +1,14 @@
-//! What the relay costs in instructions, compared with what it did cost: a number that a busy machine does not change.
+//! Counts the instructions of the relay's hot paths, and compares them with expected counts. A busy machine does not change
+//! them.
 //!
 //! ```text
-//! cargo bench --bench instructions                # fails if a case is 5 % off what is expected of it
-//! cargo bench --bench instructions -- --bless     # expects from now on what is measured
+//! cargo bench --bench instructions                # fails if a count differs by more than 5 % from the expected one
+//! cargo bench --bench instructions -- --bless     # expects the counts of this run from now on
 //! ```
 //!
-//! Each case ([`cases`]) is run by this program again, as a process of its own under valgrind ([`callgrind`]), and
-//! compared with `expected.txt` ([`expected`]). Instructions are no time: what waits for memory, or for the kernel, shows
-//! in the other benches. What they do show is work that was not there before, on any machine, to a thousandth.
+//! This program runs itself again for each case ([`cases`]), under valgrind ([`callgrind`]), and compares the count with
+//! `expected.txt` ([`expected`]). Instructions are not time: the other benches show time that passes in the kernel or in waits for
+//! memory. Instructions show new work, on any machine, to a thousandth.
 
 mod callgrind;
 mod cases;
@@ -27,31 +28,31 @@ use self::callgrind::Valgrind;
 use self::cases::{CASES, Case};
 use self::expected::{Counts, Expected, Origin, Verdict};
 
-/// The binary's allocator. Its version is the lock file's, where glibc's is the distribution's; callgrind replaces
-/// neither, and counts it as it does everything else.
+/// The binary's allocator. Its version comes from the lock file, so it is the same everywhere. callgrind does not replace it,
+/// and counts its instructions too.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// Instruction counts, compared with those that are expected.
+/// Compares instruction counts with the expected ones.
 #[derive(Debug, Parser)]
 struct Args {
-    /// Writes what is measured into the file of expected counts.
+    /// Makes the counts of this run the expected ones.
     #[arg(long, conflicts_with = "only")]
     bless: bool,
-    /// Runs only the cases whose name contains this.
+    /// Runs only the cases whose name contains this text.
     #[arg(long, default_value = "")]
     only: String,
     #[command(subcommand)]
     mode: Option<Mode>,
-    /// Given by `cargo bench`.
+    /// `cargo bench` passes it.
     #[arg(long, hide = true)]
     bench: bool,
-    /// Given by `cargo test`.
+    /// `cargo test` passes it.
     #[arg(long, hide = true)]
     test: bool,
 }
 
-/// The hidden mode, in which the benchmark is what is measured.
+/// The hidden mode, in which this process runs one case and is measured.
 #[derive(Debug, clap::Subcommand)]
 enum Mode {
     #[command(hide = true)]
@@ -63,7 +64,7 @@ fn main() -> ExitCode {
     let result = match &args.mode {
         Some(Mode::Case { name, iterations }) => be_measured(name, *iterations),
         None if args.bench && !args.test => bench(&args),
-        // `cargo test --benches` runs a build that is not optimised; there is nothing to count here.
+        // `cargo test --benches` makes a build that is not optimised. Its counts mean nothing.
         None => Ok(()),
     };
     match result {
@@ -87,7 +88,7 @@ fn be_measured(name: &str, iterations: usize) -> io::Result<()> {
 #[expect(clippy::print_stdout, reason = "what a benchmark is for")]
 fn bench(args: &Args) -> io::Result<()> {
     if !cfg!(target_arch = "x86_64") {
-        println!("skipped: the expected counts are those of x86-64");
+        println!("skipped: the expected counts are for x86-64");
         return Ok(());
     }
     let Some(valgrind) = Valgrind::find()? else {
@@ -121,7 +122,9 @@ fn bench(args: &Args) -> io::Result<()> {
     }
     let is_gone = |name: &&String| CASES.iter().all(|case| case.name != **name);
     let gone = expected.counts.keys().filter(is_gone);
-    wrong.extend(gone.map(|name| format!("{name}: expected, but there is no such case")));
+    wrong.extend(
+        gone.map(|name| format!("{name}: the file expects a count, but there is no such case")),
+    );
     let differences = expected.origin.differences(&here);
     if wrong.is_empty() {
         for difference in differences {
@@ -131,7 +134,7 @@ fn bench(args: &Args) -> io::Result<()> {
     }
     wrong.extend(differences);
     Err(io::Error::other(format!(
-        "not what benches/instructions/expected.txt says:\n  {}\n\
+        "these counts are not those of benches/instructions/expected.txt:\n  {}\n\
          If it is meant to be so: cargo bench --bench instructions -- --bless",
         wrong.join("\n  ")
     )))
@@ -139,9 +142,9 @@ fn bench(args: &Args) -> io::Result<()> {
 
 /// Instructions for one item.
 ///
-/// They are the difference of two runs, of n iterations and of 2 n, so that the start of the process, the making of the
-/// input and the first use of everything are in both and cancel. Nothing depends on how the linker named a function, or
-/// on whether it is still one, as it would if the counter were switched at a symbol.
+/// It is the difference of two runs, with n iterations and with 2 n. Both start a process, make the input, and use everything for
+/// the first time, so these instructions cancel. The counter is not switched on at a function, because the compiler may inline or
+/// rename it.
 fn measure(valgrind: &Valgrind, case: &Case) -> io::Result<f64> {
     let once = valgrind.count(case.name, case.iterations)?;
     let twice = valgrind.count(case.name, 2 * case.iterations)?;
@@ -149,15 +152,15 @@ fn measure(valgrind: &Valgrind, case: &Case) -> io::Result<f64> {
     Ok(twice.saturating_sub(once) as f64 / items as f64)
 }
 
-/// Whoever has no valgrind can go on without; what must pass everywhere must not pass for lack of a tool.
+/// Without valgrind the bench is skipped. In CI it fails, because a missing tool must not pass for success.
 #[expect(clippy::print_stdout, reason = "what a benchmark is for")]
 fn skip_without_valgrind() -> io::Result<()> {
     if std::env::var_os("CI").is_some() {
         return Err(io::Error::other(
-            "valgrind not installed, and CI is set: nothing would be measured",
+            "valgrind is not installed, and CI is set: nothing would be measured",
         ));
     }
-    println!("skipped: valgrind not installed");
+    println!("skipped: valgrind is not installed");
     Ok(())
 }
 

@@ -1,9 +1,8 @@
 //! The floor: a bare loop that sends ready-made bytes to every socket. Nothing on sockets and epoll can be faster.
 //!
-//! It is no relay. It does not look at what it reads, but counts it; what it sends are the frames that a relay would,
-//! from a ring that was filled beforehand. It does what the relay does to the kernel and nothing else: edge-triggered
-//! events, one read per readable socket, and per socket and turn one send ([`Sends::PerTurn`]) or as many as there are
-//! frames ([`Sends::PerFrame`]).
+//! It is not a relay. It counts the bytes that it reads, and does not look at them. It sends the frames that a relay would send,
+//! from a ring that was filled beforehand. It makes the same system calls as the relay: edge-triggered events and one read for each
+//! readable socket. In a turn it makes one send for each socket ([`Sends::PerTurn`]), or one for each frame ([`Sends::PerFrame`]).
 
 use std::io::{self, Read, Write};
 use std::net::SocketAddr;
@@ -16,7 +15,7 @@ use mio::{Events, Interest, Poll, Token};
 
 use crate::wire::Traffic;
 
-/// As large as the relay's.
+/// As large as the relay's scratch buffer.
 const SCRATCH_BYTES: usize = 128 << 10;
 
 const LISTENER: Token = Token(usize::MAX);
@@ -24,13 +23,13 @@ const LISTENER: Token = Token(usize::MAX);
 /// How many frames leave in one send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Sends {
-    /// All that a turn has brought.
+    /// All frames of a turn.
     PerTurn,
-    /// One.
+    /// One frame.
     PerFrame,
 }
 
-/// A floor that runs in a thread of its own.
+/// A floor that runs on a thread of its own.
 #[derive(Debug)]
 pub(crate) struct Handle {
     pub(crate) address: SocketAddr,
@@ -38,14 +37,14 @@ pub(crate) struct Handle {
 }
 
 impl Handle {
-    /// Send calls so far.
+    /// The number of send calls so far.
     pub(crate) fn writes(&self) -> u64 {
-        // Relaxed: a count that bears no other data.
+        // Relaxed: no other data depends on the count.
         self.writes.load(Ordering::Relaxed)
     }
 }
 
-/// Starts a floor; it ends with the process.
+/// Starts a floor. It ends with the process.
 pub(crate) fn start(traffic: Traffic, sends: Sends) -> io::Result<Handle> {
     let mut listener = TcpListener::bind(([127, 0, 0, 1], 0).into())?;
     let poll = Poll::new()?;
@@ -76,8 +75,8 @@ pub(crate) fn start(traffic: Traffic, sends: Sends) -> io::Result<Handle> {
     Ok(Handle { address, writes })
 }
 
-/// Every message once, publishers taking turns, and then the first again: so many that any stretch of what may be on
-/// its way lies in one piece.
+/// Every message once, with the publishers in turn, and then the first ones again. So any messages that are in flight together lie
+/// in one piece.
 fn ring(traffic: Traffic) -> Vec<u8> {
     let frames = traffic.publishers * traffic.counts() as usize + traffic.in_flight();
     let mut ring = Vec::with_capacity(frames * traffic.server_frame_bytes());
@@ -91,7 +90,7 @@ fn ring(traffic: Traffic) -> Vec<u8> {
 
 struct Socket {
     stream: TcpStream,
-    /// Bytes of a message that has not arrived to the end.
+    /// Bytes of a message whose end has not arrived.
     partial_bytes: usize,
     sent_bytes: u64,
 }
@@ -101,12 +100,12 @@ struct Floor {
     listener: TcpListener,
     sockets: Vec<Socket>,
     ring: Vec<u8>,
-    /// After so many bytes the ring repeats.
+    /// The ring repeats after this number of bytes.
     lap_bytes: usize,
     message_bytes: usize,
     frame_bytes: usize,
     sends: Sends,
-    /// What every socket is owed since the start.
+    /// Bytes for every socket since the start.
     published_bytes: u64,
     scratch: Vec<u8>,
     writes: u64,
@@ -114,7 +113,7 @@ struct Floor {
 
 impl Floor {
     fn turn(&mut self) -> io::Result<()> {
-        // Taken as the relay takes them, and small enough not to matter.
+        // As many as the relay takes. The allocation is too cheap to matter.
         let mut events = Events::with_capacity(1024);
         if let Err(error) = self.poll.poll(&mut events, None)
             && error.kind() != io::ErrorKind::Interrupted
@@ -172,7 +171,7 @@ impl Floor {
     fn read(&mut self, index: usize) {
         let socket = &mut self.sockets[index];
         loop {
-            // A client that is gone is one that the measurement has no use for any more.
+            // A client leaves only when its measurement is over, so an error does not matter.
             let n = socket.stream.read(&mut self.scratch).unwrap_or(0);
             let arrived = socket.partial_bytes + n;
             socket.partial_bytes = arrived % self.message_bytes;
@@ -192,7 +191,7 @@ impl Floor {
                 Sends::PerTurn => self.ring.len() - at,
                 Sends::PerFrame => self.frame_bytes - at % self.frame_bytes,
             };
-            // Bounded by what may be on its way.
+            // At most the bytes that may be in flight.
             let owed = (self.published_bytes - socket.sent_bytes) as usize;
             let end = at + owed.min(most);
             self.writes += 1;

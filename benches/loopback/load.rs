@@ -1,9 +1,8 @@
-//! The load generator: sends in a closed loop, or at a set rate, and checks every delivery.
+//! The load generator: it sends in a closed loop, or at a set rate, and checks every delivery.
 //!
-//! It is one thread that does as little as it can: frames have one size, so a delivery is checked by looking at its
-//! first twelve bytes. Each member must get each sender's messages in the order they were sent in, none missing and
-//! none twice, and all members must get the messages of all senders in one and the same order; anything else is an
-//! error, and ends the benchmark.
+//! It is one thread that does as little as it can. All frames have one size, so the first twelve bytes of a frame suffice for the
+//! check. Each member must get each sender's messages in the order in which they were sent, each exactly once. All members must get
+//! the messages of all senders in the same order. Anything else is an error and ends the benchmark.
 
 use std::io::{self, Read, Write};
 use std::net::SocketAddr;
@@ -15,36 +14,36 @@ use mio::{Events, Interest, Poll, Token};
 use crate::transport::{self, Speech, Transport};
 use crate::wire::{CHECKED_BYTES, Pace, Traffic};
 
-/// Read in one go: more than the largest window of any scenario brings to one member.
+/// The size of one read. It is more than the messages in flight to one member, in any scenario.
 const SCRATCH_BYTES: usize = 512 << 10;
 
-/// Without a delivery for so long, something is broken.
+/// The longest time without a delivery. After it, something is broken.
 const STALL: Duration = Duration::from_secs(10);
 
-/// How long the generator looks away while it waits for deliveries of small messages. A thread that waits for events
-/// is woken by almost every send, and the sender pays for it, more or less depending on which of the two happens to
-/// be faster; clients on other machines never cost a server that.
+/// How long the generator sleeps while it waits for deliveries of small messages. Almost every send would wake a thread that waits for
+/// events, and the server would pay for that. How much depends on which of the two is faster. Clients on other machines never cost a
+/// server that.
 const NAP: Duration = Duration::from_micros(50);
 
-/// With so few members there is no crowd of sends to look away from, and a nap would be most of what is measured.
+/// The least members for a nap. With fewer there are few sends, and the nap would be most of the measured time.
 const NAP_FROM_MEMBERS: usize = 8;
 
-/// The naps are for many small sends; larger messages are about throughput.
+/// The payload from which on there is no nap: large messages measure throughput.
 const NAP_BELOW_PAYLOAD_BYTES: usize = 4 << 10;
 
-/// What a stretch of load has brought.
+/// The result of a stretch of load.
 #[derive(Clone, Debug)]
 pub(crate) struct Served {
     pub(crate) deliveries: u64,
     pub(crate) elapsed: Duration,
-    /// From when a message was due to when a member had it, where messages are sent at a set rate.
+    /// The time from the moment a message was due until a member had it, if messages are sent at a set rate.
     pub(crate) latency: Latency,
 }
 
-/// Times that deliveries took, in bins.
+/// The times of deliveries, counted in bins.
 #[derive(Clone, Debug)]
 pub(crate) struct Latency {
-    /// The last is for whatever took longer than the others reach.
+    /// The last bin is for everything longer.
     bins: Vec<u64>,
 }
 
@@ -53,7 +52,7 @@ impl Latency {
 
     const BINS: usize = 10_000;
 
-    /// What took longer than so many milliseconds took nobody knows how long.
+    /// The end of the last but one bin, in milliseconds. Longer times are not told apart.
     pub(crate) const REACH_MS: f64 = 1e-6 * (Self::BIN.as_nanos() * Self::BINS as u128) as f64;
 
     fn new() -> Latency {
@@ -67,8 +66,7 @@ impl Latency {
         self.bins[bin.min(Latency::BINS)] += 1;
     }
 
-    /// The time in milliseconds that so many of a hundred deliveries took no longer than; infinite if that is longer than
-    /// is told apart.
+    /// The time in milliseconds within which this percentage of deliveries came. Infinite if it is in the last bin.
     pub(crate) fn percentile_ms(&self, percent: u64) -> f64 {
         let all: u64 = self.bins.iter().sum();
         let mut left = all * percent / 100;
@@ -84,12 +82,12 @@ impl Latency {
     }
 }
 
-/// When messages are due that are sent at a set rate.
+/// The times at which messages are due, at a set rate.
 #[derive(Clone, Copy, Debug)]
 struct Schedule {
     began: Instant,
     per_second: u32,
-    /// The number of the first.
+    /// The number of the first message.
     first: u64,
 }
 
@@ -99,7 +97,7 @@ impl Schedule {
         self.began + Duration::from_secs_f64(before / f64::from(self.per_second))
     }
 
-    /// How many are due by `now`, those before the first included. The first is due at once.
+    /// The number of messages that are due by `now`, with those before the first. The first is due at once.
     fn due_by(&self, now: Instant) -> u64 {
         // A measurement lasts seconds at most.
         let elapsed_us = now.duration_since(self.began).as_micros() as u64;
@@ -113,7 +111,7 @@ pub(crate) struct Load {
     traffic: Traffic,
     poll: Poll,
     events: Events,
-    /// The first of them publish.
+    /// The first ones publish.
     members: Vec<Member>,
     scratch: Vec<u8>,
 }
@@ -123,14 +121,14 @@ struct Member {
     stream: Transport,
     sent: u64,
     received: u64,
-    /// By sender: the count that its next message must have.
+    /// The count that the next message of each sender must have.
     expected: Vec<u32>,
-    /// Of everything received, in its order.
+    /// A hash of everything received. It depends on the order.
     hash: u64,
-    /// Bytes of the frame that has arrived in part, and the first of them.
+    /// The number of bytes of a frame that has arrived in part. `partial` has the first of them.
     partial_bytes: usize,
     partial: [u8; CHECKED_BYTES],
-    /// What the socket has not accepted yet.
+    /// Bytes that the socket has not accepted yet.
     unsent: Vec<u8>,
 }
 
@@ -168,7 +166,7 @@ impl Load {
         })
     }
 
-    /// Keeps the window full for `span`, then waits for what is still on its way.
+    /// Keeps the window full for `span`, and then waits until every message has arrived.
     pub(crate) fn run(&mut self, span: Duration) -> io::Result<Served> {
         let began = Instant::now();
         let sent_before = self.sent();
@@ -235,9 +233,9 @@ impl Load {
         Ok(())
     }
 
-    /// Says whether anything was delivered.
+    /// Returns whether anything was delivered.
     fn receive(&mut self, schedule: Option<Schedule>, latency: &mut Latency) -> io::Result<bool> {
-        // At a set rate, the next message is due whatever has come.
+        // At a set rate, the next message is due whether or not anything comes.
         let patience = schedule.map_or(STALL, |_| Duration::ZERO);
         self.poll.poll(&mut self.events, Some(patience))?;
         let mut has_heard = false;
@@ -326,7 +324,7 @@ impl Member {
         Ok(())
     }
 
-    /// Takes in bytes of a frame whose end has not arrived.
+    /// Keeps bytes of a frame whose end has not arrived.
     fn keep(&mut self, bytes: &[u8]) {
         if self.partial_bytes < CHECKED_BYTES {
             let room = &mut self.partial[self.partial_bytes..];
@@ -338,16 +336,16 @@ impl Member {
 
     fn check_frame(&mut self, traffic: &Traffic, start: &[u8; CHECKED_BYTES]) -> io::Result<()> {
         let Some((sender, count)) = traffic.parse(start) else {
-            let error = format!("not a frame that anybody sent: {start:02x?}");
+            let error = format!("nobody sent a frame that begins with {start:02x?}");
             return Err(io::Error::other(error));
         };
         let expected = &mut self.expected[sender];
         if count != *expected {
-            let error = format!("message {count} of sender {sender}, where {expected} was due");
+            let error = format!("message {count} of sender {sender} came, but {expected} was due");
             return Err(io::Error::other(error));
         }
         *expected = (*expected + 1) % traffic.counts();
-        // Any mixing that depends on the order will do; this multiplier is Knuth's for MMIX.
+        // Any mixing that depends on the order will do. The multiplier is Knuth's for MMIX.
         self.hash = self
             .hash
             .wrapping_mul(6_364_136_223_846_793_005)

@@ -1,13 +1,14 @@
-//! What a delivery costs over real sockets, beside a floor that nothing can be below, in one run.
+//! The cost of a delivery over real sockets, beside a floor, the least that any server needs.
 //!
 //! ```text
 //! cargo bench --bench loopback
 //! ```
 //!
-//! The relay and the floor ([`floor`]) run as processes of their own on one CPU, the load generator ([`load`]) on
-//! another; each scenario connects to both, and then loads them in turns, so that whatever else the machine does falls
-//! on both. CPU time is the server's, user and system, over the deliveries received; every delivery is checked, and
-//! one that is wrong fails the benchmark. A target that is missed is printed as such and fails nothing: machines vary.
+//! The relay and the floor ([`floor`]) are processes of their own on one CPU. The load generator ([`load`]) runs on another. Each
+//! scenario connects to both servers and loads them in turns, so that other work on the machine disturbs both alike.
+//!
+//! The cost is the server's CPU time, user and system, divided by the deliveries. Every delivery is checked, and a wrong one fails
+//! the benchmark. A missed target is printed and fails nothing, because machines vary.
 
 mod floor;
 mod load;
@@ -32,7 +33,7 @@ use self::server::{SERVER_CPU, Server};
 use self::transport::Speech;
 use self::wire::{Pace, Traffic};
 
-/// The binary's allocator, so that the relay here is the relay there.
+/// The binary's allocator, so that the relay behaves as in the binary.
 #[cfg(feature = "mimalloc")]
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -40,42 +41,42 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 /// Connections of the idle scenario.
 const IDLE: usize = 5000;
 
-/// Connections made before memory is looked at first, so that what is there once is not divided among the others.
+/// Connections made before memory is measured first. So memory that a process allocates once is not counted for the others.
 const IDLE_BEFORE: usize = 64;
 
-/// What a delivery costs, beside a floor.
+/// The cost of a delivery, beside a floor.
 #[derive(Debug, Parser)]
 struct Args {
-    /// Times that each pair is measured.
+    /// Measurements of each pair.
     #[arg(long, default_value_t = 41)]
     repeats: usize,
-    /// How long each measurement lasts, in milliseconds.
+    /// The length of each measurement, in milliseconds.
     #[arg(long, default_value_t = 120)]
     slice_ms: u64,
-    /// Runs only the scenarios whose name contains this.
+    /// Runs only the scenarios whose name contains this text.
     #[arg(long)]
     only: Option<String>,
-    /// Compares with another build of this benchmark instead of the floor.
+    /// Compares with another build of this benchmark, at this path, instead of the floor.
     #[arg(long)]
     against: Option<PathBuf>,
     /// `server.tcp_notsent_lowat` of the relay, if not its default.
     #[arg(long)]
     lowat: Option<usize>,
-    /// The same of the relay that `--against` names.
+    /// The same for the build of `--against`.
     #[arg(long)]
     against_lowat: Option<usize>,
     /// `relay.coalesce` of the relay in microseconds, if not its default.
     #[arg(long)]
     coalesce: Option<u64>,
-    /// The same of the relay that `--against` names.
+    /// The same for the build of `--against`.
     #[arg(long)]
     against_coalesce: Option<u64>,
     #[command(subcommand)]
     serve: Option<Serve>,
-    /// Given by `cargo bench`.
+    /// `cargo bench` passes it.
     #[arg(long, hide = true)]
     bench: bool,
-    /// Given by `cargo test`.
+    /// `cargo test` passes it.
     #[arg(long, hide = true)]
     test: bool,
 }
@@ -159,7 +160,7 @@ fn be_server(serve: &Serve) -> io::Result<()> {
     }
 }
 
-/// CPUs that the load generator was given, before it bound itself to one.
+/// The CPUs of the machine.
 fn cpus() -> usize {
     let online = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let lines = online.lines().filter(|line| line.starts_with("processor"));
@@ -186,21 +187,21 @@ fn bench(args: &Args) -> io::Result<()> {
     Ok(())
 }
 
-/// Load before each slice. Right after the other of the pair was measured, a send costs up to a third more, of either and in
-/// all of the kernel's functions alike; whoever had more such slices by the order in which they take turns looked worse.
+/// The load before each measurement. Right after the other server's turn, a send of either server costs up to a third more, in all
+/// functions of the kernel. So the server that is measured more often right after the other one would look worse.
 const AWAKE: Duration = Duration::from_millis(200);
 
-/// One of a pair at work: its server, its clients, and what was measured.
+/// One of the two servers of a comparison, with its clients and its measurements.
 struct Contender {
     server: Server,
     load: Load,
     cpu_us: Vec<f64>,
     gigabytes_per_second: Vec<f64>,
-    /// Of a core.
+    /// CPU, in percent of a core.
     cpu_percent: Vec<f64>,
     median_ms: Vec<f64>,
     p99_ms: Vec<f64>,
-    /// Times from one message to the next where one is in flight.
+    /// The time from one message to the next, if one is in flight.
     round_trip_us: Vec<f64>,
     writes: u64,
     deliveries: u64,
@@ -210,7 +211,7 @@ impl Contender {
     fn new(side: Side, traffic: Traffic, other: Option<&Other>) -> io::Result<Contender> {
         let server = spawn(side, traffic, other)?;
         let mut load = Load::connect(server.address, traffic, side.speech())?;
-        // Socket buffers have found their size after this, and memory is warm.
+        // After this, socket buffers have their final size, and memory is in use.
         load.run(Duration::from_millis(300))?;
         Ok(Contender {
             server,
@@ -258,7 +259,7 @@ impl Contender {
     }
 }
 
-/// A build of this benchmark that stands in for this one, and its settings.
+/// A build of this benchmark that is measured instead of this one, and its settings.
 struct Other {
     exe: PathBuf,
     lowat: Option<usize>,
@@ -312,7 +313,7 @@ fn spawn(side: Side, traffic: Traffic, relay: Option<&Other>) -> io::Result<Serv
     }
 }
 
-/// The two of a pair: the subject, and the reference or the other build that stands in for it.
+/// The two servers of a comparison: the subject, and the reference or the other build.
 fn pair(scenario: &Scenario, args: &Args) -> io::Result<(Contender, Contender, &'static str)> {
     let traffic = scenario.traffic;
     let this = Other::this(args.lowat, args.coalesce)?;
@@ -335,7 +336,7 @@ fn measure(scenario: &Scenario, args: &Args) -> io::Result<Vec<Row>> {
     let span = Duration::from_millis(args.slice_ms);
     let payload_bytes = scenario.traffic.payload_bytes;
     for repeat in 0..args.repeats {
-        // Who comes first is no advantage this way.
+        // They take turns in coming first, so that it is no advantage.
         let mut order = [&mut subject, &mut reference];
         order.rotate_left(repeat % 2);
         for contender in order {
@@ -399,7 +400,7 @@ fn measure(scenario: &Scenario, args: &Args) -> io::Result<Vec<Row>> {
     Ok(rows)
 }
 
-/// Resident memory of the server per connection that does nothing.
+/// The server's resident memory for each idle connection.
 fn measure_idle(subject: Side, name: String, args: &Args) -> io::Result<Row> {
     let this = Other::this(args.lowat, args.coalesce)?;
     let floor = Side::Floor(Sends::PerTurn);
@@ -422,7 +423,7 @@ fn measure_idle(subject: Side, name: String, args: &Args) -> io::Result<Row> {
         let _few = Load::connect(server.address, few, side.speech())?;
         let before = server.resident_bytes()?;
         let _idle = Load::connect(server.address, IDLE_TRAFFIC, side.speech())?;
-        // The floor does not say when it has taken the last connection in; this waits long enough.
+        // The floor does not report when it has accepted the last connection. This call waits long enough.
         server.counters()?;
         let after = server.resident_bytes()?;
         Ok(after.saturating_sub(before) as f64 / IDLE as f64)

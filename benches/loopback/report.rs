@@ -1,11 +1,11 @@
-//! What is printed: one table in Markdown, and what machine it was measured on.
+//! The printed report: one table in Markdown, and the machine. `docs/measuring.md` shows it.
 
 use std::fmt;
 use std::io::{self, Write};
 
 use crate::load::Latency;
 
-/// One row: the subject beside what it is compared with, one value of each per repeat.
+/// One row: the subject beside its reference, with one value of each for each repeat.
 #[derive(Debug)]
 pub(crate) struct Row {
     pub(crate) scenario: String,
@@ -13,24 +13,24 @@ pub(crate) struct Row {
     pub(crate) unit: &'static str,
     pub(crate) subject_values: Vec<f64>,
     pub(crate) reference_values: Vec<f64>,
-    /// What the ratio, or else the subject's value, may be at most.
+    /// The limit on the ratio or on the subject's value.
     pub(crate) target: Target,
-    /// Write calls of the subject per delivery, and of the reference.
+    /// Write calls for each delivery, of the subject and of the reference.
     pub(crate) writes_per_delivery: Option<(f64, f64)>,
 }
 
-/// What a row is judged by.
+/// The limit that a row is judged by.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Target {
     /// The most that the ratio to the reference may be.
     Ratio(f64),
     /// The most that the subject's own value may be.
     Value(f64),
-    /// Nothing: it is there to be read.
+    /// There is no limit.
     None,
 }
 
-/// The middle of some values, and their extremes.
+/// The median of some values, and their extremes.
 struct Spread {
     median: f64,
     least: f64,
@@ -78,7 +78,7 @@ impl fmt::Display for Row {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let subject = Spread::of(self.subject_values.iter().copied());
         let reference = Spread::of(self.reference_values.iter().copied());
-        // Each repeat's own ratio: what disturbs the machine for longer than a moment disturbs both of a pair.
+        // The ratio within each repeat: a disturbance that lasts longer than a moment disturbs both servers.
         let pairs = self.subject_values.iter().zip(&self.reference_values);
         let ratios = pairs.map(|(subject, reference)| subject / reference);
         let is_known = ratios.clone().all(f64::is_finite);

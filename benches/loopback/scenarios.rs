@@ -1,11 +1,11 @@
-//! What is compared: the scenarios, in the order of the table.
+//! The scenarios, in the order of the table. `main` measures them.
 
 use crate::floor::Sends;
 use crate::report::Target;
 use crate::transport::Speech;
 use crate::wire::{Pace, Traffic};
 
-/// What is compared in one row.
+/// A comparison: usually one row of the table.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Scenario {
     pub(crate) name: &'static str,
@@ -15,7 +15,7 @@ pub(crate) struct Scenario {
     pub(crate) target: Target,
 }
 
-/// One of the two that are compared.
+/// One of the two servers that are compared.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Side {
     Relay {
@@ -38,7 +38,7 @@ pub(crate) const ONE_SHARD_TLS: Side = Side::Relay {
     tls: true,
 };
 
-/// A closed loop, which waits for all members.
+/// A closed loop: a message is in flight until all members have it.
 pub(crate) const fn traffic(
     publishers: usize,
     members: usize,
@@ -54,7 +54,8 @@ pub(crate) const fn traffic(
     }
 }
 
-/// Medium load: more than one message in the time that a fan-out takes, and not so many that they join by themselves.
+/// Medium load: more than one message comes during a fan-out, but too few to fill the processor without coalescing or to join by
+/// themselves.
 const fn medium(members: usize) -> Traffic {
     Traffic {
         pace: Pace::PerSecond(5000),

@@ -1,8 +1,8 @@
-//! The processes under measurement: the benchmark starts itself anew, as the relay or as the floor, and asks it for
-//! its counters.
+//! The servers under measurement. The benchmark starts itself again as a server, the relay or the floor, and asks it for its
+//! counters.
 //!
-//! A server says its address on the first line of its standard output, answers each line of its standard input with
-//! its counters, and ends when its standard input does; so none outlives the benchmark.
+//! A server prints its address on the first line of its standard output. It answers each line of its standard input with its
+//! counters. It ends when its standard input ends, so no server outlives the benchmark.
 
 use std::io::{self, BufRead, BufReader, Write};
 use std::net::SocketAddr;
@@ -20,18 +20,18 @@ use crate::floor::{self, Sends};
 use crate::transport::key_file;
 use crate::wire::Traffic;
 
-/// The server's CPU; the load generator has the next one.
+/// The server's CPU. The load generator has the next one.
 pub(crate) const SERVER_CPU: usize = 0;
 
-/// The end of a turn, when counters are published, comes a little after its last send.
+/// The longest time between the last send of a turn and its end, when the relay publishes its counters.
 const SETTLE: Duration = Duration::from_millis(2);
 
-/// What a server has used and done since its start.
+/// The totals of a server since its start.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Counters {
-    /// Time that its threads have run, in the kernel and outside.
+    /// CPU time of its threads, user and system.
     pub(crate) cpu_ns: u64,
-    /// Write calls, whatever came of them.
+    /// Write calls, successful or not.
     pub(crate) writes: u64,
 }
 
@@ -44,7 +44,7 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Starts `exe`, a build of this benchmark, with arguments that make it a server.
+    /// Starts `exe`, a build of this benchmark, as a server.
     pub(crate) fn spawn(exe: &Path, args: &[String]) -> io::Result<Server> {
         let mut child = Command::new(exe)
             .args(args)
@@ -62,7 +62,7 @@ impl Server {
         })
     }
 
-    /// Its counters, once the turn under way is over.
+    /// Its counters, after the current turn.
     pub(crate) fn counters(&mut self) -> io::Result<Counters> {
         std::thread::sleep(SETTLE);
         let stdin = self.child.stdin.as_mut().expect("it is piped");
@@ -75,7 +75,7 @@ impl Server {
         }
     }
 
-    /// Bytes of its memory that are resident, exactly: the cheaper figures in `/proc` are off by up to a megabyte.
+    /// Its resident memory in bytes. This figure is exact; the cheaper ones in `/proc` may be a megabyte off.
     pub(crate) fn resident_bytes(&self) -> io::Result<u64> {
         let path = format!("/proc/{}/smaps_rollup", self.child.id());
         let text = std::fs::read_to_string(path)?;
@@ -90,7 +90,7 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // Waiting closes its standard input first. How it ends says nothing about what was measured before.
+        // `wait` closes its standard input first. Its exit status does not change the measurement.
         let _ = self.child.wait();
     }
 }
@@ -103,7 +103,7 @@ fn read_line(from: &mut impl BufRead) -> io::Result<String> {
     Ok(line.trim_end().to_owned())
 }
 
-/// Is the relay until standard input ends.
+/// Runs the relay until standard input ends.
 pub(crate) fn serve_relay(
     workers: usize,
     tcp_notsent_lowat: Option<usize>,
@@ -115,7 +115,7 @@ pub(crate) fn serve_relay(
     config.server.port = 0;
     config.server.workers = workers;
     config.metrics.enabled = false;
-    // The load generator knows one kind of frame, and long runs would be pinged.
+    // The load generator does not understand pings, which long runs would bring.
     config.keepalive.ping_interval = Duration::ZERO;
     if let Some(bytes) = tcp_notsent_lowat {
         config.server.tcp_notsent_lowat = bytes;
@@ -136,7 +136,7 @@ pub(crate) fn serve_relay(
     })
 }
 
-/// Is the floor until standard input ends.
+/// Runs the floor until standard input ends.
 pub(crate) fn serve_floor(traffic: Traffic, sends: Sends) -> io::Result<()> {
     let floor = floor::start(traffic, sends)?;
     serve(floor.address, || floor.writes())
@@ -157,7 +157,7 @@ fn cpu_ns() -> u64 {
     Duration::try_from(time).map_or(0, |time| time.as_nanos() as u64)
 }
 
-/// Binds this process, and the threads it will start, to the given CPUs.
+/// Binds this process, and the threads that it will start, to these CPUs.
 pub(crate) fn pin(cpus: impl IntoIterator<Item = usize>) -> io::Result<()> {
     let mut set = CpuSet::new();
     for cpu in cpus {

@@ -1,4 +1,4 @@
-//! What the load generator's members speak: bare TCP to the floor, WebSocket to the relay, with TLS beneath or without.
+//! The connections of the load generator: bare TCP to the floor, and WebSocket to the relay, with or without TLS.
 
 use std::io::{self, Read, Write};
 use std::net::SocketAddr;
@@ -14,7 +14,7 @@ const REQUEST: &[u8] =
     b"GET /bench HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
     Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n";
 
-/// What is spoken.
+/// The protocol of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Speech {
     /// Frames, without a handshake.
@@ -32,14 +32,14 @@ pub(crate) enum Transport {
     Tls(Box<StreamOwned<ClientConnection, TcpStream>>),
 }
 
-/// The certificate and the key of tests.
+/// A file of the tests' certificate and key.
 pub(crate) fn key_file(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("tests/it/keys")
         .join(name)
 }
 
-/// A client's settings, which trust that certificate.
+/// The settings of a client that trusts that certificate.
 pub(crate) fn trust() -> io::Result<ClientConfig> {
     let certificate =
         CertificateDer::from_pem_file(key_file("ec_cert.pem")).map_err(io::Error::other)?;
@@ -51,7 +51,7 @@ pub(crate) fn trust() -> io::Result<ClientConfig> {
 }
 
 impl Transport {
-    /// Connects one client, and has it upgraded where it speaks WebSocket.
+    /// Connects one client, and upgrades it if it speaks WebSocket.
     pub(crate) fn connect(
         server: SocketAddr,
         speech: Speech,
@@ -86,7 +86,7 @@ impl Transport {
         }
     }
 
-    /// Whether a read that leaves room says that nothing is left; a session gives out one record at a time.
+    /// Whether a read that leaves room means that nothing is left. A TLS session returns one record at a time.
     pub(crate) fn is_drained_by_a_short_read(&self) -> bool {
         matches!(self, Transport::Plain(_))
     }
@@ -96,7 +96,7 @@ fn upgrade(stream: &mut (impl Read + Write)) -> io::Result<()> {
     stream.write_all(REQUEST)?;
     let mut response = Vec::new();
     let mut byte = [0];
-    // Bytewise: nothing behind the head may be taken.
+    // One byte at a time, because the bytes behind the head belong to the stream.
     while !response.ends_with(b"\r\n\r\n") {
         stream.read_exact(&mut byte)?;
         response.push(byte[0]);

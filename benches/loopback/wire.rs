@@ -1,30 +1,30 @@
-//! The bytes on the wire: messages of one size, each of which says who sent it and how many that sender had sent.
+//! The bytes on the wire: messages of one size. Each carries its sender and the count of the sender's messages before it.
 //!
-//! The load generator sends and checks them, the floor has them ready-made. One size for all makes both cheap, and a
-//! frame that is lost, doubled, torn or out of order shows in the first twelve bytes of the next.
+//! The load generator sends and checks them, and the floor has them ready-made. One size makes both cheap. If a frame is lost,
+//! doubled, torn or out of order, the first twelve bytes of the next frame show it.
 
-/// Bytes before the payload of a server frame: a length of 16 bits, no mask (RFC 6455 5.2).
+/// Bytes before the payload of a server frame: a length of 16 bits, and no mask (RFC 6455, section 5.2).
 const SERVER_HEADER_BYTES: usize = 4;
 
-/// The same of a client frame, which has a mask.
+/// Bytes before the payload of a client frame, which has a mask.
 const CLIENT_HEADER_BYTES: usize = 8;
 
-/// Bytes of a server frame that are checked: the header, the sender, the sender's count.
+/// The checked bytes of a server frame: the header, the sender, and the sender's count.
 pub(crate) const CHECKED_BYTES: usize = SERVER_HEADER_BYTES + 8;
 
-/// One mask for all: the server cannot know, and has to unmask.
+/// The mask of all frames. The server does not know it, and must unmask.
 const MASK: [u8; 4] = [0x5a, 0xc3, 0x96, 0x0f];
 
 /// The final frame of a binary message.
 const BINARY: u8 = 0x82;
 
-/// Says that a length of 16 bits follows.
+/// Announces a length of 16 bits.
 const LENGTH_16: u8 = 126;
 
-/// What is sent, by how many, and how much of it at once.
+/// The messages of a scenario: how many clients send them, how large, and how many at once.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Traffic {
-    /// Clients that send; they are members as all others are.
+    /// Clients that send. They are members, too.
     pub(crate) publishers: usize,
     /// Members of the topic.
     pub(crate) members: usize,
@@ -32,19 +32,19 @@ pub(crate) struct Traffic {
     pub(crate) window: usize,
     /// Bytes of each message's payload.
     pub(crate) payload_bytes: usize,
-    /// Who has to have received a message for it to leave the window.
+    /// When a message is no longer in flight, or how often one is sent.
     pub(crate) pace: Pace,
 }
 
-/// When a message is no longer in flight.
+/// The pace of sending: by the messages in flight, or by time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Pace {
-    /// Once all members have it: the server's work comes in rounds.
+    /// A message is in flight until all members have it. The server's work comes in rounds.
     All,
-    /// Once its sender has it back: new messages arrive while the last are still being sent to the others.
+    /// A message is in flight until its sender has it back. New messages arrive while the server still sends the last ones to others.
     Sender,
-    /// One publisher sends so many in a second, however long they take, as long as no more than the window are in flight: the
-    /// counts tell no more apart. Whatever waits for that counts from when it was due, too.
+    /// One publisher sends this number of messages a second, but only while the window has room, because the counts tell no more
+    /// messages apart. The latency of a message that waits for room also counts from the moment it was due.
     PerSecond(u32),
 }
 
@@ -59,12 +59,12 @@ impl Traffic {
         SERVER_HEADER_BYTES + self.payload_bytes
     }
 
-    /// Messages in flight at most.
+    /// The most messages in flight.
     pub(crate) fn in_flight(&self) -> usize {
         self.publishers * self.window
     }
 
-    /// Senders' counts are taken modulo this: enough to tell any message from all others that are on their way.
+    /// Counts of senders are modulo this number. It is large enough to tell apart all messages in flight.
     pub(crate) fn counts(&self) -> u32 {
         4 * self.window as u32
     }
@@ -89,7 +89,7 @@ impl Traffic {
         start
     }
 
-    /// The header that every server frame has, and who sent it.
+    /// The sender and its count, if the header is that of every server frame.
     pub(crate) fn parse(&self, start: &[u8; CHECKED_BYTES]) -> Option<(usize, u32)> {
         let (header, stamp) = start.split_at(SERVER_HEADER_BYTES);
         let stamp = u64::from_be_bytes(stamp.try_into().expect("eight bytes follow the header"));

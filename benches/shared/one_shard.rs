@@ -1,4 +1,4 @@
-//! A relay of one shard whose host has no socket, no thread and no kernel.
+//! A relay of one shard, on a host without sockets, threads and kernel.
 
 use std::collections::VecDeque;
 use std::io::IoSlice;
@@ -16,13 +16,13 @@ use fanwire::server::Stat;
 
 use crate::streams::{BINARY, FIN, client_frame};
 
-/// Time goes on by this much each turn: no keep-alive is due before millions of turns have passed.
+/// The time that passes with each turn. No keep-alive is due before millions of turns.
 const TURN_MICROS: u64 = 1;
 
-/// Clients that are admitted in one turn.
+/// The number of clients that connect in one turn.
 const ADMITTED_AT_ONCE: usize = 1000;
 
-/// One turn writes to everybody.
+/// Budgets that let one turn write to everybody.
 const BUDGETS: Budgets = Budgets {
     read_bytes: usize::MAX,
     read_time: Duration::MAX,
@@ -30,12 +30,12 @@ const BUDGETS: Budgets = Budgets {
     flush_bytes: usize::MAX,
 };
 
-/// How much of an offer the kernel takes.
+/// How many of the offered bytes a socket accepts.
 #[derive(Clone, Copy, Debug)]
 enum Kernel {
-    /// Everything.
+    /// All of them.
     TakesAll,
-    /// Half, and no more until the next turn.
+    /// Half of them, and no more until the next turn.
     TakesHalf,
 }
 
@@ -46,12 +46,12 @@ pub(crate) struct OneShard {
     host: Sockets,
 }
 
-/// What stands for sockets.
+/// The host: it stands for the kernel and its sockets.
 struct Sockets {
     now: Timestamp,
     kernel: Kernel,
     events: VecDeque<(ClientKey, Readiness)>,
-    /// What each socket brings that is readable.
+    /// The bytes that each readable socket brings.
     input: Vec<u8>,
     scratch: Vec<u8>,
     blocked: Vec<ClientKey>,
@@ -73,7 +73,7 @@ impl Host for Sockets {
     }
 
     fn fill(&mut self, shard: &mut Shard, key: ClientKey) -> Filled {
-        // Decoding unmasks in place, so each needs the bytes afresh, as from a socket.
+        // The decoder unmasks in place, so each client needs its own copy of the bytes.
         self.scratch.clear();
         self.scratch.extend_from_slice(&self.input);
         shard.on_bytes(key, &mut self.scratch);
@@ -104,7 +104,7 @@ impl Host for Sockets {
 }
 
 impl OneShard {
-    /// A relay that fans out in every turn.
+    /// A relay that fans out in every turn, because nothing is coalesced.
     pub(crate) fn new(topics: usize, members: usize, echo: bool) -> OneShard {
         let mut config = Config::default();
         config.relay.coalesce = Duration::ZERO;
@@ -112,7 +112,7 @@ impl OneShard {
         OneShard::with(&config, topics, members)
     }
 
-    /// A relay whose one topic has just been fanned out, and waits.
+    /// A relay with one topic, which has just been fanned out. Its next messages wait.
     #[allow(dead_code, reason = "not for every benchmark")]
     pub(crate) fn coalescing(members: usize) -> OneShard {
         let mut relay = OneShard::with(&Config::default(), 1, members);
@@ -160,13 +160,13 @@ impl OneShard {
         client
     }
 
-    /// A turn in which the publishers of `topics` send `input` each.
+    /// A turn in which each publisher of `topics` sends `input`.
     pub(crate) fn turn(&mut self, topics: impl IntoIterator<Item = usize>, input: &[u8]) {
         self.publish(topics, input);
         self.take_turn();
     }
 
-    /// A turn in which half of what there is goes out, and one in which the sockets take bytes again.
+    /// A turn that sends half of the waiting bytes, and one in which the sockets accept bytes again.
     pub(crate) fn turn_in_halves(&mut self, topics: impl IntoIterator<Item = usize>, input: &[u8]) {
         self.host.kernel = Kernel::TakesHalf;
         self.turn(topics, input);
@@ -182,7 +182,7 @@ impl OneShard {
         self.take_turn();
     }
 
-    /// The turn in which what waits is due.
+    /// The turn in which the waiting messages are due.
     #[allow(dead_code, reason = "not for every benchmark")]
     pub(crate) fn turn_at_fan_out(&mut self) {
         let due = self.turn.shard.next_fan_out().expect("something waits");
@@ -191,7 +191,7 @@ impl OneShard {
         assert_eq!(self.turn.shard.next_fan_out(), None);
     }
 
-    /// That everybody got everything, so that what was measured was not its failure.
+    /// Checks that everybody got everything. Otherwise the benchmark measured a failure.
     pub(crate) fn assert_all_delivered(&self) {
         let stats = self.turn.shard.stats();
         assert_eq!(stats.value(Stat::Offered), stats.value(Stat::Delivered));

@@ -1,14 +1,14 @@
-//! What clients send: masked frames (RFC 6455 5.2), made before anything is measured.
+//! Masked frames (RFC 6455, section 5.2), as clients send them. Benches make them before they measure.
 
-/// A mask; what is under it stays ASCII.
+/// The mask. Masked ASCII stays ASCII.
 const MASK: [u8; 4] = [0x12, 0x34, 0x16, 0x08];
 
-/// The opcode of bytes.
+/// The opcode of a binary message.
 pub(crate) const BINARY: u8 = 0x2;
-/// The last frame of its message.
+/// The bit that marks the last frame of a message.
 pub(crate) const FIN: u8 = 0x80;
 
-/// One frame of `payload_len` bytes of which the first byte is `first`: the opcode, and [`FIN`] or not.
+/// One frame with `payload_len` bytes of payload. Its first byte is `first`: the opcode, with [`FIN`] or without.
 pub(crate) fn client_frame(first: u8, payload_len: usize) -> Vec<u8> {
     let mut frame = vec![first];
     if payload_len <= 125 {

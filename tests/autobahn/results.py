@@ -1,4 +1,4 @@
-"""Prints the suite's index.json as one line per case: its number, what became of it, of its close, and the code.
+"""Prints one line for each case in the suite's index.json: its number, its result, the result of its close, and the code.
 
 For Python 2.7 and 3. `run` compares the lines with `expected.txt`.
 """
@@ -14,7 +14,7 @@ def number(case):
 def main(index):
     with open(index) as file:
         agents = json.load(file)
-    # There is none if no case reached the relay.
+    # If no case reached the relay, there is no entry.
     cases = agents.get("fanwire", {})
     for case in sorted(cases, key=number):
         result = cases[case]

@@ -1,5 +1,5 @@
-//! A client that speaks TLS by rustls and WebSocket by tungstenite. The story uses it; it trusts the test's own certificate
-//! alone, so that another server that happens to listen on the port is found out.
+//! A client of rustls and tungstenite, for the story. It trusts only the test's own certificate, so it refuses another server that
+//! happens to listen on the port.
 
 use std::net::TcpStream;
 
@@ -68,7 +68,7 @@ impl Client {
                 other => panic!("a Close was expected, and {other:?} came"),
             }
         }
-        // The connection may be gone by the time of the answer.
+        // The connection may already be gone.
         let _ = self.socket.flush();
     }
 }

@@ -1,8 +1,8 @@
-//! The relay behind the proxies of `docs/behind-a-proxy.md`, each started from the very configuration that the page shows.
+//! The relay behind the proxies of `docs/behind-a-proxy.md`. Each proxy runs with the configuration on that page.
 //!
 //! Only ports and paths are replaced. Every proxy goes through the same [`story`]: clients exchange messages, the proxy is
 //! reloaded, the relay is stopped and started again. [`page`] finds the configurations, [`processes`] runs proxy and relay,
-//! [`client`] is the client. A proxy that is not installed is skipped; where the environment has `CI`, it fails the test.
+//! [`client`] is the client. A proxy that is not installed is skipped; if the environment has `CI`, the test fails instead.
 
 // Everything here is a test: a failed `unwrap` is a failed test.
 #![allow(clippy::unwrap_used)]
@@ -73,10 +73,10 @@ fn clients_meet_behind_haproxy() {
         page::block("HAProxy", "haproxy")
             .replaced("bind :443", &format!("bind 127.0.0.1:{port}"))
             .replaced("/etc/haproxy/relay.pem", &files.path("relay.pem"))
-            // It does not start where it may not have as many descriptors as that takes.
+            // HAProxy does not start if the limit on open files is too low for this.
             .replaced("maxconn 20000", "maxconn 1000")
     };
-    // As Debian's unit starts it: with a master process, which can be asked for a reload.
+    // As in Debian's unit: with a master process, which takes the signal for a reload.
     let run = |files: &Files| haproxy.command(&["-W", "-db", "-f", &files.path("proxy.conf")]);
     let files = Files::new();
     let relay = Relay::of_section("The client's address", &files);
@@ -98,7 +98,7 @@ fn clients_meet_behind_caddy() {
                 "relay.example.org {",
                 &format!("https://localhost:{port} {{\n\tbind 127.0.0.1"),
             )
-            // It would listen on port 80 as well, to lead people to https://.
+            // Otherwise it also listens on port 80, to redirect to https://.
             .replaced("\tadmin", "\tauto_https disable_redirects\n\tadmin")
             .replaced("/run/caddy/admin.sock", &files.path("admin.sock"))
     };
@@ -169,7 +169,7 @@ fn clients_meet_behind_apache() {
     assert!(!files.read("proxy.log").contains(SECRET));
 }
 
-/// Debian has no package of it, so nobody has to have it.
+/// Debian has no package of Envoy, so CI does not need it.
 #[test]
 fn clients_meet_behind_envoy() {
     let Some(envoy) = Tool::of_elsewhere("envoy") else {
@@ -217,7 +217,7 @@ fn story(files: &Files, relay: Relay, proxy: &Proxy, reload: Reload, do_reload: 
         Reload::KeepsThem => clients.push(connect().unwrap()),
         Reload::ClosesThem => {
             for client in clients {
-                // Caddy says 1001 to both sides, and to the relay without a mask: the answer to that may be faster.
+                // Caddy sends 1001 to both sides, to the relay without a mask. The relay's answer, 1002, may reach the client first.
                 client.expect_close(&[1001, 1002]);
             }
             clients = connect_all();
@@ -239,7 +239,7 @@ fn story(files: &Files, relay: Relay, proxy: &Proxy, reload: Reload, do_reload: 
     relay.ended();
 }
 
-/// Each says something, and all hear the same.
+/// Each client sends a message, and all get the same messages in the same order.
 fn exchange(clients: &mut [Client]) {
     for (number, client) in clients.iter_mut().enumerate() {
         client.say(&format!("from {number}"));

@@ -1,14 +1,14 @@
-//! The configurations of `docs/behind-a-proxy.md`, found by section and language. Each test asks for those it runs.
+//! Finds the configurations in `docs/behind-a-proxy.md`, by section and language. Each test asks for its own.
 
 use std::fs;
 use std::path::Path;
 
-/// A configuration as the page shows it, or made fit for a test.
+/// A configuration from the page, perhaps adapted to a test.
 pub(crate) struct Block {
     text: String,
 }
 
-/// The first block of `language` behind the heading `section`, whatever the heading's level.
+/// The first block of `language` behind the heading `section`, at any level.
 pub(crate) fn block(section: &str, language: &str) -> Block {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/behind-a-proxy.md");
     let page = fs::read_to_string(path).unwrap();

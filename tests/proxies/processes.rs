@@ -1,4 +1,4 @@
-//! The proxy and the relay as processes of their own, and the files that they share. The tests start and end them.
+//! The processes of the proxy and the relay, and the files that they share. The tests start and end them.
 
 use std::fs::{self, File, Permissions};
 use std::io::{self, Write};
@@ -21,16 +21,16 @@ use crate::SECRET;
 use crate::client::Client;
 use crate::page::{self, Block};
 
-/// A test that waits for longer fails. This is far more than a loaded machine needs.
+/// The longest wait; then the test fails. It is far more than a loaded machine needs.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Attempts to start a proxy. Somebody else may take the port that was free a moment ago.
+/// Attempts to start a proxy. Another program may take the port that was free a moment ago.
 const STARTS: usize = 5;
 
-/// A proxy that takes longer to end is killed.
+/// The longest wait for a proxy to end; then it is killed.
 const FAREWELL: Duration = Duration::from_secs(2);
 
-/// Waits until `condition` holds; fails with `what` when it does not within [`PATIENCE`].
+/// Waits until `condition` holds. Fails with `what` if that takes longer than [`PATIENCE`].
 pub(crate) fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !condition() {
@@ -45,7 +45,7 @@ pub(crate) struct Tool {
 }
 
 impl Tool {
-    /// A program of Debian's, which CI has to have.
+    /// A program from Debian, which must be installed in CI.
     pub(crate) fn of_debian(name: &'static str) -> Option<Tool> {
         let tool = Tool::of_elsewhere(name);
         assert!(
@@ -55,10 +55,10 @@ impl Tool {
         tool
     }
 
-    /// A program that nobody has to have.
+    /// A program that need not be installed.
     pub(crate) fn of_elsewhere(name: &'static str) -> Option<Tool> {
         let tool = Tool { name };
-        // The answer does not matter; Debian's are in folders that only root's path has.
+        // The answer does not matter, only that the program starts.
         let is_there = tool
             .command(&["-v"])
             .stdout(Stdio::null())
@@ -66,7 +66,7 @@ impl Tool {
             .status()
             .is_ok();
         if !is_there {
-            // Not by a macro, whose output is shown only of a test that fails.
+            // The output of a macro is shown only if the test fails.
             let _ = writeln!(io::stderr(), "skipped: {name} is not installed");
         }
         is_there.then_some(tool)
@@ -92,7 +92,7 @@ pub(crate) struct Files {
 impl Files {
     pub(crate) fn new() -> Files {
         let folder = tempfile::tempdir().unwrap();
-        // A proxy that was started by root goes on as somebody else.
+        // A proxy that root starts continues as another user.
         fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).unwrap();
         let key = KeyPair::generate().unwrap();
         let params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
@@ -141,14 +141,14 @@ impl Relay {
         let config = page::block(section, "yaml")
             .replaced("host: 127.0.0.1", "host: 127.0.0.1\n  port: 0")
             .replaced("/run/fanwire/relay.sock", &files.path("relay.sock"))
-            // The proxy may be anybody.
+            // The proxy may run as any user.
             .adapted("0660", "0666");
         let config = config.into_text() + "metrics: {port: 0}\n";
         fs::write(files.path("config.yaml"), config).unwrap();
         Relay::start(files)
     }
 
-    /// Starts it with the configuration that it had.
+    /// Starts it with the same configuration again.
     pub(crate) fn start(files: &Files) -> Relay {
         let log = File::create(files.path("relay.log")).unwrap();
         let child = Command::new(env!("CARGO_BIN_EXE_fanwire"))
@@ -168,7 +168,7 @@ impl Relay {
         kill_process(Pid::from_child(&self.child), Signal::TERM).unwrap();
     }
 
-    /// Waits for the end, which must be a clean one.
+    /// Waits for its end, which must be a clean one.
     pub(crate) fn ended(mut self) {
         let status = self.child.wait().unwrap();
         assert_eq!(status.code(), Some(0));
@@ -177,7 +177,7 @@ impl Relay {
 
 impl Drop for Relay {
     fn drop(&mut self) {
-        // It has ended already, as a rule.
+        // Usually it has ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
@@ -190,8 +190,8 @@ pub(crate) struct Proxy {
 }
 
 impl Proxy {
-    /// Starts it on a free port, and waits until it answers there. None of them can be told to choose a port and say which,
-    /// so a port is taken that is free now, and another one if somebody was faster.
+    /// Starts it on a free port, and waits until it answers there. These proxies cannot choose a port themselves and tell which. So
+    /// the test finds a free port, and tries another one if a program was faster.
     pub(crate) fn start(
         files: &Files,
         configure: impl Fn(&Files, u16) -> Block,
@@ -220,7 +220,7 @@ impl Proxy {
         panic!("the proxy does not start:\n{}", files.read("proxy.log"));
     }
 
-    /// Waits until a client gets through; false if the proxy has ended instead.
+    /// Waits until a client gets through. Returns false if the proxy ends first.
     fn answers(&mut self, files: &Files) -> bool {
         let mut has_ended = false;
         eventually("the proxy answers or has ended", || {
@@ -234,7 +234,7 @@ impl Proxy {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
     }
 
-    /// Waits, after `act`, for a process of the proxy that was not there before.
+    /// Runs `act`, and waits for a process of the proxy that was not there before.
     pub(crate) fn await_new_process(&self, act: impl FnOnce()) {
         let before = self.processes();
         act();
@@ -243,12 +243,12 @@ impl Proxy {
         });
     }
 
-    /// Everybody in the proxy's process group.
+    /// All processes of the proxy's process group.
     fn processes(&self) -> Vec<u32> {
         let group = self.child.id();
         let is_member = |pid: &u32| {
             let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-            // Behind the name in parentheses: state, parent, group.
+            // The fields behind the name in parentheses: state, parent, group.
             let fields = stat.rsplit(')').next().unwrap_or_default();
             fields
                 .split_whitespace()
@@ -264,7 +264,7 @@ impl Proxy {
 
 impl Drop for Proxy {
     fn drop(&mut self) {
-        // None of these can fail in a way that matters: the processes may have ended already.
+        // A failure does not matter: the processes may have ended already.
         let group = Pid::from_child(&self.child);
         let _ = kill_process(group, Signal::TERM);
         let deadline = Instant::now() + FAREWELL;
@@ -278,7 +278,7 @@ impl Drop for Proxy {
     }
 }
 
-/// A port that nobody listens on at this moment.
+/// A port on which no program listens at this moment.
 fn free_port() -> u16 {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     socket.set_reuse_address(true).unwrap();
