@@ -1,7 +1,7 @@
 //! Counts the instructions of a process with `valgrind --tool=callgrind`. The `main` of this bench calls it.
 //!
-//! Two counts of the same build must not differ. So the environment holds only the variables that are set here, the program
-//! has the same short name wherever it was built, and valgrind shows it the same processor on every host with AVX2. The seeds
+//! Two counts of the same build must not differ. So the environment holds only the variables that are set here. The
+//! program has the same short name wherever it was built. valgrind shows it the same processor on every host with AVX2. The seeds
 //! of hash maps remain. They move a count by less than a ten-thousandth.
 
 use std::ffi::OsString;

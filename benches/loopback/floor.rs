@@ -1,7 +1,9 @@
 //! The floor: a bare loop that sends ready-made bytes to every socket. Nothing on sockets and epoll can be faster.
 //!
 //! It is not a relay. It counts the bytes that it reads, and does not look at them. It sends the frames that a relay would send,
-//! from a ring that was filled beforehand. It makes the same system calls as the relay: edge-triggered events and one read for each
+//! from a ring that was filled beforehand.
+//!
+//! It makes the same system calls as the relay: edge-triggered events and one read for each
 //! readable socket. In a turn it makes one send for each socket ([`Sends::PerTurn`]), or one for each frame ([`Sends::PerFrame`]).
 
 use std::io::{self, Read, Write};

@@ -1,7 +1,9 @@
 //! The load generator: it sends in a closed loop, or at a set rate, and checks every delivery.
 //!
 //! It is one thread that does as little as it can. All frames have one size, so the first twelve bytes of a frame suffice for the
-//! check. Each member must get each sender's messages in the order in which they were sent, each exactly once. All members must get
+//! check.
+//!
+//! Each member must get each sender's messages in the order in which they were sent, each exactly once. All members must get
 //! the messages of all senders in the same order. Anything else is an error and ends the benchmark.
 
 use std::io::{self, Read, Write};
