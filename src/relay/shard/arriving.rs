@@ -1,45 +1,51 @@
-//! How clients come: a connection, its request, and the shard where it is to live.
+//! Arriving clients: the connection, its request, and the shard where the client will live.
 //!
-//! The acceptor places a connection before anybody knows what it asks for. Once its request is granted, a client had better live
-//! where its topic is sequenced, or where others of the topic do. What it sends then needs no other shard, and each shard with
-//! members is one more to tell of every batch. A client moves with its socket and before it has asked to join, so to the shard
-//! that it comes to it has just connected.
+//! The acceptor places a connection before its request is known. When the request is granted, another shard may be the better
+//! place: the owner of the topic, because messages from there need no other shard, or a shard that has members in the topic,
+//! because each further one has to be told of every batch.
 //!
-//! Where that is, is not for the shard to say. It asks the host ([`Shard::poll_undecided`]), which has each client stay or takes
-//! it out. Clients that are still undecided when the turn is decided stay.
+//! So a client can move, with its socket. It moves before it has joined, and the new shard treats it as just connected.
+//!
+//! The shard does not decide where a client lives. It asks the host with [`Shard::poll_undecided`]; the host lets the client
+//! stay or takes it out. Clients that are still undecided when the turn decides stay.
 
 use bytes::Bytes;
 
 use super::Shard;
+use super::arrival::{Arrival, Stage};
+use super::client::Client;
 use super::leaving::LINGER;
+use super::phase::{Phase, Step};
 use crate::ids::{ClientKey, ShardId};
 use crate::metrics::stats::Stat;
 use crate::port::decision::Decision;
 use crate::port::terms::Terms;
+use crate::port::topic_name::TopicName;
+use crate::relay::envelope::Envelope;
 use crate::relay::policy::departure::refusal_stat;
-use crate::relay::shard::client::{Arrival, Client, Phase, Stage, Step};
+use crate::relay::topic::TopicKey;
 use crate::ws::handshake::{Refusal, RefusalKind};
 
-/// All that a shard knows of a client that leaves it for another.
+/// A client on its way from one shard to another.
 #[derive(Debug)]
 pub struct Transfer {
-    /// What it negotiated.
+    /// The terms that it negotiated.
     terms: Terms,
     /// Frames that came behind its request.
     early: Vec<u8>,
 }
 
-/// A client of which it is open where it is to live.
+/// A client whose shard the host has not chosen yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Undecided {
     /// The client.
     pub key: ClientKey,
-    /// The shard that owns its topic, which is another than the one that it is on.
+    /// The shard that owns its topic. It is not the present one.
     pub owner: ShardId,
 }
 
 impl Transfer {
-    /// Bytes that the client has sent and that have not been looked at.
+    /// Bytes of the client that are not decoded yet.
     pub fn weight_bytes(&self) -> usize {
         self.early.len()
     }
@@ -51,19 +57,19 @@ impl Shard {
         let due = self.now + self.settings.handshake_timeout;
         let key = self.clients.insert(self.now, due);
         self.reschedule(key);
-        if self.is_draining() {
+        if self.drain.has_begun() {
             self.refuse(key, Refusal::SHUTDOWN);
         }
         key
     }
 
-    /// Tells a connection of which nothing was read yet why it cannot stay, and closes it in order.
+    /// Refuses a connection before anything is read from it, and closes it in order.
     pub fn refuse_unheard(&mut self, key: ClientKey, refusal: Refusal) {
         self.refuse(key, refusal);
     }
 
-    /// Closes such a connection without a word. One that was refused already stays until that is over.
-    pub fn turn_away(&mut self, key: ClientKey, kind: RefusalKind) {
+    /// Closes such a connection without an answer. A connection that was already refused stays until its end.
+    pub(crate) fn turn_away(&mut self, key: ClientKey, kind: RefusalKind) {
         let is_requesting = |client: &Client| client.phase() == Phase::Requesting;
         if self.clients.get(key).is_some_and(is_requesting) {
             self.stats.inc(refusal_stat(kind));
@@ -71,17 +77,17 @@ impl Shard {
         }
     }
 
-    /// The host reads a proxy's header before anything is the shard's. Until [`Shard::end_preface`] the client cannot be
-    /// answered: the bytes would reach a proxy that has not said that it speaks for somebody.
-    pub fn await_preface(&mut self, key: ClientKey) {
+    /// The host reads a proxy's header first and tells the shard with [`Shard::end_preface`]. Until then the client cannot be
+    /// answered: a peer that has not sent the header may not be a proxy.
+    pub(crate) fn await_preface(&mut self, key: ClientKey) {
         let client = self.clients.get_mut(key);
         if let Some(arrival) = client.and_then(|client| client.arrival.as_mut()) {
             arrival.stage = Stage::Preface;
         }
     }
 
-    /// The proxy's header has come. What follows is the client's.
-    pub fn end_preface(&mut self, key: ClientKey) {
+    /// The proxy's header has come. The bytes behind it are the client's.
+    pub(crate) fn end_preface(&mut self, key: ClientKey) {
         let client = self
             .clients
             .get_mut(key)
@@ -91,6 +97,7 @@ impl Shard {
         }
     }
 
+    /// Takes in a part of the request. Decides on it when its head is complete.
     pub(super) fn on_request_bytes(&mut self, key: ClientKey, input: &mut [u8]) {
         let arrival = self.clients[key].arrival.as_mut();
         let Some(Stage::Head { scanner, head }) = arrival.map(|arrival| &mut arrival.stage) else {
@@ -112,13 +119,13 @@ impl Shard {
             self.settings.port.decide(&std::mem::take(head))
         };
         match decision {
-            // Frames may come in the same packet as the request: they need not wait for the 101.
+            // Frames may come in the same packet as the request: a client need not wait for the 101.
             Ok(Decision::Upgrade(terms)) => self.grant(key, terms, rest.to_vec()),
             Err(refusal) => self.refuse(key, refusal),
         }
     }
 
-    /// The request is granted: the client joins from here, or the host is asked where it is to live.
+    /// Grants the request. If this shard owns the topic, the client joins; otherwise the host is asked for its place.
     fn grant(&mut self, key: ClientKey, terms: Terms, early: Vec<u8>) {
         let is_owned_here = self.router.owner(&terms.topic) == self.id;
         self.clients[key].grant(terms, early);
@@ -129,8 +136,7 @@ impl Shard {
         }
     }
 
-    /// Answers a request that is not granted, and closes the connection in order. Without a word, where a proxy's header is
-    /// still awaited.
+    /// Refuses a request and closes the connection in order. While a proxy's header is awaited, it closes without an answer.
     pub(super) fn refuse(&mut self, key: ClientKey, refusal: Refusal) {
         let due = self.now + LINGER;
         let Some(client) = self
@@ -154,14 +160,14 @@ impl Shard {
         self.reschedule(key);
     }
 
-    /// How many are undecided, clients that are gone included.
-    pub fn undecided_len(&self) -> usize {
+    /// How many clients are undecided, with those that are gone.
+    pub(crate) fn undecided_len(&self) -> usize {
         self.undecided.len()
     }
 
-    /// The next client that may stay or go. The host answers, by [`Shard::stay`] or [`Shard::transfer_out`], before it asks for
-    /// the next.
-    pub fn poll_undecided(&mut self) -> Option<Undecided> {
+    /// The next client that may stay or move. The host answers with [`Shard::stay`] or [`Shard::transfer_out`] before it asks
+    /// for the next.
+    pub(crate) fn poll_undecided(&mut self) -> Option<Undecided> {
         while let Some(key) = self.undecided.pop() {
             if let Some(terms) = self.clients.get(key).and_then(Client::undecided_terms) {
                 return Some(Undecided {
@@ -173,14 +179,14 @@ impl Shard {
         None
     }
 
-    /// Has an undecided client join from here.
-    pub fn stay(&mut self, key: ClientKey) {
+    /// Lets an undecided client join from here.
+    pub(crate) fn stay(&mut self, key: ClientKey) {
         self.join(key);
         self.hear_itself();
     }
 
-    /// Has all stay that the host has left undecided. Once a shard drains there are none, so that a shard that has its fence
-    /// has been sent the last of its clients.
+    /// Lets all undecided clients stay. A shard that drains has none, so a shard that has its fence has been sent the last of
+    /// its clients.
     pub(super) fn decide_undecided(&mut self) {
         while let Some(undecided) = self.poll_undecided() {
             self.stay(undecided.key);
@@ -189,7 +195,7 @@ impl Shard {
 
     /// Takes an undecided client out: the shard forgets it. The host sends it to another shard, with its socket, and not
     /// behind this shard's fence.
-    pub fn transfer_out(&mut self, key: ClientKey) -> Option<Transfer> {
+    pub(crate) fn transfer_out(&mut self, key: ClientKey) -> Option<Transfer> {
         self.clients.get(key)?.undecided_terms()?;
         let client = self.clients.remove(key)?;
         self.memory.forget_client(key, &client, &mut self.stats);
@@ -201,20 +207,47 @@ impl Shard {
         }
     }
 
-    /// Takes in a client that another shard has taken out. It joins from here, whether or not this shard owns its topic:
-    /// nobody moves twice.
+    /// Takes in a client from another shard. It joins from here, even if this shard does not own its topic: no client moves
+    /// twice.
     pub fn transfer_in(&mut self, transfer: Transfer) -> ClientKey {
         let key = self.accept();
         let client = &mut self.clients[key];
         if client.phase() != Phase::Requesting {
-            // It has come too late, and is told so.
+            // The drain has begun, and the client was refused.
             return key;
         }
         client.grant(transfer.terms, transfer.early);
-        self.join(key);
-        self.hear_itself();
-        // Where another shard owns the topic, what came with the request waits for its answer.
+        self.stay(key);
+        // If another shard owns the topic, the early frames wait for its answer.
         self.gauge_client(key);
         key
+    }
+
+    /// Asks the topic's owner to confirm a client whose request is granted. The 101 is sent when the answer comes.
+    fn join(&mut self, client: ClientKey) {
+        let Some(terms) = self.clients.get(client).and_then(Client::undecided_terms) else {
+            return;
+        };
+        let (name, form) = (terms.topic.clone(), terms.form);
+        let key = self.topic_named(&name);
+        let topic = &mut self.topics[key];
+        topic.audience.enter(form);
+        let (owner, audience) = (topic.owner, topic.tell_audience());
+        self.clients[client].place(key);
+        let subscribe = Envelope::Subscribe {
+            topic: name,
+            from: self.id,
+            client,
+            audience,
+        };
+        self.outbox.send(owner, subscribe);
+    }
+
+    fn topic_named(&mut self, name: &TopicName) -> TopicKey {
+        if let Some(key) = self.topics.find(name) {
+            return key;
+        }
+        self.stats.inc(Stat::Topics);
+        self.topics.insert(name, self.router.owner(name))
     }
 }

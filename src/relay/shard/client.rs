@@ -1,17 +1,20 @@
-//! One connection as its shard sees it: where it is in its life, and what it is to be sent besides its topic's log.
+//! One connection as its shard sees it: its phase, and what it is sent besides its topic's log.
 //!
-//! A client holds no buffer at rest. What it is sent comes from the log; what it sends is decoded in the worker's
-//! scratch buffer; the exceptions (half a request, half a message, half a frame, a control frame) are on the heap as
-//! long as they last.
+//! A client at rest has no buffer. The log has the bytes that it is sent, and the worker's scratch buffer those that it sends.
+//! Half a request, half a message, half a frame and waiting control frames are on the heap, and only as long as they last.
+//!
+//! The steps of a shard change clients. A client knows neither the shard nor its topic.
 
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 
+use super::arrival::{Arrival, Stage};
+use super::carry::{Carry, CarryProgress};
+use super::control::PendingControl;
+use super::phase::{Phase, Step};
+use super::sharing::SharedKey;
 use crate::access::Permission;
-use crate::http::request::HeadScanner;
 use crate::port::terms::Terms;
 use crate::relay::policy::rate::Bucket;
-use crate::relay::shard::control::PendingControl;
-use crate::relay::shard::sharing::SharedKey;
 use crate::relay::topic::TopicKey;
 use crate::relay::topic::member::{Member, Rest};
 use crate::time::Timestamp;
@@ -19,84 +22,9 @@ use crate::ws::decode::Decoder;
 use crate::ws::encode::ControlFrame;
 use crate::ws::error::DecodeError;
 
-/// Where a client is in its life. [`Phase::after`] is the table of what follows what.
+/// Whether a client is read. If not, this is the event that makes the shard read it again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Phase {
-    /// The request is arriving.
-    Requesting,
-    /// The request is granted. The host has not said yet on which shard the client is to live.
-    Placing,
-    /// The topic's owner has been asked to confirm the subscription. The 101 waits for the answer.
-    Joining,
-    /// A member of its topic.
-    Open,
-    /// We began the closing handshake and await the client's Close.
-    Closing,
-    /// Nothing follows what is queued.
-    Finishing,
-    /// Our side is shut and we await the client's end. What it sends until then is thrown away: closing a socket with unread
-    /// input resets the connection, which can destroy our last words on their way.
-    Lingering,
-}
-
-/// What moves a client from one phase to the next.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Step {
-    /// Its request is granted.
-    Grant,
-    /// It stays on this shard, and its topic's owner is asked.
-    Place,
-    /// The owner has confirmed.
-    Join,
-    /// We send Close first.
-    BeginClose,
-    /// We queue the last that it is sent: a refusal, or a Close that the client need not answer.
-    QueueLast,
-    /// The last byte has left, and our side is shut.
-    ShutWrite,
-}
-
-impl Phase {
-    /// The phase after `step`; `None` where the step cannot happen.
-    pub(crate) fn after(self, step: Step) -> Option<Phase> {
-        let (from, to): (&[Phase], Phase) = match step {
-            Step::Grant => (&[Phase::Requesting], Phase::Placing),
-            Step::Place => (&[Phase::Placing], Phase::Joining),
-            Step::Join => (&[Phase::Joining], Phase::Open),
-            Step::BeginClose => (&[Phase::Open], Phase::Closing),
-            Step::QueueLast => (
-                &[Phase::Requesting, Phase::Open, Phase::Closing],
-                Phase::Finishing,
-            ),
-            Step::ShutWrite => (&[Phase::Finishing], Phase::Lingering),
-        };
-        from.contains(&self).then_some(to)
-    }
-
-    /// Whether bytes may be written in this phase.
-    pub(crate) fn may_send(self) -> bool {
-        match self {
-            Phase::Requesting | Phase::Placing | Phase::Joining | Phase::Lingering => false,
-            Phase::Open | Phase::Closing | Phase::Finishing => true,
-        }
-    }
-
-    /// Whether frames from the client are decoded. In [`Phase::Closing`] its answer to our Close may be among them.
-    pub(crate) fn hears_frames(self) -> bool {
-        match self {
-            Phase::Open | Phase::Closing => true,
-            Phase::Requesting
-            | Phase::Placing
-            | Phase::Joining
-            | Phase::Finishing
-            | Phase::Lingering => false,
-        }
-    }
-}
-
-/// Whether a client is read, and what it waits for if not. The shard resumes it then.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Reading {
+pub(super) enum Reading {
     /// It is read when its socket has something.
     Allowed,
     /// It waits for its next phase: the 101, or the Close of a drain or of a violation.
@@ -107,156 +35,106 @@ pub(crate) enum Reading {
     AwaitsItself,
 }
 
-/// What is known of a client until it is a member that has been heard.
-#[derive(Debug, Default)]
-pub(crate) struct Arrival {
-    /// How far it has come.
-    pub(crate) stage: Stage,
-    /// Frames that came behind the request. They are decoded once the client has joined and may be read.
-    pub(crate) early: Vec<u8>,
-}
-
-/// How far an arrival has come.
+/// A violation by a member that has published. The member departs once its own messages have been sent to it.
 #[derive(Debug)]
-pub(crate) enum Stage {
-    /// The host reads the header of a proxy in front of the request.
-    Preface,
-    /// The head of its request is arriving.
-    Head {
-        /// Knows where the head ends.
-        scanner: HeadScanner,
-        /// The head as far as earlier reads brought it.
-        head: Vec<u8>,
-    },
-    /// The request is granted.
-    Granted(Terms),
-    /// The topic's owner has been asked.
-    Joining(Terms, TopicKey),
-    /// The client has joined, and its early frames wait.
-    Joined,
+pub(super) struct Failing {
+    /// The violation.
+    pub(super) error: DecodeError,
+    /// The member's messages end here, in bytes that this shard has published to the topic; see `Topic::returned_bytes`.
+    pub(super) published_bytes: u64,
+    /// The longest wait for them.
+    pub(super) deadline: Timestamp,
 }
 
-impl Default for Stage {
-    fn default() -> Self {
-        Stage::Head {
-            scanner: HeadScanner::default(),
-            head: Vec::new(),
-        }
+/// Bytes that are held for one client alone.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Held {
+    /// Requests and messages that arrived in part.
+    pub(super) partial_bytes: u32,
+    /// A carried message, if it is a copy.
+    pub(super) copied_bytes: u32,
+}
+
+impl Held {
+    /// All of them.
+    pub(super) fn total_bytes(self) -> u64 {
+        u64::from(self.partial_bytes) + u64::from(self.copied_bytes)
     }
-}
-
-/// A violation by a member that has published: it departs for it once it has been sent what it published before.
-#[derive(Debug)]
-pub(crate) struct Failing {
-    /// What it did.
-    pub(crate) error: DecodeError,
-    /// Where in what the shard published to the topic its own part ends; see `Topic::returned_bytes`.
-    pub(crate) published_bytes: u64,
-    /// How long that is waited for.
-    pub(crate) deadline: Timestamp,
 }
 
 /// See the module.
 ///
-/// What every delivery looks at comes first and fills one cache line: the kernel's part of a write leaves little of ours
-/// in the caches, so each line that a delivery touches is a wait.
+/// The fields that every delivery looks at come first and fill one cache line. The kernel's part of a write leaves little of
+/// ours in the caches, so each line that a delivery touches is a wait.
 #[derive(Debug)]
 #[repr(C, align(64))]
-pub(crate) struct Client {
+pub(super) struct Client {
     /// Tells this client from the others that had its slot.
-    pub(crate) generation: u32,
+    pub(super) generation: u32,
+    /// Changed by [`Client::take`] alone.
     phase: Phase,
-    /// The socket accepted less than it was given; the writable edge is awaited.
-    pub(crate) blocked: bool,
-    /// The transport has bytes that the socket has not accepted yet: the last word is not said before they are.
-    pub(crate) holds_back: bool,
+    /// The socket accepted less than it was given. Its writable edge is awaited.
+    pub(super) blocked: bool,
+    /// The transport has bytes that the socket has not accepted yet. We shut our side only when it has.
+    pub(super) holds_back: bool,
     /// The socket has accepted nothing since `stalled_since`, although there was something.
     is_stalled: bool,
-    /// In the shard's list of clients to be flushed on their own account.
-    pub(crate) urgent: bool,
+    /// In the shard's list of clients with something of their own to be sent.
+    pub(super) urgent: bool,
     /// Whether it may be read. Changed by [`Client::set_reading`] alone.
-    pub(crate) reading: Reading,
+    pub(super) reading: Reading,
     /// May send messages.
-    pub(crate) may_publish: bool,
-    /// Has sent a message in an earlier read: it is not read while its topic is closed to publishers.
-    pub(crate) publisher: bool,
+    pub(super) may_publish: bool,
+    /// Sent a message in an earlier read. Such a client is not read while its topic is closed to publishers.
+    pub(super) publisher: bool,
     /// Has sent a message.
-    pub(crate) has_published: bool,
+    pub(super) has_published: bool,
     /// A ping was sent at `due` − `pong_timeout`, and nothing has been read since.
-    pub(crate) pinged: bool,
-    /// Gets Close once it has been sent all that it is owed, and is not read until then.
-    pub(crate) leaves_at_head: bool,
+    pub(super) pinged: bool,
+    /// Gets Close when it has been sent all that it is owed. Until then it is not read.
+    pub(super) leaves_at_head: bool,
     /// The client has shut its writing side.
-    pub(crate) ended: bool,
+    pub(super) ended: bool,
     /// Control frames for the next frame boundary.
-    pub(crate) control: Option<Box<PendingControl>>,
-    /// What goes out before anything else.
+    pub(super) control: Option<Box<PendingControl>>,
+    /// Bytes that go out before anything else.
     carry: Option<Box<Carry>>,
-    /// Its place in its topic, while it is in one.
-    pub(crate) member: Option<Member>,
+    /// Its place in its topic, while it is a member.
+    pub(super) member: Option<Member>,
     /// Reads its frames.
-    pub(crate) decoder: Decoder,
-    /// Present until the client has joined.
-    pub(crate) arrival: Option<Box<Arrival>>,
-    /// Why it leaves at the head, if that is not the end of a drain.
-    pub(crate) failing: Option<Box<Failing>>,
-    /// When something was read last.
-    pub(crate) last_read: Timestamp,
-    /// What it has used of its rate.
-    pub(crate) bucket: Bucket,
+    pub(super) decoder: Decoder,
+    /// Present until the client has joined and its early frames are decoded.
+    pub(super) arrival: Option<Box<Arrival>>,
+    /// The violation for which it leaves at the head; `None` if it leaves for a drain.
+    pub(super) failing: Option<Box<Failing>>,
+    /// The time of the last read that brought something.
+    pub(super) last_read: Timestamp,
+    /// The messages that it may still send at its rate.
+    pub(super) bucket: Bucket,
     stalled_since: Timestamp,
     /// The deadline of the present phase, or of the pong while `pinged`.
-    pub(crate) due: Timestamp,
+    pub(super) due: Timestamp,
     /// When the timer wheel hands the client out next.
-    pub(crate) timer: Timestamp,
-    /// Bytes to be accepted until it is waited for when it lags.
-    pub(crate) probation_bytes: u32,
-    /// Bytes of requests and messages in part that the shard's gauge counts.
-    pub(crate) gauged_partial_bytes: u32,
-    /// Bytes of a carried message that the shard's gauge counts, if they are a copy.
-    pub(crate) gauged_copied_bytes: u32,
-    /// The batch that the shard's gauge counts the client's part in.
-    pub(crate) shares: Option<SharedKey>,
+    pub(super) timer: Timestamp,
+    /// Bytes that the client must accept before publishers wait for it when it lags.
+    pub(super) probation_bytes: u32,
+    /// The bytes that the shard's gauges count for it.
+    pub(super) gauged: Held,
+    /// The carried batch, as the shard's gauges know it.
+    pub(super) shares: Option<SharedKey>,
     /// An event has said that the connection failed. It comes once.
-    pub(crate) has_failed: bool,
+    pub(super) has_failed: bool,
     /// In the shard's list of clients that may have something to read.
-    pub(crate) is_ready: bool,
-    /// The last visit was expensive: the next one waits behind those to others.
-    pub(crate) is_heavy: bool,
+    pub(super) is_ready: bool,
+    /// The last visit was expensive. The next one waits behind those to other clients.
+    pub(super) is_heavy: bool,
 }
 
 const _: () = assert!(std::mem::offset_of!(Client, decoder) == 64);
 
-/// Bytes that go out before anything else.
-#[derive(Debug)]
-struct Carry {
-    bytes: Bytes,
-    cargo: Cargo,
-}
-
-/// What is carried, and thus kept in memory, until the last of it is sent.
-#[derive(Debug)]
-enum Cargo {
-    /// Control frames or an HTTP response.
-    Plain,
-    /// A copy of so many bytes: the rest of a message, owed but not delivered.
-    Copy(u32),
-    /// A part of a batch: likewise.
-    Part(Bytes),
-}
-
-/// What a write of carried bytes completed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct CarryProgress {
-    /// Bytes of the write that were not carried ones.
-    pub(crate) left: usize,
-    /// Whether a message was completed.
-    pub(crate) delivered: bool,
-}
-
 impl Client {
     /// A connection that was just accepted.
-    pub(crate) fn new(generation: u32, now: Timestamp, due: Timestamp) -> Self {
+    pub(super) fn new(generation: u32, now: Timestamp, due: Timestamp) -> Self {
         Client {
             generation,
             phase: Phase::Requesting,
@@ -283,8 +161,7 @@ impl Client {
             due,
             timer: Timestamp(u64::MAX),
             probation_bytes: 0,
-            gauged_partial_bytes: 0,
-            gauged_copied_bytes: 0,
+            gauged: Held::default(),
             shares: None,
             has_failed: false,
             is_ready: false,
@@ -292,20 +169,20 @@ impl Client {
         }
     }
 
-    /// Where the client is in its life.
-    pub(crate) fn phase(&self) -> Phase {
+    /// The client's phase.
+    pub(super) fn phase(&self) -> Phase {
         self.phase
     }
 
     /// Moves the client on by `step`.
-    pub(crate) fn take(&mut self, step: Step) {
+    pub(super) fn take(&mut self, step: Step) {
         let next = self.phase.after(step);
         debug_assert!(next.is_some(), "{step:?} of a client in {:?}", self.phase);
         self.phase = next.unwrap_or(self.phase);
     }
 
-    /// Grants its request. `early` is what came behind it.
-    pub(crate) fn grant(&mut self, terms: Terms, early: Vec<u8>) {
+    /// Grants its request. `early` are the bytes that came behind the request.
+    pub(super) fn grant(&mut self, terms: Terms, early: Vec<u8>) {
         self.may_publish = terms.permission == Permission::Publish;
         let stage = Stage::Granted(terms);
         self.arrival = Some(Box::new(Arrival { stage, early }));
@@ -313,35 +190,26 @@ impl Client {
     }
 
     /// The client stays on this shard and joins `topic` there.
-    pub(crate) fn place(&mut self, topic: TopicKey) {
+    pub(super) fn place(&mut self, topic: TopicKey) {
         if let Some(arrival) = &mut self.arrival {
-            arrival.stage = match std::mem::take(&mut arrival.stage) {
-                Stage::Granted(terms) => Stage::Joining(terms, topic),
-                other @ (Stage::Preface
-                | Stage::Head { .. }
-                | Stage::Joining(..)
-                | Stage::Joined) => other,
-            };
+            arrival.place(topic);
         }
         self.take(Step::Place);
     }
 
     /// The terms of a client whose place is undecided.
-    pub(crate) fn undecided_terms(&self) -> Option<&Terms> {
-        match &self.arrival.as_ref()?.stage {
-            Stage::Granted(terms) => Some(terms),
-            Stage::Preface | Stage::Head { .. } | Stage::Joining(..) | Stage::Joined => None,
-        }
+    pub(super) fn undecided_terms(&self) -> Option<&Terms> {
+        self.arrival.as_ref()?.undecided_terms()
     }
 
-    /// Whether a proxy's header is awaited, in front of which nothing can be said to anybody.
-    pub(crate) fn awaits_preface(&self) -> bool {
+    /// Whether a proxy's header is awaited. Until it is there, nothing can be sent to anybody.
+    pub(super) fn awaits_preface(&self) -> bool {
         let arrival = self.arrival.as_ref();
         arrival.is_some_and(|arrival| matches!(arrival.stage, Stage::Preface))
     }
 
-    /// Notes whether the client is read from now on, and what it waits for if not; says what was so before.
-    pub(crate) fn set_reading(&mut self, reading: Reading, now: Timestamp) -> Reading {
+    /// Sets whether the client is read from now on. Returns the state before.
+    pub(super) fn set_reading(&mut self, reading: Reading, now: Timestamp) -> Reading {
         let before = std::mem::replace(&mut self.reading, reading);
         match (before == Reading::Allowed, reading == Reading::Allowed) {
             (true, false) => self.bucket.pause(now),
@@ -351,114 +219,91 @@ impl Client {
         before
     }
 
-    /// What goes out before anything else; never empty.
-    pub(crate) fn carry(&self) -> Option<&[u8]> {
-        self.carry.as_ref().map(|carry| carry.bytes.as_ref())
+    /// The bytes that go out before anything else; never empty.
+    pub(super) fn carry(&self) -> Option<&[u8]> {
+        self.carry.as_ref().map(|carry| carry.bytes())
     }
 
-    /// Bytes that a message which left the log keeps in memory for the client alone.
-    pub(crate) fn copied_bytes(&self) -> u32 {
-        match self.carry.as_ref().map(|carry| &carry.cargo) {
-            Some(&Cargo::Copy(bytes)) => bytes,
-            None | Some(Cargo::Plain | Cargo::Part(_)) => 0,
-        }
+    /// The batch that is kept in memory because the client carries a part of it.
+    pub(super) fn carried_batch(&self) -> Option<&Bytes> {
+        self.carry.as_ref()?.batch()
     }
 
-    /// The batch that a message which left the log keeps in memory, for others perhaps as well.
-    pub(crate) fn carried_batch(&self) -> Option<&Bytes> {
-        match self.carry.as_ref().map(|carry| &carry.cargo) {
-            Some(Cargo::Part(batch)) => Some(batch),
-            None | Some(Cargo::Plain | Cargo::Copy(_)) => None,
-        }
-    }
-
-    /// Whether a message that left the log is still to be completed.
-    pub(crate) fn carries_message(&self) -> bool {
+    /// Whether the client carries the rest of a message.
+    pub(super) fn carries_message(&self) -> bool {
         self.carry.as_ref().is_some_and(|carry| carry.is_message())
     }
 
-    /// Carries bytes that are no message: control frames or an HTTP response.
-    pub(crate) fn carry_plain(&mut self, bytes: Bytes) {
-        self.set_carry(bytes, Cargo::Plain);
-    }
-
-    /// Carries the rest of a message; nothing, where it is empty.
-    pub(crate) fn carry_message(&mut self, rest: Rest) {
-        if rest.bytes.is_empty() {
-            return;
-        }
-        // Messages are bounded far below 4 GiB.
-        let copied = Cargo::Copy(rest.bytes.len() as u32);
-        self.set_carry(rest.bytes, rest.batch.map_or(copied, Cargo::Part));
-    }
-
-    fn set_carry(&mut self, bytes: Bytes, cargo: Cargo) {
+    /// Carries control frames or an HTTP response.
+    pub(super) fn carry_plain(&mut self, bytes: Bytes) {
         debug_assert!(!bytes.is_empty(), "nothing to carry");
-        debug_assert!(self.carry.is_none(), "carried bytes are never overtaken");
-        self.carry = Some(Box::new(Carry { bytes, cargo }));
+        self.set_carry(Carry::plain(bytes));
     }
 
-    /// Takes account of `n` bytes that the kernel accepted.
-    pub(crate) fn advance_carry(&mut self, n: usize) -> CarryProgress {
+    /// Carries the rest of a message, unless it is empty.
+    pub(super) fn carry_message(&mut self, rest: Rest) {
+        if let Some(carry) = Carry::message(rest) {
+            self.set_carry(carry);
+        }
+    }
+
+    fn set_carry(&mut self, carry: Carry) {
+        debug_assert!(self.carry.is_none(), "carried bytes are never overtaken");
+        self.carry = Some(Box::new(carry));
+    }
+
+    /// Takes note of `n` bytes that the kernel accepted.
+    pub(super) fn advance_carry(&mut self, n: usize) -> CarryProgress {
+        let delivered = false;
         let Some(carry) = &mut self.carry else {
-            return CarryProgress {
-                left: n,
-                delivered: false,
-            };
+            return CarryProgress { left: n, delivered };
         };
-        let taken = n.min(carry.bytes.len());
-        carry.bytes.advance(taken);
-        if !carry.bytes.is_empty() {
-            return CarryProgress {
-                left: 0,
-                delivered: false,
-            };
+        let left = carry.advance(n);
+        if !carry.is_over() {
+            return CarryProgress { left, delivered };
         }
         let delivered = carry.is_message();
         self.carry = None;
-        CarryProgress {
-            left: n - taken,
-            delivered,
-        }
+        CarryProgress { left, delivered }
     }
 
     /// Notes that the socket takes nothing more for now.
-    pub(crate) fn block(&mut self, now: Timestamp) {
+    pub(super) fn block(&mut self, now: Timestamp) {
         self.blocked = true;
         if !std::mem::replace(&mut self.is_stalled, true) {
             self.stalled_since = now;
         }
     }
 
-    /// Takes account of `n` bytes that it has accepted; says whether it has accepted enough to be waited for.
-    pub(crate) fn serve_probation(&mut self, n: usize) -> bool {
+    /// Notes `n` bytes that the client accepted on probation. Says whether its probation is over.
+    pub(super) fn serve_probation(&mut self, n: usize) -> bool {
         let n = u32::try_from(n).unwrap_or(u32::MAX);
         self.probation_bytes = self.probation_bytes.saturating_sub(n);
         self.probation_bytes == 0
     }
 
     /// Notes that the socket has taken something.
-    pub(crate) fn note_progress(&mut self) {
+    pub(super) fn note_progress(&mut self) {
         self.is_stalled = false;
     }
 
-    /// Since when the socket has taken nothing, if it is waited for.
-    pub(crate) fn stalled_since(&self) -> Option<Timestamp> {
+    /// The time since which a blocked socket has taken nothing.
+    pub(super) fn stalled_since(&self) -> Option<Timestamp> {
         (self.blocked && self.is_stalled).then_some(self.stalled_since)
     }
 
-    /// Queues a control frame or more.
-    pub(crate) fn queue_control(&mut self, queue: impl FnOnce(&mut PendingControl)) {
+    /// Queues control frames.
+    pub(super) fn queue_control(&mut self, queue: impl FnOnce(&mut PendingControl)) {
         queue(self.control.get_or_insert_default());
     }
 
     /// Queues Close as the last frame.
-    pub(crate) fn queue_close(&mut self, frame: ControlFrame) {
+    pub(super) fn queue_close(&mut self, frame: ControlFrame) {
         self.queue_control(|control| control.close(frame));
     }
 
     /// Moves pending control frames to the front. Only at a frame boundary.
-    pub(crate) fn take_up_control(&mut self) {
+    pub(super) fn take_up_control(&mut self) {
         if self.carry.is_some() {
             return;
         }
@@ -467,41 +312,26 @@ impl Client {
         }
     }
 
-    /// Whether the topic's log has, or has had, what the client published before it broke the protocol, if it did.
-    pub(crate) fn has_back_what_it_published(&self, returned_bytes: u64) -> bool {
+    /// Whether all messages that the client published before a violation have come back to the topic's log. True without a
+    /// violation.
+    pub(super) fn has_back_what_it_published(&self, returned_bytes: u64) -> bool {
         let failing = self.failing.as_ref();
         failing.is_none_or(|failing| failing.published_bytes <= returned_bytes)
     }
 
     /// Whether nothing waits besides what the log has.
-    pub(crate) fn has_nothing_to_send(&self) -> bool {
+    pub(super) fn has_nothing_to_send(&self) -> bool {
         self.carry.is_none() && self.control.is_none()
     }
 
-    /// Heap bytes of requests and messages that arrived in part.
-    pub(crate) fn partial_bytes(&self) -> usize {
+    /// The heap bytes that are held for the client alone.
+    pub(super) fn held(&self) -> Held {
         let arrival = self.arrival.as_ref().map_or(0, |arrival| arrival.bytes());
-        arrival + self.decoder.buffered_bytes()
-    }
-}
-
-impl Arrival {
-    /// Heap bytes of what the client has sent.
-    fn bytes(&self) -> usize {
-        let head = match &self.stage {
-            Stage::Head { head, .. } => head.capacity(),
-            Stage::Preface | Stage::Granted(_) | Stage::Joining(..) | Stage::Joined => 0,
-        };
-        head + self.early.capacity()
-    }
-}
-
-impl Carry {
-    /// Whether it is the rest of a message, owed but not delivered.
-    fn is_message(&self) -> bool {
-        match self.cargo {
-            Cargo::Plain => false,
-            Cargo::Copy(_) | Cargo::Part(_) => true,
+        let partial = arrival + self.decoder.buffered_bytes();
+        Held {
+            // The limits on messages and heads fit 32 bits.
+            partial_bytes: partial as u32,
+            copied_bytes: self.carry.as_ref().map_or(0, |carry| carry.copied_bytes()),
         }
     }
 }

@@ -1,11 +1,15 @@
 //! The clients of a shard: a table that knows one tenant of a slot from the next.
+//!
+//! The steps of a shard look clients up here. A key of a client that is gone finds nothing, also when its slot is taken again.
 
 use std::ops::{Index, IndexMut};
 
 use slab::Slab;
 
+use super::client::Client;
+use super::phase::Phase;
 use crate::ids::ClientKey;
-use crate::relay::shard::client::{Client, Phase};
+use crate::relay::topic::member::Member;
 use crate::time::Timestamp;
 
 /// From this many clients on, the memory of the table is given back when the last of them has gone.
@@ -15,7 +19,7 @@ const CROWD: usize = 256;
 #[derive(Debug, Default)]
 pub(super) struct Clients {
     slots: Slab<Client>,
-    /// How many clients the table is made for.
+    /// The number of clients that the table is made for.
     reserved: usize,
     /// The most clients there were since the table was made.
     peak: usize,
@@ -23,7 +27,7 @@ pub(super) struct Clients {
 }
 
 impl Clients {
-    /// Makes room for `clients`, so that the table never grows: a table that doubles is copied while everybody waits, and
+    /// Makes room for `clients`, so that the table never grows. A table that doubles is copied while everybody waits, and
     /// leaves its old half behind. Room that was never used takes addresses, but no memory.
     pub(super) fn reserve(&mut self, clients: usize) {
         self.reserved = clients;
@@ -39,7 +43,7 @@ impl Clients {
         key_of(slot, generation)
     }
 
-    /// Takes a client out. A crowd's memory is given back with the last of it.
+    /// Takes a client out. The last of a crowd gives the table's memory back.
     pub(super) fn remove(&mut self, key: ClientKey) -> Option<Client> {
         self.get(key)?;
         let client = self.slots.remove(key.slot as usize);
@@ -63,11 +67,15 @@ impl Clients {
             .filter(|client| client.generation == key.generation)
     }
 
+    /// The client as a member of its topic, if it is one.
+    pub(super) fn member(&self, key: ClientKey) -> Option<&Member> {
+        self.get(key)?.member.as_ref()
+    }
+
     pub(super) fn len(&self) -> usize {
         self.slots.len()
     }
 
-    /// How many clients there is room for. For tests.
     #[cfg(test)]
     pub(super) fn capacity(&self) -> usize {
         self.slots.capacity()
@@ -82,7 +90,7 @@ impl Clients {
         slots.map(|(slot, client)| (key_of(slot, client.generation), client))
     }
 
-    /// Those in a phase that is wanted.
+    /// The clients whose phase is `wanted`.
     pub(super) fn keys_in(&self, wanted: impl Fn(Phase) -> bool) -> Vec<ClientKey> {
         let clients = self.iter().filter(|(_, client)| wanted(client.phase()));
         clients.map(|(key, _)| key).collect()
@@ -90,7 +98,7 @@ impl Clients {
 }
 
 fn key_of(slot: usize, generation: u32) -> ClientKey {
-    // Slots are bounded by descriptors.
+    // Descriptors limit the number of slots.
     let slot = slot as u32;
     ClientKey { slot, generation }
 }

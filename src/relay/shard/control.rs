@@ -1,20 +1,20 @@
-//! The control frames that a client is to be sent at the next frame boundary.
+//! The control frames that a client is sent at the next frame boundary.
 //!
-//! Bounded whatever the client does: pongs wait up to a limit, beyond which only the newest is kept (RFC 6455, section
-//! 5.5.3), a ping is one bit, and behind a Close nothing follows.
+//! A client queues them here and sends them as one load. Their size is limited whatever the client does. Pongs wait up to a
+//! limit; beyond it only the newest is kept, as RFC 6455, section 5.5.3, allows. A ping is one bit. Nothing follows a Close.
 
 use bytes::Bytes;
 
 use crate::ws::encode::ControlFrame;
 use crate::ws::frame::ControlPayload;
 
-/// Pongs that wait for a client, in bytes: sixteen of the longest, some two hundred of those with a number in them. Who
-/// pings more than that without reading wants no answer to each.
+/// Pongs that wait for a client, in bytes: sixteen of the longest, or about two hundred that carry a number. A client that
+/// sends more pings than that without reading does not need an answer to each.
 const MAX_PONG_BYTES: usize = 2 << 10;
 
 /// See the module.
 #[derive(Debug, Default)]
-pub(crate) struct PendingControl {
+pub(super) struct PendingControl {
     /// Whole frames, in the order of the pings.
     pongs: Vec<u8>,
     ping: bool,
@@ -22,26 +22,26 @@ pub(crate) struct PendingControl {
 }
 
 impl PendingControl {
-    /// Answers a ping. When too many answers wait, it stands for all of them.
-    pub(crate) fn pong(&mut self, frame: &ControlFrame) {
+    /// Answers a ping. When too many answers wait, this one replaces them all.
+    pub(super) fn pong(&mut self, frame: &ControlFrame) {
         if self.pongs.len() + frame.as_slice().len() > MAX_PONG_BYTES {
             self.pongs.clear();
         }
         self.pongs.extend_from_slice(frame.as_slice());
     }
 
-    /// Asks whether the client is there.
-    pub(crate) fn ping(&mut self) {
+    /// Asks the client for a sign of life.
+    pub(super) fn ping(&mut self) {
         self.ping = true;
     }
 
-    /// Ends the stream. The first Close stands.
-    pub(crate) fn close(&mut self, frame: ControlFrame) {
+    /// Ends the stream. Only the first Close counts.
+    pub(super) fn close(&mut self, frame: ControlFrame) {
         self.close.get_or_insert(frame);
     }
 
     /// The frames as they go on the wire.
-    pub(crate) fn into_bytes(self) -> Bytes {
+    pub(super) fn into_bytes(self) -> Bytes {
         let mut bytes = self.pongs;
         if self.ping {
             bytes.extend_from_slice(ControlFrame::ping(&ControlPayload::EMPTY).as_slice());
@@ -62,7 +62,7 @@ mod tests {
     }
 
     #[test]
-    fn every_ping_is_answered_in_order_and_before_anything_else() {
+    fn pongs_go_first_and_in_the_order_of_the_pings() {
         let mut control = PendingControl::default();
         control.close(ControlFrame::close_reply(None));
         control.ping();
@@ -75,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn of_too_many_pongs_some_are_left_out_but_never_the_newest() {
+    fn the_newest_of_too_many_pongs_is_kept() {
         for count in [1, 16, 17, 1000u16] {
             let mut control = PendingControl::default();
             let payload = |n: u16| [&[0; 123][..], &n.to_be_bytes()].concat();

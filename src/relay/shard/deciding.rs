@@ -1,39 +1,18 @@
-//! The turn's decision: what was published goes to its owners, and what this shard owns is fanned out.
+//! The decision of a turn: drafts go to the owners of their topics, and topics that this shard owns are fanned out.
+//!
+//! The turn calls [`Shard::decide`] once, when everything is taken in. It writes nothing to clients; the flush does.
 
 use super::Shard;
-use super::publishing::NotTaken;
-use crate::port::topic_name::TopicName;
 use crate::relay::batch::audience::Audience;
 use crate::relay::envelope::Envelope;
-use crate::ws::frame::MessageKind;
 
 impl Shard {
-    /// Publishes a message of somebody who is not a member of the topic. It is numbered like all others; the topic need not
-    /// have a member. Until it is numbered it counts as on its way, [per topic](Shard::outside_bytes).
-    pub fn publish_from_outside(
-        &mut self,
-        topic: TopicName,
-        kind: MessageKind,
-        payload: &[u8],
-    ) -> Result<(), NotTaken> {
-        if self.drain.has_begun() {
-            return Err(NotTaken::Draining);
-        }
-        let window_bytes = self.settings.policy.window_bytes;
-        let (here, message) = ((self.id, self.now), (kind, payload));
-        self.publishing
-            .push_outside(topic, here, message, window_bytes)
-    }
-
-    /// Bytes of outsiders that are on their way to a topic.
-    pub fn outside_bytes(&self, topic: &str) -> u64 {
-        self.publishing.outside_bytes(topic)
-    }
-
-    /// Numbers and spreads what is to be fanned out. The outbox then holds all that other shards wait for.
-    pub fn decide(&mut self) {
+    /// Numbers and spreads everything that does not have to wait. The outbox then holds all that other shards wait for.
+    pub(crate) fn decide(&mut self) {
         self.decide_undecided();
-        self.send_drafts();
+        self.send_members_drafts();
+        self.send_outsiders_drafts();
+        self.hear_itself();
         let is_in_haste = self.drain.is_in_haste();
         let (owner, mut desk) = self.owner_desk();
         owner.fan_out(is_in_haste, &mut desk);
@@ -41,7 +20,7 @@ impl Shard {
         self.send_fences();
     }
 
-    fn send_drafts(&mut self) {
+    fn send_members_drafts(&mut self) {
         let mut drafts = self.publishing.take();
         for (key, draft) in drafts.drain(..) {
             let topic = &mut self.topics[key];
@@ -61,19 +40,21 @@ impl Shard {
             self.outbox.send(topic.owner, publish);
         }
         self.publishing.give_back(drafts);
-        for (name, draft) in self.publishing.take_outside() {
-            let owner = self.router.owner(&name);
-            let audience = match self.topics.find(&name) {
+    }
+
+    fn send_outsiders_drafts(&mut self) {
+        for (topic, draft) in self.publishing.take_outside() {
+            let owner = self.router.owner(&topic);
+            let audience = match self.topics.find(&topic) {
                 Some(key) => self.topics[key].tell_audience(),
                 None => Audience::default(),
             };
             let publish = Envelope::Publish {
-                topic: name,
+                topic,
                 draft,
                 audience,
             };
             self.outbox.send(owner, publish);
         }
-        self.hear_itself();
     }
 }

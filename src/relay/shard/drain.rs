@@ -1,14 +1,16 @@
-//! How far an orderly end has come on a shard. [`draining`](super::draining) tells the story.
+//! The state of a drain on one shard.
+//!
+//! [`draining`](super::draining) explains the protocol and is the only file that changes this. It counts; it sends nothing.
 
 /// See the module.
 #[derive(Debug, Default)]
 pub(super) struct Drain {
     begun: bool,
-    /// The fences are to be sent once this turn's messages are.
+    /// The fences are to be sent, behind this turn's messages.
     fence_due: bool,
     /// Shards that have sent their fence to this owner.
     fences: u16,
-    /// The answer to the fences is to be sent once this turn's messages are.
+    /// The answer to the fences is to be sent, behind this turn's messages.
     answer_due: bool,
     /// Owners that have answered.
     answers: u16,
@@ -17,23 +19,23 @@ pub(super) struct Drain {
 }
 
 impl Drain {
-    /// Messages are accepted no more. Says whether that is news.
+    /// From now on no message is accepted. Says whether this is the first call.
     pub(super) fn begin(&mut self) -> bool {
         self.fence_due |= !self.begun;
         !std::mem::replace(&mut self.begun, true)
     }
 
-    /// Every connection was cut.
+    /// Every connection is cut.
     pub(super) fn cut(&mut self) {
         self.cut = true;
     }
 
-    /// The relay has failed, and everybody is to be told.
+    /// The relay has failed, and every client is told.
     pub(super) fn abandon(&mut self) {
         self.abandoned = true;
     }
 
-    /// Whether messages are accepted no more.
+    /// Whether the drain has begun, so that no message is accepted.
     pub(super) fn has_begun(&self) -> bool {
         self.begun
     }
@@ -43,28 +45,28 @@ impl Drain {
         self.abandoned
     }
 
-    /// Whether nothing is to wait that need not: there will be little more to join it with.
+    /// Whether messages go out without waiting for others. Few more will come.
     pub(super) fn is_in_haste(&self) -> bool {
         self.begun || self.cut
     }
 
-    /// Whether the shard's fences are to be sent now. Told once.
+    /// Whether the shard's fences are to be sent now. True once.
     pub(super) fn take_fence(&mut self) -> bool {
         std::mem::take(&mut self.fence_due)
     }
 
-    /// A shard's fence has come, of `shards`.
+    /// One of `shards` has sent its fence.
     pub(super) fn on_fence(&mut self, shards: usize) {
         self.fences += 1;
         self.answer_due = usize::from(self.fences) == shards;
     }
 
-    /// Whether the answer to all fences is to be sent now. Told once.
+    /// Whether the answer to all fences is to be sent now. True once.
     pub(super) fn take_answer(&mut self) -> bool {
         std::mem::take(&mut self.answer_due)
     }
 
-    /// An owner has answered, of `shards`. Says whether it was the last one.
+    /// One of `shards` has answered as an owner. Says whether it was the last.
     pub(super) fn on_answer(&mut self, shards: usize) -> bool {
         self.answers += 1;
         self.is_answered(shards)

@@ -1,20 +1,22 @@
-//! The orderly end: every member gets what it is owed, and then Close 1001.
+//! The drain, which is the orderly end: every member gets what it is owed, and then Close 1001.
 //!
-//! When a shard is told to drain it accepts no message any more and sends every owner a `Fence`. An owner that has the
-//! fences of all shards has been sent everything that will ever be published; it numbers and spreads that, and then
-//! answers `Fenced` to all. A shard that is `Fenced` by all owners thus has everything that its members will ever be
-//! owed, because envelopes between two shards keep their order; each member leaves when its cursor reaches the head.
-//! Who does not read is not waited for longer than `shutdown.timeout`: then the worker has the rest cut.
+//! The host begins it with [`Shard::begin_drain`]. The shard then accepts no message and sends a `Fence` to every owner. An owner
+//! with the fences of all shards has everything that will ever be published. It numbers and spreads that and answers `Fenced`
+//! to all.
+//!
+//! Envelopes between two shards keep their order. So a shard with the answers of all owners has everything that its members
+//! will ever be owed, and each member leaves when its cursor reaches the head. A member that does not read is not waited for
+//! longer than `shutdown.timeout`: then the worker calls [`Shard::cut_all`].
 
 use super::Shard;
+use super::phase::Phase;
 use crate::ids::ClientKey;
 use crate::relay::envelope::Envelope;
 use crate::relay::policy::departure::Departure;
-use crate::relay::shard::client::Phase;
 use crate::ws::handshake::Refusal;
 
 impl Shard {
-    /// Begins the drain. Calls after the first change nothing.
+    /// Begins the drain. Later calls change nothing.
     pub fn begin_drain(&mut self) {
         if !self.drain.begin() {
             return;
@@ -29,17 +31,17 @@ impl Shard {
         }
     }
 
-    /// Whether messages are accepted no more.
+    /// Whether the drain has begun, so that no message is accepted.
     pub fn is_draining(&self) -> bool {
         self.drain.has_begun()
     }
 
-    /// Whether every shard has sequenced its last message and this one has seen off its last client.
+    /// Whether every owner has answered and the last client of this shard has left.
     pub fn is_drained(&self) -> bool {
         self.drain.is_answered(self.router.shards().count()) && self.clients.is_empty()
     }
 
-    /// Cuts every connection that is left. The drain's last resort.
+    /// Cuts every connection that is left: the last resort of a drain.
     pub fn cut_all(&mut self) {
         self.drain.cut();
         for key in self.clients.keys_in(|_| true) {
@@ -47,9 +49,9 @@ impl Shard {
         }
     }
 
-    /// Sends Close 1011 to every member, whatever it is still owed: a shard has failed, and its part of the topics' order with
-    /// it, so that nothing more can be relayed.
-    pub fn abandon(&mut self) {
+    /// Sends Close 1011 to every member, whatever it is still owed. A shard has failed and taken the order of its topics with
+    /// it, so nothing more can be relayed.
+    pub(crate) fn abandon(&mut self) {
         self.drain.abandon();
         self.refuse_newcomers();
         for key in self.clients.keys_in(|phase| phase == Phase::Open) {
@@ -57,7 +59,7 @@ impl Shard {
         }
     }
 
-    /// A client that joins a relay which has failed is told at once.
+    /// Sends Close 1011 to a client that has joined after the relay has failed.
     pub(super) fn abandon_newcomer(&mut self, key: ClientKey) {
         let client = self.clients.get(key);
         let is_open = client.is_some_and(|client| client.phase() == Phase::Open);
@@ -66,12 +68,12 @@ impl Shard {
         }
     }
 
-    /// Sends the fences and their answers that are due, behind what the turn has published and spread.
+    /// Sends the fences and answers that are due, behind everything that the turn has published and spread.
     pub(super) fn send_fences(&mut self) {
         if self.drain.take_fence() {
             self.send_to_all(|| Envelope::Fence);
         }
-        // In this order: the fence to oneself may be the one that makes the answer due.
+        // In this order, because the fence to this shard itself may make its answer due.
         if self.drain.take_answer() {
             self.send_to_all(|| Envelope::Fenced);
         }
@@ -111,7 +113,7 @@ mod tests {
     use crate::time::Timestamp;
 
     #[test]
-    fn a_close_that_came_with_the_request_is_heard_although_the_drain_came_between() {
+    fn a_close_behind_the_request_is_heard_although_the_drain_began_between() {
         let router = Router::new(2, 0);
         let elsewhere = |path: &String| router.owner(path) == ShardId(1);
         let path = (0..100).map(|n| format!("/{n}")).find(elsewhere).unwrap();
@@ -131,7 +133,7 @@ mod tests {
             next: Seq(0),
             held: None,
         });
-        // The other shard's fence, and its answer to ours.
+        // The fence of the other shard, and its answer to ours.
         shard.handle(Envelope::Fence);
         shard.handle(Envelope::Fenced);
         shard.decide();

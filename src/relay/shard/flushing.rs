@@ -1,27 +1,30 @@
-//! What leaves: which bytes each client gets, and what follows from how many of them the kernel took.
+//! The flush: the bytes that each client gets, and the consequences of each write.
 //!
-//! The turn asks [`Shard::poll_flush`] for a client, [`Shard::gather`] for its bytes, has them written once, and reports
-//! with [`Shard::advance`]. The policy for laggards stands in `gather`, so that no caller can forget it.
+//! The turn takes a client from [`Shard::poll_flush`] and its bytes from [`Shard::gather`]. The host writes them once, and the
+//! turn reports the result with [`Shard::advance`]. `gather` also disconnects or skips laggards, so no caller can forget to.
+//! This file does no input or output of its own.
 
 use std::io::IoSlice;
 
+use super::client::{Client, Reading};
 use super::leaving::LINGER;
+use super::phase::{Phase, Step};
+use super::topics::Topics;
 use super::{Effect, Shard};
-use crate::ids::ClientKey;
+use crate::ids::{ClientId, ClientKey};
 use crate::metrics::stats::Stat;
-use crate::relay::policy::Verdict;
 use crate::relay::policy::departure::Departure;
-use crate::relay::shard::client::{Phase, Reading, Step};
+use crate::relay::policy::{Policy, Verdict};
 use crate::relay::topic::member::Slices;
 
-/// What became of the bytes that [`Shard::gather`] listed.
+/// The result of a write of the bytes that `Shard::gather` listed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Written {
     /// Bytes of the list that the transport took. They are not listed again.
     pub taken: usize,
-    /// Whether the kernel accepted anything, of these bytes or of what the transport had taken before.
+    /// Whether the kernel accepted anything, of these bytes or of those that the transport had taken before.
     pub has_progressed: bool,
-    /// The kernel accepts no more for now; its writable edge is awaited.
+    /// The kernel accepts no more for now. The socket's writable edge is awaited.
     pub is_blocked: bool,
     /// The transport has taken bytes that the kernel has not accepted, as TLS does, which encrypts before it sends. Only
     /// while it is blocked.
@@ -41,16 +44,16 @@ impl Written {
 }
 
 impl Shard {
-    /// The next client to be written to; `None` when everybody has what there is.
-    pub fn poll_flush(&mut self) -> Option<ClientKey> {
+    /// The next client to be written to; `None` when everybody has everything.
+    pub(crate) fn poll_flush(&mut self) -> Option<ClientKey> {
         self.outflow.poll(&mut self.clients, &mut self.topics)
     }
 
-    /// Lists what the client is to be sent now, in one write, and says how many bytes these are; 0 for none.
+    /// Lists the bytes of the client's next write, and says how many they are; 0 for no write.
     ///
-    /// The order is: what is carried, then control frames, then the log. Control frames go in at the next frame
-    /// boundary: while the client is in the middle of a frame, the rest of that frame is all there is to send.
-    pub fn gather<'a>(&'a mut self, key: ClientKey, slices: &mut Slices<'a>) -> usize {
+    /// Carried bytes come first, then control frames, then the log. Control frames go in at the next frame boundary: in the
+    /// middle of a frame, only the rest of that frame is listed.
+    pub(crate) fn gather<'a>(&'a mut self, key: ClientKey, slices: &mut Slices<'a>) -> usize {
         self.prepare(key);
         let own = self.own(key);
         let Some(client) = self
@@ -75,13 +78,14 @@ impl Shard {
         total
     }
 
-    /// Before anything is listed: passes the verdict on a laggard, and takes up control frames at a frame boundary.
+    /// Makes the client ready to be listed: judges it if it is blocked, takes up control frames at a frame boundary, and ends
+    /// it if it has everything and is to leave.
     fn prepare(&mut self, key: ClientKey) {
         self.pass_over_own_messages(key);
         let Some(client) = self.clients.get_mut(key) else {
             return;
         };
-        let Some(member) = &mut client.member else {
+        let Some(member) = &client.member else {
             if client.phase().may_send() {
                 client.take_up_control();
                 if client.carry().is_none() {
@@ -90,23 +94,15 @@ impl Shard {
             }
             return;
         };
-        let topic = &mut self.topics[member.topic];
-        let log = &mut topic.log;
         if client.blocked {
-            let lag_bytes = member.lag_bytes(log);
-            let is_judged = topic.grace.is_spent() || !member.is_trusted;
-            match self.settings.policy.verdict(lag_bytes) {
-                Verdict::Skip if is_judged => self.skip(key),
-                Verdict::Disconnect if is_judged => self.depart(key, Departure::Lag),
-                Verdict::Keep | Verdict::Skip | Verdict::Disconnect => {}
-            }
-            return;
+            return self.judge(key);
         }
-        if member.is_mid_frame(log) {
+        let topic = &self.topics[member.topic];
+        if member.is_mid_frame(&topic.log) {
             return;
         }
         let is_done = client.leaves_at_head
-            && member.is_at_head(log)
+            && member.is_at_head(&topic.log)
             && client.has_back_what_it_published(topic.returned_bytes);
         client.take_up_control();
         if is_done && client.carry().is_none() {
@@ -115,8 +111,25 @@ impl Shard {
         }
     }
 
-    /// Where members do not get their own messages back: moves on to the next message of somebody else, so that what is
-    /// left to send begins there, and nobody lags for messages that it is not owed.
+    /// Skips or disconnects a blocked member that lags too much, unless publishers still wait for it.
+    fn judge(&mut self, key: ClientKey) {
+        let Some(member) = self.clients.member(key) else {
+            return;
+        };
+        let topic = &self.topics[member.topic];
+        if member.is_trusted && !topic.grace.is_spent() {
+            return;
+        }
+        let lag_bytes = member.lag_bytes(&topic.log);
+        match self.settings.policy.verdict(lag_bytes) {
+            Verdict::Keep => {}
+            Verdict::Skip => self.skip(key),
+            Verdict::Disconnect => self.depart(key, Departure::Lag),
+        }
+    }
+
+    /// If members do not get their own messages, moves this one on to the next message of another. Otherwise it would lag for
+    /// messages that it is not owed.
     fn pass_over_own_messages(&mut self, key: ClientKey) {
         let own = self.own(key);
         if own.is_none() {
@@ -135,16 +148,18 @@ impl Shard {
             if client.blocked {
                 log.relocate_blocked(before, member.cursor, key);
             }
-            // What follows from a write follows from this as well: the log may have shrunk, and the lag.
+            // As after a write, the log may have shrunk, and the lag.
             self.topics.touch(topic_key);
             self.resume_publisher_that_caught_up(key);
         }
     }
 
-    /// Moves a laggard to the head. The message that it is in the middle of is completed first, the rest is dropped.
+    /// Moves a laggard to the head. The message that it is in the middle of is completed first; the others are dropped.
     pub(super) fn skip(&mut self, key: ClientKey) {
         let client = &mut self.clients[key];
-        let member = client.member.as_mut().expect("only members lag");
+        let Some(member) = &mut client.member else {
+            return;
+        };
         let topic_key = member.topic;
         let log = &mut self.topics[topic_key].log;
         let sharing = self.memory.sharing();
@@ -162,9 +177,9 @@ impl Shard {
         self.resume_publisher_that_caught_up(key);
     }
 
-    /// Takes account of a write of what [`Shard::gather`] listed, or of what the transport held back. Says whether the
+    /// Takes note of a write of the bytes that [`Shard::gather`] listed, or that the transport held back. Says whether the
     /// client is to be gathered again at once.
-    pub fn advance(&mut self, key: ClientKey, written: Written) -> bool {
+    pub(crate) fn advance(&mut self, key: ClientKey, written: Written) -> bool {
         debug_assert!(written.is_blocked || !written.holds_back, "{written:?}");
         self.outflow.note_taken(written.taken);
         let own = self.own(key);
@@ -177,36 +192,20 @@ impl Shard {
             client.note_progress();
         }
         let carried = client.advance_carry(written.taken);
-        let mut delivered = u64::from(carried.delivered);
-        let mut is_behind = !client.has_nothing_to_send();
-        let earns_trust = client
-            .member
-            .as_ref()
-            .is_some_and(|member| !member.is_trusted)
-            && client.serve_probation(written.taken);
-        if let Some(member) = &mut client.member {
-            let topic_key = member.topic;
-            let topic = &mut self.topics[topic_key];
-            if earns_trust {
-                member.trust(&mut topic.log);
-            }
-            if topic.grace.is_asked() && carried.left > 0 {
-                let lag_bytes = member.lag_bytes(&topic.log);
-                let is_awaited = member.is_trusted && self.settings.policy.is_behind(lag_bytes);
-                topic.laggards_progress |= is_awaited;
-            }
-            let log = &mut topic.log;
-            delivered += member.advance(log, carried.left, own);
-            is_behind |= !member.is_at_head(log) || client.leaves_at_head;
-            if !topic.touched {
-                self.topics.touch(topic_key);
-            }
-        }
-        // Rare, so the client is not looked up again for it: 20 instructions for each delivery.
-        let (awaits_itself, is_finishing) = (
-            client.reading == Reading::AwaitsItself,
-            client.phase() == Phase::Finishing,
+        let policy = &self.settings.policy;
+        let sent = advance_member(
+            client,
+            &mut self.topics,
+            policy,
+            written.taken,
+            carried.left,
+            own,
         );
+        // Read here, because to look the client up again costs 20 instructions for each delivery.
+        let awaits_itself = client.reading == Reading::AwaitsItself;
+        let is_finishing = client.phase() == Phase::Finishing;
+        let is_behind = sent.is_behind || !client.has_nothing_to_send();
+        let delivered = sent.messages + u64::from(carried.delivered);
         self.stats.add(Stat::Delivered, delivered);
         if carried.delivered {
             self.gauge_client(key);
@@ -224,7 +223,7 @@ impl Shard {
         is_behind
     }
 
-    /// The socket takes no more for now: an edge will say when it does.
+    /// The socket takes no more for now. An edge will say when it does.
     fn block(&mut self, key: ClientKey) {
         let now = self.now;
         let Some(client) = self.clients.get_mut(key) else {
@@ -245,20 +244,21 @@ impl Shard {
         self.clients.get(key).is_some_and(|client| client.blocked)
     }
 
-    /// The socket takes bytes again. Says whether the client is flushed on that account, now or when its turn comes: if
-    /// its transport holds bytes back, it is then to be told with [`Shard::advance`], and not beside it, what becomes of
-    /// them.
-    pub fn on_writable(&mut self, key: ClientKey) -> bool {
+    /// The socket takes bytes again. Says whether the shard flushes the client, now or when its turn comes.
+    ///
+    /// If so, and if the transport holds bytes back, the host sends these in that flush, and not on its own.
+    /// [`Shard::advance`] then tells the shard the result.
+    pub(crate) fn on_writable(&mut self, key: ClientKey) -> bool {
         let now = self.now;
         let Some(client) = self.clients.get_mut(key) else {
             return false;
         };
         if !client.blocked {
-            // An edge that comes while it waits for its turn.
+            // A further edge, while the client waits for its flush.
             return client.holds_back;
         }
         client.blocked = false;
-        // Its system has acknowledged bytes: it is there.
+        // The client's system has acknowledged bytes, so the client is alive.
         client.last_read = now;
         client.pinged = false;
         if let Some(member) = &client.member {
@@ -273,29 +273,7 @@ impl Shard {
         true
     }
 
-    /// A publisher that was not read because it lagged itself is read again once it does not.
-    fn resume_publisher_that_caught_up(&mut self, key: ClientKey) {
-        let Some(client) = self
-            .clients
-            .get(key)
-            .filter(|client| client.reading == Reading::AwaitsItself)
-        else {
-            return;
-        };
-        let Some(member) = &client.member else {
-            return;
-        };
-        let topic = &self.topics[member.topic];
-        if self
-            .settings
-            .policy
-            .may_publish(member.lag_bytes(&topic.log))
-        {
-            self.resume(key);
-        }
-    }
-
-    /// Once a client has been sent its last byte, our side is shut, and its end is awaited.
+    /// Shuts our side when the client has its last byte, and awaits its end.
     fn finish_if_done(&mut self, key: ClientKey) {
         let now = self.now;
         let Some(client) = self
@@ -313,5 +291,54 @@ impl Shard {
         client.due = now + LINGER;
         self.effects.push(Effect::ShutdownWrite(key));
         self.reschedule(key);
+    }
+}
+
+/// The part of a write that was from the log.
+struct Sent {
+    /// Messages that it completed.
+    messages: u64,
+    /// Whether the member is owed more, or is to leave.
+    is_behind: bool,
+}
+
+/// Moves a member on by `n` bytes of its log. The write took `taken` bytes in all. Does nothing for a client that is not a
+/// member.
+fn advance_member(
+    client: &mut Client,
+    topics: &mut Topics,
+    policy: &Policy,
+    taken: usize,
+    n: usize,
+    own: Option<ClientId>,
+) -> Sent {
+    let is_on_probation = client
+        .member
+        .as_ref()
+        .is_some_and(|member| !member.is_trusted);
+    let earns_trust = is_on_probation && client.serve_probation(taken);
+    let Some(member) = &mut client.member else {
+        return Sent {
+            messages: 0,
+            is_behind: false,
+        };
+    };
+    let topic_key = member.topic;
+    let topic = &mut topics[topic_key];
+    if earns_trust {
+        member.trust(&mut topic.log);
+    }
+    if topic.grace.is_asked() && n > 0 {
+        let lag_bytes = member.lag_bytes(&topic.log);
+        topic.laggards_progress |= member.is_trusted && policy.is_behind(lag_bytes);
+    }
+    let messages = member.advance(&mut topic.log, n, own);
+    let is_behind = !member.is_at_head(&topic.log) || client.leaves_at_head;
+    if !topic.touched {
+        topics.touch(topic_key);
+    }
+    Sent {
+        messages,
+        is_behind,
     }
 }

@@ -1,15 +1,20 @@
-//! What a shard hears: joining, what comes from the owners of its members' topics, and what it is to do as an owner itself.
+//! Envelopes: what other shards say, and what the shard says to itself.
+//!
+//! The host hands envelopes to [`Shard::handle`]. Those to an owner go to [`Owner`](crate::relay::owner::Owner). This file acts
+//! on the rest as a shard with members: it completes joins and appends batches. Envelopes from one shard are handled in the
+//! order in which they were sent.
 
 use std::sync::Arc;
 
 use super::Shard;
+use super::arrival::Stage;
+use super::phase::{Phase, Step};
 use crate::ids::{ClientId, ClientKey, Seq};
 use crate::metrics::stats::Stat;
 use crate::port::topic_name::TopicName;
 use crate::relay::batch::Batch;
 use crate::relay::batch::draft::Source;
 use crate::relay::envelope::{Envelope, Hold};
-use crate::relay::shard::client::{Client, Phase, Reading, Stage, Step};
 use crate::relay::topic::TopicKey;
 use crate::relay::topic::member::Member;
 
@@ -21,7 +26,7 @@ impl Shard {
         self.hear_itself();
     }
 
-    /// Handles what the shard has said to itself. Each step that says something ends with this.
+    /// Handles the shard's envelopes to itself. Each step that may send one ends with this.
     pub(super) fn hear_itself(&mut self) {
         while let Some(envelope) = self.outbox.pop_own() {
             self.dispatch(envelope);
@@ -31,7 +36,7 @@ impl Shard {
     fn dispatch(&mut self, envelope: Envelope) {
         let (owner, mut desk) = self.owner_desk();
         match envelope {
-            // As the owner of the topic.
+            // To the owner of a topic.
             Envelope::Subscribe {
                 topic,
                 from,
@@ -55,7 +60,7 @@ impl Shard {
                 from,
                 in_vain,
             } => owner.on_release(&topic, from, in_vain, &mut desk),
-            // As a shard with members, or with outsiders.
+            // To a shard with members, or with outsiders.
             Envelope::Subscribed {
                 topic,
                 client,
@@ -71,36 +76,10 @@ impl Shard {
         }
     }
 
-    /// Begins to join a client whose request is granted. The 101 is sent when the owner has confirmed.
-    pub(super) fn join(&mut self, client: ClientKey) {
-        let Some(terms) = self.clients.get(client).and_then(Client::undecided_terms) else {
-            return;
-        };
-        let (name, form) = (terms.topic.clone(), terms.form);
-        let key = self.topic_named(&name);
-        let topic = &mut self.topics[key];
-        topic.audience.enter(form);
-        let (owner, audience) = (topic.owner, topic.tell_audience());
-        self.clients[client].place(key);
-        let subscribe = Envelope::Subscribe {
-            topic: name,
-            from: self.id,
-            client,
-            audience,
-        };
-        self.outbox.send(owner, subscribe);
-    }
-
-    fn topic_named(&mut self, name: &TopicName) -> TopicKey {
-        if let Some(key) = self.topics.find(name) {
-            return key;
-        }
-        self.stats.inc(Stat::Topics);
-        self.topics.insert(name, self.router.owner(name))
-    }
-
-    /// A joining client becomes a member. What the owner sent before this envelope is in the log already or was for a
-    /// membership that ended, and what it sends from now on is `next` and onwards: no gap, no repetition.
+    /// Makes a joining client a member.
+    ///
+    /// The owner's earlier batches are already in the log, or went to a membership that has ended. Its later ones begin with
+    /// `next`. So the member sees no gap and no repetition.
     fn on_subscribed(&mut self, name: &TopicName, key: ClientKey, next: Seq, held: Option<Hold>) {
         let Some(topic_key) = self.topics.find(name) else {
             return;
@@ -163,27 +142,16 @@ impl Shard {
         self.outflow.serve(key, &mut self.topics);
     }
 
-    /// What the shard published has come back from the owner: there is room on the way for more.
+    /// Messages of this shard have come back from the owner, so there is room on the way for more.
     fn note_return(&mut self, key: TopicKey, bytes: u64) {
         let topic = &mut self.topics[key];
-        debug_assert!(bytes <= topic.in_flight_bytes, "it was on its way");
+        debug_assert!(bytes <= topic.in_flight_bytes, "they were on their way");
         topic.in_flight_bytes = topic.in_flight_bytes.saturating_sub(bytes);
         topic.returned_bytes += bytes;
         self.resume_publishers_if_open(key);
     }
 
-    pub(super) fn resume_publishers_if_open(&mut self, key: TopicKey) {
-        let topic = &mut self.topics[key];
-        if !topic.is_open_to_publishers(self.settings.policy.window_bytes) {
-            return;
-        }
-        topic.overdraft_bytes = 0;
-        for publisher in std::mem::take(&mut topic.waiting) {
-            self.resume(publisher);
-        }
-    }
-
-    /// Tells the authors of a batch what of it is their own, if they do not get it back. Returns how many messages that are.
+    /// Tells the members here which messages of a batch are their own: they do not get them. Returns how many these are.
     fn note_own_messages(&mut self, key: TopicKey, batch: &Batch) -> u64 {
         let mut own = 0;
         let here = |(author, _): &(ClientId, usize)| author.shard == self.id;
@@ -197,20 +165,5 @@ impl Shard {
             }
         }
         own
-    }
-
-    /// Lets a parked client be read again.
-    pub(super) fn resume(&mut self, key: ClientKey) {
-        let now = self.now;
-        let Some(client) = self.clients.get_mut(key) else {
-            return;
-        };
-        if client.set_reading(Reading::Allowed, now) != Reading::Allowed {
-            // A client that was not read could not be heard: keep-alive starts anew.
-            client.last_read = now;
-            client.pinged = false;
-            self.make_ready(key);
-            self.reschedule(key);
-        }
     }
 }

@@ -1,24 +1,24 @@
-//! Laggards and holds: when publishers wait, for whom, and when a laggard is judged instead.
+//! Laggards and holds: when publishers wait, for which members, and when a laggard is judged instead.
 //!
-//! A shard whose log of a topic is over the mark asks the topic's owner to hold the publishers. When it is the shard that
-//! is behind, or under `backpressure`, they wait as long as it takes; for laggards otherwise only as long as the owner's
-//! allowance lasts, which is one for all shards. What both may say is bounded: a wish changes once a turn at most.
+//! A shard asks a topic's owner to hold its publishers when the log is over the mark. If the shard itself is behind, and always
+//! under `backpressure`, they wait as long as it takes. For laggards under the other policies they wait as long as the owner's
+//! allowance lasts, which all shards share.
+//!
+//! A turn reviews each changed topic here when it settles. A shard changes its wish once a turn at most, so the envelopes about
+//! holds are limited.
 
 use super::Shard;
 use crate::ids::ClientKey;
 use crate::metrics::stats::Stat;
 use crate::port::topic_name::TopicName;
-use crate::relay::envelope::Envelope;
-use crate::relay::envelope::Hold;
+use crate::relay::envelope::{Envelope, Hold};
 use crate::relay::policy::grace::Grace;
 use crate::relay::policy::{Lag, Verdict};
-use crate::relay::topic::member::Member;
 use crate::relay::topic::{Topic, TopicKey};
-use crate::time::Timestamp;
 
 impl Shard {
-    /// Looks at everything that waits for laggards: at the shard's own topics when the turn is settled, and here at
-    /// what it has granted as an owner, and at those who are waited for no longer.
+    /// Has everything reviewed that depends on time: waits that this shard has granted as an owner, topics here whose
+    /// publishers wait, and members that have just blocked over the limit.
     pub(super) fn review_waits(&mut self) {
         let (owner, mut desk) = self.owner_desk();
         owner.review_grants(&mut desk);
@@ -31,26 +31,19 @@ impl Shard {
         }
     }
 
-    /// When a wait for laggards is to be looked at even if nothing happens: the publishers wait as well.
-    pub fn next_review(&self) -> Option<Timestamp> {
-        let graced = self.graced.iter();
-        let asked = graced.filter_map(|&key| self.topics[key].grace.next_review());
-        asked.chain(self.owner.next_review()).min()
-    }
-
     pub(super) fn on_held(&mut self, name: &TopicName, held: Option<Hold>) {
         let Some(key) = self.topics.find(name) else {
             return;
         };
         self.topics[key].held = held;
         if held == Some(Hold::Grace) {
-            // Laggards here are waited for as well, now and not later.
+            // This wait serves the laggards here as well, so it is reviewed now.
             self.topics.touch(key);
         }
         self.resume_publishers_if_open(key);
     }
 
-    /// The owner does not wait for laggards, or no longer.
+    /// The owner does not let publishers wait for laggards, or not any longer.
     pub(super) fn on_judge(&mut self, name: TopicName) {
         let Some(key) = self.topics.find(&name) else {
             return;
@@ -67,16 +60,16 @@ impl Shard {
         }
         topic.holding = None;
         self.stats.dec(Stat::TopicsHeld);
-        // The owner may mean an earlier wish, and have granted the one that has crossed its answer.
+        // The answer may be to an earlier wish. The owner may have granted a later one, which crossed the answer.
         let release = Envelope::Release {
             topic: name,
             from: self.id,
             in_vain: false,
         };
-        self.outbox.send(self.topics[key].owner, release);
+        self.outbox.send(topic.owner, release);
     }
 
-    /// Once a turn for each topic in which something has changed.
+    /// Reviews the grace of a topic and its hold. Called once a turn for each topic in which something has changed.
     pub(super) fn review_laggards(&mut self, key: TopicKey) {
         let topic = &mut self.topics[key];
         let laggards_progress = std::mem::take(&mut topic.laggards_progress);
@@ -96,11 +89,11 @@ impl Shard {
         self.review_hold(key, is_spent && before.is_needed());
     }
 
-    /// Has blocked members flushed that are over the limit: `gather` passes the verdict on each. This is done once, when
-    /// the wait has ended: whoever gets over the limit later does so by what is appended, is visited for that, and judged
-    /// then or in the turn after it has [blocked](Shard::note_blocked).
+    /// Has blocked members over the limit flushed: `gather` judges each.
+    ///
+    /// This happens once, when the wait has ended. A member that gets over the limit later does so because something is
+    /// appended. It is visited for that, and judged then or in the turn after it has [blocked](Shard::note_blocked).
     fn judge_laggards(&mut self, key: TopicKey) {
-        // What a member lags by is part of what the log costs on its account.
         let log = &self.topics[key].log;
         let over: Vec<ClientKey> = log
             .blocked_lagging_more_than(self.settings.policy.max_lag_bytes())
@@ -111,37 +104,30 @@ impl Shard {
         }
     }
 
-    /// A member has blocked. If there is no patience with it, it is flushed in the next turn, and not before: the edge
-    /// that says that it takes more may be there already.
+    /// A client has blocked. If it is over the limit and publishers do not wait for it, it is flushed in the next turn, and
+    /// judged then. Not before: the edge that unblocks it may be there already.
     pub(super) fn note_blocked(&mut self, key: ClientKey) {
-        let topic_of = |member: &Member| &self.topics[member.topic];
-        let is_judged = self
-            .clients
-            .get(key)
-            .and_then(|client| client.member.as_ref())
-            .is_some_and(|member| topic_of(member).grace.is_spent());
-        if is_judged && self.is_over(key) {
+        let Some(member) = self.clients.member(key) else {
+            return;
+        };
+        if self.topics[member.topic].grace.is_spent() && self.is_over(key) {
             self.blocked_over.push(key);
         }
     }
 
-    /// Whether a member awaits its edge and the verdict on it is not to keep it.
+    /// Whether a member is blocked and lags by more than its policy lets it.
     fn is_over(&self, key: ClientKey) -> bool {
-        self.clients.get(key).is_some_and(|client| {
-            let lag_bytes = client
-                .member
-                .as_ref()
-                .map_or(0, |member| member.lag_bytes(&self.topics[member.topic].log));
-            client.blocked && self.settings.policy.verdict(lag_bytes) != Verdict::Keep
-        })
+        let Some(member) = self.clients.member(key) else {
+            return false;
+        };
+        let lag_bytes = member.lag_bytes(&self.topics[member.topic].log);
+        self.is_blocked(key) && self.settings.policy.verdict(lag_bytes) != Verdict::Keep
     }
 
     fn review_hold(&mut self, key: TopicKey, in_vain: bool) {
         let topic = &mut self.topics[key];
-        let wanted = self
-            .settings
-            .policy
-            .wants_hold(lag_of(topic, self.memory.is_pressed()));
+        let lag = lag_of(topic, self.memory.is_pressed());
+        let wanted = self.settings.policy.wants_hold(lag);
         let before = std::mem::replace(&mut topic.holding, wanted);
         if wanted == before {
             return;

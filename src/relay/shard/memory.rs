@@ -1,23 +1,25 @@
-//! The shard's share of `limits.max_buffered_bytes`: what counts towards it, and who costs most.
+//! The shard's share of `limits.max_buffered_bytes`: the bytes that count, and the holders that cost most.
 //!
-//! What is held for clients counts: requests and messages that arrived in part, and messages that left the log and that some
-//! clients are in the middle of. What logs keep counts, and what waits on its way there. All of it is gauged where it changes,
-//! in constant time. [`relief`](super::relief) looks at it at the end of a turn.
+//! Two kinds of memory count. Clients hold requests and messages that arrived in part, and carried messages, which left their
+//! log while the client was in the middle of them. Logs keep batches, and messages wait on their way to a log.
+//!
+//! The steps of a shard bring a gauge up to date where its value changes, in constant time. [`relief`](super::relief) looks at
+//! the sums at the end of a turn and decides which holders give way. This file disconnects nobody.
 
+use super::client::{Client, Held};
+use super::ranking::Ranking;
+use super::sharing::{Change, SharedKey, Sharing};
 use super::topics::Topics;
 use crate::ids::ClientKey;
 use crate::metrics::stats::{Stat, Stats};
-use crate::relay::shard::client::Client;
-use crate::relay::shard::ranking::Ranking;
-use crate::relay::shard::sharing::{Change, SharedKey, Sharing};
 use crate::relay::topic::{Topic, TopicKey};
 
-/// Who holds memory outside of logs, and gives way for it.
+/// A holder of memory outside of logs. It gives way as a whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Holder {
-    /// A client, of what is held for it alone.
+    /// A client, ranked by the bytes that are held for it alone.
     Client(ClientKey),
-    /// All clients that share a batch, ranked by what each costs.
+    /// All clients that share a batch, ranked by the part of each.
     Sharers(SharedKey),
 }
 
@@ -26,16 +28,16 @@ pub(super) enum Holder {
 pub(super) struct Memory {
     share_bytes: u64,
     holders_by_size: Ranking<Holder>,
-    /// Batches that clients keep which left their log.
+    /// Carried batches that clients share.
     sharing: Sharing,
-    /// Topics by what laggards keep in their logs.
+    /// Topics by the bytes that laggards keep in their logs.
     topics_by_blame: Ranking<TopicKey>,
-    /// Logs take most of the room that the shard has for them.
+    /// Logs use most of their room.
     is_pressed: bool,
 }
 
 impl Memory {
-    /// Nothing is held yet of `share_bytes`.
+    /// A share of `share_bytes`, of which nothing is used.
     pub(super) fn new(share_bytes: u64) -> Self {
         Memory {
             share_bytes,
@@ -46,30 +48,28 @@ impl Memory {
         }
     }
 
-    /// Batches that clients keep which left their log.
+    /// Carried batches that clients share.
     pub(super) fn sharing(&self) -> &Sharing {
         &self.sharing
     }
 
-    /// Whether publishers are to wait for anything that waits.
+    /// Whether memory is so short that publishers wait whenever their topic's log is not empty.
     pub(super) fn is_pressed(&self) -> bool {
         self.is_pressed
     }
 
-    /// Brings the gauges of what is held for a client up to date. Called wherever that changes.
+    /// Brings the gauges of a client's memory up to date.
     pub(super) fn gauge_client(&mut self, key: ClientKey, client: &mut Client, stats: &mut Stats) {
-        // Bounded by the limits on messages and heads, which fit 32 bits.
-        let after = (client.partial_bytes() as u32, client.copied_bytes());
-        let before = (client.gauged_partial_bytes, client.gauged_copied_bytes);
-        (client.gauged_partial_bytes, client.gauged_copied_bytes) = after;
+        let after = client.held();
+        let before = std::mem::replace(&mut client.gauged, after);
         match (client.shares, client.carried_batch()) {
             (None, Some(batch)) => {
                 let (shared, change) = self.sharing.enter(batch, key);
                 client.shares = Some(shared);
                 self.count_shared(shared, change, stats);
             }
-            (Some(_), None) => {
-                let shared = client.shares.take();
+            (Some(shared), None) => {
+                client.shares = None;
                 self.leave_sharing(key, shared, stats);
             }
             (None, None) | (Some(_), Some(_)) => {}
@@ -77,46 +77,38 @@ impl Memory {
         self.count(key, before, after, stats);
     }
 
-    /// The client is removed: nothing is held for it any more.
+    /// The client is removed, and its memory with it.
     pub(super) fn forget_client(&mut self, key: ClientKey, client: &Client, stats: &mut Stats) {
-        let before = (client.gauged_partial_bytes, client.gauged_copied_bytes);
-        self.count(key, before, (0, 0), stats);
-        self.leave_sharing(key, client.shares, stats);
-    }
-
-    fn leave_sharing(&mut self, key: ClientKey, shared: Option<SharedKey>, stats: &mut Stats) {
-        if let Some(shared) = shared {
-            let change = self.sharing.leave(shared, key);
-            self.count_shared(shared, change, stats);
+        self.count(key, client.gauged, Held::default(), stats);
+        if let Some(shared) = client.shares {
+            self.leave_sharing(key, shared, stats);
         }
     }
 
-    fn count_shared(
-        &mut self,
-        key: SharedKey,
-        Change { before, after }: Change,
-        stats: &mut Stats,
-    ) {
+    fn leave_sharing(&mut self, key: ClientKey, shared: SharedKey, stats: &mut Stats) {
+        let change = self.sharing.leave(shared, key);
+        self.count_shared(shared, change, stats);
+    }
+
+    fn count_shared(&mut self, key: SharedKey, change: Change, stats: &mut Stats) {
+        let Change { before, after } = change;
         stats.add(Stat::CarriedBytes, after.total);
         stats.sub(Stat::CarriedBytes, before.total);
         let holder = Holder::Sharers(key);
         self.holders_by_size.update(holder, before.each, after.each);
     }
 
-    fn count(&mut self, key: ClientKey, before: (u32, u32), after: (u32, u32), stats: &mut Stats) {
+    fn count(&mut self, key: ClientKey, before: Held, after: Held, stats: &mut Stats) {
         if before == after {
             return;
         }
-        for (stat, before, after) in [
-            (Stat::PartialBytes, before.0, after.0),
-            (Stat::CarriedBytes, before.1, after.1),
-        ] {
-            stats.add(stat, u64::from(after));
-            stats.sub(stat, u64::from(before));
-        }
-        let sum = |(partial, copied)| u64::from(partial) + u64::from(copied);
+        stats.add(Stat::PartialBytes, u64::from(after.partial_bytes));
+        stats.sub(Stat::PartialBytes, u64::from(before.partial_bytes));
+        stats.add(Stat::CarriedBytes, u64::from(after.copied_bytes));
+        stats.sub(Stat::CarriedBytes, u64::from(before.copied_bytes));
         let holder = Holder::Client(key);
-        self.holders_by_size.update(holder, sum(before), sum(after));
+        self.holders_by_size
+            .update(holder, before.total_bytes(), after.total_bytes());
     }
 
     /// Brings the gauges of a topic's log up to date.
@@ -129,17 +121,17 @@ impl Memory {
         self.topics_by_blame.update(key, gauged, blame);
     }
 
-    /// Whether more is held than the shard may hold.
+    /// Whether the shard holds more than its share.
     pub(super) fn is_over_share(&self, stats: &Stats) -> bool {
         logs_bytes(stats) + clients_bytes(stats) > self.share_bytes
     }
 
-    /// Whether clients hold more than half of the share, and so give way before laggards do.
+    /// Whether clients hold more than half of the share. If so, they give way before laggards do.
     pub(super) fn is_clients_fault(&self, stats: &Stats) -> bool {
         clients_bytes(stats) > self.share_bytes / 2
     }
 
-    /// Who holds most outside of logs.
+    /// The largest holder outside of logs.
     pub(super) fn largest_holder(&self) -> Option<Holder> {
         self.holders_by_size.largest().next()
     }
@@ -149,10 +141,10 @@ impl Memory {
         self.topics_by_blame.largest().next()
     }
 
-    /// Whether the shard has just come under pressure or out of it.
+    /// Compares logs with their room. Says whether the shard has just come under pressure or out of it.
     ///
-    /// What logs cost counts, against the room that they have: what clients leave of the share, and no less than half of it. A
-    /// message in part may thus stay as long as it likes: nobody waits for its end.
+    /// The room of logs is the part of the share that clients leave, but at least half of it. So publishers never wait because
+    /// of messages in part. Pressure begins at three quarters of the room and ends at half of it.
     pub(super) fn review_pressure(&mut self, stats: &Stats) -> bool {
         let room = self.share_bytes - clients_bytes(stats).min(self.share_bytes / 2);
         let mark = if self.is_pressed {
@@ -164,29 +156,27 @@ impl Memory {
         std::mem::replace(&mut self.is_pressed, is_pressed) != is_pressed
     }
 
-    /// Checks that what is held is what the gauges say, given all clients, and that whoever is to give way has. For tests.
+    /// Checks that the gauges are right, given all clients and topics, and that clients gave way if they had to. For tests.
     pub(super) fn check<'a>(
         &self,
         clients: impl Iterator<Item = (ClientKey, &'a Client)>,
         topics: &Topics,
         stats: &Stats,
     ) {
-        let mut gauged = (0, self.sharing.total_bytes());
+        let (mut partial, mut carried) = (0, self.sharing.total_bytes());
         for (key, client) in clients {
-            gauged.0 += client.partial_bytes() as u64;
-            gauged.1 += u64::from(client.copied_bytes());
+            let held = client.held();
+            partial += u64::from(held.partial_bytes);
+            carried += u64::from(held.copied_bytes);
             let sharers = client.shares.map(|shared| self.sharing.clients(shared));
             assert_eq!(
                 client.carried_batch().is_some(),
                 sharers.is_some_and(|mut all| all.any(|sharer| sharer == key)),
-                "who shares a batch is known"
+                "a client shares the batch that it carries, and no other"
             );
         }
-        let counted = (
-            stats.value(Stat::PartialBytes),
-            stats.value(Stat::CarriedBytes),
-        );
-        assert_eq!(gauged, counted, "bytes in part, and carried");
+        assert_eq!(partial, stats.value(Stat::PartialBytes), "bytes in part");
+        assert_eq!(carried, stats.value(Stat::CarriedBytes), "carried bytes");
         for (_, topic) in topics.iter() {
             assert_eq!(topic.gauged_blame_bytes, blame_bytes(topic));
         }
@@ -196,18 +186,18 @@ impl Memory {
     }
 }
 
-/// Bytes that are in logs, or will be.
+/// Bytes that are in logs, or on their way there.
 fn logs_bytes(stats: &Stats) -> u64 {
     stats.value(Stat::LogBytes) + stats.value(Stat::CoalescingBytes)
 }
 
-/// Bytes that are held for clients and not in logs.
+/// Bytes that are held for clients outside of logs.
 fn clients_bytes(stats: &Stats) -> u64 {
     stats.value(Stat::PartialBytes) + stats.value(Stat::CarriedBytes)
 }
 
-/// What the log keeps on account of members whose sockets are full, if these keep its older half. Otherwise it is the shard
-/// that is late, and they would go for nothing.
+/// The bytes that the log keeps for members whose sockets are full, if these keep its older half; otherwise 0. Then the shard
+/// is late, and it would not help to disconnect the members.
 fn blame_bytes(topic: &Topic) -> u64 {
     let blocked = topic.log.blocked_kept_bytes();
     if blocked > topic.log.kept_bytes() / 2 {

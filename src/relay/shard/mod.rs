@@ -1,30 +1,37 @@
 //! A shard: the clients, logs and owned topics of one worker, as data.
 //!
-//! [`Turn`](crate::relay::turn::Turn) drives it, each step once, in this order:
+//! [`Turn`](crate::relay::turn::Turn) drives it. It takes each step once, in this order:
 //!
 //! ```text
 //! begin_turn(now)
-//!   handle(envelope)…                      what other shards sent              hearing.rs
-//!   accept, permit, on_bytes, on_end…      what clients did                    reading.rs, ready.rs
-//!   poll_undecided → stay, transfer_out…   who moves to another shard          arriving.rs
-//!   on_writable…, handle_timeouts          what has become possible, or due    flushing.rs, leaving.rs
-//! decide()                                 number and spread what is fanned out; take_outbox follows   deciding.rs
-//!   poll_flush → gather → advance…         one write for each client that has something to get
-//! end_turn(now)                            apply the limits, say what is held, forget what is unused
+//!   handle(envelope)…                      other shards have sent something        hearing.rs
+//!   accept, permit, on_bytes, on_end…      clients have done something             arriving.rs, ready.rs, reading.rs, leaving.rs
+//!   poll_undecided → stay, transfer_out…   clients stay or move to another shard   arriving.rs
+//!   on_writable…, handle_timeouts          sockets take bytes again, time is up    flushing.rs, deadlines.rs
+//! decide()                                 messages are numbered and spread        deciding.rs
+//!   take_outbox
+//!   poll_flush → gather → advance…         one write for each client               flushing.rs
+//! end_turn(now)                            limits are applied, topics are settled  settling.rs, laggards.rs, relief.rs
 //!   take_outbox, take_effects
 //! ```
 //!
-//! Nothing is written in reaction to a single event, so whatever arrived in one turn leaves in one write per member.
-//! A shard never fails: a client that breaks the rules departs, and a broken rule of the shard's own is a panic.
+//! Nothing is written in reaction to a single event, so everything that arrived in one turn leaves in one write per member. A
+//! shard never fails: a client that breaks the rules departs, and a broken rule of the shard's own is a panic.
 //!
-//! The files are of two kinds. A *noun* owns fields and their invariants and does not know the shard: `clients`, `topics`,
-//! `publishing`, `lanes`, `outflow`, `memory`, `drain`. A *step* is what the shard does with its nouns: the other files. A topic that the
-//! shard owns is the business of [`Owner`].
+//! The files are of two kinds. A *noun* owns fields and their invariants and does not know the shard: `clients` (with `client`,
+//! `phase`, `arrival`, `carry` and `control`), `topics`, `publishing`, `lanes`, `outflow` (with `row`), `memory` (with `ranking`
+//! and `sharing`), `drain` and `timers`. A *step* is work of the shard on its nouns: the other files.
+//!
+//! [`Owner`] does the work for the topics that the shard owns.
 
+mod arrival;
 mod arriving;
+mod carry;
+mod checking;
 mod client;
 mod clients;
 mod control;
+mod deadlines;
 mod deciding;
 mod drain;
 mod draining;
@@ -35,6 +42,7 @@ mod lanes;
 mod leaving;
 mod memory;
 mod outflow;
+mod phase;
 mod publishing;
 mod ranking;
 mod reading;
@@ -50,8 +58,9 @@ mod topics;
 
 pub use self::arriving::{Transfer, Undecided};
 pub use self::flushing::Written;
-pub use self::leaving::End;
+pub(crate) use self::leaving::End;
 pub use self::publishing::NotTaken;
+pub(crate) use self::ready::Permit;
 
 use std::time::Duration;
 
@@ -61,6 +70,7 @@ use self::lanes::Lanes;
 use self::memory::Memory;
 use self::outflow::Outflow;
 use self::publishing::Publishing;
+use self::timers::Wheel;
 use self::topics::Topics;
 use crate::config::Config;
 use crate::ids::{ClientId, ClientKey, ShardId};
@@ -73,36 +83,34 @@ use crate::relay::owner::{Desk, Owner};
 use crate::relay::policy::Policy;
 use crate::relay::policy::rate::RateLimit;
 use crate::relay::router::Router;
-use crate::relay::shard::client::{Phase, Reading};
-use crate::relay::shard::timers::Wheel;
 use crate::relay::topic::TopicKey;
 use crate::time::Timestamp;
 
-/// What a shard needs to know of the configuration.
+/// The part of the configuration that a shard needs.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// Longest message in bytes.
-    pub max_message_bytes: usize,
+    max_message_bytes: usize,
     /// Longest request head in bytes.
-    pub max_header_bytes: usize,
-    /// The shard's share of what may be held for clients and in logs, in bytes.
-    pub max_buffered_bytes: u64,
+    max_header_bytes: usize,
+    /// The shard's share of `limits.max_buffered_bytes`: bytes held for clients and in logs.
+    max_buffered_bytes: u64,
     /// Whether a sender gets its own messages.
-    pub echo: bool,
-    /// From accept to the complete request for an upgrade.
-    pub handshake_timeout: Duration,
-    /// Silence after which a client is pinged; zero for never.
-    pub ping_interval: Duration,
+    echo: bool,
+    /// The longest time from accept to the complete request.
+    handshake_timeout: Duration,
+    /// A client is pinged after this time of silence; never if it is zero.
+    ping_interval: Duration,
     /// The longest wait for a sign of life after a ping.
-    pub pong_timeout: Duration,
-    /// What requests get.
-    pub port: Port,
-    /// How many messages a client may send; none for any number.
-    pub rate: Option<RateLimit>,
-    /// What to do about laggards.
-    pub policy: Policy,
-    /// How much time passes between two fan-outs of a topic.
-    pub coalesce: Coalesce,
+    pong_timeout: Duration,
+    /// Decides on requests.
+    port: Port,
+    /// The rate at which a client may send messages; `None` for no limit.
+    rate: Option<RateLimit>,
+    /// The limits on laggards.
+    policy: Policy,
+    /// The time between two fan-outs of a topic.
+    coalesce: Coalesce,
 }
 
 impl Settings {
@@ -125,22 +133,13 @@ impl Settings {
     }
 }
 
-/// What is to be done to a client's socket.
+/// An order for a client's socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Effect {
     /// Shut the writing side: everything has been sent.
     ShutdownWrite(ClientKey),
     /// Close it. The key means nothing from now on.
     Close(ClientKey),
-}
-
-/// Whether a client's socket may be read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Permit {
-    /// Now.
-    Read,
-    /// When it is [ready](Shard::take_ready) again.
-    Parked,
 }
 
 /// See the module.
@@ -150,7 +149,6 @@ pub struct Shard {
     settings: Settings,
     router: Router,
     now: Timestamp,
-    turn: u64,
     clients: Clients,
     topics: Topics,
     owner: Owner,
@@ -161,11 +159,11 @@ pub struct Shard {
     memory: Memory,
     drain: Drain,
     wheel: Wheel,
-    /// Clients whose place is undecided.
+    /// Clients that may still move to another shard.
     undecided: Vec<ClientKey>,
-    /// Topics whose publishers wait for laggards here, for a time.
+    /// Topics whose publishers wait for laggards of this shard, for a limited time.
     graced: Vec<TopicKey>,
-    /// Members that blocked in this turn while over the limit and not waited for.
+    /// Members over the limit that blocked in this turn and for which publishers do not wait.
     blocked_over: Vec<ClientKey>,
     effects: Vec<Effect>,
     stats: Stats,
@@ -178,11 +176,10 @@ impl Shard {
             id,
             router,
             now,
-            turn: 0,
             clients: Clients::default(),
             topics: Topics::default(),
             owner: Owner::new(settings.coalesce, settings.max_buffered_bytes),
-            publishing: Publishing::default(),
+            publishing: Publishing::new(id),
             outbox: Outbox::new(id),
             ready: Lanes::default(),
             outflow: Outflow::new(),
@@ -199,34 +196,33 @@ impl Shard {
     }
 
     /// Makes room for `clients`, so that the table of clients never grows.
-    pub fn reserve(&mut self, clients: usize) {
+    pub(crate) fn reserve(&mut self, clients: usize) {
         self.clients.reserve(clients);
     }
 
     /// Begins a turn. `now` never goes back.
-    pub fn begin_turn(&mut self, now: Timestamp) {
+    pub(crate) fn begin_turn(&mut self, now: Timestamp) {
         debug_assert!(now >= self.now, "time goes on");
         self.now = now;
-        self.turn += 1;
         self.stats.inc(Stat::Turns);
     }
 
-    /// Takes what is to be sent to other shards, in this order.
+    /// Takes the envelopes to other shards, in the order in which they are to be sent.
     pub fn take_outbox(&mut self) -> impl Iterator<Item = (ShardId, Envelope)> + '_ {
         self.outbox.take()
     }
 
-    /// Takes what is to be done to sockets.
+    /// Takes the orders for sockets.
     pub fn take_effects(&mut self) -> impl Iterator<Item = Effect> + '_ {
         self.effects.drain(..)
     }
 
-    /// The time of its turn.
+    /// The time of the turn.
     pub fn now(&self) -> Timestamp {
         self.now
     }
 
-    /// Which shard it is.
+    /// The shard's number.
     pub fn id(&self) -> ShardId {
         self.id
     }
@@ -236,14 +232,21 @@ impl Shard {
         self.outflow.has_work() || self.topics.has_touched()
     }
 
-    /// When a client may be late; [`Shard::handle_timeouts`] may be put off.
+    /// The earliest time at which a deadline may have passed.
     pub fn next_deadline(&self) -> Option<Timestamp> {
         self.wheel.next_due()
     }
 
-    /// When a topic that this shard owns, and that waits, is to be fanned out even if nothing happens.
+    /// When the next waiting topic that this shard owns is to be fanned out.
     pub fn next_fan_out(&self) -> Option<Timestamp> {
         self.owner.next_fan_out()
+    }
+
+    /// When a wait of publishers for laggards is to be reviewed. They wait as well, so perhaps nothing else wakes the shard.
+    pub fn next_review(&self) -> Option<Timestamp> {
+        let graced = self.graced.iter();
+        let asked = graced.filter_map(|&key| self.topics[key].grace.next_review());
+        asked.chain(self.owner.next_review()).min()
     }
 
     /// The shard's counters.
@@ -251,27 +254,27 @@ impl Shard {
         &self.stats
     }
 
-    /// The shard's counters, for what its worker counts.
-    pub fn stats_mut(&mut self) -> &mut Stats {
+    /// The shard's counters, for the turn and the worker to count in.
+    pub(crate) fn stats_mut(&mut self) -> &mut Stats {
         &mut self.stats
     }
 
-    /// Connections that the shard knows, whatever their phase.
+    /// The number of connections, in whatever phase.
     pub fn len(&self) -> usize {
         self.clients.len()
     }
 
-    /// Whether the shard knows no connection.
+    /// Whether the shard has no connection.
     pub fn is_empty(&self) -> bool {
         self.clients.is_empty()
     }
 
-    /// How many messages wait in a topic that this shard owns. For tests.
+    /// The number of messages that wait in a topic that this shard owns. For tests.
     pub fn waiting_messages(&self, topic: &str) -> usize {
         self.owner.waiting_messages(topic)
     }
 
-    /// When what waits in such a topic is due. For tests.
+    /// When such a topic is to be fanned out. For tests.
     pub fn waits_until(&self, topic: &str) -> Option<Timestamp> {
         self.owner.waits_until(topic)
     }
@@ -292,82 +295,21 @@ impl Shard {
         }
     }
 
-    /// The name under which a client's own messages are left out; none where it gets them.
+    /// The client as an author whose messages are left out of its own stream; `None` if it gets them.
     fn own(&self, key: ClientKey) -> Option<ClientId> {
         (!self.settings.echo).then(|| self.id_of(key))
     }
 
-    /// Brings the gauges of what is held for the client up to date. Called wherever that changes.
+    /// Brings the gauges of the client's memory up to date. Each step that changes it calls this.
     fn gauge_client(&mut self, key: ClientKey) {
         if let Some(client) = self.clients.get_mut(key) {
             self.memory.gauge_client(key, client, &mut self.stats);
         }
     }
 
-    /// Brings the gauges of the topic's log up to date.
+    /// Brings the gauges of a topic's log up to date.
     fn gauge_log(&mut self, key: TopicKey) {
         let topic = &mut self.topics[key];
         self.memory.gauge_log(key, topic, &mut self.stats);
-    }
-
-    /// Checks what holds between any two turns. For tests: it looks at everything.
-    pub fn check(&self) {
-        assert!(self.outbox.is_own_empty(), "the shard did not hear itself");
-        let mut lagging = 0;
-        for (key, client) in self.clients.iter() {
-            assert!(
-                client.blocked || client.urgent || !client.holds_back,
-                "a transport holds bytes back and nobody will send them"
-            );
-            assert!(
-                client.phase() != Phase::Placing || self.undecided.contains(&key),
-                "nobody will say where a client is to live"
-            );
-            let Some(member) = &client.member else {
-                continue;
-            };
-            lagging += u64::from(client.blocked);
-            let topic = &self.topics[member.topic];
-            let listed = topic.members()[member.place as usize];
-            assert_eq!(listed, key, "the list and the member agree");
-            let is_waiting = client.blocked || client.urgent || topic.is_round_open();
-            assert!(
-                is_waiting || member.is_at_head(&topic.log),
-                "a member is owed something and nobody will send it"
-            );
-            let window = self.settings.policy.window_bytes;
-            let is_parked = match client.reading {
-                Reading::Allowed => true,
-                Reading::AwaitsPhase => self.drain.has_begun() || client.leaves_at_head,
-                Reading::AwaitsTopic => {
-                    !topic.is_open_to_publishers(window) && topic.waiting.contains(&key)
-                }
-                Reading::AwaitsItself => {
-                    let lag = member.lag_bytes(&topic.log);
-                    !self.settings.policy.may_publish(lag)
-                }
-            };
-            assert!(is_parked, "a publisher waits for what has come already");
-        }
-        let mut log_bytes = 0;
-        for (_, topic) in self.topics.iter() {
-            topic.log.check(topic.members().len());
-            log_bytes += topic.log.kept_bytes();
-            assert!(
-                !topic.is_round_open() || topic.queued,
-                "a round that nobody serves"
-            );
-            assert!(
-                topic.touched || !self.is_owner_misled(topic),
-                "the owner has a topic wait for members who have left"
-            );
-            self.check_blame(topic);
-        }
-        self.memory
-            .check(self.clients.iter(), &self.topics, &self.stats);
-        self.owner.check(&self.stats);
-        assert_eq!(self.stats.value(Stat::MembersLagging), lagging);
-        assert_eq!(self.stats.value(Stat::LogBytes), log_bytes);
-        assert_eq!(self.stats.value(Stat::Topics), self.topics.len() as u64);
     }
 }

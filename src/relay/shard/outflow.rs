@@ -1,36 +1,39 @@
-//! Whose turn it is to be written to.
+//! The order in which clients are written to.
 //!
-//! Clients with something of their own and members of topics take turns, a row of each. A crowd that pings, or that has just
-//! joined, must not keep the topics waiting, nor a topic those.
+//! Some clients have something of their own to be sent, such as a pong; others are members of topics with new messages. The two
+//! kinds take turns, a row of clients each. So a crowd that pings, or that has just joined, does not keep topics waiting, and a
+//! busy topic does not keep the crowd waiting.
+//!
+//! The steps of a shard put clients and topics in, and the flush takes clients out. This file does not know their bytes.
 
 use std::collections::VecDeque;
 
 use super::clients::Clients;
+use super::row::Row;
 use super::topics::Topics;
 use crate::ids::ClientKey;
-use crate::relay::shard::row::Row;
 use crate::relay::topic::TopicKey;
 use crate::time::Timestamp;
 
-/// See the module. Each client is in `urgent` at most once, and each topic in `dirty`: their flags are with them.
+/// See the module. A client is in `urgent` at most once, and a topic in `dirty`: their flags are in the client and the topic.
 #[derive(Debug)]
 pub(super) struct Outflow {
     /// Clients with something of their own to be sent.
     urgent: VecDeque<ClientKey>,
-    /// Whether `urgent` is being served, or `dirty`.
+    /// Whether the present row serves `urgent`; otherwise it serves `dirty`.
     is_row_urgent: bool,
-    /// Those served since that changed.
+    /// The clients served since that changed.
     row: Row,
-    /// Topics with a round under way; the first is being served.
+    /// Topics with a round under way. The first is being served.
     dirty: VecDeque<TopicKey>,
     /// The members of the first of `dirty` served since it came to the front.
     served: Row,
-    /// When the messages of the rounds were decoded that have ended in this turn.
+    /// For each round that ended in this turn, when the earliest of its messages was decoded.
     ended_rounds: Vec<Timestamp>,
 }
 
 impl Outflow {
-    /// Nobody is to be written to.
+    /// An outflow with nobody to write to.
     pub(super) fn new() -> Self {
         Outflow {
             urgent: VecDeque::new(),
@@ -52,7 +55,7 @@ impl Outflow {
         }
     }
 
-    /// Has the members of a topic visited in which a round has begun.
+    /// A round has begun in the topic: its members will be visited.
     pub(super) fn serve(&mut self, key: TopicKey, topics: &mut Topics) {
         if !std::mem::replace(&mut topics[key].queued, true) {
             self.dirty.push_back(key);
@@ -64,7 +67,7 @@ impl Outflow {
         !self.urgent.is_empty() || !self.dirty.is_empty()
     }
 
-    /// The next client to be written to; `None` when everybody has what there is.
+    /// The next client to be written to; `None` when everybody has everything.
     pub(super) fn poll(&mut self, clients: &mut Clients, topics: &mut Topics) -> Option<ClientKey> {
         if self.row.is_over() {
             self.begin_row();
@@ -116,8 +119,8 @@ impl Outflow {
         None
     }
 
-    /// Ends the round of the first topic that has one under way. Kept out of the way of members, of whom there are many to a
-    /// round: 15 instructions for each.
+    /// Ends the round of `key`, the first topic in `dirty`. Not inlined: a round ends once and visits many members, and inlined
+    /// it costs 15 more instructions for each of them.
     #[inline(never)]
     fn end_round(&mut self, key: TopicKey, topics: &mut Topics) {
         let topic = &mut topics[key];
@@ -128,7 +131,7 @@ impl Outflow {
         topics.touch(key);
     }
 
-    /// So many bytes were taken of what was offered to the client that was polled last.
+    /// The client that was polled last took so many bytes.
     pub(super) fn note_taken(&mut self, bytes: usize) {
         self.row.note_taken(bytes);
         if !self.is_row_urgent {
@@ -136,7 +139,7 @@ impl Outflow {
         }
     }
 
-    /// When the messages of each round were decoded that has ended since this was asked last.
+    /// Takes, for each round that has ended, the time when the earliest of its messages was decoded.
     pub(super) fn take_ended_rounds(&mut self) -> impl Iterator<Item = Timestamp> + '_ {
         self.ended_rounds.drain(..)
     }

@@ -1,4 +1,8 @@
-//! What was published on this shard in a turn, before it goes to the owners of its topics, and what outsiders have on its way.
+//! Messages that this shard has taken in and not yet sent to the owners of their topics.
+//!
+//! [`reading`](super::reading) puts them here, and [`deciding`](super::deciding) takes them once a turn. A list of drafts is
+//! one turn's. Outsiders publish as well: they are not members of the topic, so an account of its own limits their bytes on
+//! the way.
 
 use std::collections::HashMap;
 
@@ -11,55 +15,83 @@ use crate::relay::topic::{Topic, TopicKey};
 use crate::time::Timestamp;
 use crate::ws::frame::MessageKind;
 
-/// Why a message of an outsider is not taken.
+/// The reason why a message of an outsider is not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NotTaken {
-    /// As many bytes of outsiders are on their way to the topic as may be. There is room once they are numbered.
+    /// Too many bytes of outsiders are on their way to the topic. There is room again when they are numbered.
     WindowFull,
     /// The shard drains: nothing is published any more.
     Draining,
 }
 
+/// The way of a member's message.
+#[derive(Debug)]
+pub(super) struct Route<'a> {
+    /// The topic that it goes to.
+    pub(super) key: TopicKey,
+    /// The same.
+    pub(super) topic: &'a mut Topic,
+    /// The member, if it does not get its own messages.
+    pub(super) author: Option<ClientId>,
+    /// The time of the turn.
+    pub(super) now: Timestamp,
+}
+
 /// See the module.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Publishing {
-    /// Of members.
+    shard: ShardId,
+    /// Drafts of members.
     drafts: Vec<(TopicKey, Draft)>,
-    /// Of outsiders.
+    /// The number of the list in `drafts`. A topic remembers its open draft by this number and the place in the list.
+    list: u64,
+    /// Drafts of outsiders.
     outside: Vec<(TopicName, Draft)>,
-    /// Bytes of outsiders that are on their way, by topic. A topic is there as long as some are.
+    /// Bytes of outsiders that are on their way, by topic. A topic without any is not here.
     outside_bytes: HashMap<TopicName, u64>,
 }
 
 impl Publishing {
+    /// Nothing is published yet on `shard`.
+    pub(super) fn new(shard: ShardId) -> Self {
+        Publishing {
+            shard,
+            drafts: Vec::new(),
+            list: 0,
+            outside: Vec::new(),
+            outside_bytes: HashMap::new(),
+        }
+    }
+
     /// Takes in a member's message in a buffer of its own, as a frame.
-    pub(super) fn push_whole(
-        &mut self,
-        (key, topic): (TopicKey, &mut Topic),
-        (shard, turn, now): (ShardId, u64, Timestamp),
-        frame: Bytes,
-        author: Option<ClientId>,
-    ) {
+    pub(super) fn push_whole(&mut self, route: Route<'_>, frame: Bytes) {
+        let Route {
+            key,
+            topic,
+            author,
+            now,
+        } = route;
         topic.in_flight_bytes += frame.len() as u64;
-        topic.set_open_draft(turn, None);
-        let draft = Draft::whole(Source::Members(shard), now, frame, author);
+        // The next small message goes behind this one.
+        topic.set_open_draft(self.list, None);
+        let draft = Draft::whole(Source::Members(self.shard), now, frame, author);
         self.drafts.push((key, draft));
     }
 
-    /// Takes in a member's message. Small ones of a turn are one draft.
-    pub(super) fn push(
-        &mut self,
-        (key, topic): (TopicKey, &mut Topic),
-        (shard, turn, now): (ShardId, u64, Timestamp),
-        (kind, payload): (MessageKind, &[u8]),
-        author: Option<ClientId>,
-    ) {
-        let index = topic.open_draft(turn).unwrap_or_else(|| {
-            let draft = Draft::new(Source::Members(shard), now);
+    /// Takes in a member's message. The small ones of a turn are one draft.
+    pub(super) fn push(&mut self, route: Route<'_>, kind: MessageKind, payload: &[u8]) {
+        let Route {
+            key,
+            topic,
+            author,
+            now,
+        } = route;
+        let index = topic.open_draft(self.list).unwrap_or_else(|| {
+            let draft = Draft::new(Source::Members(self.shard), now);
             self.drafts.push((key, draft));
             self.drafts.len() as u32 - 1
         });
-        topic.set_open_draft(turn, Some(index));
+        topic.set_open_draft(self.list, Some(index));
         let (_, draft) = &mut self.drafts[index as usize];
         topic.in_flight_bytes += draft.push(kind, payload, author) as u64;
     }
@@ -68,29 +100,26 @@ impl Publishing {
     pub(super) fn push_outside(
         &mut self,
         topic: TopicName,
-        (shard, now): (ShardId, Timestamp),
-        (kind, payload): (MessageKind, &[u8]),
+        kind: MessageKind,
+        payload: &[u8],
+        now: Timestamp,
         window_bytes: u64,
     ) -> Result<(), NotTaken> {
-        let on_its_way = self.outside_bytes.get(&topic).copied().unwrap_or(0);
-        if on_its_way > window_bytes {
+        if self.outside_bytes(&topic) > window_bytes {
             return Err(NotTaken::WindowFull);
         }
-        let is_last_topic = |(last, _): &&mut (TopicName, Draft)| *last == topic;
-        let pushed = match self.outside.last_mut().filter(is_last_topic) {
-            Some((_, draft)) => draft.push(kind, payload, None),
-            None => {
-                let mut draft = Draft::new(Source::Outsiders(shard), now);
-                let pushed = draft.push(kind, payload, None);
-                self.outside.push((topic.clone(), draft));
-                pushed
-            }
+        let last = self.outside.pop_if(|(last, _)| *last == topic);
+        let mut draft = match last {
+            Some((_, draft)) => draft,
+            None => Draft::new(Source::Outsiders(self.shard), now),
         };
-        *self.outside_bytes.entry(topic).or_default() += pushed as u64;
+        let pushed = draft.push(kind, payload, None);
+        *self.outside_bytes.entry(topic.clone()).or_default() += pushed as u64;
+        self.outside.push((topic, draft));
         Ok(())
     }
 
-    /// Bytes of outsiders have been numbered. What nobody has on its way is ignored.
+    /// Bytes of outsiders are numbered. Ignores bytes that are not on their way.
     pub(super) fn on_numbered(&mut self, topic: &TopicName, bytes: u64) {
         if let Some(on_its_way) = self.outside_bytes.get_mut(topic) {
             *on_its_way = on_its_way.saturating_sub(bytes);
@@ -105,19 +134,61 @@ impl Publishing {
         self.outside_bytes.get(topic).copied().unwrap_or(0)
     }
 
-    /// Takes what members have published.
+    /// Takes the members' drafts.
     pub(super) fn take(&mut self) -> Vec<(TopicKey, Draft)> {
+        self.list += 1;
         std::mem::take(&mut self.drafts)
     }
 
-    /// Gives the list back, to spare an allocation.
+    /// Takes the emptied list back, to spare an allocation.
     pub(super) fn give_back(&mut self, mut list: Vec<(TopicKey, Draft)>) {
         list.clear();
         self.drafts = list;
     }
 
-    /// Takes what outsiders have published.
+    /// Takes the outsiders' drafts.
     pub(super) fn take_outside(&mut self) -> Vec<(TopicName, Draft)> {
         std::mem::take(&mut self.outside)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn route(topic: &mut Topic) -> Route<'_> {
+        Route {
+            key: TopicKey(0),
+            topic,
+            author: None,
+            now: Timestamp(0),
+        }
+    }
+
+    #[test]
+    fn small_messages_are_one_draft_until_the_drafts_are_taken() {
+        let mut publishing = Publishing::new(ShardId(0));
+        let mut topic = Topic::new("/".into(), ShardId(0));
+        for _ in 0..2 {
+            publishing.push(route(&mut topic), MessageKind::Text, b"a");
+            publishing.push(route(&mut topic), MessageKind::Text, b"b");
+            assert_eq!(publishing.take().len(), 1);
+        }
+    }
+
+    #[test]
+    fn a_small_message_does_not_overtake_a_large_one() {
+        let mut publishing = Publishing::new(ShardId(0));
+        let mut topic = Topic::new("/".into(), ShardId(0));
+        publishing.push(route(&mut topic), MessageKind::Text, b"a");
+        publishing.push_whole(route(&mut topic), Bytes::from_static(b"\x82\x01x"));
+        publishing.push(route(&mut topic), MessageKind::Text, b"b");
+        let lens: Vec<usize> = publishing
+            .take()
+            .iter()
+            .map(|(_, draft)| draft.len_bytes())
+            .collect();
+        assert_eq!(lens.len(), 3);
+        assert_eq!(topic.in_flight_bytes, lens.iter().sum::<usize>() as u64);
     }
 }

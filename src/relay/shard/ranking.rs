@@ -1,13 +1,14 @@
-//! Who holds how much memory, so that when there is too much of it the one who costs most is found at once.
+//! A ranking of holders by the memory that they hold, so that the largest is found at once.
 //!
-//! Sizes are told apart by their binary logarithm: whoever grows byte by byte moves a few dozen times at most, and between
-//! two of nearly the same size the order is that of their names, not of chance.
+//! [`memory`](super::memory) keeps one of clients and one of topics. Sizes are compared by their binary logarithm. So a holder
+//! that grows byte by byte moves a few dozen times at most. Two of nearly the same size are in the order of their keys, not of
+//! chance.
 
 use std::collections::BTreeSet;
 
 /// See the module.
 #[derive(Debug)]
-pub(crate) struct Ranking<K> {
+pub(super) struct Ranking<K> {
     by_size: BTreeSet<(u32, K)>,
 }
 
@@ -20,23 +21,23 @@ impl<K> Default for Ranking<K> {
 }
 
 impl<K: Copy + Ord> Ranking<K> {
-    /// Notes that `key` holds `after` bytes, and held `before`. Nobody holds anything at first.
-    pub(crate) fn update(&mut self, key: K, before: u64, after: u64) {
+    /// Notes that `key` holds `after` bytes now. It held `before`, which is 0 at first.
+    pub(super) fn update(&mut self, key: K, before: u64, after: u64) {
         let (before, after) = (class(before), class(after));
         if before == after {
             return;
         }
         if before > 0 {
             let was_there = self.by_size.remove(&(before, key));
-            debug_assert!(was_there, "what was held before is known");
+            debug_assert!(was_there, "a ranked key is in its class");
         }
         if after > 0 {
             self.by_size.insert((after, key));
         }
     }
 
-    /// Those who hold something, the largest first.
-    pub(crate) fn largest(&self) -> impl Iterator<Item = K> + '_ {
+    /// All that hold something, the largest first.
+    pub(super) fn largest(&self) -> impl Iterator<Item = K> + '_ {
         self.by_size.iter().rev().map(|&(_, key)| key)
     }
 }
@@ -51,7 +52,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_largest_comes_first_and_whoever_holds_nothing_not_at_all() {
+    fn the_largest_comes_first_and_a_holder_of_nothing_is_left_out() {
         let mut ranking = Ranking::default();
         for (key, bytes) in [(1, 100), (2, 5000), (3, 1), (4, 300)] {
             ranking.update(key, 0, bytes);
@@ -63,7 +64,7 @@ mod tests {
     }
 
     #[test]
-    fn nearly_equal_sizes_are_ordered_by_name() {
+    fn nearly_equal_sizes_are_ordered_by_key() {
         let mut ranking = Ranking::default();
         for (key, bytes) in [(1, 127), (3, 64), (2, 100)] {
             ranking.update(key, 0, bytes);

@@ -1,88 +1,33 @@
-//! What clients send: whether they may be read, and what their bytes mean.
+//! The bytes that clients send, and their meaning.
+//!
+//! The host reads a client that [`Shard::permit`] allows and hands the bytes in. Requests go to [`arriving`](super::arriving);
+//! frames are decoded here. Messages are collected in [`publishing`](super::publishing) until the turn decides, and nothing is
+//! written in reaction. A client that breaks a rule departs.
 
 use std::ops::ControlFlow;
 
-use super::Permit;
 use super::Shard;
+use super::arrival::{Arrival, Stage};
+use super::phase::{Phase, Step};
+use super::publishing::{NotTaken, Route};
+use super::ready::Permit;
 use crate::ids::ClientKey;
 use crate::metrics::stats::Stat;
+use crate::port::topic_name::TopicName;
 use crate::relay::batch::draft::OVERHEAD_BYTES;
 use crate::relay::policy::departure::Departure;
-use crate::relay::shard::client::{Arrival, Phase, Reading, Stage, Step};
 use crate::ws::close::CloseCode;
 use crate::ws::decode::{Event, Message, Payload};
 use crate::ws::encode::ControlFrame;
 use crate::ws::error::DecodeError;
+use crate::ws::frame::MessageKind;
 
-/// A message that arrived in pieces is copied behind its neighbours when it is below this size, and keeps the buffer
-/// it was read into from this size on: one write of many small messages is worth more than a copy saved.
+/// A message that arrived in pieces keeps the buffer it was read into from this size on. Below, it is copied behind its
+/// neighbours: one write of many small messages is worth more than a copy saved.
 const KEEP_BUFFER_FROM_BYTES: usize = 4 << 10;
 
-/// A list of so many clients is not worth looking through for those that have left.
-const FEW_WAITING: usize = 64;
-
 impl Shard {
-    /// Whether the client may be read now. Asked before every read; takes in first what came with the client's request
-    /// and had to wait.
-    ///
-    /// A publisher is not read while its topic is held or has too much on its way, nor while it lags itself. Those who
-    /// only listen are read even then, so that their pongs and closes are heard, as long as they do not turn publishers
-    /// in numbers.
-    pub fn permit(&mut self, key: ClientKey) -> Permit {
-        let Some(client) = self.clients.get_mut(key) else {
-            return Permit::Parked;
-        };
-        let policy = &self.settings.policy;
-        let reading = match &client.member {
-            _ if matches!(client.phase(), Phase::Placing | Phase::Joining) => Reading::AwaitsPhase,
-            None => Reading::Allowed,
-            Some(_) if self.drain.has_begun() || client.leaves_at_head => Reading::AwaitsPhase,
-            Some(member) => {
-                let topic = &mut self.topics[member.topic];
-                if !topic.is_open_to(client.publisher, policy.window_bytes) {
-                    if client.reading != Reading::AwaitsTopic {
-                        topic.waiting.push(key);
-                    }
-                    Reading::AwaitsTopic
-                } else if client.publisher && !policy.may_publish(member.lag_bytes(&topic.log)) {
-                    Reading::AwaitsItself
-                } else {
-                    Reading::Allowed
-                }
-            }
-        };
-        client.set_reading(reading, self.now);
-        if reading != Reading::Allowed {
-            self.forget_who_waited(key);
-            return Permit::Parked;
-        }
-        let is_heard = client.phase().hears_frames();
-        let Some(arrival) = client.arrival.take_if(|_| is_heard) else {
-            return Permit::Read;
-        };
-        self.on_early_frames(key, arrival.early);
-        self.gauge_client(key);
-        self.permit(key)
-    }
-
-    /// Drops from the list of those who wait for the client's topic whoever has left, once they may be most of it.
-    fn forget_who_waited(&mut self, key: ClientKey) {
-        let member = self
-            .clients
-            .get(key)
-            .and_then(|client| client.member.as_ref());
-        let Some(topic) = member.map(|member| member.topic) else {
-            return;
-        };
-        let topic = &mut self.topics[topic];
-        if topic.waiting.len() <= 2 * topic.members().len() + FEW_WAITING {
-            return;
-        }
-        let clients = &self.clients;
-        topic.waiting.retain(|&key| clients.get(key).is_some());
-    }
-
-    /// Takes in what was read from the client, in the worker's scratch buffer, which it unmasks in place.
+    /// Takes in bytes of the client from the worker's scratch buffer, and unmasks them in place.
     pub fn on_bytes(&mut self, key: ClientKey, input: &mut [u8]) {
         let Some(phase) = self.note_read(key, input.len()) else {
             return;
@@ -96,15 +41,15 @@ impl Shard {
         self.gauge_client(key);
     }
 
-    /// The buffer to read into instead of the scratch, when the client is in the middle of a large message. What was
-    /// read is announced with [`Shard::on_direct`].
+    /// The buffer to read into instead of the scratch buffer, while the client is in the middle of a large message. The host
+    /// reports the read with [`Shard::on_direct`].
     pub fn direct_buffer(&mut self, key: ClientKey) -> Option<&mut [u8]> {
         let client = self
             .clients
             .get_mut(key)
             .filter(|client| client.phase() == Phase::Open)?;
         client.decoder.direct_buffer()?;
-        // The room counts whether anything comes or not.
+        // The buffer counts as soon as it is there, whether anything comes or not.
         self.gauge_client(key);
         self.clients.get_mut(key)?.decoder.direct_buffer()
     }
@@ -117,7 +62,7 @@ impl Shard {
         match self.clients[key].decoder.decode_direct(count) {
             Ok(None) => {}
             Ok(Some(event)) => {
-                // There is no more input to go on with either way.
+                // The input ends here, so the answer does not matter.
                 let _: ControlFlow<()> = self.on_event(key, event);
             }
             Err(error) => {
@@ -150,8 +95,8 @@ impl Shard {
         }
     }
 
-    /// Frames that came with the request. They are subject to what [`Shard::permit`] says, as if they were read now, or
-    /// a topic that is closed would be open to everybody who connects anew.
+    /// Takes in frames that came with the request, if [`Shard::permit`] allows it. Otherwise they wait: a closed topic must
+    /// not be open to clients that connect anew.
     pub(super) fn on_early_frames(&mut self, key: ClientKey, mut early: Vec<u8>) {
         if early.is_empty() || self.permit(key) == Permit::Read {
             return self.on_frames(key, &mut early);
@@ -165,7 +110,7 @@ impl Shard {
     }
 
     /// Decodes frames and acts on each.
-    pub(super) fn on_frames(&mut self, key: ClientKey, mut input: &mut [u8]) {
+    fn on_frames(&mut self, key: ClientKey, mut input: &mut [u8]) {
         let max_message_bytes = self.settings.max_message_bytes;
         let Some(client) = self.clients.get_mut(key) else {
             return;
@@ -209,11 +154,11 @@ impl Shard {
         ControlFlow::Continue(())
     }
 
-    /// Why a message of this client is not relayed and ends its membership, if there is a reason.
+    /// The reason why a message of this client ends its membership, if there is one.
     fn objection(&mut self, key: ClientKey) -> Option<Departure> {
         let client = &mut self.clients[key];
         if client.member.is_none() || self.drain.has_begun() {
-            // It is dropped in any case.
+            // The message is dropped in any case.
             return None;
         }
         if !client.may_publish {
@@ -227,7 +172,7 @@ impl Shard {
         let author = self.own(key);
         let client = &mut self.clients[key];
         let Some(member) = client.member.as_ref().filter(|_| !self.drain.has_begun()) else {
-            // Behind our Close, or behind the fence: accepted no more.
+            // It comes behind our Close, or behind the fence.
             return;
         };
         client.has_published = true;
@@ -236,20 +181,41 @@ impl Shard {
         let topic_key = member.topic;
         let topic = &mut self.topics[topic_key];
         if !was_publisher && !topic.is_open_to(true, self.settings.policy.window_bytes) {
-            // At its worst: each in a batch of its own.
+            // The most that the message can cost: it is alone in its batch.
             topic.overdraft_bytes += (message.payload.as_slice().len() + OVERHEAD_BYTES) as u64;
         }
-        let (topic, turn) = ((topic_key, topic), (self.id, self.turn, self.now));
+        let route = Route {
+            key: topic_key,
+            topic,
+            author,
+            now: self.now,
+        };
         match message.payload {
             Payload::Assembled(assembled) if assembled.len() >= KEEP_BUFFER_FROM_BYTES => {
                 let frame = assembled.into_frame(message.kind);
-                self.publishing.push_whole(topic, turn, frame, author);
+                self.publishing.push_whole(route, frame);
             }
             payload => {
-                let message = (message.kind, payload.as_slice());
-                self.publishing.push(topic, turn, message, author);
+                self.publishing
+                    .push(route, message.kind, payload.as_slice());
             }
         }
+    }
+
+    /// Publishes a message from a sender that is not a member of the topic. It is numbered like all others, and the topic need
+    /// not have a member. The bytes that outsiders have on their way to a topic are limited.
+    pub fn publish_from_outside(
+        &mut self,
+        topic: TopicName,
+        kind: MessageKind,
+        payload: &[u8],
+    ) -> Result<(), NotTaken> {
+        if self.drain.has_begun() {
+            return Err(NotTaken::Draining);
+        }
+        let window_bytes = self.settings.policy.window_bytes;
+        self.publishing
+            .push_outside(topic, kind, payload, self.now, window_bytes)
     }
 
     fn on_ping(&mut self, key: ClientKey, pong: &ControlFrame) {
@@ -273,7 +239,7 @@ impl Shard {
                 client.queue_close(ControlFrame::close_reply(code));
                 self.depart(key, Departure::ByClient);
             }
-            // It has our Close and has answered: nothing is on its way that a reset could destroy.
+            // It has our Close and has answered. Nothing is on its way that a reset could destroy.
             Phase::Closing if client.has_nothing_to_send() && !client.holds_back => {
                 self.remove(key);
             }
@@ -296,7 +262,7 @@ impl Shard {
         if client.phase() == Phase::Open {
             self.fail(key, error);
         } else if client.phase() == Phase::Closing {
-            // Our Close is said; an answer can no longer be made out.
+            // Our Close is sent or queued, and the client's answer can no longer be read.
             client.take(Step::QueueLast);
             self.outflow.make_urgent(key, &mut self.clients);
         }

@@ -1,22 +1,35 @@
-//! Who may have something to read: the shard keeps the list, and the turn visits those on it.
+//! The clients that are read, and those that have to wait.
+//!
+//! The turn visits each client on the ready list and asks [`Shard::permit`] before every read. A publisher whose topic is
+//! closed, or that lags itself, is parked. It goes back on the list when its reason is gone, so no edge of its socket is lost.
 
 use super::Shard;
+use super::client::Reading;
+use super::phase::Phase;
 use crate::ids::ClientKey;
+use crate::relay::topic::TopicKey;
+
+/// A waiting list that is this much longer than twice the number of members is searched for clients that have left. Shorter
+/// lists are not worth the search.
+const FEW_WAITING: usize = 64;
+
+/// The answer to whether a client's socket may be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Permit {
+    /// Read it now.
+    Read,
+    /// Wait until it is [ready](Shard::take_ready) again.
+    Parked,
+}
 
 impl Shard {
     /// The client may have something to read.
     pub fn make_ready(&mut self, key: ClientKey) {
-        let Some(client) = self.clients.get_mut(key) else {
-            return;
-        };
-        if !std::mem::replace(&mut client.is_ready, true) {
-            let is_heavy = client.is_heavy;
-            self.ready.lane_mut(is_heavy).push_back(key);
-        }
+        self.ready.enter(key, &mut self.clients);
     }
 
-    /// An event has said that the client's connection failed. A read will find out, or a visit that may not read.
-    pub fn note_failure(&mut self, key: ClientKey) {
+    /// An event has said that the client's connection failed. A read finds that out, or a visit that may not read.
+    pub(crate) fn note_failure(&mut self, key: ClientKey) {
         if let Some(client) = self.clients.get_mut(key) {
             client.has_failed = true;
         }
@@ -24,37 +37,130 @@ impl Shard {
     }
 
     /// Whether the client's connection is known to have failed.
-    pub fn has_failed(&self, key: ClientKey) -> bool {
-        self.clients
-            .get(key)
-            .is_some_and(|client| client.has_failed)
+    pub(crate) fn has_failed(&self, key: ClientKey) -> bool {
+        let client = self.clients.get(key);
+        client.is_some_and(|client| client.has_failed)
     }
 
-    /// Takes the first client of a lane. Clients that are gone are passed over.
-    pub fn take_ready(&mut self, is_heavy: bool) -> Option<ClientKey> {
-        while let Some(key) = self.ready.lane_mut(is_heavy).pop_front() {
-            if let Some(client) = self.clients.get_mut(key) {
-                client.is_ready = false;
-                return Some(key);
-            }
-        }
-        None
+    /// Takes the first client of a lane.
+    pub(crate) fn take_ready(&mut self, is_heavy: bool) -> Option<ClientKey> {
+        self.ready.take(is_heavy, &mut self.clients)
     }
 
-    /// How many a lane has, clients that are gone included.
-    pub fn ready_len(&self, is_heavy: bool) -> usize {
-        self.ready.lane(is_heavy).len()
+    /// The length of a lane, with clients that are gone.
+    pub(crate) fn ready_len(&self, is_heavy: bool) -> usize {
+        self.ready.len(is_heavy)
     }
 
-    /// Whether somebody is in a lane.
+    /// Whether a client may have something to read.
     pub fn has_ready(&self) -> bool {
         !self.ready.is_empty()
     }
 
-    /// Says in which lane the client waits the next time.
+    /// Sets the lane in which the client waits from the next time on.
     pub fn set_heavy(&mut self, key: ClientKey, is_heavy: bool) {
         if let Some(client) = self.clients.get_mut(key) {
             client.is_heavy = is_heavy;
+        }
+    }
+
+    /// Whether the client may be read now. The turn asks before every read. The answer [`Permit::Read`] means that early
+    /// frames, which came with the request and had to wait, are decoded.
+    ///
+    /// A publisher is not read while its topic is held, while it has too much on its way, or while it lags itself. Clients
+    /// that only listen are still read, so that their pongs and closes are heard. This ends when too many of them publish.
+    pub(crate) fn permit(&mut self, key: ClientKey) -> Permit {
+        let Some(client) = self.clients.get_mut(key) else {
+            return Permit::Parked;
+        };
+        let policy = &self.settings.policy;
+        let reading = match &client.member {
+            _ if matches!(client.phase(), Phase::Placing | Phase::Joining) => Reading::AwaitsPhase,
+            None => Reading::Allowed,
+            Some(_) if self.drain.has_begun() || client.leaves_at_head => Reading::AwaitsPhase,
+            Some(member) => {
+                let topic = &mut self.topics[member.topic];
+                if !topic.is_open_to(client.publisher, policy.window_bytes) {
+                    if client.reading != Reading::AwaitsTopic {
+                        topic.waiting.push(key);
+                    }
+                    Reading::AwaitsTopic
+                } else if client.publisher && !policy.may_publish(member.lag_bytes(&topic.log)) {
+                    Reading::AwaitsItself
+                } else {
+                    Reading::Allowed
+                }
+            }
+        };
+        client.set_reading(reading, self.now);
+        if reading != Reading::Allowed {
+            self.forget_who_waited(key);
+            return Permit::Parked;
+        }
+        let is_heard = client.phase().hears_frames();
+        let Some(arrival) = client.arrival.take_if(|_| is_heard) else {
+            return Permit::Read;
+        };
+        self.on_early_frames(key, arrival.early);
+        self.gauge_client(key);
+        self.permit(key)
+    }
+
+    /// Removes clients that have left from the waiting list of the client's topic, when they may be most of it.
+    fn forget_who_waited(&mut self, key: ClientKey) {
+        let Some(member) = self.clients.member(key) else {
+            return;
+        };
+        let topic = &mut self.topics[member.topic];
+        if topic.waiting.len() <= 2 * topic.members().len() + FEW_WAITING {
+            return;
+        }
+        let clients = &self.clients;
+        topic.waiting.retain(|&key| clients.get(key).is_some());
+    }
+
+    /// Lets a parked client be read again.
+    pub(super) fn resume(&mut self, key: ClientKey) {
+        let now = self.now;
+        let Some(client) = self.clients.get_mut(key) else {
+            return;
+        };
+        if client.set_reading(Reading::Allowed, now) != Reading::Allowed {
+            // A parked client could not be heard, so its keep-alive starts anew.
+            client.last_read = now;
+            client.pinged = false;
+            self.make_ready(key);
+            self.reschedule(key);
+        }
+    }
+
+    /// Resumes all that wait for the topic, if it is open to publishers.
+    pub(super) fn resume_publishers_if_open(&mut self, key: TopicKey) {
+        let topic = &mut self.topics[key];
+        if !topic.is_open_to_publishers(self.settings.policy.window_bytes) {
+            return;
+        }
+        topic.overdraft_bytes = 0;
+        for publisher in std::mem::take(&mut topic.waiting) {
+            self.resume(publisher);
+        }
+    }
+
+    /// Resumes a publisher that was parked because it lagged, if it has caught up.
+    pub(super) fn resume_publisher_that_caught_up(&mut self, key: ClientKey) {
+        let Some(client) = self
+            .clients
+            .get(key)
+            .filter(|client| client.reading == Reading::AwaitsItself)
+        else {
+            return;
+        };
+        let Some(member) = &client.member else {
+            return;
+        };
+        let lag_bytes = member.lag_bytes(&self.topics[member.topic].log);
+        if self.settings.policy.may_publish(lag_bytes) {
+            self.resume(key);
         }
     }
 }

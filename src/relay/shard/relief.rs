@@ -1,40 +1,39 @@
-//! Who gives way when the shard holds more than its share of `limits.max_buffered_bytes`.
+//! Relief: clients and laggards give way when the shard holds more than its share of `limits.max_buffered_bytes`.
 //!
-//! Whichever kind holds more than half of the share gives way, those who cost most first. Clients are closed with 1013. Of a
-//! topic, the members that hold the older half of its log are judged whatever its grace. Under `backpressure` they are
-//! disconnected as well: a promise about memory goes before one about patience.
+//! A turn comes here when it settles. Clients give way if they hold more than half of the share, and logs otherwise; the largest
+//! holders first. A client is closed with 1013. In a topic, the members that hold the older half of its log are skipped or
+//! disconnected. Under `backpressure` they are disconnected too: the promise about memory comes before the promise to wait.
 //!
-//! Well before logs have to give way, a shard under pressure has publishers wait for anything that waits, so that it seldom
-//! comes to it. What is held for clients does not press: no publisher's waiting makes it less.
+//! Long before that, a shard under pressure makes publishers wait whenever their topic's log is not empty, so logs seldom give
+//! way. Memory of clients causes no pressure, because waiting publishers would not make it smaller.
 
 use super::Shard;
 use super::memory::Holder;
+use super::phase::Phase;
+use super::sharing::SharedKey;
 use crate::ids::ClientKey;
 use crate::metrics::stats::Stat;
 use crate::relay::policy::departure::Departure;
-use crate::relay::shard::client::Phase;
-use crate::relay::shard::sharing::SharedKey;
-use crate::relay::topic::{Topic, TopicKey};
+use crate::relay::topic::TopicKey;
 use crate::ws::decode::Decoder;
 use crate::ws::handshake::Refusal;
 
 impl Shard {
-    /// Has those give way who cost most, if the shard's share is used up, and says whether it is. Once a turn, when
-    /// everything is gauged.
+    /// If the share is used up, makes the largest holders give way until it is not. Says whether it was. Called once a turn,
+    /// when everything is gauged.
     pub(super) fn relieve(&mut self) -> bool {
         if !self.memory.is_over_share(&self.stats) {
             return false;
         }
         self.stats.inc(Stat::BufferLimitReached);
-        // No more give way than have brought what is too much.
         while self.memory.is_over_share(&self.stats) && self.relieve_once() {}
         true
     }
 
-    /// Has somebody give way; says whether there was anybody. Those for whom the shard itself is late are not blamed.
+    /// Makes the largest holder give way. Says whether there was one. Members that wait for the shard itself are not blamed.
     ///
-    /// Nobody is looked for in vain: the rankings name only those who have something to give, so that a turn takes as
-    /// long as there are some who give way in it, however many topics and members there are.
+    /// The rankings name only holders that have something to give. So the cost depends on how many give way, and not on how
+    /// many topics and members there are.
     fn relieve_once(&mut self) -> bool {
         if self.memory.is_clients_fault(&self.stats) {
             match self.memory.largest_holder() {
@@ -51,8 +50,8 @@ impl Shard {
         true
     }
 
-    /// The members that keep the older half of the topic's log, if their sockets are full. Those that have not been
-    /// visited yet are no laggards, and publishers wait for them.
+    /// Skips or disconnects the members with full sockets that keep the older half of the topic's log. A member that was not
+    /// visited yet is not a laggard, and publishers wait for it.
     fn relieve_of_laggards(&mut self, key: TopicKey) {
         let log = &self.topics[key].log;
         let laggards: Vec<ClientKey> = log
@@ -68,8 +67,8 @@ impl Shard {
         self.gauge_log(key);
     }
 
-    /// All of them, for the batch is kept until the last one is gone. They are in the middle of a frame, where nobody can
-    /// be told anything.
+    /// Cuts all clients that share a batch, because it is kept until the last one is gone. They are in the middle of a frame,
+    /// so they cannot be told.
     fn relieve_of_sharers(&mut self, key: SharedKey) {
         let clients: Vec<ClientKey> = self.memory.sharing().clients(key).collect();
         for client in clients {
@@ -82,7 +81,7 @@ impl Shard {
         match client.phase() {
             Phase::Requesting => self.refuse(key, Refusal::CAPACITY),
             Phase::Open => {
-                // Nothing more is read of it.
+                // Nothing more is read from it.
                 client.decoder = Decoder::default();
                 client.arrival = None;
                 self.depart(key, Departure::Memory);
@@ -98,7 +97,7 @@ impl Shard {
         self.gauge_client(key);
     }
 
-    /// Looks at every topic with a log once the shard has come under pressure or out of it; says whether it has.
+    /// Touches every topic with a log if the shard has just come under pressure or out of it. Says whether it has.
     pub(super) fn review_pressure(&mut self) -> bool {
         if !self.memory.review_pressure(&self.stats) {
             return false;
@@ -112,37 +111,5 @@ impl Shard {
             self.topics.touch(key);
         }
         true
-    }
-
-    /// Looks at every member, to see that the log knows whom to blame, and that nobody is left to be.
-    pub(super) fn check_blame(&self, topic: &Topic) {
-        let mut blocked = 0;
-        for &key in topic.members() {
-            let client = &self.clients[key];
-            let member = client.member.as_ref().expect("listed clients are members");
-            if !client.blocked {
-                continue;
-            }
-            blocked += 1;
-            let kept: u64 = topic
-                .log
-                .batches_from(member.cursor)
-                .map(|batch| batch.kept_bytes())
-                .sum();
-            assert!(
-                topic.log.blocked_kept_bytes() >= kept,
-                "a laggard is unknown"
-            );
-            let is_blamed = kept > topic.log.kept_bytes() / 2;
-            assert!(
-                !is_blamed || topic.gauged_blame_bytes > 0,
-                "nobody is blamed"
-            );
-            assert!(
-                !is_blamed || !self.memory.is_over_share(&self.stats),
-                "a laggard holds too much"
-            );
-        }
-        assert_eq!(topic.log.blocked(), blocked, "whose sockets are full");
     }
 }

@@ -1,32 +1,34 @@
-//! Rows: how many are served one after the other before others have their turn.
+//! A row: the clients that the outflow serves one after the other before it serves others.
+//!
+//! [`outflow`](super::outflow) keeps one for each kind of work. A row only counts.
 
-/// Clients in a row: about half a millisecond of small writes, so that a topic with two members need not wait for one
-/// with ten thousand.
+/// Clients in a row. They take about half a millisecond of small writes, so a topic with two members does not wait long for
+/// one with ten thousand.
 const ROW_CLIENTS: u32 = 64;
 
-/// Bytes in a row, before the last write: about as long for large ones, which cost 0.1 to 0.25 ns a byte here.
+/// Bytes in a row, before the last write. They take about half a millisecond too: large writes cost 0.1 to 0.25 ns a byte.
 const ROW_BYTES: usize = 2 << 20;
 
-/// What was served so far.
+/// See the module.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Row {
+pub(super) struct Row {
     clients: u32,
     bytes: usize,
 }
 
 impl Row {
-    /// Enters a client that is served.
-    pub(crate) fn enter(&mut self) {
+    /// Counts a client that is served.
+    pub(super) fn enter(&mut self) {
         self.clients += 1;
     }
 
-    /// Enters bytes that the last client took.
-    pub(crate) fn note_taken(&mut self, bytes: usize) {
+    /// Counts bytes that the last client took.
+    pub(super) fn note_taken(&mut self, bytes: usize) {
         self.bytes += bytes;
     }
 
-    /// Whether it is the turn of others.
-    pub(crate) fn is_over(&self) -> bool {
+    /// Whether others are served next.
+    pub(super) fn is_over(&self) -> bool {
         self.clients >= ROW_CLIENTS || self.bytes >= ROW_BYTES
     }
 }

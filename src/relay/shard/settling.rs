@@ -1,4 +1,6 @@
-//! The end of a turn: limits are applied, owners are told what has changed, and what nobody uses is forgotten.
+//! The end of a turn: limits are applied, owners hear of changes, and unused topics are forgotten.
+//!
+//! The turn calls [`Shard::end_turn`] after the flush. Only topics that were touched are reviewed.
 
 use super::Shard;
 use crate::metrics::stats::Stat;
@@ -7,8 +9,8 @@ use crate::relay::topic::{Topic, TopicKey};
 use crate::time::Timestamp;
 
 impl Shard {
-    /// Ends a turn. `flushed_at` is when its last write returned.
-    pub fn end_turn(&mut self, flushed_at: Timestamp) {
+    /// Ends a turn. The last write returned at `flushed_at`.
+    pub(crate) fn end_turn(&mut self, flushed_at: Timestamp) {
         for decoded_at in self.outflow.take_ended_rounds() {
             let latency = flushed_at.since(decoded_at);
             // Rounds last microseconds to seconds.
@@ -36,8 +38,8 @@ impl Shard {
         self.hear_itself();
     }
 
-    /// Tells the owner of a topic once so many have left that it would let messages wait far too long. Who joins or publishes
-    /// has it told anyway.
+    /// Tells the owner how many members are left, if so many have left that it would let messages wait far too long. Joins and
+    /// messages tell it in any case.
     fn tell_of_departures(&mut self, key: TopicKey) {
         if !self.is_owner_misled(&self.topics[key]) {
             return;
@@ -51,7 +53,7 @@ impl Shard {
         self.outbox.send(topic.owner, members);
     }
 
-    /// Whether the owner thinks that far more members are left than there are. It hears otherwise when none is left.
+    /// Whether the owner believes in far more members than there are. It hears in another way that none is left.
     pub(super) fn is_owner_misled(&self, topic: &Topic) -> bool {
         let members = topic.audience.total();
         let told = topic.told_audience.total();
@@ -64,12 +66,12 @@ impl Shard {
             return;
         }
         if topic.queued {
-            // It is in a list; the next turn takes it off there.
+            // The outflow has it in its list until the next flush.
             self.topics.touch(key);
             return;
         }
         let topic = self.topics.remove(key);
-        // It may have been waited for when the turn was settled first.
+        // A turn may settle a topic twice, and the first time may have put it there.
         self.graced.retain(|&graced| graced != key);
         self.stats.dec(Stat::Topics);
         let unsubscribe = Envelope::Unsubscribe {

@@ -1,7 +1,8 @@
 //! Batches that outlive their log because clients are in the middle of one of their messages.
 //!
-//! However many share a batch, it is in memory once, and counts once. A client's part in it is what each would cost if
-//! they split it: the more they are, the less it would help to see one of them off.
+//! [`memory`](super::memory) counts them here. A batch is in memory once however many clients share it, so it counts once. A
+//! client's part is the size of the batch, divided by the number of clients that share it: the more they are, the less it
+//! helps to disconnect one.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -10,15 +11,15 @@ use slab::Slab;
 
 use crate::ids::ClientKey;
 
-/// A batch that is shared, valid as long as somebody does.
+/// A shared batch. The key is valid as long as some client shares it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct SharedKey(u32);
+pub(super) struct SharedKey(u32);
 
 /// See the module.
 #[derive(Debug, Default)]
-pub(crate) struct Sharing {
+pub(super) struct Sharing {
     batches: Slab<Shared>,
-    /// Where a batch's bytes are tells it from others: they stay there as long as it is shared.
+    /// The address of its bytes tells a batch from others. They stay there as long as it is shared.
     keys_by_address: HashMap<usize, SharedKey>,
 }
 
@@ -28,40 +29,40 @@ struct Shared {
     clients: BTreeSet<ClientKey>,
 }
 
-/// What it made of a batch's cost that somebody shares it, or does no more.
+/// The change of a batch's cost when a client begins or ceases to share it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Change {
-    /// Before that.
-    pub(crate) before: Cost,
-    /// Since then.
-    pub(crate) after: Cost,
+pub(super) struct Change {
+    /// The cost before that.
+    pub(super) before: Cost,
+    /// The cost since then.
+    pub(super) after: Cost,
 }
 
-/// What a batch costs on account of those who share it, in bytes; nothing once nobody does.
+/// The bytes that a batch costs; 0 when nobody shares it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Cost {
-    /// All of it.
-    pub(crate) total: u64,
+pub(super) struct Cost {
+    /// The whole batch.
+    pub(super) total: u64,
     /// The part of each client that shares it.
-    pub(crate) each: u64,
+    pub(super) each: u64,
 }
 
 impl Sharing {
     /// How many clients share `batch`.
-    pub(crate) fn sharers(&self, batch: &Bytes) -> usize {
+    pub(super) fn sharers(&self, batch: &Bytes) -> usize {
         self.keys_by_address
             .get(&address(batch))
             .map_or(0, |key| self.batches[key.0 as usize].clients.len())
     }
 
-    /// Has `client` share `batch`, which is not empty.
-    pub(crate) fn enter(&mut self, batch: &Bytes, client: ClientKey) -> (SharedKey, Change) {
+    /// `client` shares `batch` from now on. The batch is not empty.
+    pub(super) fn enter(&mut self, batch: &Bytes, client: ClientKey) -> (SharedKey, Change) {
         let batches = &mut self.batches;
         let key = *self
             .keys_by_address
             .entry(address(batch))
             .or_insert_with(|| {
-                // There is one for each client at most.
+                // There are no more batches than clients.
                 SharedKey(batches.insert(Shared {
                     batch: batch.clone(),
                     clients: BTreeSet::new(),
@@ -74,12 +75,12 @@ impl Sharing {
         (key, Change { before, after })
     }
 
-    /// Has `client` share it no more. The last one gives it back.
-    pub(crate) fn leave(&mut self, key: SharedKey, client: ClientKey) -> Change {
+    /// `client` does not share the batch any more. The last one gives it back.
+    pub(super) fn leave(&mut self, key: SharedKey, client: ClientKey) -> Change {
         let shared = &mut self.batches[key.0 as usize];
         let before = shared.cost();
         let was_there = shared.clients.remove(&client);
-        debug_assert!(was_there, "who shares a batch is known");
+        debug_assert!(was_there, "the client shares the batch");
         let after = shared.cost();
         if shared.clients.is_empty() {
             self.forget(key);
@@ -91,21 +92,21 @@ impl Sharing {
         let shared = self.batches.remove(key.0 as usize);
         self.keys_by_address.remove(&address(&shared.batch));
         if self.batches.is_empty() {
-            // What a crowd had needed is given back.
+            // The tables of a crowd are given back.
             *self = Sharing::default();
         }
     }
 
-    /// Those who share it.
-    pub(crate) fn clients(&self, key: SharedKey) -> impl Iterator<Item = ClientKey> + '_ {
+    /// The clients that share it.
+    pub(super) fn clients(&self, key: SharedKey) -> impl Iterator<Item = ClientKey> + '_ {
         let shared = self.batches.get(key.0 as usize);
         shared
             .into_iter()
             .flat_map(|shared| shared.clients.iter().copied())
     }
 
-    /// The cost of all of them together, in bytes, one by one. For tests.
-    pub(crate) fn total_bytes(&self) -> u64 {
+    /// The size of all batches together, counted anew. For tests.
+    pub(super) fn total_bytes(&self) -> u64 {
         self.batches
             .iter()
             .map(|(_, shared)| shared.batch.len() as u64)
@@ -143,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn a_batch_costs_once_what_it_costs_until_the_last_one_leaves() {
+    fn a_shared_batch_counts_once_until_the_last_client_leaves() {
         let mut sharing = Sharing::default();
         let (batch, other) = (Bytes::from(vec![0; 100]), Bytes::from(vec![0; 7]));
         let cost = |total, each| Cost { total, each };

@@ -1,4 +1,6 @@
-//! Tests of a shard by itself: turns, crowds, holds.
+//! Tests of a shard without a host: turns, crowds, holds.
+//!
+//! The helpers here are for the files in `tests/` as well. They call the steps of a turn one by one and use no sockets.
 
 mod coalesce;
 mod holds;
@@ -18,12 +20,12 @@ fn shard_with(config: &Config) -> Shard {
     Shard::new(ShardId(0), Settings::new(config, 1), router, Timestamp(0))
 }
 
-/// Two shards, and a topic that the first of them owns.
+/// Two shards, and a topic that the first owns.
 fn two_shards(config: &Config) -> ([Shard; 2], String) {
     shards(config)
 }
 
-/// So many shards, and a topic that the first of them owns.
+/// `N` shards, and a topic that the first owns.
 fn shards<const N: usize>(config: &Config) -> ([Shard; N], String) {
     let router = Router::new(N as u16, 0);
     let owned_by_first = |path: &String| router.owner(path) == ShardId(0);
@@ -36,7 +38,7 @@ fn shards<const N: usize>(config: &Config) -> ([Shard; N], String) {
     (shards, path)
 }
 
-/// Turns of all shards, until none has anything to say to another.
+/// Takes turns of all shards until none sends an envelope to another.
 fn turns(shards: &mut [Shard]) {
     loop {
         let mut said = Vec::new();
@@ -71,7 +73,7 @@ fn join(shard: &mut Shard, path: &str, frames: &[u8]) -> ClientKey {
     key
 }
 
-/// What a client is sent that takes everything, write by write.
+/// Flushes a client that takes everything. Returns its bytes, write by write.
 fn writes(shard: &mut Shard, client: ClientKey) -> Vec<Vec<u8>> {
     let mut writes = Vec::new();
     loop {
@@ -89,7 +91,7 @@ fn writes(shard: &mut Shard, client: ClientKey) -> Vec<Vec<u8>> {
     }
 }
 
-/// A turn in which up to `budget` clients are flushed, and all but `stuck` take everything; says who was.
+/// Takes a turn that flushes up to `budget` clients. All but `stuck` take everything. Returns the flushed clients.
 fn turn(shard: &mut Shard, budget: usize, stuck: Option<ClientKey>) -> Vec<ClientKey> {
     shard.decide();
     let mut flushed = Vec::new();
@@ -140,12 +142,12 @@ fn a_topic_with_large_messages_does_not_keep_another_waiting() {
     large.resize(14 + (512 << 10), 0);
     shard.on_bytes(crowd[0], &mut large);
     shard.on_bytes(bystander, &mut text(1));
-    // 2 MiB, and not the 20 MiB of all of them.
+    // It waits for a row of 2 MiB, not for the 20 MiB of the whole crowd.
     assert!(turn(&mut shard, 5, None).contains(&bystander));
 }
 
 #[test]
-fn whoever_connects_anew_does_not_get_round_a_hold() {
+fn newcomers_do_not_get_round_a_hold() {
     let mut config = Config::default();
     config.limits.max_message_bytes = 125;
     config.slow_consumer.policy = SlowConsumerPolicy::Backpressure;
@@ -162,7 +164,7 @@ fn whoever_connects_anew_does_not_get_round_a_hold() {
     }
     let log_bytes = shard.stats.value(Stat::LogBytes);
     assert!(log_bytes <= 4096 + 1024, "{log_bytes}");
-    // The last of them is still there, and what it said is not lost.
+    // The last newcomer is still there, and its message is not lost.
     shard.on_writable(stuck);
     turn(&mut shard, usize::MAX, None);
     let resumed: Vec<ClientKey> = std::iter::from_fn(|| shard.take_ready(false)).collect();
@@ -173,7 +175,7 @@ fn whoever_connects_anew_does_not_get_round_a_hold() {
 }
 
 #[test]
-fn what_piled_up_while_a_topic_was_held_is_not_held_against_its_publisher() {
+fn messages_that_piled_up_during_a_hold_do_not_exceed_the_rate() {
     let mut config = Config::default();
     config.limits.max_message_bytes = 125;
     config.limits.messages_per_second = 10;
@@ -199,13 +201,13 @@ fn what_piled_up_while_a_topic_was_held_is_not_held_against_its_publisher() {
     assert_eq!(shard.permit(publisher), Permit::Read);
     shard.on_bytes(publisher, &mut piled_up(200));
     assert_eq!(shard.stats.value(Stat::Messages), before + 200);
-    // It has its burst left, and no more.
+    // It has only its burst left.
     shard.on_bytes(publisher, &mut piled_up(51));
     assert_eq!(shard.stats.value(Stat::Messages), before + 250);
     assert_eq!(shard.stats.value(Stat::DisconnectedRate), 1);
 }
 
-/// When something is due even if nothing happens.
+/// When the shard has to act even if nothing happens.
 fn next_timeout(shard: &Shard) -> Option<Timestamp> {
     let next = [
         shard.next_review(),
@@ -216,7 +218,7 @@ fn next_timeout(shard: &Shard) -> Option<Timestamp> {
 }
 
 #[test]
-fn a_violator_that_does_not_read_is_not_waited_for_and_counts_as_a_violator() {
+fn a_violator_that_does_not_read_is_cut_and_counts_as_a_violator() {
     let mut shard = shard_with(&Config::default());
     let stuck = join(&mut shard, "/", b"");
     turn(&mut shard, usize::MAX, None);
@@ -244,7 +246,7 @@ fn a_violator_that_is_lost_before_its_close_counts_as_a_violator() {
 }
 
 #[test]
-fn a_close_that_the_transport_holds_back_is_sent_although_the_clients_own_has_come() {
+fn a_close_that_the_transport_holds_back_is_sent_although_the_client_closes_too() {
     let mut shard = shard_with(&Config::default());
     let client = join(&mut shard, "/", b"");
     turn(&mut shard, usize::MAX, None);
@@ -259,7 +261,7 @@ fn a_close_that_the_transport_holds_back_is_sent_although_the_clients_own_has_co
         holds_back: true,
     };
     shard.advance(client, written);
-    // The client closes as well, before ours is on its way.
+    // The client closes as well, before our Close has left.
     shard.on_bytes(client, &mut [0x88, 0x80, 0, 0, 0, 0]);
     assert_eq!(shard.take_effects().next(), None);
     assert!(shard.on_writable(client));
@@ -273,7 +275,7 @@ fn a_close_that_the_transport_holds_back_is_sent_although_the_clients_own_has_co
 }
 
 #[test]
-fn what_a_transport_holds_back_is_the_shards_until_it_has_been_flushed() {
+fn the_shard_flushes_a_client_whose_transport_holds_bytes_back() {
     let mut shard = shard_with(&Config::default());
     let client = join(&mut shard, "/", b"");
     turn(&mut shard, usize::MAX, None);
@@ -288,7 +290,7 @@ fn what_a_transport_holds_back_is_the_shards_until_it_has_been_flushed() {
     };
     shard.advance(client, written);
     assert!(shard.on_writable(client));
-    // The next edge may come before the budget of a turn gets to the client.
+    // A second edge may come before the flush gets to the client.
     assert!(shard.on_writable(client));
     assert_eq!(shard.poll_flush(), Some(client));
     shard.advance(client, Written::plain(0, 0));
@@ -296,11 +298,11 @@ fn what_a_transport_holds_back_is_the_shards_until_it_has_been_flushed() {
 }
 
 #[test]
-fn a_table_that_was_made_for_all_keeps_its_size_through_a_crowd_and_after_it() {
+fn a_reserved_table_keeps_its_size_during_and_after_a_crowd() {
     let mut shard = shard_with(&Config::default());
     shard.reserve(300);
     let reserved = shard.clients.capacity();
-    // Enough for the table to be given back behind them.
+    // So many that the table is given back when they have left.
     let clients: Vec<ClientKey> = (0..300).map(|_| shard.accept()).collect();
     assert_eq!(shard.clients.capacity(), reserved);
     for client in clients {
@@ -309,7 +311,7 @@ fn a_table_that_was_made_for_all_keeps_its_size_through_a_crowd_and_after_it() {
     assert_eq!(shard.clients.capacity(), reserved);
 }
 
-/// How often publishers were held for a member that reads so many messages and then no more, under `drop`.
+/// The number of holds, under `drop`, for a member that reads `most` messages and then stops.
 fn waits_for_one_that_reads(most: usize) -> u32 {
     let mut config = Config::default();
     config.limits.max_message_bytes = 125;
@@ -321,7 +323,7 @@ fn waits_for_one_that_reads(most: usize) -> u32 {
     let mut waits = 0;
     let mut was_held = false;
     for n in 0..1000 {
-        // A wait that is in vain ends after 50 ms.
+        // A wait ends after 50 ms in which the member takes nothing.
         shard.begin_turn(shard.now + Duration::from_millis(10));
         if shard.permit(publisher) == Permit::Read {
             shard.on_bytes(publisher, &mut text(100));
@@ -336,12 +338,12 @@ fn waits_for_one_that_reads(most: usize) -> u32 {
 }
 
 #[test]
-fn nobody_waits_for_one_that_never_reads_and_once_for_one_that_reads_no_more() {
+fn publishers_never_wait_for_a_member_that_never_reads_and_once_for_one_that_stops() {
     assert_eq!(waits_for_one_that_reads(1), 0);
     assert_eq!(waits_for_one_that_reads(20), 1);
 }
 
-/// A shard whose topic is held for a member that takes nothing, and a publisher that is parked for it.
+/// A shard with a topic that is held, the member that takes nothing, and the publisher that is parked.
 fn held_by_backpressure() -> (Shard, ClientKey, ClientKey) {
     let mut config = Config::default();
     config.limits.max_message_bytes = 125;
@@ -360,7 +362,7 @@ fn held_by_backpressure() -> (Shard, ClientKey, ClientKey) {
 }
 
 #[test]
-fn all_that_comes_in_one_read_of_newcomers_counts_against_a_hold() {
+fn messages_of_newcomers_are_limited_during_a_hold() {
     let (mut shard, stuck, _) = held_by_backpressure();
     let before = shard.stats.value(Stat::LogBytes);
     let many = text(100).repeat(100);
@@ -372,13 +374,13 @@ fn all_that_comes_in_one_read_of_newcomers_counts_against_a_hold() {
         }
         turn(&mut shard, usize::MAX, Some(stuck));
     }
-    // One read's worth at most, with what the log counts beside it.
+    // At most one read, and the overhead that the log counts for it.
     let more = shard.stats.value(Stat::LogBytes) - before;
     assert!(more <= 100 * (102 + 192) + 4096, "{more}");
 }
 
 #[test]
-fn a_publisher_that_is_parked_is_asked_again_and_again_whether_it_is_there_and_not_blamed() {
+fn a_parked_publisher_is_pinged_again_and_again_and_not_blamed() {
     let (mut shard, stuck, publisher) = held_by_backpressure();
     let mut pings = 0;
     for _ in 0..20 {
@@ -392,7 +394,7 @@ fn a_publisher_that_is_parked_is_asked_again_and_again_whether_it_is_there_and_n
         turn(&mut shard, usize::MAX, Some(stuck));
     }
     assert!(pings >= 5, "{pings} pings in 200 s");
-    // What it answered is unread when it is read again, and it has the time of a ping from then on.
+    // Its pongs are still unread when it is read again. It has the time of a ping from then on.
     shard.on_writable(stuck);
     turn(&mut shard, usize::MAX, None);
     shard.begin_turn(shard.now + Duration::from_secs(20));
@@ -402,7 +404,7 @@ fn a_publisher_that_is_parked_is_asked_again_and_again_whether_it_is_there_and_n
 }
 
 #[test]
-fn those_who_left_while_they_waited_for_a_topic_are_forgotten() {
+fn clients_that_leave_while_they_wait_for_a_topic_are_forgotten() {
     let (mut shard, stuck, _) = held_by_backpressure();
     for _ in 0..1000 {
         let visitor = join(&mut shard, "/", &text(1));
@@ -420,7 +422,7 @@ fn those_who_left_while_they_waited_for_a_topic_are_forgotten() {
 }
 
 #[test]
-fn what_came_of_a_request_before_its_encryption_failed_is_not_held_any_more() {
+fn the_part_of_a_request_is_freed_when_tls_fails() {
     let mut shard = shard_with(&Config::default());
     let client = shard.accept();
     shard.on_bytes(client, &mut b"GET / HT".to_vec());

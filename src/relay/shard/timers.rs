@@ -1,24 +1,25 @@
-//! One coarse timing wheel per shard: which clients have something due.
+//! One coarse timing wheel per shard. It says which clients to look at.
 //!
-//! The wheel does not know what is due. It hands a client back at or after the moment it was asked for, and the client
-//! is then asked for its real deadline, which traffic may have moved on in the meantime. So a deadline that moves
-//! later, as keep-alive does with every byte read, costs nothing. A client may be in the wheel more than once; the
-//! earliest entry counts, the others find nothing due.
+//! [`deadlines`](super::deadlines) puts clients in. The wheel hands each out at the moment it was asked for, or later. The shard
+//! then looks up the client's real deadline. So a deadline that moves to a later time costs nothing, and keep-alive moves with
+//! every byte read.
+//!
+//! A client may be in the wheel more than once. The earliest entry counts; the others find nothing due.
 
 use crate::ids::ClientKey;
 use crate::time::Timestamp;
 
-/// Resolution in microseconds. Fine beside timeouts of seconds, and coarse enough that a turn rarely finds one due.
-pub(crate) const TICK_MICROS: u64 = 20_000;
+/// Resolution in microseconds. It is fine for timeouts of seconds, and so coarse that most turns find nothing due.
+pub(super) const TICK_MICROS: u64 = 20_000;
 
-/// Slots in the wheel: a horizon of 20 s. What is due later waits in the last slot and is then put in again.
+/// Slots in the wheel: a horizon of 20 s. A client that is due later waits in the last slot and is then put in again.
 const SLOTS: usize = 1024;
 
 /// See the module.
 #[derive(Debug)]
-pub(crate) struct Wheel {
+pub(super) struct Wheel {
     slots: Vec<Vec<ClientKey>>,
-    /// The tick up to which (inclusive) everything has been handed out.
+    /// Everything up to this tick, inclusive, was handed out.
     done: u64,
     /// The earliest tick that has an entry.
     next: Option<u64>,
@@ -26,7 +27,7 @@ pub(crate) struct Wheel {
 
 impl Wheel {
     /// An empty wheel that starts at `now`.
-    pub(crate) fn new(now: Timestamp) -> Self {
+    pub(super) fn new(now: Timestamp) -> Self {
         Wheel {
             slots: vec![Vec::new(); SLOTS],
             done: now.0 / TICK_MICROS,
@@ -34,8 +35,8 @@ impl Wheel {
         }
     }
 
-    /// Asks for `client` at `due`, or up to a tick later, or at the horizon if that is earlier; returns which.
-    pub(crate) fn schedule(&mut self, client: ClientKey, due: Timestamp) -> Timestamp {
+    /// Asks for `client` at `due` or up to a tick later, but at the horizon at the latest. Returns the moment.
+    pub(super) fn schedule(&mut self, client: ClientKey, due: Timestamp) -> Timestamp {
         let tick = due
             .0
             .div_ceil(TICK_MICROS)
@@ -45,8 +46,8 @@ impl Wheel {
         Timestamp(tick * TICK_MICROS)
     }
 
-    /// Moves the clients that are due at `now` to `due`, and says whether there are any.
-    pub(crate) fn take_due(&mut self, now: Timestamp, due: &mut Vec<ClientKey>) -> bool {
+    /// Moves the clients that are due at `now` to `due`. Says whether there are any.
+    pub(super) fn take_due(&mut self, now: Timestamp, due: &mut Vec<ClientKey>) -> bool {
         let until = now.0 / TICK_MICROS;
         if self.next.is_none_or(|next| next > until) {
             self.done = self.done.max(until);
@@ -63,8 +64,8 @@ impl Wheel {
         !due.is_empty()
     }
 
-    /// When to look again; none while the wheel is empty.
-    pub(crate) fn next_due(&self) -> Option<Timestamp> {
+    /// When to look again; `None` while the wheel is empty.
+    pub(super) fn next_due(&self) -> Option<Timestamp> {
         self.next.map(|tick| Timestamp(tick * TICK_MICROS))
     }
 }
@@ -109,14 +110,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_due_already_is_due_at_the_next_tick() {
+    fn a_client_that_is_due_already_is_handed_out_at_the_next_tick() {
         let mut wheel = Wheel::new(START);
         wheel.schedule(client(1), Timestamp(0));
         assert_eq!(due_at(&mut wheel, Timestamp(START.0 + TICK_MICROS)), [1]);
     }
 
     #[test]
-    fn what_is_due_beyond_the_horizon_is_handed_out_at_the_horizon() {
+    fn a_client_that_is_due_beyond_the_horizon_is_handed_out_at_the_horizon() {
         let mut wheel = Wheel::new(START);
         wheel.schedule(client(1), START + Duration::from_hours(1));
         let next = wheel.next_due().unwrap();

@@ -1,4 +1,7 @@
-//! The topics that a shard has members in: a table by key and by name, and those to be looked at when the turn ends.
+//! The topics that a shard has members in, by key and by name, and the list of those to be reviewed when the turn ends.
+//!
+//! The steps of a shard look topics up here and touch those that they change. [`settling`](super::settling) reviews the touched
+//! ones and removes topics that nobody uses.
 
 use std::collections::HashMap;
 use std::ops::{Index, IndexMut};
@@ -9,7 +12,7 @@ use crate::ids::ShardId;
 use crate::port::topic_name::TopicName;
 use crate::relay::topic::{Topic, TopicKey};
 
-/// See the module. Indexing panics for a topic that is gone; a key is valid as long as the topic has members or something on
+/// See the module. Indexing panics for a topic that is gone. A key is valid as long as the topic has members or something on
 /// its way.
 #[derive(Debug, Default)]
 pub(super) struct Topics {
@@ -26,13 +29,13 @@ impl Topics {
 
     /// Takes in a topic that is not known.
     pub(super) fn insert(&mut self, name: &TopicName, owner: ShardId) -> TopicKey {
-        // Slots are bounded by connections, which are bounded by descriptors.
+        // Connections limit the number of slots, and descriptors limit connections.
         let key = TopicKey(self.slots.insert(Topic::new(name.clone(), owner)) as u32);
         self.keys_by_name.insert(name.clone(), key);
         key
     }
 
-    /// Forgets a topic, and gives a crowd's memory back with the last one.
+    /// Forgets a topic. The last one gives a crowd's memory back.
     pub(super) fn remove(&mut self, key: TopicKey) -> Topic {
         let topic = self.slots.remove(key.0 as usize);
         self.keys_by_name.remove(&topic.name);
@@ -43,19 +46,19 @@ impl Topics {
         topic
     }
 
-    /// Has the topic looked at when the turn ends.
+    /// Has the topic reviewed when the turn ends.
     pub(super) fn touch(&mut self, key: TopicKey) {
         if !std::mem::replace(&mut self[key].touched, true) {
             self.touched.push(key);
         }
     }
 
-    /// Whether some topic is to be looked at.
+    /// Whether some topic is to be reviewed.
     pub(super) fn has_touched(&self) -> bool {
         !self.touched.is_empty()
     }
 
-    /// Takes the topics to be looked at. What is touched meanwhile is looked at in the next turn.
+    /// Takes the list of topics to be reviewed. A topic that is touched from now on is in the next list.
     pub(super) fn take_touched(&mut self) -> Vec<TopicKey> {
         let touched = std::mem::take(&mut self.touched);
         for &key in &touched {
@@ -64,7 +67,7 @@ impl Topics {
         touched
     }
 
-    /// Gives the list back, to spare an allocation.
+    /// Takes the list back, to spare an allocation.
     pub(super) fn give_back(&mut self, mut list: Vec<TopicKey>) {
         list.clear();
         list.append(&mut self.touched);

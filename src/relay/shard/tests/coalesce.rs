@@ -1,4 +1,4 @@
-//! What waits for the next fan-out of its topic: for how long, and what becomes of it when things end.
+//! Tests of coalescing: how long messages wait for the next fan-out of their topic, and how a wait ends.
 
 use super::*;
 use crate::relay::owner::coalesce::PER_MEMBER;
@@ -11,12 +11,12 @@ fn config_with(interval: Duration) -> Config {
     config
 }
 
-/// A shard with coalescing, and three members of one topic, which is enough for the whole interval.
+/// A shard with coalescing, and three members of one topic. They are enough for the whole interval.
 fn coalescing() -> (Shard, Vec<ClientKey>) {
     coalescing_for(INTERVAL, 3)
 }
 
-/// The same with as many as `count` members, which may be enough for a part of `interval` only.
+/// The same with `count` members. They may be enough for only a part of `interval`.
 fn coalescing_for(interval: Duration, count: usize) -> (Shard, Vec<ClientKey>) {
     let mut shard = shard_with(&config_with(interval));
     let members = (0..count).map(|_| join(&mut shard, "/", b"")).collect();
@@ -25,7 +25,7 @@ fn coalescing_for(interval: Duration, count: usize) -> (Shard, Vec<ClientKey>) {
     (shard, members)
 }
 
-/// A shard without members of which what waits may take 32 KiB.
+/// A shard without members. Waiting messages may take 32 KiB of it.
 fn coalescing_with_little_memory() -> Shard {
     let mut config = Config::default();
     config.relay.coalesce = INTERVAL;
@@ -39,7 +39,7 @@ fn pass(shard: &mut Shard, span: Duration) {
     shard.begin_turn(shard.now + span);
 }
 
-/// The three members, with a message on its way since this moment.
+/// The same shard and members, at the moment of a fan-out.
 fn just_fanned_out() -> (Shard, Vec<ClientKey>) {
     let (mut shard, members) = coalescing();
     shard.on_bytes(members[0], &mut text(1));
@@ -47,13 +47,13 @@ fn just_fanned_out() -> (Shard, Vec<ClientKey>) {
     (shard, members)
 }
 
-/// To how many a message of the first member is sent in the turn in which it comes.
+/// Takes a turn with a message of the first member. Returns the number of members that are sent it.
 fn sent_at_once(shard: &mut Shard, members: &[ClientKey]) -> usize {
     shard.on_bytes(members[0], &mut text(1));
     turn(shard, usize::MAX, None).len()
 }
 
-/// A turn in which everybody takes everything; returns the bytes that `client` was sent.
+/// Takes a turn in which everybody takes everything. Returns the bytes that `client` was sent.
 fn sent_to(shard: &mut Shard, client: ClientKey) -> Vec<u8> {
     writes_to(shard, client).concat()
 }
@@ -75,7 +75,7 @@ fn writes_to(shard: &mut Shard, client: ClientKey) -> Vec<Vec<u8>> {
 }
 
 #[test]
-fn a_message_in_a_topic_that_was_quiet_waits_for_nothing() {
+fn a_message_in_a_quiet_topic_does_not_wait() {
     let (mut shard, members) = coalescing();
     assert_eq!(sent_at_once(&mut shard, &members), 3);
     assert_eq!(shard.stats.value(Stat::Coalesced), 0);
@@ -85,7 +85,7 @@ fn a_message_in_a_topic_that_was_quiet_waits_for_nothing() {
 }
 
 #[test]
-fn what_comes_before_the_interval_is_over_leaves_at_its_end_in_order_and_in_one_write() {
+fn messages_within_the_interval_leave_at_its_end_in_order_and_in_one_write() {
     let (mut shard, members) = just_fanned_out();
     let began = shard.now;
     for letter in b"abcdef" {
@@ -111,7 +111,7 @@ fn what_comes_before_the_interval_is_over_leaves_at_its_end_in_order_and_in_one_
 }
 
 #[test]
-fn one_interval_begins_where_the_last_fan_out_began() {
+fn an_interval_begins_where_the_last_fan_out_began() {
     let (mut shard, members) = just_fanned_out();
     let began = shard.now;
     shard.on_bytes(members[0], &mut text(1));
@@ -125,7 +125,7 @@ fn one_interval_begins_where_the_last_fan_out_began() {
 }
 
 #[test]
-fn what_is_enough_for_a_write_does_not_wait() {
+fn messages_that_fill_a_write_do_not_wait() {
     let (mut shard, members) = just_fanned_out();
     let many = text(100).repeat(300);
     shard.on_bytes(members[0], &mut many.clone());
@@ -137,7 +137,7 @@ fn what_is_enough_for_a_write_does_not_wait() {
 }
 
 #[test]
-fn what_comes_while_the_owner_writes_goes_into_its_writes_to_come() {
+fn messages_that_come_during_a_flush_join_its_later_writes() {
     let (mut shard, members) = coalescing();
     let began = shard.now;
     shard.on_bytes(members[0], &mut text(1));
@@ -148,12 +148,15 @@ fn what_comes_while_the_owner_writes_goes_into_its_writes_to_come() {
     assert_eq!(shard.next_fan_out(), Some(began + INTERVAL));
     shard.begin_turn(began + INTERVAL);
     let mut unvisited = members.iter().filter(|member| !visited.contains(member));
-    let writes = writes_to(&mut shard, *unvisited.next().expect("two are"));
+    let writes = writes_to(
+        &mut shard,
+        *unvisited.next().expect("two members are unvisited"),
+    );
     assert_eq!(writes, [b"\x81\x01x".repeat(2)]);
 }
 
 #[test]
-fn a_drain_reaches_no_limit_of_what_waits() {
+fn a_drain_does_not_reach_the_limit_on_waiting_messages() {
     let mut shard = coalescing_with_little_memory();
     let topics = (0..3).map(|n| format!("/{n}"));
     let members: Vec<ClientKey> = topics.map(|topic| join(&mut shard, &topic, b"")).collect();
@@ -163,7 +166,7 @@ fn a_drain_reaches_no_limit_of_what_waits() {
     }
     turn(&mut shard, usize::MAX, None);
     for &member in &members {
-        // More than a sixteenth of the memory in all, and less than a write takes in each.
+        // Together they are more than a sixteenth of the memory, and each is less than a write takes.
         shard.on_bytes(member, &mut text(100).repeat(200));
     }
     shard.begin_drain();
@@ -173,7 +176,7 @@ fn a_drain_reaches_no_limit_of_what_waits() {
 }
 
 #[test]
-fn what_a_publisher_sent_before_it_left_reaches_the_others() {
+fn a_message_reaches_the_others_although_its_sender_leaves() {
     let (mut shard, members) = just_fanned_out();
     let close = [0x88, 0x80, 0, 0, 0, 0];
     shard.on_bytes(members[0], &mut [&text(1)[..], &close].concat());
@@ -184,7 +187,7 @@ fn what_a_publisher_sent_before_it_left_reaches_the_others() {
 }
 
 #[test]
-fn what_waits_when_everybody_leaves_is_owed_to_nobody_and_its_topic_goes() {
+fn a_topic_is_forgotten_although_everybody_leaves_while_messages_wait() {
     let (mut shard, members) = just_fanned_out();
     shard.on_bytes(members[0], &mut text(1));
     turn(&mut shard, usize::MAX, None);
@@ -202,7 +205,7 @@ fn what_waits_when_everybody_leaves_is_owed_to_nobody_and_its_topic_goes() {
 }
 
 #[test]
-fn who_joins_while_messages_wait_is_sent_them_as_everybody_is() {
+fn a_member_that_joins_while_messages_wait_is_sent_them() {
     let (mut shard, members) = just_fanned_out();
     shard.on_bytes(members[0], &mut text(1));
     turn(&mut shard, usize::MAX, None);
@@ -213,7 +216,7 @@ fn who_joins_while_messages_wait_is_sent_them_as_everybody_is() {
 }
 
 #[test]
-fn a_violator_has_back_what_waited_before_it_is_closed() {
+fn a_violator_gets_its_waiting_messages_before_the_close() {
     let (mut shard, members) = just_fanned_out();
     shard.on_bytes(members[0], &mut [&text(1)[..], &UNMASKED].concat());
     assert_eq!(sent_to(&mut shard, members[0]), b"");
@@ -224,7 +227,7 @@ fn a_violator_has_back_what_waited_before_it_is_closed() {
 }
 
 #[test]
-fn a_drain_waits_for_no_interval() {
+fn a_drain_does_not_wait_for_the_interval() {
     let (mut shard, members) = just_fanned_out();
     shard.on_bytes(members[0], &mut text(1));
     turn(&mut shard, usize::MAX, None);
@@ -236,9 +239,9 @@ fn a_drain_waits_for_no_interval() {
 }
 
 #[test]
-fn what_is_fanned_out_in_the_turn_that_it_came_in_has_not_waited() {
+fn a_message_that_is_fanned_out_in_its_own_turn_does_not_count_as_coalesced() {
     let (mut shard, members) = just_fanned_out();
-    // This one would have waited, were there no haste.
+    // Without the drain this message would wait.
     shard.on_bytes(members[0], &mut text(1));
     shard.begin_drain();
     turn(&mut shard, usize::MAX, None);
@@ -247,7 +250,7 @@ fn what_is_fanned_out_in_the_turn_that_it_came_in_has_not_waited() {
 }
 
 #[test]
-fn what_waits_in_many_topics_takes_a_small_share_of_the_memory() {
+fn waiting_messages_of_many_topics_take_a_small_share_of_the_memory() {
     const TOPICS: usize = 100;
     let mut shard = coalescing_with_little_memory();
     let members: Vec<Vec<ClientKey>> = (0..TOPICS)
@@ -265,10 +268,10 @@ fn what_waits_in_many_topics_takes_a_small_share_of_the_memory() {
     let (mut waiting, mut most_waiting, mut waited, mut times) = (0, 0, 0, 0);
     for topic in &members {
         shard.on_bytes(topic[0], &mut text(100).repeat(100));
-        // `check` has an eye on the share.
+        // `check` fails if they take more than their share.
         turn(&mut shard, usize::MAX, None);
         if shard.owner.waiting_topics() == 0 {
-            // All but those that came in this turn.
+            // Everything has gone out. The messages of this turn have not waited.
             waited += waiting;
             times += 1;
         }
@@ -281,7 +284,7 @@ fn what_waits_in_many_topics_takes_a_small_share_of_the_memory() {
 }
 
 #[test]
-fn without_coalescing_nothing_waits() {
+fn messages_do_not_wait_without_coalescing() {
     let mut config = Config::default();
     config.relay.coalesce = Duration::ZERO;
     let mut shard = shard_with(&config);
@@ -294,12 +297,12 @@ fn without_coalescing_nothing_waits() {
     assert_eq!(shard.stats.value(Stat::Coalesced), 0);
 }
 
-/// Two shards with coalescing, and a topic that the first of them owns.
+/// Two shards with coalescing, and a topic that the first owns.
 fn two_coalescing() -> ([Shard; 2], String) {
     two_shards(&config_with(Duration::from_secs(1)))
 }
 
-/// How long what `publisher` of the first shard sends behind another message waits, in a topic that was quiet.
+/// The wait of the second of two messages of `publisher`, a client of the first shard, in a topic that was quiet.
 fn wait_behind_another(shards: &mut [Shard; 2], publisher: ClientKey) -> Duration {
     for shard in &mut *shards {
         pass(shard, Duration::from_secs(1));
@@ -314,7 +317,7 @@ fn wait_behind_another(shards: &mut [Shard; 2], publisher: ClientKey) -> Duratio
 }
 
 #[test]
-fn the_members_of_all_shards_say_how_long_a_topic_waits() {
+fn a_topic_waits_longer_with_more_members_on_any_shard() {
     let (mut shards, path) = two_coalescing();
     let publisher = join(&mut shards[0], &path, b"");
     join(&mut shards[0], &path, b"");
@@ -328,14 +331,14 @@ fn the_members_of_all_shards_say_how_long_a_topic_waits() {
 }
 
 #[test]
-fn a_topic_does_not_wait_for_listeners_of_another_shard_who_have_left() {
+fn a_topic_does_not_wait_for_listeners_of_another_shard_that_have_left() {
     let (mut shards, path) = two_coalescing();
     let publisher = join(&mut shards[0], &path, b"");
     let listeners: Vec<ClientKey> = (0..200).map(|_| join(&mut shards[1], &path, b"")).collect();
     turns(&mut shards);
     let crowded = wait_behind_another(&mut shards, publisher);
     assert_eq!(crowded, 201 * PER_MEMBER);
-    // One by one, and nobody says a word; the last stays.
+    // They leave one by one without a message. The last stays.
     let mut told = 0;
     for (left, &listener) in (1..200).rev().zip(&listeners) {
         let before = shards[0].stats.value(Stat::Envelopes);
@@ -346,6 +349,6 @@ fn a_topic_does_not_wait_for_listeners_of_another_shard_who_have_left() {
         let most = (2 * left + 1) * PER_MEMBER;
         assert!(wait <= most, "{wait:?} with {left} left");
     }
-    // At 99, 49, 24, 11, 5 and 2.
+    // The owner is told when 99, 49, 24, 11, 5 and 2 are left.
     assert_eq!(told, 6);
 }

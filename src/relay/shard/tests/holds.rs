@@ -1,10 +1,10 @@
-//! How long publishers are held for whom, and who is judged when: against time and members that mean it ill.
+//! Tests of holds: how long publishers wait for laggards, and when a laggard is judged. Some of the members are hostile.
 
 use super::*;
 use crate::relay::batch::draft::OVERHEAD_BYTES;
 use crate::relay::topic::member::Member;
 
-/// A shard and what it takes to have it visit a crowd, so many members a turn, one of which takes nothing any more.
+/// A shard that visits `budget` members of a crowd in a turn. One of the members takes nothing any more.
 struct Crowd {
     shard: Shard,
     stalled: ClientKey,
@@ -14,7 +14,7 @@ struct Crowd {
 impl Crowd {
     const MEMBERS: usize = 600;
 
-    /// A crowd whose publishers are held, because one that had read as well as all stalls.
+    /// A crowd whose publishers are held, because a member stalls that has read as well as the others.
     fn held(budget: usize) -> Crowd {
         let mut config = Config::default();
         config.limits.max_message_bytes = 125;
@@ -55,8 +55,8 @@ impl Crowd {
         }
     }
 
-    /// How long publishers are held while one newcomer after the other, 20 ms apart, says a word and leaves. Between
-    /// them the crowd is visited `visits` times.
+    /// The time for which publishers are held. Every 20 ms a newcomer joins, sends a message and leaves. Between two of them
+    /// the crowd is visited `visits` times.
     fn held_among_newcomers(mut self, visits: usize) -> Duration {
         let began = self.shard.now;
         while self.shard.stats.value(Stat::TopicsHeld) > 0 {
@@ -72,8 +72,8 @@ impl Crowd {
 }
 
 #[test]
-fn newcomers_with_a_word_to_say_do_not_prolong_the_wait_for_a_laggard() {
-    // Rounds that end between two of them, and one that never does.
+fn newcomers_with_a_message_do_not_prolong_the_wait_for_a_laggard() {
+    // In the first case rounds end between two newcomers; in the second the round never ends.
     for (budget, visits) in [(512, Crowd::MEMBERS), (50, 100)] {
         let held = Crowd::held(budget).held_among_newcomers(visits);
         assert!(held <= Duration::from_millis(260), "{held:?} with {budget}");
@@ -93,7 +93,7 @@ impl Pace {
     const STEP: Duration = Duration::from_millis(10);
     const MAX_LAG_BYTES: usize = 64 << 10;
 
-    /// The reader has read already, enough to be waited for.
+    /// The reader has read enough already that publishers wait for it.
     fn new() -> Pace {
         let mut config = Config::default();
         config.limits.max_message_bytes = 125;
@@ -120,7 +120,7 @@ impl Pace {
         self.shard.clients.get(self.reader)?.member.as_ref()
     }
 
-    /// How far the reader lags; none once it has been cut.
+    /// The lag of the reader; `None` when it is disconnected.
     fn lag_bytes(&self) -> Option<usize> {
         let member = self.member()?;
         let log = &self.shard.topics[member.topic].log;
@@ -131,12 +131,12 @@ impl Pace {
         self.shard.stats.value(Stat::TopicsHeld) > 0
     }
 
-    /// Publishes so many messages of 100 bytes unless the publisher is held, has the reader accept so many bytes, and
-    /// lets 10 ms pass. Says how many messages were read.
+    /// Lets 10 ms pass. The publisher sends up to `messages` of 100 bytes, as long as it is read, and the reader accepts up to
+    /// `accepts` bytes. Returns how many messages were read.
     fn step(&mut self, messages: usize, accepts: usize) -> usize {
         let mut read = 0;
         let mut left = accepts;
-        // In portions, as a socket is read: a hold takes effect in between.
+        // In portions, as a socket is read, so that a hold takes effect in between.
         while read < messages && self.shard.permit(self.publisher) == Permit::Read {
             self.shard.on_bytes(self.publisher, &mut text(100));
             read += 1;
@@ -185,8 +185,8 @@ impl Pace {
     }
 }
 
-/// How long a publisher of 20 messages each 10 ms is held in 5 s for a reader that takes so much that its lag is no
-/// longer over the mark, then a byte now and then, and then nothing until the wait has ended, whereupon it takes all.
+/// The time in 5 s for which a publisher of 20 messages each 10 ms is held for a hostile reader. In a hold the reader first
+/// takes so much that it is below the mark, then a byte now and then, then nothing. After the hold it takes everything.
 fn held_for_one_that_sips() -> Duration {
     let mut pace = Pace::new();
     let mut waited = Duration::ZERO;
@@ -212,18 +212,18 @@ fn held_for_one_that_sips() -> Duration {
 }
 
 #[test]
-fn one_that_sips_to_get_below_the_mark_has_its_wait_counted() {
+fn the_wait_for_a_reader_that_sips_is_counted() {
     let held = held_for_one_that_sips();
     assert!(held >= Duration::from_millis(150), "{held:?}");
     assert!(held <= Duration::from_millis(260), "{held:?}");
 }
 
-/// Whether a reader is there still that takes so many times `max_lag_bytes` a second, after so many times
-/// `max_lag_bytes` have been published as fast as the publisher was read.
+/// Whether a reader survives a burst of `burst` times `max_lag_bytes`, sent as fast as the publisher is read. The reader takes
+/// `pace_per_second` times `max_lag_bytes` a second.
 fn survives(burst: usize, pace_per_second: usize) -> bool {
     let mut pace = Pace::new();
     let accepts = Pace::MAX_LAG_BYTES * pace_per_second / 100;
-    // As the log counts them: the payload, its header, and what a batch of sixteen costs beside.
+    // As the log counts them: the payload, its header, and its part of the overhead of a batch of sixteen.
     let mut messages = burst * Pace::MAX_LAG_BYTES / (100 + 2 + OVERHEAD_BYTES / 16);
     while messages > 0 || pace.lag_bytes().is_some_and(|lag_bytes| lag_bytes > 0) {
         messages -= pace.step(messages, accepts);
@@ -232,21 +232,21 @@ fn survives(burst: usize, pace_per_second: usize) -> bool {
 }
 
 #[test]
-fn a_burst_of_twice_the_limit_costs_nobody_its_connection_who_reads_twice_the_limit_a_second() {
+fn a_reader_of_twice_the_limit_a_second_survives_a_burst_of_twice_the_limit() {
     assert!(survives(2, 2));
-    assert!(!survives(20, 2), "nobody is waited for for ever");
-    // Who reads faster is waited for more often, and for as long in all.
+    assert!(!survives(20, 2), "no wait lasts for ever");
+    // Publishers wait more often for a faster reader, and for as long in all.
     assert!(survives(8, 8));
 }
 
 #[test]
-fn one_that_is_slow_on_purpose_and_catches_up_each_time_holds_publishers_a_fifth_of_the_time() {
+fn a_reader_that_lags_on_purpose_holds_publishers_at_most_a_fifth_of_the_time() {
     let mut pace = Pace::new();
     let span = Duration::from_secs(30);
     while pace.elapsed < span {
         let lag_bytes = pace.lag_bytes().expect("it reads enough not to be cut");
         let accepts = if pace.is_held() {
-            // From half to a quarter in 200 ms.
+            // Its lag falls from half the limit to a quarter in 200 ms.
             Pace::MAX_LAG_BYTES * 5 / 16 / 20
         } else if lag_bytes > Pace::MAX_LAG_BYTES * 3 / 4 {
             usize::MAX
@@ -260,8 +260,7 @@ fn one_that_is_slow_on_purpose_and_catches_up_each_time_holds_publishers_a_fifth
 }
 
 #[test]
-fn one_that_blocks_over_the_limit_when_nobody_is_waited_for_is_judged_although_nothing_more_comes()
-{
+fn a_member_that_blocks_over_the_limit_outside_a_wait_is_judged_although_nothing_more_comes() {
     let mut pace = Pace::new();
     let other = join(&mut pace.shard, "/", b"");
     while pace.lag_bytes().unwrap() < Pace::MAX_LAG_BYTES * 3 / 4 {
@@ -278,8 +277,8 @@ fn one_that_blocks_over_the_limit_when_nobody_is_waited_for_is_judged_although_n
 }
 
 #[test]
-fn one_over_the_limit_is_judged_when_the_wait_for_it_ends_although_nothing_more_comes() {
-    // The shard gives it up after 50 ms without a byte, the owner after 250 ms.
+fn a_member_over_the_limit_is_judged_when_the_wait_ends_although_nothing_more_comes() {
+    // The shard gives up after 50 ms without a byte, the owner after 250 ms.
     for (sips, ms) in [(0, 50), (24, 250)] {
         let mut pace = Pace::new();
         while !pace.is_held() {
@@ -287,7 +286,7 @@ fn one_over_the_limit_is_judged_when_the_wait_for_it_ends_although_nothing_more_
         }
         let mut much = text(100).repeat(Pace::MAX_LAG_BYTES / 100);
         pace.shard.on_bytes(pace.publisher, &mut much);
-        // It was asked for within the step before.
+        // The wait began within the step before.
         let mut waited = Pace::STEP;
         let mut steps = 0;
         while pace.lag_bytes().is_some() && steps < 100 {

@@ -1,4 +1,4 @@
-//! Tests of what a shard holds: who gives way, when those who send wait for it, and what counts.
+//! Tests of the memory of a shard: which bytes count, which clients give way, and when publishers wait.
 
 use super::*;
 
@@ -11,7 +11,7 @@ fn binary(len: u16) -> Vec<u8> {
     frame
 }
 
-/// A shard with room for two lags of 16 kB of messages of up to 8 kB.
+/// A shard with little memory. A member may lag by 16 kB, and a message may have 8 kB.
 fn small_shard(policy: SlowConsumerPolicy, max_buffered_bytes: usize) -> Shard {
     let mut config = Config::default();
     config.limits.max_message_bytes = 8000;
@@ -21,7 +21,7 @@ fn small_shard(policy: SlowConsumerPolicy, max_buffered_bytes: usize) -> Shard {
     shard_with(&config)
 }
 
-/// A turn in which each takes what `taken` says of what it is offered.
+/// Takes a turn in which each client takes as many of the offered bytes as `taken` says.
 fn turn_in_which(shard: &mut Shard, taken: impl Fn(ClientKey, usize) -> usize) {
     shard.decide();
     while let Some(key) = shard.poll_flush() {
@@ -37,7 +37,7 @@ fn turn_in_which(shard: &mut Shard, taken: impl Fn(ClientKey, usize) -> usize) {
 }
 
 #[test]
-fn topics_whose_members_took_half_a_message_do_not_shield_the_others() {
+fn a_topic_with_members_in_the_middle_of_a_message_does_not_shield_others() {
     for policy in [
         SlowConsumerPolicy::Disconnect,
         SlowConsumerPolicy::Drop,
@@ -61,7 +61,7 @@ fn topics_whose_members_took_half_a_message_do_not_shield_the_others() {
 }
 
 #[test]
-fn messages_in_part_do_not_have_those_wait_who_are_sent_little() {
+fn messages_in_part_do_not_make_publishers_of_small_logs_wait() {
     let mut shard = small_shard(SlowConsumerPolicy::Backpressure, 64_000);
     let publisher = join(&mut shard, "/", b"");
     let stuck = join(&mut shard, "/", b"");
@@ -80,7 +80,7 @@ fn messages_in_part_do_not_have_those_wait_who_are_sent_little() {
 }
 
 #[test]
-fn publishers_wait_before_a_laggard_gives_way_whatever_clients_hold_in_part() {
+fn publishers_wait_before_a_laggard_gives_way_despite_messages_in_part() {
     let mut shard = small_shard(SlowConsumerPolicy::Backpressure, 64_000);
     let lanes: Vec<[ClientKey; 2]> = (0..9)
         .map(|n| [(); 2].map(|()| join(&mut shard, &format!("/{n}"), b"")))
@@ -118,14 +118,14 @@ fn publishers_wait_before_a_laggard_gives_way_whatever_clients_hold_in_part() {
     }));
     let log = shard.stats.value(Stat::LogBytes);
     assert!(log > 20_000 && log < 32_000, "{log}");
-    // Those gave way who had to, until there was room.
+    // Only as many clients gave way as had to.
     assert!((1..5).contains(&shard.stats.value(Stat::DisconnectedMemory)));
 }
 
-/// Bytes of a message below, as a frame.
+/// The size of the frame of a message below.
 const FRAME: u64 = 7994;
 
-/// Members of `path` that were skipped in the middle of a message which they all share.
+/// Members of `path` that were skipped in the middle of a message. All share its batch.
 fn viewers_skipped(shard: &mut Shard, path: &str, viewers: usize) -> Vec<ClientKey> {
     let publisher = join(shard, path, b"");
     let viewers: Vec<ClientKey> = (0..viewers).map(|_| join(shard, path, b"")).collect();
@@ -144,7 +144,7 @@ fn viewers_skipped(shard: &mut Shard, path: &str, viewers: usize) -> Vec<ClientK
 }
 
 #[test]
-fn a_message_that_many_are_in_the_middle_of_counts_once() {
+fn a_message_counts_once_although_many_are_in_the_middle_of_it() {
     let mut shard = small_shard(SlowConsumerPolicy::Drop, 64_000);
     for viewer in viewers_skipped(&mut shard, "/", 100) {
         assert_eq!(shard.stats.value(Stat::LogBytes), 0);
@@ -157,7 +157,7 @@ fn a_message_that_many_are_in_the_middle_of_counts_once() {
 }
 
 #[test]
-fn those_who_share_a_message_do_not_give_way_for_one_that_holds_as_much_alone() {
+fn clients_that_share_a_message_give_way_after_those_that_hold_as_much_alone() {
     let mut shard = small_shard(SlowConsumerPolicy::Drop, 64_000);
     let viewers = viewers_skipped(&mut shard, "/", 10);
     for n in 0..20 {
@@ -172,12 +172,12 @@ fn those_who_share_a_message_do_not_give_way_for_one_that_holds_as_much_alone() 
 }
 
 #[test]
-fn those_who_share_messages_give_way_when_these_are_too_many() {
+fn clients_that_share_messages_give_way_when_there_are_too_many_messages() {
     let mut shard = small_shard(SlowConsumerPolicy::Drop, 64_000);
     for n in 0..20 {
         viewers_skipped(&mut shard, &format!("/{n}"), 3);
     }
-    // What waits in a log until they are skipped is a part of the share as well.
+    // The logs take a part of the share as well, until the members are skipped.
     let carried = shard.stats.value(Stat::CarriedBytes);
     assert!(carried > 32_000 && carried <= 64_000, "{carried}");
     let gone = 20 - carried / FRAME;

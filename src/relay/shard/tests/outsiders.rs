@@ -1,4 +1,4 @@
-//! Messages from senders that are not members of the topic.
+//! Tests of messages from senders that are not members of the topic.
 
 use super::*;
 use crate::port::topic_name::TopicName;
@@ -27,7 +27,7 @@ fn a_message_from_outside_reaches_the_members_on_all_shards_in_one_order() {
             shards[to.index()].handle(envelope);
         }
     }
-    assert!(shards[2].outside_bytes(&path) > 0);
+    assert!(shards[2].publishing.outside_bytes(&path) > 0);
     shards[0].decide();
     let said: Vec<_> = shards[0].take_outbox().collect();
     for (to, envelope) in said {
@@ -36,9 +36,17 @@ fn a_message_from_outside_reaches_the_members_on_all_shards_in_one_order() {
     for (shard, &client) in shards[..2].iter_mut().zip(&members) {
         assert_eq!(writes(shard, client).concat(), b"\x81\x03xxx\x81\x04xxxx");
     }
-    assert_eq!(shards[2].outside_bytes(&path), 0, "it is numbered");
+    assert_eq!(
+        shards[2].publishing.outside_bytes(&path),
+        0,
+        "it is numbered"
+    );
     turns(&mut shards);
-    assert_eq!(shards[2].stats.value(Stat::Offered), 0, "nobody is there");
+    assert_eq!(
+        shards[2].stats.value(Stat::Offered),
+        0,
+        "the shard has no members"
+    );
 }
 
 #[test]
@@ -46,12 +54,12 @@ fn a_topic_without_members_is_numbered_and_forgotten() {
     let (mut shards, path) = two_shards(&Config::default());
     publish(&mut shards[1], &path, 3).unwrap();
     turns(&mut shards);
-    assert_eq!(shards[1].outside_bytes(&path), 0);
+    assert_eq!(shards[1].publishing.outside_bytes(&path), 0);
     assert_eq!(shards[0].stats.value(Stat::OwnedTopics), 0);
 }
 
 #[test]
-fn no_more_is_on_its_way_from_outside_than_a_window() {
+fn bytes_from_outside_on_their_way_are_limited_to_a_window() {
     let (mut shards, path) = two_shards(&Config::default());
     let window = shards[1].settings.policy.window_bytes as usize;
     publish(&mut shards[1], &path, window).unwrap();
@@ -62,7 +70,7 @@ fn no_more_is_on_its_way_from_outside_than_a_window() {
 }
 
 #[test]
-fn outsiders_of_a_held_topic_wait_for_the_end_of_the_hold() {
+fn messages_from_outside_wait_for_the_end_of_a_hold() {
     let (mut shards, path) = two_shards(&Config::default());
     join(&mut shards[0], &path, b"");
     turns(&mut shards);
@@ -74,18 +82,18 @@ fn outsiders_of_a_held_topic_wait_for_the_end_of_the_hold() {
     });
     publish(&mut shards[1], &path, 3).unwrap();
     turns(&mut shards);
-    assert!(shards[1].outside_bytes(&path) > 0);
+    assert!(shards[1].publishing.outside_bytes(&path) > 0);
     shards[0].handle(Envelope::Release {
         topic,
         from: ShardId(0),
         in_vain: false,
     });
     turns(&mut shards);
-    assert_eq!(shards[1].outside_bytes(&path), 0);
+    assert_eq!(shards[1].publishing.outside_bytes(&path), 0);
 }
 
 #[test]
-fn nothing_is_taken_from_outside_behind_the_fence_and_all_before_it_is_numbered() {
+fn a_drain_takes_nothing_from_outside_and_numbers_everything_before_it() {
     let (mut shards, path) = two_shards(&Config::default());
     publish(&mut shards[1], &path, 3).unwrap();
     for shard in &mut shards {
@@ -93,12 +101,12 @@ fn nothing_is_taken_from_outside_behind_the_fence_and_all_before_it_is_numbered(
     }
     assert_eq!(publish(&mut shards[1], &path, 1), Err(NotTaken::Draining));
     turns(&mut shards);
-    assert_eq!(shards[1].outside_bytes(&path), 0);
+    assert_eq!(shards[1].publishing.outside_bytes(&path), 0);
     assert!(shards.iter().all(Shard::is_drained));
 }
 
 #[test]
-fn what_an_owner_hears_of_a_topic_that_it_does_not_know_changes_nothing() {
+fn envelopes_about_an_unknown_topic_change_nothing() {
     let (mut shards, path) = two_shards(&Config::default());
     let topic: TopicName = path.as_str().into();
     let from = ShardId(1);

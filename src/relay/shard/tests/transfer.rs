@@ -1,10 +1,11 @@
-//! Clients that move to the shard where they are to live.
+//! Tests of clients that move to another shard before they join.
 
 use super::*;
 use crate::relay::shard::Undecided;
-use crate::relay::shard::client::{Client, Phase};
+use crate::relay::shard::client::Client;
+use crate::relay::shard::phase::Phase;
 
-/// A client of the second shard that asks for a topic of the first one's, with a ping behind its request.
+/// Two shards, and a client of the second that asks for a topic of the first. A ping follows its request.
 fn undecided() -> ([Shard; 2], ClientKey) {
     let (mut shards, path) = two_shards(&Config::default());
     let client = join(&mut shards[1], &path, &PING);
@@ -16,7 +17,7 @@ fn phase(shard: &Shard, key: ClientKey) -> Option<Phase> {
 }
 
 #[test]
-fn a_client_moves_with_all_that_it_has_said() {
+fn a_client_moves_with_its_early_frames() {
     let ([mut owner, mut shard], client) = undecided();
     let undecided = Undecided {
         key: client,
@@ -43,7 +44,7 @@ fn a_client_may_move_to_a_shard_that_does_not_own_its_topic() {
     let undecided = join(&mut shards[1], &path, &text(5));
     let transfer = shards[1].transfer_out(undecided).expect("undecided");
     let client = shards[2].transfer_in(transfer);
-    // The owner has not confirmed it.
+    // The owner has not confirmed it yet.
     assert_eq!(phase(&shards[2], client), Some(Phase::Joining));
     shards[2].check();
     turns(&mut shards);
@@ -58,7 +59,7 @@ fn a_client_may_move_to_a_shard_that_does_not_own_its_topic() {
 }
 
 #[test]
-fn who_has_moved_to_a_shard_that_does_not_own_its_topic_joins_members_there() {
+fn a_client_that_moves_to_a_shard_with_members_shares_their_topic() {
     let (mut shards, path) = shards::<3>(&Config::default());
     let undecided = join(&mut shards[2], &path, b"");
     shards[2].stay(undecided);
@@ -72,7 +73,7 @@ fn who_has_moved_to_a_shard_that_does_not_own_its_topic_joins_members_there() {
 }
 
 #[test]
-fn a_drain_sees_off_whoever_has_moved_to_a_shard_that_does_not_own_its_topic() {
+fn a_drain_closes_a_client_that_moved_to_a_shard_that_does_not_own_its_topic() {
     let (mut shards, path) = shards::<3>(&Config::default());
     let undecided = join(&mut shards[1], &path, b"");
     let transfer = shards[1].transfer_out(undecided).expect("undecided");
@@ -82,7 +83,7 @@ fn a_drain_sees_off_whoever_has_moved_to_a_shard_that_does_not_own_its_topic() {
         shard.begin_drain();
     }
     turns(&mut shards);
-    // Behind the 101, which it has been sent.
+    // The Close follows the 101.
     let sent = writes(&mut shards[2], client).concat();
     assert!(sent.ends_with(b"\x03\xe9going away"));
     assert_eq!(phase(&shards[2], client), Some(Phase::Closing));
@@ -90,7 +91,7 @@ fn a_drain_sees_off_whoever_has_moved_to_a_shard_that_does_not_own_its_topic() {
 }
 
 #[test]
-fn whoever_is_left_undecided_stays() {
+fn a_client_that_is_left_undecided_stays() {
     let (mut shards, client) = undecided();
     shards[1].check();
     shards[1].decide();
@@ -100,7 +101,7 @@ fn whoever_is_left_undecided_stays() {
 }
 
 #[test]
-fn nobody_moves_from_a_shard_that_drains() {
+fn clients_do_not_move_from_a_shard_that_drains() {
     let (mut shards, client) = undecided();
     shards[1].begin_drain();
     assert_eq!(shards[1].poll_undecided(), None);
@@ -109,7 +110,7 @@ fn nobody_moves_from_a_shard_that_drains() {
 }
 
 #[test]
-fn a_drain_tells_those_who_arrive_too_late() {
+fn a_client_that_moves_into_a_drain_is_refused() {
     let ([mut owner, mut shard], client) = undecided();
     let transfer = shard.transfer_out(client).expect("undecided");
     owner.begin_drain();
@@ -132,7 +133,7 @@ fn a_client_may_move_although_its_topic_has_members_where_it_is() {
 }
 
 #[test]
-fn whoever_may_not_publish_may_not_where_it_lives_then() {
+fn a_client_that_may_not_publish_may_not_after_a_move() {
     let mut config = Config::default();
     config.relay.publish = Publish::Nobody;
     let (mut shards, path) = two_shards(&config);

@@ -1,0 +1,75 @@
+//! A client that has not been heard as a member yet: its request, and the frames behind it.
+//!
+//! [`arriving`](super::arriving) takes an arrival from stage to stage. The client drops it once it has joined and its early
+//! frames are decoded, so a member at rest does not pay for it.
+
+use crate::http::request::HeadScanner;
+use crate::port::terms::Terms;
+use crate::relay::topic::TopicKey;
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(super) struct Arrival {
+    /// How far the client has come.
+    pub(super) stage: Stage,
+    /// Frames that came behind the request. They are decoded once the client has joined and may be read.
+    pub(super) early: Vec<u8>,
+}
+
+/// How far an arrival has come.
+#[derive(Debug)]
+pub(super) enum Stage {
+    /// The host reads a proxy's header, which comes before the request.
+    Preface,
+    /// The head of the request is arriving.
+    Head {
+        /// Finds the end of the head.
+        scanner: HeadScanner,
+        /// The part of the head that earlier reads brought.
+        head: Vec<u8>,
+    },
+    /// The request is granted.
+    Granted(Terms),
+    /// The topic's owner has been asked.
+    Joining(Terms, TopicKey),
+    /// The client has joined, and its early frames wait.
+    Joined,
+}
+
+impl Default for Stage {
+    fn default() -> Self {
+        Stage::Head {
+            scanner: HeadScanner::default(),
+            head: Vec::new(),
+        }
+    }
+}
+
+impl Arrival {
+    /// The client's request was granted, and it joins `topic`.
+    pub(super) fn place(&mut self, topic: TopicKey) {
+        self.stage = match std::mem::take(&mut self.stage) {
+            Stage::Granted(terms) => Stage::Joining(terms, topic),
+            other @ (Stage::Preface | Stage::Head { .. } | Stage::Joining(..) | Stage::Joined) => {
+                other
+            }
+        };
+    }
+
+    /// The terms of a granted request whose client has no place yet.
+    pub(super) fn undecided_terms(&self) -> Option<&Terms> {
+        match &self.stage {
+            Stage::Granted(terms) => Some(terms),
+            Stage::Preface | Stage::Head { .. } | Stage::Joining(..) | Stage::Joined => None,
+        }
+    }
+
+    /// Heap bytes of everything the client has sent.
+    pub(super) fn bytes(&self) -> usize {
+        let head = match &self.stage {
+            Stage::Head { head, .. } => head.capacity(),
+            Stage::Preface | Stage::Granted(_) | Stage::Joining(..) | Stage::Joined => 0,
+        };
+        head + self.early.capacity()
+    }
+}

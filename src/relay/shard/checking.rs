@@ -1,0 +1,117 @@
+//! Checks of everything that holds between two turns.
+//!
+//! Tests, the simulation and the fuzzing world call [`Shard::check`] after every turn. It looks at all clients and topics, so
+//! the relay itself never calls it. It changes nothing.
+
+use super::Shard;
+use super::client::{Client, Reading};
+use super::phase::Phase;
+use crate::ids::ClientKey;
+use crate::metrics::stats::Stat;
+use crate::relay::topic::Topic;
+use crate::relay::topic::member::Member;
+
+impl Shard {
+    /// Panics if the shard's parts contradict each other, or if some work is on no list.
+    pub fn check(&self) {
+        assert!(
+            self.outbox.is_own_empty(),
+            "the shard has not heard all that it said to itself"
+        );
+        let mut lagging = 0;
+        for (key, client) in self.clients.iter() {
+            self.check_client(key, client);
+            lagging += u64::from(client.blocked && client.member.is_some());
+        }
+        let mut log_bytes = 0;
+        for (_, topic) in self.topics.iter() {
+            self.check_topic(topic);
+            log_bytes += topic.log.kept_bytes();
+        }
+        self.memory
+            .check(self.clients.iter(), &self.topics, &self.stats);
+        self.owner.check(&self.stats);
+        assert_eq!(self.stats.value(Stat::MembersLagging), lagging);
+        assert_eq!(self.stats.value(Stat::LogBytes), log_bytes);
+        assert_eq!(self.stats.value(Stat::Topics), self.topics.len() as u64);
+    }
+
+    fn check_client(&self, key: ClientKey, client: &Client) {
+        assert!(
+            client.blocked || client.urgent || !client.holds_back,
+            "nothing will send the bytes that a transport holds back"
+        );
+        assert!(
+            client.phase() != Phase::Placing || self.undecided.contains(&key),
+            "the host will not be asked where a client is to live"
+        );
+        if let Some(member) = &client.member {
+            self.check_member(key, client, member);
+        }
+    }
+
+    fn check_member(&self, key: ClientKey, client: &Client, member: &Member) {
+        let topic = &self.topics[member.topic];
+        let listed = topic.members()[member.place as usize];
+        assert_eq!(listed, key, "a member is at its place in the topic's list");
+        let is_waiting = client.blocked || client.urgent || topic.is_round_open();
+        assert!(
+            is_waiting || member.is_at_head(&topic.log),
+            "nothing will send a member what it is owed"
+        );
+        let policy = &self.settings.policy;
+        let is_right = match client.reading {
+            Reading::Allowed => true,
+            Reading::AwaitsPhase => self.drain.has_begun() || client.leaves_at_head,
+            Reading::AwaitsTopic => {
+                !topic.is_open_to_publishers(policy.window_bytes) && topic.waiting.contains(&key)
+            }
+            Reading::AwaitsItself => !policy.may_publish(member.lag_bytes(&topic.log)),
+        };
+        assert!(is_right, "a client is parked without a reason");
+    }
+
+    fn check_topic(&self, topic: &Topic) {
+        topic.log.check(topic.members().len());
+        assert!(
+            !topic.is_round_open() || topic.queued,
+            "nothing will serve a round"
+        );
+        assert!(
+            topic.touched || !self.is_owner_misled(topic),
+            "the owner lets a topic wait for members that have left"
+        );
+        self.check_blame(topic);
+    }
+
+    /// Checks that the log knows its laggards, and that each of them that had to give way did.
+    fn check_blame(&self, topic: &Topic) {
+        let mut blocked = 0;
+        for &key in topic.members() {
+            let client = &self.clients[key];
+            let member = client.member.as_ref().expect("a listed client is a member");
+            if !client.blocked {
+                continue;
+            }
+            blocked += 1;
+            let kept: u64 = topic
+                .log
+                .batches_from(member.cursor)
+                .map(|batch| batch.kept_bytes())
+                .sum();
+            assert!(
+                topic.log.blocked_kept_bytes() >= kept,
+                "the log does not know a laggard"
+            );
+            if kept <= topic.log.kept_bytes() / 2 {
+                continue;
+            }
+            assert!(topic.gauged_blame_bytes > 0, "a laggard is not blamed");
+            assert!(
+                !self.memory.is_over_share(&self.stats),
+                "a laggard holds too much"
+            );
+        }
+        assert_eq!(topic.log.blocked(), blocked, "members with full sockets");
+    }
+}

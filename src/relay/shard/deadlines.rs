@@ -1,0 +1,133 @@
+//! Deadlines: the request, the closing handshake, a stalled socket, and keep-alive.
+//!
+//! The turn calls [`Shard::handle_timeouts`]. The other steps call [`Shard::reschedule`] when a client's deadline may have moved
+//! to an earlier time. The [wheel](super::timers) only says which clients to look at; the deadline itself is in the client.
+
+use super::Shard;
+use super::client::{Client, Reading};
+use super::control::PendingControl;
+use super::phase::Phase;
+use crate::ids::ClientKey;
+use crate::relay::policy::departure::Departure;
+use crate::time::Timestamp;
+use crate::ws::handshake::{Refusal, RefusalKind};
+
+impl Shard {
+    /// Acts on all deadlines that have passed.
+    pub(crate) fn handle_timeouts(&mut self) {
+        let mut due = Vec::new();
+        if !self.wheel.take_due(self.now, &mut due) {
+            return;
+        }
+        let now = self.now;
+        for key in due {
+            let Some(client) = self
+                .clients
+                .get_mut(key)
+                .filter(|client| client.timer <= now)
+            else {
+                // It is gone, or an earlier entry has put it in again.
+                continue;
+            };
+            client.timer = Timestamp(u64::MAX);
+            if self.deadline(key).is_some_and(|deadline| deadline <= now) {
+                self.on_deadline(key);
+            }
+            self.reschedule(key);
+        }
+    }
+
+    /// Makes sure that the wheel hands the client out by its deadline.
+    pub(super) fn reschedule(&mut self, key: ClientKey) {
+        let Some(deadline) = self.deadline(key) else {
+            return;
+        };
+        let client = &mut self.clients[key];
+        if deadline < client.timer {
+            client.timer = self.wheel.schedule(key, deadline);
+        }
+    }
+
+    fn deadline(&self, key: ClientKey) -> Option<Timestamp> {
+        let client = self.clients.get(key)?;
+        match client.phase() {
+            Phase::Requesting
+            | Phase::Placing
+            | Phase::Joining
+            | Phase::Closing
+            | Phase::Finishing
+            | Phase::Lingering => Some(client.due),
+            Phase::Open => [
+                self.stall_deadline(client),
+                self.keepalive_deadline(client),
+                client.failing.as_ref().map(|failing| failing.deadline),
+            ]
+            .into_iter()
+            .flatten()
+            .min(),
+        }
+    }
+
+    fn stall_deadline(&self, client: &Client) -> Option<Timestamp> {
+        let since = client.stalled_since()?;
+        Some(since + self.settings.policy.stall_timeout)
+    }
+
+    fn keepalive_deadline(&self, client: &Client) -> Option<Timestamp> {
+        // A blocked client cannot be sent a ping, and the stall is its deadline. A client that awaits its next phase has
+        // another one as well.
+        let is_mute = client.blocked || client.reading == Reading::AwaitsPhase;
+        if self.settings.ping_interval.is_zero() || is_mute {
+            return None;
+        }
+        if client.pinged {
+            return Some(client.due);
+        }
+        Some(client.last_read + self.settings.ping_interval)
+    }
+
+    fn on_deadline(&mut self, key: ClientKey) {
+        let Some(client) = self.clients.get(key) else {
+            return;
+        };
+        match client.phase() {
+            Phase::Requesting if client.awaits_preface() => {
+                self.turn_away(key, RefusalKind::ProxyHeader);
+            }
+            Phase::Requesting => self.refuse(key, Refusal::TIMEOUT),
+            Phase::Placing | Phase::Joining => self.cut(key, Departure::Lost),
+            Phase::Closing | Phase::Finishing | Phase::Lingering => self.remove(key),
+            Phase::Open => self.on_deadline_of_member(key),
+        }
+    }
+
+    fn on_deadline_of_member(&mut self, key: ClientKey) {
+        let now = self.now;
+        let client = &self.clients[key];
+        let failing = client.failing.as_ref().map(|failing| failing.deadline);
+        if failing.is_some_and(|deadline| deadline <= now) {
+            // It reads so slowly that it would not get the Close either.
+            self.cut(key, Departure::Lost);
+        } else if self
+            .stall_deadline(client)
+            .is_some_and(|deadline| deadline <= now)
+        {
+            self.depart(key, Departure::Stall);
+        } else if client.pinged && client.reading == Reading::Allowed {
+            self.depart(key, Departure::Pong);
+        } else {
+            // A parked client is pinged again and again: its pong cannot be read, but if it is gone, its system answers
+            // with a reset.
+            self.ping(key);
+        }
+    }
+
+    fn ping(&mut self, key: ClientKey) {
+        let due = self.now + self.settings.pong_timeout;
+        let client = &mut self.clients[key];
+        client.pinged = true;
+        client.due = due;
+        client.queue_control(PendingControl::ping);
+        self.outflow.make_urgent(key, &mut self.clients);
+    }
+}
