@@ -13,7 +13,7 @@ use clap::{Parser, Subcommand};
 use fanwire::config::{Config, ConfigError};
 
 /// The file in the working directory that is read if the command line names none.
-pub const DEFAULT_CONFIG_FILE: &str = "config.yaml";
+pub(crate) const DEFAULT_CONFIG_FILE: &str = "config.yaml";
 
 /// The flag for the file. Old scripts write it with one dash.
 const CONFIG_FILE_FLAG: &str = "--config-file";
@@ -21,7 +21,7 @@ const CONFIG_FILE_FLAG: &str = "--config-file";
 /// A high-throughput, sharded WebSocket relay: every message reaches every client on the same path.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Parser)]
 #[command(name = "fanwire", version, after_help = AFTER_HELP, args_conflicts_with_subcommands = true)]
-pub struct Args {
+pub(crate) struct Args {
     /// Read the configuration from PATH, which must exist
     #[arg(long, value_name = "PATH")]
     pub config_file: Option<PathBuf>,
@@ -45,14 +45,14 @@ pub struct Args {
 
 /// The program's other roles.
 #[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
-pub enum Command {
+pub(crate) enum Command {
     /// Connect to a relay, send each line of standard input, and print what arrives
     Client(ClientArgs),
 }
 
 /// The client's arguments.
 #[derive(Clone, Debug, PartialEq, Eq, clap::Args)]
-pub struct ClientArgs {
+pub(crate) struct ClientArgs {
     /// The relay: ws://HOST:PORT/TOPIC, or wss:// for TLS
     #[arg(default_value = "ws://127.0.0.1:8443/")]
     pub url: String,
@@ -68,7 +68,7 @@ Exit codes: 0 success, 1 failure at run time, 2 wrong usage or configuration.";
 
 /// The source of a configuration. Displays for the operator.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Source {
+pub(crate) enum Source {
     /// This file.
     File(PathBuf),
     /// The command line named no file, and there is no [`DEFAULT_CONFIG_FILE`].
@@ -92,7 +92,7 @@ impl fmt::Display for Source {
 /// # Errors
 ///
 /// Bad usage. Also `--help` and `--version`, which clap's error prints.
-pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Args, clap::Error> {
+pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Args, clap::Error> {
     Args::try_parse_from(args.into_iter().map(with_two_dashes))
 }
 
@@ -106,7 +106,7 @@ fn with_two_dashes(arg: OsString) -> OsString {
 }
 
 /// Loads the configuration that `args` select, and returns its source too.
-pub fn load(args: &Args) -> Result<(Config, Source), ConfigError> {
+pub(crate) fn load(args: &Args) -> Result<(Config, Source), ConfigError> {
     load_in(Path::new(""), args)
 }
 
@@ -124,7 +124,7 @@ fn load_in(directory: &Path, args: &Args) -> Result<(Config, Source), ConfigErro
 }
 
 /// Writes to `out`, a standard output. It is not an error if the reader has gone, as in `fanwire --help | head -1`.
-pub fn print_to<W: Write>(
+pub(crate) fn print_to<W: Write>(
     out: &mut W,
     text: impl FnOnce(&mut W) -> io::Result<()>,
 ) -> io::Result<()> {

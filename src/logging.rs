@@ -30,7 +30,7 @@ const FLUSH_RETRY: Duration = Duration::from_millis(5);
 /// # Errors
 ///
 /// The logging thread cannot start, or the log already goes elsewhere.
-pub fn install(log: &Log) -> io::Result<LogGuard> {
+pub(crate) fn install(log: &Log) -> io::Result<LogGuard> {
     let (lines, guard) = spawn(io::stderr())?;
     let builder = tracing_subscriber::fmt()
         .with_max_level(filter(log.level))
@@ -59,7 +59,7 @@ fn filter(level: LogLevel) -> LevelFilter {
 /// Keeps the log running. Dropping it waits up to half a second for the lines in the queue to be written.
 #[derive(Debug)]
 #[must_use = "dropping it at once loses the wait for the last lines"]
-pub struct LogGuard {
+pub(crate) struct LogGuard {
     queue: SyncSender<Entry>,
 }
 

@@ -40,7 +40,7 @@ fn answer(args: &Args) -> ExitCode {
         return be_client(client);
     }
     if args.list_metrics {
-        return print(|out| metrics::print(out));
+        return print(metrics::print);
     }
     let (config, source) = match cli::load(args) {
         Ok(loaded) => loaded,

@@ -11,7 +11,7 @@ use crate::ws::handshake::Refusal;
 
 /// See the module.
 #[derive(Clone, Debug)]
-pub struct Access {
+pub(crate) struct Access {
     /// If empty, every origin is let in.
     allowed_origins: Vec<OriginPattern>,
     publish: Publish,
@@ -29,7 +29,7 @@ pub enum Permission {
 
 impl Access {
     /// The rules of a configuration.
-    pub fn new(config: &Config) -> Self {
+    pub(crate) fn new(config: &Config) -> Self {
         Access {
             allowed_origins: config.server.allowed_origins.clone(),
             publish: config.relay.publish,
@@ -38,7 +38,7 @@ impl Access {
     }
 
     /// Lets a request in, or refuses it.
-    pub fn admit(&self, head: &RequestHead<'_>) -> Result<Permission, Refusal> {
+    pub(crate) fn admit(&self, head: &RequestHead<'_>) -> Result<Permission, Refusal> {
         self.check_origin(head)?;
         match self.publish {
             Publish::Everyone => Ok(Permission::Publish),

@@ -3,10 +3,10 @@
 //! The upgrade to WebSocket and the metrics port both call it. It reads request heads and writes responses; it refuses
 //! request bodies.
 
-pub mod bearer;
+pub(crate) mod bearer;
 pub(crate) mod origin;
 pub(crate) mod percent;
-pub mod request;
-pub mod requests;
-pub mod response;
-pub mod routes;
+pub(crate) mod request;
+pub(crate) mod requests;
+pub(crate) mod response;
+pub(crate) mod routes;

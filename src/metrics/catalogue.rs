@@ -418,7 +418,7 @@ const TLS_HANDSHAKES: &[(&str, Stat)] = &[("full", Stat::TlsFull), ("resumed", S
 
 /// The label values of [`Source::TlsReloads`], in the order of
 /// [`TlsStatus::reloads`](super::stats::TlsStatus::reloads).
-pub const TLS_RELOADS: [&str; 2] = ["ok", "failed"];
+pub(crate) const TLS_RELOADS: [&str; 2] = ["ok", "failed"];
 
 const WRITE_CALLS: &[(&str, Stat)] = &[
     ("full", Stat::WritesFull),

@@ -3,8 +3,8 @@
 //!
 //! Shards count, and the metrics thread reads what they publish. Nothing here waits for a shard.
 
-pub mod catalogue;
-pub mod collector;
-pub mod exporter;
+pub(crate) mod catalogue;
+pub(crate) mod collector;
+pub(crate) mod exporter;
 mod scraper;
-pub mod stats;
+pub(crate) mod stats;

@@ -37,14 +37,14 @@ impl From<IpAddr> for Origin {
 /// for one look-up when it comes and when it goes. The hash is keyed at random, so nobody can choose addresses that
 /// collide.
 #[derive(Debug)]
-pub struct Seats {
+pub(crate) struct Seats {
     limit: u32,
     taken: Mutex<HashMap<Origin, u32>>,
 }
 
 /// The place of a connection among those of its address. Dropping it gives it up.
 #[derive(Debug)]
-pub struct Seat {
+pub(crate) struct Seat {
     seats: Arc<Seats>,
     origin: Origin,
 }
@@ -55,7 +55,7 @@ pub(crate) type Admission = Option<Box<Entry>>;
 
 /// See [`Admission`].
 #[derive(Debug)]
-pub enum Entry {
+pub(crate) enum Entry {
     /// The connection comes from a proxy and begins with a header. The client that it names gets a seat.
     Header(Preface),
     /// The seat of the connection, held until it is gone.

@@ -19,7 +19,7 @@ use crate::time::Timestamp;
 
 /// See the module.
 #[derive(Debug)]
-pub struct Alarm {
+pub(crate) struct Alarm {
     timer: OwnedFd,
     /// The moment that it is set to, until it goes off.
     due: Option<Timestamp>,
@@ -27,7 +27,7 @@ pub struct Alarm {
 
 impl Alarm {
     /// An alarm that is not set. It goes off as an event with `token`.
-    pub fn new(registry: &Registry, token: Token) -> io::Result<Alarm> {
+    pub(crate) fn new(registry: &Registry, token: Token) -> io::Result<Alarm> {
         let flags = TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC;
         let timer = timerfd_create(TimerfdClockId::Monotonic, flags)?;
         registry.register(&mut SourceFd(&timer.as_raw_fd()), token, Interest::READABLE)?;
@@ -35,7 +35,7 @@ impl Alarm {
     }
 
     /// Sets it to `due`, which is later than `now`, instead of any earlier setting.
-    pub fn set(&mut self, due: Timestamp, now: Timestamp) -> io::Result<()> {
+    pub(crate) fn set(&mut self, due: Timestamp, now: Timestamp) -> io::Result<()> {
         if self.due == Some(due) {
             return Ok(());
         }
@@ -56,7 +56,7 @@ impl Alarm {
     }
 
     /// It has gone off.
-    pub fn note_heard(&mut self) {
+    pub(crate) fn note_heard(&mut self) {
         self.due = None;
     }
 }

@@ -17,7 +17,7 @@ pub fn most_connections(average: usize, fill_to: usize) -> usize {
 
 /// The connections of all workers, each counted at its own moment.
 #[derive(Debug)]
-pub struct Balance {
+pub(crate) struct Balance {
     connections: Vec<usize>,
 }
 
@@ -38,7 +38,7 @@ impl Balance {
 
 /// The worker that gets the next arrival.
 #[derive(Debug, Default)]
-pub struct Rotation {
+pub(crate) struct Rotation {
     next: usize,
 }
 

@@ -15,7 +15,7 @@ use crate::relay::turn::Filled;
 
 /// A connection. It takes 32 bytes in a release build, and every idle client has one.
 #[derive(Debug)]
-pub struct Conn {
+pub(crate) struct Conn {
     stream: Stream,
     /// The header of a proxy while it arrives, or the seat of the connection.
     pub(crate) admission: Admission,

@@ -17,7 +17,7 @@ use crate::ws::handshake::{Refusal, RefusalKind};
 
 /// Something for a worker.
 #[derive(Debug)]
-pub enum Mail {
+pub(crate) enum Mail {
     /// From another shard.
     Envelope(Envelope),
     /// From the acceptor: a connection to take in.
@@ -38,7 +38,7 @@ pub enum Mail {
 
 /// Mail for the control thread.
 #[derive(Debug)]
-pub enum Report {
+pub(crate) enum Report {
     /// The shard is drained, and its last client has left.
     Drained(ShardId),
     /// The worker has ended before it was told to. The relay cannot go on without it.
@@ -66,7 +66,7 @@ impl Wake for PollWaker {
 
 /// A worker as the other threads see it.
 #[derive(Debug)]
-pub struct Postbox {
+pub(crate) struct Postbox {
     /// Its inbox.
     pub inbox: Mailbox<Mail, PollWaker>,
     /// Connections that it has or is about to get, without refused ones: for placement. The acceptor and workers that hand a
@@ -81,7 +81,7 @@ pub struct Postbox {
 
 impl Postbox {
     /// An empty box whose owner is woken by `waker`.
-    pub fn new(waker: mio::Waker) -> Self {
+    pub(crate) fn new(waker: mio::Waker) -> Self {
         Postbox {
             inbox: Mailbox::new(PollWaker(waker)),
             connections: CachePadded::default(),
@@ -91,42 +91,42 @@ impl Postbox {
     }
 
     /// The worker is about to get a connection, from the acceptor or from another worker.
-    pub fn note_arrival(&self) {
+    pub(crate) fn note_arrival(&self) {
         // Relaxed, here and below: a count for placement or limits, on which no other data depends.
         self.connections.fetch_add(1, Ordering::Relaxed);
     }
 
     /// The worker hands one of its connections to another.
-    pub fn note_departure(&self) {
+    pub(crate) fn note_departure(&self) {
         self.connections.fetch_sub(1, Ordering::Relaxed);
     }
 
     /// The worker has closed one of its connections, or is refusing it.
-    pub fn note_end(&self) {
+    pub(crate) fn note_end(&self) {
         self.note_departure();
         self.ended.fetch_add(1, Ordering::Relaxed);
     }
 
     /// The worker is about to refuse a connection with an answer.
-    pub fn note_refusal(&self) {
+    pub(crate) fn note_refusal(&self) {
         self.refusals.fetch_add(1, Ordering::Relaxed);
     }
 
     /// The worker has closed a connection that it refused.
-    pub fn note_refusal_end(&self) {
+    pub(crate) fn note_refusal_end(&self) {
         self.refusals.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
 /// The number of connections that were let in and have ended, over all workers.
-pub fn ended(postboxes: &[Postbox]) -> usize {
+pub(crate) fn ended(postboxes: &[Postbox]) -> usize {
     // Relaxed: as above.
     let ended = |postbox: &Postbox| postbox.ended.load(Ordering::Relaxed);
     postboxes.iter().map(ended).sum()
 }
 
 /// The spread of the connections over the workers now.
-pub fn balance(postboxes: &[Postbox]) -> Balance {
+pub(crate) fn balance(postboxes: &[Postbox]) -> Balance {
     // Relaxed: as above.
     let connections = |postbox: &Postbox| postbox.connections.load(Ordering::Relaxed);
     Balance::of(postboxes.iter().map(connections))
@@ -138,7 +138,7 @@ const REFUSED_IN_ORDER: usize = 32;
 
 /// Whether one more connection may be refused with an answer. Two threads that ask at once may both hear yes: there are a
 /// few descriptors in reserve for each worker.
-pub fn may_refuse_in_order(postboxes: &[Postbox]) -> bool {
+pub(crate) fn may_refuse_in_order(postboxes: &[Postbox]) -> bool {
     // Relaxed: as above.
     let refusals = postboxes
         .iter()
@@ -147,7 +147,7 @@ pub fn may_refuse_in_order(postboxes: &[Postbox]) -> bool {
 }
 
 /// The boxes of all workers, by shard.
-pub type Postboxes = Arc<[Postbox]>;
+pub(crate) type Postboxes = Arc<[Postbox]>;
 
 /// The control thread's box.
-pub type ControlBox = Arc<Mailbox<Report, PollWaker>>;
+pub(crate) type ControlBox = Arc<Mailbox<Report, PollWaker>>;

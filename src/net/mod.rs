@@ -5,17 +5,17 @@
 //! them out. Nothing here knows what a message is.
 
 pub(crate) mod admission;
-pub mod alarm;
-pub mod balance;
-pub mod clock;
-pub mod conn;
+pub(crate) mod alarm;
+pub(crate) mod balance;
+pub(crate) mod clock;
+pub(crate) mod conn;
 pub(crate) mod listener;
-pub mod mail;
+pub(crate) mod mail;
 pub(crate) mod proxy;
 pub(crate) mod stream;
 pub(crate) mod tls;
 pub(crate) mod unix;
-pub mod worker;
+pub(crate) mod worker;
 
 /// Connections that may wait to be accepted. The kernel caps it at `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;

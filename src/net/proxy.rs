@@ -30,7 +30,7 @@ pub(crate) const MAX_HEADER_BYTES: usize = 4 << 10;
 
 /// A header that is arriving. It takes memory for the bytes that have arrived only.
 #[derive(Debug, Default)]
-pub struct Preface {
+pub(crate) struct Preface {
     header: Vec<u8>,
 }
 

@@ -11,7 +11,7 @@ use mio::{Interest, Registry, Token};
 
 /// The socket of a client.
 #[derive(Debug)]
-pub enum Stream {
+pub(crate) enum Stream {
     /// Over the network.
     Tcp(TcpStream),
     /// From the same machine.

@@ -25,11 +25,11 @@ use crate::metrics::stats::Published;
 use crate::relay::shard::Shard;
 use crate::relay::turn::{Budgets, Turn};
 
-pub use self::sockets::{ALARM, WAKER};
+pub(crate) use self::sockets::{ALARM, WAKER};
 
 /// The parts of a worker.
 #[derive(Debug)]
-pub struct Parts {
+pub(crate) struct Parts {
     /// Its shard.
     pub shard: Shard,
     /// Its id, and the shard's.
@@ -56,14 +56,14 @@ pub struct Parts {
 
 /// See the module.
 #[derive(Debug)]
-pub struct Worker {
+pub(crate) struct Worker {
     turn: Turn,
     sockets: Sockets,
 }
 
 impl Worker {
     /// A worker, ready to run.
-    pub fn new(parts: Parts) -> Self {
+    pub(crate) fn new(parts: Parts) -> Self {
         let now = parts.clock.now();
         Worker {
             turn: Turn::new(parts.shard, Budgets::default(), now),
@@ -90,7 +90,7 @@ impl Worker {
     }
 
     /// Runs until it is told to stop. It fails only if the kernel refuses to wait for events.
-    pub fn run(mut self) -> io::Result<()> {
+    pub(crate) fn run(mut self) -> io::Result<()> {
         while !self.sockets.stopped {
             let now = self.sockets.clock.now();
             let sleep = self.turn.sleep(now);

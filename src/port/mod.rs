@@ -4,6 +4,6 @@
 //! of request is a new variant there. A new thing that clients can negotiate is a new field of [`terms::Terms`]. Nothing
 //! here knows a shard, a member or the owner of a topic.
 
-pub mod decision;
-pub mod terms;
-pub mod topic_name;
+pub(crate) mod decision;
+pub(crate) mod terms;
+pub(crate) mod topic_name;

@@ -19,7 +19,7 @@ use crate::http::percent::{self, PercentError};
 pub const MAX_TOPIC_BYTES: usize = 512;
 
 /// A topic's name, shared by the shards that deal with the topic.
-pub type TopicName = Arc<str>;
+pub(crate) type TopicName = Arc<str>;
 
 /// The reasons for which a target does not name a topic. Each is the client's fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -14,13 +14,13 @@
 //! router              finds the shard that owns a topic
 //! ```
 
-pub mod batch;
-pub mod envelope;
-pub mod outbox;
-pub mod owner;
-pub mod patience;
-pub mod policy;
-pub mod router;
-pub mod shard;
-pub mod topic;
-pub mod turn;
+pub(crate) mod batch;
+pub(crate) mod envelope;
+pub(crate) mod outbox;
+pub(crate) mod owner;
+pub(crate) mod patience;
+pub(crate) mod policy;
+pub(crate) mod router;
+pub(crate) mod shard;
+pub(crate) mod topic;
+pub(crate) mod turn;

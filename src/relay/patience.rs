@@ -13,14 +13,14 @@ const GRACE: Duration = Duration::from_secs(1);
 
 /// Puts off deadlines after a pause, such as a stopped process or a suspended machine.
 #[derive(Debug)]
-pub struct Patience {
+pub(crate) struct Patience {
     expected: Timestamp,
     until: Timestamp,
 }
 
 impl Patience {
     /// No pause so far.
-    pub fn new(now: Timestamp) -> Self {
+    pub(crate) fn new(now: Timestamp) -> Self {
         Patience {
             expected: now,
             until: now,
@@ -29,7 +29,7 @@ impl Patience {
 
     /// Notes the time. The host means to look at the clock again within `limit`; with `None` nothing is due, and a pause
     /// does no harm.
-    pub fn note(&mut self, now: Timestamp, limit: Option<Duration>) {
+    pub(crate) fn note(&mut self, now: Timestamp, limit: Option<Duration>) {
         let late = now.since(self.expected);
         self.expected = limit.map_or(Timestamp(u64::MAX), |limit| now + limit);
         if late > PAUSE {
@@ -38,12 +38,12 @@ impl Patience {
     }
 
     /// Whether deadlines may be enforced.
-    pub fn is_over(&self, now: Timestamp) -> bool {
+    pub(crate) fn is_over(&self, now: Timestamp) -> bool {
         now >= self.until
     }
 
     /// The moment from which on deadlines are enforced.
-    pub fn until(&self) -> Timestamp {
+    pub(crate) fn until(&self) -> Timestamp {
         self.until
     }
 }

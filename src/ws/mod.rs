@@ -8,12 +8,12 @@
 #![allow(clippy::mut_mut)]
 
 pub(crate) mod assembled;
-pub mod close;
-pub mod decode;
-pub mod encode;
-pub mod error;
-pub mod frame;
-pub mod handshake;
+pub(crate) mod close;
+pub(crate) mod decode;
+pub(crate) mod encode;
+pub(crate) mod error;
+pub(crate) mod frame;
+pub(crate) mod handshake;
 mod mask;
 mod message;
 mod partial;

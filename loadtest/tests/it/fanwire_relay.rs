@@ -5,8 +5,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use fanwire::config::{Config, SlowConsumerPolicy};
-use fanwire::metrics::stats::Stat;
-use fanwire::server::{Relay, RelayHandle};
+use fanwire::server::{Relay, RelayHandle, Stat};
 use loadtest::report::Report;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use tempfile::TempDir;

@@ -15,7 +15,7 @@ use crate::metrics::stats::TlsStatus;
 
 /// The identity in force, and where it was read from.
 #[derive(Debug)]
-pub struct Keeper {
+pub(crate) struct Keeper {
     files: Tls,
     current: ArcSwap<ServerConfig>,
     status: Arc<TlsStatus>,

@@ -27,10 +27,10 @@ use crate::relay::turn::{Filled, Host, Moment, Readiness, Sleep};
 use crate::time::Timestamp;
 
 /// The token of the worker's waker. No client has it, because a generation and a slot do not both reach their last value.
-pub const WAKER: Token = Token(usize::MAX);
+pub(crate) const WAKER: Token = Token(usize::MAX);
 
 /// The token of the worker's alarm, which no client has either.
-pub const ALARM: Token = Token(usize::MAX - 1);
+pub(crate) const ALARM: Token = Token(usize::MAX - 1);
 
 /// Events taken from the kernel in one go.
 pub(super) const EVENTS: usize = 1024;

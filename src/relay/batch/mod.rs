@@ -4,8 +4,8 @@
 //! audience reads, each made once. It knows where frames end, so that a control frame can go between two of them. If members
 //! do not get their own messages back, it also knows the authors.
 
-pub mod audience;
-pub mod draft;
+pub(crate) mod audience;
+pub(crate) mod draft;
 
 use std::ops::Range;
 use std::sync::Arc;

@@ -25,11 +25,11 @@ pub const PER_MEMBER: Duration = Duration::from_micros(20);
 
 /// Messages with this many bytes of frames wait no longer. To deliver 1 KiB in writes of 1, 8, 16, 32, 64 and 128 KiB costs
 /// 4.1, 0.50, 0.25, 0.14, 0.13 and 0.11 µs: from 32 KiB on, the bytes cost and not the writes.
-pub const FULL_BYTES: u64 = 32 << 10;
+pub(crate) const FULL_BYTES: u64 = 32 << 10;
 
 /// The least time between two wakes for topics. Topics that become due in between are fanned out together. A sleep and a
 /// wake cost 15 to 20 µs of CPU. At this gap most of the time is left for writes, however many topics there are.
-pub const WAKE_GAP: Duration = Duration::from_micros(50);
+pub(crate) const WAKE_GAP: Duration = Duration::from_micros(50);
 
 /// The rule for how long topics wait.
 #[derive(Clone, Copy, Debug)]
@@ -70,7 +70,7 @@ impl Coalesce {
 ///
 /// A topic enters with its first message that has to wait. So topics enter in any order, and it is a tree.
 #[derive(Debug, Default)]
-pub struct Agenda {
+pub(crate) struct Agenda {
     waiting: BTreeSet<(Timestamp, usize)>,
     /// The moment at which a due topic was handed out last.
     served_at: Timestamp,
@@ -78,7 +78,7 @@ pub struct Agenda {
 
 impl Agenda {
     /// Enters the topic in `slot` for `due`. It may be there already.
-    pub fn insert(&mut self, due: Timestamp, slot: usize) {
+    pub(crate) fn insert(&mut self, due: Timestamp, slot: usize) {
         self.waiting.insert((due, slot));
     }
 
@@ -87,7 +87,7 @@ impl Agenda {
     /// # Panics
     ///
     /// If it is not there for `due`.
-    pub fn remove(&mut self, due: Timestamp, slot: usize) {
+    pub(crate) fn remove(&mut self, due: Timestamp, slot: usize) {
         assert!(
             self.waiting.remove(&(due, slot)),
             "the topic is in the agenda"
@@ -95,7 +95,7 @@ impl Agenda {
     }
 
     /// The next topic that is due at `now`. It stays until it is removed.
-    pub fn next_due(&mut self, now: Timestamp) -> Option<usize> {
+    pub(crate) fn next_due(&mut self, now: Timestamp) -> Option<usize> {
         let &(due, slot) = self.waiting.first()?;
         if due > now {
             return None;
@@ -105,28 +105,28 @@ impl Agenda {
     }
 
     /// The next topic, due or not. It stays until it is removed.
-    pub fn next(&self) -> Option<usize> {
+    pub(crate) fn next(&self) -> Option<usize> {
         self.waiting.first().map(|&(_, slot)| slot)
     }
 
     /// Whether the topic in `slot` is there for `due`. For tests.
-    pub fn contains(&self, due: Timestamp, slot: usize) -> bool {
+    pub(crate) fn contains(&self, due: Timestamp, slot: usize) -> bool {
         self.waiting.contains(&(due, slot))
     }
 
     /// The next moment to look for due topics.
-    pub fn next_wake(&self) -> Option<Timestamp> {
+    pub(crate) fn next_wake(&self) -> Option<Timestamp> {
         let &(due, _) = self.waiting.first()?;
         Some(due.max(self.served_at + WAKE_GAP))
     }
 
     /// The number of topics.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.waiting.len()
     }
 
     /// Whether there is none.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.waiting.is_empty()
     }
 }

@@ -7,10 +7,10 @@
 //!
 //! It knows shards and no members. Its envelopes leave through the [`Outbox`], also those to its own shard.
 
-pub mod coalesce;
+pub(crate) mod coalesce;
 mod pending;
 mod sequencer;
-pub mod topic;
+pub(crate) mod topic;
 
 use std::collections::HashMap;
 
@@ -34,7 +34,7 @@ const WAITING_SHARE: u64 = 16;
 
 /// The shard's things that an owner borrows for a call.
 #[derive(Debug)]
-pub struct Desk<'a> {
+pub(crate) struct Desk<'a> {
     /// The time of the turn.
     pub now: Timestamp,
     /// For envelopes to shards.
@@ -45,7 +45,7 @@ pub struct Desk<'a> {
 
 /// See the module.
 #[derive(Debug)]
-pub struct Owner {
+pub(crate) struct Owner {
     coalesce: Coalesce,
     max_waiting_bytes: u64,
     topics: Slab<OwnedTopic>,
@@ -62,7 +62,7 @@ pub struct Owner {
 
 impl Owner {
     /// An owner of no topic, on a shard that may hold `max_buffered_bytes`.
-    pub fn new(coalesce: Coalesce, max_buffered_bytes: u64) -> Self {
+    pub(crate) fn new(coalesce: Coalesce, max_buffered_bytes: u64) -> Self {
         Owner {
             coalesce,
             max_waiting_bytes: max_buffered_bytes / WAITING_SHARE,
@@ -91,7 +91,7 @@ impl Owner {
     }
 
     /// `client` of `from` joins: it gets what is numbered from now on.
-    pub fn on_subscribe(
+    pub(crate) fn on_subscribe(
         &mut self,
         name: TopicName,
         from: ShardId,
@@ -112,7 +112,7 @@ impl Owner {
     }
 
     /// `from` has no member left.
-    pub fn on_unsubscribe(&mut self, name: TopicName, from: ShardId, desk: &mut Desk<'_>) {
+    pub(crate) fn on_unsubscribe(&mut self, name: TopicName, from: ShardId, desk: &mut Desk<'_>) {
         let Some((slot, topic)) = self.topic_mut(&name) else {
             return;
         };
@@ -122,14 +122,14 @@ impl Owner {
     }
 
     /// `from` has fewer members than it said.
-    pub fn on_members(&mut self, name: &TopicName, from: ShardId, audience: Audience) {
+    pub(crate) fn on_members(&mut self, name: &TopicName, from: ShardId, audience: Audience) {
         if let Some((_, topic)) = self.topic_mut(name) {
             topic.note_audience(from, audience);
         }
     }
 
     /// Takes in messages to number. The topic need not have a member.
-    pub fn on_publish(
+    pub(crate) fn on_publish(
         &mut self,
         name: &TopicName,
         draft: Draft,
@@ -143,7 +143,7 @@ impl Owner {
     }
 
     /// `from` cannot keep up.
-    pub fn on_hold(&mut self, name: TopicName, from: ShardId, hold: Hold, desk: &mut Desk<'_>) {
+    pub(crate) fn on_hold(&mut self, name: TopicName, from: ShardId, hold: Hold, desk: &mut Desk<'_>) {
         let Some((slot, topic)) = self.topic_mut(&name) else {
             return;
         };
@@ -157,7 +157,7 @@ impl Owner {
     }
 
     /// `from` has caught up, or gives up on its laggards.
-    pub fn on_release(
+    pub(crate) fn on_release(
         &mut self,
         name: &TopicName,
         from: ShardId,
@@ -187,7 +187,7 @@ impl Owner {
     }
 
     /// Ends the waits for laggards that have lasted as long as they may.
-    pub fn review_grants(&mut self, desk: &mut Desk<'_>) {
+    pub(crate) fn review_grants(&mut self, desk: &mut Desk<'_>) {
         for slot in std::mem::take(&mut self.granted) {
             // The list may name a topic that is gone, or its slot's next tenant.
             let Some(topic) = self.topics.get_mut(slot) else {
@@ -206,7 +206,7 @@ impl Owner {
     }
 
     /// The end of the next wait for laggards.
-    pub fn next_review(&self) -> Option<Timestamp> {
+    pub(crate) fn next_review(&self) -> Option<Timestamp> {
         let granted = self.granted.iter();
         granted
             .filter_map(|&slot| self.topics.get(slot)?.wait_ends_at())
@@ -214,7 +214,7 @@ impl Owner {
     }
 
     /// Fans out every topic that does not have to wait; in haste, every topic.
-    pub fn fan_out(&mut self, is_in_haste: bool, desk: &mut Desk<'_>) {
+    pub(crate) fn fan_out(&mut self, is_in_haste: bool, desk: &mut Desk<'_>) {
         let mut published = std::mem::take(&mut self.published);
         for &slot in &published {
             let topic = &mut self.topics[slot];
@@ -277,12 +277,12 @@ impl Owner {
 
     /// The moment of the next fan-out that waits, to the microsecond. Event loops count in milliseconds, and it may be due
     /// sooner.
-    pub fn next_fan_out(&self) -> Option<Timestamp> {
+    pub(crate) fn next_fan_out(&self) -> Option<Timestamp> {
         self.agenda.next_wake()
     }
 
     /// Forgets topics that nobody uses. Called when the turn is over.
-    pub fn forget_unused(&mut self, stats: &mut Stats) {
+    pub(crate) fn forget_unused(&mut self, stats: &mut Stats) {
         while let Some(name) = self.deserted.pop() {
             let Some((slot, topic)) = self.topic_mut(&name) else {
                 continue;
@@ -308,19 +308,19 @@ impl Owner {
     }
 
     /// The number of waiting messages in a topic. For tests.
-    pub fn waiting_messages(&self, topic: &str) -> usize {
+    pub(crate) fn waiting_messages(&self, topic: &str) -> usize {
         let slot = self.slots_by_name.get(topic);
         slot.map_or(0, |&slot| self.topics[slot].pending().messages())
     }
 
     /// The moment at which a topic's waiting messages are due. For tests.
-    pub fn waits_until(&self, topic: &str) -> Option<Timestamp> {
+    pub(crate) fn waits_until(&self, topic: &str) -> Option<Timestamp> {
         let slot = self.slots_by_name.get(topic)?;
         self.topics[*slot].due()
     }
 
     /// Checks the agenda and the gauges against the topics. For tests.
-    pub fn check(&self, stats: &Stats) {
+    pub(crate) fn check(&self, stats: &Stats) {
         let (mut waiting, mut costs) = (0, 0);
         for (slot, topic) in &self.topics {
             assert_eq!(topic.due().is_none(), topic.pending().is_empty());

@@ -7,7 +7,7 @@ use crate::ws::handshake::RefusalKind;
 
 /// The reason for which a client leaves after its 101.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Departure {
+pub(crate) enum Departure {
     /// It sent Close.
     ByClient,
     /// The connection ended or failed.
@@ -34,7 +34,7 @@ pub enum Departure {
 
 /// The end of a connection whose membership is over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Farewell {
+pub(crate) enum Farewell {
     /// Nothing more is sent.
     Cut,
     /// The client's own Close is answered.
@@ -47,7 +47,7 @@ pub enum Farewell {
 
 impl Departure {
     /// The counter of this reason.
-    pub fn stat(self) -> Stat {
+    pub(crate) fn stat(self) -> Stat {
         match self {
             Departure::ByClient => Stat::DisconnectedByClient,
             Departure::Lost => Stat::DisconnectedLost,
@@ -65,7 +65,7 @@ impl Departure {
     }
 
     /// The counter of a connection that ends for this reason before it is upgraded.
-    pub fn handshake_stat(self) -> Stat {
+    pub(crate) fn handshake_stat(self) -> Stat {
         match self {
             Departure::Shutdown => Stat::HandshakeShutdown,
             Departure::Memory => Stat::HandshakeCapacity,
@@ -82,7 +82,7 @@ impl Departure {
     }
 
     /// Whether it deserves a line in the debug log, because the client or its connection misbehaves.
-    pub fn is_odd(self) -> bool {
+    pub(crate) fn is_odd(self) -> bool {
         match self {
             Departure::Protocol(_)
             | Departure::Lag
@@ -98,7 +98,7 @@ impl Departure {
     }
 
     /// The words to the client.
-    pub fn farewell(self) -> Farewell {
+    pub(crate) fn farewell(self) -> Farewell {
         match self {
             Departure::ByClient => Farewell::Reply,
             Departure::Lost => Farewell::Cut,
@@ -122,7 +122,7 @@ impl Departure {
 }
 
 /// The counter of a refused upgrade.
-pub fn refusal_stat(kind: RefusalKind) -> Stat {
+pub(crate) fn refusal_stat(kind: RefusalKind) -> Stat {
     match kind {
         RefusalKind::BadRequest => Stat::HandshakeBadRequest,
         RefusalKind::NotUpgrade => Stat::HandshakeNotUpgrade,

@@ -16,13 +16,13 @@ use std::time::Duration;
 use crate::time::Timestamp;
 
 /// The longest wait for laggards that make progress, and the most that is spent within [`RECOVERY`].
-pub const GRACE: Duration = Duration::from_millis(250);
+pub(crate) const GRACE: Duration = Duration::from_millis(250);
 
 /// The longest wait in which no laggard takes a byte. No shorter wait is granted.
-pub const WITHOUT_PROGRESS: Duration = Duration::from_millis(50);
+pub(crate) const WITHOUT_PROGRESS: Duration = Duration::from_millis(50);
 
 /// The time after which what was spent can be spent again.
-pub const RECOVERY: Duration = Duration::from_secs(5);
+pub(crate) const RECOVERY: Duration = Duration::from_secs(5);
 
 /// A wait in which everybody caught up costs its time divided by this. It did help, but publishers waited all the same. So
 /// laggards can take up to a fifth of a topic's time: 4 × 250 ms in 5 s.
@@ -168,7 +168,7 @@ impl Grace {
 
 /// The owner's side. See the module.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Allowance {
+pub(crate) struct Allowance {
     wait: Option<Wait>,
     /// Time spent since `since`.
     spent: Duration,
@@ -186,7 +186,7 @@ struct Wait {
 
 impl Allowance {
     /// Asks for a wait at `now`. Says whether there is one. A shard that asks during a wait shares it.
-    pub fn ask(&mut self, now: Timestamp) -> bool {
+    pub(crate) fn ask(&mut self, now: Timestamp) -> bool {
         if self.wait.is_some() {
             return true;
         }
@@ -206,14 +206,14 @@ impl Allowance {
     }
 
     /// Notes that somebody has waited in vain.
-    pub fn note_in_vain(&mut self) {
+    pub(crate) fn note_in_vain(&mut self) {
         if let Some(wait) = &mut self.wait {
             wait.in_vain = true;
         }
     }
 
     /// Ends the wait. It costs less if everybody has caught up.
-    pub fn end(&mut self, now: Timestamp) {
+    pub(crate) fn end(&mut self, now: Timestamp) {
         let Some(wait) = self.wait.take() else {
             return;
         };
@@ -229,7 +229,7 @@ impl Allowance {
     }
 
     /// The latest end of the wait, if there is one.
-    pub fn ends_at(&self) -> Option<Timestamp> {
+    pub(crate) fn ends_at(&self) -> Option<Timestamp> {
         self.wait.map(|wait| wait.until)
     }
 }

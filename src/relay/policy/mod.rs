@@ -3,9 +3,9 @@
 //! A member lags when its socket accepts less than its topic brings. A member that merely has not been visited yet does not
 //! lag. The limits are the same for every transport, because messages always wait in the log.
 
-pub mod departure;
-pub mod grace;
-pub mod rate;
+pub(crate) mod departure;
+pub(crate) mod grace;
+pub(crate) mod rate;
 
 use std::time::Duration;
 

@@ -20,14 +20,14 @@ use crate::relay::topic::log::{Cursor, Log};
 
 /// Most slices in one write. A member that keeps up needs one; one that lags by more batches than this needs a second
 /// write. The kernel's own limit is 1024.
-pub const MAX_SLICES: usize = 128;
+pub(crate) const MAX_SLICES: usize = 128;
 
 /// The slices of one write, in order.
-pub type Slices<'a> = ArrayVec<IoSlice<'a>, MAX_SLICES>;
+pub(crate) type Slices<'a> = ArrayVec<IoSlice<'a>, MAX_SLICES>;
 
 /// See the module.
 #[derive(Debug)]
-pub struct Member {
+pub(crate) struct Member {
     /// The topic.
     pub topic: TopicKey,
     /// Its place in the topic's list of members.
@@ -44,7 +44,7 @@ pub struct Member {
 
 /// The rest of a message that a member has been sent a part of. It outlives the log.
 #[derive(Debug, Default)]
-pub struct Rest {
+pub(crate) struct Rest {
     /// Empty at a frame boundary.
     pub bytes: Bytes,
     /// The batch that they are a part of and keep in memory; none if they are a copy.
@@ -113,18 +113,18 @@ impl<'a> Run<'a> {
 
 impl Member {
     /// Whether the member has been sent the beginning of a frame but not its end: no other frame may be put in.
-    pub fn is_mid_frame(&self, log: &Log) -> bool {
+    pub(crate) fn is_mid_frame(&self, log: &Log) -> bool {
         log.batch_at(self.cursor)
             .is_some_and(|batch| !batch.encoding(self.form).is_boundary(self.cursor.offset()))
     }
 
     /// Whether the member has been sent everything.
-    pub fn is_at_head(&self, log: &Log) -> bool {
+    pub(crate) fn is_at_head(&self, log: &Log) -> bool {
         self.cursor == log.head()
     }
 
     /// Lists the bytes to send, as many as `slices` holds, and returns their number.
-    pub fn gather<'a>(
+    pub(crate) fn gather<'a>(
         &self,
         log: &'a Log,
         own: Option<ClientId>,
@@ -146,7 +146,7 @@ impl Member {
     ///
     /// Shares the batch if the rest is at least half of the member's part of it, when all `sharers` split it. Otherwise
     /// copies the rest. So stuck members keep about twice the bytes that they still need, at most.
-    pub fn rest_of_frame(&self, log: &Log, sharers: impl Fn(&Bytes) -> usize) -> Rest {
+    pub(crate) fn rest_of_frame(&self, log: &Log, sharers: impl Fn(&Bytes) -> usize) -> Rest {
         let Some((encoding, rest)) = self.frame_in_progress(log) else {
             return Rest::default();
         };
@@ -165,7 +165,7 @@ impl Member {
     }
 
     /// Lists the rest of the frame that the member is in the middle of, and returns the number of bytes.
-    pub fn gather_rest_of_frame<'a>(&self, log: &'a Log, slices: &mut Slices<'a>) -> usize {
+    pub(crate) fn gather_rest_of_frame<'a>(&self, log: &'a Log, slices: &mut Slices<'a>) -> usize {
         let Some((encoding, rest)) = self.frame_in_progress(log) else {
             return 0;
         };
@@ -185,7 +185,7 @@ impl Member {
 
     /// Moves on by the `n` bytes that the kernel took of those that [`Member::gather`] listed, and past own messages behind
     /// them. Returns the number of messages that this completes.
-    pub fn advance(&mut self, log: &mut Log, mut n: usize, own: Option<ClientId>) -> u64 {
+    pub(crate) fn advance(&mut self, log: &mut Log, mut n: usize, own: Option<ClientId>) -> u64 {
         let mut cursor = self.cursor;
         let mut messages = 0;
         while n > 0 {
@@ -218,21 +218,21 @@ impl Member {
     }
 
     /// From now on publishers wait for it when it lags.
-    pub fn trust(&mut self, log: &mut Log) {
+    pub(crate) fn trust(&mut self, log: &mut Log) {
         if !std::mem::replace(&mut self.is_trusted, true) {
             log.trust(self.cursor);
         }
     }
 
     /// From now on publishers do not wait for it.
-    pub fn distrust(&mut self, log: &mut Log) {
+    pub(crate) fn distrust(&mut self, log: &mut Log) {
         if std::mem::replace(&mut self.is_trusted, false) {
             log.distrust(self.cursor);
         }
     }
 
     /// Lets go of the log.
-    pub fn leave(mut self, log: &mut Log) {
+    pub(crate) fn leave(mut self, log: &mut Log) {
         self.distrust(log);
         log.leave(self.cursor);
     }
@@ -257,12 +257,12 @@ impl Member {
     }
 
     /// Its lag, in bytes.
-    pub fn lag_bytes(&self, log: &Log) -> u64 {
+    pub(crate) fn lag_bytes(&self, log: &Log) -> u64 {
         log.lag_of(self.cursor, self.form)
     }
 
     /// Skips to the head.
-    pub fn jump_to_head(&mut self, log: &mut Log) {
+    pub(crate) fn jump_to_head(&mut self, log: &mut Log) {
         let head = log.head();
         self.relocate(log, head);
         self.own_ahead = 0;

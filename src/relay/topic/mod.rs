@@ -1,8 +1,8 @@
 //! A topic as a shard with members sees it: its log, its members, and the state of its publishers.
 
-pub mod log;
-pub mod member;
-pub mod roster;
+pub(crate) mod log;
+pub(crate) mod member;
+pub(crate) mod roster;
 
 use std::sync::Arc;
 
@@ -19,11 +19,11 @@ use crate::time::Timestamp;
 /// A topic within its shard. It is valid as long as the topic has members or messages on their way, so it needs no
 /// generation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct TopicKey(pub u32);
+pub(crate) struct TopicKey(pub u32);
 
 /// The mirror of a topic on one shard.
 #[derive(Debug)]
-pub struct Topic {
+pub(crate) struct Topic {
     /// Its name.
     pub name: TopicName,
     /// The shard that sequences it.
@@ -65,7 +65,7 @@ pub struct Topic {
 
 impl Topic {
     /// A topic without members.
-    pub fn new(name: TopicName, owner: ShardId) -> Self {
+    pub(crate) fn new(name: TopicName, owner: ShardId) -> Self {
         Topic {
             name,
             owner,
@@ -90,79 +90,79 @@ impl Topic {
     }
 
     /// The members, in no order that means anything.
-    pub fn members(&self) -> &[ClientKey] {
+    pub(crate) fn members(&self) -> &[ClientKey] {
         self.roster.members()
     }
 
     /// The audience, for an envelope to the owner, who is then told.
-    pub fn tell_audience(&mut self) -> Audience {
+    pub(crate) fn tell_audience(&mut self) -> Audience {
         self.told_audience = self.audience;
         self.audience
     }
 
     /// Whether nobody is in the topic or joins it, and all that members here published has come back. Until then the topic
     /// stays subscribed, because only subscribers get it back.
-    pub fn is_unused(&self) -> bool {
+    pub(crate) fn is_unused(&self) -> bool {
         self.audience.total() == 0 && self.in_flight_bytes == 0
     }
 
     /// Adds a member, and returns its place in the list.
-    pub fn add(&mut self, client: ClientKey) -> u32 {
+    pub(crate) fn add(&mut self, client: ClientKey) -> u32 {
         self.roster.add(client)
     }
 
     /// Removes the member at `place`, and returns those that got another place.
-    pub fn remove(&mut self, place: u32) -> Moved {
+    pub(crate) fn remove(&mut self, place: u32) -> Moved {
         self.roster.remove(place)
     }
 
     /// Appends a batch, and starts a round that visits every member.
-    pub fn append(&mut self, batch: Arc<Batch>) {
+    pub(crate) fn append(&mut self, batch: Arc<Batch>) {
         self.roster
             .start_round(batch.decoded_at(), self.log.end_bytes());
         self.log.append(batch);
     }
 
     /// Whether members are still to be visited.
-    pub fn is_round_open(&self) -> bool {
+    pub(crate) fn is_round_open(&self) -> bool {
         self.roster.is_round_open()
     }
 
     /// The next member of the round.
-    pub fn next_in_round(&mut self) -> Option<ClientKey> {
+    pub(crate) fn next_in_round(&mut self) -> Option<ClientKey> {
         self.roster.next_in_round(self.log.end_bytes())
     }
 
     /// Once the round is over, the moment at which its earliest message was decoded. It is handed out once.
-    pub fn take_round_start(&mut self) -> Option<Timestamp> {
+    pub(crate) fn take_round_start(&mut self) -> Option<Timestamp> {
         self.roster.take_round_start()
     }
 
     /// The most that a member lags only because it has not been visited yet.
-    pub fn unvisited_bytes(&self) -> u64 {
+    pub(crate) fn unvisited_bytes(&self) -> u64 {
         self.roster.unvisited_bytes(self.log.end_bytes())
     }
 
     /// The draft of `turn` that takes small messages; none if a large one came last, or none at all.
-    pub fn open_draft(&self, turn: u64) -> Option<u32> {
+    pub(crate) fn open_draft(&self, turn: u64) -> Option<u32> {
         self.open_draft
             .filter(|(of_turn, _)| *of_turn == turn)
             .map(|(_, index)| index)
     }
 
     /// Says which draft of `turn` takes small messages from now on.
-    pub fn set_open_draft(&mut self, turn: u64, index: Option<u32>) {
+    pub(crate) fn set_open_draft(&mut self, turn: u64, index: Option<u32>) {
         self.open_draft = index.map(|index| (turn, index));
     }
 
     /// Whether publishers may be read, if they may have `window_bytes` on their way.
-    pub fn is_open_to_publishers(&self, window_bytes: u64) -> bool {
+    pub(crate) fn is_open_to_publishers(&self, window_bytes: u64) -> bool {
         self.held.is_none() && self.in_flight_bytes <= window_bytes
     }
 
     /// Whether a client may be read. One that has never published may only have a pong or a Close to send. So it is read
     /// even from a closed topic, until such clients have published a window's worth there.
-    pub fn is_open_to(&self, is_publisher: bool, window_bytes: u64) -> bool {
+    pub(crate) fn is_open_to(&self, is_publisher: bool, window_bytes: u64) -> bool {
         self.is_open_to_publishers(window_bytes)
             || !is_publisher && self.overdraft_bytes <= window_bytes
     }

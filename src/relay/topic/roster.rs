@@ -12,11 +12,11 @@ use crate::ids::ClientKey;
 use crate::time::Timestamp;
 
 /// Members that got another place because one left.
-pub type Moved = ArrayVec<(ClientKey, u32), 2>;
+pub(crate) type Moved = ArrayVec<(ClientKey, u32), 2>;
 
 /// See the module.
 #[derive(Debug, Default)]
-pub struct Roster {
+pub(crate) struct Roster {
     members: Vec<ClientKey>,
     /// The next place to visit.
     next: u32,
@@ -34,12 +34,12 @@ pub struct Roster {
 
 impl Roster {
     /// The members, in no order that means anything.
-    pub fn members(&self) -> &[ClientKey] {
+    pub(crate) fn members(&self) -> &[ClientKey] {
         &self.members
     }
 
     /// Adds a member, and returns its place in the list.
-    pub fn add(&mut self, client: ClientKey) -> u32 {
+    pub(crate) fn add(&mut self, client: ClientKey) -> u32 {
         self.members.push(client);
         if self.left > 0 {
             // The new place may lie among those still to visit. The round must not end one member early because of it.
@@ -50,7 +50,7 @@ impl Roster {
 
     /// Removes the member at `place`, and fills the gap. Members still to visit stay so, and at most one other is visited
     /// again.
-    pub fn remove(&mut self, place: u32) -> Moved {
+    pub(crate) fn remove(&mut self, place: u32) -> Moved {
         let mut moved = Moved::new();
         let mut gap = place as usize;
         if self.next as usize >= self.members.len() {
@@ -92,7 +92,7 @@ impl Roster {
 
     /// Starts a round, or starts it anew from its current place. It is called before a batch is appended to a log that ends
     /// at `end_bytes`. Latency counts from `decoded_at`.
-    pub fn start_round(&mut self, decoded_at: Timestamp, end_bytes: u64) {
+    pub(crate) fn start_round(&mut self, decoded_at: Timestamp, end_bytes: u64) {
         if self.left == 0 {
             self.visited = 0;
             self.pass_start_bytes = end_bytes;
@@ -106,12 +106,12 @@ impl Roster {
     }
 
     /// Whether there are members still to visit.
-    pub fn is_round_open(&self) -> bool {
+    pub(crate) fn is_round_open(&self) -> bool {
         self.left > 0
     }
 
     /// The next member of the round. `end_bytes` is where the log ends.
-    pub fn next_in_round(&mut self, end_bytes: u64) -> Option<ClientKey> {
+    pub(crate) fn next_in_round(&mut self, end_bytes: u64) -> Option<ClientKey> {
         self.left = self.left.checked_sub(1)?;
         if self.next as usize >= self.members.len() {
             self.next = 0;
@@ -128,7 +128,7 @@ impl Roster {
     }
 
     /// Once the round is over, the moment at which its earliest message was decoded. It is handed out once.
-    pub fn take_round_start(&mut self) -> Option<Timestamp> {
+    pub(crate) fn take_round_start(&mut self) -> Option<Timestamp> {
         if self.is_round_open() {
             return None;
         }
@@ -136,7 +136,7 @@ impl Roster {
     }
 
     /// The most that a member lags only because it has not been visited yet; the log ends at `end_bytes`.
-    pub fn unvisited_bytes(&self, end_bytes: u64) -> u64 {
+    pub(crate) fn unvisited_bytes(&self, end_bytes: u64) -> u64 {
         if !self.is_round_open() {
             return 0;
         }
