@@ -152,7 +152,7 @@ impl<T, W: Wake, P: Parts> Mailbox<T, W, P> {
     }
 
     /// The number of items. Approximate, because other threads change it.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.queue.len()
     }
 

@@ -20,7 +20,7 @@ pub(crate) struct Access {
 
 /// The rights of a client that is let in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Permission {
+pub(crate) enum Permission {
     /// It may listen.
     Listen,
     /// It may listen and send messages.

@@ -33,9 +33,9 @@ pub struct Answer {
     /// The status.
     pub status: Status,
     /// The media type of the body.
-    pub content_type: &'static str,
+    pub(crate) content_type: &'static str,
     /// The body, sent only for GET.
-    pub body: Cow<'static, str>,
+    pub(crate) body: Cow<'static, str>,
 }
 
 /// The route for a method and target. Methods are case-sensitive (RFC 9110, section 9.1). The query is ignored.

@@ -65,7 +65,7 @@ pub enum Source {
 
 impl Kind {
     /// The kind as the `# TYPE` line of the exposition spells it.
-    pub fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Kind::Counter => "counter",
             Kind::Gauge => "gauge",
@@ -76,7 +76,7 @@ impl Kind {
 
 impl Metric {
     /// The labels of every series of the metric, except a histogram's `le`.
-    pub fn labels(&self) -> Vec<&'static str> {
+    pub(crate) fn labels(&self) -> Vec<&'static str> {
         match self.source {
             Source::Cases(label, _) => vec![label],
             Source::PerShard(_)
@@ -95,8 +95,9 @@ impl Metric {
         }
     }
 
-    /// The statistics that the metric shows.
-    pub fn stats(&self) -> Vec<Stat> {
+    /// The statistics that the metric shows. For tests.
+    #[cfg(test)]
+    fn stats(&self) -> Vec<Stat> {
         match self.source {
             Source::Total(stat) | Source::PerShard(stat) | Source::PerShardSeconds(stat) => {
                 vec![stat]

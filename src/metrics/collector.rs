@@ -26,9 +26,9 @@ const NANOS_PER_SECOND: f64 = 1e9;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct InboxDepth {
     /// Envelopes.
-    pub envelopes: u64,
+    pub(crate) envelopes: u64,
     /// Bytes of their messages.
-    pub bytes: u64,
+    pub(crate) bytes: u64,
 }
 
 /// All metrics of one relay. Each relay has a registry of its own, so that two in one process do not mix.
@@ -65,7 +65,7 @@ impl Exposition {
     ///
     /// # Errors
     /// None that is known. The encoder refuses families without a name or a sample, and there are none.
-    pub fn text(&self) -> prometheus::Result<String> {
+    pub(crate) fn text(&self) -> prometheus::Result<String> {
         TextEncoder::new().encode_to_string(&self.registry.gather())
     }
 }

@@ -175,7 +175,7 @@ impl TlsStatus {
     }
 
     /// How often the files were read again: with success, and without.
-    pub fn reloads(&self) -> (u64, u64) {
+    pub(crate) fn reloads(&self) -> (u64, u64) {
         let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
         (read(&self.reloads), read(&self.failed_reloads))
     }
@@ -217,12 +217,12 @@ impl Stats {
     }
 
     /// Counts `n`.
-    pub fn add(&mut self, stat: Stat, n: u64) {
+    pub(crate) fn add(&mut self, stat: Stat, n: u64) {
         self.values[stat as usize] += n;
     }
 
     /// Takes `n` from a gauge. A gauge never falls below zero: see [`Stat::AccountingErrors`].
-    pub fn sub(&mut self, stat: Stat, n: u64) {
+    pub(crate) fn sub(&mut self, stat: Stat, n: u64) {
         match self.value(stat).checked_sub(n) {
             Some(rest) => self.set(stat, rest),
             None => self.on_accounting_error(stat, n),
@@ -328,13 +328,13 @@ impl Published {
     }
 
     /// The number as last published.
-    pub fn value(&self, stat: Stat) -> u64 {
+    pub(crate) fn value(&self, stat: Stat) -> u64 {
         self.values[stat as usize].load(Ordering::Relaxed)
     }
 
     /// All numbers as last published. A turn that ends meanwhile may show in some of them only.
     // Relaxed: as in `publish`.
-    pub fn read(&self) -> Stats {
+    pub(crate) fn read(&self) -> Stats {
         Stats {
             values: std::array::from_fn(|i| self.values[i].load(Ordering::Relaxed)),
             latency_buckets: std::array::from_fn(|i| {

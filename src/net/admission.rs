@@ -59,7 +59,7 @@ pub(crate) enum Entry {
     /// The connection comes from a proxy and begins with a header. The client that it names gets a seat.
     Header(Preface),
     /// The seat of the connection, held until it is gone.
-    Seat(Seat),
+    Seat(#[expect(dead_code, reason = "its drop gives the seat back")] Seat),
 }
 
 impl Seats {

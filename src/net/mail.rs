@@ -39,8 +39,8 @@ pub(crate) enum Mail {
 /// Mail for the control thread.
 #[derive(Debug)]
 pub(crate) enum Report {
-    /// The shard is drained, and its last client has left.
-    Drained(ShardId),
+    /// A shard is drained, and its last client has left.
+    Drained,
     /// The worker has ended before it was told to. The relay cannot go on without it.
     Failed(ShardId, String),
     /// The metrics thread has ended before it was told to.

@@ -12,21 +12,21 @@ use crate::ws::handshake::{self, Refusal};
 
 /// The answer to a request that is not refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Decision {
+pub(crate) enum Decision {
     /// The client joins a topic and speaks WebSocket.
     Upgrade(Terms),
 }
 
 /// The rules that decide. They are the same on all shards.
 #[derive(Clone, Debug)]
-pub struct Port {
+pub(crate) struct Port {
     topics: Topics,
     access: Access,
 }
 
 impl Port {
     /// The rules of a configuration.
-    pub fn new(config: &Config) -> Self {
+    pub(crate) fn new(config: &Config) -> Self {
         Port {
             topics: config.relay.topics,
             access: Access::new(config),
@@ -34,7 +34,7 @@ impl Port {
     }
 
     /// Decides on a complete request head.
-    pub fn decide(&self, head: &[u8]) -> Result<Decision, Refusal> {
+    pub(crate) fn decide(&self, head: &[u8]) -> Result<Decision, Refusal> {
         let head = RequestHead::parse(head)?;
         let upgrade = handshake::upgrade(&head)?;
         let topic = topic_name(self.topics, upgrade.path_and_query).map_err(TopicError::refusal)?;

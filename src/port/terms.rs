@@ -17,17 +17,17 @@ pub enum Form {
 
 impl Form {
     /// The number of forms.
-    pub const COUNT: usize = 1;
+    pub(crate) const COUNT: usize = 1;
 
     /// The form's place in a table of all forms.
-    pub const fn index(self) -> usize {
+    pub(crate) const fn index(self) -> usize {
         self as usize
     }
 }
 
 /// See the module.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Terms {
+pub(crate) struct Terms {
     /// The topic that the client asked for.
     pub topic: TopicName,
     /// The form in which it reads the topic.
@@ -40,7 +40,7 @@ pub struct Terms {
 
 impl Terms {
     /// The 101 response. After it, the connection speaks WebSocket.
-    pub fn response(&self) -> Bytes {
+    pub(crate) fn response(&self) -> Bytes {
         Bytes::from(self.accept_key.response())
     }
 }

@@ -10,7 +10,7 @@ use crate::relay::envelope::Envelope;
 
 /// See the module.
 #[derive(Debug)]
-pub struct Outbox {
+pub(crate) struct Outbox {
     own: ShardId,
     to_others: Vec<(ShardId, Envelope)>,
     to_own: VecDeque<Envelope>,
@@ -18,7 +18,7 @@ pub struct Outbox {
 
 impl Outbox {
     /// The outbox of the shard `own`.
-    pub fn new(own: ShardId) -> Self {
+    pub(crate) fn new(own: ShardId) -> Self {
         Outbox {
             own,
             to_others: Vec::new(),
@@ -27,7 +27,7 @@ impl Outbox {
     }
 
     /// Sends an envelope.
-    pub fn send(&mut self, to: ShardId, envelope: Envelope) {
+    pub(crate) fn send(&mut self, to: ShardId, envelope: Envelope) {
         if to == self.own {
             self.to_own.push_back(envelope);
         } else {
@@ -36,17 +36,17 @@ impl Outbox {
     }
 
     /// Takes the next envelope to the shard itself.
-    pub fn pop_own(&mut self) -> Option<Envelope> {
+    pub(crate) fn pop_own(&mut self) -> Option<Envelope> {
         self.to_own.pop_front()
     }
 
     /// Whether the shard has taken all envelopes to itself.
-    pub fn is_own_empty(&self) -> bool {
+    pub(crate) fn is_own_empty(&self) -> bool {
         self.to_own.is_empty()
     }
 
     /// Takes the envelopes to others, in their order.
-    pub fn take(&mut self) -> impl Iterator<Item = (ShardId, Envelope)> + '_ {
+    pub(crate) fn take(&mut self) -> impl Iterator<Item = (ShardId, Envelope)> + '_ {
         self.to_others.drain(..)
     }
 }

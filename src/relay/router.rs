@@ -20,7 +20,7 @@ impl Router {
     }
 
     /// All shards, in order.
-    pub fn shards(&self) -> impl Iterator<Item = ShardId> + use<> {
+    pub(crate) fn shards(&self) -> impl Iterator<Item = ShardId> + use<> {
         (0..self.shards).map(ShardId)
     }
 

@@ -161,7 +161,7 @@ impl Control {
             match report {
                 Report::ShutdownRequested => self.begin_shutdown("requested"),
                 Report::ReloadRequested => self.reload("requested"),
-                Report::Drained(_) => self.drained += 1,
+                Report::Drained => self.drained += 1,
                 Report::Failed(shard, reason) => self.fail(RunError::Worker(shard, reason)),
                 Report::MetricsFailed(reason) => self.fail(RunError::Metrics(reason)),
             }

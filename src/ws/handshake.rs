@@ -33,7 +33,7 @@ pub struct AcceptKey([u8; 28]);
 
 /// The reason for a refusal, as the metrics count it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RefusalKind {
+pub(crate) enum RefusalKind {
     /// Not HTTP, or a request that breaks a rule of HTTP or of the handshake.
     BadRequest,
     /// A valid HTTP request, but not an upgrade to WebSocket.
@@ -64,9 +64,9 @@ pub enum RefusalKind {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Refusal {
     /// The reason to count.
-    pub kind: RefusalKind,
+    pub(crate) kind: RefusalKind,
     /// The status to answer with.
-    pub status: Status,
+    pub(crate) status: Status,
     /// The body: one line that says what to do instead.
     text: &'static str,
     body: Body,

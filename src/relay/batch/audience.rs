@@ -20,12 +20,12 @@ impl Audience {
     }
 
     /// One more reads `form`.
-    pub fn enter(&mut self, form: Form) {
+    pub(crate) fn enter(&mut self, form: Form) {
         self.by_form[form.index()] += 1;
     }
 
     /// One fewer reads it.
-    pub fn leave(&mut self, form: Form) {
+    pub(crate) fn leave(&mut self, form: Form) {
         let count = &mut self.by_form[form.index()];
         debug_assert!(*count > 0, "a member leaves once");
         *count = count.saturating_sub(1);
@@ -33,7 +33,7 @@ impl Audience {
 
     /// Adds the members of another shard.
     #[must_use]
-    pub fn with(mut self, other: Audience) -> Self {
+    pub(crate) fn with(mut self, other: Audience) -> Self {
         for (count, more) in self.by_form.iter_mut().zip(other.by_form) {
             *count = count.saturating_add(more);
         }
@@ -41,7 +41,7 @@ impl Audience {
     }
 
     /// How many there are.
-    pub fn total(self) -> u32 {
+    pub(crate) fn total(self) -> u32 {
         self.by_form.into_iter().fold(0, u32::saturating_add)
     }
 }

@@ -31,7 +31,7 @@ pub enum Source {
 
 impl Source {
     /// The shard that took the messages in.
-    pub fn shard(self) -> ShardId {
+    pub(crate) fn shard(self) -> ShardId {
         match self {
             Source::Members(shard) | Source::Outsiders(shard) => shard,
         }
@@ -40,7 +40,7 @@ impl Source {
 
 /// Bytes of frames that one source contributed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Share {
+pub(crate) struct Share {
     /// The source.
     pub source: Source,
     /// Its bytes.
@@ -122,7 +122,7 @@ impl Draft {
 
     /// A draft of one frame that is not copied again. `author` is given only if members do not get their own
     /// messages.
-    pub fn whole(
+    pub(crate) fn whole(
         source: Source,
         decoded_at: Timestamp,
         frame: Bytes,
@@ -132,10 +132,7 @@ impl Draft {
         Draft {
             body: Body::Whole(frame),
             ends: vec![end],
-            authors: author
-                .map(|author| Authored::first(author))
-                .into_iter()
-                .collect(),
+            authors: author.map(Authored::first).into_iter().collect(),
             ..Draft::new(source, decoded_at)
         }
     }
@@ -159,7 +156,7 @@ impl Draft {
     }
 
     /// Bytes of frames.
-    pub fn len_bytes(&self) -> usize {
+    pub(crate) fn len_bytes(&self) -> usize {
         match &self.body {
             Body::Open(bytes) => bytes.len(),
             Body::Whole(frame) => frame.len(),
@@ -167,17 +164,13 @@ impl Draft {
     }
 
     /// Number of messages.
+    #[expect(clippy::len_without_is_empty, reason = "nobody asks")]
     pub fn len(&self) -> usize {
         self.ends.len()
     }
 
-    /// Whether it has no message.
-    pub fn is_empty(&self) -> bool {
-        self.ends.is_empty()
-    }
-
     /// Memory that it takes, in bytes, with the room for more messages.
-    pub fn cost_bytes(&self) -> u64 {
+    pub(crate) fn cost_bytes(&self) -> u64 {
         let body = match &self.body {
             Body::Open(bytes) => bytes.capacity(),
             Body::Whole(frame) => frame.len(),
@@ -189,12 +182,12 @@ impl Draft {
     }
 
     /// The source of its first messages. Other sources may have joined it.
-    pub fn source(&self) -> Source {
+    pub(crate) fn source(&self) -> Source {
         self.source
     }
 
     /// Appends it to `drafts`: copied into the last one if that is cheaper, otherwise as an entry of its own.
-    pub fn join_behind(self, drafts: &mut Vec<Draft>) {
+    pub(crate) fn join_behind(self, drafts: &mut Vec<Draft>) {
         let left_over = match drafts.last_mut() {
             Some(last) => last.try_join(self),
             None => Some(self),

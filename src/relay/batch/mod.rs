@@ -20,19 +20,19 @@ use crate::time::Timestamp;
 
 /// The messages of a batch in one form, one after the other.
 #[derive(Debug)]
-pub struct Encoding {
+pub(crate) struct Encoding {
     bytes: Bytes,
     ends: Box<[u32]>,
 }
 
 impl Encoding {
     /// All messages.
-    pub fn bytes(&self) -> &Bytes {
+    pub(crate) fn bytes(&self) -> &Bytes {
         &self.bytes
     }
 
     /// The index of the message that holds the byte at `offset`; the number of messages for the offset after the last byte.
-    pub fn index_at(&self, offset: u32) -> usize {
+    pub(crate) fn index_at(&self, offset: u32) -> usize {
         // Members that keep up stand here. A search would be a third of a delivery's cost in a batch of 64.
         if offset == 0 {
             return 0;
@@ -44,13 +44,13 @@ impl Encoding {
     }
 
     /// The bytes of message `index` within [`Encoding::bytes`].
-    pub fn range(&self, index: usize) -> Range<u32> {
+    pub(crate) fn range(&self, index: usize) -> Range<u32> {
         let start = index.checked_sub(1).map_or(0, |before| self.ends[before]);
         start..self.ends[index]
     }
 
     /// The offset of message `index`. If `index` is the number of messages, the end.
-    pub fn start_of(&self, index: usize) -> u32 {
+    pub(crate) fn start_of(&self, index: usize) -> u32 {
         if index == self.ends.len() {
             // Offsets fit 32 bits.
             return self.bytes.len() as u32;
@@ -59,7 +59,7 @@ impl Encoding {
     }
 
     /// Whether a message begins or the encoding ends at `offset`.
-    pub fn is_boundary(&self, offset: u32) -> bool {
+    pub(crate) fn is_boundary(&self, offset: u32) -> bool {
         offset == 0 || self.ends.binary_search(&offset).is_ok()
     }
 
@@ -132,22 +132,18 @@ impl Batch {
     }
 
     /// The number after that of the last message.
-    pub fn end(&self) -> Seq {
+    pub(crate) fn end(&self) -> Seq {
         Seq(self.first.0 + self.len() as u64)
     }
 
     /// How many messages there are; at least one.
+    #[expect(clippy::len_without_is_empty, reason = "no batch is empty")]
     pub fn len(&self) -> usize {
         self.frames.ends.len()
     }
 
-    /// Whether there is no message. A sealed batch has one.
-    pub fn is_empty(&self) -> bool {
-        self.frames.ends.is_empty()
-    }
-
     /// The messages in a form.
-    pub fn encoding(&self, form: Form) -> &Encoding {
+    pub(crate) fn encoding(&self, form: Form) -> &Encoding {
         match form {
             Form::Frames => &self.frames,
         }
@@ -155,40 +151,41 @@ impl Batch {
 
     /// Bytes that the messages cost as frames. Lag is counted in this, whatever form a member reads. It includes the batch's
     /// own overhead. Otherwise many small messages would take many times the memory that a limit allows.
-    pub fn cost_bytes(&self) -> u64 {
+    pub(crate) fn cost_bytes(&self) -> u64 {
         self.cost_bytes
     }
 
     /// Bytes that the batch takes in memory: its messages in all forms, and its own overhead.
-    pub fn kept_bytes(&self) -> u64 {
+    pub(crate) fn kept_bytes(&self) -> u64 {
         self.kept_bytes
     }
 
     /// Bytes of frames before `offset` of `form`. In a form that is not frames, only whole messages count.
-    pub fn bytes_before(&self, form: Form, offset: u32) -> u64 {
+    #[expect(clippy::unused_self, reason = "a form other than frames needs it")]
+    pub(crate) fn bytes_before(&self, form: Form, offset: u32) -> u64 {
         match form {
             Form::Frames => u64::from(offset),
         }
     }
 
     /// Bytes of frames that came from `source`.
-    pub fn bytes_from(&self, source: Source) -> u64 {
+    pub(crate) fn bytes_from(&self, source: Source) -> u64 {
         let shares = self.shares.iter().filter(|share| share.source == source);
         shares.map(|share| u64::from(share.bytes)).sum()
     }
 
     /// The share of each source.
-    pub fn shares(&self) -> &[Share] {
+    pub(crate) fn shares(&self) -> &[Share] {
         &self.shares
     }
 
     /// The moment at which the earliest message was decoded.
-    pub fn decoded_at(&self) -> Timestamp {
+    pub(crate) fn decoded_at(&self) -> Timestamp {
         self.decoded_at
     }
 
     /// The next run of messages of `author` at or behind `index`; an empty range at the end if there is none.
-    pub fn next_of(&self, author: ClientId, index: usize) -> Range<usize> {
+    pub(crate) fn next_of(&self, author: ClientId, index: usize) -> Range<usize> {
         let is_before = |run: &Authored| (run.author, run.end as usize) <= (author, index);
         let at = self.authors.partition_point(is_before);
         match self.authors.get(at) {
@@ -198,7 +195,7 @@ impl Batch {
     }
 
     /// The authors and how many messages each has; none if members get their own messages back.
-    pub fn authors(&self) -> impl Iterator<Item = (ClientId, usize)> + '_ {
+    pub(crate) fn authors(&self) -> impl Iterator<Item = (ClientId, usize)> + '_ {
         let authors = self
             .authors
             .chunk_by(|one, other| one.author == other.author);

@@ -50,18 +50,18 @@ impl Coalesce {
 
     /// The least time between the beginnings of two fan-outs, in a topic with `members` on all shards together. The cost of
     /// a delivery must not depend on the number of shards.
-    pub fn interval(&self, members: u32) -> Duration {
+    pub(crate) fn interval(&self, members: u32) -> Duration {
         self.interval.min(PER_MEMBER.saturating_mul(members))
     }
 
     /// Whether an owner that knows of `told` members on a shard must hear that only `members` are left: fewer than half. So
     /// a topic waits at most twice as long as it should, and few departures are told.
-    pub fn is_misled(&self, told: u32, members: u32) -> bool {
+    pub(crate) fn is_misled(&self, told: u32, members: u32) -> bool {
         !self.interval.is_zero() && members.saturating_mul(2) < told
     }
 
     /// Whether messages with so many bytes of frames wait no longer.
-    pub fn is_enough(&self, frame_bytes: u64) -> bool {
+    pub(crate) fn is_enough(&self, frame_bytes: u64) -> bool {
         frame_bytes >= FULL_BYTES || frame_bytes > self.window_bytes
     }
 }
@@ -124,11 +124,6 @@ impl Agenda {
     pub(crate) fn len(&self) -> usize {
         self.waiting.len()
     }
-
-    /// Whether there is none.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.waiting.is_empty()
-    }
 }
 
 #[cfg(test)]
@@ -181,7 +176,7 @@ mod tests {
         assert!(agenda.len() == 1 && agenda.contains(Timestamp(300), 1));
         assert_eq!(agenda.next(), Some(1));
         agenda.remove(Timestamp(300), 1);
-        assert!(agenda.is_empty());
+        assert_eq!(agenda.len(), 0);
     }
 
     #[test]

@@ -143,7 +143,13 @@ impl Owner {
     }
 
     /// `from` cannot keep up.
-    pub(crate) fn on_hold(&mut self, name: TopicName, from: ShardId, hold: Hold, desk: &mut Desk<'_>) {
+    pub(crate) fn on_hold(
+        &mut self,
+        name: TopicName,
+        from: ShardId,
+        hold: Hold,
+        desk: &mut Desk<'_>,
+    ) {
         let Some((slot, topic)) = self.topic_mut(&name) else {
             return;
         };

@@ -7,7 +7,7 @@ use crate::relay::batch::draft::Draft;
 
 /// See the module.
 #[derive(Debug, Default)]
-pub struct Pending {
+pub(crate) struct Pending {
     drafts: Vec<Draft>,
     messages: usize,
     frame_bytes: u64,
@@ -30,27 +30,27 @@ pub struct Gauged {
 
 impl Pending {
     /// Whether there is nothing to fan out.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.drafts.is_empty()
     }
 
     /// How many messages there are.
-    pub fn messages(&self) -> usize {
+    pub(crate) fn messages(&self) -> usize {
         self.messages
     }
 
     /// Bytes of frames.
-    pub fn frame_bytes(&self) -> u64 {
+    pub(crate) fn frame_bytes(&self) -> u64 {
         self.frame_bytes
     }
 
     /// Memory that it takes, in bytes, with the room for more drafts.
-    pub fn cost_bytes(&self) -> u64 {
+    pub(crate) fn cost_bytes(&self) -> u64 {
         self.cost_bytes + (self.drafts.capacity() * size_of::<Draft>()) as u64
     }
 
     /// Appends a draft.
-    pub fn push(&mut self, draft: Draft) {
+    pub(crate) fn push(&mut self, draft: Draft) {
         self.messages += draft.len();
         self.frame_bytes += draft.len_bytes() as u64;
         if self.drafts.capacity() == 0 {
@@ -65,24 +65,24 @@ impl Pending {
     }
 
     /// Notes that the messages stay beyond the turn.
-    pub fn note_wait(&mut self) {
+    pub(crate) fn note_wait(&mut self) {
         self.waited = self.messages;
     }
 
     /// Says how the shard's gauge is to change to count what is here.
-    pub fn gauge(&mut self) -> Gauged {
+    pub(crate) fn gauge(&mut self) -> Gauged {
         let after = self.cost_bytes();
         let before = std::mem::replace(&mut self.gauged_bytes, after);
         Gauged { before, after }
     }
 
     /// The number of messages from earlier turns.
-    pub fn waited(&self) -> usize {
+    pub(crate) fn waited(&self) -> usize {
         self.waited
     }
 
     /// Takes everything, and says how the gauge is to change.
-    pub fn take(&mut self) -> (Vec<Draft>, Gauged) {
+    pub(crate) fn take(&mut self) -> (Vec<Draft>, Gauged) {
         let Pending {
             drafts,
             gauged_bytes: before,

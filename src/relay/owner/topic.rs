@@ -19,7 +19,7 @@ use crate::time::Timestamp;
 #[derive(Debug)]
 pub struct OwnedTopic {
     /// Its name.
-    pub name: TopicName,
+    pub(crate) name: TopicName,
     sequencer: Sequencer,
     /// Shards with members, in the order they came.
     subscribers: Vec<Subscriber>,
@@ -68,29 +68,33 @@ impl OwnedTopic {
     }
 
     /// The number of the next message.
-    pub fn next(&self) -> Seq {
+    pub(crate) fn next(&self) -> Seq {
         self.sequencer.next()
     }
 
     /// The shards that get the topic's batches.
-    pub fn subscribers(&self) -> impl Iterator<Item = ShardId> + '_ {
+    pub(crate) fn subscribers(&self) -> impl Iterator<Item = ShardId> + '_ {
         self.subscribers.iter().map(|subscriber| subscriber.shard)
     }
 
     /// The hold on publishers, if there is one. A hold for laggards comes before an open one.
-    pub fn held(&self) -> Option<Hold> {
+    pub(crate) fn held(&self) -> Option<Hold> {
         let holds = || self.holders.iter().map(|&(_, hold)| hold);
         holds().find(|&hold| hold == Hold::Grace).or(holds().next())
     }
 
     /// The hold to tell the subscribers of, if it is not the one that they were told of last.
-    pub fn take_news(&mut self) -> Option<Option<Hold>> {
+    #[expect(
+        clippy::option_option,
+        reason = "the news may be that there is no hold"
+    )]
+    pub(crate) fn take_news(&mut self) -> Option<Option<Hold>> {
         let held = self.held();
         (std::mem::replace(&mut self.told, held) != held).then_some(held)
     }
 
     /// Whether the topic may be forgotten: it has no subscriber, nothing to number, and nothing to tell outsiders.
-    pub fn is_unused(&self) -> bool {
+    pub(crate) fn is_unused(&self) -> bool {
         self.subscribers.is_empty() && self.pending.is_empty() && self.unacknowledged.is_empty()
     }
 
@@ -103,7 +107,7 @@ impl OwnedTopic {
     }
 
     /// Notes the members of a shard, if it has any.
-    pub fn note_audience(&mut self, shard: ShardId, audience: Audience) {
+    pub(crate) fn note_audience(&mut self, shard: ShardId, audience: Audience) {
         if let Some(subscriber) = self.subscriber_mut(shard) {
             subscriber.audience = audience;
         }
@@ -115,14 +119,14 @@ impl OwnedTopic {
     }
 
     /// Removes a shard, and its hold.
-    pub fn unsubscribe(&mut self, shard: ShardId, now: Timestamp) {
+    pub(crate) fn unsubscribe(&mut self, shard: ShardId, now: Timestamp) {
         self.subscribers
             .retain(|subscriber| subscriber.shard != shard);
         self.release(shard, false, now);
     }
 
     /// Notes that `shard` cannot keep up. Says whether publishers wait for it, which is not certain for laggards.
-    pub fn hold(&mut self, shard: ShardId, hold: Hold, now: Timestamp) -> bool {
+    pub(crate) fn hold(&mut self, shard: ShardId, hold: Hold, now: Timestamp) -> bool {
         self.holders.retain(|&(holder, _)| holder != shard);
         let is_granted = hold == Hold::Open || self.allowance.ask(now);
         if is_granted {
@@ -133,7 +137,7 @@ impl OwnedTopic {
     }
 
     /// Notes that `shard` has caught up, or waited `in_vain`.
-    pub fn release(&mut self, shard: ShardId, in_vain: bool, now: Timestamp) {
+    pub(crate) fn release(&mut self, shard: ShardId, in_vain: bool, now: Timestamp) {
         if in_vain {
             self.allowance.note_in_vain();
         }
@@ -148,12 +152,12 @@ impl OwnedTopic {
     }
 
     /// The end of the wait for laggards, if there is one.
-    pub fn wait_ends_at(&self) -> Option<Timestamp> {
+    pub(crate) fn wait_ends_at(&self) -> Option<Timestamp> {
         self.allowance.ends_at()
     }
 
     /// Ends the wait for laggards if it is overdue. Returns the shards that it was for.
-    pub fn take_overdue(&mut self, now: Timestamp) -> Vec<ShardId> {
+    pub(crate) fn take_overdue(&mut self, now: Timestamp) -> Vec<ShardId> {
         if self.wait_ends_at().is_none_or(|end| now < end) {
             return Vec::new();
         }
@@ -175,17 +179,17 @@ impl OwnedTopic {
     }
 
     /// Messages that are published and not numbered.
-    pub fn pending(&self) -> &Pending {
+    pub(crate) fn pending(&self) -> &Pending {
         &self.pending
     }
 
     /// The moment at which the pending messages are due, if they wait. If so, the topic is in the owner's agenda.
-    pub fn due(&self) -> Option<Timestamp> {
+    pub(crate) fn due(&self) -> Option<Timestamp> {
         self.is_waiting.then_some(self.open_from)
     }
 
     /// Whether the pending messages have to wait: at `now` the interval is not over, and they are too few.
-    pub fn has_to_wait(&self, now: Timestamp, coalesce: &Coalesce) -> bool {
+    pub(crate) fn has_to_wait(&self, now: Timestamp, coalesce: &Coalesce) -> bool {
         now < self.open_from && !coalesce.is_enough(self.pending.frame_bytes())
     }
 
@@ -199,14 +203,14 @@ impl OwnedTopic {
     }
 
     /// Has the pending messages wait. Says when they are due.
-    pub fn postpone(&mut self) -> (Timestamp, Gauged) {
+    pub(crate) fn postpone(&mut self) -> (Timestamp, Gauged) {
         self.is_listed = false;
         self.is_waiting = true;
         (self.open_from, self.pending.gauge())
     }
 
     /// The turn is over for the topic, and the pending messages stay for a later one.
-    pub fn note_wait(&mut self) {
+    pub(crate) fn note_wait(&mut self) {
         self.pending.note_wait();
     }
 
@@ -221,7 +225,7 @@ impl OwnedTopic {
     }
 
     /// Notes how many bytes of a batch came from outsiders.
-    pub fn note_outsiders(&mut self, batch: &Batch) {
+    pub(crate) fn note_outsiders(&mut self, batch: &Batch) {
         for share in batch.shares() {
             if let Source::Outsiders(shard) = share.source {
                 self.unacknowledged.push((shard, u64::from(share.bytes)));
@@ -230,7 +234,7 @@ impl OwnedTopic {
     }
 
     /// Tells the shards of outsiders that their messages are numbered.
-    pub fn acknowledge(&mut self, outbox: &mut Outbox) {
+    pub(crate) fn acknowledge(&mut self, outbox: &mut Outbox) {
         for (shard, bytes) in self.unacknowledged.drain(..) {
             let topic = self.name.clone();
             outbox.send(shard, Envelope::Numbered { topic, bytes });

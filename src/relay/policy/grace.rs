@@ -30,7 +30,7 @@ const CAUGHT_UP_DISCOUNT: u32 = 4;
 
 /// The state of a log that a review looks at.
 #[derive(Clone, Copy, Debug)]
-pub struct LogState {
+pub(crate) struct LogState {
     /// The lag of the slowest member that publishers may wait for.
     pub held_bytes: u64,
     /// Above it, publishers are to wait.
@@ -53,7 +53,7 @@ impl LogState {
 
 /// A shard's side. See the module.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Grace {
+pub(crate) enum Grace {
     /// There is no need of it.
     #[default]
     Unneeded,
@@ -78,7 +78,7 @@ impl Grace {
     /// the shard. An open round alone does not stop the time: a client that sends now and then could keep one open for
     /// ever.
     #[must_use]
-    pub fn review(self, now: Timestamp, log: LogState) -> Grace {
+    pub(crate) fn review(self, now: Timestamp, log: LogState) -> Grace {
         match self {
             Grace::Spent { until } if now < until && log.held_bytes > log.release_mark => self,
             Grace::Asked { .. } if log.held_bytes <= log.release_mark => Grace::Unneeded,
@@ -128,19 +128,19 @@ impl Grace {
     }
 
     /// From `now` on nobody waits any more.
-    pub fn spent(now: Timestamp) -> Grace {
+    pub(crate) fn spent(now: Timestamp) -> Grace {
         Grace::Spent {
             until: now + RECOVERY,
         }
     }
 
     /// Whether publishers are to wait.
-    pub fn is_asked(self) -> bool {
+    pub(crate) fn is_asked(self) -> bool {
         matches!(self, Grace::Asked { .. })
     }
 
     /// Whether publishers are to wait on this shard's own account.
-    pub fn is_needed(self) -> bool {
+    pub(crate) fn is_needed(self) -> bool {
         matches!(
             self,
             Grace::Asked {
@@ -151,12 +151,12 @@ impl Grace {
     }
 
     /// Whether members over the limit are to be judged.
-    pub fn is_spent(self) -> bool {
+    pub(crate) fn is_spent(self) -> bool {
         matches!(self, Grace::Spent { .. })
     }
 
     /// The moment of the next review, even if nothing happens.
-    pub fn next_review(self) -> Option<Timestamp> {
+    pub(crate) fn next_review(self) -> Option<Timestamp> {
         match self {
             Grace::Asked {
                 until, progress_at, ..

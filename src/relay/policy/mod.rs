@@ -36,7 +36,7 @@ const WINDOW_SHARE: u64 = 4;
 
 /// See the module.
 #[derive(Clone, Debug)]
-pub struct Policy {
+pub(crate) struct Policy {
     policy: SlowConsumerPolicy,
     max_lag_bytes: u64,
     /// Bytes of messages that one shard may have on their way to one topic's log.
@@ -47,7 +47,7 @@ pub struct Policy {
 
 /// The fate of a member whose socket is full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub(crate) enum Verdict {
     /// It may go on lagging.
     Keep,
     /// It skips to the head, and the skipped messages are counted.
@@ -58,7 +58,7 @@ pub enum Verdict {
 
 /// The lag of a topic's members on one shard, and the holds because of it.
 #[derive(Clone, Copy, Debug)]
-pub struct Lag {
+pub(crate) struct Lag {
     /// The lag of the slowest member.
     pub held_bytes: u64,
     /// The lag of the slowest member that publishers may wait for.
@@ -77,7 +77,7 @@ pub struct Lag {
 
 impl Policy {
     /// The policy of a relay with `shards` shards.
-    pub fn new(config: &SlowConsumer, shards: u16) -> Self {
+    pub(crate) fn new(config: &SlowConsumer, shards: u16) -> Self {
         let max_lag_bytes = config.max_lag_bytes as u64;
         Policy {
             policy: config.policy,
@@ -88,7 +88,7 @@ impl Policy {
     }
 
     /// The verdict on a blocked member that lags by `lag_bytes`.
-    pub fn verdict(&self, lag_bytes: u64) -> Verdict {
+    pub(crate) fn verdict(&self, lag_bytes: u64) -> Verdict {
         if lag_bytes <= self.max_lag_bytes {
             return Verdict::Keep;
         }
@@ -101,18 +101,18 @@ impl Policy {
 
     /// Bytes that a member has to accept, since it joined or skipped, before publishers wait for it. Otherwise clients that
     /// never read would use up the time that others deserve.
-    pub fn probation_bytes(&self) -> u32 {
+    pub(crate) fn probation_bytes(&self) -> u32 {
         // At most 1 GiB.
         (self.max_lag_bytes / PROBATION_SHARE) as u32
     }
 
     /// The most that a member may lag, in bytes. Below it, [`Policy::verdict`] keeps every member.
-    pub fn max_lag_bytes(&self) -> u64 {
+    pub(crate) fn max_lag_bytes(&self) -> u64 {
         self.max_lag_bytes
     }
 
     /// The hold that a shard wants on a topic's publishers, if any.
-    pub fn wants_hold(&self, lag: Lag) -> Option<Hold> {
+    pub(crate) fn wants_hold(&self, lag: Lag) -> Option<Hold> {
         let mark = if lag.is_pressed { 0 } else { self.mark(lag) };
         if self.is_lossless() && lag.held_bytes > mark {
             return Some(Hold::Open);
@@ -132,7 +132,7 @@ impl Policy {
     }
 
     /// The state of a topic's grace at `now`. Under `backpressure`, which waits as long as it takes, there is none.
-    pub fn review_grace(&self, now: Timestamp, lag: Lag, laggards_progress: bool) -> Grace {
+    pub(crate) fn review_grace(&self, now: Timestamp, lag: Lag, laggards_progress: bool) -> Grace {
         if self.is_lossless() {
             return Grace::Unneeded;
         }
@@ -149,17 +149,17 @@ impl Policy {
     }
 
     /// Whether grace is for members that lag by `lag_bytes`.
-    pub fn is_behind(&self, lag_bytes: u64) -> bool {
+    pub(crate) fn is_behind(&self, lag_bytes: u64) -> bool {
         lag_bytes > self.release_mark()
     }
 
     /// Whether a publisher that lags by `lag_bytes` may be read.
-    pub fn may_publish(&self, lag_bytes: u64) -> bool {
+    pub(crate) fn may_publish(&self, lag_bytes: u64) -> bool {
         lag_bytes <= self.max_lag_bytes / OWN_LAG_SHARE
     }
 
     /// Whether laggards skip to the head, and are not disconnected.
-    pub fn skips(&self) -> bool {
+    pub(crate) fn skips(&self) -> bool {
         self.policy == SlowConsumerPolicy::Drop
     }
 

@@ -21,7 +21,7 @@ const CUT_OFF_NANOS: u64 = 999;
 
 /// The limit, the same for all clients.
 #[derive(Clone, Copy, Debug)]
-pub struct RateLimit {
+pub(crate) struct RateLimit {
     /// The time in which the bucket gains one message.
     message_nanos: u64,
     /// The time in which an empty bucket fills, with [`CUT_OFF_NANOS`].
@@ -30,7 +30,7 @@ pub struct RateLimit {
 
 /// A client's bucket; a new one is full.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Bucket {
+pub(crate) struct Bucket {
     /// The moment at which it is full again; if it is full, a moment in the past.
     full_at_nanos: u64,
     /// While the client is read, the end of its excuse. While it is not read, the beginning of the excuse.
@@ -39,7 +39,7 @@ pub struct Bucket {
 
 impl RateLimit {
     /// The limit of a configuration, if it has one.
-    pub fn new(config: &Limits) -> Option<Self> {
+    pub(crate) fn new(config: &Limits) -> Option<Self> {
         let rate = config.messages_per_second as u64;
         let burst = match config.burst as u64 {
             0 => rate * Limits::DEFAULT_BURST_SECONDS as u64,
@@ -55,7 +55,7 @@ impl RateLimit {
     }
 
     /// Takes a token for a message that was read at `now`. Says whether there was one.
-    pub fn admits(&self, bucket: &mut Bucket, now: Timestamp) -> bool {
+    pub(crate) fn admits(&self, bucket: &mut Bucket, now: Timestamp) -> bool {
         let now_nanos = nanos(Duration::from_micros(now.0));
         let full_at_nanos = bucket.full_at_nanos.max(now_nanos) + self.message_nanos;
         let excused = nanos(bucket.excuse.since(now));
@@ -69,14 +69,14 @@ impl RateLimit {
 
 impl Bucket {
     /// The relay stops reading the client.
-    pub fn pause(&mut self, now: Timestamp) {
+    pub(crate) fn pause(&mut self, now: Timestamp) {
         // The rest of an earlier excuse is kept.
         let left = self.excuse.since(now);
         self.excuse = Timestamp(now.0.saturating_sub(left.as_micros() as u64));
     }
 
     /// The relay reads it again.
-    pub fn resume(&mut self, now: Timestamp) {
+    pub(crate) fn resume(&mut self, now: Timestamp) {
         self.excuse = now + now.since(self.excuse);
     }
 }

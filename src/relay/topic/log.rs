@@ -64,7 +64,7 @@ pub struct Log {
 
 impl Log {
     /// The number that the next message will have.
-    pub fn next(&self) -> Seq {
+    pub(crate) fn next(&self) -> Seq {
         self.next
     }
 
@@ -132,19 +132,19 @@ impl Log {
     }
 
     /// From now on publishers wait for the member at `cursor`.
-    pub fn trust(&mut self, cursor: Cursor) {
+    pub(crate) fn trust(&mut self, cursor: Cursor) {
         *self.trusted_in(cursor.batch) += 1;
         self.first_trusted = self.first_trusted.min(cursor.batch);
     }
 
     /// From now on they do not. This comes before [`Log::leave`].
-    pub fn distrust(&mut self, cursor: Cursor) {
+    pub(crate) fn distrust(&mut self, cursor: Cursor) {
         *self.trusted_in(cursor.batch) -= 1;
         self.pass_untrusted();
     }
 
     /// Moves a trusted member. This comes before [`Log::relocate`].
-    pub fn relocate_trusted(&mut self, from: Cursor, to: Cursor) {
+    pub(crate) fn relocate_trusted(&mut self, from: Cursor, to: Cursor) {
         if from.batch != to.batch {
             *self.trusted_in(from.batch) -= 1;
             *self.trusted_in(to.batch) += 1;
@@ -153,19 +153,19 @@ impl Log {
     }
 
     /// Notes that the socket of the member at `cursor` is full.
-    pub fn block(&mut self, cursor: Cursor, member: ClientKey) {
+    pub(crate) fn block(&mut self, cursor: Cursor, member: ClientKey) {
         let is_news = self.blocked.insert((cursor.batch, member));
         debug_assert!(is_news, "a socket fills up once");
     }
 
     /// Notes that it is not any more. This comes before [`Log::leave`].
-    pub fn unblock(&mut self, cursor: Cursor, member: ClientKey) {
+    pub(crate) fn unblock(&mut self, cursor: Cursor, member: ClientKey) {
         let was_there = self.blocked.remove(&(cursor.batch, member));
         debug_assert!(was_there, "the socket was noted as full");
     }
 
     /// Moves a member whose socket is full. [`Log::relocate`] is called too.
-    pub fn relocate_blocked(&mut self, from: Cursor, to: Cursor, member: ClientKey) {
+    pub(crate) fn relocate_blocked(&mut self, from: Cursor, to: Cursor, member: ClientKey) {
         if from.batch != to.batch {
             self.unblock(from, member);
             self.block(to, member);
@@ -173,18 +173,21 @@ impl Log {
     }
 
     /// The number of members whose sockets are full.
-    pub fn blocked(&self) -> usize {
+    pub(crate) fn blocked(&self) -> usize {
         self.blocked.len()
     }
 
     /// Memory that the log keeps for members whose sockets are full, in bytes.
-    pub fn blocked_kept_bytes(&self) -> u64 {
+    pub(crate) fn blocked_kept_bytes(&self) -> u64 {
         let slowest = self.blocked.first();
         slowest.map_or(0, |&(batch, _)| self.kept_from(batch))
     }
 
     /// Members whose sockets are full and for which the log keeps more than `most` bytes, the slowest first.
-    pub fn blocked_keeping_more_than(&self, most: u64) -> impl Iterator<Item = ClientKey> + '_ {
+    pub(crate) fn blocked_keeping_more_than(
+        &self,
+        most: u64,
+    ) -> impl Iterator<Item = ClientKey> + '_ {
         self.blocked
             .iter()
             .take_while(move |&&(batch, _)| self.kept_from(batch) > most)
@@ -193,7 +196,10 @@ impl Log {
 
     /// Members whose sockets are full and that may lag by more than `most` bytes, the slowest first. Each is in a batch that
     /// begins so far behind the head.
-    pub fn blocked_lagging_more_than(&self, most: u64) -> impl Iterator<Item = ClientKey> + '_ {
+    pub(crate) fn blocked_lagging_more_than(
+        &self,
+        most: u64,
+    ) -> impl Iterator<Item = ClientKey> + '_ {
         self.blocked
             .iter()
             .take_while(move |&&(batch, _)| self.lag_from(batch) > most)
@@ -234,7 +240,7 @@ impl Log {
     }
 
     /// The lag of the slowest member that publishers wait for, in bytes, from the start of its batch.
-    pub fn trusted_bytes(&self) -> u64 {
+    pub(crate) fn trusted_bytes(&self) -> u64 {
         self.lag_from(self.first_trusted.max(self.first))
     }
 
@@ -263,12 +269,12 @@ impl Log {
     }
 
     /// The cost as frames of all batches ever appended, in bytes.
-    pub fn end_bytes(&self) -> u64 {
+    pub(crate) fn end_bytes(&self) -> u64 {
         self.end_bytes
     }
 
     /// The lag of the slowest member, in bytes, from the start of its batch. Policies look at this.
-    pub fn lag_bytes(&self) -> u64 {
+    pub(crate) fn lag_bytes(&self) -> u64 {
         self.lag_from(self.first)
     }
 
@@ -278,7 +284,7 @@ impl Log {
     }
 
     /// The lag of a member at `cursor` that reads `form`, in bytes.
-    pub fn lag_of(&self, cursor: Cursor, form: Form) -> u64 {
+    pub(crate) fn lag_of(&self, cursor: Cursor, form: Form) -> u64 {
         match self.entries.get(self.index(cursor.batch)) {
             Some(entry) => {
                 self.end_bytes - entry.start - entry.batch.bytes_before(form, cursor.offset)
@@ -288,21 +294,21 @@ impl Log {
     }
 
     /// The batch that `cursor` is in, none at the head.
-    pub fn batch_at(&self, cursor: Cursor) -> Option<&Arc<Batch>> {
+    pub(crate) fn batch_at(&self, cursor: Cursor) -> Option<&Arc<Batch>> {
         self.entries
             .get(self.index(cursor.batch))
             .map(|entry| &entry.batch)
     }
 
     /// The batches from that of `cursor` to the head.
-    pub fn batches_from(&self, cursor: Cursor) -> impl Iterator<Item = &Arc<Batch>> {
+    pub(crate) fn batches_from(&self, cursor: Cursor) -> impl Iterator<Item = &Arc<Batch>> {
         self.entries
             .range(self.index(cursor.batch)..)
             .map(|entry| &entry.batch)
     }
 
     /// Checks what holds between any two calls, for tests. `members` is the topic's number of members.
-    pub fn check(&self, members: usize) {
+    pub(crate) fn check(&self, members: usize) {
         let cursors: u64 = self
             .entries
             .iter()
@@ -344,13 +350,13 @@ impl Log {
 
 impl Cursor {
     /// The byte within its batch.
-    pub fn offset(self) -> u32 {
+    pub(crate) fn offset(self) -> u32 {
         self.offset
     }
 
     /// The place at `offset` of the same batch, whose length is `batch_len`.
     #[must_use]
-    pub fn at_offset(self, offset: u32, batch_len: usize) -> Cursor {
+    pub(crate) fn at_offset(self, offset: u32, batch_len: usize) -> Cursor {
         debug_assert!(offset as usize <= batch_len);
         if offset as usize == batch_len {
             return Cursor {
