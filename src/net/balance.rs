@@ -11,7 +11,7 @@ const EXCESS_SHARE: usize = 8;
 
 /// The number of connections up to which a worker gets more. `average` is the average of all workers, and `fill_to` is what any
 /// worker may have. A few come beyond it if several workers hand over at once.
-pub fn most_connections(average: usize, fill_to: usize) -> usize {
+pub(crate) fn most_connections(average: usize, fill_to: usize) -> usize {
     (average + average / EXCESS_SHARE).max(fill_to)
 }
 
@@ -23,14 +23,14 @@ pub(crate) struct Balance {
 
 impl Balance {
     /// Workers with these numbers of connections.
-    pub fn of(connections: impl Iterator<Item = usize>) -> Self {
+    pub(crate) fn of(connections: impl Iterator<Item = usize>) -> Self {
         Balance {
             connections: connections.collect(),
         }
     }
 
     /// Whether a client may move to `worker`: it has fewer connections than its share, which is at least `fill_to`.
-    pub fn has_room(&self, worker: usize, fill_to: usize) -> bool {
+    pub(crate) fn has_room(&self, worker: usize, fill_to: usize) -> bool {
         let average = self.connections.iter().sum::<usize>() / self.connections.len();
         self.connections[worker] < most_connections(average, fill_to)
     }
@@ -44,7 +44,7 @@ pub(crate) struct Rotation {
 
 impl Rotation {
     /// The next of `workers` workers. The turn passes to the one after it.
-    pub fn next(&mut self, workers: usize) -> usize {
+    pub(crate) fn next(&mut self, workers: usize) -> usize {
         let worker = self.next;
         self.next = (worker + 1) % workers;
         worker

@@ -238,7 +238,7 @@ impl Member {
     }
 
     /// Takes note that so many of its own messages have been appended, which it is not to be sent.
-    pub fn note_own(&mut self, messages: u32) {
+    pub(crate) fn note_own(&mut self, messages: u32) {
         self.own_ahead += messages;
     }
 
@@ -252,7 +252,7 @@ impl Member {
 
     /// Messages that the member has not been sent to the last byte. In constant time: all members of a large topic may leave at
     /// once.
-    pub fn owed(&self, log: &Log) -> u64 {
+    pub(crate) fn owed(&self, log: &Log) -> u64 {
         log.next().0 - self.position(log) - u64::from(self.own_ahead)
     }
 
