@@ -317,7 +317,7 @@ fn the_log_never_shows_a_token() {
         "Origin",
         "Unauthorized",
         "BadRequest",
-        "a client is seen off",
+        "a client is disconnected",
     ] {
         assert!(log.contains(event), "{event} is not logged:\n{log}");
     }
