@@ -3,9 +3,11 @@
 //! The helpers here are for the files in `tests/` as well. They call the steps of a turn one by one and use no sockets.
 
 mod coalesce;
+mod drain;
 mod holds;
 mod memory;
 mod outsiders;
+mod parts;
 mod transfer;
 
 use super::*;

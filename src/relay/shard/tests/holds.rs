@@ -2,6 +2,8 @@
 
 use super::*;
 use crate::relay::batch::draft::OVERHEAD_BYTES;
+use crate::relay::envelope::Hold;
+use crate::relay::policy::grace::GRACE;
 use crate::relay::topic::member::Member;
 
 /// A shard that visits `budget` members of a crowd in a turn. One of the members takes nothing any more.
@@ -297,4 +299,38 @@ fn a_member_over_the_limit_is_judged_when_the_wait_ends_although_nothing_more_co
         let ends = Duration::from_millis(ms)..=Duration::from_millis(ms) + 3 * Pace::STEP;
         assert!(ends.contains(&waited), "{waited:?} with {sips} sips");
     }
+}
+
+#[test]
+fn whoever_publishes_on_a_shard_that_comes_to_a_held_topic_waits() {
+    let (mut shards, path) = two_shards(&Config::default());
+    join(&mut shards[0], &path, b"");
+    turns(&mut shards);
+    shards[0].handle(Envelope::Hold {
+        topic: path.as_str().into(),
+        from: ShardId(0),
+        hold: Hold::Open,
+    });
+    let late = join(&mut shards[1], &path, b"");
+    turns(&mut shards);
+    shards[1].on_bytes(late, &mut text(1));
+    assert_eq!(shards[1].permit(late), Permit::Parked);
+}
+
+#[test]
+fn a_shard_whose_laggards_are_waited_for_no_longer_is_told_to_judge_them() {
+    let (mut shards, path) = two_shards(&Config::default());
+    join(&mut shards[1], &path, b"");
+    turns(&mut shards);
+    shards[0].handle(Envelope::Hold {
+        topic: path.as_str().into(),
+        from: ShardId(1),
+        hold: Hold::Grace,
+    });
+    turns(&mut shards);
+    let owner = &mut shards[0];
+    owner.begin_turn(owner.now + GRACE);
+    owner.end_turn(owner.now);
+    let mut said = owner.take_outbox();
+    assert!(said.any(|(to, said)| to == ShardId(1) && matches!(said, Envelope::Judge { .. })));
 }

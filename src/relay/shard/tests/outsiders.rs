@@ -132,3 +132,21 @@ fn envelopes_about_an_unknown_topic_change_nothing() {
     turns(&mut shards);
     assert_eq!(shards[0].stats.value(Stat::OwnedTopics), 0);
 }
+
+#[test]
+fn what_an_outsider_has_on_its_way_is_counted_to_the_byte() {
+    let (mut shards, path) = two_shards(&Config::default());
+    publish(&mut shards[1], &path, 3).unwrap();
+    shards[1].decide();
+    let said: Vec<_> = shards[1].take_outbox().collect();
+    for (_, envelope) in said {
+        shards[0].handle(envelope);
+    }
+    shards[0].decide();
+    publish(&mut shards[1], &path, 20).unwrap();
+    let said: Vec<_> = shards[0].take_outbox().collect();
+    for (_, envelope) in said {
+        shards[1].handle(envelope);
+    }
+    assert_eq!(shards[1].outside_bytes(&path), 2 + 20);
+}

@@ -1,0 +1,47 @@
+//! The order of what shards say in a drain.
+
+use super::*;
+
+/// What a shard says in a turn, in order.
+fn said(shard: &mut Shard) -> Vec<(ShardId, Envelope)> {
+    shard.decide();
+    shard.take_outbox().collect()
+}
+
+fn place(said: &[(ShardId, Envelope)], is_it: impl Fn(&Envelope) -> bool) -> usize {
+    let place = said.iter().position(|(_, envelope)| is_it(envelope));
+    place.expect("it is said")
+}
+
+/// The owner of a topic and a shard whose only member has published something, and then was told to drain.
+fn published_before_a_drain() -> [Shard; 2] {
+    let (mut shards, path) = two_shards(&Config::default());
+    let member = join(&mut shards[1], &path, b"");
+    turns(&mut shards);
+    shards[1].on_bytes(member, &mut text(3));
+    for shard in &mut shards {
+        shard.begin_drain();
+    }
+    shards
+}
+
+#[test]
+fn the_fence_goes_behind_what_was_published_in_its_turn() {
+    let [_, mut shard] = published_before_a_drain();
+    let said = said(&mut shard);
+    let published = place(&said, |said| matches!(said, Envelope::Publish { .. }));
+    let fence = place(&said, |said| matches!(said, Envelope::Fence));
+    assert!(published < fence, "{said:?}");
+}
+
+#[test]
+fn an_owner_answers_the_fences_behind_what_it_fans_out_in_that_turn() {
+    let [mut owner, mut shard] = published_before_a_drain();
+    for (_, envelope) in said(&mut shard) {
+        owner.handle(envelope);
+    }
+    let said = said(&mut owner);
+    let delivered = place(&said, |said| matches!(said, Envelope::Deliver { .. }));
+    let answer = place(&said, |said| matches!(said, Envelope::Fenced));
+    assert!(delivered < answer, "{said:?}");
+}
