@@ -334,3 +334,21 @@ fn a_shard_whose_laggards_are_waited_for_no_longer_is_told_to_judge_them() {
     let mut said = owner.take_outbox();
     assert!(said.any(|(to, said)| to == ShardId(1) && matches!(said, Envelope::Judge { .. })));
 }
+
+#[test]
+fn a_topic_stays_on_its_shard_until_what_was_published_there_is_back() {
+    let (mut shards, path) = two_shards(&Config::default());
+    let member = join(&mut shards[1], &path, b"");
+    turns(&mut shards);
+    shards[1].on_bytes(member, &mut text(1));
+    shards[1].on_end(member, End::Failed);
+    turn(&mut shards[1], usize::MAX, None);
+    assert_eq!(shards[1].stats.value(Stat::Topics), 1);
+    let said: Vec<_> = shards[1].take_outbox().collect();
+    for (_, envelope) in said {
+        shards[0].handle(envelope);
+    }
+    turns(&mut shards);
+    assert_eq!(shards[1].stats.value(Stat::Topics), 0);
+    assert_eq!(shards[0].stats.value(Stat::OwnedTopics), 0);
+}

@@ -183,3 +183,21 @@ fn clients_that_share_messages_give_way_when_there_are_too_many_messages() {
     let gone = 20 - carried / FRAME;
     assert_eq!(shard.stats.value(Stat::DisconnectedMemory), 3 * gone);
 }
+
+#[test]
+fn one_that_keeps_the_newer_half_of_a_log_does_not_give_way_for_one_that_was_not_visited() {
+    let mut shard = small_shard(SlowConsumerPolicy::Disconnect, 32_000);
+    let members = ["/", "/"].map(|path| join(&mut shard, path, b""));
+    turn(&mut shard, usize::MAX, None);
+    for _ in 0..4 {
+        shard.begin_turn(shard.now + Duration::from_secs(1));
+        shard.on_bytes(members[0], &mut binary(7990));
+        shard.decide();
+    }
+    let visited = shard.poll_flush().expect("both are owed something");
+    let offered = shard.gather(visited, &mut Slices::new());
+    shard.advance(visited, Written::plain(offered - 1, offered));
+    shard.end_turn(shard.now);
+    assert_eq!(shard.stats.value(Stat::BufferLimitReached), 1);
+    assert_eq!(shard.stats.value(Stat::Disconnections), 0);
+}
