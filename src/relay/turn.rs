@@ -476,13 +476,19 @@ impl Turn {
 mod tests {
     use super::*;
     use crate::config::Config;
+    use crate::port::terms::Form;
+    use crate::port::topic_name::TopicName;
+    use crate::relay::batch::audience::Audience;
+    use crate::relay::envelope::Hold;
+    use crate::relay::policy::grace::GRACE;
     use crate::relay::router::Router;
     use crate::relay::shard::Settings;
 
-    /// A host without connections, whose inboxes may be full.
+    /// A host without sockets, whose inboxes may be full.
     struct Idle {
         now: Timestamp,
         is_congested: bool,
+        news: Vec<(ClientKey, Readiness)>,
     }
 
     impl Host for Idle {
@@ -491,7 +497,7 @@ mod tests {
         }
 
         fn next_event(&mut self) -> Option<(ClientKey, Readiness)> {
-            None
+            self.news.pop()
         }
 
         fn take_mail(&mut self, _shard: &mut Shard) {}
@@ -521,11 +527,19 @@ mod tests {
     }
 
     fn turn() -> (Turn, Idle) {
+        turn_of_one_of(1)
+    }
+
+    /// The first of so many shards, and its host.
+    fn turn_of_one_of(shards: u16) -> (Turn, Idle) {
         let now = Timestamp(1_000_000);
-        let settings = Settings::new(&Config::default(), 1);
-        let shard = Shard::new(ShardId(0), settings, Router::new(1, 0), now);
-        let is_congested = false;
-        let mut host = Idle { now, is_congested };
+        let settings = Settings::new(&Config::default(), shards);
+        let shard = Shard::new(ShardId(0), settings, Router::new(shards, 0), now);
+        let mut host = Idle {
+            now,
+            is_congested: false,
+            news: Vec::new(),
+        };
         let mut turn = Turn::new(shard, Budgets::default(), now);
         turn.run(&mut host);
         (turn, host)
@@ -586,6 +600,50 @@ mod tests {
         turn.on_event(&mut host, client, readiness);
         turn.shard.begin_drain();
         turn.read(&mut host);
+        assert!(turn.shard.is_empty());
+    }
+
+    #[test]
+    fn the_end_of_a_wait_for_laggards_ends_the_sleep() {
+        let (mut turn, host) = turn();
+        let (topic, from) = (TopicName::from("/"), ShardId(0));
+        turn.shard.handle(Envelope::Subscribe {
+            topic: topic.clone(),
+            from,
+            client: ClientKey {
+                slot: 0,
+                generation: 0,
+            },
+            audience: Audience::of(Form::Frames, 1),
+        });
+        let hold = Hold::Grace;
+        turn.shard.handle(Envelope::Hold { topic, from, hold });
+        assert_eq!(turn.sleep(host.now).ends_at(), Some(host.now + GRACE));
+    }
+
+    #[test]
+    fn a_connection_that_fails_while_it_is_not_read_is_given_up() {
+        let (mut turn, mut host) = turn_of_one_of(2);
+        let router = Router::new(2, 0);
+        let elsewhere = |path: &String| router.owner(path) == ShardId(1);
+        let path = (0..100).map(|n| format!("/{n}")).find(elsewhere).unwrap();
+        let client = turn.shard.accept();
+        let request = format!(
+            "GET {path} HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+        );
+        turn.shard.on_bytes(client, &mut request.into_bytes());
+        turn.run(&mut host);
+        assert_eq!(turn.shard.permit(client), Permit::Parked);
+        let is_error = true;
+        host.news.push((
+            client,
+            Readiness {
+                is_error,
+                ..Readiness::default()
+            },
+        ));
+        turn.run(&mut host);
         assert!(turn.shard.is_empty());
     }
 }
