@@ -148,5 +148,5 @@ fn what_an_outsider_has_on_its_way_is_counted_to_the_byte() {
     for (_, envelope) in said {
         shards[1].handle(envelope);
     }
-    assert_eq!(shards[1].outside_bytes(&path), 2 + 20);
+    assert_eq!(shards[1].publishing.outside_bytes(&path), 2 + 20);
 }
