@@ -15,6 +15,8 @@ use crate::net::proxy::Preface;
 use crate::net::stream::Stream;
 use crate::relay::router::Router;
 use crate::relay::shard::Settings;
+use crate::relay::turn::Host;
+use crate::ws::handshake::RefusalKind;
 
 /// The only worker of a relay, its box, and what it publishes.
 fn worker() -> (Worker, Postboxes, Arc<Published>) {
@@ -84,4 +86,16 @@ fn the_next_tenant_of_a_slot_is_not_closed_in_place_of_the_last_one() {
     postboxes[0].inbox.notify();
     running.join().unwrap().unwrap();
     assert_eq!(ended(&postboxes), 2, "each connection is over once");
+}
+
+#[test]
+fn an_inbox_that_is_full_keeps_a_worker_from_reading() {
+    let (mut worker, postboxes, _) = worker();
+    let mut push = |bytes| {
+        let mail = Mail::Surplus(RefusalKind::PerIp);
+        postboxes[0].inbox.push(mail, bytes);
+        worker.sockets.is_congested()
+    };
+    assert!(!push(8 << 20));
+    assert!(push(1));
 }

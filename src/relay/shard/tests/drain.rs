@@ -45,3 +45,14 @@ fn an_owner_answers_the_fences_behind_what_it_fans_out_in_that_turn() {
     let answer = place(&said, |said| matches!(said, Envelope::Fenced));
     assert!(delivered < answer, "{said:?}");
 }
+
+#[test]
+fn whoever_joins_a_relay_that_has_failed_meanwhile_is_seen_off_at_once() {
+    let (mut shards, path) = two_shards(&Config::default());
+    let late = join(&mut shards[1], &path, b"");
+    shards[1].stay(late);
+    shards[1].abandon();
+    turns(&mut shards);
+    assert_eq!(shards[1].stats.value(Stat::Connections), 1);
+    assert_eq!(shards[1].stats.value(Stat::ConnectedClients), 0);
+}
