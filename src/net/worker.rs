@@ -44,7 +44,7 @@ pub(crate) struct Parts {
     pub control: ControlBox,
     /// Its counters, as the metrics thread sees them.
     pub published: Arc<Published>,
-    /// Workers are filled up to so many connections, one after the other.
+    /// The number of connections up to which a worker takes the clients of its own topics.
     pub fill_to: usize,
     /// The seats of each address, if they are limited.
     pub seats: Option<Arc<Seats>>,

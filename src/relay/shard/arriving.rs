@@ -1,8 +1,7 @@
 //! Arriving clients: the connection, its request, and the shard where the client will live.
 //!
-//! The acceptor places a connection before its request is known. When the request is granted, another shard may be the better
-//! place: the owner of the topic, because messages from there need no other shard, or a shard that has members in the topic,
-//! because each further one has to be told of every batch.
+//! The acceptor places a connection before its request is known. When the request is granted, the owner of the topic may be the
+//! better place: messages from there need no other shard.
 //!
 //! So a client can move, with its socket. It moves before it has joined, and the new shard treats it as just connected.
 //!
