@@ -138,7 +138,7 @@ impl Shard {
         let Some(client) = self.clients.get_mut(key) else {
             return;
         };
-        let Some(member) = &mut client.member else {
+        let Some(member) = client.member.as_mut().filter(|one| one.own_ahead > 0) else {
             return;
         };
         let (topic_key, before) = (member.topic, member.cursor);

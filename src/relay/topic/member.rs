@@ -66,13 +66,17 @@ impl<'a> Run<'a> {
             let batch = log.batch_at(cursor)?;
             let encoding = batch.encoding(form);
             let len = encoding.bytes().len();
+            let Some(own) = own else {
+                return Some(Run {
+                    encoding,
+                    start: cursor,
+                    end: len as u32,
+                });
+            };
             let run = |start, next: usize| Run {
                 encoding,
                 start,
                 end: encoding.start_of(next),
-            };
-            let Some(own) = own else {
-                return Some(run(cursor, batch.len()));
             };
             let index = encoding.index_at(cursor.offset());
             let owns = batch.next_of(own, index);
@@ -130,6 +134,7 @@ impl Member {
         own: Option<ClientId>,
         slices: &mut Slices<'a>,
     ) -> usize {
+        let own = self.own_behind_cursor(own);
         let mut cursor = self.cursor;
         let mut total = 0;
         while !slices.is_full()
@@ -183,9 +188,15 @@ impl Member {
         Some((encoding, offset as usize..end as usize))
     }
 
+    /// The name under which own messages are left out; `None` if none is behind the cursor, as for members that only listen.
+    fn own_behind_cursor(&self, own: Option<ClientId>) -> Option<ClientId> {
+        own.filter(|_| self.own_ahead > 0)
+    }
+
     /// Moves on by the `n` bytes that the kernel took of those that [`Member::gather`] listed, and past own messages behind
     /// them. Returns the number of messages that this completes.
     pub(crate) fn advance(&mut self, log: &mut Log, mut n: usize, own: Option<ClientId>) -> u64 {
+        let own = self.own_behind_cursor(own);
         let mut cursor = self.cursor;
         let mut messages = 0;
         while n > 0 {
