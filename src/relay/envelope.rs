@@ -6,7 +6,6 @@
 use std::sync::Arc;
 
 use crate::ids::{ClientKey, Seq, ShardId};
-use crate::port::terms::Form;
 use crate::port::topic_name::TopicName;
 use crate::relay::batch::Batch;
 use crate::relay::batch::audience::Audience;
@@ -122,11 +121,11 @@ pub enum Envelope {
 }
 
 impl Envelope {
-    /// Bytes of messages in it, which count towards the limit of an inbox.
+    /// Bytes that its messages take in memory, in all forms. They count towards the limit of an inbox.
     pub fn weight_bytes(&self) -> usize {
         match self {
             Envelope::Publish { draft, .. } => draft.len_bytes(),
-            Envelope::Deliver { batch, .. } => batch.encoding(Form::Frames).bytes().len(),
+            Envelope::Deliver { batch, .. } => batch.kept_bytes() as usize,
             Envelope::Subscribe { .. }
             | Envelope::Subscribed { .. }
             | Envelope::Unsubscribe { .. }

@@ -1,9 +1,9 @@
-//! One turn of a shard, and the sleep after it: the only driver that a shard has.
+//! One turn of a shard, and the sleep after it.
 //!
 //! A [`Turn`] owns a shard and takes it through the steps of a turn, each with a budget. A [`Host`] does the work of a
 //! kernel: it reports events, fills buffers, writes, and carries mail. The worker is a host with sockets. The simulation,
 //! the fuzzing world and the benches are hosts without. So all of them run the steps in the same order and sleep by the
-//! same decision.
+//! same decision. Only the unit tests of a shard take its steps one by one.
 
 use std::io::IoSlice;
 use std::time::Duration;
@@ -129,7 +129,7 @@ pub trait Host {
     /// Reads once from the connection, and hands the bytes to the shard.
     fn fill(&mut self, shard: &mut Shard, key: ClientKey) -> Filled;
 
-    /// Whether the next read is expensive whatever the last one cost.
+    /// Whether the transport is not ready: nothing can be sent yet, and the next read is expensive whatever the last one cost.
     fn is_handshaking(&mut self, _key: ClientKey) -> bool {
         false
     }
@@ -139,7 +139,8 @@ pub trait Host {
         None
     }
 
-    /// Sends a client to another shard, with its connection. It must not overtake or be overtaken by the shard's envelopes.
+    /// Sends a client to another shard, with its connection. It may overtake this shard's envelopes, but must not come behind
+    /// this shard's fence.
     fn hand_over(&mut self, key: ClientKey, home: ShardId, transfer: Transfer);
 
     /// Whether the transport has taken bytes that the kernel has not accepted.
@@ -483,6 +484,7 @@ mod tests {
     use crate::relay::policy::grace::GRACE;
     use crate::relay::router::Router;
     use crate::relay::shard::Settings;
+    use crate::ws::frame::MessageKind;
 
     /// A host without sockets, whose inboxes may be full.
     struct Idle {
@@ -593,11 +595,7 @@ mod tests {
         let mut request = request.to_owned().into_bytes();
         turn.shard.on_bytes(client, &mut request);
         turn.run(&mut host);
-        let readiness = Readiness {
-            is_error: true,
-            ..Readiness::default()
-        };
-        turn.on_event(&mut host, client, readiness);
+        turn.on_event(&mut host, client, FAILED);
         turn.shard.begin_drain();
         turn.read(&mut host);
         assert!(turn.shard.is_empty());
@@ -621,9 +619,15 @@ mod tests {
         assert_eq!(turn.sleep(host.now).ends_at(), Some(host.now + GRACE));
     }
 
-    #[test]
-    fn a_connection_that_fails_while_it_is_not_read_is_given_up() {
-        let (mut turn, mut host) = turn_of_one_of(2);
+    const FAILED: Readiness = Readiness {
+        is_readable: false,
+        is_writable: false,
+        is_read_closed: false,
+        is_error: true,
+    };
+
+    /// A client that is parked, because it waits for the answer of a topic's owner on the other of two shards.
+    fn join_elsewhere(turn: &mut Turn, host: &mut Idle) -> ClientKey {
         let router = Router::new(2, 0);
         let elsewhere = |path: &String| router.owner(path) == ShardId(1);
         let path = (0..100).map(|n| format!("/{n}")).find(elsewhere).unwrap();
@@ -633,16 +637,59 @@ mod tests {
              Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
         );
         turn.shard.on_bytes(client, &mut request.into_bytes());
-        turn.run(&mut host);
+        turn.run(host);
         assert_eq!(turn.shard.permit(client), Permit::Parked);
-        let is_error = true;
-        host.news.push((
-            client,
-            Readiness {
-                is_error,
-                ..Readiness::default()
-            },
-        ));
+        client
+    }
+
+    #[test]
+    fn a_connection_that_fails_while_it_is_not_read_is_given_up() {
+        let (mut turn, mut host) = turn_of_one_of(2);
+        let client = join_elsewhere(&mut turn, &mut host);
+        host.news.push((client, FAILED));
+        turn.run(&mut host);
+        assert!(turn.shard.is_empty());
+    }
+
+    #[test]
+    fn orders_between_two_turns_end_the_sleep_at_once() {
+        let (mut turn, mut host) = turn();
+        turn.shard
+            .publish_from_outside("/".into(), MessageKind::Text, b"a")
+            .unwrap();
+        assert_eq!(turn.sleep(host.now).ends_at(), Some(host.now));
+        turn.run(&mut host);
+        assert_eq!(turn.sleep(host.now).ends_at(), None);
+        turn.shard.begin_drain();
+        assert_eq!(turn.sleep(host.now).ends_at(), Some(host.now));
+        turn.run(&mut host);
+        assert!(turn.shard.is_drained());
+    }
+
+    #[test]
+    fn messages_that_come_between_two_turns_are_the_next_turns() {
+        let (mut turn, mut host) = turn();
+        let client = turn.shard.accept();
+        let request = "GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n";
+        turn.shard
+            .on_bytes(client, &mut request.to_owned().into_bytes());
+        for _ in 0..2 {
+            turn.run(&mut host);
+            host.now = host.now + Duration::from_secs(1);
+            turn.shard
+                .on_bytes(client, &mut b"\x81\x81\0\0\0\0a".to_vec());
+        }
+        turn.run(&mut host);
+        assert_eq!(turn.shard.stats().value(Stat::Delivered), 2);
+    }
+
+    #[test]
+    fn a_parked_client_whose_connection_fails_ends_although_the_inboxes_are_full() {
+        let (mut turn, mut host) = turn_of_one_of(2);
+        let client = join_elsewhere(&mut turn, &mut host);
+        host.is_congested = true;
+        host.news.push((client, FAILED));
         turn.run(&mut host);
         assert!(turn.shard.is_empty());
     }

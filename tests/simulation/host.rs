@@ -361,7 +361,12 @@ impl World {
                     .accept_outside(host, topic, is_text, payload, step);
             }
             Err(NotTaken::WindowFull) => self.tally.note(Event::OutsideWaits),
-            Err(NotTaken::Draining) => assert!(shard.is_draining()),
+            Err(NotTaken::Draining) => {
+                assert!(shard.is_draining() || self.hosts[host].is_cut);
+            }
+            Err(error @ (NotTaken::TooLong | NotTaken::InvalidUtf8)) => {
+                panic!("a message that keeps the limits is refused: {error:?}")
+            }
         }
     }
 

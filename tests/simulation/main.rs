@@ -16,9 +16,9 @@
 //! All other names and options are those of any test. `libtest-mimic` reads them, because the compiler's test harness
 //! cannot take an option of ours.
 //!
-//! Before you add a promise, plant a fault against it and see a seed fail. The simulation has limits. The event loop is
-//! its own: `host.rs` and its neighbours follow `net::worker` step by step. So is the substitute for TLS
-//! (`transport.rs`). It knows only the size of a topic's log on one shard, not each member's share.
+//! Before you add a promise, plant a fault against it and see a seed fail. The simulation has limits. It runs the relay's own
+//! turn, but its substitutes for the kernel and for TLS (`transport.rs`) are simple. It knows only the size of a topic's log
+//! on one shard, not each member's share.
 
 mod acts;
 mod checks;

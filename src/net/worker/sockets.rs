@@ -98,14 +98,15 @@ impl Sockets {
         admission: Admission,
     ) -> ClientKey {
         self.free_slots(shard);
-        let key = shard.accept();
+        let key = if matches!(admission.as_deref(), Some(Entry::Header(_))) {
+            shard.accept_with_preface()
+        } else {
+            shard.accept()
+        };
         let session = match (&self.tls, &stream) {
             (Some(tls), Stream::Tcp(_)) => Some(tls.session()),
             (Some(_), Stream::Unix(_)) | (None, _) => None,
         };
-        if matches!(admission.as_deref(), Some(Entry::Header(_))) {
-            shard.await_preface(key);
-        }
         shard.set_heavy(key, session.is_some());
         self.watch(
             shard,
@@ -123,6 +124,7 @@ impl Sockets {
     pub(super) fn take_client(&mut self, shard: &mut Shard, mut conn: Conn, transfer: Transfer) {
         self.free_slots(shard);
         let key = shard.transfer_in(transfer);
+        shard.set_heavy(key, conn.is_encrypted());
         conn.generation = key.generation;
         self.watch(shard, key, conn);
         // The transport may hold input that the other worker left unread. No event announces it.

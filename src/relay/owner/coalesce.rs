@@ -72,7 +72,7 @@ impl Coalesce {
 #[derive(Debug, Default)]
 pub(crate) struct Agenda {
     waiting: BTreeSet<(Timestamp, usize)>,
-    /// The moment at which a due topic was handed out last.
+    /// The moment at which a topic that was due was removed last.
     served_at: Timestamp,
 }
 
@@ -82,26 +82,25 @@ impl Agenda {
         self.waiting.insert((due, slot));
     }
 
-    /// Removes it.
+    /// Removes it, because it is served `now`.
     ///
     /// # Panics
     ///
     /// If it is not there for `due`.
-    pub(crate) fn remove(&mut self, due: Timestamp, slot: usize) {
+    pub(crate) fn remove(&mut self, due: Timestamp, slot: usize, now: Timestamp) {
         assert!(
             self.waiting.remove(&(due, slot)),
             "the topic is in the agenda"
         );
+        if due <= now {
+            self.served_at = now;
+        }
     }
 
     /// The next topic that is due at `now`. It stays until it is removed.
-    pub(crate) fn next_due(&mut self, now: Timestamp) -> Option<usize> {
+    pub(crate) fn next_due(&self, now: Timestamp) -> Option<usize> {
         let &(due, slot) = self.waiting.first()?;
-        if due > now {
-            return None;
-        }
-        self.served_at = now;
-        Some(slot)
+        (due <= now).then_some(slot)
     }
 
     /// The next topic, due or not. It stays until it is removed.
@@ -168,14 +167,14 @@ mod tests {
         agenda.insert(Timestamp(300), 1);
         agenda.insert(Timestamp(100), 2);
         agenda.insert(Timestamp(200), 3);
-        agenda.remove(Timestamp(200), 3);
+        agenda.remove(Timestamp(200), 3, Timestamp(0));
         assert_eq!(agenda.next_due(Timestamp(99)), None);
         assert_eq!(agenda.next_due(Timestamp(299)), Some(2));
-        agenda.remove(Timestamp(100), 2);
+        agenda.remove(Timestamp(100), 2, Timestamp(299));
         assert_eq!(agenda.next_due(Timestamp(299)), None);
         assert!(agenda.len() == 1 && agenda.contains(Timestamp(300), 1));
         assert_eq!(agenda.next(), Some(1));
-        agenda.remove(Timestamp(300), 1);
+        agenda.remove(Timestamp(300), 1, Timestamp(299));
         assert_eq!(agenda.len(), 0);
     }
 
@@ -186,7 +185,7 @@ mod tests {
         agenda.insert(Timestamp(101), 2);
         assert_eq!(agenda.next_wake(), Some(Timestamp(100)));
         assert_eq!(agenda.next_due(Timestamp(100)), Some(1));
-        agenda.remove(Timestamp(100), 1);
+        agenda.remove(Timestamp(100), 1, Timestamp(100));
         assert_eq!(agenda.next_wake(), Some(Timestamp(100) + WAKE_GAP));
     }
 }

@@ -13,6 +13,7 @@ mod sequencer;
 pub(crate) mod topic;
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use slab::Slab;
 
@@ -22,6 +23,7 @@ use self::topic::OwnedTopic;
 use crate::ids::{ClientKey, ShardId};
 use crate::metrics::stats::{Stat, Stats};
 use crate::port::topic_name::TopicName;
+use crate::relay::batch::Batch;
 use crate::relay::batch::audience::Audience;
 use crate::relay::batch::draft::Draft;
 use crate::relay::envelope::{Envelope, Hold};
@@ -256,12 +258,24 @@ impl Owner {
     fn sequence(&mut self, slot: usize, is_in_haste: bool, desk: &mut Desk<'_>) {
         let topic = &mut self.topics[slot];
         if let Some(due) = topic.due() {
-            self.agenda.remove(due, slot);
+            self.agenda.remove(due, slot, desk.now);
         }
         desk.stats
             .add(Stat::Coalesced, topic.pending().waited() as u64);
         let (batches, gauged) = topic.sequence(desk.now, &self.coalesce);
         gauge(desk.stats, gauged);
+        self.spread(slot, batches, is_in_haste, desk);
+    }
+
+    /// Sends batches that the topic's sequencer has numbered to the shards with members.
+    fn spread(
+        &mut self,
+        slot: usize,
+        batches: Vec<Arc<Batch>>,
+        is_in_haste: bool,
+        desk: &mut Desk<'_>,
+    ) {
+        let topic = &mut self.topics[slot];
         for batch in batches {
             topic.note_outsiders(&batch);
             for shard in topic.subscribers() {

@@ -1,7 +1,8 @@
 //! A topic's sequencer: it gives messages their numbers.
 //!
 //! The owner submits drafts and spreads the batches that come back. The numbers are this process's own. A sequencer that
-//! several processes share would be a second variant, which takes drafts and hands batches back later.
+//! several processes share would be a second variant. It would hand batches back later, to [`Owner::spread`](super::Owner), and
+//! until then the topic must count as used and a fence must not be answered.
 
 use std::sync::Arc;
 

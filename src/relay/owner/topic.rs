@@ -31,7 +31,7 @@ pub struct OwnedTopic {
     told: Option<Hold>,
     /// Messages that are published and not numbered.
     pending: Pending,
-    /// Bytes of outsiders that are numbered, of which their shards have not been told.
+    /// Bytes of outsiders that are numbered, of which their shards have not been told. A shard is here once.
     unacknowledged: Vec<(ShardId, u64)>,
     /// It is in the turn's list of topics that got messages.
     is_listed: bool,
@@ -227,8 +227,14 @@ impl OwnedTopic {
     /// Notes how many bytes of a batch came from outsiders.
     pub(crate) fn note_outsiders(&mut self, batch: &Batch) {
         for share in batch.shares() {
-            if let Source::Outsiders(shard) = share.source {
-                self.unacknowledged.push((shard, u64::from(share.bytes)));
+            let Source::Outsiders(from) = share.source else {
+                continue;
+            };
+            let bytes = u64::from(share.bytes);
+            let mut entries = self.unacknowledged.iter_mut();
+            match entries.find(|(shard, _)| *shard == from) {
+                Some((_, sum)) => *sum += bytes,
+                None => self.unacknowledged.push((from, bytes)),
             }
         }
     }

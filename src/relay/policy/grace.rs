@@ -32,7 +32,7 @@ const CAUGHT_UP_DISCOUNT: u32 = 4;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct LogState {
     /// The lag of the slowest member that publishers may wait for.
-    pub held_bytes: u64,
+    pub trusted_lag_bytes: u64,
     /// Above it, publishers are to wait.
     pub hold_mark: u64,
     /// Below it, they need not any more. Above it, the shard makes use of a wait that others were granted.
@@ -47,7 +47,7 @@ pub(crate) struct LogState {
 
 impl LogState {
     fn is_over(self) -> bool {
-        self.held_bytes > self.hold_mark
+        self.trusted_lag_bytes > self.hold_mark
     }
 }
 
@@ -80,8 +80,10 @@ impl Grace {
     #[must_use]
     pub(crate) fn review(self, now: Timestamp, log: LogState) -> Grace {
         match self {
-            Grace::Spent { until } if now < until && log.held_bytes > log.release_mark => self,
-            Grace::Asked { .. } if log.held_bytes <= log.release_mark => Grace::Unneeded,
+            Grace::Spent { until } if now < until && log.trusted_lag_bytes > log.release_mark => {
+                self
+            }
+            Grace::Asked { .. } if log.trusted_lag_bytes <= log.release_mark => Grace::Unneeded,
             Grace::Asked {
                 until,
                 progress_at,
@@ -111,7 +113,7 @@ impl Grace {
                 } else {
                     log.hold_mark
                 };
-                if log.held_bytes <= mark || log.is_shard_behind {
+                if log.trusted_lag_bytes <= mark || log.is_shard_behind {
                     return Grace::Unneeded;
                 }
                 Grace::ask(now, log.is_over())
@@ -240,9 +242,9 @@ mod tests {
 
     const START: Timestamp = Timestamp(1_000_000);
 
-    fn log(held_bytes: u64) -> LogState {
+    fn log(trusted_lag_bytes: u64) -> LogState {
         LogState {
-            held_bytes,
+            trusted_lag_bytes,
             hold_mark: 500,
             release_mark: 250,
             is_shard_behind: false,
@@ -255,22 +257,22 @@ mod tests {
         START + Duration::from_millis(after_ms)
     }
 
-    fn review(grace: Grace, after_ms: u64, held_bytes: u64) -> Grace {
-        grace.review(at(after_ms), log(held_bytes))
+    fn review(grace: Grace, after_ms: u64, trusted_lag_bytes: u64) -> Grace {
+        grace.review(at(after_ms), log(trusted_lag_bytes))
     }
 
-    fn review_with_progress(grace: Grace, after_ms: u64, held_bytes: u64) -> Grace {
+    fn review_with_progress(grace: Grace, after_ms: u64, trusted_lag_bytes: u64) -> Grace {
         let log = LogState {
             laggards_progress: true,
-            ..log(held_bytes)
+            ..log(trusted_lag_bytes)
         };
         grace.review(at(after_ms), log)
     }
 
-    fn review_behind(grace: Grace, after_ms: u64, held_bytes: u64) -> Grace {
+    fn review_behind(grace: Grace, after_ms: u64, trusted_lag_bytes: u64) -> Grace {
         let log = LogState {
             is_shard_behind: true,
-            ..log(held_bytes)
+            ..log(trusted_lag_bytes)
         };
         grace.review(at(after_ms), log)
     }
@@ -342,9 +344,9 @@ mod tests {
 
     #[test]
     fn a_shard_that_lags_makes_use_of_a_wait_that_others_were_granted() {
-        let during_a_wait = |held_bytes| LogState {
+        let during_a_wait = |trusted_lag_bytes| LogState {
             is_granted: true,
-            ..log(held_bytes)
+            ..log(trusted_lag_bytes)
         };
         let idle = Grace::default().review(START, during_a_wait(250));
         assert_eq!(idle, Grace::Unneeded);

@@ -60,7 +60,7 @@ pub(crate) enum Verdict {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Lag {
     /// The lag of the slowest member.
-    pub held_bytes: u64,
+    pub lag_bytes: u64,
     /// The lag of the slowest member that publishers may wait for.
     pub trusted_bytes: u64,
     /// The most that a member lags only because it has not been visited yet: how far the shard itself is behind.
@@ -114,7 +114,7 @@ impl Policy {
     /// The hold that a shard wants on a topic's publishers, if any.
     pub(crate) fn wants_hold(&self, lag: Lag) -> Option<Hold> {
         let mark = if lag.is_pressed { 0 } else { self.mark(lag) };
-        if self.is_lossless() && lag.held_bytes > mark {
+        if self.is_lossless() && lag.lag_bytes > mark {
             return Some(Hold::Open);
         }
         if lag.unvisited_bytes > mark {
@@ -137,7 +137,7 @@ impl Policy {
             return Grace::Unneeded;
         }
         let log = LogState {
-            held_bytes: lag.trusted_bytes,
+            trusted_lag_bytes: lag.trusted_bytes,
             hold_mark: self.hold_mark(),
             release_mark: self.release_mark(),
             // The log's size does not count: a laggard may be the cause of it.
@@ -201,10 +201,10 @@ mod tests {
         }
     }
 
-    fn lag(held_bytes: u64) -> Lag {
+    fn lag(lag_bytes: u64) -> Lag {
         Lag {
-            held_bytes,
-            trusted_bytes: held_bytes,
+            lag_bytes,
+            trusted_bytes: lag_bytes,
             unvisited_bytes: 0,
             is_holding: false,
             is_granted: false,
@@ -223,10 +223,10 @@ mod tests {
 
     #[test]
     fn a_shard_that_is_behind_with_its_own_work_holds_publishers_under_every_policy() {
-        let wish = |held_bytes| {
+        let wish = |lag_bytes| {
             policy(SlowConsumerPolicy::Disconnect).wants_hold(Lag {
-                unvisited_bytes: held_bytes,
-                ..lag(held_bytes)
+                unvisited_bytes: lag_bytes,
+                ..lag(lag_bytes)
             })
         };
         assert_eq!(wish(501), Some(Hold::Open));
@@ -290,10 +290,10 @@ mod tests {
 
     #[test]
     fn a_hold_ends_well_below_where_it_began() {
-        let wish = |held_bytes| {
+        let wish = |lag_bytes| {
             policy(SlowConsumerPolicy::Backpressure).wants_hold(Lag {
                 is_holding: true,
-                ..lag(held_bytes)
+                ..lag(lag_bytes)
             })
         };
         assert_eq!(wish(251), Some(Hold::Open));

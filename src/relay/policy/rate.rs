@@ -4,9 +4,9 @@
 //! limit. Instead of tokens, a client keeps the moment at which its bucket is full again, so nothing is counted while
 //! nothing is sent. The shard asks at each message. All messages of a turn have the turn's time.
 //!
-//! While the relay does not read a client (its topic is held, say), its messages wait in its socket. They arrive at once
-//! afterwards, and that is the relay's fault. So the client may send in addition what it could have sent during the pause.
-//! This excuse lasts as long as the pause.
+//! While a client is parked (its topic is held, say), its messages wait in its socket. They arrive at once
+//! afterwards, and that is the relay's fault. So the client may send in addition what it could have sent while it was parked.
+//! This excuse lasts as long as that. A turn that does not read because inboxes are full is short and no excuse.
 
 use std::time::Duration;
 

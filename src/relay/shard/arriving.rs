@@ -53,8 +53,21 @@ impl Transfer {
 impl Shard {
     /// Takes in a connection that was just accepted.
     pub fn accept(&mut self) -> ClientKey {
+        self.accept_with(Stage::default())
+    }
+
+    /// Takes in a connection whose first bytes are a proxy's header. The host reads that and then calls
+    /// [`Shard::end_preface`]. Until then the client is not answered: a peer that has not sent the header may not be a proxy.
+    pub(crate) fn accept_with_preface(&mut self) -> ClientKey {
+        self.accept_with(Stage::Preface)
+    }
+
+    fn accept_with(&mut self, stage: Stage) -> ClientKey {
         let due = self.now + self.settings.handshake_timeout;
         let key = self.clients.insert(self.now, due);
+        if let Some(arrival) = &mut self.clients[key].arrival {
+            arrival.stage = stage;
+        }
         self.reschedule(key);
         if self.drain.has_begun() {
             self.refuse(key, Refusal::SHUTDOWN);
@@ -73,15 +86,6 @@ impl Shard {
         if self.clients.get(key).is_some_and(is_requesting) {
             self.stats.inc(refusal_stat(kind));
             self.remove(key);
-        }
-    }
-
-    /// The host reads a proxy's header first and tells the shard with [`Shard::end_preface`]. Until then the client cannot be
-    /// answered: a peer that has not sent the header may not be a proxy.
-    pub(crate) fn await_preface(&mut self, key: ClientKey) {
-        let client = self.clients.get_mut(key);
-        if let Some(arrival) = client.and_then(|client| client.arrival.as_mut()) {
-            arrival.stage = Stage::Preface;
         }
     }
 

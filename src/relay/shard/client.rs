@@ -176,9 +176,10 @@ impl Client {
 
     /// Moves the client on by `step`.
     pub(super) fn take(&mut self, step: Step) {
-        let next = self.phase.after(step);
-        debug_assert!(next.is_some(), "{step:?} of a client in {:?}", self.phase);
-        self.phase = next.unwrap_or(self.phase);
+        let Some(next) = self.phase.after(step) else {
+            unreachable!("{step:?} of a client in {:?}", self.phase);
+        };
+        self.phase = next;
     }
 
     /// Grants its request. `early` are the bytes that came behind the request.

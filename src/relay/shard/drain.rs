@@ -35,9 +35,14 @@ impl Drain {
         self.abandoned = true;
     }
 
-    /// Whether the drain has begun, so that no message is accepted.
+    /// Whether the drain has begun.
     pub(super) fn has_begun(&self) -> bool {
         self.begun
+    }
+
+    /// Whether messages are still accepted: the drain has not begun, and the relay has neither failed nor been cut.
+    pub(super) fn takes_messages(&self) -> bool {
+        !(self.begun || self.abandoned || self.cut)
     }
 
     /// Whether the relay has failed.
@@ -48,6 +53,11 @@ impl Drain {
     /// Whether messages go out without waiting for others. Few more will come.
     pub(super) fn is_in_haste(&self) -> bool {
         self.begun || self.cut
+    }
+
+    /// Whether fences or an answer are to be sent.
+    pub(super) fn has_something_due(&self) -> bool {
+        self.fence_due || self.answer_due
     }
 
     /// Whether the shard's fences are to be sent now. True once.

@@ -156,11 +156,12 @@ mod tests {
     fn a_proxy_that_has_sent_no_header_is_not_answered_in_a_drain() {
         let settings = Settings::new(&Config::default(), 1);
         let mut shard = Shard::new(ShardId(0), settings, Router::new(1, 0), Timestamp(0));
-        let client = shard.accept();
-        shard.await_preface(client);
+        let before = shard.accept_with_preface();
         shard.begin_drain();
+        let after = shard.accept_with_preface();
         assert_eq!(shard.poll_flush(), None);
-        assert_eq!(shard.take_effects().next(), Some(Effect::Close(client)));
-        assert_eq!(shard.stats().value(Stat::HandshakeShutdown), 1);
+        let effects: Vec<Effect> = shard.take_effects().collect();
+        assert_eq!(effects, [Effect::Close(before), Effect::Close(after)]);
+        assert_eq!(shard.stats().value(Stat::HandshakeShutdown), 2);
     }
 }

@@ -152,7 +152,7 @@ impl Shard {
 
 fn lag_of(topic: &Topic, is_pressed: bool) -> Lag {
     Lag {
-        held_bytes: topic.log.lag_bytes(),
+        lag_bytes: topic.log.lag_bytes(),
         trusted_bytes: topic.log.trusted_bytes(),
         unvisited_bytes: topic.unvisited_bytes(),
         is_holding: topic.holding.is_some(),

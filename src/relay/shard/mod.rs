@@ -4,10 +4,11 @@
 //!
 //! ```text
 //! begin_turn(now)
-//!   handle(envelope)…                      other shards have sent something        hearing.rs
-//!   accept, permit, on_bytes, on_end…      clients have done something             arriving.rs, ready.rs, reading.rs, leaving.rs
+//!   on_writable…                           sockets take bytes again                flushing.rs
+//!   handle(envelope)…, accept…             other shards, and new connections       hearing.rs, arriving.rs
+//!   permit, on_bytes, on_end…              clients have done something             ready.rs, reading.rs, leaving.rs
 //!   poll_undecided → stay, transfer_out…   clients stay or move to another shard   arriving.rs
-//!   on_writable…, handle_timeouts          sockets take bytes again, time is up    flushing.rs, deadlines.rs
+//!   handle_timeouts                        time is up                              deadlines.rs
 //! decide()                                 messages are numbered and spread        deciding.rs
 //!   take_outbox
 //!   poll_flush → gather → advance…         one write for each client               flushing.rs
@@ -18,9 +19,9 @@
 //! Nothing is written in reaction to a single event, so everything that arrived in one turn leaves in one write per member. A
 //! shard never fails: a client that breaks the rules departs, and a broken rule of the shard's own is a panic.
 //!
-//! The files are of two kinds. A *noun* owns fields and their invariants and does not know the shard: `clients` (with `client`,
-//! `phase`, `arrival`, `carry` and `control`), `topics`, `publishing`, `lanes`, `outflow` (with `row`), `memory` (with `ranking`
-//! and `sharing`), `drain` and `timers`. A *step* is work of the shard on its nouns: the other files.
+//! The files are of two kinds. A *noun* owns fields and their invariants and does not know the shard: `clients` (with
+//! `client`, `phase`, `arrival`, `carry` and `control`), `topics`, `publishing`, `lanes`, `outflow` (with `row`), `memory` (with
+//! `ranking` and `sharing`), `drain` and `timers`. A *step* is work of the shard on its nouns: the other files.
 //!
 //! [`Owner`] does the work for the topics that the shard owns.
 
@@ -227,9 +228,12 @@ impl Shard {
         self.id
     }
 
-    /// Whether the shard has something to flush or to settle without waiting for an event.
+    /// Whether the shard has something to publish, to flush or to settle without waiting for an event.
     pub fn has_work(&self) -> bool {
-        self.outflow.has_work() || self.topics.has_touched()
+        self.outflow.has_work()
+            || self.topics.has_touched()
+            || self.publishing.has_drafts()
+            || self.drain.has_something_due()
     }
 
     /// The earliest time at which a deadline may have passed.

@@ -20,7 +20,11 @@ use crate::ws::frame::MessageKind;
 pub enum NotTaken {
     /// Too many bytes of outsiders are on their way to the topic. There is room again when they are numbered.
     WindowFull,
-    /// The shard drains: nothing is published any more.
+    /// It is longer than a message may be.
+    TooLong,
+    /// It is a text message, but not UTF-8.
+    InvalidUtf8,
+    /// The relay drains or has failed: nothing is published any more.
     Draining,
 }
 
@@ -47,8 +51,19 @@ pub(super) struct Publishing {
     list: u64,
     /// Drafts of outsiders.
     outside: Vec<(TopicName, Draft)>,
-    /// Bytes of outsiders that are on their way, by topic. A topic without any is not here.
-    outside_bytes: HashMap<TopicName, u64>,
+    /// The number of the list in `outside`.
+    outside_list: u64,
+    /// Accounts of topics to which messages of outsiders are on their way.
+    accounts: HashMap<TopicName, Account>,
+}
+
+/// What outsiders have on their way to a topic.
+#[derive(Debug, Default)]
+struct Account {
+    /// Bytes of frames.
+    bytes: u64,
+    /// The draft that takes the next message: the number of its list, and its place there.
+    open_draft: Option<(u64, usize)>,
 }
 
 impl Publishing {
@@ -59,7 +74,8 @@ impl Publishing {
             drafts: Vec::new(),
             list: 0,
             outside: Vec::new(),
-            outside_bytes: HashMap::new(),
+            outside_list: 0,
+            accounts: HashMap::new(),
         }
     }
 
@@ -108,30 +124,39 @@ impl Publishing {
         if self.outside_bytes(&topic) > window_bytes {
             return Err(NotTaken::WindowFull);
         }
-        let last = self.outside.pop_if(|(last, _)| *last == topic);
-        let mut draft = match last {
-            Some((_, draft)) => draft,
-            None => Draft::new(Source::Outsiders(self.shard), now),
+        let account = self.accounts.entry(topic.clone()).or_default();
+        let index = match account.open_draft {
+            Some((list, index)) if list == self.outside_list => index,
+            _ => {
+                let draft = Draft::new(Source::Outsiders(self.shard), now);
+                self.outside.push((topic, draft));
+                self.outside.len() - 1
+            }
         };
-        let pushed = draft.push(kind, payload, None);
-        *self.outside_bytes.entry(topic.clone()).or_default() += pushed as u64;
-        self.outside.push((topic, draft));
+        account.open_draft = Some((self.outside_list, index));
+        let (_, draft) = &mut self.outside[index];
+        account.bytes += draft.push(kind, payload, None) as u64;
         Ok(())
     }
 
     /// Bytes of outsiders are numbered. Ignores bytes that are not on their way.
     pub(super) fn on_numbered(&mut self, topic: &TopicName, bytes: u64) {
-        if let Some(on_its_way) = self.outside_bytes.get_mut(topic) {
-            *on_its_way = on_its_way.saturating_sub(bytes);
-            if *on_its_way == 0 {
-                self.outside_bytes.remove(topic);
+        if let Some(account) = self.accounts.get_mut(topic) {
+            account.bytes = account.bytes.saturating_sub(bytes);
+            if account.bytes == 0 {
+                self.accounts.remove(topic);
             }
         }
     }
 
     /// Bytes of outsiders that are on their way to a topic.
     pub(super) fn outside_bytes(&self, topic: &str) -> u64 {
-        self.outside_bytes.get(topic).copied().unwrap_or(0)
+        self.accounts.get(topic).map_or(0, |account| account.bytes)
+    }
+
+    /// Whether there are drafts.
+    pub(super) fn has_drafts(&self) -> bool {
+        !(self.drafts.is_empty() && self.outside.is_empty())
     }
 
     /// Takes the members' drafts.
@@ -142,12 +167,14 @@ impl Publishing {
 
     /// Takes the emptied list back, to spare an allocation.
     pub(super) fn give_back(&mut self, mut list: Vec<(TopicKey, Draft)>) {
+        debug_assert!(self.drafts.is_empty(), "nothing was published meanwhile");
         list.clear();
         self.drafts = list;
     }
 
     /// Takes the outsiders' drafts.
     pub(super) fn take_outside(&mut self) -> Vec<(TopicName, Draft)> {
+        self.outside_list += 1;
         std::mem::take(&mut self.outside)
     }
 }

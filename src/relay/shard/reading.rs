@@ -157,7 +157,7 @@ impl Shard {
     /// The reason why a message of this client ends its membership, if there is one.
     fn objection(&mut self, key: ClientKey) -> Option<Departure> {
         let client = &mut self.clients[key];
-        if client.member.is_none() || self.drain.has_begun() {
+        if client.member.is_none() || !self.drain.takes_messages() {
             // The message is dropped in any case.
             return None;
         }
@@ -171,7 +171,11 @@ impl Shard {
     fn publish(&mut self, key: ClientKey, message: Message<'_>) {
         let author = self.own(key);
         let client = &mut self.clients[key];
-        let Some(member) = client.member.as_ref().filter(|_| !self.drain.has_begun()) else {
+        let Some(member) = client
+            .member
+            .as_ref()
+            .filter(|_| self.drain.takes_messages())
+        else {
             // It comes behind our Close, or behind the fence.
             return;
         };
@@ -203,15 +207,25 @@ impl Shard {
     }
 
     /// Publishes a message from a sender that is not a member of the topic. It is numbered like all others, and the topic need
-    /// not have a member. The bytes that outsiders have on their way to a topic are limited.
+    /// not have a member.
+    ///
+    /// # Errors
+    ///
+    /// The message breaks a limit, or nothing is published any more. It is not taken.
     pub fn publish_from_outside(
         &mut self,
         topic: TopicName,
         kind: MessageKind,
         payload: &[u8],
     ) -> Result<(), NotTaken> {
-        if self.drain.has_begun() {
+        if !self.drain.takes_messages() {
             return Err(NotTaken::Draining);
+        }
+        if payload.len() > self.settings.max_message_bytes {
+            return Err(NotTaken::TooLong);
+        }
+        if kind == MessageKind::Text && std::str::from_utf8(payload).is_err() {
+            return Err(NotTaken::InvalidUtf8);
         }
         let window_bytes = self.settings.policy.window_bytes;
         self.publishing

@@ -3,9 +3,9 @@
 //! The turn visits each client on the ready list and asks [`Shard::permit`] before every read. A publisher whose topic is
 //! closed, or that lags itself, is parked. It goes back on the list when its reason is gone, so no edge of its socket is lost.
 
-use super::Shard;
 use super::client::Reading;
 use super::phase::Phase;
+use super::{End, Shard};
 use crate::ids::ClientKey;
 use crate::relay::topic::TopicKey;
 
@@ -28,12 +28,18 @@ impl Shard {
         self.ready.enter(key, &mut self.clients);
     }
 
-    /// An event has said that the client's connection failed. A read finds that out, or a visit that may not read.
+    /// An event has said that the client's connection failed. The next visit finds that out by a read, or without one if the
+    /// client is parked in this turn. A client that is parked already is not visited, so it ends at once.
     pub(crate) fn note_failure(&mut self, key: ClientKey) {
-        if let Some(client) = self.clients.get_mut(key) {
-            client.has_failed = true;
+        let Some(client) = self.clients.get_mut(key) else {
+            return;
+        };
+        client.has_failed = true;
+        if client.reading == Reading::Allowed {
+            self.make_ready(key);
+        } else {
+            self.on_end(key, End::Failed);
         }
-        self.make_ready(key);
     }
 
     /// Whether the client's connection is known to have failed.

@@ -13,13 +13,8 @@ fn config_with(interval: Duration) -> Config {
 
 /// A shard with coalescing, and three members of one topic. They are enough for the whole interval.
 fn coalescing() -> (Shard, Vec<ClientKey>) {
-    coalescing_for(INTERVAL, 3)
-}
-
-/// The same with `count` members. They may be enough for only a part of `interval`.
-fn coalescing_for(interval: Duration, count: usize) -> (Shard, Vec<ClientKey>) {
-    let mut shard = shard_with(&config_with(interval));
-    let members = (0..count).map(|_| join(&mut shard, "/", b"")).collect();
+    let mut shard = shard_with(&config_with(INTERVAL));
+    let members = (0..3).map(|_| join(&mut shard, "/", b"")).collect();
     turn(&mut shard, usize::MAX, None);
     pass(&mut shard, Duration::from_secs(1));
     (shard, members)
@@ -351,4 +346,27 @@ fn a_topic_does_not_wait_for_listeners_of_another_shard_that_have_left() {
     }
     // The owner is told when 99, 49, 24, 11, 5 and 2 are left.
     assert_eq!(told, 6);
+}
+
+#[test]
+fn a_topic_that_is_due_when_it_gets_a_message_counts_as_served() {
+    let (mut shard, members) = coalescing();
+    let others: Vec<ClientKey> = (0..3).map(|_| join(&mut shard, "/other", b"")).collect();
+    turn(&mut shard, usize::MAX, None);
+    pass(&mut shard, Duration::from_secs(1));
+    // Both are fanned out shortly after each other, and then have a message that waits.
+    let soon = Duration::from_micros(5);
+    for member in [members[0], others[0]] {
+        shard.on_bytes(member, &mut text(1));
+        turn(&mut shard, usize::MAX, None);
+        shard.on_bytes(member, &mut text(1));
+        turn(&mut shard, usize::MAX, None);
+        pass(&mut shard, soon);
+    }
+    let due = shard.next_fan_out().unwrap();
+    shard.begin_turn(due);
+    shard.on_bytes(members[0], &mut text(1));
+    turn(&mut shard, usize::MAX, None);
+    let gap = shard.next_fan_out().unwrap().since(due);
+    assert_eq!(gap, crate::relay::owner::coalesce::WAKE_GAP);
 }

@@ -150,3 +150,74 @@ fn what_an_outsider_has_on_its_way_is_counted_to_the_byte() {
     }
     assert_eq!(shards[1].publishing.outside_bytes(&path), 2 + 20);
 }
+
+#[test]
+fn nothing_is_taken_from_outside_once_the_relay_has_failed_or_was_cut() {
+    for end in [Shard::abandon, Shard::cut_all] {
+        let (mut shards, path) = two_shards(&Config::default());
+        end(&mut shards[1]);
+        assert_eq!(publish(&mut shards[1], &path, 1), Err(NotTaken::Draining));
+    }
+}
+
+#[test]
+fn a_message_from_outside_keeps_the_rules_that_hold_for_members() {
+    let (mut shards, path) = two_shards(&Config::default());
+    let most = shards[1].settings.max_message_bytes;
+    assert_eq!(
+        publish(&mut shards[1], &path, most + 1),
+        Err(NotTaken::TooLong)
+    );
+    let mut send = |kind| {
+        let topic = path.as_str().into();
+        shards[1].publish_from_outside(topic, kind, &[0xff])
+    };
+    assert_eq!(send(MessageKind::Text), Err(NotTaken::InvalidUtf8));
+    assert_eq!(send(MessageKind::Binary), Ok(()));
+}
+
+#[test]
+fn messages_from_outside_to_several_topics_are_one_draft_for_each() {
+    let (mut shards, path) = two_shards(&Config::default());
+    let (one, other) = (format!("{path}?"), path);
+    for _ in 0..100 {
+        publish(&mut shards[1], &one, 1).unwrap();
+        publish(&mut shards[1], &other, 1).unwrap();
+    }
+    assert_eq!(shards[1].publishing.take_outside().len(), 2);
+}
+
+#[test]
+fn a_shard_hears_once_what_was_numbered_while_publishers_were_held() {
+    let mut config = Config::default();
+    config.relay.coalesce = std::time::Duration::ZERO;
+    let (mut shards, path) = two_shards(&config);
+    join(&mut shards[0], &path, b"");
+    turns(&mut shards);
+    let topic: TopicName = path.as_str().into();
+    let from = ShardId(0);
+    let hold = crate::relay::envelope::Hold::Open;
+    shards[0].handle(Envelope::Hold {
+        topic: topic.clone(),
+        from,
+        hold,
+    });
+    for _ in 0..10 {
+        publish(&mut shards[1], &path, 1).unwrap();
+        turns(&mut shards);
+    }
+    shards[0].handle(Envelope::Release {
+        topic,
+        from,
+        in_vain: false,
+    });
+    shards[0].decide();
+    let numbered: Vec<u64> = shards[0]
+        .take_outbox()
+        .filter_map(|(_, envelope)| match envelope {
+            Envelope::Numbered { bytes, .. } => Some(bytes),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(numbered, [10 * 3]);
+}
