@@ -12,11 +12,12 @@ use tungstenite::Message;
 use tungstenite::protocol::frame::coding::CloseCode;
 
 use crate::program::{Program, failed_start, limited_to_descriptors};
+use crate::shutdown::reserved_port;
 use crate::support::eventually;
 use crate::wire::{FIN, TEXT, Wire, frame, header, request};
 use crate::witness::Witness;
 
-/// A configuration with the ports of another program.
+/// A configuration with these ports.
 fn on_ports(server: u16, metrics: u16) -> String {
     format!(
         "server: {{host: 127.0.0.1, port: {server}, workers: 2, fill_workers_to: 0}}\n\
@@ -100,7 +101,10 @@ fn dozens_of_signals_end_the_program_once() {
 
 #[test]
 fn sigterm_closes_the_listener_first_while_clients_storm_in() {
-    let program = Program::with("shutdown: {timeout: 600s}");
+    // The storm ends when nothing listens on its port, so no other test may get it.
+    let (server, _reserved) = reserved_port();
+    let config = on_ports(server, 0) + "shutdown: {timeout: 600s}\n";
+    let program = Program::spawn(&config, Command::new(env!("CARGO_BIN_EXE_fanwire")));
     let address = program.address;
     let storm: Vec<_> = (0..4)
         .map(|_| thread::spawn(move || storm(address)))
@@ -217,12 +221,16 @@ fn a_stuck_reader_of_the_log_delays_nobody() {
 
 #[test]
 fn a_killed_program_can_restart_at_once_on_its_ports() {
-    let mut program = Program::with("");
-    let config = on_ports(program.address.port(), program.metrics.port());
+    let [(server, _one), (metrics, _other)] = [reserved_port(), reserved_port()];
+    let start = || {
+        let command = Command::new(env!("CARGO_BIN_EXE_fanwire"));
+        Program::spawn(&on_ports(server, metrics), command)
+    };
+    let mut program = start();
     let mut orphans: Vec<_> = (0..10).map(|_| program.join("/room")).collect();
     program.signal(Signal::KILL);
     program.await_exit();
-    let again = Program::spawn(&config, Command::new(env!("CARGO_BIN_EXE_fanwire")));
+    let again = start();
     assert_eq!(again.address, program.address);
     orphans.iter_mut().for_each(Wire::expect_cut);
     let witness = Witness::of_program(&again);

@@ -2,16 +2,28 @@
 //! configured.
 
 use std::io::ErrorKind;
-use std::net::{Shutdown, TcpStream};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream};
 use std::thread;
 use std::time::Duration;
 
 use fanwire::server::Stat;
+use socket2::{Domain, Socket, Type};
 use tungstenite::Message;
 use tungstenite::protocol::frame::coding::CloseCode;
 
 use crate::support::{Client, World, audit, config, eventually};
 use crate::wire::{FIN, TEXT, Wire, frame};
+
+/// A free port, and what keeps it from other tests: the system gives a port with a bound socket to nobody who asks for any
+/// port. A relay can still listen on it, because neither socket forbids the other and this one never listens.
+pub(crate) fn reserved_port() -> (u16, Socket) {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.set_reuse_address(true).unwrap();
+    let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    socket.bind(&any.into()).unwrap();
+    let bound = socket.local_addr().unwrap().as_socket().unwrap();
+    (bound.port(), socket)
+}
 
 /// The messages of a client until its Close, which must be 1001 and end the connection.
 fn read_until_1001(client: &mut Client) -> Vec<String> {
@@ -211,7 +223,9 @@ fn a_second_shutdown_waits_for_nobody() {
 
 #[test]
 fn during_the_drain_no_connection_is_accepted_and_the_relay_is_not_ready() {
+    let (port, _reserved) = reserved_port();
     let mut config = config(2);
+    config.server.port = port;
     config.shutdown.timeout = Duration::from_mins(10);
     let world = World::with(&config);
     let metrics = world.relay.metrics_address().unwrap();
@@ -234,9 +248,10 @@ fn during_the_drain_no_connection_is_accepted_and_the_relay_is_not_ready() {
 
 #[test]
 fn the_port_can_be_bound_again_at_once() {
+    let (port, _reserved) = reserved_port();
     let mut config = config(2);
+    config.server.port = port;
     let world = World::with(&config);
-    config.server.port = world.relay.address().port();
     let mut client = world.connect("/room");
     world.relay.shutdown();
     assert!(read_until_1001(&mut client).is_empty());

@@ -19,13 +19,25 @@ fn bystanders(world: &World) -> Vec<Wire> {
 }
 
 /// The values of a metric on each shard, in ascending order.
-#[expect(clippy::cast_sign_loss, reason = "a number of clients")]
 fn by_shard(world: &World, metric: &str) -> [usize; WORKERS] {
-    let scrape = scrape(world);
-    let value = |shard: usize| case(&scrape, metric, "shard", &shard.to_string()) as usize;
-    let mut values = std::array::from_fn(value);
+    let mut values = on_shards(world, metric);
     values.sort_unstable();
     values
+}
+
+/// The values of a metric on each shard, by its number.
+#[expect(clippy::cast_sign_loss, reason = "a number of clients")]
+fn on_shards(world: &World, metric: &str) -> [usize; WORKERS] {
+    let scrape = scrape(world);
+    let value = |shard: usize| case(&scrape, metric, "shard", &shard.to_string()) as usize;
+    std::array::from_fn(value)
+}
+
+/// The clients on each shard, once exactly `expected` are published. Call it while clients only come, or only go: then
+/// every shard has published its own.
+fn clients_by_shard(world: &World, expected: usize) -> [usize; WORKERS] {
+    world.await_total(Stat::ConnectedClients, expected as u64);
+    on_shards(world, "fanwire_shard_clients")
 }
 
 fn most_on_a_shard(world: &World) -> usize {
@@ -140,22 +152,27 @@ fn without_filling_even_a_small_topic_is_spread_over_all_workers() {
 fn pairs_move_to_the_owner_of_their_topic_and_need_no_other_thread() {
     let world = World::with(&config(WORKERS));
     let crowd = bystanders(&world);
-    world.await_rest();
+    let mut lives = clients_by_shard(&world, BYSTANDERS);
     let moved_before = world.total(Stat::Transferred);
     let mut pairs: Vec<[Wire; 2]> = Vec::new();
-    let mut topics = WORKERS as u64;
     for n in 0..16 {
         let pair = [0, 1].map(|_| world.join(&format!("/pair/{n}")));
-        world.await_rest();
+        let settled = BYSTANDERS + 2 * pairs.len();
+        let with_pair = clients_by_shard(&world, settled + 2);
+        let is_together = (0..WORKERS).any(|shard| with_pair[shard] == lives[shard] + 2);
         // The crowd's owner has no room. Those whom it would own may be on two shards, and leave again.
-        if world.total(Stat::Topics) == topics + 1 {
+        if is_together {
             pairs.push(pair);
-            topics += 1;
+            lives = with_pair;
         } else {
             drop(pair);
-            world.await_total(Stat::Topics, topics);
+            assert_eq!(clients_by_shard(&world, settled), lives);
         }
     }
+    // Every shard has told the owners which topics are gone.
+    let topics = pairs.len() as u64;
+    world.await_total(Stat::Topics, WORKERS as u64 + topics);
+    world.await_total(Stat::OwnedTopics, 1 + topics);
     assert!(pairs.len() >= 4, "{} are together", pairs.len());
     assert!(world.total(Stat::Transferred) > moved_before);
     world.await_rest();
