@@ -30,7 +30,7 @@
 //! port                                                        pure
 //! access                                                      pure
 //! ws  http  metrics::{catalogue, stats}  config
-//! ids  time                                                   pure, except atomics in stats, and files in config
+//! ids  time  panics                                           pure, except atomics in stats, and files in config
 //! ```
 
 mod access;
@@ -42,6 +42,7 @@ pub mod internals;
 mod mailbox;
 mod metrics;
 mod net;
+mod panics;
 mod port;
 mod relay;
 pub mod server;

@@ -72,7 +72,7 @@ const LAYERS: &[&[&str]] = &[
     &["relay"],
     &["port"],
     &["access"],
-    &["ws", "http", "metrics", "config", "ids", "time"],
+    &["ws", "http", "metrics", "config", "ids", "time", "panics"],
 ];
 
 /// Rooms of the core that do not know each other: the files of the first do not use those of the second.

@@ -4,7 +4,7 @@
 #![allow(unreachable_pub, reason = "modules of a test are its own")]
 
 use std::fs::{self, Permissions};
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
@@ -299,7 +299,8 @@ fn passes_if_it_is_there(server: &Compared, load: &[&str]) {
         assert_eq!(checks > 0, name.starts_with("fanwire"), "{name}");
         return;
     };
-    eprintln!("skipped: {name} is {absent}");
+    // Not captured, so that the skip is seen.
+    let _ = writeln!(io::stderr(), "skipped: {name} is {absent}");
     // The tests of the whole workspace build fanwire, but not those of this package alone.
     let must_be_there = std::env::var_os("CI").is_some() && !name.starts_with("fanwire");
     assert!(!must_be_there, "{name} is {absent}");
@@ -389,7 +390,7 @@ fn that_speak_tls() -> impl Iterator<Item = &'static Peer> {
     peers.into_iter().filter(|peer| {
         let missing = peer.missing(&places());
         if let Some(missing) = &missing {
-            eprintln!("skipped: {} is {missing}", peer.name);
+            let _ = writeln!(io::stderr(), "skipped: {} is {missing}", peer.name);
         }
         missing.is_none()
     })

@@ -21,6 +21,7 @@ use super::collector::Exposition;
 pub use super::scraper::Limits;
 use super::scraper::{Next, Scraper};
 use crate::http::routes::{Answer, Route};
+use crate::panics;
 
 const LISTENER: Token = Token(usize::MAX);
 const WAKER: Token = Token(usize::MAX - 1);
@@ -70,7 +71,7 @@ impl Exporter {
                 move || match panic::catch_unwind(AssertUnwindSafe(|| exporter.run())) {
                     Ok(Ok(())) => {}
                     Ok(Err(error)) => on_failure(error.to_string()),
-                    Err(_) => on_failure("it panicked".into()),
+                    Err(panic) => on_failure(panics::message(panic.as_ref())),
                 },
             )?;
         Ok(ExporterHandle {

@@ -7,10 +7,10 @@ use std::thread::{self, JoinHandle};
 
 use tracing::debug;
 
-use super::error::panic_message;
 use crate::ids::ShardId;
 use crate::net::mail::{ControlBox, Mail, Postboxes, Report};
 use crate::net::worker::Worker;
+use crate::panics;
 
 /// The threads of all workers. Dropping it stops and joins them, so that none outlives a start that fails or a control
 /// thread that panics.
@@ -77,7 +77,7 @@ fn run_worker(id: ShardId, worker: Worker, control: &ControlBox) {
     let failure = match result {
         Ok(Ok(())) => return,
         Ok(Err(error)) => error.to_string(),
-        Err(panic) => panic_message(panic.as_ref()),
+        Err(panic) => panics::message(panic.as_ref()),
     };
     control.push(Report::Failed(id, failure), 0);
     control.notify();

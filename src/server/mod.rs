@@ -36,7 +36,6 @@ use mio::{Poll, Waker};
 use self::control::Control;
 use self::crew::Crew;
 use self::descriptors::MOST_DERIVED;
-use self::error::panic_message;
 pub use self::error::{RunError, StartError};
 use self::placement::Placement;
 use crate::config::{Config, ConfigError, MAX_WORKERS};
@@ -56,6 +55,7 @@ use crate::net::tls::keeper::Keeper;
 use crate::net::unix;
 pub use crate::net::unix::BindError;
 use crate::net::worker::{ALARM, Parts, WAKER, Worker};
+use crate::panics;
 use crate::relay::router::Router;
 use crate::relay::shard::{Settings, Shard};
 
@@ -228,7 +228,7 @@ impl RelayHandle {
     pub fn join(self) -> Result<Stats, RunError> {
         self.thread
             .join()
-            .unwrap_or_else(|panic| Err(RunError::Control(panic_message(panic.as_ref()))))?;
+            .unwrap_or_else(|panic| Err(RunError::Control(panics::message(panic.as_ref()))))?;
         Ok(Stats::total_of(&self.published))
     }
 }

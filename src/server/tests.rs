@@ -114,7 +114,7 @@ fn the_control_thread_is_woken_when_the_metrics_thread_panics() {
     poll.poll(&mut events, None).unwrap();
     control.open();
     assert!(
-        matches!(control.pop(), Some(Report::MetricsFailed(reason)) if reason == "it panicked")
+        matches!(control.pop(), Some(Report::MetricsFailed(reason)) if reason == "a planted fault")
     );
 }
 

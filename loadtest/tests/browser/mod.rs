@@ -1,6 +1,6 @@
 //! A headless Chromium, driven by its protocol for developers: it opens a page and lists its faults.
 
-use std::io::{BufRead, BufReader};
+use std::io::{self, BufRead, BufReader, Write as _};
 use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -58,7 +58,8 @@ impl Browser {
                 std::env::var_os("CI").is_none(),
                 "chromium is not installed"
             );
-            eprintln!("skipped: chromium not installed");
+            // Not captured, so that the skip is seen.
+            let _ = writeln!(io::stderr(), "skipped: chromium is not installed");
             return None;
         };
         let profile = tempfile::tempdir().unwrap();
