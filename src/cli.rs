@@ -52,6 +52,7 @@ pub(crate) enum Command {
 
 /// The client's arguments.
 #[derive(Clone, Debug, PartialEq, Eq, clap::Args)]
+#[command(after_help = CLIENT_AFTER_HELP)]
 pub(crate) struct ClientArgs {
     /// The relay: ws://HOST:PORT/TOPIC, or wss:// for TLS
     #[arg(default_value = "ws://127.0.0.1:8443/")]
@@ -65,6 +66,11 @@ pub(crate) struct ClientArgs {
 const AFTER_HELP: &str = "\
 Without --config-file, fanwire reads config.yaml in the working directory. If there is none, it uses the defaults.
 Exit codes: 0 success, 1 failure at run time, 2 wrong usage or configuration.";
+
+const CLIENT_AFTER_HELP: &str = "\
+The lines of standard input must be UTF-8.
+Exit codes: 0 an orderly end (Ctrl-D, or a Close with code 1000 or 1001), 1 a refusal, a lost connection, a Close with
+another code, or an input or output that fails, 2 wrong usage.";
 
 /// The source of a configuration. Displays for the operator.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -6,7 +6,7 @@
 
 use std::fmt;
 use std::io::{self, BufRead, Read, Write};
-use std::net::TcpStream;
+use std::net::{TcpStream, ToSocketAddrs as _};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, TryRecvError};
@@ -21,9 +21,11 @@ use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, ServerName};
 use tungstenite::handshake::HandshakeError;
 use tungstenite::http::{Response, Uri};
+use tungstenite::protocol::frame::CloseFrame;
+use tungstenite::protocol::frame::coding::CloseCode;
 use tungstenite::{Error, Message, WebSocket};
 
-/// The longest wait for a step of the handshake.
+/// The longest wait for a step until the upgrade: to connect to an address, to write, or to read an answer.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The longest wait of a read before the client looks at its input again.
@@ -36,19 +38,23 @@ const SYSTEM_CA_FILES: [&str; 3] = [
     "/etc/ssl/cert.pem",
 ];
 
-/// An end other than by a Close. Displays as a sentence for the person who typed the command.
+/// An end that is not in order. Displays as a sentence for the person who typed the command.
 #[derive(Debug)]
 pub(crate) enum Failure {
     /// The command line is wrong.
     Usage(String),
-    /// There was no connection, or it is lost.
+    /// There was no connection, it is lost, or the relay closed it for a fault.
     Connection(String),
+    /// Standard input cannot be sent, or standard output cannot be written to.
+    Terminal(String),
 }
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Failure::Usage(text) | Failure::Connection(text) => f.write_str(text),
+            Failure::Usage(text) | Failure::Connection(text) | Failure::Terminal(text) => {
+                f.write_str(text)
+            }
         }
     }
 }
@@ -68,10 +74,14 @@ type Socket = WebSocket<Box<dyn Stream>>;
 /// Connects, and talks until either side closes.
 pub(crate) fn run(args: &ClientArgs) -> Result<(), Failure> {
     let target = Target::parse(&args.url)?;
-    let stream = TcpStream::connect((target.host.as_str(), target.port))
-        .map_err(|error| Failure::Connection(format!("{target}: {error}")))?;
+    if args.ca.is_some() && !target.is_encrypted {
+        let text = "--ca is for wss:// only: ws:// is not encrypted and has no certificates";
+        return Err(Failure::Usage(text.to_owned()));
+    }
+    let stream = connect(&target)?;
     stream.set_read_timeout(Some(HANDSHAKE_TIMEOUT))?;
-    // Both halves are one socket: its timeout can be changed when the handshake is over.
+    stream.set_write_timeout(Some(HANDSHAKE_TIMEOUT))?;
+    // Both halves are one socket: its timeouts can be changed when the handshake is over.
     let handle = stream.try_clone()?;
     let stream: Box<dyn Stream> = if target.is_encrypted {
         Box::new(encrypted(stream, &target, args.ca.as_deref())?)
@@ -81,6 +91,8 @@ pub(crate) fn run(args: &ClientArgs) -> Result<(), Failure> {
     let (mut socket, _) =
         tungstenite::client(args.url.as_str(), stream).map_err(|error| refused(&target, error))?;
     handle.set_read_timeout(Some(READ_PATIENCE))?;
+    // The relay may make a sender wait for as long as it likes.
+    handle.set_write_timeout(None)?;
     let _ = writeln!(
         io::stderr(),
         "connected to {target}; type a line to send it, Ctrl-D to leave"
@@ -88,34 +100,70 @@ pub(crate) fn run(args: &ClientArgs) -> Result<(), Failure> {
     talk(&mut socket)
 }
 
+/// Connects to the first address of the host that answers.
+fn connect(target: &Target) -> Result<TcpStream, Failure> {
+    let failed = |why: &dyn fmt::Display| Failure::Connection(format!("{target}: {why}"));
+    let mut addresses = (target.host.as_str(), target.port)
+        .to_socket_addrs()
+        .map_err(|error| failed(&error))?;
+    let mut last = failed(&"the host has no address");
+    let connected = addresses.find_map(|address| {
+        let stream = TcpStream::connect_timeout(&address, HANDSHAKE_TIMEOUT);
+        stream.map_err(|error| last = failed(&error)).ok()
+    });
+    connected.ok_or(last)
+}
+
+/// Talks until the connection ends. Returns the first failure, but leaves in order all the same: what was sent before it
+/// must arrive.
 fn talk(socket: &mut Socket) -> Result<(), Failure> {
     let lines = read_lines();
+    let mut outcome = Ok(());
     loop {
         // At most one line for each message that is read: the relay does not read a sender that does not read.
         let sent = if socket.can_write() {
-            send_line(socket, &lines)
+            match lines.try_recv() {
+                Ok(Ok(line)) => socket.send(Message::text(line)),
+                Ok(Err(failure)) => {
+                    outcome = outcome.and(Err(failure));
+                    socket.close(None)
+                }
+                Err(TryRecvError::Empty) => Ok(()),
+                Err(TryRecvError::Disconnected) => socket.close(None),
+            }
         } else {
             Ok(())
         };
         match sent.and_then(|()| socket.read()) {
-            Ok(message) => print(&message)?,
+            Ok(Message::Close(frame)) => outcome = outcome.and(closed(frame.as_ref())),
+            Ok(message) => match print(&message) {
+                Ok(()) => {}
+                // The reader needs no more, as in `fanwire client | head -1`.
+                Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return outcome,
+                Err(error) => {
+                    let text = format!("cannot write to standard output: {error}");
+                    return outcome.and(Err(Failure::Terminal(text)));
+                }
+            },
             Err(Error::Io(error)) if is_timeout(&error) => {}
-            Err(Error::ConnectionClosed) => return Ok(()),
+            Err(Error::ConnectionClosed) => return outcome,
             Err(error) => {
-                return Err(Failure::Connection(format!(
-                    "the connection is lost: {error}"
-                )));
+                let text = format!("the connection is lost: {}", explained(&error));
+                return outcome.and(Err(Failure::Connection(text)));
             }
         }
     }
 }
 
-/// Reads standard input on a thread of its own, because a terminal cannot be waited for together with a socket.
-fn read_lines() -> Receiver<String> {
+/// Reads standard input on a thread of its own, because a terminal cannot be waited for together with a socket. The first
+/// failure is the last that it sends.
+fn read_lines() -> Receiver<Result<String, Failure>> {
     let (sender, receiver) = mpsc::sync_channel(1);
     thread::spawn(move || {
-        for line in io::stdin().lock().lines().map_while(Result::ok) {
-            if sender.send(line).is_err() {
+        for (line, number) in io::stdin().lock().lines().zip(1_u64..) {
+            let line = line.map_err(|error| unreadable(number, &error));
+            let is_last = line.is_err();
+            if sender.send(line).is_err() || is_last {
                 return;
             }
         }
@@ -123,12 +171,34 @@ fn read_lines() -> Receiver<String> {
     receiver
 }
 
-/// Sends a line, if one has been typed. Begins to leave when the input has ended.
-fn send_line(socket: &mut Socket, lines: &Receiver<String>) -> tungstenite::Result<()> {
-    match lines.try_recv() {
-        Ok(line) => socket.send(Message::text(line)),
-        Err(TryRecvError::Empty) => Ok(()),
-        Err(TryRecvError::Disconnected) => socket.close(None),
+/// A line of standard input that cannot be sent.
+fn unreadable(number: u64, error: &io::Error) -> Failure {
+    Failure::Terminal(if error.kind() == io::ErrorKind::InvalidData {
+        format!(
+            "line {number} of standard input is not UTF-8, so it cannot be sent as text; nothing from it on was sent"
+        )
+    } else {
+        format!("cannot read standard input: {error}")
+    })
+}
+
+/// The Close of the relay. The codes 1000 and 1001 are an orderly end, and so is the answer to a Close of ours, which has no
+/// code.
+fn closed(frame: Option<&CloseFrame>) -> Result<(), Failure> {
+    let Some(frame) = frame else {
+        return Ok(());
+    };
+    let text = format!(
+        "closed by the relay: {} {}",
+        frame.code,
+        printable(&frame.reason)
+    );
+    if matches!(frame.code, CloseCode::Normal | CloseCode::Away) {
+        // Standard error may be closed.
+        let _ = writeln!(io::stderr(), "{text}");
+        Ok(())
+    } else {
+        Err(Failure::Connection(text))
     }
 }
 
@@ -136,12 +206,8 @@ fn print(message: &Message) -> io::Result<()> {
     match message {
         Message::Text(text) => writeln!(io::stdout(), "{}", printable(text)),
         Message::Binary(bytes) => writeln!(io::stdout(), "({} bytes of binary)", bytes.len()),
-        Message::Close(Some(frame)) => {
-            let reason = printable(&frame.reason);
-            writeln!(io::stderr(), "closed by the relay: {} {reason}", frame.code)
-        }
-        // The library answers pings by itself.
-        Message::Close(None) | Message::Ping(_) | Message::Pong(_) | Message::Frame(_) => Ok(()),
+        // The library answers pings by itself. A Close is not printed here.
+        Message::Close(_) | Message::Ping(_) | Message::Pong(_) | Message::Frame(_) => Ok(()),
     }
 }
 
@@ -164,25 +230,27 @@ where
 {
     Failure::Connection(match error {
         HandshakeError::Failure(Error::Http(response)) => refusal(target, &response),
-        HandshakeError::Failure(error) => format!("{target}: {error}{}", hint(&error)),
+        HandshakeError::Failure(error) => format!("{target}: {}", explained(&error)),
         HandshakeError::Interrupted(_) => format!("{target}: no answer in time"),
     })
 }
 
-/// The remedy for common failures of TLS.
-fn hint(error: &Error) -> &'static str {
-    let inner = match error {
-        Error::Io(error) => error.get_ref(),
-        _ => None,
+/// The error in words that say what happened and, if it is a common failure of TLS, what to do.
+fn explained(error: &Error) -> String {
+    let Error::Io(error) = error else {
+        return error.to_string();
     };
-    match inner.and_then(|inner| inner.downcast_ref()) {
+    match error.get_ref().and_then(|inner| inner.downcast_ref()) {
         Some(rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer)) => {
-            "; name who is trusted with --ca FILE"
+            "the certificate was not issued by an authority that is trusted here. \
+             If you trust this relay, pass its certificate, or its authority's, with --ca FILE"
+                .to_owned()
         }
         Some(rustls::Error::InvalidMessage(InvalidMessage::InvalidContentType)) => {
-            "; there is no TLS here, so use ws://"
+            "this port does not speak TLS; use ws:// instead of wss://".to_owned()
         }
-        _ => "",
+        Some(tls) => format!("TLS failed: {tls}"),
+        None => error.to_string(),
     }
 }
 

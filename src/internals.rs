@@ -20,6 +20,7 @@ pub mod relay {
     pub use crate::relay::envelope::Envelope;
     pub use crate::relay::owner::coalesce::{Coalesce, PER_MEMBER};
     pub use crate::relay::owner::topic::OwnedTopic;
+    pub use crate::relay::policy::departure::close_frames;
     pub use crate::relay::router::Router;
     pub use crate::relay::shard::{
         Effect, NotTaken, Settings, Shard, Transfer, Undecided, Written,

@@ -66,7 +66,9 @@ fn be_client(args: &ClientArgs) -> ExitCode {
     match client::run(args) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure @ client::Failure::Usage(_)) => complain(MISCONFIGURED, failure),
-        Err(failure @ client::Failure::Connection(_)) => complain(FAILED, failure),
+        Err(failure @ (client::Failure::Connection(_) | client::Failure::Terminal(_))) => {
+            complain(FAILED, failure)
+        }
     }
 }
 

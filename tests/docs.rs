@@ -7,15 +7,20 @@
 // Everything here is a test: a failed `unwrap` is a failed test.
 #![allow(clippy::unwrap_used)]
 
-use std::collections::HashMap;
-use std::fs;
+use std::collections::{BTreeSet, HashMap};
+use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command, Stdio};
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use fanwire::config::Config;
 use fanwire::internals::metrics;
+use fanwire::internals::relay::close_frames;
+use fanwire::internals::ws::Refusal;
 use rcgen::{CertificateParams, KeyPair};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
@@ -25,6 +30,9 @@ const README_LINES: usize = 200;
 
 /// The page that explains what clients are told.
 const CLIENTS: &str = "docs/clients.md";
+
+/// The longest wait for a program before a test fails. A loaded machine needs far less.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_fanwire");
 
@@ -37,30 +45,51 @@ fn read(page: impl AsRef<Path>) -> String {
     fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// Every file below `folder` that ends in `ending`, but nothing that was built or downloaded.
-fn files(folder: &Path, ending: &str, found: &mut Vec<PathBuf>) {
+/// The Markdown pages, by their path from the root.
+fn pages() -> Vec<(PathBuf, String)> {
+    let found = tracked_pages().unwrap_or_else(|| {
+        let mut found = Vec::new();
+        pages_below(root(), &mut found);
+        found
+    });
+    assert!(found.len() > 10, "only {found:?} were found");
+    let page = |path: PathBuf| (path.clone(), read(&path));
+    found.into_iter().map(page).collect()
+}
+
+/// The pages that git knows, less those that are deleted; `None` if this is not a checkout.
+fn tracked_pages() -> Option<Vec<PathBuf>> {
+    if !root().join(".git").exists() {
+        return None;
+    }
+    let listed = Command::new("git")
+        .args(["ls-files", "-z", "--", "*.md"])
+        .current_dir(root())
+        .output()
+        .ok()
+        .filter(|listed| listed.status.success())?;
+    let names = String::from_utf8(listed.stdout).unwrap();
+    let paths = names.split_terminator('\0').map(PathBuf::from);
+    Some(paths.filter(|path| root().join(path).exists()).collect())
+}
+
+/// Without git: every page below `folder`, but nothing that was built or downloaded.
+fn pages_below(folder: &Path, found: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
         let name = path.file_name().unwrap().to_str().unwrap();
         if path.is_dir() {
-            if !matches!(name, "target" | "node_modules" | ".git" | ".venv" | "venv") {
-                files(&path, ending, found);
+            let is_foreign = matches!(
+                name,
+                "target" | "node_modules" | ".git" | ".venv" | "venv" | "vendor"
+            );
+            if !is_foreign && !path.join("CACHEDIR.TAG").exists() {
+                pages_below(&path, found);
             }
-        } else if name.ends_with(ending) {
-            found.push(path);
+        } else if path.extension().is_some_and(|ending| ending == "md") {
+            found.push(path.strip_prefix(root()).unwrap().to_owned());
         }
     }
-}
-
-/// The Markdown pages, by their path from the root.
-fn pages() -> Vec<(PathBuf, String)> {
-    let mut found = Vec::new();
-    files(root(), ".md", &mut found);
-    let page = |path: PathBuf| {
-        let text = fs::read_to_string(&path).unwrap();
-        (path.strip_prefix(root()).unwrap().to_owned(), text)
-    };
-    found.into_iter().map(page).collect()
 }
 
 /// The blocks of code in `page` that are marked as `language`.
@@ -176,33 +205,50 @@ fn headings_are_linked_as_forges_do_it() {
 
 // Texts for clients
 
-/// The page quotes texts in two tables. Each stands in the sources, letter by letter.
-#[test]
-fn what_clients_are_told_is_what_the_page_says() {
-    let mut sources = Vec::new();
-    files(&root().join("src"), ".rs", &mut sources);
-    let sources: String = sources
-        .iter()
-        .map(|path| fs::read_to_string(path).unwrap())
-        .collect();
+/// The numbers and texts of a table in [`CLIENTS`]: a number in the first column, texts between backticks in the second.
+fn told(heading: &str) -> BTreeSet<(u16, String)> {
     let page = read(CLIENTS);
-    let mut texts = 0;
-    for heading in ["Close codes", "HTTP statuses"] {
-        for row in section(&page, heading)
-            .lines()
-            .filter(|line| line.starts_with("| "))
-        {
-            let quoted = row.split('|').nth(2).unwrap();
-            for text in quoted.split('`').skip(1).step_by(2) {
-                texts += 1;
-                let is_said = [format!("\"{text}\""), format!("\"{text}\\n\"")]
-                    .iter()
-                    .any(|literal| sources.contains(literal.as_str()));
-                assert!(is_said, "nobody says {text:?}");
-            }
+    let mut told = BTreeSet::new();
+    for row in section(&page, heading).lines() {
+        let mut cells = row.split('|').skip(1).map(str::trim);
+        let Some(number) = cells.next().and_then(|cell| cell.parse().ok()) else {
+            continue;
+        };
+        let texts = cells.next().unwrap().split('`').skip(1).step_by(2);
+        for text in texts {
+            let is_new = told.insert((number, text.to_owned()));
+            assert!(is_new, "{CLIENTS} has {number} {text:?} twice");
         }
     }
-    assert!(texts > 30, "only {texts} texts were found");
+    told
+}
+
+/// Asserts that the table has exactly what the code says.
+fn assert_told(heading: &str, said: impl Iterator<Item = (u16, &'static str)>) {
+    let said: BTreeSet<_> = said
+        .map(|(number, text)| (number, text.trim_end().to_owned()))
+        .collect();
+    let told = told(heading);
+    let missing: Vec<_> = said.difference(&told).collect();
+    let stale: Vec<_> = told.difference(&said).collect();
+    assert!(
+        missing.is_empty() && stale.is_empty(),
+        "{CLIENTS}, {heading}: not on the page: {missing:?}; not in the code: {stale:?}"
+    );
+}
+
+#[test]
+fn the_page_has_exactly_the_close_codes_and_reasons_of_the_code() {
+    assert_told("Close codes", close_frames().into_iter());
+}
+
+#[test]
+fn the_page_has_exactly_the_statuses_and_texts_of_the_code() {
+    let said = Refusal::ALL.iter();
+    assert_told(
+        "HTTP statuses",
+        said.map(|refusal| (refusal.code(), refusal.text())),
+    );
 }
 
 // Configurations
@@ -277,24 +323,28 @@ impl Step {
 struct Running {
     child: Child,
     input: Option<ChildStdin>,
-    output: BufReader<ChildStdout>,
-    errors: BufReader<ChildStderr>,
+    output: Receiver<String>,
+    errors: Receiver<String>,
 }
 
 impl Running {
     fn start(folder: &Path, arguments: &[String]) -> Running {
+        Running::start_printing_to(Stdio::piped(), folder, arguments)
+    }
+
+    fn start_printing_to(output: Stdio, folder: &Path, arguments: &[String]) -> Running {
         let mut child = Command::new(PROGRAM)
             .args(arguments)
             .current_dir(folder)
             .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
+            .stdout(output)
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
         Running {
             input: child.stdin.take(),
-            output: BufReader::new(child.stdout.take().unwrap()),
-            errors: BufReader::new(child.stderr.take().unwrap()),
+            output: child.stdout.take().map_or_else(|| mpsc::channel().1, lines),
+            errors: lines(child.stderr.take().unwrap()),
             child,
         }
     }
@@ -303,31 +353,52 @@ impl Running {
         writeln!(self.input.as_mut().unwrap(), "{line}").unwrap();
     }
 
+    /// The next line on standard output.
     fn hear(&mut self) -> String {
-        let mut line = String::new();
-        self.output.read_line(&mut line).unwrap();
-        line.trim_end().to_owned()
+        self.output.recv_timeout(PATIENCE).expect("a line in time")
     }
 
     /// The next line on standard error that contains `text`.
     fn await_error(&mut self, text: &str) -> String {
-        let mut line = String::new();
-        while !line.contains(text) {
-            line.clear();
-            assert!(
-                self.errors.read_line(&mut line).unwrap() > 0,
-                "no {text:?} was said"
-            );
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            match self.errors.recv_timeout(left) {
+                Ok(line) if line.contains(text) => return line,
+                Ok(_) => {}
+                Err(why) => panic!("{text:?} was not said: {why}"),
+            }
         }
-        line
     }
 
     /// Waits for the end: the exit code, and what was still said on standard error.
     fn end(mut self) -> (Option<i32>, String) {
+        let deadline = Instant::now() + PATIENCE;
         let mut said = String::new();
-        self.errors.read_to_string(&mut said).unwrap();
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            match self.errors.recv_timeout(left) {
+                Ok(line) => said.extend([&line, "\n"]),
+                Err(RecvTimeoutError::Disconnected) => break,
+                Err(RecvTimeoutError::Timeout) => panic!("it does not end, and said: {said}"),
+            }
+        }
+        // Standard error is closed, so it ends now.
         (self.child.wait().unwrap().code(), said)
     }
+}
+
+/// The lines of `source`, read by a thread so that a test can wait for one with a deadline.
+fn lines(source: impl Read + Send + 'static) -> Receiver<String> {
+    let (sender, receiver) = mpsc::channel();
+    thread::spawn(move || {
+        for line in BufReader::new(source).lines().map(Result::unwrap) {
+            if sender.send(line).is_err() {
+                return;
+            }
+        }
+    });
+    receiver
 }
 
 impl Drop for Running {
@@ -418,6 +489,15 @@ fn client_says(config: &str, query: &str) -> (Option<i32>, String) {
     client.end()
 }
 
+/// A relay for clients of a terminal, its folder, and the URL of a room.
+fn room() -> (TempDir, Running, String) {
+    let folder = folder_with(
+        "server: {host: 127.0.0.1, port: 0}\nmetrics: {enabled: false}\nrelay: {coalesce: 0s}\n",
+    );
+    let (relay, address) = start_relay(folder.path());
+    (folder, relay, format!("ws://{address}/room"))
+}
+
 const TOKENS: &str = "relay: {publish: token, publish_tokens: [3q2-7wAAx5Jq9pQm]}\n";
 
 #[test]
@@ -434,11 +514,72 @@ fn the_client_says_why_it_was_refused_and_not_its_token() {
 #[test]
 fn the_client_says_why_it_was_closed() {
     let (code, said) = client_says(TOKENS, "");
-    assert_eq!(code, Some(0));
+    assert_eq!(code, Some(1));
     assert!(
         said.contains("closed by the relay: 1008 not allowed to publish"),
         "{said}"
     );
+}
+
+#[test]
+fn a_line_that_is_not_utf_8_is_an_error_after_the_lines_before_it() {
+    let (folder, _relay, url) = room();
+    let mut listener = Running::start(folder.path(), &["client".into(), url.clone()]);
+    listener.await_error("connected to");
+    let mut client = Running::start(folder.path(), &["client".into(), url]);
+    let mut input = client.input.take().unwrap();
+    input.write_all(b"first\nsecond\n\xff\nfourth\n").unwrap();
+    drop(input);
+    let (code, said) = client.end();
+    assert_eq!(code, Some(1), "{said}");
+    assert!(
+        said.contains("line 3 of standard input is not UTF-8"),
+        "{said}"
+    );
+    listener.say("the end");
+    let heard = [(); 3].map(|()| listener.hear());
+    assert_eq!(heard, ["first", "second", "the end"]);
+}
+
+#[test]
+fn the_end_of_the_input_is_an_orderly_end() {
+    let (folder, _relay, url) = room();
+    let mut client = Running::start(folder.path(), &["client".into(), url]);
+    client.await_error("connected to");
+    client.say("hello");
+    assert_eq!(client.hear(), "hello");
+    drop(client.input.take());
+    assert_eq!(client.end(), (Some(0), String::new()));
+}
+
+#[test]
+fn authorities_for_a_connection_without_tls_are_wrong_usage() {
+    let folder = folder_with("");
+    let arguments = ["client", "--ca", "cert.pem", "ws://127.0.0.1:1/room"].map(str::to_owned);
+    let (code, said) = Running::start(folder.path(), &arguments).end();
+    assert_eq!(code, Some(2), "{said}");
+    assert!(said.contains("--ca is for wss:// only"), "{said}");
+}
+
+#[test]
+fn a_full_standard_output_is_not_called_a_lost_connection() {
+    let (folder, _relay, url) = room();
+    let full = File::options().write(true).open("/dev/full").unwrap();
+    let arguments = ["client".to_owned(), url];
+    let mut client = Running::start_printing_to(full.into(), folder.path(), &arguments);
+    client.say("hello");
+    let (code, said) = client.end();
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("cannot write to standard output: "), "{said}");
+}
+
+#[test]
+fn a_port_without_tls_is_named_as_one() {
+    let (folder, _relay, url) = room();
+    let url = url.replace("ws://", "wss://");
+    let (code, said) = Running::start(folder.path(), &["client".into(), url]).end();
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("use ws:// instead of wss://"), "{said}");
 }
 
 #[test]
@@ -485,5 +626,9 @@ fn the_certificate_of_the_page_serves_the_client_that_trusts_it() {
 
     let (code, said) = Running::start(folder.path(), &["client".into(), url]).end();
     assert_eq!(code, Some(1));
-    assert!(said.contains("--ca FILE"), "{said}");
+    assert!(
+        said.contains("not issued by an authority that is trusted here")
+            && said.contains("--ca FILE"),
+        "{said}"
+    );
 }

@@ -56,7 +56,7 @@ impl Access {
         let mut values = head.values("origin");
         let claimed = values.next();
         if values.next().is_some() {
-            return Err(Refusal::bad_request("Origin must not be there twice.\n"));
+            return Err(Refusal::TWO_ORIGINS);
         }
         match claimed {
             Some(value) if !self.lets_in(value) => Err(Refusal::ORIGIN),

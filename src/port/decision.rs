@@ -53,10 +53,8 @@ impl TopicError {
     fn refusal(self) -> Refusal {
         match self {
             TopicError::TooLong => Refusal::PATH_TOO_LONG,
-            TopicError::BadEscape => {
-                Refusal::bad_request("The path has a % without two hexadecimal digits.\n")
-            }
-            TopicError::NotUtf8 => Refusal::bad_request("The path is not UTF-8.\n"),
+            TopicError::BadEscape => Refusal::BAD_ESCAPE,
+            TopicError::NotUtf8 => Refusal::PATH_NOT_UTF8,
         }
     }
 }

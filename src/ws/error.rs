@@ -42,6 +42,24 @@ pub enum DecodeError {
 }
 
 impl DecodeError {
+    /// All of them.
+    pub(crate) const ALL: [DecodeError; DecodeError::CloseReasonNotUtf8 as usize + 1] = [
+        DecodeError::ReservedBits,
+        DecodeError::ReservedOpcode,
+        DecodeError::FragmentedControl,
+        DecodeError::ControlTooLong,
+        DecodeError::Unmasked,
+        DecodeError::LengthNotMinimal,
+        DecodeError::LengthHighBitSet,
+        DecodeError::UnexpectedContinuation,
+        DecodeError::MessageInterrupted,
+        DecodeError::MessageTooBig,
+        DecodeError::TextNotUtf8,
+        DecodeError::CloseBodyTooShort,
+        DecodeError::CloseCodeInvalid,
+        DecodeError::CloseReasonNotUtf8,
+    ];
+
     /// The close code: 1002, 1007 or 1009.
     pub(crate) fn close_code(self) -> CloseCode {
         match self {

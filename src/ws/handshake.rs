@@ -72,75 +72,87 @@ pub struct Refusal {
     body: Body,
 }
 
-impl Refusal {
-    /// The target is longer than a topic name may be.
-    pub(crate) const PATH_TOO_LONG: Refusal = Refusal::new(
-        RefusalKind::PathTooLong,
-        Status::UriTooLong,
-        "The path is too long.\n",
-    );
-    /// The browser's page is from an origin that is not allowed (RFC 6455, section 10.2).
-    pub(crate) const ORIGIN: Refusal = Refusal::new(
-        RefusalKind::Origin,
-        Status::Forbidden,
-        "Pages from this origin may not connect.\n",
-    );
+/// Makes the refusals: a kind, a status and a text each. There are no others, so [`Refusal::ALL`] is complete.
+macro_rules! refusals {
+    ($($(#[$doc:meta])* $name:ident = $kind:ident, $status:ident, $text:literal;)+) => {
+        impl Refusal {
+            $($(#[$doc])*
+            pub const $name: Refusal = Refusal {
+                kind: RefusalKind::$kind,
+                status: Status::$status,
+                text: $text,
+                body: Body::Send,
+            };)+
+
+            /// All refusals. `tests/docs.rs` compares them with the page for authors of clients.
+            pub const ALL: &[Refusal] = &[$(Refusal::$name),+];
+        }
+    };
+}
+
+refusals! {
+    /// The request cannot be parsed.
+    MALFORMED = BadRequest, BadRequest, "This is not a valid HTTP/1.1 request.\n";
+    /// Plain HTTP came to a port that speaks TLS.
+    PLAIN_HTTP = BadRequest, BadRequest, "This port speaks TLS. Use wss:// instead of ws://, https:// instead of http://.\n";
+    /// The path is not percent-encoded as it must be.
+    BAD_ESCAPE = BadRequest, BadRequest, "The path has a % without two hexadecimal digits.\n";
+    /// The decoded path is not UTF-8.
+    PATH_NOT_UTF8 = BadRequest, BadRequest, "The path is not UTF-8.\n";
+    /// The target is `*` or an authority.
+    TARGET = BadRequest, BadRequest, "The request's target must be a path.\n";
+    /// There is no `Host`, or there are two.
+    HOST = BadRequest, BadRequest, "The request must have exactly one Host.\n";
+    /// There are two `Origin`s.
+    TWO_ORIGINS = BadRequest, BadRequest, "Origin must not be there twice.\n";
+    /// The request announces a body.
+    BODY = BadRequest, BadRequest, "An upgrade must not have a body.\n";
+    /// The key of the handshake is missing, is not one, or is there twice.
+    KEY = BadRequest, BadRequest, "The request must have one Sec-WebSocket-Key: 16 bytes in base64.\n";
     /// The request's credentials are not valid (RFC 6750, section 3).
-    pub(crate) const UNAUTHORIZED: Refusal = Refusal::new(
-        RefusalKind::Unauthorized,
-        Status::Unauthorized,
-        "The token is not valid. Send one valid token, or no token to listen only.\n",
-    );
+    UNAUTHORIZED = Unauthorized, Unauthorized, "The token is not valid. Send one valid token, or no token to listen only.\n";
+    /// The browser's page is from an origin that is not allowed (RFC 6455, section 10.2).
+    ORIGIN = Origin, Forbidden, "Pages from this origin may not connect.\n";
+    /// Another method than GET.
+    METHOD = Method, MethodNotAllowed, "Only GET opens a WebSocket.\n";
     /// The request did not arrive in time.
-    pub(crate) const TIMEOUT: Refusal = Refusal::new(
-        RefusalKind::Timeout,
-        Status::RequestTimeout,
-        "The request took too long to arrive.\n",
-    );
-    /// The server has its maximum of connections.
-    pub const CAPACITY: Refusal = Refusal::new(
-        RefusalKind::Capacity,
-        Status::ServiceUnavailable,
-        "The server is full. Try again later.\n",
-    );
+    TIMEOUT = Timeout, RequestTimeout, "The request took too long to arrive.\n";
+    /// The target is longer than a topic name may be.
+    PATH_TOO_LONG = PathTooLong, UriTooLong, "The path is too long.\n";
+    /// An ordinary request.
+    NOT_UPGRADE = NotUpgrade, UpgradeRequired, "This is fanwire, a WebSocket relay. Connect with a WebSocket client: ws:// instead of http://.\n";
+    /// A draft of the WebSocket protocol.
+    OLD_WEBSOCKET = NotUpgrade, UpgradeRequired, "Sec-WebSocket-Version must be 13.\n";
+    /// HTTP/1.0, whose `Upgrade` does not count (RFC 9110, section 7.8).
+    HTTP_1_0 = NotUpgrade, UpgradeRequired, "WebSocket needs HTTP/1.1. If you use a proxy, configure it to use HTTP/1.1 towards this server.\n";
     /// The client's address has its maximum of connections.
-    pub(crate) const PER_IP: Refusal = Refusal::new(
-        RefusalKind::PerIp,
-        Status::TooManyRequests,
-        "Your address has too many connections here. Close one, or try again later.\n",
-    );
+    PER_IP = PerIp, TooManyRequests, "Your address has too many connections here. Close one, or try again later.\n";
+    /// The head has too many bytes or header fields.
+    HEAD_TOO_LARGE = HeadTooLarge, HeaderFieldsTooLarge, "The request's head is too large.\n";
+    /// The server has its maximum of connections.
+    CAPACITY = Capacity, ServiceUnavailable, "The server is full. Try again later.\n";
     /// The server is shutting down.
-    pub(crate) const SHUTDOWN: Refusal = Refusal::new(
-        RefusalKind::Shutdown,
-        Status::ServiceUnavailable,
-        "The server is shutting down.\n",
-    );
+    SHUTDOWN = Shutdown, ServiceUnavailable, "The server is shutting down.\n";
+    /// Another major version of HTTP.
+    HTTP_VERSION = BadRequest, VersionNotSupported, "This server speaks HTTP/1.1.\n";
+}
 
-    /// The request breaks a rule. `text` says which, and ends with a line break.
-    pub(crate) const fn bad_request(text: &'static str) -> Refusal {
-        Refusal::new(RefusalKind::BadRequest, Status::BadRequest, text)
-    }
-
-    const fn new(kind: RefusalKind, status: Status, text: &'static str) -> Refusal {
-        Refusal {
-            kind,
-            status,
-            text,
-            body: Body::Send,
-        }
-    }
-
-    const fn not_upgrade(text: &'static str) -> Refusal {
-        Refusal::new(RefusalKind::NotUpgrade, Status::UpgradeRequired, text)
-    }
-
+impl Refusal {
     fn method(method: &str) -> Refusal {
-        let text = "Only GET opens a WebSocket.\n";
-        let body = Body::for_method(method);
         Refusal {
-            body,
-            ..Refusal::new(RefusalKind::Method, Status::MethodNotAllowed, text)
+            body: Body::for_method(method),
+            ..Refusal::METHOD
         }
+    }
+
+    /// The number of the status.
+    pub fn code(&self) -> u16 {
+        self.status.code()
+    }
+
+    /// The line of text that the client gets.
+    pub fn text(&self) -> &'static str {
+        self.text
     }
 
     /// The HTTP response.
@@ -173,20 +185,10 @@ impl Refusal {
 impl From<RequestError> for Refusal {
     fn from(error: RequestError) -> Refusal {
         match error {
-            RequestError::Malformed => {
-                Refusal::bad_request("This is not a valid HTTP/1.1 request.\n")
-            }
+            RequestError::Malformed => Refusal::MALFORMED,
             RequestError::TargetTooLong => Refusal::PATH_TOO_LONG,
-            RequestError::HeadTooLarge => Refusal::new(
-                RefusalKind::HeadTooLarge,
-                Status::HeaderFieldsTooLarge,
-                "The request's head is too large.\n",
-            ),
-            RequestError::UnsupportedVersion => Refusal::new(
-                RefusalKind::BadRequest,
-                Status::VersionNotSupported,
-                "This server speaks HTTP/1.1.\n",
-            ),
+            RequestError::HeadTooLarge => Refusal::HEAD_TOO_LARGE,
+            RequestError::UnsupportedVersion => Refusal::HTTP_VERSION,
         }
     }
 }
@@ -200,16 +202,12 @@ pub fn upgrade<'a>(head: &RequestHead<'a>) -> Result<Upgrade<'a>, Refusal> {
         return Err(Refusal::method(head.method));
     }
     check_http(head)?;
-    let path_and_query = head.path_and_query().ok_or(Refusal::bad_request(
-        "The request's target must be a path.\n",
-    ))?;
+    let path_and_query = head.path_and_query().ok_or(Refusal::TARGET)?;
     check_offer(head)?;
     let key = head
         .only_value(header::SEC_WEBSOCKET_KEY.as_str())
         .filter(|key| is_16_bytes_of_base64(key))
-        .ok_or(Refusal::bad_request(
-            "The request must have one Sec-WebSocket-Key: 16 bytes in base64.\n",
-        ))?;
+        .ok_or(Refusal::KEY)?;
     Ok(Upgrade {
         path_and_query,
         accept_key: AcceptKey::of(key),
@@ -219,15 +217,9 @@ pub fn upgrade<'a>(head: &RequestHead<'a>) -> Result<Upgrade<'a>, Refusal> {
 /// Checks the rules that HTTP has for every request.
 fn check_http(head: &RequestHead<'_>) -> Result<(), Refusal> {
     match head.version {
-        Version::Http11 if head.only_value(header::HOST.as_str()).is_none() => Err(
-            Refusal::bad_request("The request must have exactly one Host.\n"),
-        ),
-        Version::Http10 | Version::Http11 if head.has_body() => {
-            Err(Refusal::bad_request("An upgrade must not have a body.\n"))
-        }
-        Version::Http10 => Err(Refusal::not_upgrade(
-            "WebSocket needs HTTP/1.1. If you use a proxy, configure it to use HTTP/1.1 towards this server.\n",
-        )),
+        Version::Http11 if head.only_value(header::HOST.as_str()).is_none() => Err(Refusal::HOST),
+        Version::Http10 | Version::Http11 if head.has_body() => Err(Refusal::BODY),
+        Version::Http10 => Err(Refusal::HTTP_1_0),
         Version::Http11 => Ok(()),
     }
 }
@@ -237,13 +229,11 @@ fn check_offer(head: &RequestHead<'_>) -> Result<(), Refusal> {
     if !head.has_token(header::CONNECTION.as_str(), "upgrade")
         || !head.has_token(header::UPGRADE.as_str(), "websocket")
     {
-        return Err(Refusal::not_upgrade(
-            "This is fanwire, a WebSocket relay. Connect with a WebSocket client: ws:// instead of http://.\n",
-        ));
+        return Err(Refusal::NOT_UPGRADE);
     }
     if head.only_value(header::SEC_WEBSOCKET_VERSION.as_str()) != Some(WEBSOCKET_VERSION.as_bytes())
     {
-        return Err(Refusal::not_upgrade("Sec-WebSocket-Version must be 13.\n"));
+        return Err(Refusal::OLD_WEBSOCKET);
     }
     Ok(())
 }

@@ -22,11 +22,6 @@ pub(crate) const MAX_SEALED_BYTES: usize = 64 << 10;
 /// The most plaintext of a record (RFC 8446, section 5.1).
 const RECORD_BYTES: usize = 16 << 10;
 
-/// The answer to a client that speaks plain HTTP. Web servers do the same.
-const PLAIN_HTTP: Refusal = Refusal::bad_request(
-    "This port speaks TLS. Use wss:// instead of ws://, https:// instead of http://.\n",
-);
-
 /// The TLS session of one client.
 #[derive(Debug)]
 pub(crate) struct Session {
@@ -208,7 +203,8 @@ impl Session {
     /// Tells the client why the session has failed, if the socket takes it.
     pub(crate) fn tell_failure(&mut self, stream: &mut impl Write) -> io::Result<()> {
         match self.failure {
-            Some(Failure::PlainHttp) => stream.write(&PLAIN_HTTP.encode()).map(drop),
+            // Web servers answer it as well.
+            Some(Failure::PlainHttp) => stream.write(&Refusal::PLAIN_HTTP.encode()).map(drop),
             // The alert is the last message of rustls.
             Some(Failure::Tls(_) | Failure::Flood) if self.holds_back() => {
                 self.write(stream).map(drop)

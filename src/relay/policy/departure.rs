@@ -121,6 +121,32 @@ impl Departure {
     }
 }
 
+/// All codes and reasons that the relay sends in a Close of its own. `tests/docs.rs` compares them with the page for authors
+/// of clients.
+pub fn close_frames() -> Vec<(u16, &'static str)> {
+    let faults = DecodeError::ALL.map(Departure::Protocol);
+    let others = [
+        Departure::ByClient,
+        Departure::Lost,
+        Departure::Lag,
+        Departure::Stall,
+        Departure::Pong,
+        Departure::Rate,
+        Departure::PublishDenied,
+        Departure::Memory,
+        Departure::Shutdown,
+        Departure::Internal,
+    ];
+    let all = faults.into_iter().chain(others);
+    all.filter_map(|departure| match departure.farewell() {
+        Farewell::Cut | Farewell::Reply => None,
+        Farewell::Fail(code, reason) | Farewell::Close(code, reason) => {
+            Some((code.value(), reason))
+        }
+    })
+    .collect()
+}
+
 /// The counter of a refused upgrade.
 pub(crate) fn refusal_stat(kind: RefusalKind) -> Stat {
     match kind {
