@@ -188,11 +188,9 @@ fn closed(frame: Option<&CloseFrame>) -> Result<(), Failure> {
     let Some(frame) = frame else {
         return Ok(());
     };
-    let text = format!(
-        "closed by the relay: {} {}",
-        frame.code,
-        printable(&frame.reason)
-    );
+    let reason = printable(&frame.reason);
+    let text = format!("closed by the relay: {} {reason}", frame.code);
+    let text = text.trim_end().to_owned();
     if matches!(frame.code, CloseCode::Normal | CloseCode::Away) {
         // Standard error may be closed.
         let _ = writeln!(io::stderr(), "{text}");
