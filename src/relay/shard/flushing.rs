@@ -55,7 +55,7 @@ impl Shard {
     /// middle of a frame, only the rest of that frame is listed.
     pub(crate) fn gather<'a>(&'a mut self, key: ClientKey, slices: &mut Slices<'a>) -> usize {
         self.prepare(key);
-        let own = self.own(key);
+        let own = self.own_ahead(key);
         let Some(client) = self
             .clients
             .get(key)
@@ -128,17 +128,25 @@ impl Shard {
         }
     }
 
+    /// The name under which the client's own messages are left out; `None` if there is none that it has not passed, as for
+    /// members that only listen.
+    fn own_ahead(&self, key: ClientKey) -> Option<ClientId> {
+        let own = self.own(key)?;
+        let member = self.clients.member(key)?;
+        (member.own_ahead > 0).then_some(own)
+    }
+
     /// If members do not get their own messages, moves this one on to the next message of another. Otherwise it would lag for
     /// messages that it is not owed.
     fn pass_over_own_messages(&mut self, key: ClientKey) {
-        let own = self.own(key);
+        let own = self.own_ahead(key);
         if own.is_none() {
             return;
         }
         let Some(client) = self.clients.get_mut(key) else {
             return;
         };
-        let Some(member) = client.member.as_mut().filter(|one| one.own_ahead > 0) else {
+        let Some(member) = &mut client.member else {
             return;
         };
         let (topic_key, before) = (member.topic, member.cursor);
@@ -182,7 +190,7 @@ impl Shard {
     pub(crate) fn advance(&mut self, key: ClientKey, written: Written) -> bool {
         debug_assert!(written.is_blocked || !written.holds_back, "{written:?}");
         self.outflow.note_taken(written.taken);
-        let own = self.own(key);
+        let own = self.own_ahead(key);
         let Some(client) = self.clients.get_mut(key) else {
             return false;
         };

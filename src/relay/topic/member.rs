@@ -61,18 +61,24 @@ struct Run<'a> {
 impl<'a> Run<'a> {
     /// The first run at or behind `from`.
     fn find(log: &'a Log, form: Form, from: Cursor, own: Option<ClientId>) -> Option<Run<'a>> {
+        if let Some(own) = own {
+            return Run::find_of_others(log, form, from, own);
+        }
+        let encoding = log.batch_at(from)?.encoding(form);
+        Some(Run {
+            encoding,
+            start: from,
+            end: encoding.bytes().len() as u32,
+        })
+    }
+
+    /// The first run of messages that are not the member's own.
+    fn find_of_others(log: &'a Log, form: Form, from: Cursor, own: ClientId) -> Option<Run<'a>> {
         let mut cursor = from;
         loop {
             let batch = log.batch_at(cursor)?;
             let encoding = batch.encoding(form);
             let len = encoding.bytes().len();
-            let Some(own) = own else {
-                return Some(Run {
-                    encoding,
-                    start: cursor,
-                    end: len as u32,
-                });
-            };
             let run = |start, next: usize| Run {
                 encoding,
                 start,
@@ -134,7 +140,6 @@ impl Member {
         own: Option<ClientId>,
         slices: &mut Slices<'a>,
     ) -> usize {
-        let own = self.own_behind_cursor(own);
         let mut cursor = self.cursor;
         let mut total = 0;
         while !slices.is_full()
@@ -188,15 +193,9 @@ impl Member {
         Some((encoding, offset as usize..end as usize))
     }
 
-    /// The name under which own messages are left out; `None` if none is behind the cursor, as for members that only listen.
-    fn own_behind_cursor(&self, own: Option<ClientId>) -> Option<ClientId> {
-        own.filter(|_| self.own_ahead > 0)
-    }
-
     /// Moves on by the `n` bytes that the kernel took of those that [`Member::gather`] listed, and past own messages behind
     /// them. Returns the number of messages that this completes.
     pub(crate) fn advance(&mut self, log: &mut Log, mut n: usize, own: Option<ClientId>) -> u64 {
-        let own = self.own_behind_cursor(own);
         let mut cursor = self.cursor;
         let mut messages = 0;
         while n > 0 {
