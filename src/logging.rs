@@ -1,8 +1,8 @@
 //! Writes logs as lines on standard error, on a thread of their own.
 //!
 //! `main` installs it once, before anything is logged. A caller formats its line and puts it in a bounded queue, so a
-//! stuck reader, with a full pipe, blocks only the logging thread. Lines that find the queue full are lost and counted;
-//! the count is logged when there is room again. A reader that has gone is not an error.
+//! full pipe blocks only the logging thread. If the queue is full, the line is dropped and counted. The count is logged
+//! when there is room again. A closed pipe is not an error.
 //!
 //! `tracing-appender` is similar, but one more dependency. It also prints with a macro that may block or panic if the
 //! program ends while the reader is stuck, which is exactly our case.

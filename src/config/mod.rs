@@ -1,8 +1,10 @@
 //! The configuration: its keys, their spelling in a file, and their allowed values.
 //!
 //! `cli` loads a [`Config`] at start, and `server` passes each part to its user. Tests build one in code. The relay
-//! does not read it again while it runs; `net::tls` reads the files of `server.tls`. A wrong file is refused as a
-//! whole, with one line that says where the mistake is, what it is and how to fix it ([`ConfigError`]).
+//! does not read it again while it runs. `net::tls` reads the files of `server.tls`.
+//!
+//! A wrong file is refused as a whole, with one line that says where the mistake is, what it is and how to fix it
+//! ([`ConfigError`]).
 //!
 //! `types` has the keys and their defaults. `units`, `lists` and `proxies` read and write values, `file` whole files.
 //! `bounds`, `range` and `access` check values. For errors, `explain` translates the parser's texts, `locate` finds the

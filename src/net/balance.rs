@@ -2,8 +2,10 @@
 //! topic is known ([`Balance::has_room`]).
 //!
 //! Workers take turns at arrivals, because handshakes are work. A client then moves to the worker that owns its topic, unless
-//! that has its share already. Every other worker with clients of a topic takes a turn at each of its fan-outs. With eight workers
-//! on one processor, a delivery in a room of fifty that send now and then costs 1.3 times as much if the room is spread.
+//! that worker has its share of connections already.
+//!
+//! It pays to keep a room together, because each fan-out of a topic wakes every worker that has clients of it. With eight
+//! workers on one processor, a delivery in a room of fifty occasional senders costs 1.3 times as much if the room is spread.
 
 /// Clients move to a worker until it has one part in so many more than the average. If there are enough topics for moving to be
 /// worthwhile, chance spreads their owners more evenly than this, and nearly all clients live with their topics.

@@ -23,7 +23,7 @@ pub(crate) struct Conn {
     tls: Option<Box<Session>>,
     /// Tells it from other connections that had its slot.
     pub(crate) generation: u32,
-    /// The client spoke TLS, and its session is over. What it still sends is ciphertext that nobody can read.
+    /// The client spoke TLS, and its session is over. Bytes that still arrive are ciphertext that nobody can read.
     gave_up_tls: bool,
     /// It is over a limit, and is being refused.
     pub(crate) refused: bool,

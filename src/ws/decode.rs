@@ -1,9 +1,8 @@
 //! The decoder: a client's bytes in, messages and control frames out (RFC 6455, sections 5 to 8).
 //!
-//! Each connection has one [`Decoder`]. The connection's shard feeds it the bytes that the worker read into its scratch
-//! buffer. A message that is complete in that buffer is unmasked in place and returned as a slice: no allocation, no
-//! copy. Only an incomplete message moves to the heap, and it leaves the decoder with its event. A decoder between
-//! messages holds nothing on the heap.
+//! Each connection has one [`Decoder`]. Its shard feeds it the bytes that the worker read into the scratch buffer. A
+//! message that is complete in that buffer is unmasked in place and returned as a slice, without allocation or copy. Only
+//! an incomplete message is copied to the heap. A decoder between messages holds nothing on the heap.
 //!
 //! The decoder does not answer: its caller sends Pongs and Close frames, and ends the connection.
 //!

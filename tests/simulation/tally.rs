@@ -50,7 +50,7 @@ impl Stage {
     ];
 }
 
-/// What is happening somewhere when a drain or cut begins.
+/// An operation that is under way when a drain or cut begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Moment {
     /// Nothing in particular.

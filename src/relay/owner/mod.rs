@@ -1,9 +1,9 @@
 //! The owner's side of a shard: the topics that it sequences, and what it says to the shards that have members.
 //!
-//! An owner takes in drafts at any time of a turn. Once a turn, [`Owner::fan_out`] decides for each topic that got some, and
-//! for each that is due, whether it is fanned out now or waits ([`coalesce`]). Waiting messages take a small part of the
-//! shard's memory at most. In haste, for a drain or a cut, nothing waits. So a fence still says that everything before it is
-//! numbered.
+//! An owner takes in drafts at any time of a turn. Once a turn, [`Owner::fan_out`] goes through the topics that got drafts or
+//! are due. It fans each out, or lets it wait ([`coalesce`]). Waiting messages take a small part of the shard's memory at most.
+//!
+//! Nothing waits during a drain or a cut, so a fence still means that everything before it is numbered.
 //!
 //! It knows shards and no members. Its envelopes leave through the [`Outbox`], also those to its own shard.
 

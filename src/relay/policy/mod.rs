@@ -26,8 +26,8 @@ const RELEASE_SHARE: u64 = 4;
 /// is slowed down before it pushes others like it over the limit.
 const OWN_LAG_SHARE: u64 = 4;
 
-/// Publishers wait only for members that have accepted `max_lag_bytes` divided by this. That is half a megabyte by default,
-/// more than sockets take in for a client that never reads.
+/// Publishers wait only for members that have accepted `max_lag_bytes` divided by this. By default this is half a megabyte,
+/// more than the socket buffers hold for a client that never reads.
 const PROBATION_SHARE: u64 = 8;
 
 /// All shards together may have `max_lag_bytes` divided by this on the way to a topic's log, and each shard one read more.

@@ -1,8 +1,8 @@
 //! The limit on a client's messages: a token bucket, as the generic cell rate algorithm keeps it.
 //!
 //! A bucket holds the burst and fills at the rate. Each message takes one token, and a message that finds none is over the
-//! limit. Instead of tokens, a client keeps the moment at which its bucket is full again, so nothing is counted while
-//! nothing is sent. The shard asks at each message. All messages of a turn have the turn's time.
+//! limit. A client keeps no tokens but the moment at which its bucket is full again, so an idle client costs nothing. The
+//! shard asks at each message, with the time of the turn.
 //!
 //! While a client is parked (its topic is held, say), its messages wait in its socket. They arrive at once
 //! afterwards, and that is the relay's fault. So the client may send in addition what it could have sent while it was parked.

@@ -1,8 +1,10 @@
 //! Relief: clients and laggards give way when the shard holds more than its share of `limits.max_buffered_bytes`.
 //!
-//! A turn comes here when it settles. Clients give way if they hold more than half of the share, and logs otherwise; the largest
-//! holders first. A client is closed with 1013. In a topic, the members that hold the older half of its log are skipped or
-//! disconnected. Under `backpressure` they are disconnected too: the promise about memory comes before the promise to wait.
+//! A turn comes here when it settles. Clients give way if they hold more than half of the share, and logs otherwise. The
+//! largest holders give way first.
+//!
+//! A client is closed with 1013. In a topic, the members that keep the older half of its log are skipped or disconnected. Under
+//! `backpressure` they are disconnected: the bound on memory outranks the promise to wait.
 //!
 //! Long before that, a shard under pressure makes publishers wait whenever their topic's log is not empty, so logs seldom give
 //! way. Memory of clients causes no pressure, because waiting publishers would not make it smaller.

@@ -1,9 +1,12 @@
 //! Any bytes, cut anywhere, under any limit, through [`fanwire::internals::ws::Decoder`].
 //!
-//! Checked: however the stream is cut, and whether it is read into the scratch or into the decoder's own buffer, the same
-//! events and the same error come of it; an independent server sees the same, or more where ours is stricter; memory
-//! follows what was received; a decoder that is done holds nothing and stays done; a message that came in pieces becomes
-//! the frame that the encoder makes.
+//! It checks:
+//!
+//! - The events and the error do not depend on how the stream is cut, nor on whether it is read into the scratch or into the
+//!   decoder's own buffer.
+//! - An independent server sees the same. It may see more, because ours is stricter.
+//! - Memory follows the bytes received. A decoder that is done holds nothing and stays done.
+//! - A message in pieces becomes the same frame that the encoder makes.
 //!
 //! The input: the limit on messages, flags (1: read directly), four sizes of reads, then where the stream is stretched (two
 //! bytes) and by how many KiB, and then the stream.
@@ -18,11 +21,11 @@ use tungstenite::protocol::{Role, WebSocketConfig};
 
 use super::input::Input;
 
-/// What a decoder may hold beside the payload: the records of a message and of a control frame in part, and the first
-/// allocation of a buffer.
+/// A decoder may hold this much beside the payload: its records of a partial message and a partial control frame, and the
+/// first allocation of a buffer.
 const OVERHEAD_BYTES: usize = 1024;
 
-/// What came of a stream, in a form that does not say where payloads lay.
+/// An event of a decoder, without the place of its payload in memory.
 #[derive(Clone, Debug, PartialEq)]
 enum Seen {
     Message(MessageKind, Vec<u8>),
@@ -217,13 +220,13 @@ fn compare((ours, error): &Outcome, theirs: &[Seen]) {
     }
 }
 
-/// What an independent server sees until its first error or the end of the stream.
+/// The events of an independent server until its first error or the end of the stream.
 fn independent(stream: Vec<u8>, limit: usize) -> Vec<Seen> {
     let config = WebSocketConfig::default()
         .read_buffer_size(4 << 10)
         .write_buffer_size(0)
         .max_message_size(Some(limit))
-        // Where messages must be shorter than control frames may be, those are still let in.
+        // Control frames have up to 125 bytes, even if messages must be shorter.
         .max_frame_size(Some(limit.max(125)));
     let wire = Wire(io::Cursor::new(stream));
     let mut socket = WebSocket::from_raw_socket(wire, Role::Server, Some(config));

@@ -16,7 +16,7 @@ pub struct Head<'a> {
     pub len: usize,
 }
 
-/// What there is in front of a stream.
+/// The result of reading the front of a stream.
 #[derive(Debug, PartialEq)]
 pub enum Reading<'a> {
     /// A whole head.
@@ -61,7 +61,7 @@ impl<'a> Head<'a> {
     }
 }
 
-/// Where `needle` begins.
+/// The position of the first `needle`.
 pub fn find(bytes: &[u8], needle: &[u8]) -> Option<usize> {
     bytes
         .windows(needle.len())
@@ -116,7 +116,7 @@ fn token(bytes: &[u8]) -> Option<&str> {
     (!bytes.is_empty() && bytes.iter().all(is_tchar)).then_some(text)
 }
 
-/// What lies between CR LF and CR LF.
+/// The lines of a head, without their CR LF.
 struct Lines<'a>(Option<&'a [u8]>);
 
 impl<'a> Iterator for Lines<'a> {

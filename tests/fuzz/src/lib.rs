@@ -1,8 +1,8 @@
-//! What the fuzz targets do with the bytes they are given, one module each.
+//! The bodies of the fuzz targets, one module each.
 //!
 //! Two callers share this: the harnesses in `fuzz_targets/`, which libFuzzer drives, and `tests/corpora.rs` of the relay,
-//! which replays the committed corpora on every `cargo test`. A target is a plain function that panics where a promise is
-//! broken. What it compares the relay with is written here a second time, from the RFCs, or is somebody else's code.
+//! which replays the committed corpora on every `cargo test`. A target is a plain function that panics if a promise is
+//! broken. It compares the relay with a second implementation, written here from the RFCs or taken from another crate.
 
 pub mod decoder;
 pub mod head;

@@ -40,7 +40,7 @@ pub fn run(bytes: &[u8]) {
     );
     match &answers[expected.len()..] {
         [] => {}
-        // What the second reader cannot make out, or would wait for, may be refused: once, and for good.
+        // The relay may refuse input that the second reader does not understand or would wait for. It then closes.
         [last] => assert!(is_open && last.is_last && (400..600).contains(&last.status)),
         [_, ..] => panic!("{answers:?}, not {expected:?}"),
     }
@@ -92,7 +92,7 @@ fn read_answer(answer: &[u8]) -> Reply {
     }
 }
 
-/// What must be answered to the requests that are whole and within the grammar, and whether another may follow.
+/// The answers that are due to the whole requests in front of `bytes`. `true` if the connection stays open after them.
 fn expected(mut bytes: &[u8], is_ready: bool) -> (Vec<Reply>, bool) {
     let mut replies = Vec::new();
     while let Reading::Head(head) = head::read(bytes) {

@@ -19,7 +19,7 @@ use tungstenite::http;
 use super::head::{self, Head, Reading};
 use super::input::{self, Input};
 
-/// What a client is told, and where its request ended.
+/// The answer to a request. `end` is the end of the request in the input.
 #[derive(Debug, PartialEq)]
 enum Outcome {
     Granted {
@@ -57,7 +57,7 @@ pub fn run(bytes: &[u8]) {
     }
 }
 
-/// What a connection does with its first bytes.
+/// Reads the first bytes of a connection, as the relay does.
 fn take_in<'a>(pieces: impl Iterator<Item = &'a [u8]>, max_head_bytes: usize) -> Outcome {
     let (mut scanner, mut received) = (HeadScanner::default(), Vec::new());
     for piece in pieces {
@@ -93,7 +93,7 @@ fn check_head(bytes: &[u8], reading: &Reading<'_>) {
     check_reading(&ours, head);
 }
 
-/// What the accessors say is what stands in the fields.
+/// Checks that the accessors agree with the fields of the head.
 pub fn check_reading(ours: &RequestHead<'_>, theirs: &Head<'_>) {
     assert_eq!((ours.method, ours.target), (theirs.method, theirs.target));
     let minor = match ours.version {

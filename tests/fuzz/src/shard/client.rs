@@ -78,7 +78,7 @@ pub(super) struct Client {
     pub(super) is_closed: bool,
     /// The shard has shut its side.
     pub(super) is_finished: bool,
-    /// What it was sent.
+    /// The bytes that it received.
     pub(super) wire: Wire,
     reader: Reader,
 }
@@ -273,7 +273,7 @@ impl Client {
         })
     }
 
-    // What it says.
+    // Bytes that the client sends.
 
     pub(super) fn ask_for(&mut self, path: &str) {
         let request = format!(
@@ -314,7 +314,7 @@ impl Client {
         self.unsent.extend(payload);
     }
 
-    // What the relay should make of it.
+    // The second reader.
 
     /// Notes that the shard has read `bytes`.
     pub(super) fn note_read(&mut self, bytes: &[u8], topics: Topics, max_message_bytes: usize) {

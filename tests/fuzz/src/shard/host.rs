@@ -112,7 +112,7 @@ pub(super) struct Host {
     turn: Option<Turn>,
     /// By sender.
     pub(super) inboxes: Vec<VecDeque<Mail>>,
-    /// What the next turn takes in, in this order.
+    /// The input of the next turn, in order.
     pub(super) due: VecDeque<Due>,
     /// Clients with news, in the order in which the event loop reports them.
     pub(super) events: VecDeque<usize>,
@@ -339,7 +339,7 @@ impl World {
         self.check(host, has_flushed_all);
     }
 
-    // What a turn takes in.
+    // The input of a turn.
 
     fn take(&mut self, host: usize, shard: &mut Shard, due: Due) {
         match due {
@@ -493,7 +493,7 @@ impl World {
         }
     }
 
-    // What a turn hands out.
+    // The output of a turn.
 
     fn hand_over(&mut self, id: usize, home: usize, transfer: Transfer) {
         let from = self.unname(id);

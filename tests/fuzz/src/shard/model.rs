@@ -1,7 +1,7 @@
-//! What shards should do, without their machinery: for each topic one order, and for each member its place in it.
+//! A model of the shards without their machinery: one order for each topic, and each member's place in it.
 //!
-//! The [`host`](super::host) tells it what each shard accepts, and when that reaches the topic's owner. From that it knows the
-//! order. A member's place follows from when the owner confirms it.
+//! The [`host`](super::host) reports each message that a shard accepts, and its arrival at the topic's owner. The arrivals make
+//! the order. A member's place is the point in the order at which the owner confirms it.
 
 use std::collections::{BTreeMap, VecDeque};
 

@@ -77,13 +77,13 @@ impl World {
         usize::from(byte).checked_rem(self.clients.len())
     }
 
-    /// What all shards have counted.
+    /// The counters of all shards, added up.
     pub(super) fn stats(&self) -> Stats {
         let hosts = self.hosts.iter();
         hosts.map(|host| host.shard().stats().clone()).sum()
     }
 
-    // Who is who.
+    // Names of clients.
 
     /// The client behind a name, if its connection is there.
     pub(super) fn client_of(&self, host: usize, key: ClientKey) -> Option<usize> {
@@ -106,7 +106,7 @@ impl World {
         host
     }
 
-    // What clients do.
+    // Acts of clients.
 
     /// A client connects. The lower bits of `byte` say to which shard. 0x80: its transport encrypts. 0x20: it begins with a
     /// handshake, if so. 0x40: the client moves to another shard if it can.
