@@ -5,14 +5,17 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may panic where it stands")]
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use comments::check_comments;
 use tokens::{Token, is_word, matches, paths, tokenize};
 
 #[path = "tidy/circles.rs"]
 mod circles;
+#[path = "tidy/comments.rs"]
+mod comments;
 #[path = "tidy/planted.rs"]
 mod planted;
 #[path = "tidy/tokens.rs"]
@@ -59,9 +62,14 @@ const IMPURE: &[&str] = &[
     "SystemTime",
 ];
 
-/// The layers from the top down. A component may use those of lower layers only. The lowest layer has libraries, which may
-/// use each other.
-const LAYERS: &[&[&str]] = &[
+/// The layers of each package from the top down, by the folder of its sources. A component may use those of lower layers
+/// only. The lowest layer has libraries, which may use each other.
+const LAYERS: &[(&str, Layers)] = &[("src/", RELAY), ("loadtest/src/", LOAD_GENERATOR)];
+
+/// Names of components, by layer.
+type Layers = &'static [&'static [&'static str]];
+
+const RELAY: Layers = &[
     &["main"],
     &["client"],
     &["cli", "logging", "allocator"],
@@ -73,6 +81,18 @@ const LAYERS: &[&[&str]] = &[
     &["port"],
     &["access"],
     &["ws", "http", "metrics", "config", "ids", "time", "panics"],
+];
+
+const LOAD_GENERATOR: Layers = &[
+    &["main", "bin"],
+    &["cli"],
+    &["compare"],
+    &["run"],
+    &["client"],
+    &["check"],
+    &["report"],
+    &["scenario"],
+    &["clock", "secrets"],
 ];
 
 /// Rooms of the core that do not know each other: the files of the first do not use those of the second.
@@ -166,26 +186,36 @@ fn the_sources_keep_the_house_rules() {
     assert!(report.is_empty(), "\n{}", report.join("\n"));
 }
 
-/// Which file of the library uses which.
-fn uses_of_the_library() -> circles::Uses {
+/// Which file of a library uses which. `folder` has its sources. Programs are crates of their own.
+fn uses_within(folder: &str) -> circles::Uses {
+    let inside = |path: &String| {
+        path.strip_prefix(folder)
+            .is_some_and(|file| file != "main.rs" && !file.starts_with("bin/"))
+    };
     let read = |path: String| {
         let text = fs::read_to_string(root().join(&path)).unwrap();
         production(&path, tokenize(&text)).map(|code| (path, code))
     };
-    let library = |path: &String| path.starts_with("src/") && path != "src/main.rs";
-    let sources = sources().into_iter().filter(library).filter_map(read);
-    circles::uses(&sources.collect())
+    let sources: BTreeMap<_, _> = sources()
+        .into_iter()
+        .filter(inside)
+        .filter_map(read)
+        .collect();
+    assert!(sources.len() > 1, "{folder}: the sources were not found");
+    circles::uses(&sources)
 }
 
 #[test]
 fn files_do_not_use_each_other_in_a_circle() {
-    let report = check_circles(&uses_of_the_library());
-    assert!(report.is_empty(), "\n{}", report.join("\n"));
+    for folder in PRODUCTION {
+        let report = check_circles(&uses_within(folder));
+        assert!(report.is_empty(), "\n{}", report.join("\n"));
+    }
 }
 
 #[test]
 fn rooms_of_the_core_that_are_apart_do_not_use_each_other() {
-    let report = check_rooms(&uses_of_the_library(), APART);
+    let report = check_rooms(&uses_within("src/"), APART);
     assert!(report.is_empty(), "\n{}", report.join("\n"));
 }
 
@@ -212,7 +242,7 @@ fn root() -> &'static Path {
 /// All Rust sources of the workspace, by their paths from the root, in order.
 fn sources() -> BTreeSet<String> {
     let mut found = BTreeSet::new();
-    let mut folders: Vec<PathBuf> = ["src", "tests", "benches", "examples", "loadtest"]
+    let mut folders: Vec<PathBuf> = ["src", "tests", "benches", "loadtest"]
         .iter()
         .map(|folder| root().join(folder))
         .collect();
@@ -274,6 +304,7 @@ fn check_rooms(uses: &circles::Uses, apart: &[(&str, &str)]) -> Vec<String> {
 
 fn check_source(path: &str, text: &str) -> Vec<Finding> {
     let mut findings = check_text(path, text);
+    findings.extend(check_comments(text));
     let tokens = tokenize(text);
     if !MAY_BE_UNSAFE.contains(&path) {
         findings.extend(find(
@@ -293,8 +324,10 @@ fn check_source(path: &str, text: &str) -> Vec<Finding> {
         &[".", "unwrap", "(", ")"],
         "a bare `.unwrap()`: say with `expect` why it cannot fail",
     ));
-    if path.starts_with("src/") {
-        findings.extend(check_layers(path, &code));
+    for (folder, layers) in LAYERS {
+        if let Some(inside) = path.strip_prefix(folder) {
+            findings.extend(check_layers(inside, layers, &code));
+        }
     }
     if PURE.iter().any(|folder| path.starts_with(folder)) {
         findings.extend(check_purity(&code));
@@ -379,25 +412,25 @@ fn is_atomic(name: &str) -> bool {
         .is_some_and(|kind| kind.starts_with(|first: char| first.is_ascii_uppercase()))
 }
 
-/// Refuses imports that point up or sideways.
-fn check_layers(path: &str, code: &[Token]) -> Vec<Finding> {
-    let inside = path.trim_start_matches("src/").trim_end_matches(".rs");
+/// Refuses imports that point up or sideways. `inside` is the path of a file from the folder of its package's sources.
+fn check_layers(inside: &str, layers: Layers, code: &[Token]) -> Vec<Finding> {
+    let inside = inside.trim_end_matches(".rs");
     if inside == "lib" {
         return Vec::new();
     }
-    let Some((from, from_layer)) = component(inside, "/") else {
+    let Some((from, from_layer)) = component(inside, "/", layers) else {
         return vec![finding(
             1,
             "belongs to no layer: give it its place in `LAYERS`",
         )];
     };
-    let lowest = LAYERS.len() - 1;
+    let lowest = layers.len() - 1;
     let mut findings = Vec::new();
     for (path, line) in paths(code) {
         let inner = path
             .strip_prefix("crate::")
             .or_else(|| path.strip_prefix("fanwire::"));
-        let Some((to, to_layer)) = inner.and_then(|inner| component(inner, "::")) else {
+        let Some((to, to_layer)) = inner.and_then(|inner| component(inner, "::", layers)) else {
             continue;
         };
         let among_libraries = from_layer == lowest && to_layer == lowest;
@@ -412,16 +445,16 @@ fn check_layers(path: &str, code: &[Token]) -> Vec<Finding> {
 }
 
 /// The component that a path belongs to, and its layer, 0 at the top.
-fn component(path: &str, separator: &str) -> Option<(&'static str, usize)> {
+fn component(path: &str, separator: &str, layers: Layers) -> Option<(&'static str, usize)> {
     let mut segments = path.split(separator);
     let first = segments.next()?;
     let second = segments.next().unwrap_or("");
-    let of_layer = |name: &str| LAYERS.iter().position(|layer| layer.contains(&name));
+    let of_layer = |name: &str| layers.iter().position(|layer| layer.contains(&name));
     let both = format!("{first}::{second}");
     let (name, layer) = of_layer(&both)
         .map(|layer| (both.as_str(), layer))
         .or(of_layer(first).map(|l| (first, l)))?;
-    Some((LAYERS[layer].iter().find(|known| **known == name)?, layer))
+    Some((layers[layer].iter().find(|known| **known == name)?, layer))
 }
 
 /// Refuses iteration over a hash map or set, whose order differs from run to run. It knows them by the fields and variables
@@ -519,15 +552,8 @@ fn is_path(code: &str) -> bool {
     let ends = [".rs", ".md", ".yaml", ".toml", ".proto", ".py", ".sh", "/"]
         .iter()
         .any(|end| file.ends_with(end));
-    let begins = [
-        "src/",
-        "tests/",
-        "benches/",
-        "examples/",
-        ".agents/",
-        ".ci/",
-    ]
-    .iter()
-    .any(|top| code.starts_with(top));
+    let begins = ["src/", "tests/", "benches/", ".agents/", ".ci/"]
+        .iter()
+        .any(|top| code.starts_with(top));
     plain && relative && (ends || begins)
 }

@@ -11,7 +11,7 @@ use super::tokens::{Token, matches, paths};
 /// For each file the files that it uses, with the line of the first use.
 pub(crate) type Uses = BTreeMap<String, BTreeMap<String, usize>>;
 
-/// Which file uses which, of the sources of the library by their paths from the root.
+/// Which file uses which, of the sources of one library by their paths from the root.
 pub(crate) fn uses(sources: &BTreeMap<String, Vec<Token>>) -> Uses {
     let files: Vec<File> = sources
         .iter()
@@ -145,9 +145,11 @@ fn read_import(
     at
 }
 
-/// The module that a file holds: `src/a/mod.rs` holds `a`, `src/a/b.rs` holds `a::b`, `src/lib.rs` the root.
+/// The module that a file holds: `src/a/mod.rs` holds `a`, `src/a/b.rs` holds `a::b`, `src/lib.rs` the root. The sources of
+/// another package of the workspace begin with its folder.
 fn module_of(path: &str) -> Module {
-    let inside = path.trim_start_matches("src/").trim_end_matches(".rs");
+    let inside = path.split_once("src/").map_or(path, |(_, inside)| inside);
+    let inside = inside.trim_end_matches(".rs");
     let segments = inside.split('/');
     segments
         .filter(|segment| *segment != "mod" && *segment != "lib")

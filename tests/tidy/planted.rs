@@ -169,6 +169,16 @@ fn imports_that_point_up_or_sideways_are_found() {
             "use crate::metrics::{exporter, stats::Stats};",
             "`net` may not use `metrics::exporter`",
         ),
+        (
+            "loadtest/src/check/a.rs",
+            "use crate::client::Client;",
+            "`check` may not use `client`",
+        ),
+        (
+            "loadtest/src/clock.rs",
+            "use crate::scenario;",
+            "`clock` may not use `scenario`",
+        ),
     ] {
         assert_found(path, code, what);
     }
@@ -190,6 +200,10 @@ fn imports_that_point_down_are_allowed() {
     );
     assert_clean("src/ws/handshake.rs", "use crate::http::request::Request;");
     assert_clean("src/metrics/exporter.rs", "use crate::metrics::catalogue;");
+    assert_clean(
+        "loadtest/src/client/a.rs",
+        "use crate::{check::Order, clock::Clock, scenario};",
+    );
 }
 
 /// The circles among files with this code, each as one line.
@@ -224,6 +238,8 @@ fn files_that_use_each_other_are_found() {
     ] {
         let found = circles_in(&[("src/a.rs", a), ("src/b.rs", b), ("src/lib.rs", "")]);
         assert_eq!(found, ["src/a.rs src/b.rs"], "{a} {b}");
+        let found = circles_in(&[("loadtest/src/a.rs", a), ("loadtest/src/b.rs", b)]);
+        assert_eq!(found, ["loadtest/src/a.rs loadtest/src/b.rs"], "{a} {b}");
     }
 }
 
@@ -300,6 +316,7 @@ fn a_circle_and_a_room_that_uses_another_are_reported_with_the_line() {
 #[test]
 fn a_component_without_a_layer_is_found() {
     assert_found("src/stray/a.rs", "", "belongs to no layer");
+    assert_found("loadtest/src/stray.rs", "", "belongs to no layer");
 }
 
 #[test]
@@ -310,7 +327,7 @@ fn what_panics_or_is_unfinished_is_found() {
         "3: a bare `.unwrap()`",
     );
     assert_found(
-        "loadtest/src/a.rs",
+        "loadtest/src/client/a.rs",
         "fn f() { a.unwrap() }",
         "2: a bare `.unwrap()`",
     );
@@ -332,6 +349,94 @@ fn what_panics_or_is_unfinished_is_found() {
     );
     assert_clean("tests/a.rs", "fn f() { a.unwrap() }");
     assert_clean("loadtest/tests/it/a.rs", "fn f() { a.unwrap() }");
+}
+
+/// A comment of this many words, in lines that begin with `kind`.
+fn comment(kind: &str, words: usize) -> String {
+    let lines = vec!["word"; words];
+    let lines = lines
+        .chunks(9)
+        .map(|line| format!("{kind} {}\n", line.join(" ")));
+    lines.collect()
+}
+
+#[test]
+fn long_paragraphs_of_comments_are_found() {
+    for kind in ["//", "///", "    //"] {
+        assert_found("src/net/a.rs", &comment(kind, 61), "2: a paragraph of 61");
+        assert_found("tests/a.rs", &comment(kind, 61), "2: a paragraph of 61");
+        assert_clean("src/net/a.rs", &comment(kind, 60));
+    }
+    let item = format!("/// - {}", comment("///", 62).split_off(4));
+    let list = format!("/// Items:\n{item}/// - One.");
+    assert_found("benches/a.rs", &list, "3: a paragraph of 62");
+    let block = format!("/*\n{}\n*/", ["word"; 61].join("\n"));
+    assert_found("loadtest/tests/a.rs", &block, "3: a paragraph of 61");
+}
+
+#[test]
+fn each_paragraph_item_and_comment_is_counted_alone_and_code_and_tables_are_not() {
+    let half = comment("///", 40);
+    for between in [
+        "///\n",
+        "//\n",
+        "fn f() {}\n",
+        "/// - An item.\n/// 1. ",
+        "/// # Errors\n",
+        "/// ```\n",
+        "\n",
+    ] {
+        assert_clean("src/net/a.rs", &format!("{half}{between}{half}"));
+    }
+    let (docs, comments) = (comment("///", 40), comment("//", 40));
+    assert_clean("src/net/a.rs", &format!("{docs}{comments}"));
+    let lines = "f(); // word word word\n".repeat(30);
+    assert_clean("src/net/a.rs", &lines);
+    let code = format!("/// ```text\n{}/// ```\n/// Words.", comment("///", 80));
+    assert_clean("src/net/a.rs", &code);
+    assert_clean("src/net/a.rs", &comment("/// |", 80));
+    let string = format!("const A: &str = \"\n{}\";", comment("//", 80));
+    assert_clean("src/net/a.rs", &string);
+}
+
+#[test]
+fn sentences_of_comments_without_a_subject_in_front_are_found() {
+    for (code, what) in [
+        ("// What comes is read.", "2: a sentence begins with `What`"),
+        (
+            "/// It reads.\n/// Where it ends,\n/// it stops.",
+            "3: a sentence begins with `Where`",
+        ),
+        (
+            "/// It reads (all of it.) Whoever waits is served.",
+            "`Whoever`",
+        ),
+        ("/// - Who waits.", "`Who`"),
+        ("f(); // That is late.", "`That`"),
+        (
+            "/* It waits.\nWhatever comes. */",
+            "3: a sentence begins with `Whatever`",
+        ),
+        ("/// `a`. Whose: b.", "`Whose`"),
+    ] {
+        assert_found("src/net/a.rs", code, what);
+        assert_found("loadtest/benches/a.rs", code, what);
+    }
+}
+
+#[test]
+fn other_sentences_strings_and_the_same_words_elsewhere_are_left_alone() {
+    for code in [
+        "/// Whether it ends.",
+        "/// It reads\n/// What: the type.",
+        "/// Whatsoever. `What` is a type, e.g. a name.",
+        "/// It knows who waits, what for and where. It says that.",
+        "const A: &str = \"a. What b // What\\n// What\";",
+        "const A: &str = r#\"\n// What\n\"#; const B: char = '\"'; // It ends.",
+        "/// ```\n/// // What\n/// ```",
+    ] {
+        assert_clean("src/net/a.rs", code);
+    }
 }
 
 #[test]

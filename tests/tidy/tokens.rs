@@ -1,25 +1,88 @@
-//! Cuts sources into tokens, and finds the paths among them. It is as much of a lexer as the rules need.
+//! Cuts sources into tokens and comments, and finds the paths among the tokens. It is as much of a lexer as the rules need.
 
 /// Cuts a source into words and single characters, without comments, strings, characters and white space.
 pub(crate) fn tokenize(text: &str) -> Vec<Token> {
-    let mut tokens = Vec::new();
-    let (mut rest, mut line) = (text, 1);
-    while let Some(first) = rest.chars().next() {
-        let length = skipped(rest).unwrap_or_else(|| {
-            let word = rest
-                .find(|c: char| !c.is_alphanumeric() && c != '_')
-                .unwrap_or(rest.len());
-            let length = word.max(first.len_utf8());
-            tokens.push(Token {
-                text: rest[..length].to_owned(),
-                line,
-            });
-            length
-        });
-        line += rest[..length].matches('\n').count();
-        rest = &rest[length..];
+    let code = pieces(text).filter(|piece| piece.is_code);
+    code.map(|piece| Token {
+        text: piece.text.to_owned(),
+        line: piece.line,
+    })
+    .collect()
+}
+
+/// All lines of comments in a source.
+pub(crate) fn comments(text: &str) -> Vec<Comment<'_>> {
+    let mut found = Vec::new();
+    let mut is_behind_code = false;
+    for piece in pieces(text) {
+        let kinds = ["///", "//!", "//", "/*"];
+        let kind = kinds.into_iter().find(|kind| piece.text.starts_with(kind));
+        if let Some(kind) = kind.filter(|_| !piece.is_code) {
+            let inside = piece.text[kind.len()..].trim_end_matches("*/");
+            found.extend(inside.split('\n').zip(0..).map(|(text, below)| Comment {
+                kind,
+                text,
+                line: piece.line + below,
+                is_behind_code,
+            }));
+        }
+        if !piece.text.starts_with(char::is_whitespace) {
+            is_behind_code = true;
+        } else if piece.text.contains('\n') {
+            is_behind_code = false;
+        }
     }
-    tokens
+    found
+}
+
+/// A line of a comment.
+#[derive(Debug)]
+pub(crate) struct Comment<'a> {
+    /// `//`, `///` or `//!`; `/*` in a block.
+    kind: &'static str,
+    pub(crate) text: &'a str,
+    /// The line it stands on, counted from 1.
+    pub(crate) line: usize,
+    is_behind_code: bool,
+}
+
+impl Comment<'_> {
+    /// Whether this line continues the comment of the line `before`. A comment behind code stands alone.
+    pub(crate) fn continues(&self, before: &Comment<'_>) -> bool {
+        let is_block = self.kind == "/*";
+        self.kind == before.kind
+            && self.line == before.line + 1
+            && (is_block || !self.is_behind_code && !before.is_behind_code)
+    }
+}
+
+/// A word or a single character of code; or a comment, a string, a character or white space.
+struct Piece<'a> {
+    text: &'a str,
+    line: usize,
+    is_code: bool,
+}
+
+/// Cuts a source into pieces. Together they are the source.
+fn pieces(text: &str) -> impl Iterator<Item = Piece<'_>> {
+    let (mut rest, mut line) = (text, 1);
+    std::iter::from_fn(move || {
+        let first = rest.chars().next()?;
+        let skipped = skipped(rest);
+        let word = || {
+            let end = rest.find(|c: char| !c.is_alphanumeric() && c != '_');
+            end.unwrap_or(rest.len()).max(first.len_utf8())
+        };
+        let (text, behind) = rest.split_at(skipped.unwrap_or_else(word));
+        let piece = Piece {
+            text,
+            line,
+            is_code: skipped.is_none(),
+        };
+        line += text.matches('\n').count();
+        rest = behind;
+        Some(piece)
+    })
 }
 
 /// The length of the comment, string, character or white space at the beginning of `rest`, if there is one.
