@@ -65,7 +65,7 @@ fn one_message_in_each_topic(bencher: Bencher<'_, '_>, topics: usize) {
     deliver_to_pairs(bencher, topics, 1);
 }
 
-/// Topics of two members. One topic in a hundred has a message in a turn; in the next turn it is others.
+/// Topics of two members. One topic in a hundred has a message in a turn. The next turn has others.
 #[divan::bench(args = [200_000], sample_count = 20)]
 fn one_message_in_every_hundredth_topic(bencher: Bencher<'_, '_>, topics: usize) {
     deliver_to_pairs(bencher, topics, 100);

@@ -17,7 +17,7 @@ use fanwire::internals::metrics::{
 };
 use fanwire::server::{Stat, Stats};
 
-/// How long a client waits for an answer before the test fails.
+/// The longest wait for an answer. Then the test fails.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// An exporter over two shards, and the numbers that it reads.

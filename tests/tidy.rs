@@ -186,7 +186,7 @@ fn the_sources_keep_the_house_rules() {
     assert!(report.is_empty(), "\n{}", report.join("\n"));
 }
 
-/// Which file of a library uses which. `folder` has its sources. Programs are crates of their own.
+/// The uses between the files of a library. `folder` has its sources. Programs are crates of their own.
 fn uses_within(folder: &str) -> circles::Uses {
     let inside = |path: &String| {
         path.strip_prefix(folder)

@@ -22,7 +22,7 @@ const SCRATCH_BYTES: usize = 128 << 10;
 
 const LISTENER: Token = Token(usize::MAX);
 
-/// How many frames leave in one send.
+/// The frames that leave in one send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Sends {
     /// All frames of a turn.

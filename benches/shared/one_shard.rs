@@ -30,7 +30,7 @@ const BUDGETS: Budgets = Budgets {
     flush_bytes: usize::MAX,
 };
 
-/// How many of the offered bytes a socket accepts.
+/// The part of the offered bytes that a socket accepts.
 #[derive(Clone, Copy, Debug)]
 enum Kernel {
     /// All of them.

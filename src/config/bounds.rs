@@ -22,9 +22,9 @@ const MIN_MESSAGE_BYTES: usize = 125;
 const MAX_MESSAGE_BYTES: usize = 64 << 20;
 /// The smallest `limits.max_header_bytes`: a browser's upgrade request without cookies.
 const MIN_HEADER_BYTES: usize = 1 << 10;
-/// The largest `limits.max_header_bytes`. Each connection may hold so much until its handshake times out.
+/// The largest `limits.max_header_bytes`. Each connection may hold this much until its handshake times out.
 const MAX_HEADER_BYTES: usize = 64 << 10;
-/// The largest `slow_consumer.max_lag_bytes`. Each topic may hold so much on each shard.
+/// The largest `slow_consumer.max_lag_bytes`. Each topic may hold this much on each shard.
 const MAX_LAG_BYTES: usize = 1 << 30;
 /// The largest `limits.max_buffered_bytes`: 1 TiB, more memory than machines have.
 const MAX_BUFFERED_BYTES: usize = 1 << 40;
@@ -42,13 +42,13 @@ const MAX_NOTSENT_LOWAT: usize = 64 << 20;
 pub(crate) const MAX_WORKERS: usize = 256;
 /// The largest `server.max_connections` and `server.max_connections_per_ip`.
 const MAX_CONNECTIONS: usize = 10_000_000;
-/// The largest `server.fill_workers_to`. Each worker allocates room for so many connections when it starts.
+/// The largest `server.fill_workers_to`. Each worker allocates room for this many connections when it starts.
 const MAX_FILL: usize = 64 << 10;
 /// The shortest timeout, which is the resolution of the workers' timers.
 const MIN_WAIT: Duration = Duration::from_millis(1);
 /// The longest timeout. A peer that is silent for longer is gone.
 const MAX_WAIT: Duration = Duration::from_hours(1);
-/// The shortest `relay.coalesce` other than 0. One turn reads so much time's messages anyway.
+/// The shortest `relay.coalesce` other than 0. A single turn takes in the messages of that time anyway.
 const MIN_COALESCE: Duration = Duration::from_micros(10);
 /// The longest `relay.coalesce`. A client that breaks the protocol gets its earlier messages back before its Close, and
 /// it has five seconds in all.

@@ -101,7 +101,7 @@ fn closest<'a>(
 /// The similarity of two names, from 0 to 1. It ignores case and separators: `maxConnections` is `max_connections`.
 fn likeness(one: &str, other: &str) -> f64 {
     let (one, other) = (bare(one), bare(other));
-    // The time grows with both lengths, and no key is so long.
+    // The time grows with both lengths, and keys are short.
     if one.len() > 64 {
         return 0.0;
     }

@@ -1,7 +1,7 @@
 //! Reads and writes single values in YAML: a port, a count, a name, a word, `1MiB`, `10s`.
 //!
-//! [`super::types`] names these functions in its serde attributes. They accept nothing by halves: no duration without a
-//! unit, no fraction of a byte, no number out of range, no number for a text or text for a number.
+//! [`super::types`] names these functions in its serde attributes. They refuse a duration without a
+//! unit, a fraction of a byte, a number out of range, a number for a text, and a text for a number.
 
 use std::fmt;
 use std::marker::PhantomData;

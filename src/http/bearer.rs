@@ -29,7 +29,7 @@ const HIDDEN: &str = "(hidden)";
 #[derive(Clone)]
 pub struct Token(Box<str>);
 
-/// Why a text is not a valid token. It never contains the text.
+/// The reason for which a text is not a valid token. It never contains the text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TokenError {
     /// The text is the placeholder that is printed for a token.

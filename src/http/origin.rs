@@ -33,7 +33,7 @@ enum Pattern {
     Below(String),
 }
 
-/// Why a pattern can never match, and what to write instead. Both are parts of a sentence.
+/// The reason for which a pattern can never match, and what to write instead. Both are parts of a sentence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OriginError {
     /// Follows `which`.

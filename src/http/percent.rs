@@ -3,7 +3,7 @@
 //! `port` decodes paths with it, and [`super::bearer`] a value in the query. A `+` stays a `+`: only HTML forms use
 //! it for a space.
 
-/// Why a text cannot be decoded.
+/// The reason for which a text cannot be decoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum PercentError {
     /// The decoded text is over the limit.

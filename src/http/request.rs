@@ -10,7 +10,7 @@
 /// A request with more header fields is refused. Browsers send fewer than 30.
 pub const MAX_HEADERS: usize = 100;
 
-/// Why a request head is refused. Apart from the limits, it is the client's fault.
+/// The reason for which a request head is refused. Apart from the limits, it is the client's fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RequestError {
     /// Not HTTP/1.x, or against the rules of HTTP: 400.

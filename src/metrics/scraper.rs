@@ -98,12 +98,12 @@ impl Scraper {
         }
     }
 
-    /// When the connection is to be dropped.
+    /// The time at which the connection is dropped.
     pub(super) fn deadline(&self) -> Instant {
         self.deadline
     }
 
-    /// When its last answer left; before the first one, when it was accepted.
+    /// The time at which its last answer left. Before the first answer, the time at which it was accepted.
     pub(super) fn waiting_since(&self) -> Instant {
         self.waiting_since
     }

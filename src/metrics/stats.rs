@@ -133,7 +133,7 @@ pub enum Stat {
 }
 
 impl Stat {
-    /// How many there are.
+    /// The number of statistics.
     pub(crate) const COUNT: usize = Stat::AccountingErrors as usize + 1;
 }
 
@@ -174,7 +174,7 @@ impl TlsStatus {
         self.expires_at.load(Ordering::Relaxed)
     }
 
-    /// How often the files were read again: with success, and without.
+    /// The number of times that the files were read again: with success, and without.
     pub(crate) fn reloads(&self) -> (u64, u64) {
         let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
         (read(&self.reloads), read(&self.failed_reloads))

@@ -7,7 +7,7 @@
 //! It pays to keep a room together, because each fan-out of a topic wakes every worker that has clients of it. With eight
 //! workers on one processor, a delivery in a room of fifty occasional senders costs 1.3 times as much if the room is spread.
 
-/// Clients move to a worker until it has one part in so many more than the average. If there are enough topics for moving to be
+/// Clients move to a worker until it has an eighth more than the average. If there are enough topics for moving to be
 /// worthwhile, chance spreads their owners more evenly than this, and nearly all clients live with their topics.
 const EXCESS_SHARE: usize = 8;
 

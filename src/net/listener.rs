@@ -15,10 +15,10 @@ use super::BACKLOG;
 use super::stream::Stream;
 use super::unix::{Bound, SocketFile};
 
-/// How long to wait after accepting has failed. No event announces those that wait.
+/// The wait after accepting has failed. No event announces the connections that are left.
 const RETRY_AFTER: Duration = Duration::from_millis(100);
 
-/// How often it is logged that accepting fails. It may fail and work again ten times a second.
+/// The time between two log lines about failures to accept. Accepting may fail and work again ten times a second.
 const SAY_AGAIN_AFTER: Duration = Duration::from_mins(1);
 
 /// Binds a listening socket to the first address of `host` that can be bound.
@@ -81,7 +81,7 @@ pub(crate) enum Peer {
 pub(crate) struct Acceptor {
     listener: Listener,
     retry_at: Option<Instant>,
-    /// When it was last logged that accepting fails.
+    /// The time of the last log line about a failure to accept.
     said_at: Option<Instant>,
 }
 

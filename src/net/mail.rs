@@ -72,8 +72,8 @@ pub(crate) struct Postbox {
     /// Connections that it has or is about to get, without refused ones: for placement. The acceptor and workers that hand a
     /// client over raise it; the worker itself lowers it.
     connections: CachePadded<AtomicUsize>,
-    /// Connections that were let in and that it has closed or refused, ever: for the limit on all of them. It only rises. So
-    /// the sum over all workers is never too high, even while clients move between them.
+    /// Connections that were let in and that it has closed or refused since the start, for the limit on all of them. It only
+    /// rises. So the sum over all workers is never too high, even while clients move between them.
     ended: CachePadded<AtomicUsize>,
     /// Connections over a limit that are being refused. The thread that refuses raises it; the worker lowers it.
     refusals: CachePadded<AtomicUsize>,

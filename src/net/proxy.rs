@@ -34,7 +34,7 @@ pub(crate) struct Preface {
     header: Vec<u8>,
 }
 
-/// How much of a header has arrived.
+/// The state of a header as it arrives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Progress {
     /// A part of the header.
@@ -43,7 +43,7 @@ pub(crate) enum Progress {
     Complete(Option<IpAddr>),
 }
 
-/// Why the bytes are not a header.
+/// The reason for which the bytes are not a header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum HeaderError {
     /// Another protocol, or version 1.
@@ -91,7 +91,7 @@ impl Preface {
         }
     }
 
-    /// How many bytes it takes next. It is not 0 before the header is complete.
+    /// The number of bytes that it takes next. It is not 0 before the header is complete.
     pub(crate) fn wanted(&self) -> usize {
         self.announced() - self.header.len()
     }

@@ -15,7 +15,7 @@ use socket2::{Domain, SockAddr, Socket, Type};
 
 use super::BACKLOG;
 
-/// Why a path cannot be listened on.
+/// The reason for which a path cannot be listened on.
 #[derive(Debug)]
 pub enum BindError {
     /// A process listens there.

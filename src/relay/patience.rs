@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use crate::time::Timestamp;
 
-/// If the clock is looked at so much later than the host meant to, the process or the machine has paused, and not its
+/// If the host looks at the clock this much later than it meant to, the process or the machine was paused, and not its
 /// clients.
 const PAUSE: Duration = Duration::from_millis(500);
 
-/// Deadlines wait so long after a pause. In that time the input of the pause is read, before any client is cut.
+/// Deadlines wait this long after a pause. In that time the input of the pause is read, before any client is cut.
 const GRACE: Duration = Duration::from_secs(1);
 
 /// Puts off deadlines after a pause, such as a stopped process or a suspended machine.

@@ -29,14 +29,14 @@ const CONGESTION_RETRY: Duration = Duration::from_millis(1);
 /// The limits of a turn's steps.
 #[derive(Clone, Copy, Debug)]
 pub struct Budgets {
-    /// No read begins once so many bytes are read. The turns that follow have to send many times as much.
+    /// No read begins after this many bytes. The turns that follow have to send many times as much.
     pub read_bytes: usize,
     /// No visit begins once reading has taken this long. It is as long as a flush takes, so a flood of expensive input does
     /// not keep the members waiting.
     pub read_time: Duration,
     /// Clients flushed before sockets and the inbox are looked at again.
     pub flush_clients: usize,
-    /// No write begins once so many bytes are written.
+    /// No write begins after this many bytes.
     pub flush_bytes: usize,
 }
 
@@ -166,7 +166,7 @@ pub trait Host {
     /// Does something to a socket.
     fn apply(&mut self, effect: Effect);
 
-    /// How many of `count` things this turn does. A host for tests says less, so that steps end early.
+    /// The number of things that this turn does, of `count`. A host for tests returns less, so that steps end early.
     fn portion(&mut self, count: usize) -> usize {
         count
     }
@@ -206,7 +206,7 @@ pub struct Turn {
 struct Left {
     bytes: usize,
     until: Timestamp,
-    /// When the last visit ended.
+    /// The end of the last visit.
     at: Timestamp,
 }
 

@@ -36,8 +36,8 @@ const EVENTS: usize = 8;
 /// before the rest.
 const ACCEPTS_PER_TURN: usize = 64;
 
-/// How long the relay waits for members to take their Close after it has failed. It is short, because the supervisor
-/// waits to start the process again.
+/// The time that members have to take their Close after the relay has failed. It is short, because the supervisor waits
+/// to start the process again.
 const FAREWELL: Duration = Duration::from_secs(1);
 
 /// The parts of a control loop.
@@ -67,7 +67,7 @@ pub(super) struct Control {
     shutdown_timeout: Duration,
     /// The last turn did not accept everybody. No event announces the rest.
     accepts_left: bool,
-    /// When the connections that are left are cut. Set once the shutdown has begun.
+    /// The time at which the connections that are left are cut. Set once the shutdown has begun.
     deadline: Option<Instant>,
     drained: usize,
     stop: bool,

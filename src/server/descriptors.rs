@@ -4,8 +4,8 @@
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// Descriptors that belong to no client and to no worker: 64 scrapers, 32 connections that are being refused, about
-/// twelve for listeners, event loops, signals and standard streams, and some to spare.
+/// Descriptors that belong to no client and to no worker. There are 64 for scrapers, 32 for connections that are being
+/// refused, about twelve for listeners, event loops, signals and standard streams, and some to spare.
 const RESERVED: u64 = 128;
 
 /// Descriptors of a worker: its event loop, its waker and its alarm, twice over.
@@ -16,8 +16,8 @@ const RESERVED_PER_WORKER: u64 = 6;
 /// operator who has the memory for more configures more.
 pub(super) const MOST_DERIVED: usize = 1_000_000;
 
-/// Raises the limit on open files to its hard limit, and returns how many connections there may be: `configured`, or
-/// with 0 as many as the limit leaves beside `workers`, at most [`MOST_DERIVED`].
+/// Raises the limit on open files to its hard limit, and returns the most connections that there may be. This is
+/// `configured`, unless it is 0. Then it is as many as the limit leaves beside `workers`, at most [`MOST_DERIVED`].
 pub(super) fn raise_and_derive(configured: usize, workers: u16) -> usize {
     derive(configured, raise(), workers)
 }

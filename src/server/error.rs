@@ -10,7 +10,7 @@ use crate::config::ConfigError;
 use crate::ids::ShardId;
 use crate::net::unix::BindError;
 
-/// Why a relay did not start. The operator can mend it.
+/// The reason for which a relay did not start. The operator can mend it.
 #[derive(Debug)]
 pub enum StartError {
     /// An address that cannot be listened on.
@@ -37,7 +37,7 @@ pub enum StartError {
     System(io::Error),
 }
 
-/// Why a relay ended without a shutdown.
+/// The reason for which a relay ended without a shutdown.
 #[derive(Debug)]
 pub enum RunError {
     /// A worker ended: a bug in fanwire, or the kernel refused to wait for events.

@@ -184,12 +184,12 @@ impl RelayHandle {
         self.metrics_address
     }
 
-    /// How many shards there are.
+    /// The number of shards.
     pub fn shards(&self) -> usize {
         self.shards
     }
 
-    /// How many connections there may be at a time.
+    /// The most connections at a time.
     pub fn max_connections(&self) -> usize {
         self.max_connections
     }
@@ -217,8 +217,8 @@ impl RelayHandle {
         self.control.notify();
     }
 
-    /// Has the certificate and the key of `server.tls` read again, as SIGHUP does. Returns at once; the result is logged
-    /// and counted.
+    /// Asks the relay to read the certificate and the key of `server.tls` again, as SIGHUP does. Returns at once. The
+    /// result is logged and counted.
     pub fn reload(&self) {
         self.control.push(Report::ReloadRequested, 0);
         self.control.notify();
@@ -289,8 +289,8 @@ impl Workers {
     }
 }
 
-/// How many clients a shard makes room for at the start. Room that is not used takes no memory, but address space, so it is
-/// made for [`MOST_DERIVED`] clients in all. If more come, the tables grow.
+/// The number of clients that a shard makes room for at the start. Room that is not used takes address space but no memory, so
+/// it is made for at most [`MOST_DERIVED`] clients in all. If more come, the tables grow.
 fn reserved_clients(max_connections: usize, workers: usize, fill_to: usize) -> usize {
     let average = max_connections.min(MOST_DERIVED).div_ceil(workers);
     most_connections(average, fill_to.min(max_connections))

@@ -18,9 +18,10 @@ use crate::ws::handshake::Refusal;
 pub(super) struct Placement {
     /// All workers.
     pub(super) postboxes: Postboxes,
-    /// Which worker serves the next connection.
+    /// Chooses the worker that serves the next connection.
     pub(super) serving: Rotation,
-    /// Which worker refuses the next one. If one rotation did both, refusals could make one worker serve all the rest.
+    /// Chooses the worker that refuses the next one. If one rotation did both, refusals could make one worker serve all the
+    /// rest.
     pub(super) refusing: Rotation,
     /// The most connections served at a time.
     pub(super) max_connections: usize,

@@ -42,8 +42,8 @@ impl Assembled {
 
     /// Makes the payload one final, unmasked frame, in the same allocation.
     ///
-    /// A buffer with more than a quarter of unused room is shrunk first, which may copy it once: frames stay in logs
-    /// for a long time, and logs count the length of a frame, not its capacity.
+    /// A buffer with more than a quarter of unused room is shrunk first, which may copy it once. Frames stay in logs for a
+    /// long time, and logs count the length of a frame, not its capacity.
     pub fn into_frame(mut self, kind: MessageKind) -> Bytes {
         let end = HEADROOM + self.len;
         self.buffer.resize(end, 0);
@@ -85,8 +85,7 @@ impl Assembled {
     /// Makes the first `count` bytes behind the payload part of it. Returns them, so that the caller can unmask them.
     ///
     /// # Panics
-    /// If [`Assembled::spare`] did not hand out so many bytes before: the caller claims to have read more than it
-    /// could.
+    /// If [`Assembled::spare`] handed out fewer bytes: the caller claims to have read more than it could.
     pub(super) fn commit(&mut self, count: usize) -> &mut [u8] {
         let start = HEADROOM + self.len;
         self.len += count;

@@ -44,7 +44,7 @@ pub struct Decoder {
 /// Every connection holds a decoder, so its size is part of the cost of an idle connection.
 const _: () = assert!(size_of::<Decoder>() <= 32);
 
-/// Why a decoder returns no more events.
+/// The reason for which a decoder returns no more events.
 #[derive(Clone, Copy, Debug)]
 enum End {
     Closed,

@@ -8,7 +8,7 @@ use std::fmt;
 
 use super::close::CloseCode;
 
-/// Why the decoder refuses a client's bytes.
+/// The reason for which the decoder refuses a client's bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DecodeError {
     /// A reserved bit is set, and no extension uses it (section 5.2).

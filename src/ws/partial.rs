@@ -12,8 +12,8 @@ use super::mask::MaskKey;
 use super::message::{Message, Payload};
 use super::utf8::{NotUtf8, Utf8Progress};
 
-/// A payload is read directly into its own buffer if at least this many bytes of the message have arrived and at least
-/// as many of the frame are missing. A smaller rest is cheaper through the scratch buffer: that costs a copy, but the
+/// A payload is read directly into its own buffer if this many bytes of the message have arrived, and as many of the
+/// frame are missing. A smaller rest is cheaper through the scratch buffer: that costs a copy, but the
 /// same read also takes in the frames that follow.
 const MIN_DIRECT_BYTES: usize = 32 << 10;
 

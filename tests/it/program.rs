@@ -116,7 +116,7 @@ impl Program {
         }
     }
 
-    /// Runs the program with this configuration and at most so many descriptors.
+    /// Runs the program with this configuration and at most `limit` descriptors.
     pub(crate) fn with_descriptors(limit: u32, config: &str) -> Program {
         Program::spawn(config, limited_to_descriptors(limit))
     }
@@ -218,8 +218,8 @@ impl Program {
         eventually("no thread spins", || self.is_at_rest());
     }
 
-    /// The same, once there are so many connections more than before. Without them, a thread that spins because of them
-    /// would be idle too.
+    /// The same, once there are this many more connections than before. A thread that spins because of them would be idle
+    /// without them.
     pub(crate) fn await_rest_beside(&self, before: &Holdings, connections: usize) {
         let do_stand = || self.descriptors() >= before.descriptors + connections;
         eventually("no thread spins while the connections stand", || {
@@ -381,7 +381,7 @@ impl Drop for Program {
     }
 }
 
-/// The program, with at most so many descriptors.
+/// The program, with at most `limit` descriptors.
 pub(crate) fn limited_to_descriptors(limit: u32) -> Command {
     let mut shell = Command::new("sh");
     shell.args(["-c", &format!("ulimit -n {limit} && exec \"$0\"")]);

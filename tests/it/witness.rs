@@ -74,7 +74,7 @@ impl Witness {
         Witness::summon(program.address)
     }
 
-    /// Waits for so many more rounds. Both shards of the pair have then handled everything that the relay had read
+    /// Waits for `count` more rounds. Both shards of the pair have then handled everything that the relay had read
     /// before.
     pub(crate) fn await_rounds(&self, count: u64) {
         // Relaxed: no other data depends on this number.

@@ -1,6 +1,6 @@
 //! A worker without sockets and threads. It takes the same turn as a worker, and sleeps until something happens to it.
-//! The seed decides what is chance in a worker: how many events and how much mail a turn takes in, how much of a write
-//! the kernel accepts, and how early a flush stops.
+//! The seed decides everything that is left to chance in a worker: how many events and how much mail a turn takes in,
+//! how much of a write the kernel accepts, and how early a flush stops.
 
 use std::collections::VecDeque;
 use std::io::IoSlice;
@@ -17,7 +17,7 @@ use fanwire::server::Stat;
 use crate::tally::Event;
 use crate::world::{Parcel, World};
 
-/// A host that slept for so much longer than intended was stopped, and must not blame its clients.
+/// A host that slept this much longer than intended was stopped, and must not blame its clients.
 const PAUSE: Duration = Duration::from_millis(500);
 
 /// The counters of disconnections for letting the host wait.

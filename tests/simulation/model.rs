@@ -36,9 +36,9 @@ struct Topic {
     accepted: Vec<VecDeque<usize>>,
     /// Arrived at the owner, and not numbered.
     pending: Vec<usize>,
-    /// When a turn began in which something was numbered.
+    /// The beginning of the last turn that numbered something.
     fanned_out_at: Option<Timestamp>,
-    /// Until when the owner says that what is pending waits.
+    /// The end of the wait of the pending messages, as the owner says.
     waits_until: Option<Timestamp>,
     /// By shard: how much of the order has arrived there.
     mirrored: Vec<usize>,
@@ -269,8 +269,9 @@ impl Model {
         topic.pending.extend(topic.accepted[shard].drain(..count));
     }
 
-    /// The owner, `shard`, has numbered what has arrived, and what it has accepted itself behind that, or has left it all
-    /// `waiting`, `until` a moment that does not change, and only for so long. Returns how many messages the topic had before.
+    /// The owner, `shard`, has numbered the messages that have arrived, and behind them its own. Or it has left them all
+    /// `waiting`, `until` a moment that does not change and is not too far. Returns the number of messages that the topic had
+    /// before.
     pub(crate) fn number(
         &mut self,
         shard: usize,
@@ -527,8 +528,8 @@ impl Model {
         self.clients[client].close.as_ref()
     }
 
-    /// Checks a member that reads, once nothing is on its way: it has got every message of its topic so far, all its
-    /// own messages were accepted, and its pings were answered.
+    /// Checks a member that reads, once nothing is on its way. It must have got every message of its topic so far. All its
+    /// own messages must be accepted, and its pings answered.
     pub(crate) fn check_at_rest(&mut self, client_key: usize) {
         let client = &self.clients[client_key];
         assert!(

@@ -45,7 +45,7 @@ pub(crate) struct Plan {
     pub(crate) transfers: usize,
     /// The share of turns in which somebody publishes from outside, in percent.
     pub(crate) outside: usize,
-    /// Reads pause while an inbox holds so many bytes of messages.
+    /// Reads pause while an inbox holds this many bytes of messages.
     pub(crate) inbox_high_water_bytes: usize,
     /// The bytes that a connection holds for a client that does not read.
     pub(crate) send_buffer_bytes: usize,

@@ -162,7 +162,7 @@ pub(crate) enum Event {
     LostInTransport,
 }
 
-/// How often each event must happen in an ordinary run: about a third of how often it does.
+/// The least number of times that each event must happen in an ordinary run. It is about a third of the usual number.
 pub(crate) const LEAST: [(Event, u64); 80] = [
     (Event::Reset(Stage::Unaccepted), 20),
     (Event::Reset(Stage::Moving), 1),

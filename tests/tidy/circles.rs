@@ -11,7 +11,7 @@ use super::tokens::{Token, matches, paths};
 /// For each file the files that it uses, with the line of the first use.
 pub(crate) type Uses = BTreeMap<String, BTreeMap<String, usize>>;
 
-/// Which file uses which, of the sources of one library by their paths from the root.
+/// The uses between the sources of one library. The sources are given by their paths from the root.
 pub(crate) fn uses(sources: &BTreeMap<String, Vec<Token>>) -> Uses {
     let files: Vec<File> = sources
         .iter()
@@ -172,7 +172,7 @@ enum Target {
     Elsewhere,
 }
 
-/// How many imports of imports are followed.
+/// The number of imports of imports that are followed.
 const MOST_STEPS: usize = 8;
 
 impl Tree<'_> {

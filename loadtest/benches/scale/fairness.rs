@@ -19,7 +19,7 @@ use crate::table::Table;
 /// The quiet topic: five subscribers and 200 messages a second.
 const QUIET: &str = "fanout --subscribers 5 --rate 200 --threads 1";
 
-/// The quiet topic is measured so many times longer than other loads, for the sake of its slowest deliveries.
+/// The quiet topic is measured this many times longer than other loads, because only a long run shows its slowest deliveries.
 const QUIET_LASTS: u32 = 3;
 
 /// The niceness of the flood's generator. Only root could give the other one more priority.

@@ -93,7 +93,7 @@ impl Record {
 #[derive(Debug)]
 pub(crate) struct Reference {
     positions: HashMap<Key, usize>,
-    /// By number of messages: the hash of the first so many.
+    /// At `n`: the hash of the first `n` messages.
     prefixes: Vec<u64>,
     is_cut: bool,
 }

@@ -76,7 +76,7 @@ struct Piecemeal {
 }
 
 impl Received {
-    /// The checks of a connection in a topic with so many publishers. A connection that `is_whole` is owed everything.
+    /// The checks of a connection in a topic with this many publishers. A connection that `is_whole` is owed everything.
     /// A late comer is owed all from its first delivery on, and all that [`Received::owe`] says. `own` is the publisher
     /// whose messages the relay keeps from this connection.
     pub(crate) fn new(topic: u32, publishers: usize, is_whole: bool, own: Option<u32>) -> Received {
@@ -291,7 +291,7 @@ impl Received {
         Some(self.next[local]).filter(|next| *next != UNSEEN)
     }
 
-    /// The number of messages that are still owed, if each publisher of the topic has sent so many.
+    /// The number of messages that are still owed, if each publisher of the topic has sent `sent` of it.
     pub(crate) fn owed(&self, sent: impl Fn(usize) -> u64) -> u64 {
         let others = (0..self.next.len()).filter(|local| self.own != Some(*local as u32));
         others

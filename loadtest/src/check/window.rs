@@ -25,7 +25,7 @@ pub(crate) struct Window {
 }
 
 impl Window {
-    /// A window for so many publishers with so many messages in flight each. The limits were checked before: there is
+    /// A window for `publishers`, each with `in_flight` messages in flight. The limits were checked before, so there is
     /// memory for it.
     pub(crate) fn new(publishers: usize, in_flight: usize) -> Window {
         let len = window_slots(in_flight).expect("the limits were checked");

@@ -20,7 +20,8 @@ const STARVED: f64 = 0.2;
 /// Beyond this share of messages that were sent late, the pace was not kept.
 const TOO_LATE: f64 = 0.01;
 
-/// A soak warns if the server's memory or the latency grows by more than these factors, and memory by so many bytes.
+/// A soak warns if the server's memory or the latency grows by more than these factors. Memory must also grow by
+/// [`LEAST_GROWTH`] bytes.
 const GROWTH: f64 = 1.1;
 const GROWTH_OF_LATENCY: f64 = 1.5;
 const LEAST_GROWTH: f64 = 4e6;

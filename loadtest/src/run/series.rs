@@ -50,7 +50,7 @@ pub(crate) struct Series {
 }
 
 impl Series {
-    /// Samples for so many nanoseconds. The measurement begins at `measure_start`.
+    /// Samples for `length` nanoseconds. The measurement begins at `measure_start`.
     pub(crate) fn new(now: u64, measure_start: u64, length: u64) -> Series {
         let opening = Opening {
             at: now,
@@ -126,7 +126,7 @@ impl Series {
         let span = to.at.saturating_sub(self.opening.at);
         let servers = server.zip(self.opening.server);
         let at_quantile = |quantile| {
-            // The largest value of an empty histogram is not 0 once it was reset, but that of its first bucket.
+            // After a reset, the largest value of an empty histogram is that of its first bucket, not 0.
             if self.recent.is_empty() {
                 0
             } else {
@@ -175,7 +175,7 @@ fn cpus(cpu_seconds: f64, span: u64) -> f64 {
     cpu_seconds.max(0.0) / seconds(span).max(1e-9)
 }
 
-/// The factor from the first quarter of the values to the last, if they rise from quarter to quarter; `None` if they do
+/// The factor from the first quarter of the values to the last, if they rise from quarter to quarter. `None` if they do
 /// not, or are too few to tell. The first tenth is left out, since caches and buffers fill then.
 pub(crate) fn rise(values: &[f64]) -> Option<f64> {
     let settled = &values[values.len() / 10..];

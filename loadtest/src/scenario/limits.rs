@@ -74,8 +74,8 @@ fn check_memory(plan: &Plan) -> Result<(), String> {
     Ok(())
 }
 
-/// Checks whether so many addresses, each with so many ports, can open so many connections. Without an address, the
-/// system chooses one.
+/// Checks that `sources` addresses, each with `ports` ports, can open `connections`. Without an address, the system
+/// chooses one.
 fn check_ports(connections: u64, sources: u64, ports: u64) -> Result<(), String> {
     if connections <= ports.saturating_mul(sources.max(1)) {
         return Ok(());

@@ -42,7 +42,7 @@ pub(crate) struct Wanted {
     pub(crate) publisher: Option<u32>,
     /// Its part.
     pub(crate) kind: Kind,
-    /// Whether it records the order of its topic, with which connections are compared that are not there all the time.
+    /// Whether it records the order of its topic. Connections that are not there all the time are compared with the record.
     pub(crate) records: bool,
     /// The address it connects from, by its place in the list.
     pub(crate) source: usize,

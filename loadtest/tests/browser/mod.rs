@@ -110,8 +110,8 @@ impl Browser {
         Some(browser)
     }
 
-    /// Opens a page in a window of this width and returns its faults, a sentence each: messages of the console,
-    /// requests, charts that are empty or outside their frames, texts that are cut off.
+    /// Opens a page in a window of this width and returns its faults, a sentence each. Faults are messages of the console,
+    /// requests, charts that are empty or outside their frames, and texts that are cut off.
     pub fn inspect(&mut self, page: &Path, width: u32) -> Vec<String> {
         let size =
             json!({ "width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 600 });

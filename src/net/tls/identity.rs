@@ -260,7 +260,7 @@ mod tests {
         }
     }
 
-    /// Why the pair is refused, without the paths.
+    /// The error for a refused pair, without the paths.
     fn refusal(cert: &str, key: &str) -> String {
         load(&named(cert, key))
             .unwrap_err()

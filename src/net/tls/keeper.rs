@@ -1,7 +1,7 @@
 //! The certificate and key in force, which can be replaced while the relay runs.
 //!
-//! The control thread has the files read again. Workers take the identity in force for each new connection. Older
-//! connections keep theirs.
+//! The control thread reloads the files. Workers take the identity in force for each new connection. Older connections
+//! keep theirs.
 
 use std::sync::Arc;
 

@@ -30,13 +30,13 @@ pub(crate) struct Session {
     has_begun: bool,
     /// The client has sent `close_notify`, and sends no more.
     is_closed: bool,
-    /// Why it cannot go on. Plaintext from before is good.
+    /// The error that ended it. Plaintext from before is good.
     failure: Option<Failure>,
     /// An upper bound of the records encrypted so far.
     records: u64,
 }
 
-/// Why a session cannot go on: the client broke TLS, gave up, or supports nothing that the relay does.
+/// The reason for which a session cannot go on: the client broke TLS, gave up, or supports nothing that the relay does.
 #[derive(Debug)]
 pub(crate) enum Failure {
     /// It speaks HTTP without TLS.
@@ -92,8 +92,8 @@ impl Session {
         self.is_closed
     }
 
-    /// Why the session cannot go on, if it cannot. The caller tells the client with [`Session::tell_failure`] and gives the
-    /// session up.
+    /// The reason for which the session cannot go on, if it cannot. The caller tells the client with
+    /// [`Session::tell_failure`] and gives the session up.
     pub(crate) fn failure(&self) -> Option<&Failure> {
         self.failure.as_ref()
     }
@@ -183,7 +183,7 @@ impl Session {
         self.connection.writer().write_vectored(slices)
     }
 
-    /// How many records one key may encrypt. TLS 1.3 changes keys by itself; TLS 1.2 cannot.
+    /// The number of records that one key may encrypt. TLS 1.3 changes keys by itself; TLS 1.2 cannot.
     fn most_records(&self) -> u64 {
         match self.connection.negotiated_cipher_suite() {
             Some(SupportedCipherSuite::Tls12(suite)) => suite.common.confidentiality_limit,

@@ -35,7 +35,7 @@ pub(crate) const ALARM: Token = Token(usize::MAX - 1);
 /// Events taken from the kernel in one go.
 pub(super) const EVENTS: usize = 1024;
 
-/// While any shard's inbox holds so many bytes of messages, no shard reads. Numbered messages are never dropped, so messages
+/// No shard reads while any shard's inbox holds this many bytes of messages. Numbered messages are never dropped, so messages
 /// that are not numbered yet must wait in the senders' sockets.
 const INBOX_HIGH_WATER_BYTES: usize = 8 << 20;
 
@@ -138,7 +138,7 @@ impl Sockets {
         }
     }
 
-    /// Has the event loop watch the connection of a client that the shard has just taken in.
+    /// Registers the connection of a client that the shard has just taken in with the event loop.
     fn watch(&mut self, shard: &mut Shard, key: ClientKey, mut conn: Conn) {
         let interest = Interest::READABLE | Interest::WRITABLE;
         let registry = self.poll.registry();

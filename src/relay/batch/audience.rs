@@ -1,4 +1,4 @@
-//! How many members read a topic, in each form. The topic's owner knows nothing else of them.
+//! The number of members that read a topic, in each form. The topic's owner knows nothing else of them.
 //!
 //! Shards tell the owner with `Subscribe`, `Publish` and `Members`. Envelopes keep their order, so when the owner makes a
 //! batch it knows all who are to get it.
@@ -40,7 +40,7 @@ impl Audience {
         self
     }
 
-    /// How many there are.
+    /// The members of all forms.
     pub(crate) fn total(self) -> u32 {
         self.by_form.into_iter().fold(0, u32::saturating_add)
     }

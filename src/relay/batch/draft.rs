@@ -97,14 +97,13 @@ pub(super) struct Parts {
     pub(super) ends: Vec<u32>,
     /// The authors, in order of messages; empty if they do not matter.
     pub(super) authors: Vec<Authored>,
-    /// When the earliest message was decoded.
+    /// The time at which the earliest message was decoded.
     pub(super) decoded_at: Timestamp,
     /// The share of each source.
     pub(super) shares: Vec<Share>,
 }
 
-/// A buffer goes into a log as it is, unless its unused room is more than one part in so many of its content. Then it is
-/// reallocated.
+/// A buffer goes into a log as it is, unless its unused room is more than a quarter of its content. Then it is reallocated.
 const MAX_SLACK_SHARE: usize = 4;
 
 impl Draft {

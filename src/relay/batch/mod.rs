@@ -136,7 +136,7 @@ impl Batch {
         Seq(self.first.0 + self.len() as u64)
     }
 
-    /// How many messages there are; at least one.
+    /// The number of messages, at least one.
     #[expect(clippy::len_without_is_empty, reason = "no batch is empty")]
     pub fn len(&self) -> usize {
         self.frames.ends.len()

@@ -30,8 +30,8 @@ use crate::relay::envelope::{Envelope, Hold};
 use crate::relay::outbox::Outbox;
 use crate::time::Timestamp;
 
-/// Waiting messages of all topics together take at most one part in so many of what the shard may hold. Beyond that, all of
-/// them are fanned out.
+/// Waiting messages of all topics together take at most a sixteenth of what the shard may hold. Beyond that, all of them are
+/// fanned out.
 const WAITING_SHARE: u64 = 16;
 
 /// The shard's things that an owner borrows for a call.

@@ -34,7 +34,7 @@ impl Pending {
         self.drafts.is_empty()
     }
 
-    /// How many messages there are.
+    /// The number of messages.
     pub(crate) fn messages(&self) -> usize {
         self.messages
     }

@@ -35,7 +35,7 @@ pub struct OwnedTopic {
     unacknowledged: Vec<(ShardId, u64)>,
     /// It is in the turn's list of topics that got messages.
     is_listed: bool,
-    /// When the interval since the last fan-out is over.
+    /// The end of the interval after the last fan-out.
     open_from: Timestamp,
     /// The pending messages wait until then.
     is_waiting: bool,
@@ -202,7 +202,7 @@ impl OwnedTopic {
         audiences.fold(Audience::default(), Audience::with)
     }
 
-    /// Has the pending messages wait. Says when they are due.
+    /// Lets the pending messages wait. Returns when they are due.
     pub(crate) fn postpone(&mut self) -> (Timestamp, Gauged) {
         self.is_listed = false;
         self.is_waiting = true;

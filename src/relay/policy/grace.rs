@@ -35,7 +35,7 @@ pub(crate) struct LogState {
     pub trusted_lag_bytes: u64,
     /// Above it, publishers are to wait.
     pub hold_mark: u64,
-    /// Below it, they need not any more. Above it, the shard makes use of a wait that others were granted.
+    /// Below it, publishers go on. Above it, the shard makes use of a wait that others were granted.
     pub release_mark: u64,
     /// The shard has many bytes for members that it has not visited yet.
     pub is_shard_behind: bool,

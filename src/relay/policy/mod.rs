@@ -14,9 +14,9 @@ use crate::relay::envelope::Hold;
 use crate::relay::policy::grace::{Grace, LogState};
 use crate::time::Timestamp;
 
-/// Publishers of a topic wait while its log holds more than `max_lag_bytes` divided by this: under `backpressure` for a
-/// member that lags, under every policy for a shard that is behind with its visits, and otherwise as long as [`Grace`]
-/// lasts.
+/// Publishers of a topic wait while its log holds more than `max_lag_bytes` divided by this. Under `backpressure` they wait for
+/// any member that lags. Under every policy they wait for a shard that is behind with its visits. Otherwise they wait as long
+/// as [`Grace`] lasts.
 const HOLD_SHARE: u64 = 2;
 
 /// They go on when it holds less than `max_lag_bytes` divided by this.

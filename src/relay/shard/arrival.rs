@@ -10,13 +10,13 @@ use crate::relay::topic::TopicKey;
 /// See the module.
 #[derive(Debug, Default)]
 pub(super) struct Arrival {
-    /// How far the client has come.
+    /// The progress so far.
     pub(super) stage: Stage,
     /// Frames that came behind the request. They are decoded once the client has joined and may be read.
     pub(super) early: Vec<u8>,
 }
 
-/// How far an arrival has come.
+/// A step of an arrival.
 #[derive(Debug)]
 pub(super) enum Stage {
     /// The host reads a proxy's header, which comes before the request.

@@ -163,7 +163,7 @@ impl Shard {
         self.reschedule(key);
     }
 
-    /// How many clients are undecided, with those that are gone.
+    /// The number of undecided clients. It includes some that are gone.
     pub(crate) fn undecided_len(&self) -> usize {
         self.undecided.len()
     }

@@ -19,9 +19,9 @@ pub(super) struct Carry {
 enum Cargo {
     /// Control frames or an HTTP response.
     Plain,
-    /// The rest of a message, as a copy of so many bytes. The message is owed until its last byte is sent.
+    /// The rest of a message, as a copy of this length. The message is owed until its last byte is sent.
     Copy(u32),
-    /// The rest of a message, as a part of this batch. It is owed likewise.
+    /// The rest of a message, as a part of this batch. It is owed in the same way.
     Part(Bytes),
 }
 

@@ -114,7 +114,7 @@ pub(super) struct Client {
     stalled_since: Timestamp,
     /// The deadline of the present phase, or of the pong while `pinged`.
     pub(super) due: Timestamp,
-    /// When the timer wheel hands the client out next.
+    /// The time at which the timer wheel hands the client out next.
     pub(super) timer: Timestamp,
     /// Bytes that the client must accept before publishers wait for it when it lags.
     pub(super) probation_bytes: u32,

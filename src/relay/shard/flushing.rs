@@ -26,8 +26,8 @@ pub struct Written {
     pub has_progressed: bool,
     /// The kernel accepts no more for now. The socket's writable edge is awaited.
     pub is_blocked: bool,
-    /// The transport has taken bytes that the kernel has not accepted, as TLS does, which encrypts before it sends. Only
-    /// while it is blocked.
+    /// The transport has taken bytes that the kernel has not accepted. TLS does this, because it encrypts before it sends.
+    /// It is true only if `is_blocked` is.
     pub holds_back: bool,
 }
 

@@ -17,8 +17,8 @@ use crate::relay::policy::{Lag, Verdict};
 use crate::relay::topic::{Topic, TopicKey};
 
 impl Shard {
-    /// Has everything reviewed that depends on time: waits that this shard has granted as an owner, topics here whose
-    /// publishers wait, and members that have just blocked over the limit.
+    /// Reviews everything that depends on time: the waits that this shard has granted as an owner, the topics here whose
+    /// publishers wait, and the members that have just blocked over the limit.
     pub(super) fn review_waits(&mut self) {
         let (owner, mut desk) = self.owner_desk();
         owner.review_grants(&mut desk);
@@ -89,10 +89,10 @@ impl Shard {
         self.review_hold(key, is_spent && before.is_needed());
     }
 
-    /// Has blocked members over the limit flushed: `gather` judges each.
+    /// Lists the blocked members that are over the limit to be flushed. `gather` judges each.
     ///
-    /// This happens once, when the wait has ended. A member that gets over the limit later does so because something is
-    /// appended. It is visited for that, and judged then or in the turn after it has [blocked](Shard::note_blocked).
+    /// This happens once, when the wait has ended. A member goes over the limit later only if something is appended. It is
+    /// visited for that, and judged then or in the turn after it has [blocked](Shard::note_blocked).
     fn judge_laggards(&mut self, key: TopicKey) {
         let log = &self.topics[key].log;
         let over: Vec<ClientKey> = log
@@ -105,7 +105,7 @@ impl Shard {
     }
 
     /// A client has blocked. If it is over the limit and publishers do not wait for it, it is flushed in the next turn, and
-    /// judged then. Not before: the edge that unblocks it may be there already.
+    /// judged then. This turn is too early, because the edge that unblocks it may be there already.
     pub(super) fn note_blocked(&mut self, key: ClientKey) {
         let Some(member) = self.clients.member(key) else {
             return;

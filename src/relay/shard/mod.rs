@@ -241,12 +241,12 @@ impl Shard {
         self.wheel.next_due()
     }
 
-    /// When the next waiting topic that this shard owns is to be fanned out.
+    /// The time of the next fan-out of a waiting topic that this shard owns.
     pub fn next_fan_out(&self) -> Option<Timestamp> {
         self.owner.next_fan_out()
     }
 
-    /// When a wait of publishers for laggards is to be reviewed. They wait as well, so perhaps nothing else wakes the shard.
+    /// The time of the next review of a wait for laggards. The publishers wait, so perhaps nothing else wakes the shard.
     pub fn next_review(&self) -> Option<Timestamp> {
         let graced = self.graced.iter();
         let asked = graced.filter_map(|&key| self.topics[key].grace.next_review());
@@ -278,7 +278,7 @@ impl Shard {
         self.owner.waiting_messages(topic)
     }
 
-    /// When such a topic is to be fanned out. For tests.
+    /// The time of the next fan-out of one such topic. For tests.
     pub fn waits_until(&self, topic: &str) -> Option<Timestamp> {
         self.owner.waits_until(topic)
     }

@@ -28,7 +28,7 @@ pub(super) struct Outflow {
     dirty: VecDeque<TopicKey>,
     /// The members of the first of `dirty` served since it came to the front.
     served: Row,
-    /// For each round that ended in this turn, when the earliest of its messages was decoded.
+    /// The time at which the earliest message of a round was decoded, for each round that ended in this turn.
     ended_rounds: Vec<Timestamp>,
 }
 
@@ -45,7 +45,7 @@ impl Outflow {
         }
     }
 
-    /// Has the client flushed, in this turn if there is time.
+    /// Lists the client to be flushed, in this turn if there is time.
     pub(super) fn make_urgent(&mut self, key: ClientKey, clients: &mut Clients) {
         let Some(client) = clients.get_mut(key) else {
             return;
@@ -131,7 +131,7 @@ impl Outflow {
         topics.touch(key);
     }
 
-    /// The client that was polled last took so many bytes.
+    /// Notes the number of bytes that the client polled last has taken.
     pub(super) fn note_taken(&mut self, bytes: usize) {
         self.row.note_taken(bytes);
         if !self.is_row_urgent {
@@ -139,7 +139,7 @@ impl Outflow {
         }
     }
 
-    /// Takes, for each round that has ended, the time when the earliest of its messages was decoded.
+    /// Takes the times at which the earliest message of each ended round was decoded.
     pub(super) fn take_ended_rounds(&mut self) -> impl Iterator<Item = Timestamp> + '_ {
         self.ended_rounds.drain(..)
     }

@@ -18,8 +18,8 @@ pub(super) enum Phase {
     Closing,
     /// Nothing follows the bytes that are queued.
     Finishing,
-    /// Our side is shut, and we await the client's end. Until then its bytes are read and thrown away: if a socket is closed
-    /// with unread input, the connection is reset, and the reset can destroy our last words on their way.
+    /// Our side is shut, and we await the client's end. Until then its bytes are read and thrown away. If a socket is closed with
+    /// unread input, the kernel resets the connection, and the reset can destroy our last words on their way.
     Lingering,
 }
 

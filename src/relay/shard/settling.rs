@@ -38,8 +38,8 @@ impl Shard {
         self.hear_itself();
     }
 
-    /// Tells the owner how many members are left, if so many have left that it would let messages wait far too long. Joins and
-    /// messages tell it in any case.
+    /// Tells the owner how many members are left, if it would otherwise let messages wait far too long. Joins and messages tell
+    /// it in any case.
     fn tell_of_departures(&mut self, key: TopicKey) {
         if !self.is_owner_misled(&self.topics[key]) {
             return;

@@ -48,7 +48,7 @@ pub(super) struct Cost {
 }
 
 impl Sharing {
-    /// How many clients share `batch`.
+    /// The number of clients that share `batch`.
     pub(super) fn sharers(&self, batch: &Bytes) -> usize {
         self.keys_by_address
             .get(&address(batch))

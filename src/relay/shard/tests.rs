@@ -209,7 +209,7 @@ fn messages_that_piled_up_during_a_hold_do_not_exceed_the_rate() {
     assert_eq!(shard.stats.value(Stat::DisconnectedRate), 1);
 }
 
-/// When the shard has to act even if nothing happens.
+/// The time at which the shard has to act even if nothing happens.
 fn next_timeout(shard: &Shard) -> Option<Timestamp> {
     let next = [
         shard.next_review(),

@@ -64,7 +64,7 @@ impl Wheel {
         !due.is_empty()
     }
 
-    /// When to look again; `None` while the wheel is empty.
+    /// The time of the next look. `None` while the wheel is empty.
     pub(super) fn next_due(&self) -> Option<Timestamp> {
         self.next.map(|tick| Timestamp(tick * TICK_MICROS))
     }

@@ -46,7 +46,7 @@ impl Topics {
         topic
     }
 
-    /// Has the topic reviewed when the turn ends.
+    /// Lists the topic for the review at the end of the turn.
     pub(super) fn touch(&mut self, key: TopicKey) {
         if !std::mem::replace(&mut self[key].touched, true) {
             self.touched.push(key);

@@ -195,7 +195,7 @@ impl Log {
     }
 
     /// Members whose sockets are full and that may lag by more than `most` bytes, the slowest first. Each is in a batch that
-    /// begins so far behind the head.
+    /// begins more than `most` behind the head.
     pub(crate) fn blocked_lagging_more_than(
         &self,
         most: u64,

@@ -247,7 +247,7 @@ impl Member {
         log.leave(self.cursor);
     }
 
-    /// Takes note that so many of its own messages have been appended, which it is not to be sent.
+    /// Notes that `messages` of its own have been appended. They are not sent to it.
     pub(crate) fn note_own(&mut self, messages: u32) {
         self.own_ahead += messages;
     }

@@ -50,7 +50,7 @@ pub(crate) struct Topic {
     pub gauged_blame_bytes: u64,
     /// Bytes that members here published and that have not come back from the owner.
     pub in_flight_bytes: u64,
-    /// Bytes that have come back, ever.
+    /// Bytes that have come back since the topic was made.
     pub returned_bytes: u64,
     /// Whether publishers wait for laggards.
     pub grace: Grace,

@@ -200,7 +200,7 @@ mod tests {
         assert_eq!(visit(&mut roster, 9), [3, 0, 1]);
     }
 
-    /// For any member that leaves, at any point of a round, from any beginning: those not visited before are visited, at
+    /// Any member may leave, at any point of a round, from any beginning. The members not visited before are then visited, at
     /// most one other is visited again, and everybody's place is known.
     #[test]
     fn a_departure_during_a_round_leaves_nobody_out_and_does_not_begin_it_anew() {

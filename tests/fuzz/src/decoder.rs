@@ -8,8 +8,8 @@
 //! - Memory follows the bytes received. A decoder that is done holds nothing and stays done.
 //! - A message in pieces becomes the same frame that the encoder makes.
 //!
-//! The input: the limit on messages, flags (1: read directly), four sizes of reads, then where the stream is stretched (two
-//! bytes) and by how many KiB, and then the stream.
+//! The input is the limit on messages, flags (1: read directly), four sizes of reads, the place at which the stream is stretched
+//! (two bytes) and by how many KiB, and the stream.
 
 use std::io::{self, Read, Write};
 
@@ -201,8 +201,8 @@ fn seen_message(message: Message<'_>) -> Seen {
     Seen::Message(kind, payload)
 }
 
-/// Ours is how theirs begins, because theirs takes lengths that are not minimal and looks at text only when a frame ends;
-/// without an error it is the same.
+/// Checks that our events are the beginning of theirs. Their decoder accepts lengths that are not minimal, and checks text only
+/// at the end of a frame. If ours sees no error, both are the same.
 fn compare((ours, error): &Outcome, theirs: &[Seen]) {
     let mut ours = ours.clone();
     for seen in ours

@@ -1,5 +1,5 @@
-//! The head of an HTTP/1.1 request, read a second time: by lines, straight from the grammar of RFC 9112, slowly, and
-//! sharing nothing with the relay's own reader. For the targets that compare.
+//! A second reader of the head of an HTTP/1.1 request, for the targets that compare. It reads line by line, as the grammar
+//! of RFC 9112 says. It is slow, and shares nothing with the relay's own reader.
 
 /// A head that keeps the grammar.
 #[derive(Debug, PartialEq)]

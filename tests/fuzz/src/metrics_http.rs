@@ -1,9 +1,13 @@
-//! Any bytes, in any pieces, through what the metrics port makes of a connection: [`Requests`], routes and answers.
+//! Any bytes, in any pieces, through the HTTP of the metrics port: [`Requests`], routes and answers.
 //!
-//! Checked: how the bytes are cut changes nothing; each request is answered as a second reader of the same bytes, and the
-//! RFCs, have it; each answer is one whole response, without a body for HEAD; a connection holds no more than it may.
+//! It checks:
 //!
-//! The input: whether the relay is ready, four sizes of reads, then what the client sends.
+//! - The answers do not depend on how the bytes are cut.
+//! - Each request gets the answer that a second reader of the same bytes expects from the RFCs.
+//! - Each answer is one whole response, without a body for HEAD.
+//! - A connection holds no more than it may.
+//!
+//! The input is whether the relay is ready, four sizes of reads, and the bytes of the client.
 
 use fanwire::internals::http::{Answer, Body, Connection, MAX_HEAD_BYTES, Requests, Route, Status};
 

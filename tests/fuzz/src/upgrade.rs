@@ -1,11 +1,14 @@
 //! Any bytes, in any pieces, through [`HeadScanner`], [`RequestHead`], [`ws::upgrade`] and [`Router`], as a shard
 //! takes them in.
 //!
-//! Checked: how the bytes are cut changes nothing; heads are accepted where the grammar of RFC 9112 and the limits allow it,
-//! and nowhere else, and say what a second reader finds in them; where we grant, an independent server grants as well, with
-//! the same key; every answer is one whole response.
+//! It checks:
 //!
-//! The input: the limit on the head in units of 16 bytes, four sizes of reads, then what the client sends.
+//! - The result does not depend on how the bytes are cut.
+//! - A head is accepted if the grammar of RFC 9112 and the limits allow it, and only then. A second reader finds the same in it.
+//! - If we grant an upgrade, an independent server grants it as well, with the same key.
+//! - Every answer is one whole response.
+//!
+//! The input is the limit on the head in units of 16 bytes, four sizes of reads, and the bytes of the client.
 
 use fanwire::config::Topics;
 use fanwire::internals::http::{HeadScanner, MAX_HEADERS, RequestError, RequestHead, Version};
@@ -148,8 +151,8 @@ fn check_grant(head: &Head<'_>, path: &str, response: &[u8], theirs: Option<&[u8
     let accept = text
         .lines()
         .find_map(|line| line.strip_prefix("Sec-WebSocket-Accept: "));
-    // The other server looks for the upgrade in the first of several lines only, knows no tabs and nothing but ASCII there and
-    // one protocol, and wants the bits of padding in the key to be zero.
+    // The other server is stricter. It looks for the upgrade only in the first of several lines, in ASCII without tabs. It
+    // knows one protocol, and wants the bits of padding in the key to be zero.
     let options = head.values("connection");
     let is_beyond = options.len() > 1
         || options
@@ -182,7 +185,7 @@ fn check_grant(head: &Head<'_>, path: &str, response: &[u8], theirs: Option<&[u8
 fn independent(head: &Head<'_>) -> Option<Vec<u8>> {
     let mut request = http::Request::builder()
         .method(head.method)
-        // Which targets are good is ours alone to say; its own grammar of them is narrower.
+        // The other server has a narrower grammar of targets, so it gets one that it accepts.
         .uri("/")
         .version(match head.minor {
             0 => http::Version::HTTP_10,

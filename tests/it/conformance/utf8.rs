@@ -1,4 +1,4 @@
-//! Valid UTF-8 comes back; invalid UTF-8 fails with 1007, at the first byte that no continuation could make valid, even
+//! Valid UTF-8 comes back. Invalid UTF-8 fails with 1007, at the first byte that no continuation could make valid, even
 //! in an incomplete frame (RFC 6455, section 8.1; RFC 3629).
 //!
 //! Valid texts are listed by code point. Invalid ones come from an encoder of the older scheme, which has up to six
@@ -25,7 +25,7 @@ fn encode(number: u32, length: u32) -> Vec<u8> {
     bytes
 }
 
-/// The largest number that fits in so many bytes in the older scheme.
+/// The largest number that fits in `length` bytes in the older scheme.
 fn last_of(length: u32) -> u32 {
     match length {
         1 => 0x7f,

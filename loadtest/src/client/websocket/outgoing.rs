@@ -85,7 +85,7 @@ impl Outgoing {
         self.sent = 0;
     }
 
-    /// The number of messages that have not left as a whole, with frames of so many bytes.
+    /// The number of messages that have not left as a whole. Each has a frame of `frame_bytes`.
     pub(crate) fn unsent_frames(&self, frame_bytes: usize) -> u64 {
         let unsent =
             |control: &Range<usize>| control.end.saturating_sub(control.start.max(self.sent));

@@ -6,7 +6,7 @@ use crate::client::shared::Phase;
 use crate::clock::MILLISECOND;
 use crate::scenario::options::Pace;
 
-/// A message counts as late if it is sent so long after it was due.
+/// A message counts as late if it is sent this long after it was due.
 const LATE: u64 = MILLISECOND;
 
 impl Worker {

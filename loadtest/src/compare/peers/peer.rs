@@ -10,9 +10,9 @@ pub(super) const BUILD: &str = "cargo build --release --workspace";
 
 /// A server that can be started.
 ///
-/// Its texts have placeholders: `{here}` is the folder of this program, `{peers}` that of the peers, `{scratch}` a folder
-/// that is removed when the server has ended, `{config}` its configuration, `{port}` its port, and `{workers}` how many
-/// processors it has. In its template, `{tls}` is what it needs to speak TLS, with `{certificate}` and `{key}`.
+/// Its texts have placeholders. `{here}` is the folder of this program, and `{peers}` that of the peers. `{scratch}` is a
+/// folder that is removed when the server has ended. `{config}` is its configuration, `{port}` its port, and `{workers}`
+/// the number of its processors. In its template, `{tls}` stands for its settings for TLS, with `{certificate}` and `{key}`.
 #[derive(Clone, Copy, Debug)]
 pub struct Peer {
     /// Its name.
@@ -38,8 +38,8 @@ pub struct Peer {
 /// The way to the port of a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Port {
-    /// It binds port 0 and says the address that it got: in a line with the word `ready`, the address, and `metrics=`
-    /// with the address of its counters if it has some.
+    /// It binds port 0 and prints a line with the word `ready` and the address that it got. Behind `metrics=` the line has
+    /// the address of its counters, if it has some.
     Said,
     /// It has to be given a port, which another program may take first.
     Given,

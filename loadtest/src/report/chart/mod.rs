@@ -1,8 +1,8 @@
 //! Charts as SVG: lines and steps over linear, logarithmic and "nines" axes ([`Chart`]), and values of several things side
 //! by side (`Ranks`).
 //!
-//! A chart is drawn as an element of a page, which has its style and its script, or as a file of its own with title,
-//! legend and style, light and dark. Nothing in here knows what is measured.
+//! A chart is an element of a page, which has its style and its script. Or it is a file of its own with title, legend and
+//! style, light and dark. Nothing in here knows what is measured.
 
 mod axis;
 mod canvas;

@@ -9,7 +9,7 @@ use super::canvas::{self, BOTTOM, CHARACTER, Frame, Head, WIDTH, tenths};
 /// The height of a row.
 const ROW: f64 = 26.0;
 
-/// The most characters of a name: the widest column has room for so many.
+/// The most characters of a name. The widest column has room for them.
 const NAME: usize = 22;
 
 /// Several things by one figure.

@@ -6,8 +6,8 @@ use crate::report::unit::Unit;
 
 /// The points of a distribution's percentile curve.
 ///
-/// The last point, at 100%, has no place on an axis of nines. It is drawn half a value before the end, where the
-/// largest of so many values is expected.
+/// The last point, at 100%, has no place on an axis of nines. It is drawn half a value before the end, because
+/// the largest value is expected there.
 pub(super) fn percentiles(latency: &Latency) -> Vec<(f64, f64)> {
     let end = 1.0 - 0.5 / latency.count.max(1) as f64;
     let mut points = vec![(0.0, latency.min as f64)];

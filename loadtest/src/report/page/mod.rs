@@ -1,7 +1,7 @@
 //! Pages: a [`Report`] or a [`Comparison`] as one HTML file, with everything in it.
 //!
-//! A page loads nothing, and its policy tells the browser so: it allows the one script and the one style in the page,
-//! by their hashes, and forbids all else. `maud` escapes all text that is not our own markup, such as addresses,
+//! A page loads nothing. Its policy allows the one script and the one style in the page, by their hashes, and forbids
+//! all else. `maud` escapes all text that is not our own markup, such as addresses,
 //! command lines and configurations.
 
 mod charts;

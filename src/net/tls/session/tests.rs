@@ -11,7 +11,7 @@ use rustls::{
 use super::{Failure, Handshake, MAX_SEALED_BYTES, Session};
 use crate::net::conn::Scratch;
 
-/// A pipe that takes only so much.
+/// A pipe that takes a limited number of bytes.
 struct Narrow {
     taken: Vec<u8>,
     room: usize,

@@ -28,19 +28,19 @@ const BUDGETS: Budgets = Budgets {
 /// The most that one read takes, unless it reads into a client's own buffer.
 const SCRATCH_BYTES: usize = 64 << 10;
 
-/// A flush may visit a client more than once. One that may make so many visits for each client visits everybody.
+/// A flush may visit a client more than once. With this many visits for each client, it visits everybody.
 const VISITS_PER_CLIENT: usize = 4;
 
 /// A host that sleeps this much too long was stopped. It must not blame its clients for that.
 const PAUSE: Duration = Duration::from_millis(500);
 
-/// How long a host sleeps after it found an inbox full.
+/// The sleep of a host after it found an inbox full.
 const CONGESTION_RETRY: Duration = Duration::from_millis(1);
 
 /// The code of the Close at the end of a drain. A member that gets it has had everything.
 const GOING_AWAY: u16 = 1001;
 
-/// Why a host lets clients go that do nothing.
+/// The reasons for which a host disconnects idle clients.
 const IMPATIENCE: [Stat; 3] = [
     Stat::DisconnectedStall,
     Stat::DisconnectedPong,
@@ -72,7 +72,7 @@ pub(super) enum Due {
     Socket(usize),
     /// A client that is one too many.
     Surplus(usize),
-    /// Up to so many pieces of mail of this shard.
+    /// Up to `count` pieces of mail of this shard.
     Mail { from: usize, count: usize },
     /// The order to drain.
     Drain,
@@ -80,12 +80,12 @@ pub(super) enum Due {
     Cut,
 }
 
-/// How early the steps of a turn stop. See [`relay::Host::portion`].
+/// The limits at which the steps of a turn stop early. See [`relay::Host::portion`].
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Portion {
-    /// The turn reads so many clients of each lane, and places so many.
+    /// The number of clients that the turn reads of each lane, and the number that it places.
     pub(super) most_taken_in: usize,
-    /// The turn flushes so many clients.
+    /// The number of clients that the turn flushes.
     pub(super) most_flushed: usize,
 }
 
@@ -164,7 +164,7 @@ impl Host {
         moves.into_iter().flatten().min()
     }
 
-    /// How many clients it has let go because they did nothing.
+    /// The number of clients that it has disconnected because they did nothing.
     fn impatience(&self) -> u64 {
         IMPATIENCE.iter().map(|&stat| self.value(stat)).sum()
     }
@@ -464,8 +464,7 @@ impl World {
         }
     }
 
-    /// Tells the model what the shard has made of `client` since it was told last: it has joined, or the shard has accepted
-    /// messages of its.
+    /// Tells the model the news of `client`: it has joined, or the shard has accepted messages of it.
     fn observe(&mut self, host: usize, shard: &Shard, client: Option<usize>) {
         let after = Counts {
             joined: shard.stats().value(Stat::Connections),

@@ -180,13 +180,13 @@ impl Model {
         self.sent_away.insert(client, member);
     }
 
-    /// How many messages a member has not been sent.
+    /// The number of messages that a member has not been sent.
     pub(super) fn owed(&self, client: usize) -> usize {
         let member = self.members.get(&client);
         member.map_or(0, |member| self.rest(client, member, usize::MAX))
     }
 
-    /// How many of them its shard has.
+    /// The number of them that its shard has.
     pub(super) fn at_hand(&self, client: usize, shard: usize) -> usize {
         let member = self.members.get(&client);
         member.map_or(0, |member| {
@@ -195,7 +195,7 @@ impl Model {
         })
     }
 
-    /// How many messages were withheld from members that were sent away.
+    /// The number of messages withheld from members that were sent away.
     pub(super) fn withheld(&self) -> usize {
         let members = self.sent_away.iter();
         members
@@ -203,7 +203,7 @@ impl Model {
             .sum()
     }
 
-    /// How many messages before `end` a member is still owed.
+    /// The number of messages before `end` that a member is still owed.
     fn rest(&self, client: usize, member: &Member, end: usize) -> usize {
         let order = &self.topics[&member.topic].order;
         let end = end.clamp(member.next, order.len());

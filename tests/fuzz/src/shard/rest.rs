@@ -8,7 +8,7 @@ use fanwire::server::Stat;
 use super::host::{Due, Host};
 use super::world::World;
 
-/// Why clients leave; together these are all disconnections.
+/// The reasons for which clients leave. Together they count every disconnection.
 const REASONS: [Stat; 11] = [
     Stat::DisconnectedByClient,
     Stat::DisconnectedLost,
@@ -51,13 +51,13 @@ const ACTIVITY: [Stat; 7] = [
     Stat::Envelopes,
 ];
 
-/// After so long without activity there will be none. It is longer than any grace, and than the patience after a pause.
+/// After this time without activity, none will come. It is longer than any grace, and than the patience after a pause.
 const QUIET: Duration = Duration::from_millis(1_500);
 
 /// The same in a drain, where nobody waits for a deadline.
 const QUIET_OF_A_DRAIN: Duration = Duration::from_millis(50);
 
-/// No script makes so much work.
+/// No script makes this much work.
 const MAX_ROUNDS: usize = 10_000;
 
 impl World {
@@ -65,7 +65,7 @@ impl World {
         self.hosts[host].value(stat)
     }
 
-    /// How many deliveries are settled, in one way or another.
+    /// The number of deliveries that are settled, in one way or another.
     fn settled(&self, host: usize) -> u64 {
         let outcomes = [Stat::Delivered, Stat::Dropped, Stat::Discarded];
         outcomes.iter().map(|&stat| self.value(host, stat)).sum()
@@ -206,7 +206,7 @@ impl World {
         panic!("no rest after {MAX_ROUNDS} rounds");
     }
 
-    /// Lets time pass until there has been no activity for so long. Each host wakes on time.
+    /// Lets time pass until there has been no activity for a while. Each host wakes on time.
     fn run_until_quiet(&mut self, enough: Duration) {
         let (mut before, mut since) = (self.activity(), self.now);
         for _ in 0..MAX_ROUNDS {

@@ -20,7 +20,7 @@ const MAX_CLIENTS: usize = 24;
 /// The size of the pieces in which a socket brings everything.
 const READ_BYTES: usize = 16 << 10;
 
-/// How much an encrypting transport takes that cannot send: some messages of most scripts.
+/// The bytes that an encrypting transport takes while it cannot send: some messages of most scripts.
 const TAKES_AHEAD_BYTES: usize = 300;
 
 /// See the module.
