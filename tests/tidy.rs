@@ -1,7 +1,7 @@
 //! The house rules that a program can check.
 //!
 //! It reads the sources. A failure names the file, the line and the rule. Test code is exempt from the rules about purity,
-//! panics and imports. Comments and strings are exempt from all rules about code.
+//! panics and imports. Comments and strings are exempt from all rules about code. The rules about comments hold everywhere.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic where it stands")]
 

@@ -376,19 +376,19 @@ fn long_paragraphs_of_comments_are_found() {
 
 #[test]
 fn each_paragraph_item_and_comment_is_counted_alone_and_code_and_tables_are_not() {
-    let half = comment("///", 40);
+    let whole = comment("///", 60);
     for between in [
         "///\n",
         "//\n",
         "fn f() {}\n",
-        "/// - An item.\n/// 1. ",
+        "/// - An item.\n/// 1. An item.\n/// # Errors\n",
         "/// # Errors\n",
         "/// ```\n",
         "\n",
     ] {
-        assert_clean("src/net/a.rs", &format!("{half}{between}{half}"));
+        assert_clean("src/net/a.rs", &format!("{whole}{between}{whole}"));
     }
-    let (docs, comments) = (comment("///", 40), comment("//", 40));
+    let (docs, comments) = (whole, comment("//", 60));
     assert_clean("src/net/a.rs", &format!("{docs}{comments}"));
     let lines = "f(); // word word word\n".repeat(30);
     assert_clean("src/net/a.rs", &lines);
@@ -418,6 +418,10 @@ fn sentences_of_comments_without_a_subject_in_front_are_found() {
             "3: a sentence begins with `Whatever`",
         ),
         ("/// `a`. Whose: b.", "`Whose`"),
+        (
+            "/// ```\nf();\n/// What comes.",
+            "4: a sentence begins with `What`",
+        ),
     ] {
         assert_found("src/net/a.rs", code, what);
         assert_found("loadtest/benches/a.rs", code, what);

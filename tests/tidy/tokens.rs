@@ -17,7 +17,7 @@ pub(crate) fn comments(text: &str) -> Vec<Comment<'_>> {
     for piece in pieces(text) {
         let kinds = ["///", "//!", "//", "/*"];
         let kind = kinds.into_iter().find(|kind| piece.text.starts_with(kind));
-        if let Some(kind) = kind.filter(|_| !piece.is_code) {
+        if let Some(kind) = kind {
             let inside = piece.text[kind.len()..].trim_end_matches("*/");
             found.extend(inside.split('\n').zip(0..).map(|(text, below)| Comment {
                 kind,

@@ -138,7 +138,7 @@ impl Draft {
 
     /// Appends a message as a server frame.
     ///
-    /// Returns the frame's length. Must not be called on a draft made by [`Draft::whole`].
+    /// Returns the frame's length. Must not be called on a draft made by `Draft::whole`.
     pub fn push(&mut self, kind: MessageKind, payload: &[u8], author: Option<ClientId>) -> usize {
         let Body::Open(bytes) = &mut self.body else {
             unreachable!("a large message has a draft of its own");
