@@ -2,8 +2,9 @@
 //!
 //! A [`Turn`] owns a shard and takes it through the steps of a turn, each with a budget. A [`Host`] does the work of a
 //! kernel: it reports events, fills buffers, writes, and carries mail. The worker is a host with sockets. The simulation,
-//! the fuzzing world and the benches are hosts without. So all of them run the steps in the same order and sleep by the
-//! same decision. Only the unit tests of a shard take its steps one by one.
+//! the fuzzing world and the benches are hosts without.
+//!
+//! So all of them run the steps in the same order and sleep by the same decision. Only the unit tests of a shard take its steps one by one.
 
 use std::io::IoSlice;
 use std::time::Duration;

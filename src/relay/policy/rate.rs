@@ -6,7 +6,9 @@
 //!
 //! While a client is parked (its topic is held, say), its messages wait in its socket. They arrive at once
 //! afterwards, and that is the relay's fault. So the client may send in addition what it could have sent while it was parked.
-//! This excuse lasts as long as that. A turn that does not read because inboxes are full is short and no excuse.
+//! This excuse lasts as long as that.
+//!
+//! A turn that does not read because inboxes are full is short and no excuse.
 
 use std::time::Duration;
 

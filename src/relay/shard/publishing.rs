@@ -57,7 +57,7 @@ pub(super) struct Publishing {
     accounts: HashMap<TopicName, Account>,
 }
 
-/// What outsiders have on their way to a topic.
+/// The messages of outsiders that are on their way to a topic.
 #[derive(Debug, Default)]
 struct Account {
     /// Bytes of frames.

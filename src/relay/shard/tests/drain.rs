@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// What a shard says in a turn, in order.
+/// The envelopes that a shard sends in a turn, in order.
 fn said(shard: &mut Shard) -> Vec<(ShardId, Envelope)> {
     shard.decide();
     shard.take_outbox().collect()
