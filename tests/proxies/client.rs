@@ -1,12 +1,12 @@
-//! A client of rustls and tungstenite, for the story. It trusts only the test's own certificate, so it refuses another server that
-//! happens to listen on the port.
+//! A client of rustls and tungstenite, for the story. It trusts only the test's own two certificates.
 
 use std::net::TcpStream;
 
 use rustls::{ClientConnection, StreamOwned};
 use tungstenite::{Message, WebSocket};
 
-use crate::processes::{Files, PATIENCE};
+use crate::files::{Files, HOST};
+use crate::processes::PATIENCE;
 
 pub(crate) struct Client {
     socket: WebSocket<StreamOwned<ClientConnection, TcpStream>>,
@@ -18,12 +18,18 @@ impl Client {
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.set_write_timeout(Some(PATIENCE)).unwrap();
         stream.set_nodelay(true).unwrap();
-        let name = "localhost".try_into().unwrap();
+        let name = HOST.try_into().unwrap();
         let session = ClientConnection::new(files.client_config(), name).unwrap();
-        let url = format!("wss://localhost:{port}{path}");
+        let url = format!("wss://{HOST}:{port}{path}");
         let (socket, _) = tungstenite::client(url, StreamOwned::new(session, stream))
             .map_err(|error| error.to_string())?;
         Ok(Client { socket })
+    }
+
+    /// True if the proxy has shown the certificate of [`Files::renew_certificate`].
+    pub(crate) fn saw_renewed_certificate(&self, files: &Files) -> bool {
+        let chain = self.socket.get_ref().conn.peer_certificates().unwrap();
+        chain[0] == *files.renewed_certificate()
     }
 
     pub(crate) fn say(&mut self, text: &str) {

@@ -3,6 +3,8 @@
 use std::fs;
 use std::path::Path;
 
+use crate::processes::runs_as_root;
+
 /// A configuration from the page, perhaps adapted to a test.
 pub(crate) struct Block {
     text: String,
@@ -44,7 +46,17 @@ impl Block {
         }
     }
 
-    pub(crate) fn into_text(self) -> String {
-        self.text
+    /// The block without lines that only root can carry out, unless root runs the test.
+    pub(crate) fn without_for_others(self, lines: &[&str]) -> Block {
+        if runs_as_root() {
+            return self;
+        }
+        lines
+            .iter()
+            .fold(self, |block, line| block.replaced(line, ""))
+    }
+
+    pub(crate) fn text(&self) -> &str {
+        &self.text
     }
 }

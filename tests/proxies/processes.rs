@@ -1,34 +1,43 @@
-//! The processes of the proxy and the relay, and the files that they share. The tests start and end them.
+//! The processes of the proxy and the relay. The tests start and end them. None of them outlives the test, even if it is killed.
 
-use std::fs::{self, File, Permissions};
+use std::fs;
 use std::io::{self, Write};
 use std::net::{Ipv4Addr, SocketAddr};
-use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rcgen::{CertificateParams, KeyPair};
-use rustix::process::{Pid, Signal, kill_process, kill_process_group};
-use rustls::{ClientConfig, RootCertStore};
+use rustix::process::{
+    Pid, Signal, WaitId, WaitIdOptions, geteuid, kill_process, kill_process_group, waitid,
+};
 use socket2::{Domain, Socket, Type};
-use tempfile::TempDir;
 
 use crate::SECRET;
 use crate::client::Client;
-use crate::page::{self, Block};
+use crate::files::{Files, SOCKET};
+use crate::page::Block;
 
 /// The longest wait; then the test fails. It is far more than a loaded machine needs.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Attempts to start a proxy. Another program may take the port that was free a moment ago.
-const STARTS: usize = 5;
-
 /// The longest wait for a proxy to end; then it is killed.
 const FAREWELL: Duration = Duration::from_secs(2);
+
+/// The file with the output of the proxy.
+const LOG: &str = "proxy.log";
+
+/// Warnings that are not about the configuration.
+const EXPECTED_WARNINGS: &[&str] = &[
+    // HAProxy, about a process that ends after a reload, as it should.
+    "stopped (cumulated conns",
+    "Former worker",
+    // Caddy, about the test's certificates. No authority signed them.
+    "stapling OCSP",
+    // Apache, about the version of OpenSSL on this machine.
+    "compiled against a newer library",
+];
 
 /// Waits until `condition` holds. Fails with `what` if that takes longer than [`PATIENCE`].
 pub(crate) fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
@@ -37,6 +46,26 @@ pub(crate) fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
         assert!(Instant::now() < deadline, "never came true: {what}");
         thread::sleep(Duration::from_millis(5));
     }
+}
+
+/// Only root can start processes as another user.
+pub(crate) fn runs_as_root() -> bool {
+    geteuid().is_root()
+}
+
+/// A command that gets SIGTERM when the test ends. If root runs the test, `identity` sets the user and the groups.
+fn command(program: &str, identity: &[&str]) -> Command {
+    let path = std::env::var("PATH").unwrap_or_default();
+    let mut command = Command::new("setpriv");
+    command
+        // Debian puts servers into folders that are not in every user's path.
+        .env("PATH", format!("{path}:/usr/sbin:/sbin"))
+        .args(["--pdeathsig", "TERM"]);
+    if runs_as_root() {
+        command.args(identity);
+    }
+    command.args(["--", program]).stdin(Stdio::null());
+    command
 }
 
 /// A program that is installed.
@@ -57,109 +86,61 @@ impl Tool {
 
     /// A program that need not be installed.
     pub(crate) fn of_elsewhere(name: &'static str) -> Option<Tool> {
-        let tool = Tool { name };
-        // The answer does not matter, only that the program starts.
-        let is_there = tool
-            .command(&["-v"])
+        // 127 says that there is no such program.
+        let status = command(name, &[])
+            .arg("-v")
             .stdout(Stdio::null())
             .stderr(Stdio::null())
-            .status()
-            .is_ok();
+            .status();
+        let is_there = status.unwrap().code() != Some(127);
         if !is_there {
             // The output of a macro is shown only if the test fails.
             let _ = writeln!(io::stderr(), "skipped: {name} is not installed");
         }
-        is_there.then_some(tool)
+        is_there.then_some(Tool { name })
     }
 
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
-        let path = std::env::var("PATH").unwrap_or_default();
-        let mut command = Command::new(self.name);
-        command
-            .env("PATH", format!("{path}:/usr/sbin:/sbin"))
-            .args(arguments)
-            .stdin(Stdio::null());
+        let mut command = command(self.name, &[]);
+        command.args(arguments);
         command
     }
-}
 
-/// The folder of a test: certificate, socket, configurations and logs.
-pub(crate) struct Files {
-    folder: TempDir,
-    client: Arc<ClientConfig>,
-}
-
-impl Files {
-    pub(crate) fn new() -> Files {
-        let folder = tempfile::tempdir().unwrap();
-        // A proxy that root starts continues as another user.
-        fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).unwrap();
-        let key = KeyPair::generate().unwrap();
-        let params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
-        let cert = params.self_signed(&key).unwrap();
-        fs::write(folder.path().join("cert.pem"), cert.pem()).unwrap();
-        fs::write(folder.path().join("key.pem"), key.serialize_pem()).unwrap();
-        let mut roots = RootCertStore::empty();
-        roots.add(cert.der().clone()).unwrap();
-        let client = ClientConfig::builder()
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        Files {
-            folder,
-            client: Arc::new(client),
-        }
-    }
-
-    pub(crate) fn path(&self, name: &str) -> String {
-        let path = self.folder.path().join(name);
-        path.into_os_string().into_string().unwrap()
-    }
-
-    pub(crate) fn read(&self, name: &str) -> String {
-        fs::read_to_string(self.path(name)).unwrap()
-    }
-
-    /// Waits until a log names the path at which clients meet, and asserts that it has no query.
-    pub(crate) fn await_path_without_query(&self, log: &str) {
-        eventually("clients are logged", || self.read(log).contains("/room"));
-        assert!(!self.read(log).contains(SECRET), "{}", self.read(log));
-    }
-
-    pub(crate) fn client_config(&self) -> Arc<ClientConfig> {
-        self.client.clone()
+    /// The same, as a user of its own if root runs the test.
+    pub(crate) fn command_as(&self, user: &str, arguments: &[&str]) -> Command {
+        let identity = ["--reuid", user, "--regid", user, "--init-groups"];
+        let mut command = command(self.name, &identity);
+        command.args(arguments);
+        command
     }
 }
 
 /// The relay, with a configuration of the page.
 pub(crate) struct Relay {
     child: Child,
+    group: &'static str,
 }
 
 impl Relay {
-    /// Starts it with the configuration behind the heading `section`, and waits until it listens.
-    pub(crate) fn of_section(section: &str, files: &Files) -> Relay {
-        let config = page::block(section, "yaml")
-            .replaced("host: 127.0.0.1", "host: 127.0.0.1\n  port: 0")
-            .replaced("/run/fanwire/relay.sock", &files.path("relay.sock"))
-            // The proxy may run as any user.
-            .adapted("0660", "0666");
-        let config = config.into_text() + "metrics: {port: 0}\n";
+    /// Starts it with `config`, and waits until it listens. If root runs the test, the relay's group is `group`, so that the proxy
+    /// may write to the socket.
+    pub(crate) fn start(files: &Files, config: Block, group: &'static str) -> Relay {
+        let config = config.replaced("host: 127.0.0.1", "host: 127.0.0.1\n  port: 0");
+        let config = format!("{}metrics: {{port: 0}}\n", config.text());
         fs::write(files.path("config.yaml"), config).unwrap();
-        Relay::start(files)
+        Relay::run(files, group)
     }
 
-    /// Starts it with the same configuration again.
-    pub(crate) fn start(files: &Files) -> Relay {
-        let log = File::create(files.path("relay.log")).unwrap();
-        let child = Command::new(env!("CARGO_BIN_EXE_fanwire"))
+    fn run(files: &Files, group: &'static str) -> Relay {
+        let program = env!("CARGO_BIN_EXE_fanwire");
+        let child = command(program, &["--regid", group, "--clear-groups"])
             .args(["--config-file", &files.path("config.yaml")])
-            .stdin(Stdio::null())
-            .stderr(log)
+            .stderr(files.log("relay.log"))
             .spawn()
             .unwrap();
-        let relay = Relay { child };
+        let relay = Relay { child, group };
         eventually("the relay listens", || {
-            UnixStream::connect(files.path("relay.sock")).is_ok()
+            UnixStream::connect(files.path(SOCKET)).is_ok()
         });
         relay
     }
@@ -169,108 +150,120 @@ impl Relay {
     }
 
     /// Waits for its end, which must be a clean one.
-    pub(crate) fn ended(mut self) {
+    pub(crate) fn await_end(&mut self) {
         let status = self.child.wait().unwrap();
         assert_eq!(status.code(), Some(0));
+    }
+
+    /// Starts it with the same configuration, after its end.
+    pub(crate) fn start_again(&mut self, files: &Files) {
+        *self = Relay::run(files, self.group);
     }
 }
 
 impl Drop for Relay {
     fn drop(&mut self) {
-        // Usually it has ended already.
+        // `Child` sends no signal to a process whose end it has seen.
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+/// A port for a proxy, which cannot choose one itself and tell which.
+///
+/// The socket is bound and does not listen. As long as it is there, the system gives the port to no other program. The proxy can
+/// bind it too, because both set SO_REUSEADDR.
+pub(crate) struct Port {
+    socket: Socket,
+}
+
+impl Port {
+    pub(crate) fn hold() -> Port {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        socket.set_reuse_address(true).unwrap();
+        let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        socket.bind(&any.into()).unwrap();
+        Port { socket }
+    }
+
+    pub(crate) fn number(&self) -> u16 {
+        let address = self.socket.local_addr().unwrap();
+        address.as_socket().unwrap().port()
     }
 }
 
 /// A proxy that runs, with all its processes.
 pub(crate) struct Proxy {
     child: Child,
-    pub(crate) port: u16,
+    port: Port,
 }
 
 impl Proxy {
-    /// Starts it on a free port, and waits until it answers there. These proxies cannot choose a port themselves and tell which. So
-    /// the test finds a free port, and tries another one if a program was faster.
+    /// Lets the proxy check its configuration, starts it, and waits until it answers. Both commands find the configuration in
+    /// `proxy.conf`. A warning fails the test.
     pub(crate) fn start(
         files: &Files,
-        configure: impl Fn(&Files, u16) -> Block,
-        run: impl Fn(&Files) -> Command,
+        port: Port,
+        config: &Block,
+        mut check: Command,
+        mut run: Command,
     ) -> Proxy {
-        for _ in 0..STARTS {
-            let port = free_port();
-            let config = configure(files, port)
-                .adapted("/run/fanwire/relay.sock", &files.path("relay.sock"))
-                .adapted("/etc/ssl/relay/cert.pem", &files.path("cert.pem"))
-                .adapted("/etc/ssl/relay/key.pem", &files.path("key.pem"));
-            fs::write(files.path("proxy.conf"), config.into_text()).unwrap();
-            let log = File::create(files.path("proxy.log")).unwrap();
-            let child = run(files)
-                .current_dir(files.path(""))
-                .stdout(log.try_clone().unwrap())
-                .stderr(log)
-                .process_group(0)
-                .spawn()
-                .unwrap();
-            let mut proxy = Proxy { child, port };
-            if proxy.answers(files) {
-                return proxy;
-            }
-        }
-        panic!("the proxy does not start:\n{}", files.read("proxy.log"));
+        fs::write(files.path("proxy.conf"), config.text()).unwrap();
+        let check = check.current_dir(files.path("")).output().unwrap();
+        let said = [check.stdout, check.stderr].concat();
+        let said = String::from_utf8_lossy(&said);
+        assert!(check.status.success(), "{said}");
+        assert_no_warning(&said);
+
+        let child = run
+            .current_dir(files.path(""))
+            .stdout(files.log(LOG))
+            .stderr(files.log(LOG))
+            .process_group(0)
+            .spawn()
+            .unwrap();
+        let proxy = Proxy { child, port };
+        eventually("the proxy answers", || {
+            assert!(!proxy.has_ended(), "{}", files.read(LOG));
+            Client::connect(files, proxy.port(), "/").is_ok()
+        });
+        proxy
     }
 
-    /// Waits until a client gets through. Returns false if the proxy ends first.
-    fn answers(&mut self, files: &Files) -> bool {
-        let mut has_ended = false;
-        eventually("the proxy answers or has ended", || {
-            has_ended = self.child.try_wait().unwrap().is_some();
-            has_ended || Client::connect(files, self.port, "/").is_ok()
-        });
-        !has_ended
+    pub(crate) fn port(&self) -> u16 {
+        self.port.number()
     }
 
     pub(crate) fn signal(&self, signal: Signal) {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
     }
 
-    /// Runs `act`, and waits for a process of the proxy that was not there before.
-    pub(crate) fn await_new_process(&self, act: impl FnOnce()) {
-        let before = self.processes();
-        act();
-        eventually("the proxy has a new process", || {
-            self.processes().iter().any(|pid| !before.contains(pid))
-        });
+    /// Asserts that its output has no warning.
+    pub(crate) fn assert_no_warning(&self, files: &Files) {
+        assert_no_warning(&files.read(LOG));
     }
 
-    /// All processes of the proxy's process group.
-    fn processes(&self) -> Vec<u32> {
-        let group = self.child.id();
-        let is_member = |pid: &u32| {
-            let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-            // The fields behind the name in parentheses: state, parent, group.
-            let fields = stat.rsplit(')').next().unwrap_or_default();
-            fields
-                .split_whitespace()
-                .nth(2)
-                .and_then(|field| field.parse().ok())
-                == Some(group)
-        };
-        let entries = fs::read_dir("/proc").unwrap();
-        let pids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
-        pids.filter(is_member).collect()
+    /// Asserts that its output has no token.
+    pub(crate) fn assert_no_token(&self, files: &Files) {
+        let log = files.read(LOG);
+        assert!(!log.contains(SECRET), "{log}");
+    }
+
+    /// True if its first process has ended. That process is not reaped here, so its id, which is also the group's, stays its own.
+    fn has_ended(&self) -> bool {
+        let pid = WaitId::Pid(Pid::from_child(&self.child));
+        let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+        waitid(pid, options).unwrap().is_some()
     }
 }
 
 impl Drop for Proxy {
     fn drop(&mut self) {
-        // A failure does not matter: the processes may have ended already.
+        // The id is still its own: only the last line reaps the process. A signal fails only if nobody is left.
         let group = Pid::from_child(&self.child);
         let _ = kill_process(group, Signal::TERM);
         let deadline = Instant::now() + FAREWELL;
-        while self.child.try_wait().is_ok_and(|status| status.is_none())
-            && Instant::now() < deadline
-        {
+        while !self.has_ended() && Instant::now() < deadline {
             thread::sleep(Duration::from_millis(5));
         }
         let _ = kill_process_group(group, Signal::KILL);
@@ -278,12 +271,9 @@ impl Drop for Proxy {
     }
 }
 
-/// A port on which no program listens at this moment.
-fn free_port() -> u16 {
-    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-    socket.set_reuse_address(true).unwrap();
-    socket
-        .bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into())
-        .unwrap();
-    socket.local_addr().unwrap().as_socket().unwrap().port()
+/// The proxies mark warnings as `[warn]`, `[WARNING]`, `[mpm_event:warn]` or `"level":"warn"`.
+fn assert_no_warning(text: &str) {
+    let is_expected = |line: &str| EXPECTED_WARNINGS.iter().any(|words| line.contains(words));
+    let is_warning = |line: &&str| line.to_lowercase().contains("warn") && !is_expected(line);
+    assert_eq!(text.lines().find(is_warning), None, "in\n{text}");
 }
