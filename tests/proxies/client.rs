@@ -5,8 +5,8 @@ use std::net::TcpStream;
 use rustls::{ClientConnection, StreamOwned};
 use tungstenite::{Message, WebSocket};
 
-use crate::files::{Files, HOST};
-use crate::processes::PATIENCE;
+use crate::files::Files;
+use crate::support::{HOST, PATIENCE};
 
 pub(crate) struct Client {
     socket: WebSocket<StreamOwned<ClientConnection, TcpStream>>,

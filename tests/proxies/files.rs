@@ -1,7 +1,8 @@
 //! The folder of a test: certificates, socket, configurations and logs. Each test makes one, and it is removed with the test.
 
 use std::fs::{self, File, Permissions};
-use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
 use std::sync::Arc;
 
 use rcgen::{CertificateParams, KeyPair};
@@ -10,15 +11,25 @@ use rustls::pki_types::CertificateDer;
 use rustls::{ClientConfig, RootCertStore};
 use tempfile::TempDir;
 
-use crate::SECRET;
 use crate::page::{self, Block};
-use crate::processes::{eventually, runs_as_root};
-
-/// The host in all configurations of the page.
-pub(crate) const HOST: &str = "relay.example.org";
+use crate::support::{HOST, SECRET, eventually, runs_as_root};
 
 /// The relay's socket, in the folder. It has a folder of its own, as on the page.
 pub(crate) const SOCKET: &str = "fanwire/relay.sock";
+
+/// The output of the proxy, in the folder.
+pub(crate) const LOG: &str = "proxy.log";
+
+/// Warnings that are not about the configuration.
+const EXPECTED_WARNINGS: &[&str] = &[
+    // HAProxy, about a process that ends after a reload, as it should.
+    "stopped (cumulated conns",
+    "Former worker",
+    // Caddy, about the test's certificates. No authority signed them.
+    "stapling OCSP",
+    // Apache, about the version of OpenSSL on this machine.
+    "compiled against a newer library",
+];
 
 pub(crate) struct Files {
     folder: TempDir,
@@ -84,12 +95,9 @@ impl Files {
         let home = self.path(user);
         fs::create_dir(&home).unwrap();
         if runs_as_root() {
-            let passwd = fs::read_to_string("/etc/passwd").unwrap();
-            let mut entries = passwd
-                .lines()
-                .map(|line| line.split(':').collect::<Vec<_>>());
-            let entry = entries.find(|entry| entry[0] == user).unwrap();
-            chown(&home, entry[2].parse().ok(), entry[3].parse().ok()).unwrap();
+            let owner = format!("{user}:{user}");
+            let status = Command::new("chown").args([&owner, &home]).status();
+            assert!(status.unwrap().success());
         }
         home
     }
@@ -132,7 +140,25 @@ impl Files {
         assert!(!self.read(log).contains(SECRET), "{}", self.read(log));
     }
 
+    /// Asserts that the proxy's output has no warning.
+    pub(crate) fn assert_no_warning(&self) {
+        assert_no_warning(&self.read(LOG));
+    }
+
+    /// Asserts that the proxy's output has no token.
+    pub(crate) fn assert_no_token(&self) {
+        let log = self.read(LOG);
+        assert!(!log.contains(SECRET), "{log}");
+    }
+
     pub(crate) fn client_config(&self) -> Arc<ClientConfig> {
         self.client.clone()
     }
+}
+
+/// The proxies mark warnings as `[warn]`, `[WARNING]`, `[mpm_event:warn]` or `"level":"warn"`.
+pub(crate) fn assert_no_warning(output: &str) {
+    let is_expected = |line: &str| EXPECTED_WARNINGS.iter().any(|words| line.contains(words));
+    let is_warning = |line: &&str| line.to_lowercase().contains("warn") && !is_expected(line);
+    assert_eq!(output.lines().find(is_warning), None, "in\n{output}");
 }

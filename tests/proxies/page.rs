@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use crate::processes::runs_as_root;
+use crate::support::runs_as_root;
 
 /// A configuration from the page, perhaps adapted to a test.
 pub(crate) struct Block {

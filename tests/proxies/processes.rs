@@ -10,48 +10,17 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::process::{
-    Pid, Signal, WaitId, WaitIdOptions, geteuid, kill_process, kill_process_group, waitid,
+    Pid, Signal, WaitId, WaitIdOptions, kill_process, kill_process_group, waitid,
 };
 use socket2::{Domain, Socket, Type};
 
-use crate::SECRET;
 use crate::client::Client;
-use crate::files::{Files, SOCKET};
+use crate::files::{Files, LOG, SOCKET, assert_no_warning};
 use crate::page::Block;
-
-/// The longest wait; then the test fails. It is far more than a loaded machine needs.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+use crate::support::{eventually, runs_as_root};
 
 /// The longest wait for a proxy to end; then it is killed.
 const FAREWELL: Duration = Duration::from_secs(2);
-
-/// The file with the output of the proxy.
-const LOG: &str = "proxy.log";
-
-/// Warnings that are not about the configuration.
-const EXPECTED_WARNINGS: &[&str] = &[
-    // HAProxy, about a process that ends after a reload, as it should.
-    "stopped (cumulated conns",
-    "Former worker",
-    // Caddy, about the test's certificates. No authority signed them.
-    "stapling OCSP",
-    // Apache, about the version of OpenSSL on this machine.
-    "compiled against a newer library",
-];
-
-/// Waits until `condition` holds. Fails with `what` if that takes longer than [`PATIENCE`].
-pub(crate) fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
-    while !condition() {
-        assert!(Instant::now() < deadline, "never came true: {what}");
-        thread::sleep(Duration::from_millis(5));
-    }
-}
-
-/// Only root can start processes as another user.
-pub(crate) fn runs_as_root() -> bool {
-    geteuid().is_root()
-}
 
 /// A command that gets SIGTERM when the test ends. If root runs the test, `identity` sets the user and the groups.
 fn command(program: &str, identity: &[&str]) -> Command {
@@ -172,7 +141,7 @@ impl Drop for Relay {
 /// A port for a proxy, which cannot choose one itself and tell which.
 ///
 /// The socket is bound and does not listen. As long as it is there, the system gives the port to no other program. The proxy can
-/// bind it too, because both set SO_REUSEADDR.
+/// bind it too, because both set `SO_REUSEADDR`.
 pub(crate) struct Port {
     socket: Socket,
 }
@@ -238,17 +207,6 @@ impl Proxy {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
     }
 
-    /// Asserts that its output has no warning.
-    pub(crate) fn assert_no_warning(&self, files: &Files) {
-        assert_no_warning(&files.read(LOG));
-    }
-
-    /// Asserts that its output has no token.
-    pub(crate) fn assert_no_token(&self, files: &Files) {
-        let log = files.read(LOG);
-        assert!(!log.contains(SECRET), "{log}");
-    }
-
     /// True if its first process has ended. That process is not reaped here, so its id, which is also the group's, stays its own.
     fn has_ended(&self) -> bool {
         let pid = WaitId::Pid(Pid::from_child(&self.child));
@@ -269,11 +227,4 @@ impl Drop for Proxy {
         let _ = kill_process_group(group, Signal::KILL);
         let _ = self.child.wait();
     }
-}
-
-/// The proxies mark warnings as `[warn]`, `[WARNING]`, `[mpm_event:warn]` or `"level":"warn"`.
-fn assert_no_warning(text: &str) {
-    let is_expected = |line: &str| EXPECTED_WARNINGS.iter().any(|words| line.contains(words));
-    let is_warning = |line: &&str| line.to_lowercase().contains("warn") && !is_expected(line);
-    assert_eq!(text.lines().find(is_warning), None, "in\n{text}");
 }
