@@ -53,7 +53,7 @@ fn clients_meet_behind_nginx() {
         )
         .replaced("/var/log/nginx/access.log", &files.path("access.log"))
         .replaced("http {\n", &format!("http {{\n{temporary}"))
-        .without_for_others(&["user www-data;\n"]);
+        .without_unless_root(&["user www-data;\n"]);
     let globals = format!("daemon off; pid {};", files.path("pid"));
     let path = files.path("proxy.conf");
     let arguments = ["-c", &path, "-e", "stderr", "-g", &globals];
@@ -82,7 +82,7 @@ fn clients_meet_behind_haproxy() {
         .replaced("maxconn 20000", "maxconn 1000")
         // The group of Debian's package. The machine may have no `fanwire`.
         .replaced("group fanwire", "group haproxy")
-        .without_for_others(&[
+        .without_unless_root(&[
             "    user haproxy\n",
             "    group haproxy\n",
             "    chroot /var/lib/haproxy\n",

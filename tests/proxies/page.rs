@@ -47,7 +47,7 @@ impl Block {
     }
 
     /// The block without lines that only root can carry out, unless root runs the test.
-    pub(crate) fn without_for_others(self, lines: &[&str]) -> Block {
+    pub(crate) fn without_unless_root(self, lines: &[&str]) -> Block {
         if runs_as_root() {
             return self;
         }

@@ -1,4 +1,4 @@
-//! The processes of the proxy and the relay. The tests start and end them. None of them outlives the test, even if it is killed.
+//! The processes of the proxy and the relay. The tests start and end them. If a test is killed, they are told to end.
 
 use std::fs;
 use std::io::{self, Write};
