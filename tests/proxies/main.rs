@@ -1,9 +1,11 @@
 //! The relay behind the proxies of `docs/behind-a-proxy.md`. Each proxy runs with the configuration on that page.
 //!
 //! The page lists the differences, so keep that list true. Every proxy goes through the same [`story`]: clients exchange messages,
-//! the proxy is reloaded, the relay is stopped and started again. [`page`] finds the configurations, [`files`] has the folder of a
-//! test, [`processes`] runs proxy and relay, [`client`] is the client. A proxy that is not installed is skipped; if the environment
+//! the proxy is reloaded, the relay is stopped and started again. A proxy that is not installed is skipped; if the environment
 //! has `CI`, the test fails instead.
+//!
+//! [`page`] finds the configurations, [`files`] has the folder of a
+//! test, [`processes`] runs proxy and relay, [`client`] is the client.
 
 // Everything here is a test: a failed `unwrap` is a failed test.
 #![allow(clippy::unwrap_used)]

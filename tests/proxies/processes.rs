@@ -207,7 +207,7 @@ impl Proxy {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
     }
 
-    /// True if its first process has ended. That process is not reaped here, so its id, which is also the group's, stays its own.
+    /// True if its first process has ended. It is not reaped here, so its id, which is also the group's, stays its own.
     fn has_ended(&self) -> bool {
         let pid = WaitId::Pid(Pid::from_child(&self.child));
         let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
