@@ -1,7 +1,7 @@
 //! The part of HTTP/1.1 that the relay needs, without input or output.
 //!
-//! The upgrade to WebSocket and the metrics port both call it. It reads request heads and writes responses; it refuses
-//! request bodies.
+//! The upgrade to WebSocket and the metrics port both call it. It reads request heads and writes responses. It says
+//! whether a request has a body, which both refuse. `routes` and `requests` serve the metrics port only.
 
 pub(crate) mod bearer;
 pub(crate) mod origin;

@@ -1,7 +1,7 @@
 //! From a request on the relay's port to a decision, and the terms of it.
 //!
 //! A shard hands a complete request head to [`decision::Port::decide`], and acts on the [`decision::Decision`]. A new kind
-//! of request is a new variant there. A new thing that clients can negotiate is a new field of [`terms::Terms`]. Nothing
+//! of request is a new variant there. Each thing that a client negotiates is a field of [`terms::Terms`]. Nothing
 //! here knows a shard, a member or the owner of a topic.
 
 pub(crate) mod decision;

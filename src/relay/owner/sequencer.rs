@@ -1,8 +1,10 @@
 //! A topic's sequencer: it gives messages their numbers.
 //!
-//! The owner submits drafts and spreads the batches that come back. The numbers are this process's own. A sequencer that
-//! several processes share would be a second variant. It would hand batches back later, to [`Owner::spread`](super::Owner), and
-//! until then the topic must count as used and a fence must not be answered.
+//! The owner submits drafts and spreads the batches that come back. The numbers are this process's own.
+//!
+//! A sequencer that several processes share would be a second variant, which hands batches back in a later turn. While it has
+//! some, the topic is not unused ([`OwnedTopic::is_unused`](super::topic::OwnedTopic::is_unused)), and this shard may not
+//! answer the fences of a drain.
 
 use std::sync::Arc;
 
