@@ -40,7 +40,7 @@ pub(super) enum Reading {
 pub(super) struct Failing {
     /// The violation.
     pub(super) error: DecodeError,
-    /// The member's messages end here, in bytes that this shard has published to the topic; see `Topic::returned_bytes`.
+    /// The member's messages end here, in bytes that this shard has published to the topic; see `Topic::published_bytes`.
     pub(super) published_bytes: u64,
     /// The longest wait for them.
     pub(super) deadline: Timestamp,

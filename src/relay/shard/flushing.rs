@@ -103,7 +103,7 @@ impl Shard {
         }
         let is_done = client.leaves_at_head
             && member.is_at_head(&topic.log)
-            && client.has_back_what_it_published(topic.returned_bytes);
+            && client.has_back_what_it_published(topic.returned_bytes());
         client.take_up_control();
         if is_done && client.carry().is_none() {
             self.depart(key, Departure::Shutdown);

@@ -144,10 +144,7 @@ impl Shard {
 
     /// Messages of this shard have come back from the owner, so there is room on the way for more.
     fn note_return(&mut self, key: TopicKey, bytes: u64) {
-        let topic = &mut self.topics[key];
-        debug_assert!(bytes <= topic.in_flight_bytes, "they were on their way");
-        topic.in_flight_bytes = topic.in_flight_bytes.saturating_sub(bytes);
-        topic.returned_bytes += bytes;
+        self.topics[key].note_returned(bytes);
         self.resume_publishers_if_open(key);
     }
 

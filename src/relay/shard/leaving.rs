@@ -94,7 +94,7 @@ impl Shard {
         let topic = &self.topics[member.topic];
         client.failing = Some(Box::new(Failing {
             error,
-            published_bytes: topic.returned_bytes + topic.in_flight_bytes,
+            published_bytes: topic.published_bytes(),
             deadline: now + CLOSE_TIMEOUT,
         }));
         client.leaves_at_head = true;

@@ -87,7 +87,7 @@ impl Publishing {
             author,
             now,
         } = route;
-        topic.in_flight_bytes += frame.len() as u64;
+        topic.note_published(frame.len() as u64);
         // The next small message goes behind this one.
         topic.set_open_draft(self.list, None);
         let draft = Draft::whole(Source::Members(self.shard), now, frame, author);
@@ -109,7 +109,7 @@ impl Publishing {
         });
         topic.set_open_draft(self.list, Some(index));
         let (_, draft) = &mut self.drafts[index as usize];
-        topic.in_flight_bytes += draft.push(kind, payload, author) as u64;
+        topic.note_published(draft.push(kind, payload, author) as u64);
     }
 
     /// Takes in an outsider's message, if no more than `window_bytes` are on their way to its topic.
@@ -216,6 +216,6 @@ mod tests {
             .map(|(_, draft)| draft.len_bytes())
             .collect();
         assert_eq!(lens.len(), 3);
-        assert_eq!(topic.in_flight_bytes, lens.iter().sum::<usize>() as u64);
+        assert_eq!(topic.published_bytes(), lens.iter().sum::<usize>() as u64);
     }
 }

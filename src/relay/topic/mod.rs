@@ -49,9 +49,9 @@ pub(crate) struct Topic {
     /// Those of them that laggards are to blame for.
     pub gauged_blame_bytes: u64,
     /// Bytes that members here published and that have not come back from the owner.
-    pub in_flight_bytes: u64,
+    in_flight_bytes: u64,
     /// Bytes that have come back since the topic was made.
-    pub returned_bytes: u64,
+    returned_bytes: u64,
     /// Whether publishers wait for laggards.
     pub grace: Grace,
     /// Whether a laggard has taken bytes since the grace was reviewed last.
@@ -98,6 +98,28 @@ impl Topic {
     pub(crate) fn tell_audience(&mut self) -> Audience {
         self.told_audience = self.audience;
         self.audience
+    }
+
+    /// A member here has published `bytes`.
+    pub(crate) fn note_published(&mut self, bytes: u64) {
+        self.in_flight_bytes += bytes;
+    }
+
+    /// `bytes` that members here published have come back from the owner.
+    pub(crate) fn note_returned(&mut self, bytes: u64) {
+        debug_assert!(bytes <= self.in_flight_bytes, "they were on their way");
+        self.in_flight_bytes = self.in_flight_bytes.saturating_sub(bytes);
+        self.returned_bytes += bytes;
+    }
+
+    /// Bytes that members here have published since the topic was made.
+    pub(crate) fn published_bytes(&self) -> u64 {
+        self.returned_bytes + self.in_flight_bytes
+    }
+
+    /// Those of them that have come back.
+    pub(crate) fn returned_bytes(&self) -> u64 {
+        self.returned_bytes
     }
 
     /// Whether nobody is in the topic or joins it, and all that members here published has come back. Until then the topic
