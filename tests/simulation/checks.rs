@@ -153,6 +153,7 @@ impl World {
     /// Once nothing is on its way and all clients read, nobody waits.
     pub(crate) fn check_at_rest(&mut self) {
         self.model.check_nothing_under_way();
+        self.check_outsiders();
         for id in 0..self.peers.len() {
             let peer = &self.peers[id];
             let is_there = self.model.is_member(id) && !peer.is_gone();
@@ -201,6 +202,7 @@ impl World {
     /// The checks when all clients have gone.
     pub(crate) fn check_end(&self) {
         self.model.check_farewells();
+        self.check_outsiders();
         for (key, host) in self.hosts.iter().enumerate() {
             host.shard().check();
             self.check_accounts(key);

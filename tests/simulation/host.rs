@@ -7,10 +7,8 @@ use std::io::IoSlice;
 use std::time::Duration;
 
 use fanwire::internals::relay::{
-    Budgets, Effect, Envelope, Filled, Moment, NotTaken, Readiness, Shard, Transfer, Turn,
-    Undecided, Written,
+    Budgets, Effect, Envelope, Filled, Moment, Readiness, Shard, Transfer, Turn, Undecided, Written,
 };
-use fanwire::internals::ws::MessageKind;
 use fanwire::internals::{ClientKey, ShardId, Timestamp, relay};
 use fanwire::server::Stat;
 
@@ -109,6 +107,15 @@ impl Host {
             written: Vec::new(),
             is_ruthless: false,
         }
+    }
+
+    /// The turn, to give its shard something to do. It must be put back.
+    pub(crate) fn take_turn(&mut self) -> Turn {
+        self.turn.take().expect("one turn at a time")
+    }
+
+    pub(crate) fn put_turn_back(&mut self, turn: Turn) {
+        self.turn = Some(turn);
     }
 
     /// Its shard, between two turns.
@@ -311,10 +318,10 @@ impl World {
         }
         self.tell(|| format!("turn of shard {host}"));
         let (impatience, must_be_patient) = self.wake(host);
-        let mut turn = self.hosts[host].turn.take().expect("one turn at a time");
+        let mut turn = self.hosts[host].take_turn();
         turn.run(&mut InTurn { world: self, host });
         let sleep = turn.sleep(self.now);
-        self.hosts[host].turn = Some(turn);
+        self.hosts[host].put_turn_back(turn);
         self.hosts[host].wakes_at = sleep.ends_at();
         assert!(
             !must_be_patient || self.hosts[host].impatience() == impatience,
@@ -336,38 +343,6 @@ impl World {
             self.tally.note(Event::Patience);
         }
         (impatience, is_late)
-    }
-
-    /// Somebody who is not a client of a topic publishes to it.
-    fn publish_from_outside(&mut self, host: usize, shard: &mut Shard) {
-        if self.is_settling || !self.rng.percent(self.plan.outside) {
-            return;
-        }
-        let topic = self.rng.below(self.plan.topics.len());
-        let (is_text, payload) = self.payload();
-        let kind = if is_text {
-            MessageKind::Text
-        } else {
-            MessageKind::Binary
-        };
-        let name = self.plan.topics[topic].into();
-        let taken = shard.publish_from_outside(name, kind, &payload);
-        self.tell(|| format!("an outsider publishes to topic {topic} on shard {host}: {taken:?}"));
-        match taken {
-            Ok(()) => {
-                self.tally.note(Event::Outside);
-                let step = self.step.get();
-                self.model
-                    .accept_outside(host, topic, is_text, payload, step);
-            }
-            Err(NotTaken::WindowFull) => self.tally.note(Event::OutsideWaits),
-            Err(NotTaken::Draining) => {
-                assert!(shard.is_draining() || self.hosts[host].is_cut);
-            }
-            Err(error @ (NotTaken::TooLong | NotTaken::InvalidUtf8)) => {
-                panic!("a message that keeps the limits is refused: {error:?}")
-            }
-        }
     }
 
     /// Clients do not wait for turns to end, and a host may be stopped in the middle of one.
@@ -546,9 +521,12 @@ impl World {
                 let topic = self.topic_named(topic);
                 self.model.mirror(host, topic, end);
             }
+            Envelope::Numbered { topic, bytes } => {
+                let topic = self.topic_named(topic);
+                self.on_numbered(host, topic, *bytes);
+            }
             Envelope::Unsubscribe { .. }
             | Envelope::Members { .. }
-            | Envelope::Numbered { .. }
             | Envelope::Hold { .. }
             | Envelope::Release { .. }
             | Envelope::Held { .. }

@@ -26,6 +26,7 @@ mod counterpart;
 mod ending;
 mod host;
 mod model;
+mod outsiders;
 mod peer;
 mod pipe;
 mod plan;

@@ -53,6 +53,9 @@ pub(crate) struct World {
     pub(crate) peers: Vec<Peer>,
     /// By receiver and sender: a queue in order.
     pub(crate) links: Vec<Vec<VecDeque<Parcel>>>,
+    /// By host and topic: bytes of outsiders that are taken, and of which the host has not heard that they are numbered.
+    /// Only if the host does not own the topic.
+    pub(crate) outside_bytes: Vec<Vec<usize>>,
     pub(crate) model: Model,
     pub(crate) tally: Tally,
     /// Shown in a failure.
@@ -90,6 +93,7 @@ impl World {
             hosts,
             peers: Vec::new(),
             links: (0..shards).map(|_| links()).collect(),
+            outside_bytes: vec![vec![0; plan.topics.len()]; plan.shards],
             model: Model::new(&plan),
             tally: Tally::default(),
             plan,
@@ -125,6 +129,8 @@ impl World {
         if !is_cut_short {
             self.calm();
             self.outwait_the_stuck();
+            self.check_at_rest();
+            self.fill_windows();
             self.check_at_rest();
         }
         self.end();
