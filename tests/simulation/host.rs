@@ -47,6 +47,10 @@ pub(crate) struct Host {
     pub(crate) sockets: VecDeque<usize>,
     pub(crate) drain_is_due: bool,
     pub(crate) cut_is_due: bool,
+    /// Another host has woken it, and mail is left. Mail alone does not end a sleep.
+    is_woken: bool,
+    /// By receiver: it has sent mail since it last woke the others.
+    owes_wake: Vec<bool>,
     /// It was cut, and takes no more connections.
     is_cut: bool,
     /// It does nothing before this step.
@@ -85,6 +89,7 @@ impl Host {
         shard: Shard,
         budgets: Budgets,
         scratch_bytes: usize,
+        shards: usize,
         now: Timestamp,
     ) -> Self {
         Host {
@@ -95,6 +100,8 @@ impl Host {
             sockets: VecDeque::new(),
             drain_is_due: false,
             cut_is_due: false,
+            is_woken: false,
+            owes_wake: vec![false; shards],
             is_cut: false,
             paused_until: 0,
             is_congested: false,
@@ -123,11 +130,12 @@ impl Host {
         &self.turn.as_ref().expect("it is not in a turn").shard
     }
 
-    /// Whether something has happened to it besides mail from other shards.
+    /// Whether something has happened to it.
     pub(crate) fn has_news(&self) -> bool {
         // A congested worker retries after a while. The clock may be stopped here, so a host does not wait.
         let retries = self.is_congested && self.shard().has_ready();
         retries
+            || self.is_woken
             || !self.events.is_empty()
             || !self.sockets.is_empty()
             || self.drain_is_due
@@ -273,6 +281,10 @@ impl relay::Host for InTurn<'_> {
         self.world.post(self.host, to.index(), envelope);
     }
 
+    fn wake_others(&mut self) {
+        self.world.wake_others(self.host);
+    }
+
     fn apply(&mut self, effect: Effect) {
         self.world.apply(self.host, effect);
     }
@@ -378,9 +390,29 @@ impl World {
                 Some(Source::Shard(from)) => self.take_parcel(host, shard, from),
                 Some(Source::Acceptor) => self.accept(host, shard),
                 Some(Source::Control) => self.take_orders(host, shard),
-                None => return,
+                None => break,
             }
         }
+        // A host that stops early wakes itself.
+        self.hosts[host].is_woken &= self.has_mail(host);
+    }
+
+    /// Whether there is mail of other shards.
+    fn has_mail(&self, host: usize) -> bool {
+        self.links[host].iter().any(|link| !link.is_empty())
+    }
+
+    /// The host wakes those to which it has sent mail.
+    fn wake_others(&mut self, host: usize) {
+        for to in 0..self.hosts.len() {
+            self.hosts[to].is_woken |= std::mem::take(&mut self.hosts[host].owes_wake[to]);
+        }
+    }
+
+    /// Puts a parcel into the inbox of another host, which sleeps on until it is woken.
+    fn send(&mut self, host: usize, to: usize, parcel: Parcel) {
+        self.links[to][host].push_back(parcel);
+        self.hosts[host].owes_wake[to] = true;
     }
 
     fn sources(&self, host: usize) -> usize {
@@ -457,7 +489,7 @@ impl World {
         let peer = &mut self.peers[id];
         (peer.host, peer.key) = (home, None);
         (peer.is_moving, peer.is_listed) = (true, false);
-        self.links[home][host].push_back(Parcel::Client { peer: id, transfer });
+        self.send(host, home, Parcel::Client { peer: id, transfer });
     }
 
     fn take_client(&mut self, host: usize, shard: &mut Shard, id: usize, transfer: Transfer) {
@@ -578,7 +610,7 @@ impl World {
             end = *numbered;
         }
         self.tell(|| format!("shard {host} says to {to}: {}", summary(&envelope)));
-        self.links[to][host].push_back(Parcel::Envelope { envelope, end });
+        self.send(host, to, Parcel::Envelope { envelope, end });
     }
 }
 

@@ -86,7 +86,7 @@ impl World {
             ..Budgets::default()
         };
         let hosts = (0..shards)
-            .map(|id| Host::new(shard(id), budgets, plan.scratch_bytes, now))
+            .map(|id| Host::new(shard(id), budgets, plan.scratch_bytes, plan.shards, now))
             .collect();
         let links = || (0..shards).map(|_| VecDeque::new()).collect();
         let world = World {
@@ -173,9 +173,8 @@ impl World {
 
     /// Whether the host's worker would be awake.
     pub(crate) fn is_awake(&self, host: usize) -> bool {
-        let has_mail = self.links[host].iter().any(|link| !link.is_empty());
         let due = self.hosts[host].next_timeout();
-        has_mail || self.hosts[host].has_news() || due.is_some_and(|due| due <= self.now)
+        self.hosts[host].has_news() || due.is_some_and(|due| due <= self.now)
     }
 
     /// Whether the host is stopped.

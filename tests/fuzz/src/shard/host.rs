@@ -112,6 +112,10 @@ pub(super) struct Host {
     turn: Option<Turn>,
     /// By sender.
     pub(super) inboxes: Vec<VecDeque<Mail>>,
+    /// Another host has woken it, and mail is left. Mail alone does not end a sleep.
+    is_woken: bool,
+    /// By receiver: it has sent mail since it last woke the others.
+    owes_wake: Vec<bool>,
     /// The input of the next turn, in order.
     pub(super) due: VecDeque<Due>,
     /// Clients with news, in the order in which the event loop reports them.
@@ -131,6 +135,8 @@ impl Host {
         Host {
             turn: Some(turn),
             inboxes: (0..shards).map(|_| VecDeque::new()).collect(),
+            is_woken: false,
+            owes_wake: vec![false; shards],
             due: VecDeque::new(),
             events: VecDeque::new(),
             wakes_at: sleep.ends_at(),
@@ -150,9 +156,9 @@ impl Host {
 
     /// Whether a worker would run at `now`: something has happened to it, or its sleep is over.
     pub(super) fn is_awake(&self, now: Timestamp) -> bool {
-        let has_mail = self.inboxes.iter().any(|inbox| !inbox.is_empty());
-        let has_news = has_mail || !self.due.is_empty() || !self.events.is_empty();
-        has_news || self.wakes_at.is_some_and(|at| at <= now)
+        let is_news = |due: &Due| !matches!(due, Due::Mail { .. });
+        let has_news = self.due.iter().any(is_news) || !self.events.is_empty();
+        has_news || self.is_woken || self.wakes_at.is_some_and(|at| at <= now)
     }
 
     /// When it must act although nothing happens, so that messages move on. Deadlines of clients do not count.
@@ -167,6 +173,11 @@ impl Host {
     /// The number of clients that it has disconnected because they did nothing.
     fn impatience(&self) -> u64 {
         IMPATIENCE.iter().map(|&stat| self.value(stat)).sum()
+    }
+
+    /// Whether there is mail of other shards, here or on its way.
+    fn has_mail(&self) -> bool {
+        self.inboxes.iter().any(|inbox| !inbox.is_empty())
     }
 
     fn weight_bytes(&self) -> usize {
@@ -219,6 +230,8 @@ impl relay::Host for InTurn<'_> {
         while let Some(due) = self.world.hosts[self.host].due.pop_front() {
             self.world.take(self.host, shard, due);
         }
+        let host = &mut self.world.hosts[self.host];
+        host.is_woken &= host.has_mail();
     }
 
     fn is_congested(&mut self) -> bool {
@@ -274,6 +287,10 @@ impl relay::Host for InTurn<'_> {
 
     fn post(&mut self, to: ShardId, envelope: Envelope) {
         self.world.post(self.host, to.index(), envelope);
+    }
+
+    fn wake_others(&mut self) {
+        self.world.wake_others(self.host);
     }
 
     fn apply(&mut self, effect: Effect) {
@@ -499,7 +516,7 @@ impl World {
         self.hosts[from].events.retain(|&listed| listed != id);
         let client = &mut self.clients[id];
         (client.host, client.is_listed) = (home, false);
-        self.hosts[home].inboxes[from].push_back(Mail::Client(id, transfer));
+        self.send(from, home, Mail::Client(id, transfer));
     }
 
     fn post(&mut self, host: usize, to: usize, envelope: Envelope) {
@@ -507,7 +524,20 @@ impl World {
             Envelope::Deliver { topic, batch } => self.model.send(topic, to, batch.len()),
             _ => 0,
         };
-        self.hosts[to].inboxes[host].push_back(Mail::Envelope(envelope, end));
+        self.send(host, to, Mail::Envelope(envelope, end));
+    }
+
+    /// Puts mail into the inbox of another host, which sleeps on until it is woken.
+    fn send(&mut self, host: usize, to: usize, mail: Mail) {
+        self.hosts[to].inboxes[host].push_back(mail);
+        self.hosts[host].owes_wake[to] = true;
+    }
+
+    /// The host wakes those to which it has sent mail.
+    fn wake_others(&mut self, host: usize) {
+        for to in 0..self.hosts.len() {
+            self.hosts[to].is_woken |= std::mem::take(&mut self.hosts[host].owes_wake[to]);
+        }
     }
 
     /// Writes to a client what its transport takes, and has the model look at it.
