@@ -3,7 +3,7 @@
 use fanwire::internals::relay::Envelope;
 use fanwire::server::Stat;
 
-use crate::host::Host;
+use crate::host::{CONGESTION_RETRY, Host};
 use crate::peer::{self, Peer};
 use crate::plan::{EndAt, Ending};
 use crate::tally::{Event, Moment, Stage};
@@ -55,18 +55,32 @@ impl World {
                 has_acted = true;
             }
         }
-        has_acted || self.await_fan_out()
+        has_acted || self.await_next_move()
     }
 
-    /// If nobody can act because messages wait for the next fan-out of their topic, the clock moves to that, and no
-    /// further.
-    fn await_fan_out(&mut self) -> bool {
-        let waits = self.hosts.iter().map(|host| host.shard().next_fan_out());
-        let Some(due) = waits.flatten().min() else {
+    /// If nobody can act because messages wait for the next fan-out of their topic, or clients for room in the inboxes, the
+    /// clock moves to that. It moves to no deadline, because a timer would heal a wake that was forgotten.
+    fn await_next_move(&mut self) -> bool {
+        let fan_outs = self.hosts.iter().map(|host| host.shard().next_fan_out());
+        let fan_out = fan_outs.flatten().min();
+        let waiting = self.hosts.iter().filter(|host| host.waits_for_room());
+        let retries = waiting.map(|host| {
+            let at = host
+                .next_timeout()
+                .filter(|&at| at <= self.now + CONGESTION_RETRY);
+            at.expect("a host looks again soon whether the inboxes have room")
+        });
+        let retry = retries.min();
+        let Some(due) = fan_out.into_iter().chain(retry).min() else {
             return false;
         };
-        self.tally.note(Event::FanOutAwaited);
-        self.now = self.now.max(due);
+        self.tally.note(if Some(due) == retry {
+            Event::RetryAwaited
+        } else {
+            Event::FanOutAwaited
+        });
+        assert!(due > self.now, "a host sleeps, and its clients wait for it");
+        self.now = due;
         true
     }
 

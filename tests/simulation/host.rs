@@ -18,6 +18,9 @@ use crate::world::{Parcel, World};
 /// A host that slept this much longer than intended was stopped, and must not blame its clients.
 const PAUSE: Duration = Duration::from_millis(500);
 
+/// A host that waits for room in the inboxes looks again after this time.
+pub(crate) const CONGESTION_RETRY: Duration = Duration::from_millis(1);
+
 /// The counters of disconnections for letting the host wait.
 const IMPATIENCE: [Stat; 3] = [
     Stat::DisconnectedStall,
@@ -132,10 +135,7 @@ impl Host {
 
     /// Whether something has happened to it.
     pub(crate) fn has_news(&self) -> bool {
-        // A congested worker retries after a while. The clock may be stopped here, so a host does not wait.
-        let retries = self.is_congested && self.shard().has_ready();
-        retries
-            || self.is_woken
+        self.is_woken
             || !self.events.is_empty()
             || !self.sockets.is_empty()
             || self.drain_is_due
@@ -145,6 +145,11 @@ impl Host {
     /// The time of its next turn if nothing happens.
     pub(crate) fn next_timeout(&self) -> Option<Timestamp> {
         self.wakes_at
+    }
+
+    /// Whether clients wait to be read until an inbox has room.
+    pub(crate) fn waits_for_room(&self) -> bool {
+        self.is_congested && self.shard().has_ready()
     }
 
     /// The number of clients disconnected because they did nothing.

@@ -135,6 +135,8 @@ pub(crate) enum Event {
     Wait,
     /// The clock goes on to a fan-out while the world comes to rest.
     FanOutAwaited,
+    /// The same to the moment at which a host looks again whether the inboxes have room.
+    RetryAwaited,
     Drain(Moment),
     /// All connections are cut, in a drain or without one.
     Cut(Moment),
@@ -163,7 +165,7 @@ pub(crate) enum Event {
 }
 
 /// The least number of times that each event must happen in an ordinary run. It is about a third of the usual number.
-pub(crate) const LEAST: [(Event, u64); 80] = [
+pub(crate) const LEAST: [(Event, u64); 81] = [
     (Event::Reset(Stage::Unaccepted), 20),
     (Event::Reset(Stage::Moving), 1),
     (Event::Reset(Stage::Greeting), 100),
@@ -233,6 +235,7 @@ pub(crate) const LEAST: [(Event, u64); 80] = [
     (Event::OutsideWaits, 1_000),
     (Event::Wait, 30_000),
     (Event::FanOutAwaited, 60),
+    (Event::RetryAwaited, 10),
     (Event::CutMidDrain, 60),
     (Event::TransportFull, 100_000),
     (Event::RecordSentInPart, 40_000),
