@@ -55,7 +55,7 @@ pub(crate) struct Host {
     /// By receiver: it has sent mail since it last woke the others.
     owes_wake: Vec<bool>,
     /// It was cut, and takes no more connections.
-    is_cut: bool,
+    pub(crate) is_cut: bool,
     /// It does nothing before this step.
     pub(crate) paused_until: usize,
     /// An inbox is full, so nothing is read.
