@@ -59,9 +59,11 @@ impl RateLimit {
     /// Takes a token for a message that was read at `now`. Says whether there was one.
     pub(crate) fn admits(&self, bucket: &mut Bucket, now: Timestamp) -> bool {
         let now_nanos = nanos(Duration::from_micros(now.0));
-        let full_at_nanos = bucket.full_at_nanos.max(now_nanos) + self.message_nanos;
-        let excused = nanos(bucket.excuse.since(now));
-        let is_within = full_at_nanos <= now_nanos + self.burst_nanos + excused;
+        // A full bucket takes no more, but an excused one goes on filling. If the excuse were added to the burst instead, the
+        // client would have to make up for it before the excuse ends.
+        let full_since_nanos = now_nanos.saturating_sub(nanos(bucket.excuse.since(now)));
+        let full_at_nanos = bucket.full_at_nanos.max(full_since_nanos) + self.message_nanos;
+        let is_within = full_at_nanos <= now_nanos + self.burst_nanos;
         if is_within {
             bucket.full_at_nanos = full_at_nanos;
         }
@@ -177,6 +179,21 @@ mod tests {
         let now = START + SECOND * 3;
         bucket.resume(now);
         assert_eq!(burst(&limit, &mut bucket, now), 7 + 30);
+    }
+
+    #[test]
+    fn a_client_that_keeps_to_the_rate_is_not_over_the_limit_after_a_pause_either() {
+        let limit = limit(100, 20);
+        let mut bucket = Bucket::default();
+        let span = SECOND / 80;
+        let (pause, end) = (SECOND * 3 / 2, SECOND * 10);
+        bucket.pause(START);
+        bucket.resume(START + pause);
+        for n in 0u32..800 {
+            // The messages of the pause are read at its end.
+            let now = START + (span * n).max(pause).min(end);
+            assert!(limit.admits(&mut bucket, now), "message {n}");
+        }
     }
 
     #[test]
