@@ -22,6 +22,15 @@ pub struct ClientKey {
     pub generation: u32,
 }
 
+#[cfg(test)]
+impl ClientKey {
+    /// The first client in `slot`.
+    pub(crate) fn first_in(slot: u32) -> Self {
+        let generation = 0;
+        ClientKey { slot, generation }
+    }
+}
+
 /// A client within the process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ClientId {

@@ -108,6 +108,12 @@ impl<T, W: Wake, P: Parts> Mailbox<T, W, P> {
         self.queue.push((item, weight));
     }
 
+    /// Appends an item that holds no message, and wakes the owner.
+    pub fn send(&self, item: T) {
+        self.push(item, 0);
+        self.notify();
+    }
+
     /// Wakes the owner, unless a wake is already on its way.
     ///
     /// The owner also calls it when it stops draining early, so that its next wait returns at once.

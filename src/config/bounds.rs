@@ -44,7 +44,7 @@ pub(crate) const MAX_WORKERS: usize = 256;
 const MAX_CONNECTIONS: usize = 10_000_000;
 /// The largest `server.fill_workers_to`. Each worker allocates room for this many connections when it starts.
 const MAX_FILL: usize = 64 << 10;
-/// The shortest timeout, which is the resolution of the workers' timers.
+/// The shortest timeout. Event loops count in milliseconds.
 const MIN_WAIT: Duration = Duration::from_millis(1);
 /// The longest timeout. A peer that is silent for longer is gone.
 const MAX_WAIT: Duration = Duration::from_hours(1);

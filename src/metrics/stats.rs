@@ -221,6 +221,12 @@ impl Stats {
         self.values[stat as usize] += n;
     }
 
+    /// A part of a gauge is `after` now, and was `before`.
+    pub(crate) fn replace(&mut self, stat: Stat, before: u64, after: u64) {
+        self.add(stat, after);
+        self.sub(stat, before);
+    }
+
     /// Takes `n` from a gauge. A gauge never falls below zero: see [`Stat::AccountingErrors`].
     pub(crate) fn sub(&mut self, stat: Stat, n: u64) {
         match self.value(stat).checked_sub(n) {

@@ -20,7 +20,6 @@ use super::alarm::Alarm;
 use super::clock::Clock;
 use super::mail::{ControlBox, Postboxes};
 use super::tls::keeper::Keeper;
-use crate::ids::ShardId;
 use crate::metrics::stats::Published;
 use crate::relay::shard::Shard;
 use crate::relay::turn::{Budgets, Turn};
@@ -32,8 +31,6 @@ pub(crate) use self::sockets::{ALARM, WAKER};
 pub(crate) struct Parts {
     /// Its shard.
     pub shard: Shard,
-    /// Its id, and the shard's.
-    pub id: ShardId,
     /// Its event loop, in which the waker of its postbox is registered.
     pub poll: Poll,
     /// Its alarm, registered there.
@@ -65,12 +62,13 @@ impl Worker {
     /// A worker, ready to run.
     pub(crate) fn new(parts: Parts) -> Self {
         let now = parts.clock.now();
+        let id = parts.shard.id();
         Worker {
             turn: Turn::new(parts.shard, Budgets::default(), now),
             sockets: Sockets {
                 events: mio::Events::with_capacity(sockets::EVENTS),
                 news: VecDeque::new(),
-                id: parts.id,
+                id,
                 poll: parts.poll,
                 alarm: parts.alarm,
                 to_notify: vec![false; parts.postboxes.len()],

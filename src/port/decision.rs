@@ -1,7 +1,7 @@
 //! The decision on a request. A shard asks for it once the request's head is complete.
 //!
-//! The order is fixed: first whether it is an upgrade at all, then its topic, then access, and last the terms. So a
-//! rule about access can be told the topic, and a client that is refused learns nothing about terms.
+//! The order is fixed: whether the request is an upgrade, its topic, access, and last the terms. So an access rule could
+//! depend on the topic, and a refused client learns nothing about terms.
 
 use super::terms::{Form, Terms};
 use super::topic_name::{TopicError, topic_name};

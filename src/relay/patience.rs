@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use crate::time::Timestamp;
 
-/// If the host looks at the clock this much later than it meant to, the process or the machine was paused, and not its
-/// clients.
+/// If the host looks at the clock this much later than it meant to, the process or the machine was paused. Its clients
+/// were not.
 const PAUSE: Duration = Duration::from_millis(500);
 
 /// Deadlines wait this long after a pause. In that time the input of the pause is read, before any client is cut.

@@ -234,8 +234,7 @@ impl Control {
 
     fn tell_workers(&self, mail: impl Fn() -> Mail) {
         for postbox in self.placement.postboxes.iter() {
-            postbox.inbox.push(mail(), 0);
-            postbox.inbox.notify();
+            postbox.inbox.send(mail());
         }
     }
 

@@ -58,8 +58,7 @@ pub(super) type Work = Box<dyn FnOnce() + Send>;
 impl Drop for Crew {
     fn drop(&mut self) {
         for postbox in self.postboxes.iter() {
-            postbox.inbox.push(Mail::Stop, 0);
-            postbox.inbox.notify();
+            postbox.inbox.send(Mail::Stop);
         }
         for thread in self.threads.drain(..) {
             // A panic of the worker was caught and reported.
@@ -79,6 +78,5 @@ fn run_worker(id: ShardId, worker: Worker, control: &ControlBox) {
         Ok(Err(error)) => error.to_string(),
         Err(panic) => panics::message(panic.as_ref()),
     };
-    control.push(Report::Failed(id, failure), 0);
-    control.notify();
+    control.send(Report::Failed(id, failure));
 }

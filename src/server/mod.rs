@@ -213,15 +213,13 @@ impl RelayHandle {
     /// Begins the shutdown and returns at once. Every client gets the messages it is still owed, then Close 1001. A second
     /// call ends the relay without waiting for that.
     pub fn shutdown(&self) {
-        self.control.push(Report::ShutdownRequested, 0);
-        self.control.notify();
+        self.control.send(Report::ShutdownRequested);
     }
 
     /// Asks the relay to read the certificate and the key of `server.tls` again, as SIGHUP does. Returns at once. The
     /// result is logged and counted.
     pub fn reload(&self) {
-        self.control.push(Report::ReloadRequested, 0);
-        self.control.notify();
+        self.control.send(Report::ReloadRequested);
     }
 
     /// Waits for the end of the relay, and returns its final counters.
@@ -267,7 +265,6 @@ impl Workers {
             shard.reserve(reserved);
             Ok(Worker::new(Parts {
                 shard,
-                id,
                 alarm: Alarm::new(poll.registry(), ALARM)?,
                 poll,
                 postboxes: postboxes.clone(),
@@ -369,10 +366,7 @@ fn serve_metrics(
     control: &ControlBox,
 ) -> io::Result<ExporterHandle> {
     let control = control.clone();
-    let on_failure = move |reason| {
-        control.push(Report::MetricsFailed(reason), 0);
-        control.notify();
-    };
+    let on_failure = move |reason| control.send(Report::MetricsFailed(reason));
     Exporter::start(
         listener,
         exposition,

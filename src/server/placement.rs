@@ -8,7 +8,7 @@ use crate::config::ProxySource;
 use crate::net::admission::{Admission, Entry, Seats};
 use crate::net::balance::Rotation;
 use crate::net::listener::Peer;
-use crate::net::mail::{Mail, Postbox, Postboxes, ended, may_refuse_in_order};
+use crate::net::mail::{Mail, Postboxes, ended, may_refuse_in_order};
 use crate::net::proxy::Preface;
 use crate::net::stream::Stream;
 use crate::ws::handshake::Refusal;
@@ -49,7 +49,7 @@ impl Placement {
                 let worker = self.serving.next(self.postboxes.len());
                 let worker = &self.postboxes[worker];
                 worker.note_arrival();
-                post(worker, Mail::Socket(stream, admission));
+                worker.inbox.send(Mail::Socket(stream, admission));
             }
             Err(refusal) => self.refuse(stream, refusal),
         }
@@ -76,11 +76,11 @@ impl Placement {
         let worker = &self.postboxes[worker];
         if may_refuse_in_order(&self.postboxes) {
             worker.note_refusal();
-            return post(worker, Mail::Refusal(stream, refusal));
+            return worker.inbox.send(Mail::Refusal(stream, refusal));
         }
         // Too many are being refused in order. This one is closed at once, and the worker only counts it.
         drop(stream);
-        post(worker, Mail::Surplus(refusal.kind));
+        worker.inbox.send(Mail::Surplus(refusal.kind));
     }
 }
 
@@ -89,9 +89,4 @@ fn is_from(proxy: ProxySource, peer: Peer) -> bool {
         Peer::Address(address) => proxy.contains(address),
         Peer::Unix => proxy == ProxySource::Unix,
     }
-}
-
-fn post(worker: &Postbox, mail: Mail) {
-    worker.inbox.push(mail, 0);
-    worker.inbox.notify();
 }

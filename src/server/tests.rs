@@ -67,8 +67,7 @@ fn workers_take_turns_at_those_who_arrive_wherever_these_go_then() {
 fn error_after(report: Report) -> RunError {
     let relay = relay_with(2);
     let mut clients: Vec<_> = (0..4).map(|_| connect(&relay, "room")).collect();
-    relay.control.push(report, 0);
-    relay.control.notify();
+    relay.control.send(report);
     for client in &mut clients {
         let Message::Close(Some(close)) = client.read().unwrap() else {
             panic!("a Close with a code was expected");

@@ -74,9 +74,14 @@ impl Sockets {
         let postbox = &self.postboxes[self.id.index()];
         postbox.note_refusal();
         postbox.note_end();
+        self.refuse_in_order(shard, key, Refusal::PER_IP);
+    }
+
+    /// Refuses a connection that counts among those refused in order.
+    pub(super) fn refuse_in_order(&mut self, shard: &mut Shard, key: ClientKey, refusal: Refusal) {
         if let Some(conn) = self.conn(key) {
             conn.refused = true;
         }
-        shard.refuse_unheard(key, Refusal::PER_IP);
+        shard.refuse_unheard(key, refusal);
     }
 }

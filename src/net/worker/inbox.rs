@@ -31,9 +31,6 @@ impl Sockets {
 
     fn refuse_socket(&mut self, shard: &mut Shard, stream: Stream, refusal: Refusal) {
         let key = self.take_socket(shard, stream, None);
-        if let Some(conn) = self.conn(key) {
-            conn.refused = true;
-        }
-        shard.refuse_unheard(key, refusal);
+        self.refuse_in_order(shard, key, refusal);
     }
 }

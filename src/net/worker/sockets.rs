@@ -156,8 +156,7 @@ impl Sockets {
 
     fn report_if_drained(&mut self, shard: &Shard) {
         if shard.is_drained() && !std::mem::replace(&mut self.has_reported, true) {
-            self.control.push(Report::Drained, 0);
-            self.control.notify();
+            self.control.send(Report::Drained);
         }
     }
 

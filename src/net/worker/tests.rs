@@ -7,6 +7,7 @@ use mio::Waker;
 
 use super::*;
 use crate::config::Config;
+use crate::ids::ShardId;
 use crate::mailbox::Mailbox;
 use crate::metrics::stats::Stat;
 use crate::net::admission::{Admission, Entry};
@@ -29,7 +30,6 @@ fn worker() -> (Worker, Postboxes, Arc<Published>) {
     let router = Router::new(1, 0);
     let worker = Worker::new(Parts {
         shard: Shard::new(ShardId(0), settings, router, clock.now()),
-        id: ShardId(0),
         alarm: Alarm::new(poll.registry(), ALARM).unwrap(),
         poll,
         postboxes: postboxes.clone(),

@@ -204,7 +204,7 @@ impl Draft {
         }
         let has_authors = !self.authors.is_empty();
         if has_authors == other.authors.is_empty() {
-            // Outsiders are no authors. Their messages would make gaps in the runs, which `note_author` does not expect.
+            // Outsiders are not authors. Their messages would leave gaps between the runs, and `note_author` expects none.
             return Some(other);
         }
         let (base, first) = (frame_end(bytes.len()), self.ends.len() as u32);

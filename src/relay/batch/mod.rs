@@ -78,7 +78,6 @@ pub struct Batch {
     decoded_at: Timestamp,
     shares: Box<[Share]>,
     cost_bytes: u64,
-    kept_bytes: u64,
 }
 
 impl Batch {
@@ -122,7 +121,6 @@ impl Batch {
             decoded_at,
             shares: shares.into_boxed_slice(),
             cost_bytes,
-            kept_bytes: cost_bytes,
         }
     }
 
@@ -157,7 +155,8 @@ impl Batch {
 
     /// Bytes that the batch takes in memory: its messages in all forms, and its own overhead.
     pub(crate) fn kept_bytes(&self) -> u64 {
-        self.kept_bytes
+        // Frames are the only form, so what is kept is what counts as lag.
+        self.cost_bytes
     }
 
     /// Bytes of frames before `offset` of `form`. In a form that is not frames, only whole messages count.
@@ -332,10 +331,7 @@ mod tests {
         assert_eq!(seal(Seq(0), [draft(&[b"a"]), outside()]).len(), 1);
         let author = ClientId {
             shard: ShardId(0),
-            key: ClientKey {
-                slot: 0,
-                generation: 0,
-            },
+            key: ClientKey::first_in(0),
         };
         let mut authored = Draft::new(HERE, Timestamp(0));
         authored.push(MessageKind::Text, b"x", Some(author));

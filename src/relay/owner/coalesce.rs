@@ -11,8 +11,8 @@
 //!   drain count waiting messages as still on their way.
 //! - **Small topics** wait less: [`PER_MEMBER`] for each member. With two members there is almost nothing to save, and two
 //!   clients that answer each other would get one answer per interval.
-//! - **Enough is enough:** once [`FULL_BYTES`] wait, they leave at once, because larger writes gain nothing. Messages also
-//!   leave before they fill one shard's window, because publishers are not read while it is full.
+//! - **Enough is enough:** once [`FULL_BYTES`] wait, they leave at once, because larger writes gain nothing. They also
+//!   leave once they exceed one shard's window, because a shard above its window does not read its publishers.
 
 use std::collections::BTreeSet;
 use std::time::Duration;

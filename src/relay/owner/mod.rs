@@ -295,8 +295,8 @@ impl Owner {
         }
     }
 
-    /// The moment of the next fan-out that waits, to the microsecond. Event loops count in milliseconds, and it may be due
-    /// sooner.
+    /// The moment of the next fan-out that waits, to the microsecond. Event loops count in milliseconds, which is too
+    /// coarse for it.
     pub(crate) fn next_fan_out(&self) -> Option<Timestamp> {
         self.agenda.next_wake()
     }
@@ -362,6 +362,5 @@ impl Owner {
 }
 
 fn gauge(stats: &mut Stats, Gauged { before, after }: Gauged) {
-    stats.add(Stat::CoalescingBytes, after);
-    stats.sub(Stat::CoalescingBytes, before);
+    stats.replace(Stat::CoalescingBytes, before, after);
 }

@@ -54,7 +54,7 @@ impl Pending {
         self.messages += draft.len();
         self.frame_bytes += draft.len_bytes() as u64;
         if self.drafts.capacity() == 0 {
-            // Small drafts are joined, so most often there is one. By itself the table would begin with room for four.
+            // Small drafts are joined, so there is usually one. By default, the table would start with room for four.
             self.drafts.reserve_exact(1);
         }
         self.cost_bytes -= self.drafts.last().map_or(0, Draft::cost_bytes);

@@ -102,7 +102,7 @@ impl Policy {
     /// Bytes that a member has to accept, since it joined or skipped, before publishers wait for it. Otherwise clients that
     /// never read would use up the time that others deserve.
     pub(crate) fn probation_bytes(&self) -> u32 {
-        // At most 1 GiB.
+        // It fits: `max_lag_bytes` is at most 1 GiB.
         (self.max_lag_bytes / PROBATION_SHARE) as u32
     }
 

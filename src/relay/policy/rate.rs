@@ -1,14 +1,14 @@
 //! The limit on a client's messages: a token bucket, as the generic cell rate algorithm keeps it.
 //!
 //! A bucket holds the burst and fills at the rate. Each message takes one token, and a message that finds none is over the
-//! limit. A client keeps no tokens but the moment at which its bucket is full again, so an idle client costs nothing. The
+//! limit. Only the moment at which a bucket is full again is stored, so an idle client costs nothing. The
 //! shard asks at each message, with the time of the turn.
 //!
 //! While a client is parked (its topic is held, say), its messages wait in its socket. They arrive at once
-//! afterwards, and that is the relay's fault. So the client may send in addition what it could have sent while it was parked.
-//! This excuse lasts as long as that.
+//! afterwards, and that is the relay's fault. So the client may also send what it could have sent while it was parked.
+//! This excuse lasts as long as the client was parked.
 //!
-//! A turn that does not read because inboxes are full is short and no excuse.
+//! A turn may skip reading because inboxes are full. Such a turn is short and does not count.
 
 use std::time::Duration;
 
@@ -59,8 +59,8 @@ impl RateLimit {
     /// Takes a token for a message that was read at `now`. Says whether there was one.
     pub(crate) fn admits(&self, bucket: &mut Bucket, now: Timestamp) -> bool {
         let now_nanos = nanos(Duration::from_micros(now.0));
-        // A full bucket takes no more, but an excused one goes on filling. If the excuse were added to the burst instead, the
-        // client would have to make up for it before the excuse ends.
+        // A full bucket gains nothing more, but an excused one goes on filling. A larger burst would not do: the client would
+        // have to pay it back before the excuse ends.
         let full_since_nanos = now_nanos.saturating_sub(nanos(bucket.excuse.since(now)));
         let full_at_nanos = bucket.full_at_nanos.max(full_since_nanos) + self.message_nanos;
         let is_within = full_at_nanos <= now_nanos + self.burst_nanos;

@@ -188,8 +188,8 @@ impl Shard {
         self.hear_itself();
     }
 
-    /// Lets all undecided clients stay. A shard that drains has none, so a shard that has its fence has been sent the last of
-    /// its clients.
+    /// Lets all undecided clients stay. A draining shard has no undecided clients. So any shard that
+    /// has its fence has also been sent the last client that it hands over.
     pub(super) fn decide_undecided(&mut self) {
         while let Some(undecided) = self.poll_undecided() {
             self.stay(undecided.key);

@@ -283,6 +283,12 @@ impl Client {
         self.probation_bytes == 0
     }
 
+    /// The client has been heard, or must be taken for alive. Says whether a pong was awaited.
+    pub(super) fn note_alive(&mut self, now: Timestamp) -> bool {
+        self.last_read = now;
+        std::mem::take(&mut self.pinged)
+    }
+
     /// Notes that the socket has taken something.
     pub(super) fn note_progress(&mut self) {
         self.is_stalled = false;

@@ -74,8 +74,8 @@ impl Shard {
     }
 
     fn keepalive_deadline(&self, client: &Client) -> Option<Timestamp> {
-        // A blocked client cannot be sent a ping, and the stall is its deadline. A client that awaits its next phase has
-        // another one as well.
+        // A blocked client cannot be sent a ping, and the stall is its deadline. A client that awaits its next
+        // phase has another deadline as well.
         let is_mute = client.blocked || client.reading == Reading::AwaitsPhase;
         if self.settings.ping_interval.is_zero() || is_mute {
             return None;

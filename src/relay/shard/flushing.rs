@@ -128,16 +128,16 @@ impl Shard {
         }
     }
 
-    /// The name under which the client's own messages are left out; `None` if there is none that it has not passed, as for
-    /// members that only listen.
+    /// The name under which the client's own messages are left out; `None` if it has none ahead, like a member that
+    /// only listens.
     fn own_ahead(&self, key: ClientKey) -> Option<ClientId> {
         let own = self.own(key)?;
         let member = self.clients.member(key)?;
         (member.own_ahead > 0).then_some(own)
     }
 
-    /// If members do not get their own messages, moves this one on to the next message of another. Otherwise it would lag for
-    /// messages that it is not owed.
+    /// If members do not get their own messages, moves this member on to the next message of another. Otherwise it would
+    /// lag because of messages that it is not owed.
     fn pass_over_own_messages(&mut self, key: ClientKey) {
         let own = self.own_ahead(key);
         if own.is_none() {
@@ -156,7 +156,7 @@ impl Shard {
             if client.blocked {
                 log.relocate_blocked(before, member.cursor, key);
             }
-            // As after a write, the log may have shrunk, and the lag.
+            // The log and the lag may have shrunk, as they do after a write.
             self.topics.touch(topic_key);
             self.resume_publisher_that_caught_up(key);
         }
@@ -267,8 +267,7 @@ impl Shard {
         }
         client.blocked = false;
         // The client's system has acknowledged bytes, so the client is alive.
-        client.last_read = now;
-        client.pinged = false;
+        client.note_alive(now);
         if let Some(member) = &client.member {
             let topic = member.topic;
             let log = &mut self.topics[topic].log;

@@ -60,7 +60,7 @@ impl Shard {
         }
         topic.holding = None;
         self.stats.dec(Stat::TopicsHeld);
-        // The answer may be to an earlier wish. The owner may have granted a later one, which crossed the answer.
+        // This may answer an earlier wish. A later one may have crossed the answer, and the owner may have granted it.
         let release = Envelope::Release {
             topic: name,
             from: self.id,

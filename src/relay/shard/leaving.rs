@@ -159,11 +159,11 @@ impl Shard {
             topic.log.unblock(member.cursor, key);
         }
         let mut discarded = member.owed(&topic.log);
-        if is_told && member.is_mid_frame(&topic.log) {
+        if is_told {
             let sharing = self.memory.sharing();
             let rest = member.rest_of_frame(&topic.log, |batch| sharing.sharers(batch));
+            discarded -= u64::from(!rest.bytes.is_empty());
             client.carry_message(rest);
-            discarded -= 1;
         }
         self.stats.add(Stat::Discarded, discarded);
         let (place, topic_key) = (member.place, member.topic);

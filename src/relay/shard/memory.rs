@@ -92,8 +92,7 @@ impl Memory {
 
     fn count_shared(&mut self, key: SharedKey, change: Change, stats: &mut Stats) {
         let Change { before, after } = change;
-        stats.add(Stat::CarriedBytes, after.total);
-        stats.sub(Stat::CarriedBytes, before.total);
+        stats.replace(Stat::CarriedBytes, before.total, after.total);
         let holder = Holder::Sharers(key);
         self.holders_by_size.update(holder, before.each, after.each);
     }
@@ -102,10 +101,17 @@ impl Memory {
         if before == after {
             return;
         }
-        stats.add(Stat::PartialBytes, u64::from(after.partial_bytes));
-        stats.sub(Stat::PartialBytes, u64::from(before.partial_bytes));
-        stats.add(Stat::CarriedBytes, u64::from(after.copied_bytes));
-        stats.sub(Stat::CarriedBytes, u64::from(before.copied_bytes));
+        let (partial, copied) = (Stat::PartialBytes, Stat::CarriedBytes);
+        stats.replace(
+            partial,
+            before.partial_bytes.into(),
+            after.partial_bytes.into(),
+        );
+        stats.replace(
+            copied,
+            before.copied_bytes.into(),
+            after.copied_bytes.into(),
+        );
         let holder = Holder::Client(key);
         self.holders_by_size
             .update(holder, before.total_bytes(), after.total_bytes());
@@ -115,8 +121,7 @@ impl Memory {
     pub(super) fn gauge_log(&mut self, key: TopicKey, topic: &mut Topic, stats: &mut Stats) {
         let (kept, blame) = (topic.log.kept_bytes(), blame_bytes(topic));
         let gauged = std::mem::replace(&mut topic.gauged_bytes, kept);
-        stats.add(Stat::LogBytes, kept);
-        stats.sub(Stat::LogBytes, gauged);
+        stats.replace(Stat::LogBytes, gauged, kept);
         let gauged = std::mem::replace(&mut topic.gauged_blame_bytes, blame);
         self.topics_by_blame.update(key, gauged, blame);
     }
@@ -196,8 +201,8 @@ fn clients_bytes(stats: &Stats) -> u64 {
     stats.value(Stat::PartialBytes) + stats.value(Stat::CarriedBytes)
 }
 
-/// The bytes that the log keeps for members whose sockets are full, if these keep its older half; otherwise 0. Then the shard
-/// is late, and it would not help to disconnect the members.
+/// The bytes that the log keeps for members whose sockets are full, if these keep its older half. Otherwise 0: the shard
+/// itself is late, and it would not help to disconnect the members.
 fn blame_bytes(topic: &Topic) -> u64 {
     let blocked = topic.log.blocked_kept_bytes();
     if blocked > topic.log.kept_bytes() / 2 {

@@ -1,7 +1,7 @@
 //! A ranking of holders by the memory that they hold, so that the largest is found at once.
 //!
 //! [`memory`](super::memory) keeps one of clients and one of topics. Sizes are compared by their binary logarithm. So a holder
-//! that grows byte by byte moves a few dozen times at most. Two of nearly the same size are in the order of their keys, not of
+//! that grows byte by byte moves a few dozen times at most. Holders of nearly the same size are ordered by key, not by
 //! chance.
 
 use std::collections::BTreeSet;

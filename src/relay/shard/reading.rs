@@ -79,9 +79,8 @@ impl Shard {
         let now = self.now;
         self.stats.add(Stat::BytesIn, count as u64);
         let client = self.clients.get_mut(key)?;
-        client.last_read = now;
         let phase = client.phase();
-        if std::mem::take(&mut client.pinged) {
+        if client.note_alive(now) {
             // The timer was set to the pong's deadline, and the next ping may be due before that.
             self.reschedule(key);
         }

@@ -133,8 +133,7 @@ impl Shard {
         };
         if client.set_reading(Reading::Allowed, now) != Reading::Allowed {
             // A parked client could not be heard, so its keep-alive starts anew.
-            client.last_read = now;
-            client.pinged = false;
+            client.note_alive(now);
             self.make_ready(key);
             self.reschedule(key);
         }

@@ -2,11 +2,11 @@
 //!
 //! [`outflow`](super::outflow) keeps one for each kind of work. A row only counts.
 
-/// Clients in a row. They take about half a millisecond of small writes, so a topic with two members does not wait long for
+/// Clients in a row. Their small writes take less than half a millisecond, so a topic with two members does not wait long for
 /// one with ten thousand.
 const ROW_CLIENTS: u32 = 64;
 
-/// Bytes in a row, before the last write. They take about half a millisecond too: large writes cost 0.1 to 0.25 ns a byte.
+/// Bytes in a row, before the last write. They take less than half a millisecond too: large writes cost 0.1 to 0.25 ns a byte.
 const ROW_BYTES: usize = 2 << 20;
 
 /// See the module.

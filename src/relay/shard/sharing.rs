@@ -136,33 +136,33 @@ fn address(batch: &Bytes) -> usize {
 mod tests {
     use super::*;
 
-    fn client(slot: u32) -> ClientKey {
-        ClientKey {
-            slot,
-            generation: 0,
-        }
-    }
-
     #[test]
     fn a_shared_batch_counts_once_until_the_last_client_leaves() {
         let mut sharing = Sharing::default();
         let (batch, other) = (Bytes::from(vec![0; 100]), Bytes::from(vec![0; 7]));
         let cost = |total, each| Cost { total, each };
-        let (key, change) = sharing.enter(&batch, client(1));
+        let (key, change) = sharing.enter(&batch, ClientKey::first_in(1));
         assert_eq!((change.before, change.after), (cost(0, 0), cost(100, 100)));
-        assert_eq!(sharing.enter(&batch.clone(), client(2)).0, key);
-        let (same, change) = sharing.enter(&batch, client(3));
+        assert_eq!(sharing.enter(&batch.clone(), ClientKey::first_in(2)).0, key);
+        let (same, change) = sharing.enter(&batch, ClientKey::first_in(3));
         assert_eq!(same, key);
         assert_eq!(
             (change.before, change.after),
             (cost(100, 50), cost(100, 34))
         );
-        assert_ne!(sharing.enter(&other, client(4)).0, key);
+        assert_ne!(sharing.enter(&other, ClientKey::first_in(4)).0, key);
         assert_eq!((sharing.sharers(&batch), sharing.total_bytes()), (3, 107));
-        assert_eq!(sharing.leave(key, client(2)).after, cost(100, 50));
-        assert!(sharing.clients(key).eq([client(1), client(3)]));
-        sharing.leave(key, client(1));
-        let change = sharing.leave(key, client(3));
+        assert_eq!(
+            sharing.leave(key, ClientKey::first_in(2)).after,
+            cost(100, 50)
+        );
+        assert!(
+            sharing
+                .clients(key)
+                .eq([ClientKey::first_in(1), ClientKey::first_in(3)])
+        );
+        sharing.leave(key, ClientKey::first_in(1));
+        let change = sharing.leave(key, ClientKey::first_in(3));
         assert_eq!((change.before, change.after), (cost(100, 100), cost(0, 0)));
         assert_eq!((sharing.sharers(&batch), sharing.total_bytes()), (0, 7));
     }

@@ -1,8 +1,8 @@
 //! One coarse timing wheel per shard. It says which clients to look at.
 //!
-//! [`deadlines`](super::deadlines) puts clients in. The wheel hands each out at the moment it was asked for, or later. The shard
-//! then looks up the client's real deadline. So a deadline that moves to a later time costs nothing, and keep-alive moves with
-//! every byte read.
+//! [`deadlines`](super::deadlines) puts clients in. The wheel hands each out once it is due, or at its horizon if that
+//! is sooner. The shard then looks up the client's real deadline. So a deadline that moves to a later time costs nothing, and
+//! keep-alive moves with every byte read.
 //!
 //! A client may be in the wheel more than once. The earliest entry counts; the others find nothing due.
 
@@ -82,13 +82,6 @@ mod tests {
 
     const START: Timestamp = Timestamp(1_000_000);
 
-    fn client(slot: u32) -> ClientKey {
-        ClientKey {
-            slot,
-            generation: 0,
-        }
-    }
-
     fn due_at(wheel: &mut Wheel, now: Timestamp) -> Vec<u32> {
         let mut due = Vec::new();
         wheel.take_due(now, &mut due);
@@ -99,7 +92,7 @@ mod tests {
     fn a_client_is_handed_out_once_and_never_early() {
         let mut wheel = Wheel::new(START);
         let due = START + Duration::from_millis(50);
-        wheel.schedule(client(1), due);
+        wheel.schedule(ClientKey::first_in(1), due);
         assert_eq!(due_at(&mut wheel, Timestamp(due.0 - 1)), [0u32; 0]);
         assert_eq!(due_at(&mut wheel, Timestamp(due.0 + TICK_MICROS)), [1]);
         assert_eq!(
@@ -112,14 +105,14 @@ mod tests {
     #[test]
     fn a_client_that_is_due_already_is_handed_out_at_the_next_tick() {
         let mut wheel = Wheel::new(START);
-        wheel.schedule(client(1), Timestamp(0));
+        wheel.schedule(ClientKey::first_in(1), Timestamp(0));
         assert_eq!(due_at(&mut wheel, Timestamp(START.0 + TICK_MICROS)), [1]);
     }
 
     #[test]
     fn a_client_that_is_due_beyond_the_horizon_is_handed_out_at_the_horizon() {
         let mut wheel = Wheel::new(START);
-        wheel.schedule(client(1), START + Duration::from_hours(1));
+        wheel.schedule(ClientKey::first_in(1), START + Duration::from_hours(1));
         let next = wheel.next_due().unwrap();
         assert!(next < START + Duration::from_secs(30));
         assert_eq!(due_at(&mut wheel, next), [1]);
@@ -129,7 +122,10 @@ mod tests {
     fn a_clock_that_jumps_hands_out_everything_once() {
         let mut wheel = Wheel::new(START);
         for n in 0..100 {
-            wheel.schedule(client(n), START + Duration::from_millis(u64::from(n) * 97));
+            wheel.schedule(
+                ClientKey::first_in(n),
+                START + Duration::from_millis(u64::from(n) * 97),
+            );
         }
         let mut due = due_at(&mut wheel, START + Duration::from_secs(100_000));
         due.sort_unstable();
@@ -139,8 +135,8 @@ mod tests {
     #[test]
     fn the_next_moment_to_look_is_that_of_the_earliest_client() {
         let mut wheel = Wheel::new(START);
-        wheel.schedule(client(1), START + Duration::from_millis(900));
-        wheel.schedule(client(2), START + Duration::from_millis(40));
+        wheel.schedule(ClientKey::first_in(1), START + Duration::from_millis(900));
+        wheel.schedule(ClientKey::first_in(2), START + Duration::from_millis(40));
         assert_eq!(wheel.next_due(), Some(START + Duration::from_millis(40)));
     }
 }

@@ -439,10 +439,6 @@ mod tests {
 
     #[test]
     fn a_member_whose_socket_is_full_keeps_the_whole_batch_that_it_is_in() {
-        let key = |slot| ClientKey {
-            slot,
-            generation: 0,
-        };
         let mut log = Log::default();
         let slow = log.enter();
         log.enter();
@@ -451,24 +447,33 @@ mod tests {
         // One member has taken most of it, the other all.
         let most = slow.at_offset(4, 5);
         log.relocate(slow, most);
-        log.block(most, key(7));
+        log.block(most, ClientKey::first_in(7));
         let head = log.head();
         log.relocate(slow, head);
-        log.block(head, key(3));
+        log.block(head, ClientKey::first_in(3));
         assert_eq!(log.blocked_kept_bytes(), costs);
-        assert!(log.blocked_keeping_more_than(costs - 1).eq([key(7)]));
+        assert!(
+            log.blocked_keeping_more_than(costs - 1)
+                .eq([ClientKey::first_in(7)])
+        );
         append(&mut log, &[b"d"]);
-        assert!(log.blocked_keeping_more_than(0).eq([key(7), key(3)]));
+        assert!(
+            log.blocked_keeping_more_than(0)
+                .eq([ClientKey::first_in(7), ClientKey::first_in(3)])
+        );
         let behind = log.lag_bytes() - costs;
-        log.relocate_blocked(most, head, key(7));
+        log.relocate_blocked(most, head, ClientKey::first_in(7));
         log.relocate(most, head);
         assert_eq!(
             (log.blocked_kept_bytes(), log.lag_bytes()),
             (behind, behind)
         );
-        assert!(log.blocked_keeping_more_than(0).eq([key(3), key(7)]));
-        log.unblock(head, key(3));
-        log.unblock(head, key(7));
+        assert!(
+            log.blocked_keeping_more_than(0)
+                .eq([ClientKey::first_in(3), ClientKey::first_in(7)])
+        );
+        log.unblock(head, ClientKey::first_in(3));
+        log.unblock(head, ClientKey::first_in(7));
         assert_eq!(log.blocked_kept_bytes(), 0);
         log.check(2);
     }

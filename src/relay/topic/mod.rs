@@ -58,7 +58,7 @@ pub(crate) struct Topic {
     pub laggards_progress: bool,
     /// Bytes taken in while the topic was closed to publishers, from clients that had not been publishers before.
     pub overdraft_bytes: u64,
-    /// The turn, and the index of its draft that takes the next small message.
+    /// The list of drafts, and the index of the draft in it that takes the next small message.
     open_draft: Option<(u64, u32)>,
     roster: Roster,
 }
@@ -165,16 +165,16 @@ impl Topic {
         self.roster.unvisited_bytes(self.log.end_bytes())
     }
 
-    /// The draft of `turn` that takes small messages; none if a large one came last, or none at all.
-    pub(crate) fn open_draft(&self, turn: u64) -> Option<u32> {
+    /// The draft of `list` that takes small messages. `None` if the last message was large, or if there was none.
+    pub(crate) fn open_draft(&self, list: u64) -> Option<u32> {
         self.open_draft
-            .filter(|(of_turn, _)| *of_turn == turn)
+            .filter(|(of_list, _)| *of_list == list)
             .map(|(_, index)| index)
     }
 
-    /// Says which draft of `turn` takes small messages from now on.
-    pub(crate) fn set_open_draft(&mut self, turn: u64, index: Option<u32>) {
-        self.open_draft = index.map(|index| (turn, index));
+    /// Sets the draft of `list` that takes small messages from now on.
+    pub(crate) fn set_open_draft(&mut self, list: u64, index: Option<u32>) {
+        self.open_draft = index.map(|index| (list, index));
     }
 
     /// Whether publishers may be read, if they may have `window_bytes` on their way.

@@ -1,7 +1,7 @@
 //! The members of a topic on one shard, and the order in which they are flushed.
 //!
-//! A round visits each member once after the last batch. It may take several turns. A member that is visited late gets more
-//! at once, so one write carries many messages. If a batch is appended during a round, the round starts anew from its
+//! A round visits each member once after the newest batch. It may take several turns. A member visited late gets more at
+//! once, so one write carries many messages. If a batch is appended during a round, the round starts anew from its
 //! current place. So nobody is visited twice before everybody is visited once.
 //!
 //! A pass is as many visits as there are members. A round that starts anew again and again lasts many passes.
@@ -148,17 +148,10 @@ impl Roster {
 mod tests {
     use super::*;
 
-    fn client(slot: u32) -> ClientKey {
-        ClientKey {
-            slot,
-            generation: 0,
-        }
-    }
-
     fn roster_of(members: u32) -> Roster {
         let mut roster = Roster::default();
         for slot in 0..members {
-            roster.add(client(slot));
+            roster.add(ClientKey::first_in(slot));
         }
         roster
     }
@@ -196,7 +189,7 @@ mod tests {
         assert_eq!(visit(&mut roster, 2), [0, 1]);
         roster.start_round(Timestamp(2), 0);
         assert_eq!(visit(&mut roster, 1), [2]);
-        roster.add(client(3));
+        roster.add(ClientKey::first_in(3));
         assert_eq!(visit(&mut roster, 9), [3, 0, 1]);
     }
 
@@ -221,7 +214,7 @@ mod tests {
             }
             for slot in (0..MEMBERS).filter(|&slot| slot != gone) {
                 let place = places[slot as usize] as usize;
-                assert_eq!(roster.members()[place], client(slot));
+                assert_eq!(roster.members()[place], ClientKey::first_in(slot));
             }
             let after = visit(&mut roster, 99);
             let case = format!("offset {offset}, {visits} visits, {gone} leaves");

@@ -114,11 +114,7 @@ fn input_that_is_left_over_ends_the_sleep_at_once() {
 #[test]
 fn a_failure_is_not_missed_although_a_drain_parks_the_client_before_it_is_read() {
     let (mut turn, mut host) = turn();
-    let client = turn.shard.accept();
-    let request = "GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
-         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n";
-    let mut request = request.to_owned().into_bytes();
-    turn.shard.on_bytes(client, &mut request);
+    let client = join(&mut turn, "/");
     turn.run(&mut host);
     turn.on_event(&mut host, client, FAILED);
     turn.shard.begin_drain();
@@ -133,10 +129,7 @@ fn the_end_of_a_wait_for_laggards_ends_the_sleep() {
     turn.shard.handle(Envelope::Subscribe {
         topic: topic.clone(),
         from,
-        client: ClientKey {
-            slot: 0,
-            generation: 0,
-        },
+        client: ClientKey::first_in(0),
         audience: Audience::of(Form::Frames, 1),
     });
     let hold = Hold::Grace;
@@ -151,17 +144,23 @@ const FAILED: Readiness = Readiness {
     is_error: true,
 };
 
+/// A client that asks for `path`.
+fn join(turn: &mut Turn, path: &str) -> ClientKey {
+    let request = format!(
+        "GET {path} HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+    );
+    let client = turn.shard.accept();
+    turn.shard.on_bytes(client, &mut request.into_bytes());
+    client
+}
+
 /// A client that is parked, because it waits for the answer of a topic's owner on the other of two shards.
 fn join_elsewhere(turn: &mut Turn, host: &mut Idle) -> ClientKey {
     let router = Router::new(2, 0);
     let elsewhere = |path: &String| router.owner(path) == ShardId(1);
     let path = (0..100).map(|n| format!("/{n}")).find(elsewhere).unwrap();
-    let client = turn.shard.accept();
-    let request = format!(
-        "GET {path} HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
-         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
-    );
-    turn.shard.on_bytes(client, &mut request.into_bytes());
+    let client = join(turn, &path);
     turn.run(host);
     assert_eq!(turn.shard.permit(client), Permit::Parked);
     client
@@ -194,11 +193,7 @@ fn orders_between_two_turns_end_the_sleep_at_once() {
 #[test]
 fn messages_that_come_between_two_turns_are_the_next_turns() {
     let (mut turn, mut host) = turn();
-    let client = turn.shard.accept();
-    let request = "GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
-         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n";
-    turn.shard
-        .on_bytes(client, &mut request.to_owned().into_bytes());
+    let client = join(&mut turn, "/");
     for _ in 0..2 {
         turn.run(&mut host);
         host.now = host.now + Duration::from_secs(1);

@@ -1,6 +1,7 @@
 //! The order of what shards say in a drain.
 
 use super::*;
+use crate::ids::Seq;
 
 /// The envelopes that a shard sends in a turn, in order.
 fn said(shard: &mut Shard) -> Vec<(ShardId, Envelope)> {
@@ -55,4 +56,42 @@ fn whoever_joins_a_relay_that_has_failed_meanwhile_is_seen_off_at_once() {
     turns(&mut shards);
     assert_eq!(shards[1].stats.value(Stat::Connections), 1);
     assert_eq!(shards[1].stats.value(Stat::ConnectedClients), 0);
+}
+
+#[test]
+fn a_close_behind_the_request_is_heard_although_the_drain_began_between() {
+    let (shards, path) = two_shards(&Config::default());
+    let [_, mut shard] = shards;
+    let client = join(&mut shard, &path, &[0x88, 0x80, 0, 0, 0, 0]);
+    shard.begin_drain();
+    shard.handle(Envelope::Subscribed {
+        topic: path.as_str().into(),
+        client,
+        next: Seq(0),
+        held: None,
+    });
+    // The fence of the other shard, and its answer to ours.
+    shard.handle(Envelope::Fence);
+    shard.handle(Envelope::Fenced);
+    shard.decide();
+    while let Some(key) = shard.poll_flush() {
+        writes(&mut shard, key);
+    }
+    let resumed: Vec<ClientKey> = std::iter::from_fn(|| shard.take_ready(false)).collect();
+    assert!(resumed.contains(&client));
+    assert_eq!(shard.permit(client), Permit::Parked);
+    assert_eq!(shard.take_effects().next(), Some(Effect::Close(client)));
+    assert!(shard.is_drained());
+}
+
+#[test]
+fn a_proxy_that_has_sent_no_header_is_not_answered_in_a_drain() {
+    let mut shard = shard_with(&Config::default());
+    let before = shard.accept_with_preface();
+    shard.begin_drain();
+    let after = shard.accept_with_preface();
+    assert_eq!(shard.poll_flush(), None);
+    let effects: Vec<Effect> = shard.take_effects().collect();
+    assert_eq!(effects, [Effect::Close(before), Effect::Close(after)]);
+    assert_eq!(shard.stats().value(Stat::HandshakeShutdown), 2);
 }
