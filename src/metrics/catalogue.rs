@@ -306,7 +306,7 @@ pub const METRICS: &[Metric] = &[
     counter(
         "fanwire_shard_busy_seconds_total",
         Source::PerShardSeconds(Stat::BusyMicros),
-        "Time that the shard's worker thread was busy, in seconds, without waiting for events.",
+        "Time that the shard's worker thread was busy, in seconds. Time spent waiting for events is left out.",
     ),
     counter(
         "fanwire_shard_envelopes_total",
