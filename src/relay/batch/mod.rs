@@ -6,6 +6,7 @@
 
 pub(crate) mod audience;
 pub(crate) mod draft;
+pub(crate) mod drafts;
 
 use std::ops::Range;
 use std::sync::Arc;

@@ -1,8 +1,7 @@
 //! Messages that this shard has taken in and not yet sent to the owners of their topics.
 //!
-//! [`reading`](super::reading) puts them here, and [`deciding`](super::deciding) takes them once a turn. A list of drafts is
-//! one turn's. Outsiders publish as well: they are not members of the topic, so an account of its own limits their bytes on
-//! the way.
+//! [`reading`](super::reading) puts them here, and [`deciding`](super::deciding) takes them once a turn. Outsiders publish as
+//! well: they are not members of the topic, so an account of its own limits their bytes on the way.
 
 use std::collections::HashMap;
 
@@ -11,6 +10,7 @@ use bytes::Bytes;
 use crate::ids::{ClientId, ShardId};
 use crate::port::topic_name::TopicName;
 use crate::relay::batch::draft::{Draft, Source};
+use crate::relay::batch::drafts::{Drafts, OpenDraft};
 use crate::relay::topic::{Topic, TopicKey};
 use crate::time::Timestamp;
 use crate::ws::frame::MessageKind;
@@ -46,13 +46,9 @@ pub(super) struct Route<'a> {
 pub(super) struct Publishing {
     shard: ShardId,
     /// Drafts of members.
-    drafts: Vec<(TopicKey, Draft)>,
-    /// The number of the list in `drafts`. A topic remembers its open draft by this number and the place in the list.
-    list: u64,
+    inside: Drafts<TopicKey>,
     /// Drafts of outsiders.
-    outside: Vec<(TopicName, Draft)>,
-    /// The number of the list in `outside`.
-    outside_list: u64,
+    outside: Drafts<TopicName>,
     /// Accounts of topics to which messages of outsiders are on their way.
     accounts: HashMap<TopicName, Account>,
 }
@@ -62,8 +58,8 @@ pub(super) struct Publishing {
 struct Account {
     /// Bytes of frames.
     bytes: u64,
-    /// The draft that takes the next message: the number of its list, and its place there.
-    open_draft: Option<(u64, usize)>,
+    /// The draft that takes the next message.
+    open_draft: OpenDraft,
 }
 
 impl Publishing {
@@ -71,10 +67,8 @@ impl Publishing {
     pub(super) fn new(shard: ShardId) -> Self {
         Publishing {
             shard,
-            drafts: Vec::new(),
-            list: 0,
-            outside: Vec::new(),
-            outside_list: 0,
+            inside: Drafts::default(),
+            outside: Drafts::default(),
             accounts: HashMap::new(),
         }
     }
@@ -89,9 +83,9 @@ impl Publishing {
         } = route;
         topic.note_published(frame.len() as u64);
         // The next small message goes behind this one.
-        topic.set_open_draft(self.list, None);
+        topic.open_draft.close();
         let draft = Draft::whole(Source::Members(self.shard), now, frame, author);
-        self.drafts.push((key, draft));
+        self.inside.push(key, draft);
     }
 
     /// Takes in a member's message. The small ones of a turn are one draft.
@@ -102,13 +96,8 @@ impl Publishing {
             author,
             now,
         } = route;
-        let index = topic.open_draft(self.list).unwrap_or_else(|| {
-            let draft = Draft::new(Source::Members(self.shard), now);
-            self.drafts.push((key, draft));
-            self.drafts.len() as u32 - 1
-        });
-        topic.set_open_draft(self.list, Some(index));
-        let (_, draft) = &mut self.drafts[index as usize];
+        let source = Source::Members(self.shard);
+        let draft = self.inside.open(&mut topic.open_draft, || key, source, now);
         topic.note_published(draft.push(kind, payload, author) as u64);
     }
 
@@ -125,16 +114,10 @@ impl Publishing {
             return Err(NotTaken::WindowFull);
         }
         let account = self.accounts.entry(topic.clone()).or_default();
-        let index = match account.open_draft {
-            Some((list, index)) if list == self.outside_list => index,
-            _ => {
-                let draft = Draft::new(Source::Outsiders(self.shard), now);
-                self.outside.push((topic, draft));
-                self.outside.len() - 1
-            }
-        };
-        account.open_draft = Some((self.outside_list, index));
-        let (_, draft) = &mut self.outside[index];
+        let source = Source::Outsiders(self.shard);
+        let draft = self
+            .outside
+            .open(&mut account.open_draft, || topic, source, now);
         account.bytes += draft.push(kind, payload, None) as u64;
         Ok(())
     }
@@ -156,26 +139,22 @@ impl Publishing {
 
     /// Whether there are drafts.
     pub(super) fn has_drafts(&self) -> bool {
-        !(self.drafts.is_empty() && self.outside.is_empty())
+        !(self.inside.is_empty() && self.outside.is_empty())
     }
 
     /// Takes the members' drafts.
     pub(super) fn take(&mut self) -> Vec<(TopicKey, Draft)> {
-        self.list += 1;
-        std::mem::take(&mut self.drafts)
+        self.inside.take()
     }
 
     /// Takes the emptied list back, to spare an allocation.
-    pub(super) fn give_back(&mut self, mut list: Vec<(TopicKey, Draft)>) {
-        debug_assert!(self.drafts.is_empty(), "nothing was published meanwhile");
-        list.clear();
-        self.drafts = list;
+    pub(super) fn give_back(&mut self, list: Vec<(TopicKey, Draft)>) {
+        self.inside.give_back(list);
     }
 
     /// Takes the outsiders' drafts.
     pub(super) fn take_outside(&mut self) -> Vec<(TopicName, Draft)> {
-        self.outside_list += 1;
-        std::mem::take(&mut self.outside)
+        self.outside.take()
     }
 }
 

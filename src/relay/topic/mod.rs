@@ -10,6 +10,7 @@ use crate::ids::{ClientKey, ShardId};
 use crate::port::topic_name::TopicName;
 use crate::relay::batch::Batch;
 use crate::relay::batch::audience::Audience;
+use crate::relay::batch::drafts::OpenDraft;
 use crate::relay::envelope::Hold;
 use crate::relay::policy::grace::Grace;
 use crate::relay::topic::log::Log;
@@ -58,8 +59,8 @@ pub(crate) struct Topic {
     pub laggards_progress: bool,
     /// Bytes taken in while the topic was closed to publishers, from clients that had not been publishers before.
     pub overdraft_bytes: u64,
-    /// The list of drafts, and the index of the draft in it that takes the next small message.
-    open_draft: Option<(u64, u32)>,
+    /// The draft that takes the next small message of a member here.
+    pub open_draft: OpenDraft,
     roster: Roster,
 }
 
@@ -84,7 +85,7 @@ impl Topic {
             grace: Grace::default(),
             laggards_progress: false,
             overdraft_bytes: 0,
-            open_draft: None,
+            open_draft: OpenDraft::default(),
             roster: Roster::default(),
         }
     }
@@ -165,18 +166,6 @@ impl Topic {
         self.roster.unvisited_bytes(self.log.end_bytes())
     }
 
-    /// The draft of `list` that takes small messages. `None` if the last message was large, or if there was none.
-    pub(crate) fn open_draft(&self, list: u64) -> Option<u32> {
-        self.open_draft
-            .filter(|(of_list, _)| *of_list == list)
-            .map(|(_, index)| index)
-    }
-
-    /// Sets the draft of `list` that takes small messages from now on.
-    pub(crate) fn set_open_draft(&mut self, list: u64, index: Option<u32>) {
-        self.open_draft = index.map(|index| (list, index));
-    }
-
     /// Whether publishers may be read, if they may have `window_bytes` on their way.
     pub(crate) fn is_open_to_publishers(&self, window_bytes: u64) -> bool {
         self.held.is_none() && self.in_flight_bytes <= window_bytes
@@ -187,19 +176,5 @@ impl Topic {
     pub(crate) fn is_open_to(&self, is_publisher: bool, window_bytes: u64) -> bool {
         self.is_open_to_publishers(window_bytes)
             || !is_publisher && self.overdraft_bytes <= window_bytes
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_draft_is_open_for_one_turn() {
-        let mut topic = Topic::new("/".into(), ShardId(0));
-        topic.set_open_draft(1, Some(7));
-        assert_eq!((topic.open_draft(1), topic.open_draft(2)), (Some(7), None));
-        topic.set_open_draft(1, None);
-        assert_eq!(topic.open_draft(1), None);
     }
 }
