@@ -3,25 +3,28 @@
 use super::*;
 use crate::ids::Seq;
 
-/// The envelopes that a shard sends in a turn, in order.
-fn said(shard: &mut Shard) -> Vec<(ShardId, Envelope)> {
-    shard.decide();
-    shard.take_outbox().collect()
+/// The mail that a shard sends in a turn, in order.
+fn said(shard: &mut Driven) -> Vec<(ShardId, Mail)> {
+    turn(shard, usize::MAX, None);
+    shard.take_said()
 }
 
-fn place(said: &[(ShardId, Envelope)], is_it: impl Fn(&Envelope) -> bool) -> usize {
-    let place = said.iter().position(|(_, envelope)| is_it(envelope));
+fn place(said: &[(ShardId, Mail)], is_it: impl Fn(&Envelope) -> bool) -> usize {
+    let place = said
+        .iter()
+        .position(|(_, mail)| matches!(mail, Mail::Envelope(envelope) if is_it(envelope)));
     place.expect("it is said")
 }
 
-/// The owner of a topic and a shard whose only member has published something, and then was told to drain.
-fn published_before_a_drain() -> [Shard; 2] {
+/// The owner of a topic and another shard, which are both told to drain. In the same turn, the other one hears that its only
+/// client has joined, with a message that came behind the request.
+fn published_before_a_drain() -> [Driven; 2] {
     let (mut shards, path) = two_shards(&Config::default());
-    let member = join(&mut shards[1], &path, b"");
-    turns(&mut shards);
-    shards[1].on_bytes(member, &mut text(3));
+    join(&mut shards[1], &path, &text(3));
+    turn_and_deliver(&mut shards, 1);
+    turn_and_deliver(&mut shards, 0);
     for shard in &mut shards {
-        shard.begin_drain();
+        shard.gets(Mail::Drain);
     }
     shards
 }
@@ -38,8 +41,8 @@ fn the_fence_goes_behind_what_was_published_in_its_turn() {
 #[test]
 fn an_owner_answers_the_fences_behind_what_it_fans_out_in_that_turn() {
     let [mut owner, mut shard] = published_before_a_drain();
-    for (_, envelope) in said(&mut shard) {
-        owner.handle(envelope);
+    for (_, mail) in said(&mut shard) {
+        owner.gets(mail);
     }
     let said = said(&mut owner);
     let delivered = place(&said, |said| matches!(said, Envelope::Deliver { .. }));
@@ -50,8 +53,8 @@ fn an_owner_answers_the_fences_behind_what_it_fans_out_in_that_turn() {
 #[test]
 fn whoever_joins_a_relay_that_has_failed_meanwhile_is_seen_off_at_once() {
     let (mut shards, path) = two_shards(&Config::default());
-    let late = join(&mut shards[1], &path, b"");
-    shards[1].stay(late);
+    join(&mut shards[1], &path, b"");
+    turn(&mut shards[1], usize::MAX, None);
     shards[1].abandon();
     turns(&mut shards);
     assert_eq!(shards[1].stats.value(Stat::Connections), 1);
@@ -63,24 +66,19 @@ fn a_close_behind_the_request_is_heard_although_the_drain_began_between() {
     let (shards, path) = two_shards(&Config::default());
     let [_, mut shard] = shards;
     let client = join(&mut shard, &path, &[0x88, 0x80, 0, 0, 0, 0]);
+    turn(&mut shard, usize::MAX, None);
     shard.begin_drain();
-    shard.handle(Envelope::Subscribed {
+    shard.hears(Envelope::Subscribed {
         topic: path.as_str().into(),
         client,
         next: Seq(0),
         held: None,
     });
     // The fence of the other shard, and its answer to ours.
-    shard.handle(Envelope::Fence);
-    shard.handle(Envelope::Fenced);
-    shard.decide();
-    while let Some(key) = shard.poll_flush() {
-        writes(&mut shard, key);
-    }
-    let resumed: Vec<ClientKey> = std::iter::from_fn(|| shard.take_ready(false)).collect();
-    assert!(resumed.contains(&client));
-    assert_eq!(shard.permit(client), Permit::Parked);
-    assert_eq!(shard.take_effects().next(), Some(Effect::Close(client)));
+    shard.hears(Envelope::Fence);
+    shard.hears(Envelope::Fenced);
+    rest(&mut shard, None);
+    assert_eq!(shard.take_applied(), [Effect::Close(client)]);
     assert!(shard.is_drained());
 }
 
@@ -90,8 +88,8 @@ fn a_proxy_that_has_sent_no_header_is_not_answered_in_a_drain() {
     let before = shard.accept_with_preface();
     shard.begin_drain();
     let after = shard.accept_with_preface();
-    assert_eq!(shard.poll_flush(), None);
-    let effects: Vec<Effect> = shard.take_effects().collect();
+    assert_eq!(turn(&mut shard, usize::MAX, None), []);
+    let effects = shard.take_applied();
     assert_eq!(effects, [Effect::Close(before), Effect::Close(after)]);
     assert_eq!(shard.stats().value(Stat::HandshakeShutdown), 2);
 }

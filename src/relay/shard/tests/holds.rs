@@ -8,7 +8,7 @@ use crate::relay::topic::member::Member;
 
 /// A shard that visits `budget` members of a crowd in a turn. One of the members takes nothing any more.
 struct Crowd {
-    shard: Shard,
+    shard: Driven,
     stalled: ClientKey,
     budget: usize,
 }
@@ -35,13 +35,14 @@ impl Crowd {
         let chunk = text(100).repeat(100);
         crowd.turns(Crowd::MEMBERS, None);
         while !crowd.is_trusted() {
-            crowd.shard.on_bytes(publisher, &mut chunk.clone());
+            crowd.shard.sends(publisher, &chunk.clone());
             crowd.turns(Crowd::MEMBERS, None);
         }
-        while crowd.shard.permit(publisher) == Permit::Read {
-            crowd.shard.on_bytes(publisher, &mut chunk.clone());
+        while !crowd.shard.has_unread(publisher) {
+            crowd.shard.sends(publisher, &chunk.clone());
             crowd.turns(Crowd::MEMBERS, Some(stalled));
         }
+        crowd.shard.take_unread(publisher);
         crowd
     }
 
@@ -60,16 +61,15 @@ impl Crowd {
     /// The time for which publishers are held. Every 20 ms a newcomer joins, sends a message and leaves. Between two of them
     /// the crowd is visited `visits` times.
     fn held_among_newcomers(mut self, visits: usize) -> Duration {
-        let began = self.shard.now;
+        let began = self.shard.time();
         while self.shard.stats.value(Stat::TopicsHeld) > 0 {
-            assert!(self.shard.now.since(began) < Duration::from_secs(5));
-            let now = self.shard.now + Duration::from_millis(20);
-            self.shard.begin_turn(now);
+            assert!(self.shard.time().since(began) < Duration::from_secs(5));
+            self.shard.pass(Duration::from_millis(20));
             let newcomer = join(&mut self.shard, "/", &text(0));
             self.turns(visits, Some(self.stalled));
-            self.shard.on_end(newcomer, End::Failed);
+            self.shard.fails(newcomer);
         }
-        self.shard.now.since(began)
+        self.shard.time().since(began)
     }
 }
 
@@ -84,7 +84,7 @@ fn newcomers_with_a_message_do_not_prolong_the_wait_for_a_laggard() {
 
 /// A publisher that sends as fast as it is read, and a reader of a small `max_lag_bytes`, watched every 10 ms.
 struct Pace {
-    shard: Shard,
+    shard: Driven,
     publisher: ClientKey,
     reader: ClientKey,
     held: Duration,
@@ -139,12 +139,15 @@ impl Pace {
         let mut read = 0;
         let mut left = accepts;
         // In portions, as a socket is read, so that a hold takes effect in between.
-        while read < messages && self.shard.permit(self.publisher) == Permit::Read {
-            self.shard.on_bytes(self.publisher, &mut text(100));
-            read += 1;
-            if read.is_multiple_of(16) || read == messages {
-                self.flush(&mut left);
+        while read < messages {
+            let portion = (messages - read).min(16);
+            self.shard.sends(self.publisher, &text(100).repeat(portion));
+            self.flush(&mut left);
+            if self.shard.has_unread(self.publisher) {
+                self.shard.take_unread(self.publisher);
+                break;
             }
+            read += portion;
         }
         self.flush(&mut left);
         self.elapsed += Pace::STEP;
@@ -153,37 +156,24 @@ impl Pace {
         } else {
             Duration::ZERO
         };
-        self.shard.begin_turn(self.shard.now + Pace::STEP);
+        self.shard.pass(Pace::STEP);
         read
     }
 
     fn flush(&mut self, left: &mut usize) {
         if *left > 0 {
-            self.shard.on_writable(self.reader);
+            self.shard.accepts(self.reader);
         }
-        self.shard.decide();
-        while let Some(key) = self.shard.poll_flush() {
-            let mut slices = Slices::new();
-            let offered = self.shard.gather(key, &mut slices);
-            drop(slices);
-            if offered == 0 {
-                continue;
-            }
+        let reader = self.reader;
+        self.shard.forget_writes();
+        self.shard.run(usize::MAX, &mut |client, offered| {
             let mut taken = offered;
-            if key == self.reader {
+            if client == reader {
                 taken = offered.min(*left);
                 *left -= taken;
             }
-            if self.shard.advance(key, Written::plain(taken, offered)) {
-                let Shard {
-                    outflow, clients, ..
-                } = &mut self.shard;
-                outflow.make_urgent(key, clients);
-            }
-        }
-        self.shard.end_turn(self.shard.now);
-        self.shard.begin_turn(self.shard.now);
-        self.shard.check();
+            Written::plain(taken, offered)
+        });
     }
 }
 
@@ -268,13 +258,13 @@ fn a_member_that_blocks_over_the_limit_outside_a_wait_is_judged_although_nothing
     while pace.lag_bytes().unwrap() < Pace::MAX_LAG_BYTES * 3 / 4 {
         pace.step(20, 0);
     }
-    let mut much = text(100).repeat(Pace::MAX_LAG_BYTES / 100);
-    pace.shard.on_bytes(pace.publisher, &mut much);
+    let much = text(100).repeat(Pace::MAX_LAG_BYTES / 100);
+    pace.shard.sends(pace.publisher, &much);
     turn(&mut pace.shard, usize::MAX, Some(other));
     assert_eq!(pace.lag_bytes(), None);
     assert!(pace.shard.is_blocked(other));
     assert_eq!(pace.shard.stats.value(Stat::DisconnectedLag), 1);
-    turn(&mut pace.shard, usize::MAX, Some(other));
+    rest(&mut pace.shard, Some(other));
     assert_eq!(pace.shard.stats.value(Stat::DisconnectedLag), 2);
 }
 
@@ -283,13 +273,12 @@ fn a_member_over_the_limit_is_judged_when_the_wait_ends_although_nothing_more_co
     // The shard gives up after 50 ms without a byte, the owner after 250 ms.
     for (sips, ms) in [(0, 50), (24, 250)] {
         let mut pace = Pace::new();
-        while !pace.is_held() {
-            pace.step(20, 0);
-        }
-        let mut much = text(100).repeat(Pace::MAX_LAG_BYTES / 100);
-        pace.shard.on_bytes(pace.publisher, &mut much);
-        // The wait began within the step before.
-        let mut waited = Pace::STEP;
+        // One read brings more than the limit, so the wait begins over it.
+        let much = text(100).repeat(Pace::MAX_LAG_BYTES / 100);
+        pace.shard.sends(pace.publisher, &much);
+        pace.flush(&mut 0);
+        assert!(pace.is_held() && pace.lag_bytes() > Some(Pace::MAX_LAG_BYTES));
+        let mut waited = Duration::ZERO;
         let mut steps = 0;
         while pace.lag_bytes().is_some() && steps < 100 {
             pace.step(0, usize::from(steps < sips));
@@ -306,15 +295,19 @@ fn whoever_publishes_on_a_shard_that_comes_to_a_held_topic_waits() {
     let (mut shards, path) = two_shards(&Config::default());
     join(&mut shards[0], &path, b"");
     turns(&mut shards);
-    shards[0].handle(Envelope::Hold {
+    shards[0].hears(Envelope::Hold {
         topic: path.as_str().into(),
         from: ShardId(0),
         hold: Hold::Open,
     });
     let late = join(&mut shards[1], &path, b"");
     turns(&mut shards);
-    shards[1].on_bytes(late, &mut text(1));
-    assert_eq!(shards[1].permit(late), Permit::Parked);
+    shards[1].sends(late, &text(1));
+    turns(&mut shards);
+    // From now on it is a publisher.
+    shards[1].sends(late, &text(1));
+    turns(&mut shards);
+    assert!(shards[1].has_unread(late));
 }
 
 #[test]
@@ -322,17 +315,19 @@ fn a_shard_whose_laggards_are_waited_for_no_longer_is_told_to_judge_them() {
     let (mut shards, path) = two_shards(&Config::default());
     join(&mut shards[1], &path, b"");
     turns(&mut shards);
-    shards[0].handle(Envelope::Hold {
+    shards[0].hears(Envelope::Hold {
         topic: path.as_str().into(),
         from: ShardId(1),
         hold: Hold::Grace,
     });
     turns(&mut shards);
-    let owner = &mut shards[0];
-    owner.begin_turn(owner.now + GRACE);
-    owner.end_turn(owner.now);
-    let mut said = owner.take_outbox();
-    assert!(said.any(|(to, said)| to == ShardId(1) && matches!(said, Envelope::Judge { .. })));
+    shards[0].sleep(GRACE, &mut taking_all);
+    let said = shards[0].take_said();
+    let is_judge = |mail: &Mail| matches!(mail, Mail::Envelope(Envelope::Judge { .. }));
+    assert!(
+        said.iter()
+            .any(|(to, mail)| *to == ShardId(1) && is_judge(mail))
+    );
 }
 
 #[test]
@@ -340,14 +335,10 @@ fn a_topic_stays_on_its_shard_until_what_was_published_there_is_back() {
     let (mut shards, path) = two_shards(&Config::default());
     let member = join(&mut shards[1], &path, b"");
     turns(&mut shards);
-    shards[1].on_bytes(member, &mut text(1));
-    shards[1].on_end(member, End::Failed);
-    turn(&mut shards[1], usize::MAX, None);
+    shards[1].sends(member, &text(1));
+    shards[1].fails(member);
+    turn_and_deliver(&mut shards, 1);
     assert_eq!(shards[1].stats.value(Stat::Topics), 1);
-    let said: Vec<_> = shards[1].take_outbox().collect();
-    for (_, envelope) in said {
-        shards[0].handle(envelope);
-    }
     turns(&mut shards);
     assert_eq!(shards[1].stats.value(Stat::Topics), 0);
     assert_eq!(shards[0].stats.value(Stat::OwnedTopics), 0);

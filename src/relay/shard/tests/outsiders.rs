@@ -5,7 +5,7 @@ use crate::port::topic_name::TopicName;
 use crate::ws::frame::MessageKind;
 
 /// Publishes a text of `len` bytes from outside.
-fn publish(shard: &mut Shard, topic: &str, len: usize) -> Result<(), NotTaken> {
+fn publish(shard: &mut Driven, topic: &str, len: usize) -> Result<(), NotTaken> {
     let topic: TopicName = topic.into();
     shard.publish_from_outside(topic, MessageKind::Text, &vec![b'x'; len])
 }
@@ -19,22 +19,16 @@ fn a_message_from_outside_reaches_the_members_on_all_shards_in_one_order() {
         client
     });
     publish(&mut shards[2], &path, 3).unwrap();
-    shards[1].on_bytes(members[1], &mut text(4));
-    for shard in [2, 1] {
-        shards[shard].decide();
-        let said: Vec<_> = shards[shard].take_outbox().collect();
-        for (to, envelope) in said {
-            shards[to.index()].handle(envelope);
-        }
-    }
+    shards[1].sends(members[1], &text(4));
+    turn_and_deliver(&mut shards, 2);
+    turn_and_deliver(&mut shards, 1);
     assert!(shards[2].publishing.outside_bytes(&path) > 0);
-    shards[0].decide();
-    let said: Vec<_> = shards[0].take_outbox().collect();
-    for (to, envelope) in said {
-        shards[to.index()].handle(envelope);
+    for shard in [0, 1, 2] {
+        turn_and_deliver(&mut shards, shard);
     }
-    for (shard, &client) in shards[..2].iter_mut().zip(&members) {
-        assert_eq!(writes(shard, client).concat(), b"\x81\x03xxx\x81\x04xxxx");
+    for (shard, &client) in shards[..2].iter().zip(&members) {
+        let sent = shard.writes_to(client).concat();
+        assert_eq!(sent, b"\x81\x03xxx\x81\x04xxxx");
     }
     assert_eq!(
         shards[2].publishing.outside_bytes(&path),
@@ -75,7 +69,7 @@ fn messages_from_outside_wait_for_the_end_of_a_hold() {
     join(&mut shards[0], &path, b"");
     turns(&mut shards);
     let topic: TopicName = path.as_str().into();
-    shards[0].handle(Envelope::Hold {
+    shards[0].hears(Envelope::Hold {
         topic: topic.clone(),
         from: ShardId(0),
         hold: crate::relay::envelope::Hold::Open,
@@ -83,7 +77,7 @@ fn messages_from_outside_wait_for_the_end_of_a_hold() {
     publish(&mut shards[1], &path, 3).unwrap();
     turns(&mut shards);
     assert!(shards[1].publishing.outside_bytes(&path) > 0);
-    shards[0].handle(Envelope::Release {
+    shards[0].hears(Envelope::Release {
         topic,
         from: ShardId(0),
         in_vain: false,
@@ -102,7 +96,7 @@ fn a_drain_takes_nothing_from_outside_and_numbers_everything_before_it() {
     assert_eq!(publish(&mut shards[1], &path, 1), Err(NotTaken::Draining));
     turns(&mut shards);
     assert_eq!(shards[1].publishing.outside_bytes(&path), 0);
-    assert!(shards.iter().all(Shard::is_drained));
+    assert!(shards.iter().all(|shard| shard.is_drained()));
 }
 
 #[test]
@@ -127,7 +121,7 @@ fn envelopes_about_an_unknown_topic_change_nothing() {
         },
         Envelope::Unsubscribe { topic, from },
     ] {
-        shards[0].handle(envelope);
+        shards[0].hears(envelope);
     }
     turns(&mut shards);
     assert_eq!(shards[0].stats.value(Stat::OwnedTopics), 0);
@@ -137,17 +131,10 @@ fn envelopes_about_an_unknown_topic_change_nothing() {
 fn what_an_outsider_has_on_its_way_is_counted_to_the_byte() {
     let (mut shards, path) = two_shards(&Config::default());
     publish(&mut shards[1], &path, 3).unwrap();
-    shards[1].decide();
-    let said: Vec<_> = shards[1].take_outbox().collect();
-    for (_, envelope) in said {
-        shards[0].handle(envelope);
-    }
-    shards[0].decide();
+    turn_and_deliver(&mut shards, 1);
+    turn_and_deliver(&mut shards, 0);
     publish(&mut shards[1], &path, 20).unwrap();
-    let said: Vec<_> = shards[0].take_outbox().collect();
-    for (_, envelope) in said {
-        shards[1].handle(envelope);
-    }
+    turn(&mut shards[1], usize::MAX, None);
     assert_eq!(shards[1].publishing.outside_bytes(&path), 2 + 20);
 }
 
@@ -197,7 +184,7 @@ fn a_shard_hears_once_what_was_numbered_while_publishers_were_held() {
     let topic: TopicName = path.as_str().into();
     let from = ShardId(0);
     let hold = crate::relay::envelope::Hold::Open;
-    shards[0].handle(Envelope::Hold {
+    shards[0].hears(Envelope::Hold {
         topic: topic.clone(),
         from,
         hold,
@@ -206,16 +193,17 @@ fn a_shard_hears_once_what_was_numbered_while_publishers_were_held() {
         publish(&mut shards[1], &path, 1).unwrap();
         turns(&mut shards);
     }
-    shards[0].handle(Envelope::Release {
+    shards[0].hears(Envelope::Release {
         topic,
         from,
         in_vain: false,
     });
-    shards[0].decide();
+    turn(&mut shards[0], usize::MAX, None);
     let numbered: Vec<u64> = shards[0]
-        .take_outbox()
-        .filter_map(|(_, envelope)| match envelope {
-            Envelope::Numbered { bytes, .. } => Some(bytes),
+        .take_said()
+        .into_iter()
+        .filter_map(|(_, mail)| match mail {
+            Mail::Envelope(Envelope::Numbered { bytes, .. }) => Some(bytes),
             _ => None,
         })
         .collect();

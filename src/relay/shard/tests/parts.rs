@@ -6,29 +6,29 @@ use crate::relay::batch::draft::OVERHEAD_BYTES;
 const CLOSE: [u8; 6] = [0x88, 0x80, 0, 0, 0, 0];
 
 /// A member that `frames` of its own were offered to, of which it has taken `taken` bytes.
-fn in_part(frames: &[u8], taken: usize) -> (Shard, ClientKey) {
+fn in_part(frames: &[u8], taken: usize) -> (Driven, ClientKey) {
     let mut shard = shard_with(&Config::default());
     let client = join(&mut shard, "/", b"");
     turn(&mut shard, usize::MAX, None);
-    shard.on_bytes(client, &mut frames.to_vec());
-    shard.decide();
-    assert_eq!(shard.poll_flush(), Some(client));
-    take(&mut shard, client, taken);
+    shard.sends(client, frames);
+    shard.forget_writes();
+    shard.run(usize::MAX, &mut taking(taken));
+    assert_eq!(shard.written_to(), [client]);
     (shard, client)
 }
 
-/// The member takes so many bytes of what it is offered.
-fn take(shard: &mut Shard, client: ClientKey, taken: usize) {
-    let offered = shard.gather(client, &mut Slices::new());
-    shard.advance(client, Written::plain(taken, offered));
+/// The writes of clients that take up to `taken` bytes of each.
+fn taking(taken: usize) -> impl FnMut(ClientKey, usize) -> Written {
+    move |_, offered| Written::plain(taken.min(offered), offered)
 }
 
 #[test]
 fn a_pong_goes_right_behind_the_message_that_its_client_is_in_the_middle_of() {
     let (mut shard, client) = in_part(&text(9).repeat(2), 4);
-    shard.on_writable(client);
-    shard.on_bytes(client, &mut PING.clone());
-    let sent = writes(&mut shard, client).concat();
+    shard.accepts(client);
+    shard.sends(client, &PING);
+    turn(&mut shard, usize::MAX, None);
+    let sent = shard.writes_to(client).concat();
     assert_eq!(sent, b"xxxxxxx\x8a\x00\x81\x09xxxxxxxxx");
 }
 
@@ -37,28 +37,26 @@ fn whoever_takes_a_little_now_and_then_has_not_stalled() {
     let (mut shard, client) = in_part(&text(100), 1);
     let stall = shard.settings.policy.stall_timeout;
     for _ in 0..3 {
-        shard.begin_turn(shard.now + stall * 2 / 3);
-        shard.handle_timeouts();
-        shard.on_writable(client);
-        take(&mut shard, client, 1);
+        shard.sleep(stall * 2 / 3, &mut taking(0));
+        shard.accepts(client);
+        shard.run(usize::MAX, &mut taking(1));
     }
     assert_eq!(shard.stats.value(Stat::DisconnectedStall), 0);
-    shard.begin_turn(shard.now + stall * 2);
-    shard.handle_timeouts();
+    shard.sleep(stall * 2, &mut taking(0));
     assert_eq!(shard.stats.value(Stat::DisconnectedStall), 1);
 }
 
 #[test]
 fn whoever_leaves_in_a_small_message_of_a_large_batch_does_not_keep_the_batch() {
     let (mut shard, client) = in_part(&text(100).repeat(10), 1);
-    shard.on_bytes(client, &mut CLOSE.clone());
+    shard.sends(client, &CLOSE);
+    turn(&mut shard, usize::MAX, None);
     assert_eq!(shard.stats.value(Stat::CarriedBytes), 101);
 }
 
 #[test]
 fn an_empty_message_that_waits_counts_with_what_stands_around_it() {
-    let (mut shard, client) = in_part(&text(0), 0);
+    let (shard, client) = in_part(&text(0), 0);
     assert!(shard.is_blocked(client));
-    shard.end_turn(shard.now);
     assert!(shard.stats.value(Stat::LogBytes) > OVERHEAD_BYTES as u64);
 }
