@@ -4,7 +4,8 @@
 //! kernel: it reports events, fills buffers, writes, and carries mail. The worker is a host with sockets. The simulation,
 //! the fuzzing world and the benches are hosts without.
 //!
-//! So all of them run the steps in the same order and sleep by the same decision. Only the unit tests of a shard take its steps one by one.
+//! So all of them run the steps in the same order and sleep by the same decision. The unit tests of a shard take turns, too,
+//! with a small host of their own; a test that needs one step alone says why. The steps are visible in `relay` only.
 
 use std::io::IoSlice;
 use std::time::Duration;

@@ -164,13 +164,13 @@ impl Shard {
     }
 
     /// The number of undecided clients. It includes some that are gone.
-    pub(crate) fn undecided_len(&self) -> usize {
+    pub(in crate::relay) fn undecided_len(&self) -> usize {
         self.undecided.len()
     }
 
     /// The next client that may stay or move. The host answers with [`Shard::stay`] or [`Shard::transfer_out`] before it asks
     /// for the next.
-    pub(crate) fn poll_undecided(&mut self) -> Option<Undecided> {
+    pub(in crate::relay) fn poll_undecided(&mut self) -> Option<Undecided> {
         while let Some(key) = self.undecided.pop() {
             if let Some(terms) = self.clients.get(key).and_then(Client::undecided_terms) {
                 return Some(Undecided {
@@ -183,7 +183,7 @@ impl Shard {
     }
 
     /// Lets an undecided client join from here.
-    pub(crate) fn stay(&mut self, key: ClientKey) {
+    pub(in crate::relay) fn stay(&mut self, key: ClientKey) {
         self.join(key);
         self.hear_itself();
     }
@@ -198,7 +198,7 @@ impl Shard {
 
     /// Takes an undecided client out: the shard forgets it. The host sends it to another shard, with its socket, and not
     /// behind this shard's fence.
-    pub(crate) fn transfer_out(&mut self, key: ClientKey) -> Option<Transfer> {
+    pub(in crate::relay) fn transfer_out(&mut self, key: ClientKey) -> Option<Transfer> {
         self.clients.get(key)?.undecided_terms()?;
         let client = self.clients.remove(key)?;
         self.memory.forget_client(key, &client, &mut self.stats);

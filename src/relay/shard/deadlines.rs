@@ -14,7 +14,7 @@ use crate::ws::handshake::{Refusal, RefusalKind};
 
 impl Shard {
     /// Acts on all deadlines that have passed.
-    pub(crate) fn handle_timeouts(&mut self) {
+    pub(in crate::relay) fn handle_timeouts(&mut self) {
         let mut due = Vec::new();
         if !self.wheel.take_due(self.now, &mut due) {
             return;

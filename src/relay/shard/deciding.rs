@@ -8,7 +8,7 @@ use crate::relay::envelope::Envelope;
 
 impl Shard {
     /// Numbers and spreads everything that does not have to wait. The outbox then holds all that other shards wait for.
-    pub(crate) fn decide(&mut self) {
+    pub(in crate::relay) fn decide(&mut self) {
         self.decide_undecided();
         self.send_members_drafts();
         self.send_outsiders_drafts();

@@ -45,7 +45,7 @@ impl Written {
 
 impl Shard {
     /// The next client to be written to; `None` when everybody has everything.
-    pub(crate) fn poll_flush(&mut self) -> Option<ClientKey> {
+    pub(in crate::relay) fn poll_flush(&mut self) -> Option<ClientKey> {
         self.outflow.poll(&mut self.clients, &mut self.topics)
     }
 
@@ -53,7 +53,11 @@ impl Shard {
     ///
     /// Carried bytes come first, then control frames, then the log. Control frames go in at the next frame boundary: in the
     /// middle of a frame, only the rest of that frame is listed.
-    pub(crate) fn gather<'a>(&'a mut self, key: ClientKey, slices: &mut Slices<'a>) -> usize {
+    pub(in crate::relay) fn gather<'a>(
+        &'a mut self,
+        key: ClientKey,
+        slices: &mut Slices<'a>,
+    ) -> usize {
         self.prepare(key);
         let own = self.own_ahead(key);
         let Some(client) = self
@@ -187,7 +191,7 @@ impl Shard {
 
     /// Takes note of a write of the bytes that [`Shard::gather`] listed, or that the transport held back. Says whether the
     /// client is to be gathered again at once.
-    pub(crate) fn advance(&mut self, key: ClientKey, written: Written) -> bool {
+    pub(in crate::relay) fn advance(&mut self, key: ClientKey, written: Written) -> bool {
         debug_assert!(written.is_blocked || !written.holds_back, "{written:?}");
         self.outflow.note_taken(written.taken);
         let own = self.own_ahead(key);
@@ -256,7 +260,7 @@ impl Shard {
     ///
     /// If so, and if the transport holds bytes back, the host sends these in that flush, and not on its own.
     /// [`Shard::advance`] then tells the shard the result.
-    pub(crate) fn on_writable(&mut self, key: ClientKey) -> bool {
+    pub(in crate::relay) fn on_writable(&mut self, key: ClientKey) -> bool {
         let now = self.now;
         let Some(client) = self.clients.get_mut(key) else {
             return false;

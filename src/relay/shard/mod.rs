@@ -61,7 +61,7 @@ pub use self::arriving::{Transfer, Undecided};
 pub use self::flushing::Written;
 pub(crate) use self::leaving::End;
 pub use self::publishing::NotTaken;
-pub(crate) use self::ready::Permit;
+pub(in crate::relay) use self::ready::Permit;
 
 use std::time::Duration;
 
@@ -202,7 +202,7 @@ impl Shard {
     }
 
     /// Begins a turn. `now` never goes back.
-    pub(crate) fn begin_turn(&mut self, now: Timestamp) {
+    pub(in crate::relay) fn begin_turn(&mut self, now: Timestamp) {
         debug_assert!(now >= self.now, "time goes on");
         self.now = now;
         self.stats.inc(Stat::Turns);

@@ -15,7 +15,7 @@ const FEW_WAITING: usize = 64;
 
 /// The answer to whether a client's socket may be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Permit {
+pub(in crate::relay) enum Permit {
     /// Read it now.
     Read,
     /// Wait until it is [ready](Shard::take_ready) again.
@@ -30,7 +30,7 @@ impl Shard {
 
     /// An event has said that the client's connection failed. The next visit finds that out by a read, or without one if the
     /// client is parked in this turn. A client that is parked already is not visited, so it ends at once.
-    pub(crate) fn note_failure(&mut self, key: ClientKey) {
+    pub(in crate::relay) fn note_failure(&mut self, key: ClientKey) {
         let Some(client) = self.clients.get_mut(key) else {
             return;
         };
@@ -43,18 +43,18 @@ impl Shard {
     }
 
     /// Whether the client's connection is known to have failed.
-    pub(crate) fn has_failed(&self, key: ClientKey) -> bool {
+    pub(in crate::relay) fn has_failed(&self, key: ClientKey) -> bool {
         let client = self.clients.get(key);
         client.is_some_and(|client| client.has_failed)
     }
 
     /// Takes the first client of a lane.
-    pub(crate) fn take_ready(&mut self, is_heavy: bool) -> Option<ClientKey> {
+    pub(in crate::relay) fn take_ready(&mut self, is_heavy: bool) -> Option<ClientKey> {
         self.ready.take(is_heavy, &mut self.clients)
     }
 
     /// The length of a lane, with clients that are gone.
-    pub(crate) fn ready_len(&self, is_heavy: bool) -> usize {
+    pub(in crate::relay) fn ready_len(&self, is_heavy: bool) -> usize {
         self.ready.len(is_heavy)
     }
 
@@ -75,7 +75,7 @@ impl Shard {
     ///
     /// A publisher is not read while its topic is held, while it has too much on its way, or while it lags itself. Clients
     /// that only listen are still read, so that their pongs and closes are heard. This ends when too many of them publish.
-    pub(crate) fn permit(&mut self, key: ClientKey) -> Permit {
+    pub(in crate::relay) fn permit(&mut self, key: ClientKey) -> Permit {
         let Some(client) = self.clients.get_mut(key) else {
             return Permit::Parked;
         };

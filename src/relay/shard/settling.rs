@@ -10,7 +10,7 @@ use crate::time::Timestamp;
 
 impl Shard {
     /// Ends a turn. The last write returned at `flushed_at`.
-    pub(crate) fn end_turn(&mut self, flushed_at: Timestamp) {
+    pub(in crate::relay) fn end_turn(&mut self, flushed_at: Timestamp) {
         for decoded_at in self.outflow.take_ended_rounds() {
             let latency = flushed_at.since(decoded_at);
             // Rounds last microseconds to seconds.
