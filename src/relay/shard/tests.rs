@@ -161,6 +161,18 @@ fn a_topic_with_large_messages_does_not_keep_another_waiting() {
 }
 
 #[test]
+fn other_shards_are_woken_before_members_here_are_written_to() {
+    let (mut shards, path) = two_shards(&Config::default());
+    let publisher = join(&mut shards[0], &path, b"");
+    turns(&mut shards);
+    join(&mut shards[1], &path, b"");
+    turns(&mut shards);
+    shards[0].sends(publisher, &text(1));
+    assert_eq!(turn(&mut shards[0], usize::MAX, None), [publisher]);
+    assert_eq!(shards[0].said_before_writing(), Some(1));
+}
+
+#[test]
 fn newcomers_do_not_get_round_a_hold() {
     let mut config = Config::default();
     config.limits.max_message_bytes = 125;

@@ -10,13 +10,15 @@ use std::ops::{Deref, DerefMut};
 use std::time::Duration;
 
 use crate::ids::{ClientKey, ShardId};
+use crate::metrics::stats::Stat;
 use crate::relay::envelope::Envelope;
 use crate::relay::shard::{Effect, Shard, Transfer, Undecided, Written};
 use crate::relay::turn::{Budgets, Filled, Host, Moment, Readiness, Turn};
 use crate::time::Timestamp;
 
-/// More turns in a row than any test needs. A shard that asks for more would keep its worker awake for nothing.
-const MANY_TURNS: usize = 1000;
+/// More turns than any test needs. A shard that asks for more may keep its worker awake for nothing, and a test that takes more
+/// may wait for something that never comes.
+const MOST_TURNS: u64 = 20_000;
 
 /// Something from another thread.
 #[derive(Debug)]
@@ -49,6 +51,8 @@ struct World {
     /// For shards that were not woken for it.
     posted: Vec<(ShardId, Mail)>,
     said: Vec<(ShardId, Mail)>,
+    /// The number of those before the turn's first write.
+    said_before_writing: Option<usize>,
     effects: Vec<Effect>,
     is_flushing: bool,
 }
@@ -103,6 +107,7 @@ impl Driven {
         visits: usize,
         takes: &mut dyn FnMut(ClientKey, usize) -> Written,
     ) {
+        self.world.said_before_writing = None;
         self.turn.run(&mut Scripted {
             world: &mut self.world,
             visits,
@@ -110,19 +115,22 @@ impl Driven {
         });
         self.turn.shard.check();
         self.sleeps_until();
+        let turns = self.turn.shard.stats().value(Stat::Turns);
+        assert!(turns < MOST_TURNS, "there is no end of turns");
     }
 
     /// Takes turns until the shard would sleep.
     pub(super) fn rest(&mut self, takes: &mut dyn FnMut(ClientKey, usize) -> Written) {
-        for _ in 0..MANY_TURNS {
-            let now = self.world.now;
-            let has_news = !self.world.news.is_empty() || !self.world.mail.is_empty();
-            if !has_news && self.sleeps_until().is_none_or(|end| end > now) {
-                return;
-            }
+        while self.is_awake() {
             self.run(usize::MAX, takes);
         }
-        panic!("the shard does not come to rest");
+    }
+
+    /// Whether the shard has something to do now.
+    fn is_awake(&mut self) -> bool {
+        let has_news = !self.world.news.is_empty() || !self.world.mail.is_empty();
+        let now = self.world.now;
+        has_news || self.sleeps_until().is_some_and(|end| end <= now)
     }
 
     /// The moment at which the shard wants its next turn, if nothing happens.
@@ -242,6 +250,11 @@ impl Driven {
         take(&mut self.world.said)
     }
 
+    /// How much of that others were woken for before the last turn's first write; `None` if it wrote nothing.
+    pub(super) fn said_before_writing(&self) -> Option<usize> {
+        self.world.said_before_writing
+    }
+
     /// The orders for sockets.
     pub(super) fn take_applied(&mut self) -> Vec<Effect> {
         take(&mut self.world.effects)
@@ -336,6 +349,8 @@ impl Host for Scripted<'_> {
     }
 
     fn write(&mut self, key: ClientKey, slices: &[IoSlice<'_>], offered: usize) -> Option<Written> {
+        let said = self.world.said.len();
+        self.world.said_before_writing.get_or_insert(said);
         let written = (self.takes)(key, offered);
         let mut bytes = Vec::with_capacity(offered);
         for slice in slices {

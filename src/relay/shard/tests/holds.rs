@@ -3,7 +3,7 @@
 use super::*;
 use crate::relay::batch::draft::OVERHEAD_BYTES;
 use crate::relay::envelope::Hold;
-use crate::relay::policy::grace::GRACE;
+use crate::relay::policy::grace::{GRACE, RECOVERY};
 use crate::relay::topic::member::Member;
 
 /// A shard that visits `budget` members of a crowd in a turn. One of the members takes nothing any more.
@@ -328,6 +328,70 @@ fn a_shard_whose_laggards_are_waited_for_no_longer_is_told_to_judge_them() {
         said.iter()
             .any(|(to, mail)| *to == ShardId(1) && is_judge(mail))
     );
+}
+
+#[test]
+fn a_wait_that_is_granted_while_the_owner_says_no_to_an_earlier_wish_is_given_back() {
+    let mut config = Config::default();
+    config.limits.max_message_bytes = 125;
+    config.slow_consumer.max_lag_bytes = Pace::MAX_LAG_BYTES;
+    let (mut shards, path) = two_shards(&config);
+    let publisher = join(&mut shards[1], &path, b"");
+    let reader = join(&mut shards[1], &path, b"");
+    turns(&mut shards);
+    // The reader has read enough that publishers wait for it.
+    for _ in 0..20 {
+        shards[1].sends(publisher, &text(100).repeat(10));
+        turns(&mut shards);
+    }
+    // Another wait, which was in vain, has used up the topic's time.
+    shards[0].hears(Envelope::Hold {
+        topic: path.as_str().into(),
+        from: ShardId(0),
+        hold: Hold::Grace,
+    });
+    turns(&mut shards);
+    shards[0].sleep(GRACE, &mut taking_all);
+    turns(&mut shards);
+    // The reader lags, and the owner says no.
+    let much = text(100).repeat(Pace::MAX_LAG_BYTES * 5 / 8 / 100);
+    let lag = |shards: &mut [Driven; 2]| {
+        shards[1].sends(publisher, &much);
+        turn_and_deliver(shards, 1);
+        turn_and_deliver(shards, 0);
+        turn(&mut shards[1], usize::MAX, Some(reader));
+        assert_eq!(shards[1].stats.value(Stat::TopicsHeld), 1);
+    };
+    lag(&mut shards);
+    let asked = shards[1].take_said();
+    deliver(&mut shards, asked);
+    turn(&mut shards[0], usize::MAX, None);
+    let no = shards[0].take_said();
+    let is_no = |mail: &Mail| matches!(mail, Mail::Envelope(Envelope::Judge { .. }));
+    assert!(no.iter().any(|(_, mail)| is_no(mail)), "{no:?}");
+    // Before it hears that, the reader catches up and lags again. Meanwhile the owner has time to give.
+    shards[1].accepts(reader);
+    turn_and_deliver(&mut shards, 1);
+    assert_eq!(shards[1].stats.value(Stat::TopicsHeld), 0);
+    shards[0].pass(RECOVERY);
+    lag(&mut shards);
+    let asked_again = shards[1].take_said();
+    deliver(&mut shards, asked_again);
+    turn(&mut shards[0], usize::MAX, None);
+    let yes = shards[0].take_said();
+    let is_yes = |mail: &Mail| {
+        let yes = Some(Hold::Grace);
+        matches!(mail, Mail::Envelope(Envelope::Held { held, .. }) if *held == yes)
+    };
+    assert!(yes.iter().any(|(_, mail)| is_yes(mail)), "{yes:?}");
+    deliver(&mut shards, no);
+    deliver(&mut shards, yes);
+    turns(&mut shards);
+    // It judges its laggards now, so nobody has to wait for them.
+    shards[1].sends(publisher, &text(1));
+    turns(&mut shards);
+    assert!(!shards[1].has_unread(publisher));
+    assert!(shards[1].is_blocked(reader));
 }
 
 #[test]
