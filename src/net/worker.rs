@@ -90,11 +90,16 @@ impl Worker {
     /// Runs until it is told to stop. It fails only if the kernel refuses to wait for events.
     pub(crate) fn run(mut self) -> io::Result<()> {
         while !self.sockets.stopped {
-            let now = self.sockets.clock.now();
-            let sleep = self.turn.sleep(now);
-            self.sockets.wait(sleep, now)?;
-            self.turn.run(&mut self.sockets);
+            self.sleep_and_turn()?;
         }
+        Ok(())
+    }
+
+    fn sleep_and_turn(&mut self) -> io::Result<()> {
+        let now = self.sockets.clock.now();
+        let sleep = self.turn.sleep(now);
+        self.sockets.wait(sleep, now)?;
+        self.turn.run(&mut self.sockets);
         Ok(())
     }
 }
