@@ -1,10 +1,11 @@
 //! `fanwire client`: a small client for a terminal. It sends each line of standard input as a text message, and prints what
 //! arrives.
 //!
-//! `main` calls [`run`]. The client shares no code with the relay: WebSocket is tungstenite's, TLS is rustls'. It never
-//! prints the query of its URL, which may hold a token.
+//! `main` calls [`run`]. The client shares only the reader of PEM files with the relay: WebSocket is tungstenite's, TLS is
+//! rustls'. It never prints the query of its URL, which may hold a token.
 
 use std::fmt;
+use std::fs::File;
 use std::io::{self, BufRead, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs as _};
 use std::path::Path;
@@ -14,6 +15,7 @@ use std::thread;
 use std::time::Duration;
 
 use crate::cli::ClientArgs;
+use fanwire::internals::tls::read_trusted;
 use rustls::{
     CertificateError, ClientConfig, ClientConnection, InvalidMessage, RootCertStore, StreamOwned,
 };
@@ -30,6 +32,9 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The longest wait of a read before the client looks at its input again.
 const READ_PATIENCE: Duration = Duration::from_millis(20);
+
+/// The largest file with authorities to trust, in bytes: several times the list of a system.
+const MAX_CA_BYTES: u64 = 1 << 20;
 
 /// The files in which systems keep the authorities that they trust: Debian, Fedora, and others.
 const SYSTEM_CA_FILES: [&str; 3] = [
@@ -330,30 +335,58 @@ fn encrypted(
 
 /// The authorities of `file`, or else those of the system.
 fn roots(file: Option<&Path>) -> Result<RootCertStore, Failure> {
-    let of_system = || {
-        SYSTEM_CA_FILES
-            .into_iter()
-            .map(Path::new)
-            .find(|path| path.exists())
+    file.map_or_else(of_system, of_file)
+}
+
+/// The authorities of a file that its user names. The file is taken whole or not at all.
+fn of_file(path: &Path) -> Result<RootCertStore, Failure> {
+    let unusable = |problem: &dyn fmt::Display, fix: &str| {
+        Failure::Usage(format!(
+            "--ca: {:?} {problem}; {fix}",
+            path.to_string_lossy()
+        ))
     };
-    let path = file.or_else(of_system).ok_or_else(|| {
-        Failure::Usage("this system has no list of authorities: name one with --ca".to_owned())
-    })?;
-    let unusable = |why: &dyn fmt::Display| Failure::Usage(format!("{}: {why}", path.display()));
-    let certificates = CertificateDer::pem_file_iter(path).map_err(|error| unusable(&error))?;
-    let mut roots = RootCertStore::empty();
-    for certificate in certificates {
-        let certificate = certificate.map_err(|error| unusable(&error))?;
-        // A system's list may hold some that are too old to be understood.
-        let added = roots.add(certificate);
-        if file.is_some() {
-            added.map_err(|error| unusable(&error))?;
+    let file = File::open(path)
+        .map_err(|error| unusable(&format_args!("cannot be read: {error}"), "name a PEM file"))?;
+    let mut bytes = Vec::new();
+    match file.take(MAX_CA_BYTES + 1).read_to_end(&mut bytes) {
+        Ok(_) if bytes.len() as u64 <= MAX_CA_BYTES => {}
+        Ok(_) => return Err(unusable(&"is larger than 1 MiB", "name a PEM file")),
+        Err(error) => {
+            return Err(unusable(
+                &format_args!("cannot be read: {error}"),
+                "name a PEM file",
+            ));
         }
     }
-    if roots.is_empty() {
-        return Err(unusable(&"there is no certificate in it"));
+    let certificates = read_trusted(&bytes).map_err(|(problem, fix)| unusable(&problem, &fix))?;
+    let mut roots = RootCertStore::empty();
+    for certificate in certificates {
+        // The error of the library is not shown: it could hold bytes of the file.
+        roots.add(certificate).map_err(|_| {
+            unusable(
+                &"has a certificate with damaged extensions",
+                "name another file",
+            )
+        })?;
     }
     Ok(roots)
+}
+
+/// The authorities that the system trusts. Some may be too old to be understood, and are left out.
+fn of_system() -> Result<RootCertStore, Failure> {
+    let none =
+        || Failure::Usage("this system has no list of authorities: name one with --ca".to_owned());
+    let mut paths = SYSTEM_CA_FILES.into_iter().map(Path::new);
+    let path = paths.find(|path| path.exists()).ok_or_else(none)?;
+    let certificates = CertificateDer::pem_file_iter(path).map_err(|_| none())?;
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(certificates.filter_map(Result::ok));
+    if roots.is_empty() {
+        Err(none())
+    } else {
+        Ok(roots)
+    }
 }
 
 #[cfg(test)]

@@ -45,6 +45,11 @@ pub mod ws {
     pub use crate::ws::handshake::{Refusal, upgrade};
 }
 
+/// Files with certificates.
+pub mod tls {
+    pub use crate::net::tls::contents::read_trusted;
+}
+
 /// Requests and responses.
 pub mod http {
     pub use crate::http::request::{HeadScanner, MAX_HEADERS, RequestError, RequestHead, Version};

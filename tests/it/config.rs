@@ -156,7 +156,7 @@ fn unusable_certificates_are_refused_with_and_without_the_check() {
         let line = refusal(&fanwire(folder.path(), args));
         assert!(
             line.contains(
-                "config.yaml: server.tls.cert_file: the certificate `a.pem` has no certificate in it"
+                "config.yaml: server.tls.cert_file: the certificate `a.pem` is empty; name a PEM file"
             ),
             "{line}"
         );

@@ -13,6 +13,7 @@
 
 mod access;
 mod admission;
+mod certificates;
 mod coalescing;
 mod config;
 mod conformance;

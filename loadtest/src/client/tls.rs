@@ -1,12 +1,13 @@
 //! Trust in the certificate of a `wss://` URL: by the machine's authorities, by those of a file, or without any check.
 
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
-use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::pem::{self, PemObject};
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 
 use crate::scenario::options::Options;
@@ -34,19 +35,42 @@ pub(crate) fn config(options: &Options) -> Result<Arc<ClientConfig>, String> {
 }
 
 fn from_file(path: &Path) -> Result<RootCertStore, String> {
-    let wrong = |what: String| format!("--ca {}: {what}", path.display());
+    let wrong = |what: &str| format!("--ca {}: {what}", path.display());
     let mut roots = RootCertStore::empty();
-    let certificates = CertificateDer::pem_file_iter(path).map_err(|e| wrong(e.to_string()))?;
-    for certificate in certificates {
-        let certificate = certificate.map_err(|error| wrong(error.to_string()))?;
+    let certificates = CertificateDer::pem_file_iter(path).map_err(|error| wrong(words(&error)))?;
+    for (section, certificate) in (1..).zip(certificates) {
+        let at = |what: &str| wrong(&format!("certificate {section}: {what}"));
+        let certificate = certificate.map_err(|error| at(words(&error)))?;
         roots
             .add(certificate)
-            .map_err(|error| wrong(error.to_string()))?;
+            .map_err(|_| at("it is damaged; copy it again, as its authority issued it"))?;
     }
     if roots.is_empty() {
-        return Err(wrong("it has no certificate".to_owned()));
+        return Err(wrong(
+            "it has no certificate; name a PEM file with those of authorities",
+        ));
     }
     Ok(roots)
+}
+
+/// The error in words of our own. Those of the library quote the file, and a wrong file may hold a key.
+fn words(error: &pem::Error) -> &'static str {
+    match error {
+        pem::Error::Io(error) => match error.kind() {
+            io::ErrorKind::NotFound => "the file does not exist; name a PEM file",
+            io::ErrorKind::PermissionDenied => "this user may not read the file",
+            _ => "the file cannot be read; name a PEM file",
+        },
+        pem::Error::MissingSectionEnd { .. } => {
+            "a section has no END line; copy the file again, with its line breaks"
+        }
+        pem::Error::IllegalSectionStart { .. } => {
+            "a BEGIN line is malformed; copy the file again, with its line breaks"
+        }
+        pem::Error::Base64Decode(_) => "its Base64 does not decode; copy the file again",
+        pem::Error::NoItemsFound => "it has no certificate; name a PEM file with one",
+        _ => "it is no PEM file that can be read; copy the file again",
+    }
 }
 
 fn from_machine() -> Result<RootCertStore, String> {
@@ -100,5 +124,39 @@ impl ServerCertVerifier for TrustsAnything {
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.0.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_byte_of_a_key_that_is_taken_for_an_authority_is_shown() {
+        let key = rcgen::KeyPair::generate().expect("a key").serialize_pem();
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("ca.pem");
+        for text in [
+            key.clone(),
+            key.replace('\n', " "),
+            key.replace("\n-----END", ""),
+            key.replacen('M', "é", 1),
+            key.replace("-----END", "-----EDN"),
+            key.replace("PRIVATE KEY", "CERTIFICATE"),
+            key.replace("PRIVATE KEY-----\n", "CERTIFICATE-----\n!"),
+        ] {
+            std::fs::write(&path, &text).expect("a file");
+            let error = from_file(&path).expect_err("it is a key");
+            let shown = error.replace(&path.display().to_string(), "");
+            let body: String = key.lines().filter(|line| !line.starts_with('-')).collect();
+            for six in body.as_bytes().windows(6) {
+                let numbers = format!("{}, {}", six[0], six[1]);
+                let text = str::from_utf8(six).expect("Base64");
+                assert!(
+                    !shown.contains(text) && !shown.contains(&numbers),
+                    "{shown}"
+                );
+            }
+        }
     }
 }

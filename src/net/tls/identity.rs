@@ -1,7 +1,10 @@
-//! Reads certificates and keys from the files that the configuration names.
+//! Makes the relay's side of TLS from the files that the configuration names.
 //!
 //! Called at the start, by `--check`, and when the files are read again. An error names the file, what is wrong with it, and
-//! what to do. Nothing is kept here.
+//! what to do. It never holds a byte of a file: [`super::pem`] says why. Nothing is kept here.
+
+#[cfg(test)]
+mod tests;
 
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
@@ -11,9 +14,12 @@ use rustls::crypto::CryptoProvider;
 use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::{RootCertStore, ServerConfig, version};
-use rustls_pki_types::pem::{self, PemObject as _};
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use rustls_pki_types::PrivateKeyDer;
 
+use super::chain::{self, Certificate};
+use super::contents::{self, Layout};
+use super::key::KeyKind;
+use super::pem::Flaw;
 use crate::config::{ConfigError, Tls, pem_file};
 
 /// The largest file that is read, in bytes: a hundred times a long chain.
@@ -44,12 +50,14 @@ pub(crate) struct Identity {
 /// # Errors
 /// A file is missing, cannot be read, or has the wrong contents.
 pub(crate) fn load(tls: &Tls) -> Result<Identity, ConfigError> {
-    let chain = Named::read(CERT_KEY, "certificate", tls.cert_file.as_deref())?;
-    let key = Named::read(KEY_KEY, "private key", tls.key_file.as_deref())?;
-    let certificates = chain.certificates()?;
-    let expires_at = chain.expiry(&certificates[0])?;
-    let private_key = key.private_key()?;
+    let chain_file = Named::read(CERT_KEY, "certificate", tls.cert_file.as_deref())?;
+    let key_file = Named::read(KEY_KEY, "private key", tls.key_file.as_deref())?;
+    let layout = chain_file.layout_with(&key_file);
+    let chain = chain_file.of(contents::chain(&chain_file.bytes, layout))?;
+    let key = key_file.of(contents::private_key(&key_file.bytes, layout))?;
     let provider = Arc::new(provider());
+    check_pair(&provider, &chain_file, &chain, &key_file, &key)?;
+    chain_file.of(chain::check_chain(&chain))?;
     let builder = ServerConfig::builder_with_provider(provider.clone())
         .with_protocol_versions(&[&version::TLS13, &version::TLS12])
         .expect("the provider has suites of both versions");
@@ -57,9 +65,15 @@ pub(crate) fn load(tls: &Tls) -> Result<Identity, ConfigError> {
         Some(verifier) => builder.with_client_cert_verifier(verifier),
         None => builder.with_no_client_auth(),
     };
-    let mut config = builder
-        .with_single_cert(certificates, private_key)
-        .map_err(|error| refused_pair(&chain, &key, &error))?;
+    let expires_at = chain[0].not_after;
+    let certificates = chain.into_iter().map(Certificate::into_der).collect();
+    // The error of the library is not shown, here and below: it could hold bytes of the file.
+    let mut config = builder.with_single_cert(certificates, key).map_err(|_| {
+        chain_file.error(
+            "has a certificate in section 1 whose extensions are damaged or contradict each other",
+            "have the certificate issued again",
+        )
+    })?;
     config.alpn_protocols = vec![ALPN.to_vec()];
     // A ticket holds the whole session, so the relay stores none. The keys of tickets live as long as the identity, so no
     // resumed session is older than the rules for client certificates in force.
@@ -101,41 +115,60 @@ fn client_verifier(
         return Ok(None);
     };
     let file = Named::read(CLIENT_CA_KEY, "client CA", Some(path))?;
+    let authorities = file.of(contents::authorities(&file.bytes))?;
     let mut roots = RootCertStore::empty();
-    for certificate in file.certificates()? {
-        roots.add(certificate).map_err(|error| {
+    for authority in authorities {
+        let place = authority.place().to_owned();
+        roots.add(authority.into_der()).map_err(|_| {
             file.error(
-                format!("holds a certificate that cannot be a CA's: {error}"),
-                "name a file with the certificates of the CAs",
+                format!("has a certificate in {place} whose extensions are damaged"),
+                "name the certificates of the authorities as these issued them",
             )
         })?;
     }
-    WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
-        .build()
-        .map(Some)
-        .map_err(|error| {
-            file.error(
-                format!("cannot be used to judge clients: {error}"),
-                "name a file with the certificates of the CAs",
-            )
-        })
+    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build();
+    Ok(Some(verifier.expect(
+        "there is an authority, and no list of revoked certificates",
+    )))
 }
 
-/// Explains why rustls refuses the certificate and the key together.
-fn refused_pair(chain: &Named, key: &Named, error: &rustls::Error) -> ConfigError {
-    match error {
-        rustls::Error::InconsistentKeys(_) => key.error(
-            format!("is not the key of the certificate in `{}`", chain.shown()),
+/// Checks that the key can be used, and that it is the key of the first certificate.
+fn check_pair(
+    provider: &CryptoProvider,
+    chain_file: &Named,
+    chain: &[Certificate],
+    key_file: &Named,
+    key: &PrivateKeyDer<'static>,
+) -> Result<(), ConfigError> {
+    let kind = KeyKind::of_private(key);
+    let unusable = || key_file.of(Err(kind.flaw()));
+    if kind == KeyKind::UnnamedCurve {
+        return unusable();
+    }
+    let Ok(signing) = provider.key_provider.load_private_key(key.clone_key()) else {
+        return unusable();
+    };
+    let Some(public) = signing.public_key() else {
+        return Ok(());
+    };
+    let fits = |certificate: &Certificate| certificate.public_key() == public.as_ref();
+    match chain.iter().position(fits) {
+        Some(0) => Ok(()),
+        Some(other) => Err(chain_file.error(
+            format!(
+                "is out of order: the key in `{}` belongs to {}",
+                key_file.shown(),
+                chain[other].place()
+            ),
+            "put the server's certificate first, and behind each one the certificate of its issuer",
+        )),
+        None => Err(key_file.error(
+            format!(
+                "is not the key of the certificate in `{}`",
+                chain_file.shown()
+            ),
             "name the key that the certificate was issued for",
-        ),
-        rustls::Error::InvalidCertificate(reason) => chain.error(
-            format!("holds a certificate that is not valid: {reason:?}"),
-            "name the certificate chain as its CA issued it",
-        ),
-        other => key.error(
-            format!("holds a key that cannot be used: {other}"),
-            "use an RSA key of 2048 bits or more, or one of P-256, P-384 or Ed25519",
-        ),
+        )),
     }
 }
 
@@ -175,188 +208,26 @@ impl Named {
         self.path.display()
     }
 
-    fn error(&self, problem: impl std::fmt::Display, fix: &str) -> ConfigError {
+    fn error(&self, problem: impl std::fmt::Display, fix: impl Into<String>) -> ConfigError {
         let problem = format!("the {} `{}` {problem}", self.noun, self.shown());
         ConfigError::new(problem, fix).of_key(self.key)
     }
 
-    /// The certificates, at least one.
-    fn certificates(&self) -> Result<Vec<CertificateDer<'static>>, ConfigError> {
-        let parsed: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&self.bytes).collect();
-        let certificates = parsed.map_err(|error| self.not_pem(&error))?;
-        if certificates.is_empty() {
-            return Err(self.error(
-                format!("has no certificate in it{}", self.instead()),
-                "name a PEM file with a CERTIFICATE section",
-            ));
-        }
-        Ok(certificates)
+    /// Makes a flaw of the contents an error of this file.
+    fn of<T>(&self, read: Result<T, Flaw>) -> Result<T, ConfigError> {
+        read.map_err(|flaw| self.error(flaw.problem, flaw.fix))
     }
 
-    fn private_key(&self) -> Result<PrivateKeyDer<'static>, ConfigError> {
-        PrivateKeyDer::from_pem_slice(&self.bytes).map_err(|error| match error {
-            pem::Error::NoItemsFound => self.error(
-                format!("has no private key in it{}", self.instead()),
-                "name a PEM file with a PRIVATE KEY section, not encrypted (PKCS#8, PKCS#1 or SEC1)",
-            ),
-            other => self.not_pem(&other),
-        })
-    }
-
-    /// Names what the file holds instead, if that is known.
-    fn instead(&self) -> &'static str {
-        let holds = |needle: &str| {
-            self.bytes
-                .windows(needle.len())
-                .any(|at| at == needle.as_bytes())
+    /// Whether `other` is this file under the same or another name.
+    fn layout_with(&self, other: &Named) -> Layout {
+        let is_same = match (self.path.canonicalize(), other.path.canonicalize()) {
+            (Ok(one), Ok(other)) => one == other,
+            _ => self.path == other.path,
         };
-        if holds("-----BEGIN ENCRYPTED PRIVATE KEY") || holds("Proc-Type: 4,ENCRYPTED") {
-            ", but an encrypted key"
-        } else if holds("PRIVATE KEY-----") {
-            ", but a private key"
-        } else if holds("-----BEGIN CERTIFICATE-----") {
-            ", but a certificate"
-        } else if self.bytes.is_empty() {
-            ", nor anything else"
-        } else if self.bytes[0] == 0x30 {
-            ", and looks like DER"
+        if is_same {
+            Layout::Combined
         } else {
-            ""
+            Layout::Separate
         }
-    }
-
-    fn not_pem(&self, error: &pem::Error) -> ConfigError {
-        self.error(
-            format!("is not PEM: {error}"),
-            "write it anew, for example with openssl",
-        )
-    }
-
-    /// When the certificate expires, in seconds since the Unix epoch.
-    fn expiry(&self, certificate: &CertificateDer<'_>) -> Result<i64, ConfigError> {
-        match x509_parser::parse_x509_certificate(certificate) {
-            Ok((_, parsed)) => Ok(parsed.validity().not_after.timestamp()),
-            Err(error) => Err(self.error(
-                format!("holds a certificate that is not valid: {error}"),
-                "name the certificate chain as its CA issued it",
-            )),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const KEYS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/keys");
-
-    fn named(cert: &str, key: &str) -> Tls {
-        let path = |name: &str| Some(Path::new(KEYS).join(name));
-        Tls {
-            enabled: true,
-            cert_file: path(cert),
-            key_file: path(key),
-            client_ca_file: None,
-        }
-    }
-
-    /// The error for a refused pair, without the paths.
-    fn refusal(cert: &str, key: &str) -> String {
-        load(&named(cert, key))
-            .unwrap_err()
-            .to_string()
-            .replace(&format!("{KEYS}/"), "")
-    }
-
-    #[test]
-    fn keys_in_pkcs8_pkcs1_and_sec1_are_read() {
-        for (cert, key) in [
-            ("rsa_cert.pem", "rsa_pkcs8.pem"),
-            ("rsa_cert.pem", "rsa_pkcs1.pem"),
-            ("ec_cert.pem", "ec_sec1.pem"),
-        ] {
-            let identity = load(&named(cert, key)).unwrap_or_else(|error| panic!("{key}: {error}"));
-            assert!(identity.expires_at > 4_000_000_000, "in a hundred years");
-        }
-    }
-
-    #[test]
-    fn what_is_wrong_with_the_files_is_said_in_one_line() {
-        for (cert, key, expected) in [
-            (
-                "absent.pem",
-                "rsa_pkcs8.pem",
-                "server.tls.cert_file: the certificate `absent.pem` cannot be read: No such file",
-            ),
-            (
-                "rsa_pkcs8.pem",
-                "rsa_pkcs8.pem",
-                "server.tls.cert_file: the certificate `rsa_pkcs8.pem` has no certificate in it, but a private key;",
-            ),
-            (
-                "README.md",
-                "rsa_pkcs8.pem",
-                "server.tls.cert_file: the certificate `README.md` has no certificate in it;",
-            ),
-            (
-                "rsa_cert.pem",
-                "ec_cert.pem",
-                "server.tls.key_file: the private key `ec_cert.pem` has no private key in it, but a certificate;",
-            ),
-            (
-                "rsa_cert.pem",
-                "rsa_encrypted.pem",
-                "server.tls.key_file: the private key `rsa_encrypted.pem` has no private key in it, but an encrypted key;",
-            ),
-            (
-                "rsa_cert.pem",
-                "ec_sec1.pem",
-                "server.tls.key_file: the private key `ec_sec1.pem` is not the key of the certificate in `rsa_cert.pem`;",
-            ),
-        ] {
-            let refusal = refusal(cert, key);
-            assert!(refusal.contains(expected), "{refusal}");
-            assert!(!refusal.contains('\n'));
-        }
-    }
-
-    #[test]
-    fn what_a_damaged_file_holds_is_refused() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("damaged.pem");
-        for text in [
-            "",
-            "\0\0\0",
-            "-----BEGIN CERTIFICATE-----\n",
-            "-----BEGIN CERTIFICATE-----\n!!!\n-----END CERTIFICATE-----\n",
-            "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
-        ] {
-            std::fs::write(&path, text).unwrap();
-            for (cert, key, at_fault) in [
-                (&*path, &Path::new(KEYS).join("rsa_pkcs8.pem"), "cert_file"),
-                (&Path::new(KEYS).join("rsa_cert.pem"), &path, "key_file"),
-            ] {
-                let tls = Tls {
-                    enabled: true,
-                    cert_file: Some(cert.into()),
-                    key_file: Some(key.into()),
-                    client_ca_file: None,
-                };
-                let refusal = load(&tls).unwrap_err();
-                assert_eq!(
-                    refusal.key(),
-                    Some(&*format!("server.tls.{at_fault}")),
-                    "{text:?}: {refusal}"
-                );
-            }
-        }
-    }
-
-    #[test]
-    fn a_client_ca_without_certificates_is_refused() {
-        let mut tls = named("rsa_cert.pem", "rsa_pkcs8.pem");
-        tls.client_ca_file = Some(Path::new(KEYS).join("rsa_pkcs8.pem"));
-        let refusal = load(&tls).unwrap_err();
-        assert_eq!(refusal.key(), Some("server.tls.client_ca_file"));
     }
 }

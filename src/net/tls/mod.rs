@@ -2,7 +2,14 @@
 //!
 //! [`identity`] reads certificates and keys, [`keeper`] holds the ones in force, and [`session`] encrypts the bytes of one
 //! connection.
+//!
+//! For [`identity`], [`pem`] finds the sections of a file, [`contents`] says which ones it may have, [`chain`] checks
+//! certificates, and [`key`] names kinds of keys.
 
+mod chain;
+pub(crate) mod contents;
 pub(crate) mod identity;
 pub(crate) mod keeper;
+mod key;
+mod pem;
 pub(crate) mod session;
