@@ -52,10 +52,15 @@ fn answer(args: &Args) -> ExitCode {
             Err(error) => complain(MISCONFIGURED, error),
         };
     }
-    if let Err(error) = server::check(&config) {
-        return complain(MISCONFIGURED, error.within(&source.to_string()));
-    }
+    let warnings = match server::check(&config) {
+        Ok(warnings) => warnings,
+        Err(error) => return complain(MISCONFIGURED, error.within(&source.to_string())),
+    };
     if args.check {
+        for warning in warnings {
+            // Standard error may be closed. The exit code is still right.
+            let _ = writeln!(io::stderr(), "fanwire: warning: {source}: {warning}");
+        }
         return print(|out| writeln!(out, "{source}: the configuration is valid"));
     }
     log_and_run(&config, &source)

@@ -15,6 +15,7 @@ use tracing::{debug, error, info, warn};
 
 use super::crew::Crew;
 use super::error::RunError;
+use super::expiry::{ExpiryWatch, seconds_since_epoch};
 use super::placement::Placement;
 use crate::config::Config;
 use crate::metrics::exporter::ExporterHandle;
@@ -63,6 +64,7 @@ pub(super) struct Control {
     is_ready: Arc<AtomicBool>,
     placement: Placement,
     tls: Option<Arc<Keeper>>,
+    expiry: ExpiryWatch,
     signals: Option<Signals>,
     shutdown_timeout: Duration,
     /// The last turn did not accept everybody. No event announces the rest.
@@ -102,6 +104,7 @@ impl Control {
             exporter: parts.exporter,
             is_ready: parts.is_ready,
             placement: parts.placement,
+            expiry: ExpiryWatch::new(parts.tls.clone()),
             tls: parts.tls,
             signals,
             shutdown_timeout: config.shutdown.timeout,
@@ -137,7 +140,8 @@ impl Control {
         let deadline = self
             .deadline
             .map(|deadline| deadline.saturating_duration_since(Instant::now()));
-        [retry, deadline].into_iter().flatten().min()
+        let expiry = self.expiry.due_in(Instant::now());
+        [retry, deadline, expiry].into_iter().flatten().min()
     }
 
     /// Looks at every source, whatever the event was. There are few, and each is cheap to ask.
@@ -145,6 +149,9 @@ impl Control {
         self.take_reports();
         self.take_signals();
         self.accept();
+        for warning in self.expiry.look(Instant::now(), seconds_since_epoch()) {
+            warn!(%warning, "a certificate needs attention");
+        }
         let is_over = |deadline| Instant::now() >= deadline;
         if self.deadline.is_some_and(is_over) {
             warn!(timeout = ?self.shutdown_timeout, "the shutdown takes longer than its timeout; cutting the connections that are left");
@@ -205,16 +212,19 @@ impl Control {
     }
 
     /// Reads certificate and key again. If they cannot be used, nothing changes.
-    fn reload(&self, cause: &str) {
+    fn reload(&mut self, cause: &str) {
         let Some(tls) = &self.tls else {
             info!(cause, "nothing to reload: TLS is off");
             return;
         };
         match tls.reload() {
-            Ok(()) => info!(
-                cause,
-                "certificate and key read again; new connections get them"
-            ),
+            Ok(()) => {
+                info!(
+                    cause,
+                    "certificate and key read again; new connections get them"
+                );
+                self.expiry.renew();
+            }
             Err(error) => warn!(cause, %error, "the old certificate and key stay in force"),
         }
     }

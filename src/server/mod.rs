@@ -19,6 +19,7 @@ mod control;
 mod crew;
 mod descriptors;
 mod error;
+mod expiry;
 mod placement;
 #[cfg(test)]
 mod tests;
@@ -64,9 +65,12 @@ use crate::relay::shard::{Settings, Shard};
 pub enum Relay {}
 
 /// Finds what [`Relay::start`] would find wrong with a configuration: its values, and the files for TLS. It does not listen.
-pub fn check(config: &Config) -> Result<(), ConfigError> {
+///
+/// Returns warnings, one line each. The relay starts all the same, and logs them.
+pub fn check(config: &Config) -> Result<Vec<String>, ConfigError> {
     config.validate()?;
-    Keeper::new(&config.server.tls).map(drop)
+    let tls = Keeper::new(&config.server.tls)?;
+    Ok(tls.map_or_else(Vec::new, |tls| tls.warnings(expiry::seconds_since_epoch())))
 }
 
 /// A relay that runs. [`RelayHandle::shutdown`] ends it; dropping the handle does not.

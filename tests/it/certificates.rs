@@ -1,13 +1,17 @@
 //! Files with certificates and keys, as an operator sees them: what the program says of them, and what it never shows.
 
 use std::fs;
+use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use rustix::process::Signal;
 
 use crate::program::Program;
-use crate::tls_support::{Authority, Files};
+use crate::support::config;
+use crate::tls_support::{Authority, Files, TlsWorld};
 
 /// Runs the program until it ends. Returns the exit code and all that it printed.
 fn run(folder: &Path, arguments: &[&str]) -> (Option<i32>, String) {
@@ -115,4 +119,85 @@ fn no_byte_of_a_key_that_a_client_takes_for_an_authority_is_shown() {
         );
         assert_hides(&printed, &issued.key);
     }
+}
+
+const DAY: Duration = Duration::from_hours(24);
+
+/// Starts the program, and waits until its log warns of a certificate.
+fn first_warning(folder: &Path) -> String {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_fanwire"))
+        .current_dir(folder)
+        .stdin(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    let warning = lines.find(|line| line.as_ref().unwrap().contains("needs attention"));
+    child.kill().unwrap();
+    child.wait().unwrap();
+    warning.unwrap().unwrap()
+}
+
+#[test]
+fn a_certificate_near_its_end_is_warned_of_by_the_check_at_the_start_and_after_a_reload() {
+    let authority = Authority::new();
+    let now = SystemTime::now();
+    let ending = authority.issue_between(now - 80 * DAY, now + 10 * DAY);
+    let expired = authority.issue_between(now - 90 * DAY, now - 2 * DAY);
+    let early = authority.issue_between(now + 2 * DAY, now + 90 * DAY);
+    let good = authority.issue_between(now - DAY, now + 90 * DAY);
+    let files = Files::of(&good);
+    let (cert, key) = (files.path("cert.pem"), files.path("key.pem"));
+    let tls = format!("tls: {{enabled: true, cert_file: {cert:?}, key_file: {key:?}}}");
+    fs::write(
+        files.path("config.yaml"),
+        format!("server: {{port: 0, {tls}}}\nmetrics: {{port: 0}}\n"),
+    )
+    .unwrap();
+    let mut program = Program::with_server(&format!(", {tls}"), "");
+    for (issued, words) in [
+        (&ending, "expires on"),
+        (&expired, "expired on"),
+        (&early, "is not valid before"),
+    ] {
+        files.replace(issued);
+        let (code, printed) = run(cert.parent().unwrap(), &["--check"]);
+        assert_eq!(code, Some(0), "{printed}");
+        assert!(printed.contains("the configuration is valid"), "{printed}");
+        let warning = "fanwire: warning: config.yaml: server.tls.cert_file: the certificate in section 1 (line 1) of ";
+        assert!(
+            printed.contains(warning) && printed.contains(words),
+            "{printed}"
+        );
+        let line = first_warning(cert.parent().unwrap());
+        assert!(line.contains("WARN") && line.contains(words), "{line}");
+        program.signal(Signal::HUP);
+        program.await_log("read again");
+        let line = program.await_log("needs attention");
+        assert!(line.contains("WARN") && line.contains(words), "{line}");
+    }
+    files.replace(&good);
+    let (code, printed) = run(cert.parent().unwrap(), &["--check"]);
+    assert_eq!((code, printed.lines().count()), (Some(0), 1), "{printed}");
+    program.signal(Signal::HUP);
+    program.await_log("read again");
+    let log = program.end_well();
+    assert!(!log.contains("needs attention"), "{log}");
+}
+
+#[test]
+fn clients_of_an_expired_authority_get_in_as_its_warning_says() {
+    let authority = Authority::until(2020);
+    let tls = TlsWorld::prepare(config(1), |config, _, files| {
+        fs::write(files.path("ca.pem"), authority.pem()).unwrap();
+        config.server.tls.client_ca_file = Some(files.path("ca.pem"));
+        let warnings = fanwire::server::check(config).unwrap();
+        assert!(warnings[0].contains("from it still get in"), "{warnings:?}");
+    });
+    let own = tls.authority.client_with(&authority.issue());
+    let mut client = tls.connect_as(&Arc::new(own), "/");
+    client.say("hello");
+    assert_eq!(client.hear(), "hello");
+    client.leave();
+    tls.world.end();
 }

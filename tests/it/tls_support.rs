@@ -6,6 +6,7 @@ use std::io::{ErrorKind, Read};
 use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use fanwire::config::Config;
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
@@ -37,7 +38,13 @@ pub(crate) struct Issued {
 
 impl Authority {
     pub(crate) fn new() -> Authority {
+        Authority::until(2090)
+    }
+
+    /// An authority whose own certificate is valid until the end of `year`.
+    pub(crate) fn until(year: i32) -> Authority {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.not_after = rcgen::date_time_ymd(year, 12, 31);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params
             .distinguished_name
@@ -52,8 +59,20 @@ impl Authority {
 
     /// A certificate for [`NAME`] that is valid until the end of `year`.
     pub(crate) fn issue_until(&self, year: i32) -> Issued {
+        self.issue_with(|params| params.not_after = rcgen::date_time_ymd(year, 12, 31))
+    }
+
+    /// A certificate for [`NAME`] that is valid from and to these times.
+    pub(crate) fn issue_between(&self, from: SystemTime, to: SystemTime) -> Issued {
+        self.issue_with(|params| {
+            params.not_before = from.into();
+            params.not_after = to.into();
+        })
+    }
+
+    fn issue_with(&self, change: impl FnOnce(&mut CertificateParams)) -> Issued {
         let mut params = CertificateParams::new(vec![NAME.to_owned()]).unwrap();
-        params.not_after = rcgen::date_time_ymd(year, 12, 31);
+        change(&mut params);
         let key = KeyPair::generate().unwrap();
         let cert = params.signed_by(&key, &self.issuer).unwrap();
         Issued {

@@ -20,7 +20,8 @@ const FIX_ORDER: &str =
 pub(super) struct Certificate {
     der: CertificateDer<'static>,
     place: String,
-    /// In seconds since the Unix epoch.
+    /// In seconds since the Unix epoch, as the next.
+    pub(super) not_before: i64,
     pub(super) not_after: i64,
 }
 
@@ -35,10 +36,13 @@ impl Certificate {
                 FIX_DAMAGED,
             ));
         };
-        let not_after = parsed.validity().not_after.timestamp();
+        let validity = parsed.validity();
+        let (not_before, not_after) = (&validity.not_before, &validity.not_after);
+        let (not_before, not_after) = (not_before.timestamp(), not_after.timestamp());
         Ok(Certificate {
             der,
             place,
+            not_before,
             not_after,
         })
     }

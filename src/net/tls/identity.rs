@@ -20,6 +20,7 @@ use super::chain::{self, Certificate};
 use super::contents::{self, Layout};
 use super::key::KeyKind;
 use super::pem::Flaw;
+use super::validity::{Dated, Whose};
 use crate::config::{ConfigError, Tls, pem_file};
 
 /// The largest file that is read, in bytes: a hundred times a long chain.
@@ -43,6 +44,8 @@ pub(crate) struct Identity {
     pub(crate) config: Arc<ServerConfig>,
     /// When the certificate of the relay expires, in seconds since the Unix epoch.
     pub(crate) expires_at: i64,
+    /// The dates of all certificates, for warnings.
+    pub(super) dated: Vec<Dated>,
 }
 
 /// Reads the files that `tls` names.
@@ -58,10 +61,11 @@ pub(crate) fn load(tls: &Tls) -> Result<Identity, ConfigError> {
     let provider = Arc::new(provider());
     check_pair(&provider, &chain_file, &chain, &key_file, &key)?;
     chain_file.of(chain::check_chain(&chain))?;
+    let mut dated = chain_file.dated(Whose::Server, &chain);
     let builder = ServerConfig::builder_with_provider(provider.clone())
         .with_protocol_versions(&[&version::TLS13, &version::TLS12])
         .expect("the provider has suites of both versions");
-    let builder = match client_verifier(tls, provider)? {
+    let builder = match client_verifier(tls, provider, &mut dated)? {
         Some(verifier) => builder.with_client_cert_verifier(verifier),
         None => builder.with_no_client_auth(),
     };
@@ -89,6 +93,7 @@ pub(crate) fn load(tls: &Tls) -> Result<Identity, ConfigError> {
     Ok(Identity {
         config: Arc::new(config),
         expires_at,
+        dated,
     })
 }
 
@@ -106,16 +111,18 @@ fn ticketer() -> Result<Arc<dyn rustls::server::ProducesTickets>, rustls::Error>
     backend::Ticketer::new()
 }
 
-/// The judge of client certificates, if the relay demands them.
+/// The judge of client certificates, if the relay demands them. Adds the dates of its authorities to `dated`.
 fn client_verifier(
     tls: &Tls,
     provider: Arc<CryptoProvider>,
+    dated: &mut Vec<Dated>,
 ) -> Result<Option<Arc<dyn ClientCertVerifier>>, ConfigError> {
     let Some(path) = &tls.client_ca_file else {
         return Ok(None);
     };
     let file = Named::read(CLIENT_CA_KEY, "client CA", Some(path))?;
     let authorities = file.of(contents::authorities(&file.bytes))?;
+    dated.extend(file.dated(Whose::Authority, &authorities));
     let mut roots = RootCertStore::empty();
     for authority in authorities {
         let place = authority.place().to_owned();
@@ -229,5 +236,13 @@ impl Named {
         } else {
             Layout::Separate
         }
+    }
+
+    fn dated(&self, whose: Whose, certificates: &[Certificate]) -> Vec<Dated> {
+        let dated = |certificate: &Certificate| {
+            let dates = (certificate.not_before, certificate.not_after);
+            Dated::new(whose, &self.path, certificate.place(), dates)
+        };
+        certificates.iter().map(dated).collect()
     }
 }

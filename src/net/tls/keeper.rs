@@ -10,6 +10,7 @@ use rustls::ServerConfig;
 
 use super::identity::{self, Identity};
 use super::session::Session;
+use super::validity::{self, Dated};
 use crate::config::{ConfigError, Tls};
 use crate::metrics::stats::TlsStatus;
 
@@ -18,6 +19,7 @@ use crate::metrics::stats::TlsStatus;
 pub(crate) struct Keeper {
     files: Tls,
     current: ArcSwap<ServerConfig>,
+    dated: ArcSwap<Vec<Dated>>,
     status: Arc<TlsStatus>,
 }
 
@@ -27,11 +29,16 @@ impl Keeper {
         if !files.enabled {
             return Ok(None);
         }
-        let Identity { config, expires_at } = identity::load(files)?;
+        let Identity {
+            config,
+            expires_at,
+            dated,
+        } = identity::load(files)?;
         let status = Arc::new(TlsStatus::new(expires_at));
         Ok(Some(Keeper {
             files: files.clone(),
             current: ArcSwap::new(config),
+            dated: ArcSwap::from_pointee(dated),
             status,
         }))
     }
@@ -39,8 +46,13 @@ impl Keeper {
     /// Reads the files again, and puts their contents in force. If they are wrong, the old identity stays.
     pub(crate) fn reload(&self) -> Result<(), ConfigError> {
         match identity::load(&self.files) {
-            Ok(Identity { config, expires_at }) => {
+            Ok(Identity {
+                config,
+                expires_at,
+                dated,
+            }) => {
                 self.current.store(config);
+                self.dated.store(Arc::new(dated));
                 self.status.note_reload(expires_at);
                 Ok(())
             }
@@ -49,6 +61,11 @@ impl Keeper {
                 Err(error)
             }
         }
+    }
+
+    /// The warnings about certificates in force that are due at `now`, in seconds since the Unix epoch.
+    pub(crate) fn warnings(&self, now: i64) -> Vec<String> {
+        validity::warnings(&self.dated.load(), now)
     }
 
     /// Its state, for the metrics.

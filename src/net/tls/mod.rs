@@ -4,7 +4,7 @@
 //! connection.
 //!
 //! For [`identity`], [`pem`] finds the sections of a file, [`contents`] says which ones it may have, [`chain`] checks
-//! certificates, and [`key`] names kinds of keys.
+//! certificates, [`key`] names kinds of keys, and [`validity`] warns of dates.
 
 mod chain;
 pub(crate) mod contents;
@@ -13,3 +13,4 @@ pub(crate) mod keeper;
 mod key;
 mod pem;
 pub(crate) mod session;
+mod validity;
