@@ -3,16 +3,14 @@
 //! [`Config::validate`] checks every configuration, whether it comes from a file or from code. It looks at the file
 //! system only for the files that TLS needs, and resolves no host name.
 
-use std::fs::File;
-use std::io;
 use std::net::{IpAddr, Ipv6Addr};
-use std::path::Path;
 use std::time::Duration;
 
 use super::error::ConfigError;
 use super::proxies::ProxySource;
 use super::range::check_range;
-use super::types::{Config, Tls};
+use super::tls_files::validate_tls;
+use super::types::Config;
 use super::units::{Bytes, Octal, Span};
 
 /// The smallest `limits.max_message_bytes`: the limit must never forbid control frames, which hold up to 125 bytes (RFC
@@ -283,58 +281,8 @@ fn overlap(one: &str, other: &str) -> bool {
     one == other || any(one) || any(other)
 }
 
-/// Checks that the files of TLS exist. Their content is checked when they are loaded.
-fn validate_tls(tls: &Tls) -> Result<(), ConfigError> {
-    if !tls.enabled {
-        return Ok(());
-    }
-    pem_file(
-        "server.tls.cert_file",
-        "certificate",
-        tls.cert_file.as_deref(),
-    )?;
-    pem_file(
-        "server.tls.key_file",
-        "private key",
-        tls.key_file.as_deref(),
-    )?;
-    if tls.client_ca_file.is_some() {
-        pem_file(
-            "server.tls.client_ca_file",
-            "client CA",
-            tls.client_ca_file.as_deref(),
-        )?;
-    }
-    Ok(())
-}
-
-/// Opens the file that `key` names.
-pub(crate) fn pem_file(key: &str, noun: &str, path: Option<&Path>) -> Result<File, ConfigError> {
-    const FIX: &str = "use a readable PEM file, or set server.tls.enabled to false";
-    let Some(path) = path else {
-        return Err(
-            ConfigError::new(format!("TLS is enabled, but no {noun} is configured"), FIX)
-                .of_key(key),
-        );
-    };
-    open_regular(path).map_err(|error| {
-        let problem = format!("the {noun} `{}` cannot be read: {error}", path.display());
-        ConfigError::new(problem, FIX).of_key(key)
-    })
-}
-
-fn open_regular(path: &Path) -> io::Result<File> {
-    // Checked first, because opening a pipe would wait for its writer.
-    if !path.metadata()?.is_file() {
-        return Err(io::Error::other("it is not a regular file"));
-    }
-    File::open(path)
-}
-
 #[cfg(test)]
 mod tests {
-    use std::path::PathBuf;
-
     use super::*;
     use crate::config::refusal;
 
@@ -563,50 +511,5 @@ mod tests {
             refusal(|config| config.server.unix_socket_mode = 0o1777),
             "configuration: server.unix_socket_mode: 1777 is too large; use 0000 to 0777"
         );
-    }
-
-    fn tls(cert_file: Option<PathBuf>, key_file: Option<PathBuf>) -> String {
-        refusal(|config| {
-            config.server.tls = Tls {
-                enabled: true,
-                cert_file,
-                key_file,
-                client_ca_file: None,
-            }
-        })
-    }
-
-    #[test]
-    fn tls_needs_a_certificate_and_a_key() {
-        let file = tempfile::NamedTempFile::new().unwrap();
-        assert!(
-            tls(None, None)
-                .contains("server.tls.cert_file: TLS is enabled, but no certificate is configured")
-        );
-        let text = tls(Some(file.path().into()), None);
-        assert!(
-            text.contains("server.tls.key_file: TLS is enabled, but no private key is configured"),
-            "{text}"
-        );
-    }
-
-    #[test]
-    fn a_missing_certificate_or_a_folder_is_refused() {
-        let folder = tempfile::tempdir().unwrap();
-        let text = tls(Some(folder.path().join("absent.pem")), None);
-        assert!(
-            text.contains("server.tls.cert_file")
-                && text.contains("absent.pem` cannot be read: No such"),
-            "{text}"
-        );
-        let text = tls(Some(folder.path().into()), None);
-        assert!(text.contains("not a regular file"), "{text}");
-    }
-
-    #[test]
-    fn without_tls_no_certificate_is_needed() {
-        let mut config = Config::default();
-        config.server.tls.cert_file = Some("absent.pem".into());
-        assert_eq!(config.validate(), Ok(()));
     }
 }

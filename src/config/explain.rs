@@ -7,9 +7,17 @@
 use super::error::ConfigError;
 use super::locate::line_of_key;
 use super::suggest;
+use crate::http::bearer::TOKEN_BYTES;
 
-/// The key whose values, and those of its entries, must never be shown.
+/// The keys whose values, and those of their entries, must never be shown.
 const SECRETS: &str = "relay.publish_tokens";
+
+/// The key whose value may be a token by mistake.
+const BESIDE_SECRETS: &str = "relay.publish";
+
+/// The longest text, in characters, that an error shows where a word, a number or a section belongs. A longer one may be a
+/// key or a token.
+const MAX_SHOWN: usize = 40;
 
 /// Translates an error of the parser.
 pub(super) fn explain(text: &str, error: &serde_yaml::Error) -> ConfigError {
@@ -35,9 +43,12 @@ pub(super) fn explain(text: &str, error: &serde_yaml::Error) -> ConfigError {
         return error.on_line(line_of_key(text, path, name, 2).or(line));
     }
     if let Some(word) = quoted("unknown variant `") {
-        return with_key(unknown_word(word, message), path).on_line(line);
+        return with_key(unknown_word(path, word, message), path).on_line(line);
     }
     if let Some((found, expected)) = found_and_expected(message) {
+        if found.starts_with("string") && found.chars().count() > MAX_SHOWN {
+            return with_key(unquoted(message), path).on_line(line);
+        }
         return with_key(
             ConfigError::new(format!("found {found}"), format!("use {expected}")),
             path,
@@ -86,7 +97,7 @@ fn unknown_key(section: &str, name: &str) -> ConfigError {
 }
 
 /// `message` lists the allowed words: "unknown variant `a`, expected one of `b`, `c`".
-fn unknown_word(word: &str, message: &str) -> ConfigError {
+fn unknown_word(path: &str, word: &str, message: &str) -> ConfigError {
     let allowed = message
         .rsplit_once("expected ")
         .map_or("", |(_, list)| list);
@@ -96,6 +107,11 @@ fn unknown_word(word: &str, message: &str) -> ConfigError {
         Some(meant) => format!("did you mean `{meant}`? Use one of {}", words.join(", ")),
         None => format!("use one of {}", words.join(", ")),
     };
+    let may_be_secret =
+        word.len() > MAX_SHOWN || path == BESIDE_SECRETS && TOKEN_BYTES.contains(&word.len());
+    if may_be_secret {
+        return ConfigError::new("found a long text, which is not shown", fix);
+    }
     ConfigError::new(format!("found `{word}`"), fix)
 }
 
@@ -113,14 +129,15 @@ fn found_and_expected(message: &str) -> Option<(&str, &str)> {
     })
 }
 
-/// An error about a secret value. The parser quotes the value, so only its type, in front of the quote, is kept.
+/// An error about a value that may be secret. The parser quotes the value, so only its type, in front of the quote, is kept.
 fn unquoted(message: &str) -> ConfigError {
     let (found, expected) = found_and_expected(message).unwrap_or(("a value", "a list of tokens"));
     let kind = found.split(['"', '`']).next().unwrap_or_default();
-    ConfigError::new(
-        format!("found {}", kind.trim_end()),
-        format!("use {expected}"),
-    )
+    let kind = match kind.trim_end() {
+        "string" => "a text, which is not shown",
+        other => other,
+    };
+    ConfigError::new(format!("found {kind}"), format!("use {expected}"))
 }
 
 /// A syntax error, in the parser's words unless there is a simpler explanation.

@@ -96,6 +96,12 @@ fn check_shape(text: &str) -> Result<(), ConfigError> {
     if text.len() > MAX_FILE_BYTES {
         return Err(too_large());
     }
+    if is_pem(text) {
+        return Err(ConfigError::new(
+            "the file is PEM, a certificate or a key, and no configuration",
+            "use --config-file with the right file",
+        ));
+    }
     if text.lines().all(is_blank_or_comment) {
         return Err(ConfigError::new("the file is empty", FIX_EMPTY));
     }
@@ -116,6 +122,12 @@ fn check_shape(text: &str) -> Result<(), ConfigError> {
         }
     }
     Ok(())
+}
+
+/// Whether it is a file with a certificate or a key. The parser would quote it.
+fn is_pem(text: &str) -> bool {
+    let text = text.trim_start_matches('\u{feff}').trim_start();
+    text.starts_with("-----BEGIN")
 }
 
 fn is_blank_or_comment(line: &str) -> bool {
@@ -209,9 +221,8 @@ mod tests {
             ("certFile", "keyFile"),
             ("cert_file", "key_file"),
         ] {
-            let tls = accept(&format!("server: {{tls: {{{cert}: a.pem, {key}: b.pem}}}}"))
-                .server
-                .tls;
+            let text = format!("server: {{tls: {{{cert}: a.pem, {key}: b.pem}}}}");
+            let tls = parse(&text).unwrap().server.tls;
             assert_eq!(
                 (tls.cert_file, tls.key_file),
                 (Some("a.pem".into()), Some("b.pem".into())),
@@ -320,6 +331,52 @@ mod tests {
         ] {
             assert_eq!(refuse(text), refusal, "for {text:?}");
         }
+    }
+
+    #[test]
+    fn a_text_that_may_be_a_key_or_a_token_is_not_shown() {
+        const BASE64: &str = "MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQg";
+        let pem = format!("-----BEGIN PRIVATE KEY-----\n{BASE64}\n-----END PRIVATE KEY-----\n");
+        let indented = pem.replace('\n', "\n    ");
+        let one_line = pem.replace('\n', "\\n");
+        for text in [
+            pem.clone(),
+            format!("\u{feff}\n  {pem}"),
+            BASE64.to_owned(),
+            format!("{BASE64}\n{BASE64}\n"),
+            format!("KEY={BASE64}"),
+            format!("server: {BASE64}"),
+            format!("server:\n  tls: |\n    {indented}"),
+            format!("server:\n  port: {BASE64}"),
+            format!("server: {{tls: {{key_file: {BASE64}}}}}"),
+            format!("server: {{tls: {{enabled: true, cert_file: {BASE64}}}}}"),
+            format!("server: {{tls: {{enabled: true, cert_file: \"{one_line}\"}}}}"),
+            format!(
+                "server:\n  tls:\n    enabled: true\n    cert_file: Cargo.toml\n    key_file: |\n    {indented}"
+            ),
+            format!(
+                "server:\n  tls:\n    enabled: true\n    cert_file: Cargo.toml\n    key_file: {BASE64}{BASE64}"
+            ),
+            format!("log: {{format: {BASE64}}}"),
+            format!("relay: {{publish: {}}}", &BASE64[..16]),
+            format!("relay: {{publish_tokens: {BASE64}}}"),
+            format!("relay: {{publish_tokens: [{BASE64}: a]}}"),
+            format!("relay: {{publish_tokens: [*{BASE64}]}}"),
+        ] {
+            let refusal = refuse(&text);
+            for six in BASE64.as_bytes().windows(6) {
+                let six = str::from_utf8(six).unwrap();
+                assert!(!refusal.contains(six), "for {text:?}: {refusal}");
+            }
+        }
+        assert!(refuse(&pem).starts_with("test.yaml: the file is PEM, a certificate or a key"));
+        assert_eq!(
+            refuse(&format!(
+                "server: {{tls: {{enabled: true, cert_file: Cargo.toml, key_file: {BASE64}}}}}"
+            )),
+            "test.yaml:1: server.tls.key_file: the text of a private key is given in place of the path of its file; \
+             write it to a file, and name that"
+        );
     }
 
     #[test]
@@ -478,7 +535,8 @@ mod tests {
     fn any_config() -> impl Strategy<Value = Config> {
         let sizes = (125..64usize << 20, 1024..65_537usize, 0..1usize << 20);
         let waits = (1..3_600_000u64, 0..600_000u64);
-        let paths = (any::<Option<String>>(), "[a-z][a-z0-9.-]{0,20}");
+        let path = proptest::option::of("[^\0]{1,25}");
+        let paths = (path, "[a-z][a-z0-9.-]{0,20}");
         let origins =
             proptest::collection::vec("null|(\\*\\.|https://)?[a-z]{1,9}\\.[a-z]{2}", 0..4);
         (sizes, waits, paths, origins, any::<bool>()).prop_map(
@@ -489,7 +547,7 @@ mod tests {
                 config.slow_consumer.max_lag_bytes = 2 * message + more;
                 config.slow_consumer.stall_timeout = Duration::from_millis(wait);
                 config.shutdown.timeout = Duration::from_millis(stop);
-                config.server.tls.cert_file = path.map(PathBuf::from);
+                config.server.unix_socket = path.map(PathBuf::from);
                 config.server.unix_socket_mode = header as u32 % 0o1000;
                 config.server.host = host;
                 config.server.allowed_origins =

@@ -7,8 +7,8 @@
 //! ([`ConfigError`]).
 //!
 //! `types` has the keys and their defaults. `units`, `lists` and `proxies` read and write values, `file` whole files.
-//! `bounds`, `range` and `access` check values. For errors, `explain` translates the parser's texts, `locate` finds the
-//! line of a key, and `suggest` finds the key that the operator meant.
+//! `bounds`, `range`, `access` and `tls_files` check values. For errors, `explain` translates the parser's texts, `locate`
+//! finds the line of a key, and `suggest` finds the key that the operator meant.
 
 mod access;
 mod bounds;
@@ -20,14 +20,16 @@ mod locate;
 mod proxies;
 mod range;
 mod suggest;
+mod tls_files;
 mod types;
 mod units;
 
 pub use crate::http::bearer::Token;
 pub use crate::http::origin::OriginPattern;
-pub(crate) use bounds::{MAX_WORKERS, pem_file};
+pub(crate) use bounds::MAX_WORKERS;
 pub use error::ConfigError;
 pub use proxies::ProxySource;
+pub(crate) use tls_files::pem_file;
 pub use types::{
     Config, Keepalive, Limits, Log, LogFormat, LogLevel, Metrics, ProxyProtocol, Publish, Relay,
     Server, Shutdown, SlowConsumer, SlowConsumerPolicy, Tls, Topics,

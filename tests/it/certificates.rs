@@ -102,6 +102,39 @@ fn no_byte_of_a_mangled_key_is_shown_at_the_start_by_the_check_or_in_the_log() {
 }
 
 #[test]
+fn no_byte_of_a_key_in_place_of_a_path_or_of_the_configuration_is_shown() {
+    let issued = Authority::new().issue();
+    let files = Files::of(&issued);
+    let (cert, config) = (files.path("cert.pem"), files.path("config.yaml"));
+    let folder = cert.parent().unwrap();
+    let block = issued.key.replace('\n', "\n      ");
+    let body: Vec<&str> = issued
+        .key
+        .lines()
+        .filter(|line| !line.starts_with('-'))
+        .collect();
+    for text in [
+        issued.key.clone(),
+        body.join("\n"),
+        format!(
+            "server:\n  tls:\n    enabled: true\n    cert_file: cert.pem\n    key_file: |\n      {block}\n"
+        ),
+        format!("server:\n  tls:\n    enabled: false\n    key_file: |\n      {block}\n"),
+        format!(
+            "server:\n  tls:\n    enabled: true\n    cert_file: cert.pem\n    key_file: {}\n",
+            body.join("")
+        ),
+    ] {
+        fs::write(&config, &text).unwrap();
+        for arguments in [&["--check"][..], &["--print-config"], &[]] {
+            let (code, printed) = run(folder, arguments);
+            assert_eq!(code, Some(2), "{printed}");
+            assert_hides(&printed, &issued.key);
+        }
+    }
+}
+
+#[test]
 fn no_byte_of_a_key_that_a_client_takes_for_an_authority_is_shown() {
     let issued = Authority::new().issue();
     let files = Files::of(&issued);
