@@ -245,7 +245,8 @@ fn check_wait(key: &str, wait: Duration) -> Result<(), ConfigError> {
 
 /// Refuses a text that is neither an address nor a valid host name. Names are resolved later, when the relay listens.
 fn check_host(key: &str, host: &str) -> Result<(), ConfigError> {
-    const FIX: &str = "use an address such as 127.0.0.1 or ::1, or a host name";
+    const FIX: &str = "use an address such as 127.0.0.1, or 0.0.0.0 or \"::\" for every one, or a host name; \
+        it has no brackets and no port";
     let problem = if host.is_empty() {
         "it is empty".to_owned()
     } else if is_address(host) || is_name(host) {

@@ -7,6 +7,7 @@
 use super::error::ConfigError;
 use super::locate::line_of_key;
 use super::suggest;
+use super::syntax;
 use crate::http::bearer::TOKEN_BYTES;
 
 /// The keys whose values, and those of their entries, must never be shown.
@@ -14,6 +15,9 @@ const SECRETS: &str = "relay.publish_tokens";
 
 /// The key whose value may be a token by mistake.
 const BESIDE_SECRETS: &str = "relay.publish";
+
+/// The description of a host in the parser's messages. YAML takes the brackets of an IPv6 address for a list.
+const HOST: &str = "an address or a host name";
 
 /// The longest text, in characters, that an error shows where a word, a number or a section belongs. A longer one may be a
 /// key or a token.
@@ -49,13 +53,12 @@ pub(super) fn explain(text: &str, error: &serde_yaml::Error) -> ConfigError {
         if found.starts_with("string") && found.chars().count() > MAX_SHOWN {
             return with_key(unquoted(message), path).on_line(line);
         }
-        return with_key(
-            ConfigError::new(format!("found {found}"), format!("use {expected}")),
-            path,
-        )
-        .on_line(line);
+        let error = ConfigError::new(format!("found {found}"), format!("use {expected}"));
+        return with_key(syntax::advise(text, (found, expected), line, error), path).on_line(line);
     }
-    with_key(not_yaml(text, message, line), path).on_line(line)
+    // The advice may have found the line where the mistake begins.
+    let (error, begin) = syntax::explain(text, message, line);
+    with_key(error, path).on_line(begin)
 }
 
 /// The parser's message without its place, which the error shows in front.
@@ -89,6 +92,13 @@ fn with_key(error: ConfigError, path: &str) -> ConfigError {
 }
 
 fn unknown_key(section: &str, name: &str) -> ConfigError {
+    if name.starts_with(|c: char| c.is_whitespace()) {
+        return ConfigError::new(
+            "a blank that is not a plain space stands in front of the key",
+            "replace it by spaces; it often comes from a web page or a word processor",
+        )
+        .of_key(suggest::join(section, name.trim()));
+    }
     let fix = match suggest::key_for(section, name) {
         Some(meant) => format!("did you mean `{meant}`?"),
         None => format!("use one of {}", suggest::names_in(section).join(", ")),
@@ -123,6 +133,14 @@ fn found_and_expected(message: &str) -> Option<(&str, &str)> {
     let (found, expected) = rest.rsplit_once(", expected ")?;
     Some(match (found, expected) {
         ("unit value", _) => ("no value", expected),
+        ("enum", _) => (
+            "a tag: the value begins with `!`",
+            "quotes around the value",
+        ),
+        ("sequence", HOST) => (
+            found,
+            "an address without brackets, such as \"::\", or a host name",
+        ),
         (_, "a boolean") => (found, "true or false"),
         (_, "field identifier") => (found, "a name as the key"),
         _ => (found, expected),
@@ -138,28 +156,4 @@ fn unquoted(message: &str) -> ConfigError {
         other => other,
     };
     ConfigError::new(format!("found {kind}"), format!("use {expected}"))
-}
-
-/// A syntax error, in the parser's words unless there is a simpler explanation.
-fn not_yaml(text: &str, message: &str, line: Option<usize>) -> ConfigError {
-    let at_fault = line
-        .and_then(|line| text.lines().nth(line - 1))
-        .unwrap_or("");
-    let indent = &at_fault[..at_fault.len() - at_fault.trim_start().len()];
-    if indent.contains('\t') {
-        return ConfigError::new(
-            "the line is indented with a tab",
-            "indent with spaces, as YAML requires",
-        );
-    }
-    if message.contains("more than one document") {
-        return ConfigError::new(
-            "more than one YAML document",
-            "keep one, and remove the `---` between them",
-        );
-    }
-    ConfigError::new(
-        format!("not valid YAML: {message}"),
-        "correct the line; compare it with the config.yaml that comes with fanwire",
-    )
 }

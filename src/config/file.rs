@@ -19,7 +19,6 @@ const MAX_FILE_BYTES: usize = 64 << 10;
 const MAX_DEPTH: usize = 32;
 
 const FIX_READ: &str = "use --config-file with a readable file";
-const FIX_EMPTY: &str = "set at least one key, or remove the file to use the defaults";
 
 impl Config {
     /// Reads, parses and validates a file.
@@ -88,10 +87,13 @@ fn line_at(bytes: &[u8], index: usize) -> usize {
 
 fn parse(text: &str) -> Result<Config, ConfigError> {
     check_shape(text)?;
+    if text.lines().all(is_blank_or_comment) {
+        return Ok(Config::default());
+    }
     serde_yaml::from_str(text).map_err(|error| explain(text, &error))
 }
 
-/// Refuses a text that the parser cannot cope with, or that has no settings.
+/// Refuses a text that the parser cannot cope with, or would quote.
 fn check_shape(text: &str) -> Result<(), ConfigError> {
     if text.len() > MAX_FILE_BYTES {
         return Err(too_large());
@@ -101,9 +103,6 @@ fn check_shape(text: &str) -> Result<(), ConfigError> {
             "the file is PEM, a certificate or a key, and no configuration",
             "use --config-file with the right file",
         ));
-    }
-    if text.lines().all(is_blank_or_comment) {
-        return Err(ConfigError::new("the file is empty", FIX_EMPTY));
     }
     let mut depth: usize = 0;
     for (index, byte) in text.bytes().enumerate() {
@@ -434,12 +433,9 @@ mod tests {
     }
 
     #[test]
-    fn a_file_without_settings_is_refused() {
-        for text in ["", "\n\n", "# server:\n", "---\n# x\n", "\u{feff}"] {
-            assert!(
-                refuse(text).starts_with("test.yaml: the file is empty; "),
-                "for {text:?}"
-            );
+    fn a_file_without_settings_means_the_defaults() {
+        for text in ["", "\n\n", "# server:\n", "---\n# x\n", "\u{feff}", "{}"] {
+            assert_eq!(accept(text), Config::default(), "for {text:?}");
         }
     }
 
@@ -480,7 +476,10 @@ mod tests {
         ] {
             assert!(refuse(text).starts_with("test.yaml"), "for {text:?}");
         }
-        assert!(refuse("log: *nope").starts_with("test.yaml:1: not valid YAML: unknown anchor"));
+        assert!(
+            refuse("log: *nope")
+                .starts_with("test.yaml:1: not valid YAML: a value begins with `*`")
+        );
     }
 
     #[test]
@@ -497,7 +496,6 @@ mod tests {
                 .contains("absent.yaml: cannot be read: No such file")
         );
         assert!(refuse(folder.path().into()).contains(": cannot be read: Is a directory"));
-        assert!(refuse(file("empty.yaml", b"")).contains("empty.yaml: the file is empty"));
         let refusal = refuse(file("latin1.yaml", b"log:\n  level: \xe9"));
         assert!(
             refusal.contains("latin1.yaml:2: not UTF-8 at byte 14; save the file as UTF-8"),

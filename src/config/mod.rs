@@ -8,7 +8,7 @@
 //!
 //! `types` has the keys and their defaults. `units`, `lists` and `proxies` read and write values, `file` whole files.
 //! `bounds`, `range`, `access` and `tls_files` check values. For errors, `explain` translates the parser's texts, `locate`
-//! finds the line of a key, and `suggest` finds the key that the operator meant.
+//! finds the line of a key, `suggest` finds the key that the operator meant, and `syntax` has advice for mistakes in YAML.
 
 mod access;
 mod bounds;
@@ -20,6 +20,7 @@ mod locate;
 mod proxies;
 mod range;
 mod suggest;
+mod syntax;
 mod tls_files;
 mod types;
 mod units;

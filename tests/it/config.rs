@@ -56,6 +56,20 @@ fn a_valid_file_passes_the_check_with_one_line() {
 }
 
 #[test]
+fn a_file_with_comments_only_means_the_defaults() {
+    for text in ["", "# server:\n#   port: 1\n", "\n \n", &" ".repeat(60_000)] {
+        let folder = folder_with(text);
+        let given = fanwire(folder.path(), &["--print-config"]);
+        assert_eq!(given.status.code(), Some(0));
+        let defaults = folder_with("{}\n");
+        let defaults = fanwire(defaults.path(), &["--print-config"]);
+        assert_eq!(given.stdout, defaults.stdout);
+    }
+    let output = fanwire(folder().path(), &["--config-file", "/dev/null", "--check"]);
+    assert_eq!(output.status.code(), Some(0));
+}
+
+#[test]
 fn without_a_file_the_check_says_that_it_uses_the_defaults() {
     let output = fanwire(folder().path(), &["--check"]);
     assert_eq!(output.status.code(), Some(0));
@@ -111,8 +125,14 @@ fn each_error_has_the_file_line_key_value_and_fix() {
             "server:\n\tport: 1\n",
             "config.yaml:2: the line is indented with a tab; indent with spaces",
         ),
-        ("server: {\n", "config.yaml:2: not valid YAML: "),
-        ("", "config.yaml: the file is empty; "),
+        (
+            "server: {\n",
+            "config.yaml:2: not valid YAML: a bracket is not closed",
+        ),
+        (
+            "server:\n  host: ::\n",
+            "config.yaml:2: not valid YAML: a value has a colon that YAML takes for the end of a key; put the value in quotes",
+        ),
     ] {
         let refusal = check(text);
         assert!(

@@ -153,7 +153,6 @@ fn features_of_yaml_that_no_configuration_needs_are_refused() {
         ("server: [port]".into(), "server: found sequence"),
         ("server: ~".into(), "server: found no value"),
         ("~".into(), "found no value"),
-        ("# nothing but this".into(), "the file is empty"),
         ("--- {}\n--- {}\n".into(), "more than one YAML document"),
         (
             "server: {port: 1, port: 2}".into(),
@@ -177,8 +176,6 @@ fn features_of_yaml_that_no_configuration_needs_are_refused() {
         ("&a ".repeat(20_000), "config.yaml: "),
         ("!a ".repeat(20_000), "config.yaml: "),
         ("'".repeat(60_001), "not valid YAML"),
-        (" ".repeat(60_000), "the file is empty"),
-        ("\n".repeat(60_000), "the file is empty"),
     ] {
         let refusal = refusal(&text);
         let excerpt: String = text.chars().take(60).collect();
@@ -195,7 +192,6 @@ fn anything_but_a_text_file_is_refused() {
     for (file, line) in [
         ("/dev/zero", "the largest allowed is 64 KiB"),
         ("/dev/urandom", "the largest allowed is 64 KiB"),
-        ("/dev/null", "the file is empty"),
         ("loop", "cannot be read"),
         ("absent", "cannot be read"),
         ("config.yaml/absent", "cannot be read"),
