@@ -6,12 +6,12 @@
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::process::{Command, Stdio};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 use std::time::Duration;
 
 use fanwire::internals::ShardId;
+use fanwire::internals::http::Health;
 use fanwire::internals::metrics::{
     Exporter, ExporterHandle, Exposition, InboxDepth, Limits, METRICS, Published, TlsStatus,
 };
@@ -20,11 +20,14 @@ use fanwire::server::{Stat, Stats};
 /// The longest wait for an answer. Then the test fails.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// The limit on connections that the exporter shows.
+const MAX_CONNECTIONS: usize = 20_000;
+
 /// An exporter over two shards, and the numbers that it reads.
 struct World {
     exporter: ExporterHandle,
     shards: Vec<Arc<Published>>,
-    ready: Arc<AtomicBool>,
+    health: Arc<Mutex<Health>>,
 }
 
 impl World {
@@ -37,18 +40,20 @@ impl World {
             Arc::new(Published::default()),
             Arc::new(Published::default()),
         ];
-        let ready = Arc::new(AtomicBool::new(true));
+        let health = Arc::new(Mutex::new(Health::Ready));
         let exposition = Exposition::new(
             shards.clone(),
             |_| InboxDepth::default(),
+            MAX_CONNECTIONS,
             Some(Arc::new(TlsStatus::new(1_800_000_000))),
         );
-        let exporter =
-            Exporter::start(listener(), exposition, Arc::clone(&ready), limits, |_| ()).unwrap();
+        let shared = Arc::clone(&health);
+        let ask = move || *shared.lock().unwrap();
+        let exporter = Exporter::start(listener(), exposition, ask, limits, |_| ()).unwrap();
         World {
             exporter,
             shards,
-            ready,
+            health,
         }
     }
 
@@ -302,7 +307,7 @@ fn readiness_follows_the_relay() {
     let world = World::new();
     let before = world.ask(&get("/readyz"));
     assert_eq!((before.status(), &*before.body), (200, "ready\n"));
-    world.ready.store(false, Ordering::Release);
+    *world.health.lock().unwrap() = Health::Draining;
     let after = world.ask(&get("/readyz"));
     assert_eq!((after.status(), &*after.body), (503, "draining\n"));
     assert_eq!(world.ask(&get("/livez")).status(), 200);
@@ -659,13 +664,13 @@ fn a_dropped_handle_stops_the_exporter_and_cuts_its_connections() {
 fn watched(
     depth: impl Fn(ShardId) -> InboxDepth + Send + Sync + 'static,
 ) -> (ExporterHandle, mpsc::Receiver<String>) {
-    let exposition = Exposition::new(vec![Arc::default()], depth, None);
+    let exposition = Exposition::new(vec![Arc::default()], depth, MAX_CONNECTIONS, None);
     let (tell, told) = mpsc::channel();
     let on_failure = move |reason| tell.send(reason).unwrap();
     let exporter = Exporter::start(
         listener(),
         exposition,
-        Arc::default(),
+        || Health::Ready,
         Limits::default(),
         on_failure,
     );

@@ -6,20 +6,20 @@
 use std::io::{ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::AsRawFd;
-use std::sync::Arc;
 use std::time::Duration;
 
+use fanwire::internals::http::Health;
 use fanwire::internals::metrics::{Exporter, Exposition, InboxDepth, Limits};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 #[test]
 fn who_waited_while_descriptors_had_run_out_is_served_without_a_newcomer_to_wake_the_listener() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let exposition = Exposition::new(Vec::new(), |_| InboxDepth::default(), None);
+    let exposition = Exposition::new(Vec::new(), |_| InboxDepth::default(), 0, None);
     let exporter = Exporter::start(
         listener,
         exposition,
-        Arc::default(),
+        || Health::Ready,
         Limits::default(),
         |_| (),
     )

@@ -4,6 +4,7 @@
 //! whether a request has a body, which both refuse. `routes` and `requests` serve the metrics port only.
 
 pub(crate) mod bearer;
+pub(crate) mod health;
 pub(crate) mod origin;
 pub(crate) mod percent;
 pub(crate) mod request;

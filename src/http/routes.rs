@@ -1,10 +1,11 @@
 //! The pages of the metrics port.
 //!
 //! The exporter calls `route` for every request and sends the [`Route::answer`]. Nothing here touches a socket; the
-//! caller passes in the metrics' text and the readiness.
+//! caller passes in the metrics' text and the health.
 
 use std::borrow::Cow;
 
+use super::health::Health;
 use super::response::{Body, Connection, Response, Status};
 
 /// The content type that Prometheus 3 requires of a scrape. Clients that ask for `OpenMetrics` get it too.
@@ -17,7 +18,7 @@ const PLAIN_CONTENT_TYPE: &str = "text/plain; charset=utf-8";
 pub enum Route {
     /// `/metrics`: the metrics as text.
     Metrics,
-    /// `/livez`: whether the process is alive.
+    /// `/livez`: whether all threads of the process run.
     Live,
     /// `/readyz`: whether the relay takes new clients.
     Ready,
@@ -54,17 +55,16 @@ pub(crate) fn route(method: &str, path_and_query: &str) -> Route {
 }
 
 impl Route {
-    /// The answer. `ready` says whether the relay takes new clients. Only the metrics page calls `exposition`, which
-    /// returns `None` if it failed.
-    pub fn answer(self, ready: bool, exposition: impl FnOnce() -> Option<String>) -> Answer {
+    /// The answer. Only the metrics page calls `exposition`, which returns `None` if it failed.
+    pub fn answer(self, health: Health, exposition: impl FnOnce() -> Option<String>) -> Answer {
         match self {
             Route::Metrics => exposition().map_or_else(
                 || Answer::of(Status::InternalServerError),
                 Answer::exposition,
             ),
-            Route::Live => Answer::plain(Status::Ok, "ok\n"),
-            Route::Ready if ready => Answer::plain(Status::Ok, "ready\n"),
-            Route::Ready => Answer::plain(Status::ServiceUnavailable, "draining\n"),
+            Route::Live if health.is_alive() => Answer::plain(Status::Ok, "ok\n"),
+            Route::Ready if health.is_ready() => Answer::plain(Status::Ok, health.line()),
+            Route::Live | Route::Ready => Answer::plain(Status::ServiceUnavailable, health.line()),
             Route::NotFound => Answer::plain(
                 Status::NotFound,
                 "not found: see /metrics, /livez, /readyz\n",
@@ -146,18 +146,34 @@ mod tests {
 
     #[test]
     fn readiness_chooses_between_200_and_503() {
-        assert_eq!(Route::Ready.answer(true, || None).status, Status::Ok);
-        let draining = Route::Ready.answer(false, || None);
-        assert_eq!(
-            (draining.status, &*draining.body),
-            (Status::ServiceUnavailable, "draining\n")
-        );
+        for (health, status, body) in [
+            (Health::Ready, Status::Ok, "ready\n"),
+            (Health::Full, Status::ServiceUnavailable, "full\n"),
+            (Health::Draining, Status::ServiceUnavailable, "draining\n"),
+            (Health::Frozen, Status::ServiceUnavailable, "frozen\n"),
+        ] {
+            let answer = Route::Ready.answer(health, || None);
+            assert_eq!((answer.status, &*answer.body), (status, body));
+        }
+    }
+
+    #[test]
+    fn a_relay_that_is_full_or_shutting_down_is_alive_and_a_frozen_one_is_not() {
+        for (health, status, body) in [
+            (Health::Ready, Status::Ok, "ok\n"),
+            (Health::Full, Status::Ok, "ok\n"),
+            (Health::Draining, Status::Ok, "ok\n"),
+            (Health::Frozen, Status::ServiceUnavailable, "frozen\n"),
+        ] {
+            let answer = Route::Live.answer(health, || None);
+            assert_eq!((answer.status, &*answer.body), (status, body));
+        }
     }
 
     #[test]
     fn a_failed_exposition_is_an_internal_error() {
         assert_eq!(
-            Route::Metrics.answer(true, || None).status,
+            Route::Metrics.answer(Health::Ready, || None).status,
             Status::InternalServerError
         );
     }
@@ -170,13 +186,13 @@ mod tests {
             Route::NotFound,
             Route::MethodNotAllowed,
         ] {
-            route.answer(true, || panic!("{route:?} asked"));
+            route.answer(Health::Ready, || panic!("{route:?} asked"));
         }
     }
 
     #[test]
     fn the_metrics_are_sent_as_the_text_format_of_prometheus() {
-        let answer = Route::Metrics.answer(true, || Some("12345".into()));
+        let answer = Route::Metrics.answer(Health::Ready, || Some("12345".into()));
         assert_eq!(
             String::from_utf8(answer.encode(Connection::KeepAlive, Body::Send)).unwrap(),
             "HTTP/1.1 200 OK\r\nContent-Type: text/plain; version=0.0.4; charset=utf-8\r\n\
@@ -187,7 +203,7 @@ mod tests {
     #[test]
     fn a_refused_method_gets_the_list_of_allowed_ones() {
         let answer = Route::MethodNotAllowed
-            .answer(true, || None)
+            .answer(Health::Ready, || None)
             .encode(Connection::KeepAlive, Body::Send);
         assert!(
             String::from_utf8(answer)

@@ -49,6 +49,8 @@ pub enum Source {
     InboxEnvelopes,
     /// The bytes in each shard's inbox, read during the scrape.
     InboxBytes,
+    /// The limit on connections.
+    MaxConnections,
     /// The latency buckets, summed over all shards.
     FanoutLatency,
     /// The expiry of the certificate in use; no series without TLS.
@@ -88,6 +90,7 @@ impl Metric {
             Source::BuildInfo => vec!["version", "profile", "os", "arch"],
             Source::TlsReloads => vec!["result"],
             Source::Total(_)
+            | Source::MaxConnections
             | Source::FanoutLatency
             | Source::TlsExpiry
             | Source::CpuTime
@@ -105,6 +108,7 @@ impl Metric {
             Source::Cases(_, cases) => cases.iter().map(|&(_, stat)| stat).collect(),
             Source::InboxEnvelopes
             | Source::InboxBytes
+            | Source::MaxConnections
             | Source::FanoutLatency
             | Source::TlsExpiry
             | Source::TlsReloads
@@ -164,6 +168,11 @@ pub const METRICS: &[Metric] = &[
         "websocket_disconnections_total",
         Source::Total(Stat::Disconnections),
         "Clients that have disconnected, for any reason.",
+    ),
+    gauge(
+        "fanwire_max_connections",
+        Source::MaxConnections,
+        "The most connections at once; more are refused.",
     ),
     // At rest: offered = delivered + dropped + discarded.
     counter(
@@ -484,6 +493,7 @@ fn label_cell(metric: &Metric, label: &str) -> String {
         | Source::PerShardSeconds(_)
         | Source::InboxEnvelopes
         | Source::InboxBytes
+        | Source::MaxConnections
         | Source::FanoutLatency
         | Source::TlsExpiry
         | Source::BuildInfo

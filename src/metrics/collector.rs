@@ -37,12 +37,14 @@ pub struct Exposition {
 }
 
 impl Exposition {
-    /// An exposition of the numbers of `shards`, shard 0 first, of the process, and of the certificate if there is one.
+    /// An exposition of the numbers of `shards`, shard 0 first, of the process, of the limit on connections, and
+    /// of the certificate if there is one.
     ///
     /// The metrics thread calls `inbox_depth` for every shard at every scrape.
     pub fn new(
         shards: Vec<Arc<Published>>,
         inbox_depth: impl Fn(ShardId) -> InboxDepth + Send + Sync + 'static,
+        max_connections: usize,
         tls: Option<Arc<TlsStatus>>,
     ) -> Exposition {
         let registry = Registry::new();
@@ -50,6 +52,7 @@ impl Exposition {
             descs: descs(),
             shards,
             inbox_depth: Box::new(inbox_depth),
+            max_connections,
             tls,
         };
         registry
@@ -102,6 +105,7 @@ struct ShardCollector {
     descs: Vec<Desc>,
     shards: Vec<Arc<Published>>,
     inbox_depth: Box<dyn Fn(ShardId) -> InboxDepth + Send + Sync>,
+    max_connections: usize,
     tls: Option<Arc<TlsStatus>>,
 }
 
@@ -127,6 +131,7 @@ impl ShardCollector {
             total: shards.iter().cloned().sum(),
             inboxes: ids.map(&self.inbox_depth).collect(),
             shards,
+            max_connections: self.max_connections,
             tls_expiry: self.tls.as_ref().map(|tls| tls.expires_at()),
             tls_reloads: self.tls.as_ref().map_or((0, 0), |tls| tls.reloads()),
         }
@@ -138,6 +143,7 @@ struct Scrape {
     shards: Vec<Stats>,
     total: Stats,
     inboxes: Vec<InboxDepth>,
+    max_connections: usize,
     tls_expiry: Option<i64>,
     tls_reloads: (u64, u64),
 }
@@ -163,6 +169,7 @@ impl Scrape {
                 per_shard(kind, &self.inboxes, |inbox| inbox.envelopes as f64)
             }
             Source::InboxBytes => per_shard(kind, &self.inboxes, |inbox| inbox.bytes as f64),
+            Source::MaxConnections => vec![number(kind, self.max_connections as f64)],
             Source::FanoutLatency => vec![latency(&self.total)],
             Source::TlsExpiry => {
                 let expiry = self.tls_expiry.iter();
@@ -306,6 +313,7 @@ mod tests {
         Exposition::new(
             shards.into(),
             depth,
+            20_000,
             Some(Arc::new(TlsStatus::new(1_800_000_000))),
         )
         .text()
@@ -442,6 +450,11 @@ mod tests {
                 "fanwire_fanout_latency_seconds_sum 40.000202",
             ],
         );
+    }
+
+    #[test]
+    fn the_limit_on_connections_is_shown() {
+        assert_lines(&text(|_, _| ()), &["fanwire_max_connections 20000"]);
     }
 
     #[test]

@@ -20,6 +20,7 @@ use tracing::{debug, error};
 use super::collector::Exposition;
 pub use super::scraper::Limits;
 use super::scraper::{Next, Scraper};
+use crate::http::health::Health;
 use crate::http::routes::{Answer, Route};
 use crate::panics;
 
@@ -43,14 +44,14 @@ pub struct Exporter {
     accept_at: Option<Instant>,
     limits: Limits,
     exposition: Exposition,
-    ready: Arc<AtomicBool>,
+    health: Box<dyn Fn() -> Health + Send>,
     stop: Arc<AtomicBool>,
     /// Held because dropping the last owner of a waker discards a wake that is under way.
     waker: Arc<Waker>,
 }
 
 impl Exporter {
-    /// Starts the thread. It serves `exposition`, and `ready` on `/readyz`, to clients of `listener`. If it ends before it is
+    /// Starts the thread. It serves `exposition` and what `health` says to clients of `listener`. If it ends before it is
     /// asked to, it calls `on_failure` with the reason.
     ///
     /// # Errors
@@ -58,12 +59,12 @@ impl Exporter {
     pub fn start(
         listener: StdTcpListener,
         exposition: Exposition,
-        ready: Arc<AtomicBool>,
+        health: impl Fn() -> Health + Send + 'static,
         limits: Limits,
         on_failure: impl FnOnce(String) + Send + 'static,
     ) -> io::Result<ExporterHandle> {
         let address = listener.local_addr()?;
-        let exporter = Exporter::new(listener, exposition, ready, limits)?;
+        let exporter = Exporter::new(listener, exposition, Box::new(health), limits)?;
         let stop = Arc::clone(&exporter.stop);
         let waker = Arc::clone(&exporter.waker);
         let thread =
@@ -85,7 +86,7 @@ impl Exporter {
     fn new(
         listener: StdTcpListener,
         exposition: Exposition,
-        ready: Arc<AtomicBool>,
+        health: Box<dyn Fn() -> Health + Send>,
         limits: Limits,
     ) -> io::Result<Exporter> {
         listener.set_nonblocking(true)?;
@@ -102,7 +103,7 @@ impl Exporter {
             accept_at: None,
             limits,
             exposition,
-            ready,
+            health,
             stop: Arc::default(),
             waker,
         })
@@ -158,7 +159,7 @@ impl Exporter {
         let Some(scraper) = self.scrapers.get_mut(key) else {
             return;
         };
-        let answer = |route| answer(route, &self.exposition, &self.ready);
+        let answer = |route| answer(route, &self.exposition, (self.health)());
         match scraper.drive(now, &answer) {
             Ok(Next::Wait) => {}
             Ok(Next::Turn) => self.unfinished.push(key),
@@ -244,8 +245,8 @@ impl Exporter {
     }
 }
 
-fn answer(route: Route, exposition: &Exposition, ready: &AtomicBool) -> Answer {
-    route.answer(ready.load(Ordering::Acquire), || match exposition.text() {
+fn answer(route: Route, exposition: &Exposition, health: Health) -> Answer {
+    route.answer(health, || match exposition.text() {
         Ok(text) => Some(text),
         Err(error) => {
             error!(%error, "the metrics cannot be encoded");
@@ -292,8 +293,8 @@ mod tests {
 
     fn exporter(limits: Limits) -> Exporter {
         let listener = StdTcpListener::bind("127.0.0.1:0").unwrap();
-        let exposition = Exposition::new(Vec::new(), |_| InboxDepth::default(), None);
-        Exporter::new(listener, exposition, Arc::default(), limits).unwrap()
+        let exposition = Exposition::new(Vec::new(), |_| InboxDepth::default(), 0, None);
+        Exporter::new(listener, exposition, Box::new(|| Health::Ready), limits).unwrap()
     }
 
     impl Exporter {

@@ -15,6 +15,7 @@ pub(crate) mod proxy;
 pub(crate) mod stream;
 pub(crate) mod tls;
 pub(crate) mod unix;
+pub(crate) mod vitals;
 pub(crate) mod worker;
 
 /// Connections that may wait to be accepted. The kernel caps it at `net.core.somaxconn`.

@@ -5,7 +5,6 @@
 use std::io;
 use std::net::TcpListener;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use mio::{Events, Interest, Poll, Token};
@@ -23,6 +22,7 @@ use crate::net::listener::{Accepted, Acceptor};
 use crate::net::mail::{ControlBox, Mail, Report};
 use crate::net::tls::keeper::Keeper;
 use crate::net::unix;
+use crate::net::vitals::Vitals;
 
 /// The waker of the control loop.
 pub(super) const WAKER: Token = Token(0);
@@ -49,7 +49,7 @@ pub(super) struct Parts {
     pub(super) listener: TcpListener,
     pub(super) unix_listener: Option<unix::Bound>,
     pub(super) exporter: Option<ExporterHandle>,
-    pub(super) is_ready: Arc<AtomicBool>,
+    pub(super) vitals: Arc<Vitals>,
     pub(super) placement: Placement,
     pub(super) tls: Option<Arc<Keeper>>,
 }
@@ -61,7 +61,7 @@ pub(super) struct Control {
     /// Empty once the shutdown has begun.
     acceptors: Vec<Acceptor>,
     exporter: Option<ExporterHandle>,
-    is_ready: Arc<AtomicBool>,
+    vitals: Arc<Vitals>,
     placement: Placement,
     tls: Option<Arc<Keeper>>,
     expiry: ExpiryWatch,
@@ -102,7 +102,7 @@ impl Control {
             inbox: parts.inbox,
             acceptors,
             exporter: parts.exporter,
-            is_ready: parts.is_ready,
+            vitals: parts.vitals,
             placement: parts.placement,
             expiry: ExpiryWatch::new(parts.tls.clone()),
             tls: parts.tls,
@@ -190,8 +190,7 @@ impl Control {
 
     /// Closes the listeners, and has `/readyz` answer that the relay is not ready.
     fn turn_away(&mut self) {
-        // Relaxed: a flag that bears no other data.
-        self.is_ready.store(false, Ordering::Relaxed);
+        self.vitals.note_ending();
         // Closing a socket takes it out of the event loop. The kernel refuses those that wait in its backlog.
         self.acceptors.clear();
         self.accepts_left = false;
@@ -298,18 +297,19 @@ mod tests {
     use crate::mailbox::Mailbox;
     use crate::net::balance::Rotation;
     use crate::net::listener;
-    use crate::net::mail::{PollWaker, Postbox};
+    use crate::net::mail::{PollWaker, Postbox, Postboxes};
 
     /// A control loop that listens on a port and on `path`, over one worker that does not run.
     fn control(path: &Path) -> (Control, SocketAddr) {
         let (poll, worker) = (Poll::new().unwrap(), Poll::new().unwrap());
         let waker = |poll: &Poll| Waker::new(poll.registry(), WAKER).unwrap();
+        let postboxes: Postboxes = [Postbox::new(waker(&worker))].into();
+        let vitals = Arc::new(Vitals::new(postboxes.clone(), usize::MAX));
         let placement = Placement {
-            postboxes: [Postbox::new(waker(&worker))].into(),
+            postboxes,
             serving: Rotation::default(),
             refusing: Rotation::default(),
-            max_connections: usize::MAX,
-            admitted: 0,
+            vitals: vitals.clone(),
             seats: None,
             proxies: Vec::new(),
         };
@@ -321,7 +321,7 @@ mod tests {
             listener,
             unix_listener: Some(unix::bind(path, 0o600).unwrap()),
             exporter: None,
-            is_ready: Arc::default(),
+            vitals,
             placement,
             tls: None,
         };
@@ -341,11 +341,14 @@ mod tests {
         let _other = UnixStream::connect(&path).unwrap();
 
         control.turn();
-        assert_eq!(control.placement.admitted, ACCEPTS_PER_TURN + 1);
+        assert_eq!(control.vitals.connections(), ACCEPTS_PER_TURN + 1);
         assert_eq!(control.timeout(), Some(Duration::ZERO));
 
         control.turn();
-        assert_eq!(control.placement.admitted, ACCEPTS_PER_TURN + LEFT_OVER + 1);
+        assert_eq!(
+            control.vitals.connections(),
+            ACCEPTS_PER_TURN + LEFT_OVER + 1
+        );
         assert_eq!(control.timeout(), None);
     }
 }

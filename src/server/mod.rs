@@ -29,7 +29,6 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::thread::{self, JoinHandle};
 
 use mio::{Poll, Waker};
@@ -55,6 +54,7 @@ use crate::net::mail::{ControlBox, PollWaker, Postbox, Postboxes, Report};
 use crate::net::tls::keeper::Keeper;
 use crate::net::unix;
 pub use crate::net::unix::BindError;
+use crate::net::vitals::Vitals;
 use crate::net::worker::{ALARM, Parts, WAKER, Worker};
 use crate::panics;
 use crate::relay::router::Router;
@@ -111,7 +111,6 @@ impl Relay {
         let listener = listen("server.port", &config.server.host, config.server.port)?;
         let address = listener.local_addr()?;
         let unix_listener = listen_on_path(config)?;
-        let is_ready = Arc::new(AtomicBool::new(true));
 
         let poll = Poll::new()?;
         let control: ControlBox = Arc::new(Mailbox::new(PollWaker(Waker::new(
@@ -127,8 +126,8 @@ impl Relay {
             &control,
             tls.as_ref(),
         )?;
-        let exporter =
-            start_exporter(config, &workers, is_ready.clone(), tls.as_deref(), &control)?;
+        let vitals = Arc::new(Vitals::new(workers.postboxes.clone(), max_connections));
+        let exporter = start_exporter(config, &workers, &vitals, tls.as_deref(), &control)?;
         let metrics_address = exporter.as_ref().map(ExporterHandle::address);
         let published = workers.published.clone();
         let shards = published.len();
@@ -140,13 +139,12 @@ impl Relay {
                 listener,
                 unix_listener,
                 exporter,
-                is_ready,
+                vitals: vitals.clone(),
                 placement: Placement {
                     postboxes: workers.postboxes.clone(),
-                    max_connections,
                     serving: Rotation::default(),
                     refusing: Rotation::default(),
-                    admitted: 0,
+                    vitals,
                     seats,
                     proxies: config.server.proxy_protocol.from.clone(),
                 },
@@ -336,7 +334,7 @@ fn listen_on_path(config: &Config) -> Result<Option<unix::Bound>, StartError> {
 fn start_exporter(
     config: &Config,
     workers: &Workers,
-    is_ready: Arc<AtomicBool>,
+    vitals: &Arc<Vitals>,
     tls: Option<&Keeper>,
     control: &ControlBox,
 ) -> Result<Option<ExporterHandle>, StartError> {
@@ -355,10 +353,14 @@ fn start_exporter(
     let exposition = Exposition::new(
         workers.published.clone(),
         depth,
+        vitals.max_connections(),
         tls.map(|tls| tls.status().clone()),
     );
     Ok(Some(serve_metrics(
-        listener, exposition, is_ready, control,
+        listener,
+        exposition,
+        vitals.clone(),
+        control,
     )?))
 }
 
@@ -366,7 +368,7 @@ fn start_exporter(
 fn serve_metrics(
     listener: TcpListener,
     exposition: Exposition,
-    is_ready: Arc<AtomicBool>,
+    vitals: Arc<Vitals>,
     control: &ControlBox,
 ) -> io::Result<ExporterHandle> {
     let control = control.clone();
@@ -374,7 +376,7 @@ fn serve_metrics(
     Exporter::start(
         listener,
         exposition,
-        is_ready,
+        move || vitals.health(),
         Limits::default(),
         on_failure,
     )

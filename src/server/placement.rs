@@ -8,9 +8,10 @@ use crate::config::ProxySource;
 use crate::net::admission::{Admission, Entry, Seats};
 use crate::net::balance::Rotation;
 use crate::net::listener::Peer;
-use crate::net::mail::{Mail, Postboxes, ended, may_refuse_in_order};
+use crate::net::mail::{Mail, Postboxes, may_refuse_in_order};
 use crate::net::proxy::Preface;
 use crate::net::stream::Stream;
+use crate::net::vitals::Vitals;
 use crate::ws::handshake::Refusal;
 
 /// Decides on the next connection.
@@ -23,10 +24,8 @@ pub(super) struct Placement {
     /// Chooses the worker that refuses the next one. If one rotation did both, refusals could make one worker serve all the
     /// rest.
     pub(super) refusing: Rotation,
-    /// The most connections served at a time.
-    pub(super) max_connections: usize,
-    /// Connections that were ever let in.
-    pub(super) admitted: usize,
+    /// Counts the connections that are let in.
+    pub(super) vitals: Arc<Vitals>,
     /// The connections of each address, if they are limited.
     pub(super) seats: Option<Arc<Seats>>,
     /// The proxies that name their clients.
@@ -37,15 +36,12 @@ impl Placement {
     /// Hands a connection to a worker. The worker refuses it if the relay or its address has as many as it may have.
     pub(super) fn place(&mut self, stream: Stream, peer: Peer) {
         // Connections are let in here only, so the limit is never exceeded.
-        let ended = ended(&self.postboxes);
-        debug_assert!(ended <= self.admitted, "more have ended than were let in");
-        // A miscount must not refuse everybody from then on.
-        if self.admitted.saturating_sub(ended) >= self.max_connections {
+        if self.vitals.is_full() {
             return self.refuse(stream, Refusal::CAPACITY);
         }
         match self.admit(peer) {
             Ok(admission) => {
-                self.admitted += 1;
+                self.vitals.note_admitted();
                 let worker = self.serving.next(self.postboxes.len());
                 let worker = &self.postboxes[worker];
                 worker.note_arrival();

@@ -19,6 +19,7 @@ use crate::mailbox::Mailbox;
 use crate::metrics::collector::Exposition;
 use crate::metrics::stats::Stat;
 use crate::net::mail::{ControlBox, PollWaker, Report};
+use crate::net::vitals::Vitals;
 
 /// A relay that spreads even a few clients over `workers`.
 fn relay_with(workers: usize) -> RelayHandle {
@@ -103,9 +104,10 @@ fn when_the_metrics_thread_fails_all_members_are_told_and_the_relay_ends_with_an
 #[test]
 fn the_control_thread_is_woken_when_the_metrics_thread_panics() {
     let (control, mut poll) = control_box();
-    let exposition = Exposition::new(vec![Arc::default()], |_| panic!("a planted fault"), None);
+    let exposition = Exposition::new(vec![Arc::default()], |_| panic!("a planted fault"), 0, None);
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let exporter = serve_metrics(listener, exposition, Arc::default(), &control).unwrap();
+    let vitals = Arc::new(Vitals::new([].into(), 0));
+    let exporter = serve_metrics(listener, exposition, vitals, &control).unwrap();
     let mut scraper = TcpStream::connect(exporter.address()).unwrap();
     scraper.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").unwrap();
 

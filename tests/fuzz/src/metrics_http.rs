@@ -9,7 +9,9 @@
 //!
 //! The input is whether the relay is ready, four sizes of reads, and the bytes of the client.
 
-use fanwire::internals::http::{Answer, Body, Connection, MAX_HEAD_BYTES, Requests, Route, Status};
+use fanwire::internals::http::{
+    Answer, Body, Connection, Health, MAX_HEAD_BYTES, Requests, Route, Status,
+};
 
 use super::head::{self, Head, Reading};
 use super::input::{self, Input};
@@ -52,6 +54,11 @@ pub fn run(bytes: &[u8]) {
 
 /// The answers that a connection gets.
 fn serve<'a>(pieces: impl Iterator<Item = &'a [u8]>, is_ready: bool) -> Vec<Vec<u8>> {
+    let health = if is_ready {
+        Health::Ready
+    } else {
+        Health::Draining
+    };
     let (mut requests, mut answers) = (Requests::default(), Vec::new());
     for piece in pieces {
         requests.push(piece);
@@ -59,7 +66,7 @@ fn serve<'a>(pieces: impl Iterator<Item = &'a [u8]>, is_ready: bool) -> Vec<Vec<
             let (answer, body, connection) = match requests.take() {
                 Ok(None) => break,
                 Ok(Some(request)) => {
-                    let answer = request.route.answer(is_ready, || Some(EXPOSITION.into()));
+                    let answer = request.route.answer(health, || Some(EXPOSITION.into()));
                     check_route(request.route, &answer);
                     (answer, request.body, request.connection)
                 }

@@ -1,0 +1,73 @@
+//! The state of the relay that other threads ask for: whether it is full, and whether it is ending.
+//!
+//! The control thread keeps it. The metrics thread answers probes with [`Vitals::health`]. Any thread may ask, at any time;
+//! nobody waits.
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use super::mail::{Postboxes, ended};
+use crate::http::health::Health;
+
+/// See the module.
+// Relaxed throughout: each is a number or a flag of its own, on which no other data depends.
+#[derive(Debug)]
+pub(crate) struct Vitals {
+    postboxes: Postboxes,
+    max_connections: usize,
+    /// Connections that were ever let in.
+    admitted: AtomicUsize,
+    is_ending: AtomicBool,
+}
+
+impl Vitals {
+    /// The vitals of a relay that takes clients.
+    pub(crate) fn new(postboxes: Postboxes, max_connections: usize) -> Vitals {
+        Vitals {
+            postboxes,
+            max_connections,
+            admitted: AtomicUsize::new(0),
+            is_ending: AtomicBool::new(false),
+        }
+    }
+
+    /// The state now.
+    pub(crate) fn health(&self) -> Health {
+        if self.is_ending.load(Ordering::Relaxed) {
+            Health::Draining
+        } else if self.is_full() {
+            Health::Full
+        } else {
+            Health::Ready
+        }
+    }
+
+    /// A connection was let in. Only the acceptor calls it.
+    pub(crate) fn note_admitted(&self) {
+        self.admitted.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Whether the relay has as many connections as it may have.
+    pub(crate) fn is_full(&self) -> bool {
+        self.connections() >= self.max_connections
+    }
+
+    /// Connections that were let in and have not ended. It is never too low.
+    pub(crate) fn connections(&self) -> usize {
+        // In this order: connections that are let in meanwhile must not be missed.
+        let ended = ended(&self.postboxes);
+        let admitted = self.admitted.load(Ordering::Relaxed);
+        debug_assert!(ended <= admitted, "more have ended than were let in");
+        // A miscount must not refuse everybody from then on.
+        admitted.saturating_sub(ended)
+    }
+
+    /// The most connections.
+    pub(crate) fn max_connections(&self) -> usize {
+        self.max_connections
+    }
+
+    /// The end has begun.
+    pub(crate) fn note_ending(&self) {
+        self.is_ending.store(true, Ordering::Relaxed);
+    }
+}
