@@ -18,7 +18,7 @@ use fanwire::server::{self, Relay, RelayHandle, StartError};
 
 use crate::cli::{Args, ClientArgs, Command, Source};
 
-/// A failure at run time.
+/// A failure at run time, or of the machine.
 const FAILED: u8 = 1;
 /// Wrong usage or configuration.
 const MISCONFIGURED: u8 = 2;
@@ -114,13 +114,12 @@ fn run(config: &Config, source: &Source) -> ExitCode {
     }
 }
 
-/// The exit code of a failed start. An unusable address or path is the configuration's fault, anything else the system's.
+/// The exit code of a failed start. A port in use, a path that cannot be bound and the like are failures of the machine: they
+/// may pass, so a supervisor should try again.
 fn start_error_code(error: &StartError) -> u8 {
     match error {
-        StartError::Listen { .. } | StartError::UnixSocket { .. } | StartError::Config(_) => {
-            MISCONFIGURED
-        }
-        StartError::System(_) => FAILED,
+        StartError::Config(_) => MISCONFIGURED,
+        StartError::Listen { .. } | StartError::UnixSocket { .. } | StartError::System(_) => FAILED,
     }
 }
 

@@ -250,7 +250,8 @@ fn a_second_program_on_the_same_port_is_refused() {
         (on_ports(metrics, 0), "server.port", metrics),
     ] {
         let (code, log) = failed_start(&config, Command::new(env!("CARGO_BIN_EXE_fanwire")));
-        assert_eq!(code, Some(2), "{log}");
+        // A failure of the machine, which may pass: a supervisor should try again.
+        assert_eq!(code, Some(1), "{log}");
         assert!(
             log.contains(&format!("{key}: {port}: the port is in use")),
             "{log}"

@@ -219,12 +219,12 @@ fn the_program_logs_its_socket_and_removes_it() {
 }
 
 #[test]
-fn the_program_refuses_a_path_in_use_with_one_line_and_status_2() {
+fn the_program_refuses_a_path_in_use_with_one_line_and_status_1() {
     let (_, folder, path) = with_socket();
     let _listener = UnixListener::bind(&path).unwrap();
     let output = program(folder.path(), &path).output().unwrap();
     let log = String::from_utf8(output.stderr).unwrap();
-    assert_eq!(output.status.code(), Some(2), "{log}");
+    assert_eq!(output.status.code(), Some(1), "{log}");
     let lines: Vec<_> = log
         .lines()
         .filter(|line| line.starts_with("fanwire: "))
