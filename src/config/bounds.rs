@@ -51,7 +51,7 @@ const MIN_COALESCE: Duration = Duration::from_micros(10);
 /// The longest `relay.coalesce`. A client that breaks the protocol gets its earlier messages back before its Close, and
 /// it has five seconds in all.
 const MAX_COALESCE: Duration = Duration::from_secs(1);
-/// The longest `shutdown.timeout`. Service managers kill the process earlier.
+/// The longest `shutdown.delay` and `shutdown.timeout`. Service managers kill the process earlier.
 const MAX_SHUTDOWN: Duration = Duration::from_mins(10);
 /// The most entries of `server.proxy_protocol.from`. The relay searches the list for every connection.
 const MAX_PROXIES: usize = 256;
@@ -182,6 +182,11 @@ impl Config {
             )
             .map_err(|error| error.or("0s to send every message at once"))?;
         }
+        check_range(
+            "shutdown.delay",
+            Span(self.shutdown.delay),
+            Span(Duration::ZERO)..=Span(MAX_SHUTDOWN),
+        )?;
         check_range(
             "shutdown.timeout",
             Span(self.shutdown.timeout),
@@ -351,7 +356,7 @@ mod tests {
     #[test]
     fn values_just_out_of_range_are_refused_by_their_keys() {
         type Change = fn(&mut Config);
-        let changes: [(&str, Change); 15] = [
+        let changes: [(&str, Change); 16] = [
             ("limits.max_buffered_bytes", |config| {
                 config.limits.max_buffered_bytes = MAX_BUFFERED_BYTES + 1;
             }),
@@ -393,6 +398,9 @@ mod tests {
             }),
             ("relay.coalesce", |config| {
                 config.relay.coalesce = MIN_COALESCE / 2;
+            }),
+            ("shutdown.delay", |config| {
+                config.shutdown.delay = MAX_SHUTDOWN + MIN_WAIT;
             }),
             ("shutdown.timeout", |config| {
                 config.shutdown.timeout = MAX_SHUTDOWN + MIN_WAIT;

@@ -250,7 +250,10 @@ pub struct Keepalive {
     expecting = "a mapping such as `timeout: 10s`"
 )]
 pub struct Shutdown {
-    /// The longest wait for clients to receive their pending messages and to answer the Close. Zero does not wait.
+    /// The time from the signal to the beginning of the drain. Meanwhile the relay is not ready, but goes on.
+    #[serde(with = "units::duration")]
+    pub delay: Duration,
+    /// The longest time that the rest of the shutdown takes, all in all. Zero does not wait for clients.
     #[serde(with = "units::duration")]
     pub timeout: Duration,
 }
@@ -387,6 +390,7 @@ impl Default for Keepalive {
 impl Default for Shutdown {
     fn default() -> Self {
         Shutdown {
+            delay: Duration::ZERO,
             timeout: Duration::from_secs(10),
         }
     }

@@ -269,16 +269,28 @@ impl ExporterHandle {
     pub fn address(&self) -> SocketAddr {
         self.address
     }
-}
 
-impl Drop for ExporterHandle {
-    fn drop(&mut self) {
+    /// Tells the thread to stop, and hands it out without waiting for its end.
+    pub(crate) fn stop(mut self) -> Option<JoinHandle<()>> {
+        self.tell_to_stop();
+        self.thread.take()
+    }
+
+    fn tell_to_stop(&self) {
         self.stop.store(true, Ordering::Release);
         if let Err(error) = self.waker.wake() {
             error!(%error, "the metrics thread cannot be woken; it ends at its next event");
         }
-        let thread = self.thread.take();
-        if thread.is_some_and(|thread| thread.join().is_err()) {
+    }
+}
+
+impl Drop for ExporterHandle {
+    fn drop(&mut self) {
+        let Some(thread) = self.thread.take() else {
+            return;
+        };
+        self.tell_to_stop();
+        if thread.join().is_err() {
             debug!("the metrics thread could not be joined");
         }
     }

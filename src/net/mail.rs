@@ -1,7 +1,7 @@
 //! Mail from thread to thread, and the boxes that it arrives in.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use crossbeam_utils::CachePadded;
 
@@ -77,6 +77,8 @@ pub(crate) struct Postbox {
     ended: CachePadded<AtomicUsize>,
     /// Connections over a limit that are being refused. The thread that refuses raises it; the worker lowers it.
     refusals: CachePadded<AtomicUsize>,
+    /// Whether the worker stands still. The control thread keeps it.
+    is_frozen: AtomicBool,
 }
 
 impl Postbox {
@@ -87,12 +89,24 @@ impl Postbox {
             connections: CachePadded::default(),
             ended: CachePadded::default(),
             refusals: CachePadded::default(),
+            is_frozen: AtomicBool::new(false),
         }
+    }
+
+    /// Whether the worker stands still, so that new clients should go elsewhere.
+    pub(crate) fn is_frozen(&self) -> bool {
+        // Relaxed, here and below: a hint, and numbers for placement or limits, on which no other data depends.
+        self.is_frozen.load(Ordering::Relaxed)
+    }
+
+    /// The worker stands still, or runs again.
+    pub(crate) fn note_frozen(&self, is_frozen: bool) {
+        self.is_frozen.store(is_frozen, Ordering::Relaxed);
     }
 
     /// The worker is about to get a connection, from the acceptor or from another worker.
     pub(crate) fn note_arrival(&self) {
-        // Relaxed, here and below: a count for placement or limits, on which no other data depends.
+        // Relaxed: as above.
         self.connections.fetch_add(1, Ordering::Relaxed);
     }
 

@@ -1,11 +1,12 @@
-//! The state of the relay that other threads ask for: whether it is full, and whether it is ending.
+//! The state of the relay that other threads ask for: whether it is full, whether it is ending, whether a thread stands
+//! still.
 //!
 //! The control thread keeps it. The metrics thread answers probes with [`Vitals::health`]. Any thread may ask, at any time;
 //! nobody waits.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use super::mail::{Postboxes, ended};
+use super::mail::{Postbox, Postboxes, ended};
 use crate::http::health::Health;
 
 /// See the module.
@@ -17,6 +18,7 @@ pub(crate) struct Vitals {
     /// Connections that were ever let in.
     admitted: AtomicUsize,
     is_ending: AtomicBool,
+    is_control_frozen: AtomicBool,
 }
 
 impl Vitals {
@@ -27,12 +29,15 @@ impl Vitals {
             max_connections,
             admitted: AtomicUsize::new(0),
             is_ending: AtomicBool::new(false),
+            is_control_frozen: AtomicBool::new(false),
         }
     }
 
     /// The state now.
     pub(crate) fn health(&self) -> Health {
-        if self.is_ending.load(Ordering::Relaxed) {
+        if self.is_frozen() {
+            Health::Frozen
+        } else if self.is_ending.load(Ordering::Relaxed) {
             Health::Draining
         } else if self.is_full() {
             Health::Full
@@ -69,5 +74,16 @@ impl Vitals {
     /// The end has begun.
     pub(crate) fn note_ending(&self) {
         self.is_ending.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether a thread stands still.
+    fn is_frozen(&self) -> bool {
+        self.is_control_frozen.load(Ordering::Relaxed)
+            || self.postboxes.iter().any(Postbox::is_frozen)
+    }
+
+    /// The control thread stands still, or runs again.
+    pub(crate) fn note_control(&self, is_frozen: bool) {
+        self.is_control_frozen.store(is_frozen, Ordering::Relaxed);
     }
 }

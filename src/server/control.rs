@@ -12,12 +12,16 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook_mio::v1_0::Signals;
 use tracing::{debug, error, info, warn};
 
-use super::crew::Crew;
+use super::crew::{Crew, join_by};
+use super::ending::Ending;
 use super::error::RunError;
 use super::expiry::{ExpiryWatch, seconds_since_epoch};
+use super::guard::Pulse;
 use super::placement::Placement;
-use crate::config::Config;
+use super::watch::{FROZEN_AFTER, News, Watch};
+use crate::config::{Config, Shutdown};
 use crate::metrics::exporter::ExporterHandle;
+use crate::metrics::stats::{Published, Stat};
 use crate::net::listener::{Accepted, Acceptor};
 use crate::net::mail::{ControlBox, Mail, Report};
 use crate::net::tls::keeper::Keeper;
@@ -37,10 +41,6 @@ const EVENTS: usize = 8;
 /// before the rest.
 const ACCEPTS_PER_TURN: usize = 64;
 
-/// The time that members have to take their Close after the relay has failed. It is short, because the supervisor waits
-/// to start the process again.
-const FAREWELL: Duration = Duration::from_secs(1);
-
 /// The parts of a control loop.
 #[derive(Debug)]
 pub(super) struct Parts {
@@ -50,6 +50,9 @@ pub(super) struct Parts {
     pub(super) unix_listener: Option<unix::Bound>,
     pub(super) exporter: Option<ExporterHandle>,
     pub(super) vitals: Arc<Vitals>,
+    pub(super) pulse: Arc<Pulse>,
+    /// The counters of the workers, which show that they live.
+    pub(super) published: Vec<Arc<Published>>,
     pub(super) placement: Placement,
     pub(super) tls: Option<Arc<Keeper>>,
 }
@@ -62,15 +65,20 @@ pub(super) struct Control {
     acceptors: Vec<Acceptor>,
     exporter: Option<ExporterHandle>,
     vitals: Arc<Vitals>,
+    pulse: Arc<Pulse>,
+    published: Vec<Arc<Published>>,
+    watch: Watch,
     placement: Placement,
     tls: Option<Arc<Keeper>>,
     expiry: ExpiryWatch,
     signals: Option<Signals>,
-    shutdown_timeout: Duration,
+    shutdown: Shutdown,
     /// The last turn did not accept everybody. No event announces the rest.
     accepts_left: bool,
-    /// The time at which the connections that are left are cut. Set once the shutdown has begun.
-    deadline: Option<Instant>,
+    /// Set once the end has begun.
+    ending: Option<Ending>,
+    /// The workers were told to drain, or to abandon their clients.
+    is_draining: bool,
     drained: usize,
     stop: bool,
     failure: Option<RunError>,
@@ -92,6 +100,10 @@ impl Control {
             .then(|| Signals::new([SIGINT, SIGTERM, SIGHUP]))
             .transpose()?;
         if let Some(signals) = &mut signals {
+            for signal in [SIGINT, SIGTERM] {
+                // Heard of even if this thread stands still.
+                signal_hook::flag::register(signal, parts.pulse.asked().clone())?;
+            }
             parts
                 .poll
                 .registry()
@@ -103,13 +115,17 @@ impl Control {
             acceptors,
             exporter: parts.exporter,
             vitals: parts.vitals,
+            pulse: parts.pulse,
+            watch: Watch::new(parts.published.len(), Instant::now()),
+            published: parts.published,
             placement: parts.placement,
             expiry: ExpiryWatch::new(parts.tls.clone()),
             tls: parts.tls,
             signals,
-            shutdown_timeout: config.shutdown.timeout,
+            shutdown: config.shutdown.clone(),
             accepts_left: false,
-            deadline: None,
+            ending: None,
+            is_draining: false,
             drained: 0,
             stop: false,
             failure: None,
@@ -136,29 +152,72 @@ impl Control {
         if self.accepts_left {
             return Some(Duration::ZERO);
         }
+        let now = Instant::now();
         let retry = self.acceptors.iter().filter_map(Acceptor::retry_in).min();
-        let deadline = self
-            .deadline
-            .map(|deadline| deadline.saturating_duration_since(Instant::now()));
-        let expiry = self.expiry.due_in(Instant::now());
-        [retry, deadline, expiry].into_iter().flatten().min()
+        let next_step = self.ending.map(|ending| {
+            if self.is_draining {
+                ending.cut_at
+            } else {
+                ending.drain_at
+            }
+        });
+        let steps = next_step.into_iter().chain([self.watch.due_at()]);
+        let steps = steps.map(|step| step.saturating_duration_since(now));
+        let expiry = self.expiry.due_in(now);
+        steps.chain(retry).chain(expiry).min()
     }
 
     /// Looks at every source, whatever the event was. There are few, and each is cheap to ask.
     fn turn(&mut self) {
+        self.pulse.beat();
         self.take_reports();
         self.take_signals();
         self.accept();
-        for warning in self.expiry.look(Instant::now(), seconds_since_epoch()) {
+        let now = Instant::now();
+        for warning in self.expiry.look(now, seconds_since_epoch()) {
             warn!(%warning, "a certificate needs attention");
         }
-        let is_over = |deadline| Instant::now() >= deadline;
-        if self.deadline.is_some_and(is_over) {
-            warn!(timeout = ?self.shutdown_timeout, "the shutdown takes longer than its timeout; cutting the connections that are left");
-            self.stop = true;
+        if now >= self.watch.due_at() {
+            self.look_at_workers(now);
+        }
+        if let Some(ending) = self.ending {
+            self.take_next_step(ending, now);
         }
         if self.drained == self.placement.postboxes.len() {
             self.stop = true;
+        }
+    }
+
+    /// Begins the drain or ends it, if it is time.
+    fn take_next_step(&mut self, ending: Ending, now: Instant) {
+        if !self.is_draining && now >= ending.drain_at {
+            self.begin_drain();
+        }
+        if !self.stop && now >= ending.cut_at {
+            warn!(timeout = ?self.shutdown.timeout, "the time for the shutdown is up; the connections that are left are cut");
+            self.stop = true;
+        }
+    }
+
+    /// Asks the workers for a sign of life, and tells the operator of those that give none.
+    fn look_at_workers(&mut self, now: Instant) {
+        let turns = self.published.iter().map(|shard| shard.value(Stat::Turns));
+        for news in self.watch.look(now, turns) {
+            match news {
+                // It sleeps, or stands still. If it sleeps, the wake is a turn.
+                News::Silent(worker) => self.placement.postboxes[worker].inbox.notify(),
+                News::Froze(worker) => {
+                    self.placement.postboxes[worker].note_frozen(true);
+                    warn!(worker, silent_for = ?FROZEN_AFTER, "a worker stands still: its clients and topics are not served; /livez answers 503");
+                    if self.ending.is_some() {
+                        self.fail(frozen(worker));
+                    }
+                }
+                News::Thawed(worker, silent_for) => {
+                    self.placement.postboxes[worker].note_frozen(false);
+                    info!(worker, ?silent_for, "the worker runs again");
+                }
+            }
         }
     }
 
@@ -182,15 +241,21 @@ impl Control {
     fn fail(&mut self, failure: RunError) {
         error!(%failure, "the relay cannot go on");
         self.failure.get_or_insert(failure);
+        let ending = Ending::fail(Instant::now(), self.ending);
+        self.end_at(ending);
         self.turn_away();
-        self.shutdown_timeout = FAREWELL;
-        self.deadline = Some(Instant::now() + FAREWELL);
+        self.is_draining = true;
         self.tell_workers(|| Mail::Abandon);
     }
 
-    /// Closes the listeners, and has `/readyz` answer that the relay is not ready.
-    fn turn_away(&mut self) {
+    fn end_at(&mut self, ending: Ending) {
+        self.ending = Some(ending);
         self.vitals.note_ending();
+        self.pulse.note_end(ending.end_at);
+    }
+
+    /// Closes the listeners.
+    fn turn_away(&mut self) {
         // Closing a socket takes it out of the event loop. The kernel refuses those that wait in its backlog.
         self.acceptors.clear();
         self.accepts_left = false;
@@ -228,16 +293,40 @@ impl Control {
         }
     }
 
-    /// The first call begins the drain, the second ends it.
+    /// The first call begins the shutdown, the second ends it.
     fn begin_shutdown(&mut self, cause: &str) {
-        if self.deadline.is_some() {
+        let now = Instant::now();
+        if let Some(ending) = self.ending {
             info!(cause, "asked to shut down again; ending at once");
+            self.end_at(ending.hurry(now));
             self.stop = true;
             return;
         }
-        info!(cause, timeout = ?self.shutdown_timeout, "shutting down: every client gets the messages it is still owed, then Close 1001");
+        if let Some(worker) = self.watch.frozen() {
+            // The drain would wait for it.
+            warn!(
+                cause,
+                worker,
+                "shutting down: every client of the other workers gets Close 1011, because a worker stands still"
+            );
+            return self.fail(frozen(worker));
+        }
+        let ending = Ending::ask(now, &self.shutdown);
+        self.end_at(ending);
+        if ending.drain_at > now {
+            info!(cause, delay = ?self.shutdown.delay, "shutting down after a delay: /readyz answers 503, and the relay goes on");
+        } else {
+            info!(cause, timeout = ?self.shutdown.timeout, "shutting down: every client gets the messages it is still owed, then Close 1001");
+            self.begin_drain();
+        }
+    }
+
+    fn begin_drain(&mut self) {
+        if self.shutdown.delay > Duration::ZERO {
+            info!(timeout = ?self.shutdown.timeout, "the delay is over: every client gets the messages it is still owed, then Close 1001");
+        }
+        self.is_draining = true;
         self.turn_away();
-        self.deadline = Some(Instant::now() + self.shutdown_timeout);
         self.tell_workers(|| Mail::Drain);
     }
 
@@ -256,15 +345,24 @@ impl Control {
         }
     }
 
-    /// Stops and joins every thread.
+    /// Stops and joins every thread. Those that stand still are left behind, and fail the relay.
     fn end(mut self, crew: Crew) -> Result<(), RunError> {
         self.turn_away();
-        drop(crew);
-        drop(self.exporter.take());
+        let now = Instant::now();
+        let by = self.ending.map_or(now, |ending| ending.stop_by(now));
+        let mut left = crew.stop(by).into_iter().map(|id| frozen(id.index()));
+        let metrics = self.exporter.take().and_then(ExporterHandle::stop);
+        let metrics = metrics.is_some_and(|thread| !join_by(thread, by));
+        let metrics = metrics.then(|| RunError::Frozen("the metrics thread".into()));
+        let left = left.next().or(metrics);
         // A thread may have failed while it was being stopped.
         self.take_reports();
-        self.failure.map_or(Ok(()), Err)
+        self.failure.or(left).map_or(Ok(()), Err)
     }
+}
+
+fn frozen(worker: usize) -> RunError {
+    RunError::Frozen(format!("worker {worker}"))
 }
 
 /// Accepts as many as one turn may, and returns whether more may wait.
@@ -322,6 +420,8 @@ mod tests {
             unix_listener: Some(unix::bind(path, 0o600).unwrap()),
             exporter: None,
             vitals,
+            pulse: Arc::default(),
+            published: vec![Arc::default()],
             placement,
             tls: None,
         };
@@ -349,6 +449,6 @@ mod tests {
             control.vitals.connections(),
             ACCEPTS_PER_TURN + LEFT_OVER + 1
         );
-        assert_eq!(control.timeout(), None);
+        assert_ne!(control.timeout(), Some(Duration::ZERO));
     }
 }

@@ -4,6 +4,7 @@
 
 use std::io;
 use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
 
 use tracing::debug;
 
@@ -12,8 +13,14 @@ use crate::net::mail::{ControlBox, Mail, Postboxes, Report};
 use crate::net::worker::Worker;
 use crate::panics;
 
+/// The wait for the threads when the crew is dropped. It is long, because only a thread that stands still needs it.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The time between two looks at a thread that was told to stop.
+const LOOK_AGAIN: Duration = Duration::from_millis(1);
+
 /// The threads of all workers. Dropping it stops and joins them, so that none outlives a start that fails or a control
-/// thread that panics.
+/// thread that panics. A thread that stands still is left behind.
 pub(super) struct Crew {
     postboxes: Postboxes,
     threads: Vec<JoinHandle<()>>,
@@ -50,6 +57,38 @@ impl Crew {
         }
         Ok(crew)
     }
+
+    /// Stops the workers and joins their threads. Returns those that have not ended at `by`; they are left behind.
+    pub(super) fn stop(mut self, by: Instant) -> Vec<ShardId> {
+        self.stop_and_join(by)
+    }
+
+    fn stop_and_join(&mut self, by: Instant) -> Vec<ShardId> {
+        for postbox in self.postboxes.iter() {
+            postbox.inbox.send(Mail::Stop);
+        }
+        // The configuration allows far fewer workers than 65536.
+        let ids = (0..=u16::MAX).map(ShardId);
+        let threads = ids.zip(self.threads.drain(..));
+        threads
+            .filter_map(|(id, thread)| (!join_by(thread, by)).then_some(id))
+            .collect()
+    }
+}
+
+/// Joins a thread, and returns whether it has ended by then. Otherwise it is left behind.
+pub(super) fn join_by(thread: JoinHandle<()>, by: Instant) -> bool {
+    while !thread.is_finished() {
+        if Instant::now() >= by {
+            return false;
+        }
+        thread::sleep(LOOK_AGAIN);
+    }
+    // A panic in it was caught and reported.
+    if thread.join().is_err() {
+        debug!("a thread could not be joined");
+    }
+    true
 }
 
 /// The work of a thread.
@@ -57,14 +96,8 @@ pub(super) type Work = Box<dyn FnOnce() + Send>;
 
 impl Drop for Crew {
     fn drop(&mut self) {
-        for postbox in self.postboxes.iter() {
-            postbox.inbox.send(Mail::Stop);
-        }
-        for thread in self.threads.drain(..) {
-            // A panic of the worker was caught and reported.
-            if thread.join().is_err() {
-                debug!("a worker's thread could not be joined");
-            }
+        if !self.threads.is_empty() {
+            self.stop_and_join(Instant::now() + PATIENCE);
         }
     }
 }

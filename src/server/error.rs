@@ -46,6 +46,9 @@ pub enum RunError {
     Metrics(String),
     /// The control thread ended, for one of the same reasons.
     Control(String),
+    /// This thread stands still, such as `worker 0`. The relay was asked to end and did, without it. The thread is left
+    /// behind; it ends with the process.
+    Frozen(String),
 }
 
 impl From<io::Error> for StartError {
@@ -126,6 +129,10 @@ impl fmt::Display for RunError {
             RunError::Worker(shard, reason) => write!(f, "worker {} ended: {reason}", shard.0),
             RunError::Metrics(reason) => write!(f, "the metrics thread ended: {reason}"),
             RunError::Control(reason) => write!(f, "the control loop ended: {reason}"),
+            RunError::Frozen(thread) => write!(
+                f,
+                "{thread} stands still and did not end; the relay ends without it"
+            ),
         }
     }
 }

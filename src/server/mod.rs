@@ -18,17 +18,23 @@
 mod control;
 mod crew;
 mod descriptors;
+mod ending;
 mod error;
 mod expiry;
+mod guard;
 mod placement;
 #[cfg(test)]
 mod tests;
+mod watch;
 
+use std::convert::Infallible;
 use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{self, Receiver};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 
 use mio::{Poll, Waker};
@@ -37,6 +43,7 @@ use self::control::Control;
 use self::crew::Crew;
 use self::descriptors::MOST_DERIVED;
 pub use self::error::{RunError, StartError};
+use self::guard::Pulse;
 use self::placement::Placement;
 use crate::config::{Config, ConfigError, MAX_WORKERS};
 use crate::ids::ShardId;
@@ -83,6 +90,10 @@ pub struct RelayHandle {
     max_connections: usize,
     published: Vec<Arc<Published>>,
     control: ControlBox,
+    vitals: Arc<Vitals>,
+    pulse: Arc<Pulse>,
+    /// Disconnected once the control thread has ended.
+    ended: Mutex<Receiver<Infallible>>,
     thread: JoinHandle<Result<(), RunError>>,
 }
 
@@ -131,6 +142,7 @@ impl Relay {
         let metrics_address = exporter.as_ref().map(ExporterHandle::address);
         let published = workers.published.clone();
         let shards = published.len();
+        let pulse = Arc::new(Pulse::default());
 
         let control_loop = Control::new(
             control::Parts {
@@ -140,11 +152,13 @@ impl Relay {
                 unix_listener,
                 exporter,
                 vitals: vitals.clone(),
+                pulse: pulse.clone(),
+                published: published.clone(),
                 placement: Placement {
                     postboxes: workers.postboxes.clone(),
                     serving: Rotation::default(),
                     refusing: Rotation::default(),
-                    vitals,
+                    vitals: vitals.clone(),
                     seats,
                     proxies: config.server.proxy_protocol.from.clone(),
                 },
@@ -154,9 +168,14 @@ impl Relay {
             with_signals,
         )?;
         let crew = Crew::start(workers.workers, workers.postboxes, &control)?;
+        let (alive, ended) = mpsc::channel();
         let thread = thread::Builder::new()
             .name("control".into())
-            .spawn(move || control_loop.run(crew))?;
+            .spawn(move || {
+                // Dropped at the end, also by a panic.
+                let _alive = alive;
+                control_loop.run(crew)
+            })?;
         Ok(RelayHandle {
             address,
             unix_socket: config.server.unix_socket.clone(),
@@ -165,6 +184,9 @@ impl Relay {
             max_connections,
             published,
             control,
+            vitals,
+            pulse,
+            ended: Mutex::new(ended),
             thread,
         })
     }
@@ -215,6 +237,8 @@ impl RelayHandle {
     /// Begins the shutdown and returns at once. Every client gets the messages it is still owed, then Close 1001. A second
     /// call ends the relay without waiting for that.
     pub fn shutdown(&self) {
+        // Relaxed: a flag that bears no other data.
+        self.pulse.asked().store(true, Ordering::Relaxed);
         self.control.send(Report::ShutdownRequested);
     }
 
@@ -225,7 +249,16 @@ impl RelayHandle {
     }
 
     /// Waits for the end of the relay, and returns its final counters.
+    ///
+    /// A thread of the relay that stands still does not keep it from ending. The relay then fails with
+    /// [`RunError::Frozen`], at the latest soon after `shutdown.timeout`, and the thread is left behind with what it holds.
     pub fn join(self) -> Result<Stats, RunError> {
+        // Nobody else ever locks it.
+        let ended = self
+            .ended
+            .into_inner()
+            .unwrap_or_else(PoisonError::into_inner);
+        guard::wait(&ended, &self.pulse, &self.vitals)?;
         self.thread
             .join()
             .unwrap_or_else(|panic| Err(RunError::Control(panics::message(panic.as_ref()))))?;

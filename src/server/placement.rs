@@ -8,7 +8,7 @@ use crate::config::ProxySource;
 use crate::net::admission::{Admission, Entry, Seats};
 use crate::net::balance::Rotation;
 use crate::net::listener::Peer;
-use crate::net::mail::{Mail, Postboxes, may_refuse_in_order};
+use crate::net::mail::{Mail, Postbox, Postboxes, may_refuse_in_order};
 use crate::net::proxy::Preface;
 use crate::net::stream::Stream;
 use crate::net::vitals::Vitals;
@@ -42,8 +42,7 @@ impl Placement {
         match self.admit(peer) {
             Ok(admission) => {
                 self.vitals.note_admitted();
-                let worker = self.serving.next(self.postboxes.len());
-                let worker = &self.postboxes[worker];
+                let worker = next_running(&mut self.serving, &self.postboxes);
                 worker.note_arrival();
                 worker.inbox.send(Mail::Socket(stream, admission));
             }
@@ -68,8 +67,7 @@ impl Placement {
     }
 
     fn refuse(&mut self, stream: Stream, refusal: Refusal) {
-        let worker = self.refusing.next(self.postboxes.len());
-        let worker = &self.postboxes[worker];
+        let worker = next_running(&mut self.refusing, &self.postboxes);
         if may_refuse_in_order(&self.postboxes) {
             worker.note_refusal();
             return worker.inbox.send(Mail::Refusal(stream, refusal));
@@ -78,6 +76,18 @@ impl Placement {
         drop(stream);
         worker.inbox.send(Mail::Surplus(refusal.kind));
     }
+}
+
+/// The worker whose turn it is. A worker that stands still is passed over, unless all do.
+fn next_running<'a>(rotation: &mut Rotation, postboxes: &'a [Postbox]) -> &'a Postbox {
+    let mut worker = &postboxes[rotation.next(postboxes.len())];
+    for _ in 1..postboxes.len() {
+        if !worker.is_frozen() {
+            break;
+        }
+        worker = &postboxes[rotation.next(postboxes.len())];
+    }
+    worker
 }
 
 fn is_from(proxy: ProxySource, peer: Peer) -> bool {

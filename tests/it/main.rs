@@ -18,6 +18,7 @@ mod coalescing;
 mod config;
 mod conformance;
 mod frames;
+mod frozen;
 mod health;
 mod hostile_config;
 mod hostile_connections;

@@ -11,6 +11,7 @@ use socket2::{Domain, Socket, Type};
 use tungstenite::Message;
 use tungstenite::protocol::frame::coding::CloseCode;
 
+use crate::health::probe;
 use crate::support::{Client, World, audit, config, eventually};
 use crate::wire::{FIN, TEXT, Wire, frame};
 
@@ -244,6 +245,44 @@ fn during_the_drain_no_connection_is_accepted_and_the_relay_is_not_ready() {
     ready(503);
     silent.reset();
     world.join_ended();
+}
+
+#[test]
+fn during_the_delay_the_relay_is_not_ready_but_goes_on_and_then_it_drains() {
+    let mut config = config(2);
+    config.shutdown.delay = Duration::from_secs(2);
+    config.shutdown.timeout = Duration::from_mins(10);
+    let world = World::with(&config);
+    let metrics = world.relay.metrics_address().unwrap();
+    let mut early = world.connect("/room");
+    world.relay.shutdown();
+    eventually("the relay is not ready", || {
+        probe(metrics, "/readyz") == (503, "draining\n".into())
+    });
+    assert_eq!(probe(metrics, "/livez").0, 200);
+    let mut late = world.connect("/room");
+    late.say("hello");
+    assert_eq!(
+        (early.hear(), late.hear()),
+        ("hello".into(), "hello".into())
+    );
+    assert!(read_until_1001(&mut early).is_empty());
+    assert!(read_until_1001(&mut late).is_empty());
+    world.join_ended();
+}
+
+#[test]
+fn a_second_shutdown_does_not_wait_for_the_delay_either() {
+    let mut config = config(2);
+    config.shutdown.delay = Duration::from_mins(10);
+    let world = World::with(&config);
+    let mut client = world.join("/room");
+    world.relay.shutdown();
+    let metrics = world.relay.metrics_address().unwrap();
+    eventually("the delay has begun", || probe(metrics, "/readyz").0 == 503);
+    world.relay.shutdown();
+    audit(&world.relay.join().unwrap());
+    client.expect_cut();
 }
 
 #[test]

@@ -250,7 +250,9 @@ impl Host for Sockets {
     }
 
     fn home(&mut self, _shard: &Shard, undecided: Undecided) -> Option<ShardId> {
-        let has_room = balance(&self.postboxes).has_room(undecided.owner.index(), self.fill_to);
+        let owner = undecided.owner.index();
+        let has_room = !self.postboxes[owner].is_frozen()
+            && balance(&self.postboxes).has_room(owner, self.fill_to);
         has_room.then_some(undecided.owner)
     }
 
