@@ -21,14 +21,24 @@ const RETRY_AFTER: Duration = Duration::from_millis(100);
 /// The time between two log lines about failures to accept. Accepting may fail and work again ten times a second.
 const SAY_AGAIN_AFTER: Duration = Duration::from_mins(1);
 
+/// The addresses of `host`. A name may take time to resolve.
+pub(crate) fn resolve(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+    Ok((host, port).to_socket_addrs()?.collect())
+}
+
 /// Binds a listening socket to the first address of `host` that can be bound.
+pub(crate) fn bind(host: &str, port: u16) -> io::Result<std::net::TcpListener> {
+    bind_any(&resolve(host, port)?)
+}
+
+/// Binds a listening socket to the first of `addresses` that can be bound.
 ///
 /// A second relay on the same port is refused. A restart need not wait for the connections of the last run
 /// (`SO_REUSEADDR` without `SO_REUSEPORT`).
-pub(crate) fn bind(host: &str, port: u16) -> io::Result<std::net::TcpListener> {
+pub(crate) fn bind_any(addresses: &[SocketAddr]) -> io::Result<std::net::TcpListener> {
     let mut last_error = io::Error::new(io::ErrorKind::NotFound, "the host has no address");
-    for address in (host, port).to_socket_addrs()? {
-        match bind_address(address) {
+    for address in addresses {
+        match bind_address(*address) {
             Ok(listener) => return Ok(listener),
             Err(error) => last_error = error,
         }

@@ -66,11 +66,6 @@ impl Vitals {
         admitted.saturating_sub(ended)
     }
 
-    /// The most connections.
-    pub(crate) fn max_connections(&self) -> usize {
-        self.max_connections
-    }
-
     /// The end has begun.
     pub(crate) fn note_ending(&self) {
         self.is_ending.store(true, Ordering::Relaxed);

@@ -17,6 +17,7 @@ use super::ending::Ending;
 use super::error::RunError;
 use super::expiry::{ExpiryWatch, seconds_since_epoch};
 use super::guard::Pulse;
+use super::metrics_port::MetricsPort;
 use super::placement::Placement;
 use super::watch::{FROZEN_AFTER, News, Watch};
 use crate::config::{Config, Shutdown};
@@ -42,13 +43,12 @@ const EVENTS: usize = 8;
 const ACCEPTS_PER_TURN: usize = 64;
 
 /// The parts of a control loop.
-#[derive(Debug)]
 pub(super) struct Parts {
     pub(super) poll: Poll,
     pub(super) inbox: ControlBox,
     pub(super) listener: TcpListener,
     pub(super) unix_listener: Option<unix::Bound>,
-    pub(super) exporter: Option<ExporterHandle>,
+    pub(super) metrics: MetricsPort,
     pub(super) vitals: Arc<Vitals>,
     pub(super) pulse: Arc<Pulse>,
     /// The counters of the workers, which show that they live.
@@ -63,7 +63,7 @@ pub(super) struct Control {
     inbox: ControlBox,
     /// Empty once the shutdown has begun.
     acceptors: Vec<Acceptor>,
-    exporter: Option<ExporterHandle>,
+    metrics: MetricsPort,
     vitals: Arc<Vitals>,
     pulse: Arc<Pulse>,
     published: Vec<Arc<Published>>,
@@ -113,7 +113,7 @@ impl Control {
             poll: parts.poll,
             inbox: parts.inbox,
             acceptors,
-            exporter: parts.exporter,
+            metrics: parts.metrics,
             vitals: parts.vitals,
             pulse: parts.pulse,
             watch: Watch::new(parts.published.len(), Instant::now()),
@@ -179,6 +179,7 @@ impl Control {
         }
         if now >= self.watch.due_at() {
             self.look_at_workers(now);
+            self.try_metrics_port(now);
         }
         if let Some(ending) = self.ending {
             self.take_next_step(ending, now);
@@ -218,6 +219,15 @@ impl Control {
                     info!(worker, ?silent_for, "the worker runs again");
                 }
             }
+        }
+    }
+
+    /// Once a second, and not while the relay ends.
+    fn try_metrics_port(&mut self, now: Instant) {
+        if self.ending.is_none()
+            && let Err(failure) = self.metrics.retry(now)
+        {
+            self.fail(failure);
         }
     }
 
@@ -351,7 +361,7 @@ impl Control {
         let now = Instant::now();
         let by = self.ending.map_or(now, |ending| ending.stop_by(now));
         let mut left = crew.stop(by).into_iter().map(|id| frozen(id.index()));
-        let metrics = self.exporter.take().and_then(ExporterHandle::stop);
+        let metrics = self.metrics.take().and_then(ExporterHandle::stop);
         let metrics = metrics.is_some_and(|thread| !join_by(thread, by));
         let metrics = metrics.then(|| RunError::Frozen("the metrics thread".into()));
         let left = left.next().or(metrics);
@@ -418,7 +428,7 @@ mod tests {
             poll,
             listener,
             unix_listener: Some(unix::bind(path, 0o600).unwrap()),
-            exporter: None,
+            metrics: MetricsPort::Off,
             vitals,
             pulse: Arc::default(),
             published: vec![Arc::default()],

@@ -38,12 +38,14 @@ pub enum StartError {
 }
 
 /// The reason for which a relay ended without a shutdown.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub enum RunError {
     /// A worker ended: a bug in fanwire, or the kernel refused to wait for events.
     Worker(ShardId, String),
     /// The metrics thread ended, for one of the same reasons.
     Metrics(String),
+    /// Another process held the metrics port, and did not give it up in time.
+    MetricsPort(String),
     /// The control thread ended, for one of the same reasons.
     Control(String),
     /// This thread stands still, such as `worker 0`. The relay was asked to end and did, without it. The thread is left
@@ -128,6 +130,7 @@ impl fmt::Display for RunError {
         match self {
             RunError::Worker(shard, reason) => write!(f, "worker {} ended: {reason}", shard.0),
             RunError::Metrics(reason) => write!(f, "the metrics thread ended: {reason}"),
+            RunError::MetricsPort(reason) => f.write_str(reason),
             RunError::Control(reason) => write!(f, "the control loop ended: {reason}"),
             RunError::Frozen(thread) => write!(
                 f,

@@ -22,6 +22,8 @@ mod ending;
 mod error;
 mod expiry;
 mod guard;
+mod listening;
+mod metrics_port;
 mod placement;
 #[cfg(test)]
 mod tests;
@@ -30,11 +32,11 @@ mod watch;
 use std::convert::Infallible;
 use std::hash::{BuildHasher, RandomState};
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{self, Receiver};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::{self, JoinHandle};
 
 use mio::{Poll, Waker};
@@ -44,22 +46,20 @@ use self::crew::Crew;
 use self::descriptors::MOST_DERIVED;
 pub use self::error::{RunError, StartError};
 use self::guard::Pulse;
+use self::metrics_port::MetricsPort;
 use self::placement::Placement;
 use crate::config::{Config, ConfigError, MAX_WORKERS};
 use crate::ids::ShardId;
 use crate::mailbox::Mailbox;
 use crate::metrics::collector::{Exposition, InboxDepth};
-use crate::metrics::exporter::{Exporter, ExporterHandle, Limits};
 use crate::metrics::stats::Published;
 pub use crate::metrics::stats::{Stat, Stats};
 use crate::net::admission::Seats;
 use crate::net::alarm::Alarm;
 use crate::net::balance::{Rotation, most_connections};
 use crate::net::clock::Clock;
-use crate::net::listener;
 use crate::net::mail::{ControlBox, PollWaker, Postbox, Postboxes, Report};
 use crate::net::tls::keeper::Keeper;
-use crate::net::unix;
 pub use crate::net::unix::BindError;
 use crate::net::vitals::Vitals;
 use crate::net::worker::{ALARM, Parts, WAKER, Worker};
@@ -85,7 +85,7 @@ pub fn check(config: &Config) -> Result<Vec<String>, ConfigError> {
 pub struct RelayHandle {
     address: SocketAddr,
     unix_socket: Option<PathBuf>,
-    metrics_address: Option<SocketAddr>,
+    metrics_address: Arc<OnceLock<SocketAddr>>,
     shards: usize,
     max_connections: usize,
     published: Vec<Arc<Published>>,
@@ -119,9 +119,9 @@ impl Relay {
         let cores = thread::available_parallelism().map_or(1, usize::from);
         let workers = worker_count(config.server.workers, cores);
         let max_connections = descriptors::raise_and_derive(config.server.max_connections, workers);
-        let listener = listen("server.port", &config.server.host, config.server.port)?;
+        let listener = listening::on_port(config)?;
         let address = listener.local_addr()?;
-        let unix_listener = listen_on_path(config)?;
+        let unix_listener = listening::on_path(config)?;
 
         let poll = Poll::new()?;
         let control: ControlBox = Arc::new(Mailbox::new(PollWaker(Waker::new(
@@ -138,8 +138,14 @@ impl Relay {
             tls.as_ref(),
         )?;
         let vitals = Arc::new(Vitals::new(workers.postboxes.clone(), max_connections));
-        let exporter = start_exporter(config, &workers, &vitals, tls.as_deref(), &control)?;
-        let metrics_address = exporter.as_ref().map(ExporterHandle::address);
+        let metrics_address = Arc::new(OnceLock::new());
+        let metrics = MetricsPort::open(
+            &config.metrics,
+            exposition(&workers, max_connections, tls.as_deref()),
+            vitals.clone(),
+            &control,
+            metrics_address.clone(),
+        )?;
         let published = workers.published.clone();
         let shards = published.len();
         let pulse = Arc::new(Pulse::default());
@@ -150,7 +156,7 @@ impl Relay {
                 inbox: control.clone(),
                 listener,
                 unix_listener,
-                exporter,
+                metrics,
                 vitals: vitals.clone(),
                 pulse: pulse.clone(),
                 published: published.clone(),
@@ -203,9 +209,10 @@ impl RelayHandle {
         self.unix_socket.as_deref()
     }
 
-    /// The address of the metrics port, unless metrics are off.
+    /// The address of the metrics port. There is none if metrics are off, or as long as another process has the port: the
+    /// relay then tries again for 30 seconds, and fails with [`RunError::MetricsPort`] after that.
     pub fn metrics_address(&self) -> Option<SocketAddr> {
-        self.metrics_address
+        self.metrics_address.get().copied()
     }
 
     /// The number of shards.
@@ -337,44 +344,8 @@ fn worker_count(configured: usize, cores: usize) -> u16 {
     u16::try_from(count).expect("the configuration allows at most MAX_WORKERS")
 }
 
-fn listen(key: &'static str, host: &str, port: u16) -> Result<TcpListener, StartError> {
-    listener::bind(host, port).map_err(|source| {
-        if listener::is_exhaustion(&source) {
-            return StartError::System(source);
-        }
-        StartError::Listen {
-            key,
-            host: host.into(),
-            port,
-            source,
-        }
-    })
-}
-
-/// Called after the port is bound. Of two relays with the same configuration the second fails at the port, and does not
-/// touch the file of the first.
-fn listen_on_path(config: &Config) -> Result<Option<unix::Bound>, StartError> {
-    let Some(path) = &config.server.unix_socket else {
-        return Ok(None);
-    };
-    let bound = unix::bind(path, config.server.unix_socket_mode);
-    bound.map(Some).map_err(|source| StartError::UnixSocket {
-        path: path.clone(),
-        source,
-    })
-}
-
-fn start_exporter(
-    config: &Config,
-    workers: &Workers,
-    vitals: &Arc<Vitals>,
-    tls: Option<&Keeper>,
-    control: &ControlBox,
-) -> Result<Option<ExporterHandle>, StartError> {
-    if !config.metrics.enabled {
-        return Ok(None);
-    }
-    let listener = listen("metrics.port", &config.metrics.host, config.metrics.port)?;
+/// The metrics of the workers, for the metrics port.
+fn exposition(workers: &Workers, max_connections: usize, tls: Option<&Keeper>) -> Exposition {
     let postboxes = workers.postboxes.clone();
     let depth = move |shard: ShardId| {
         let inbox = &postboxes[shard.index()].inbox;
@@ -383,34 +354,10 @@ fn start_exporter(
             bytes: inbox.backlog_bytes() as u64,
         }
     };
-    let exposition = Exposition::new(
+    Exposition::new(
         workers.published.clone(),
         depth,
-        vitals.max_connections(),
+        max_connections,
         tls.map(|tls| tls.status().clone()),
-    );
-    Ok(Some(serve_metrics(
-        listener,
-        exposition,
-        vitals.clone(),
-        control,
-    )?))
-}
-
-/// Starts the metrics thread. If it fails, the control thread is told.
-fn serve_metrics(
-    listener: TcpListener,
-    exposition: Exposition,
-    vitals: Arc<Vitals>,
-    control: &ControlBox,
-) -> io::Result<ExporterHandle> {
-    let control = control.clone();
-    let on_failure = move |reason| control.send(Report::MetricsFailed(reason));
-    Exporter::start(
-        listener,
-        exposition,
-        move || vitals.health(),
-        Limits::default(),
-        on_failure,
     )
 }

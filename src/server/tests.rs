@@ -12,7 +12,7 @@ use tungstenite::{Message, WebSocket};
 
 use super::control;
 use super::crew::{Crew, Work};
-use super::{Relay, RelayHandle, RunError, Workers, reserved_clients, serve_metrics, worker_count};
+use super::{Relay, RelayHandle, RunError, Workers, metrics_port, reserved_clients, worker_count};
 use crate::config::Config;
 use crate::ids::ShardId;
 use crate::mailbox::Mailbox;
@@ -107,7 +107,7 @@ fn the_control_thread_is_woken_when_the_metrics_thread_panics() {
     let exposition = Exposition::new(vec![Arc::default()], |_| panic!("a planted fault"), 0, None);
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let vitals = Arc::new(Vitals::new([].into(), 0));
-    let exporter = serve_metrics(listener, exposition, vitals, &control).unwrap();
+    let exporter = metrics_port::serve(listener, exposition, vitals, &control).unwrap();
     let mut scraper = TcpStream::connect(exporter.address()).unwrap();
     scraper.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").unwrap();
 

@@ -286,6 +286,36 @@ fn a_second_shutdown_does_not_wait_for_the_delay_either() {
 }
 
 #[test]
+fn a_relay_starts_while_its_predecessor_drains_and_takes_over_the_metrics_port() {
+    let [(port, _one), (metrics, _other)] = [reserved_port(), reserved_port()];
+    let mut config = config(2);
+    config.server.port = port;
+    config.metrics.port = metrics;
+    config.shutdown.timeout = Duration::from_mins(10);
+    let old = World::with(&config);
+    let mut silent = old.join("/room");
+    old.relay.shutdown();
+    assert_eq!(silent.close().0, 1001);
+
+    let new = World::with(&config);
+    assert_eq!(new.relay.metrics_address(), None);
+    let mut client = new.connect("/room");
+    client.say("hello");
+    assert_eq!(client.hear(), "hello");
+    // The old one ends, and gives up its metrics port.
+    silent.reset();
+    old.join_ended();
+    eventually("the metrics port is served", || {
+        new.relay.metrics_address().is_some()
+    });
+    let address = new.relay.metrics_address().unwrap();
+    assert_eq!(address.port(), metrics);
+    assert_eq!(probe(address, "/readyz"), (200, "ready\n".into()));
+    drop(client);
+    new.end();
+}
+
+#[test]
 fn the_port_can_be_bound_again_at_once() {
     let (port, _reserved) = reserved_port();
     let mut config = config(2);
