@@ -230,7 +230,14 @@ impl Config {
             Octal(0)..=Octal(MAX_MODE),
         )?;
         let Some(path) = &self.server.unix_socket else {
-            return Ok(());
+            return match &self.server.unix_socket_group {
+                None => Ok(()),
+                Some(_) => Err(ConfigError::new(
+                    "it is set, but there is no Unix socket",
+                    "set server.unix_socket, or remove it",
+                )
+                .of_key("server.unix_socket_group")),
+            };
         };
         let bytes = path.as_os_str().as_encoded_bytes();
         let problem = match bytes.len() {
@@ -493,6 +500,14 @@ mod tests {
         let mut config = Config::default();
         config.server.unix_socket = Some("x".repeat(107).into());
         assert_eq!(config.validate(), Ok(()));
+    }
+
+    #[test]
+    fn a_group_without_a_unix_socket_is_refused() {
+        assert_eq!(
+            refusal(|config| config.server.unix_socket_group = Some("www-data".into())),
+            "configuration: server.unix_socket_group: it is set, but there is no Unix socket; set server.unix_socket, or remove it"
+        );
     }
 
     #[test]

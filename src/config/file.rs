@@ -396,6 +396,23 @@ mod tests {
     }
 
     #[test]
+    fn a_group_is_a_name_or_a_number_in_quotes_or_not() {
+        for (value, group) in [
+            ("www-data", Some("www-data")),
+            ("33", Some("33")),
+            ("'33'", Some("33")),
+            ("null", None),
+        ] {
+            let text = format!("server: {{unix_socket: s, unix_socket_group: {value}}}");
+            assert_eq!(accept(&text).server.unix_socket_group.as_deref(), group);
+        }
+        assert_eq!(
+            refuse("server: {unix_socket_group: [www-data]}"),
+            "test.yaml:1: server.unix_socket_group: found sequence; use the name or the number of a group"
+        );
+    }
+
+    #[test]
     fn a_value_out_of_range_is_refused_with_its_line() {
         assert_eq!(
             refuse("log: {}\nlimits:\n  max_header_bytes: 8KiB\n  max_message_bytes: 1"),

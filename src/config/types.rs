@@ -58,6 +58,9 @@ pub struct Server {
     /// The permission bits of the Unix socket's file.
     #[serde(with = "units::mode")]
     pub unix_socket_mode: u32,
+    /// The group of the Unix socket's file, by name or number. Without it, the file has the group of the process.
+    #[serde(deserialize_with = "units::group::deserialize")]
+    pub unix_socket_group: Option<String>,
     /// The number of worker threads, each with one shard. 0 is one per available core.
     #[serde(deserialize_with = "units::count")]
     pub workers: usize,
@@ -325,6 +328,7 @@ impl Default for Server {
             port: 8443,
             unix_socket: None,
             unix_socket_mode: 0o660,
+            unix_socket_group: None,
             workers: 0,
             fill_workers_to: 64,
             max_connections: 0,

@@ -202,6 +202,39 @@ pub(super) mod mode {
     }
 }
 
+/// The name or the number of a group, if there is one.
+pub(super) mod group {
+    use super::{Deserializer, Error, Visitor, fmt};
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<String>, D::Error> {
+        deserializer.deserialize_any(Group)
+    }
+
+    struct Group;
+
+    impl Visitor<'_> for Group {
+        type Value = Option<String>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("the name or the number of a group")
+        }
+
+        fn visit_str<E: Error>(self, text: &str) -> Result<Option<String>, E> {
+            Ok(Some(text.to_owned()))
+        }
+
+        fn visit_u64<E: Error>(self, number: u64) -> Result<Option<String>, E> {
+            Ok(Some(number.to_string()))
+        }
+
+        fn visit_unit<E: Error>(self) -> Result<Option<String>, E> {
+            Ok(None)
+        }
+    }
+}
+
 /// A duration that displays as in a file, such as `1m 30s`.
 #[derive(Clone, Copy, PartialEq, PartialOrd)]
 pub(super) struct Span(pub(super) std::time::Duration);

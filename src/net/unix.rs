@@ -6,10 +6,11 @@
 use std::fmt;
 use std::fs::{self, Permissions};
 use std::io;
-use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, chown};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
+use nix::unistd::Group;
 use rustix::io::Errno;
 use socket2::{Domain, SockAddr, Socket, Type};
 
@@ -22,8 +23,21 @@ pub enum BindError {
     InUse,
     /// The file is not a socket.
     NotASocket,
+    /// The system refused to give the file to the group.
+    Group(io::Error),
     /// The system refused.
     System(io::Error),
+}
+
+/// The number of a group, from its name or its number. `None` if the system knows no such group.
+///
+/// # Errors
+/// The system cannot look it up.
+pub(crate) fn group_id(group: &str) -> io::Result<Option<u32>> {
+    if let Some(known) = Group::from_name(group)? {
+        return Ok(Some(known.gid.as_raw()));
+    }
+    Ok(group.parse().ok())
 }
 
 /// A socket that listens, and its file.
@@ -44,12 +58,12 @@ pub(crate) struct SocketFile {
     inode: (u64, u64),
 }
 
-/// Binds a listening socket to `path`, with the permission bits `mode`.
+/// Binds a listening socket to `path`, with the permission bits `mode`, and for this group if there is one.
 ///
 /// If there is a file, it is stale if nobody can connect to it. A live relay counts that attempt as a lost handshake. Two
 /// relays that find the same stale file at once may both replace it, and one of them then listens in vain. The caller
 /// binds the port first, so they would have to have different ports.
-pub(crate) fn bind(path: &Path, mode: u32) -> Result<Bound, BindError> {
+pub(crate) fn bind(path: &Path, mode: u32, group: Option<u32>) -> Result<Bound, BindError> {
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
     socket.set_nonblocking(true)?;
     make_way(path)?;
@@ -57,6 +71,9 @@ pub(crate) fn bind(path: &Path, mode: u32) -> Result<Bound, BindError> {
     let file = SocketFile::at(path)?;
     // Nobody can connect before the socket listens, so the mode that the umask gave it lets nobody in. The umask itself
     // belongs to the whole process, and other threads may create files.
+    if group.is_some() {
+        chown(path, None, group).map_err(BindError::Group)?;
+    }
     fs::set_permissions(path, Permissions::from_mode(mode))?;
     socket.listen(BACKLOG)?;
     Ok(Bound {
@@ -133,6 +150,10 @@ impl fmt::Display for BindError {
             BindError::NotASocket => {
                 f.write_str("the file there is not a socket; remove it or choose another path")
             }
+            BindError::Group(error) => write!(
+                f,
+                "its group cannot be set ({error}); run fanwire as a member of server.unix_socket_group"
+            ),
             BindError::System(error) => write!(
                 f,
                 "cannot listen there ({error}); choose a path in a folder that this user may write to"
@@ -155,10 +176,10 @@ mod tests {
     #[test]
     fn a_socket_can_be_connected_to_and_its_file_goes_with_it() {
         let path = folder().path().join("absent/s");
-        assert!(matches!(bind(&path, MODE), Err(BindError::System(_))));
+        assert!(matches!(bind(&path, MODE, None), Err(BindError::System(_))));
         let folder = folder();
         let path = folder.path().join("s");
-        let bound = bind(&path, MODE).unwrap();
+        let bound = bind(&path, MODE, None).unwrap();
         UnixStream::connect(&path).unwrap();
         drop(bound);
         assert!(!path.exists());
@@ -169,9 +190,35 @@ mod tests {
         let folder = folder();
         for mode in [0o600, 0o660, 0o666] {
             let path = folder.path().join(format!("{mode:o}"));
-            let _bound = bind(&path, mode).unwrap();
+            let _bound = bind(&path, mode, None).unwrap();
             let file = fs::symlink_metadata(&path).unwrap();
             assert_eq!(file.permissions().mode() & 0o7777, mode);
+        }
+    }
+
+    #[test]
+    fn the_file_gets_the_group_and_keeps_the_mode() {
+        let folder = folder();
+        let path = folder.path().join("s");
+        // Everybody may give a file to the group that they have; root may give it to any.
+        let own = rustix::process::getegid().as_raw();
+        let group = if rustix::process::geteuid().is_root() {
+            own + 4242
+        } else {
+            own
+        };
+        let _bound = bind(&path, MODE, Some(group)).unwrap();
+        let file = fs::symlink_metadata(&path).unwrap();
+        assert_eq!(file.gid(), group);
+        assert_eq!(file.permissions().mode() & 0o7777, MODE);
+    }
+
+    #[test]
+    fn a_group_is_found_by_its_name_and_by_its_number() {
+        assert_eq!(group_id("root").unwrap(), Some(0));
+        assert_eq!(group_id("54321").unwrap(), Some(54321));
+        for unknown in ["no-such-group-here", "", "-1", "99999999999"] {
+            assert_eq!(group_id(unknown).unwrap(), None, "{unknown:?}");
         }
     }
 
@@ -180,7 +227,7 @@ mod tests {
         let folder = folder();
         let path = folder.path().join("s");
         drop(UnixListener::bind(&path).unwrap());
-        let _bound = bind(&path, MODE).unwrap();
+        let _bound = bind(&path, MODE, None).unwrap();
         UnixStream::connect(&path).unwrap();
     }
 
@@ -189,12 +236,12 @@ mod tests {
         let folder = folder();
         let path = folder.path().join("s");
         let _listener = UnixListener::bind(&path).unwrap();
-        assert!(matches!(bind(&path, MODE), Err(BindError::InUse)));
+        assert!(matches!(bind(&path, MODE, None), Err(BindError::InUse)));
         UnixStream::connect(&path).unwrap();
 
         let path = folder.path().join("d");
         let _datagrams = UnixDatagram::bind(&path).unwrap();
-        assert!(matches!(bind(&path, MODE), Err(BindError::InUse)));
+        assert!(matches!(bind(&path, MODE, None), Err(BindError::InUse)));
     }
 
     #[test]
@@ -206,7 +253,7 @@ mod tests {
         socket.listen(0).unwrap();
         let waiting: Vec<_> = (0..2).map(|_| connect(&path)).collect();
         assert!(waiting.iter().any(Result::is_err), "{waiting:?}");
-        assert!(matches!(bind(&path, MODE), Err(BindError::InUse)));
+        assert!(matches!(bind(&path, MODE, None), Err(BindError::InUse)));
     }
 
     #[test]
@@ -217,7 +264,7 @@ mod tests {
         let link = folder.path().join("l");
         std::os::unix::fs::symlink(&path, &link).unwrap();
         for path in [&path, &link, &folder.path().to_owned()] {
-            assert!(matches!(bind(path, MODE), Err(BindError::NotASocket)));
+            assert!(matches!(bind(path, MODE, None), Err(BindError::NotASocket)));
         }
         assert_eq!(fs::read(&path).unwrap(), b"precious");
     }
@@ -226,7 +273,7 @@ mod tests {
     fn a_file_that_took_the_place_of_ours_stays() {
         let folder = folder();
         let path = folder.path().join("s");
-        let bound = bind(&path, MODE).unwrap();
+        let bound = bind(&path, MODE, None).unwrap();
         fs::rename(&path, folder.path().join("ours")).unwrap();
         let _other = UnixListener::bind(&path).unwrap();
         drop(bound);

@@ -427,7 +427,7 @@ mod tests {
             inbox: Arc::new(Mailbox::new(PollWaker(waker(&poll)))),
             poll,
             listener,
-            unix_listener: Some(unix::bind(path, 0o600).unwrap()),
+            unix_listener: Some(unix::bind(path, 0o600, None).unwrap()),
             metrics: MetricsPort::Off,
             vitals,
             pulse: Arc::default(),

@@ -115,7 +115,7 @@ impl std::error::Error for StartError {
         match self {
             StartError::Listen { source, .. }
             | StartError::UnixSocket {
-                source: BindError::System(source),
+                source: BindError::System(source) | BindError::Group(source),
                 ..
             }
             | StartError::System(source) => Some(source),

@@ -4,7 +4,7 @@ use std::io;
 use std::net::TcpListener;
 
 use super::error::StartError;
-use crate::config::Config;
+use crate::config::{Config, ConfigError};
 use crate::net::{listener, unix};
 
 /// Listens on the relay's own port.
@@ -19,11 +19,26 @@ pub(super) fn on_path(config: &Config) -> Result<Option<unix::Bound>, StartError
     let Some(path) = &config.server.unix_socket else {
         return Ok(None);
     };
-    let bound = unix::bind(path, config.server.unix_socket_mode);
+    let group = group(config).map_err(StartError::Config)?;
+    let bound = unix::bind(path, config.server.unix_socket_mode, group);
     bound.map(Some).map_err(|source| StartError::UnixSocket {
         path: path.clone(),
         source,
     })
+}
+
+/// The number of the group of the Unix socket.
+pub(super) fn group(config: &Config) -> Result<Option<u32>, ConfigError> {
+    let Some(group) = &config.server.unix_socket_group else {
+        return Ok(None);
+    };
+    let problem = match unix::group_id(group) {
+        Ok(Some(id)) => return Ok(Some(id)),
+        Ok(None) => format!("this machine has no group {group:?}"),
+        Err(error) => format!("the group {group:?} cannot be looked up ({error})"),
+    };
+    let fix = "use the name or the number of a group, such as www-data";
+    Err(ConfigError::new(problem, fix).of_key("server.unix_socket_group"))
 }
 
 /// The error for a port that cannot be listened on. `key` is its key in the configuration.

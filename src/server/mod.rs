@@ -71,11 +71,13 @@ use crate::relay::shard::{Settings, Shard};
 #[derive(Debug)]
 pub enum Relay {}
 
-/// Finds what [`Relay::start`] would find wrong with a configuration: its values, and the files for TLS. It does not listen.
+/// Finds what [`Relay::start`] would find wrong with a configuration: its values, the group of the Unix socket, and the files for
+/// TLS. It does not listen.
 ///
 /// Returns warnings, one line each. The relay starts all the same, and logs them.
 pub fn check(config: &Config) -> Result<Vec<String>, ConfigError> {
     config.validate()?;
+    listening::group(config)?;
     let tls = Keeper::new(&config.server.tls)?;
     Ok(tls.map_or_else(Vec::new, |tls| tls.warnings(expiry::seconds_since_epoch())))
 }

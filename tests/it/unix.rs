@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use fanwire::config::Config;
-use fanwire::server::{Relay, Stat};
+use fanwire::server::{Relay, StartError, Stat};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 use tungstenite::protocol::frame::coding::CloseCode;
@@ -235,4 +235,18 @@ fn the_program_refuses_a_path_in_use_with_one_line_and_status_1() {
         "{log}"
     );
     assert!(path.exists());
+}
+
+#[test]
+fn a_group_that_the_machine_does_not_have_is_named_with_its_key() {
+    let (mut config, _folder, _path) = with_socket();
+    config.server.unix_socket_group = Some("no-such-group-here".into());
+    let error = fanwire::server::check(&config).unwrap_err().to_string();
+    assert_eq!(
+        error,
+        "configuration: server.unix_socket_group: this machine has no group \"no-such-group-here\"; \
+         use the name or the number of a group, such as www-data"
+    );
+    let error = Relay::start(&config).unwrap_err();
+    assert!(matches!(error, StartError::Config(_)), "{error}");
 }
