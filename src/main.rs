@@ -11,6 +11,7 @@ mod logging;
 
 use std::io::{self, Write as _};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use fanwire::config::Config;
 use fanwire::internals::metrics;
@@ -24,6 +25,7 @@ const FAILED: u8 = 1;
 const MISCONFIGURED: u8 = 2;
 
 fn main() -> ExitCode {
+    outlive_full_files();
     match cli::parse(std::env::args_os()) {
         Ok(args) => answer(&args),
         Err(usage) => {
@@ -32,6 +34,13 @@ fn main() -> ExitCode {
             ExitCode::from(u8::try_from(usage.exit_code()).unwrap_or(FAILED))
         }
     }
+}
+
+/// A write to a file that has reached its limit (`ulimit -f`) fails from now on. By default the signal SIGXFSZ ends the process:
+/// a log at its limit would take all clients with it.
+fn outlive_full_files() {
+    // Nobody looks at the flag. A handler is enough. If there can be none, the default stays.
+    let _ = signal_hook::flag::register(signal_hook::consts::SIGXFSZ, Arc::default());
 }
 
 /// Does what the flags ask for, or else runs the relay.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use mio::{Events, Interest, Poll, Token};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
 use signal_hook_mio::v1_0::Signals;
 use tracing::{debug, error, info, warn};
 
@@ -97,7 +97,7 @@ impl Control {
             acceptors.push(unix);
         }
         let mut signals = with_signals
-            .then(|| Signals::new([SIGINT, SIGTERM, SIGHUP]))
+            .then(|| Signals::new([SIGINT, SIGTERM, SIGHUP, SIGUSR1, SIGUSR2]))
             .transpose()?;
         if let Some(signals) = &mut signals {
             for signal in [SIGINT, SIGTERM] {
@@ -280,6 +280,9 @@ impl Control {
             match signal {
                 SIGHUP => self.reload("SIGHUP"),
                 SIGINT => self.begin_shutdown("SIGINT"),
+                // Without a handler they would end the process.
+                SIGUSR1 => ignore("SIGUSR1"),
+                SIGUSR2 => ignore("SIGUSR2"),
                 _ => self.begin_shutdown("SIGTERM"),
             }
         }
@@ -369,6 +372,13 @@ impl Control {
         self.take_reports();
         self.failure.or(left).map_or(Ok(()), Err)
     }
+}
+
+fn ignore(signal: &str) {
+    info!(
+        signal,
+        "the signal is ignored: fanwire has no use for it; SIGHUP reads certificates again, SIGTERM ends the relay"
+    );
 }
 
 fn frozen(worker: usize) -> RunError {

@@ -109,7 +109,7 @@ impl Relay {
     }
 
     /// The same, with signals: SIGINT or SIGTERM begins the shutdown, a second one ends the relay at once, and SIGHUP
-    /// reads the certificate again.
+    /// reads the certificate again. SIGUSR1 and SIGUSR2 are ignored, with a line in the log.
     pub fn start_with_signals(config: &Config) -> Result<RelayHandle, StartError> {
         Relay::start_parts(config, true)
     }

@@ -1,13 +1,18 @@
 //! The program and its signals: those that end it, and those that it survives.
 
-use std::io::{BufReader, Read};
-use std::net::SocketAddr;
+use std::fs;
+use std::io::{BufReader, PipeReader, Read};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::process::{Command, Stdio};
+use std::thread;
+use std::time::Duration;
 
+use nix::pty::openpty;
 use rustix::process::{Pid, Signal, kill_process};
 use tungstenite::protocol::frame::coding::CloseCode;
 
 use crate::program::{Program, await_line, folder_with};
+use crate::support::{Client, eventually};
 
 fn a_signal_ends_the_program_in_order(signal: Signal) {
     let program = Program::with("shutdown: {timeout: 600s}");
@@ -67,6 +72,82 @@ fn sighup_and_sigpipe_are_survived() {
     program.signal(Signal::TERM);
     assert_eq!(client.expect_close().code, CloseCode::Away);
     assert_eq!(program.end().0, Some(0));
+}
+
+#[test]
+fn signals_that_mean_nothing_to_the_program_do_not_end_it() {
+    let mut program = Program::with("");
+    for (signal, name) in [(Signal::USR1, "SIGUSR1"), (Signal::USR2, "SIGUSR2")] {
+        program.signal(signal);
+        let line = program.await_log("the signal is ignored");
+        assert!(line.contains(name), "{line}");
+    }
+    program.connect("/room").leave();
+    program.end_well();
+}
+
+#[test]
+fn a_log_at_the_limit_of_its_file_does_not_end_the_program() {
+    let folder = folder_with("server: {host: 127.0.0.1, port: 0}\nmetrics: {port: 0}\n");
+    let log = folder.path().join("log");
+    let mut child = Command::new("sh")
+        // One block, of 512 or 1024 bytes. The lines until the relay is ready are longer.
+        .args(["-c", "ulimit -f 1 && exec \"$0\" 2>log"])
+        .arg(env!("CARGO_BIN_EXE_fanwire"))
+        .current_dir(folder.path())
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    // Enough lines to reach the limit in any case. The first may come before the program listens to signals.
+    let is_full = || fs::metadata(&log).unwrap().len() >= 512;
+    eventually("the log is full", || {
+        if fs::read_to_string(&log)
+            .unwrap_or_default()
+            .contains("ready")
+        {
+            kill_process(Pid::from_child(&child), Signal::HUP).unwrap();
+        }
+        log.exists() && is_full()
+    });
+    for _ in 0..20 {
+        thread::sleep(Duration::from_millis(10));
+        kill_process(Pid::from_child(&child), Signal::HUP).unwrap();
+    }
+    kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    assert!(fs::metadata(&log).unwrap().len() <= 1024);
+}
+
+#[test]
+fn a_terminal_that_closes_does_not_end_the_program() {
+    let folder = folder_with("server: {host: 127.0.0.1, port: 0}\nmetrics: {port: 0}\n");
+    let terminal = openpty(None, None).unwrap();
+    let stream = || Stdio::from(terminal.slave.try_clone().unwrap());
+    // The program leads the session of this terminal, as from a shell that it replaced.
+    let mut child = Command::new("setsid")
+        .args(["--ctty", env!("CARGO_BIN_EXE_fanwire")])
+        .current_dir(folder.path())
+        .stdin(stream())
+        .stdout(stream())
+        .stderr(stream())
+        .spawn()
+        .unwrap();
+    drop(terminal.slave);
+    let mut screen = BufReader::new(PipeReader::from(terminal.master));
+    let ready = await_line(&mut screen, "ready");
+    let plain = ready.replace(|c: char| c.is_control(), " ");
+    let address = plain.split("127.0.0.1:").nth(1).unwrap();
+    let port = address.split(|c: char| !c.is_ascii_digit()).next().unwrap();
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port.parse().unwrap()));
+    let mut client = Client::connect(address, "/room");
+    // The kernel sends SIGHUP, and the log has nowhere to go.
+    drop(screen);
+    client.say("still here");
+    assert_eq!(client.hear(), "still here");
+    kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
+    assert_eq!(client.expect_close().code, CloseCode::Away);
+    assert_eq!(child.wait().unwrap().code(), Some(0));
 }
 
 #[test]
