@@ -19,6 +19,7 @@ use super::expiry::{ExpiryWatch, seconds_since_epoch};
 use super::guard::Pulse;
 use super::metrics_port::MetricsPort;
 use super::placement::Placement;
+use super::supervisor::Supervisor;
 use super::watch::{FROZEN_AFTER, News, Watch};
 use crate::config::{Config, Shutdown};
 use crate::metrics::exporter::ExporterHandle;
@@ -72,6 +73,7 @@ pub(super) struct Control {
     tls: Option<Arc<Keeper>>,
     expiry: ExpiryWatch,
     signals: Option<Signals>,
+    supervisor: Supervisor,
     shutdown: Shutdown,
     /// The last turn did not accept everybody. No event announces the rest.
     accepts_left: bool,
@@ -85,7 +87,7 @@ pub(super) struct Control {
 }
 
 impl Control {
-    /// A control loop that listens, and takes signals if `with_signals`.
+    /// A control loop that listens. It takes signals and tells systemd its state if `with_signals`.
     pub(super) fn new(parts: Parts, config: &Config, with_signals: bool) -> io::Result<Control> {
         // The configuration allows 64 MiB at most.
         let mut tcp = Acceptor::tcp(parts.listener, config.server.tcp_notsent_lowat as u32);
@@ -122,6 +124,11 @@ impl Control {
             expiry: ExpiryWatch::new(parts.tls.clone()),
             tls: parts.tls,
             signals,
+            supervisor: if with_signals {
+                Supervisor::from_environment()
+            } else {
+                Supervisor::default()
+            },
             shutdown: config.shutdown.clone(),
             accepts_left: false,
             ending: None,
@@ -135,6 +142,7 @@ impl Control {
     /// Runs until the relay is down, and takes the workers' threads with it.
     pub(super) fn run(mut self, crew: Crew) -> Result<(), RunError> {
         let mut events = Events::with_capacity(EVENTS);
+        self.supervisor.ready();
         while !self.stop {
             match self.poll.poll(&mut events, self.timeout()) {
                 Err(error) if error.kind() != io::ErrorKind::Interrupted => {
@@ -180,6 +188,7 @@ impl Control {
         if now >= self.watch.due_at() {
             self.look_at_workers(now);
             self.try_metrics_port(now);
+            self.tell_supervisor(now);
         }
         if let Some(ending) = self.ending {
             self.take_next_step(ending, now);
@@ -209,6 +218,7 @@ impl Control {
                 News::Silent(worker) => self.placement.postboxes[worker].inbox.notify(),
                 News::Froze(worker) => {
                     self.placement.postboxes[worker].note_frozen(true);
+                    self.supervisor.note_news();
                     warn!(worker, silent_for = ?FROZEN_AFTER, "a worker stands still: its clients and topics are not served; /livez answers 503");
                     if self.ending.is_some() {
                         self.fail(frozen(worker));
@@ -216,10 +226,27 @@ impl Control {
                 }
                 News::Thawed(worker, silent_for) => {
                     self.placement.postboxes[worker].note_frozen(false);
+                    self.supervisor.note_news();
                     info!(worker, ?silent_for, "the worker runs again");
                 }
             }
         }
+    }
+
+    fn tell_supervisor(&mut self, now: Instant) {
+        let shards = self.published.iter();
+        let turns = shards.clone().map(|shard| shard.value(Stat::Turns));
+        let status = || {
+            let clients: u64 = shards
+                .map(|shard| shard.value(Stat::ConnectedClients))
+                .sum();
+            match (self.watch.frozen(), self.ending) {
+                (Some(worker), _) => format!("worker {worker} stands still; clients: {clients}"),
+                (None, Some(_)) => format!("shutting down; clients left: {clients}"),
+                (None, None) => format!("clients: {clients}"),
+            }
+        };
+        self.supervisor.look(now, turns, status);
     }
 
     /// Once a second, and not while the relay ends.
@@ -236,7 +263,7 @@ impl Control {
         while let Some(report) = self.inbox.pop() {
             match report {
                 Report::ShutdownRequested => self.begin_shutdown("requested"),
-                Report::ReloadRequested => self.reload("requested"),
+                Report::ReloadRequested => self.take_reload("requested"),
                 Report::Drained => self.drained += 1,
                 Report::Failed(shard, reason) => self.fail(RunError::Worker(shard, reason)),
                 Report::MetricsFailed(reason) => self.fail(RunError::Metrics(reason)),
@@ -259,7 +286,9 @@ impl Control {
     }
 
     fn end_at(&mut self, ending: Ending) {
-        self.ending = Some(ending);
+        if self.ending.replace(ending).is_none() {
+            self.supervisor.stopping();
+        }
         self.vitals.note_ending();
         self.pulse.note_end(ending.end_at);
     }
@@ -278,13 +307,24 @@ impl Control {
         let pending: Vec<i32> = signals.pending().collect();
         for signal in pending {
             match signal {
-                SIGHUP => self.reload("SIGHUP"),
+                SIGHUP => self.take_reload("SIGHUP"),
                 SIGINT => self.begin_shutdown("SIGINT"),
                 // Without a handler they would end the process.
                 SIGUSR1 => ignore("SIGUSR1"),
                 SIGUSR2 => ignore("SIGUSR2"),
                 _ => self.begin_shutdown("SIGTERM"),
             }
+        }
+    }
+
+    fn take_reload(&mut self, cause: &str) {
+        let is_ending = self.ending.is_some();
+        if !is_ending {
+            self.supervisor.reloading();
+        }
+        self.reload(cause);
+        if !is_ending {
+            self.supervisor.ready();
         }
     }
 

@@ -25,6 +25,7 @@ mod guard;
 mod listening;
 mod metrics_port;
 mod placement;
+mod supervisor;
 #[cfg(test)]
 mod tests;
 mod watch;

@@ -24,14 +24,14 @@ use crate::support::eventually;
 const LOOK_AGAIN: Duration = Duration::from_millis(2);
 
 /// A thread that stands still until this is dropped. A tracer stops it, as a debugger does.
-struct Frozen {
+pub(crate) struct Frozen {
     thaw: Sender<()>,
     tracer: Option<JoinHandle<()>>,
 }
 
 impl Frozen {
     /// Stops a thread of the program, by its name.
-    fn thread(program: &Program, name: &str) -> Frozen {
+    pub(crate) fn thread(program: &Program, name: &str) -> Frozen {
         let tid = thread_id(program.child.id(), name);
         let (thaw, thawed) = channel();
         let (tell, told) = channel();

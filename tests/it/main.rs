@@ -40,6 +40,7 @@ mod relaying;
 mod shutdown;
 mod signals;
 mod support;
+mod systemd;
 mod tls;
 mod tls_support;
 mod transfer;
