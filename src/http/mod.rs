@@ -3,6 +3,7 @@
 //! The upgrade to WebSocket and the metrics port both call it. It reads request heads and writes responses. It says
 //! whether a request has a body, which both refuse. `routes` and `requests` serve the metrics port only.
 
+pub(crate) mod authority;
 pub(crate) mod bearer;
 pub(crate) mod health;
 pub(crate) mod origin;
@@ -11,3 +12,4 @@ pub(crate) mod request;
 pub(crate) mod requests;
 pub(crate) mod response;
 pub(crate) mod routes;
+pub(crate) mod target;

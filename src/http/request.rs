@@ -7,6 +7,9 @@
 //! Parsing is strict, because request smuggling works with bytes that two parsers read differently. Lines end in CR LF,
 //! and folding, control characters and a space before a colon are errors. Bodies are not read here.
 
+use super::authority::Authority;
+use super::target::TargetUri;
+
 /// A request with more header fields is refused. Browsers send fewer than 30.
 pub const MAX_HEADERS: usize = 100;
 
@@ -113,7 +116,7 @@ pub enum Version {
 pub struct RequestHead<'a> {
     /// As sent. Methods are case-sensitive.
     pub method: &'a str,
-    /// As sent and not decoded; see [`RequestHead::path_and_query`].
+    /// As sent and not decoded; see [`RequestHead::target_uri`].
     pub target: &'a str,
     /// The version of the request.
     pub version: Version,
@@ -147,27 +150,20 @@ impl<'a> RequestHead<'a> {
         })
     }
 
-    /// The path and query of a target in origin form or in absolute form (`GET http://host/path`, RFC 9112, section
-    /// 3.2). `None` for other forms, and for a target with a fragment.
-    pub fn path_and_query(&self) -> Option<&'a str> {
-        if self.target.contains('#') {
-            return None;
-        }
-        if self.target.starts_with('/') {
-            return Some(self.target);
-        }
-        let (scheme, rest) = self.target.split_once("://")?;
-        if !["http", "https", "ws", "wss"]
-            .iter()
-            .any(|known| scheme.eq_ignore_ascii_case(known))
-        {
-            return None;
-        }
-        match rest.find(['/', '?']) {
-            Some(at) if rest[at..].starts_with('/') => Some(&rest[at..]),
-            // A query without a path is legal after an authority, but too rare to support.
-            Some(_) => None,
-            None => Some("/"),
+    /// The target in origin form or in absolute form (RFC 9112, section 3.2). `None` for other forms, for a target with
+    /// a fragment, and for one with an invalid host.
+    pub fn target_uri(&self) -> Option<TargetUri<'a>> {
+        TargetUri::parse(self.target)
+    }
+
+    /// Whether the request has exactly one `Host`, which is valid. HTTP/1.0 may do without. Anything else must be
+    /// answered 400 (RFC 9112, section 3.2).
+    pub fn has_valid_host(&self) -> bool {
+        let mut values = self.values("host");
+        match (values.next(), values.next()) {
+            (Some(value), None) => Authority::parse(value).is_some(),
+            (None, _) => self.version == Version::Http10,
+            (Some(_), Some(_)) => false,
         }
     }
 
@@ -449,27 +445,23 @@ mod tests {
     }
 
     #[test]
-    fn targets_in_origin_and_absolute_form_have_a_path() {
-        for (target, path) in [
-            ("/", Some("/")),
-            ("/a/b?c=d", Some("/a/b?c=d")),
-            ("//a", Some("//a")),
-            ("http://host/a?b", Some("/a?b")),
-            ("WSS://host:1/a://b", Some("/a://b")),
-            ("http://host", Some("/")),
-            ("http://host?q=/", None),
-            ("ftp://host/", None),
-            ("*", None),
-            ("host:443", None),
-            ("a", None),
-            ("/a#b", None),
+    fn a_request_has_exactly_one_valid_host_and_http_1_0_may_have_none() {
+        for (version, lines, expected) in [
+            ("1.1", "Host: a\r\n", true),
+            ("1.1", "HOST:\ta:80 \r\n", true),
+            ("1.1", "", false),
+            ("1.1", "Host:\r\n", false),
+            ("1.1", "Host: a b\r\n", false),
+            ("1.1", "Host: a\r\nhost: a\r\n", false),
+            ("1.1", "Host: a, a\r\n", false),
+            ("1.0", "", true),
+            ("1.0", "Host: a\r\n", true),
+            ("1.0", "Host: a/b\r\n", false),
+            ("1.0", "Host: a\r\nHost: b\r\n", false),
         ] {
-            let bytes = format!("GET {target} HTTP/1.1\r\n\r\n");
-            assert_eq!(
-                read(bytes.as_bytes()).expect("legal").path_and_query(),
-                path,
-                "{target}"
-            );
+            let bytes = format!("GET / HTTP/{version}\r\n{lines}\r\n");
+            let head = read(bytes.as_bytes()).expect("legal");
+            assert_eq!(head.has_valid_host(), expected, "{version} {lines:?}");
         }
     }
 

@@ -3,9 +3,9 @@
 //! The exporter pushes the bytes that it read, and takes a request once it has sent the answer to the last one. This
 //! file holds at most one head and the bytes that were read with it. [`routes`](super::routes) chooses the answers.
 
-use super::request::{HeadScanner, RequestError, RequestHead, Version};
+use super::request::{HeadScanner, RequestError, RequestHead};
 use super::response::{Body, Connection, Status};
-use super::routes::{Route, route};
+use super::routes::{Route, is_read, route};
 
 /// The longest request head. A scraper sends a few hundred bytes.
 pub const MAX_HEAD_BYTES: usize = 8 << 10;
@@ -81,18 +81,19 @@ impl Request {
     /// The request of a parsed head.
     ///
     /// # Errors
-    /// 400 for a request without exactly one Host (RFC 9112, section 3.2), and for one with a body, because no page
-    /// takes one.
+    /// 400 for a request without exactly one valid Host (RFC 9112, section 3.2), for a page whose target is none, and for
+    /// a body, because no page takes one.
     fn of(head: &RequestHead<'_>) -> Result<Request, Refused> {
-        let route = head
-            .path_and_query()
-            .map_or(Route::NotFound, |path| route(head.method, path));
         let body = Body::for_method(head.method);
-        let hosts = head.values("host").count();
-        let lacks_host = hosts == 0 && head.version == Version::Http11;
+        let status = Status::BadRequest;
+        let route = match head.target_uri() {
+            Some(uri) => route(head.method, uri.path),
+            // Other methods have other forms: `OPTIONS *`, `CONNECT host:443`.
+            None if !is_read(head.method) => Route::MethodNotAllowed,
+            None => return Err(Refused { status, body }),
+        };
         let has_body = head.has_body();
-        if hosts > 1 || lacks_host || (has_body && route != Route::MethodNotAllowed) {
-            let status = Status::BadRequest;
+        if !head.has_valid_host() || (has_body && route != Route::MethodNotAllowed) {
             return Err(Refused { status, body });
         }
         // A body must not be read as the next request, so the connection is closed after the answer.
@@ -184,6 +185,38 @@ mod tests {
     fn a_refused_head_request_is_answered_without_a_body() {
         let expected = (Status::BadRequest, Body::Omit);
         assert_eq!(refused(b"HEAD /metrics HTTP/1.1\r\n\r\n"), expected);
+    }
+
+    #[test]
+    fn a_target_that_names_no_page_is_refused_and_other_methods_are_not_allowed() {
+        let ask = |line: &str| requests(format!("{line} HTTP/1.1\r\nHost: x\r\n\r\n").as_bytes());
+        let route = |line| ask(line).map(|requests| requests[0].route);
+        assert_eq!(route("GET http://x/metrics?a"), Ok(Route::Metrics));
+        assert_eq!(route("GET /metrics?name=a/b://c"), Ok(Route::Metrics));
+        assert_eq!(route("GET http://x"), Ok(Route::NotFound));
+        assert_eq!(route("OPTIONS *"), Ok(Route::MethodNotAllowed));
+        assert_eq!(route("CONNECT x:443"), Ok(Route::MethodNotAllowed));
+        for line in [
+            "GET *",
+            "GET x:443",
+            "GET http:///metrics",
+            "GET http://a@x/metrics",
+        ] {
+            let refused = route(line).expect_err("must be refused");
+            assert_eq!(refused.status, Status::BadRequest, "{line}");
+        }
+    }
+
+    #[test]
+    fn a_request_without_one_valid_host_is_refused() {
+        for host in ["", "Host:\r\n", "Host: a/b\r\n", "Host: x\r\nHost: x\r\n"] {
+            let request = format!("GET /livez HTTP/1.1\r\n{host}\r\n");
+            assert_eq!(
+                refused(request.as_bytes()).0,
+                Status::BadRequest,
+                "{host:?}"
+            );
+        }
     }
 
     #[test]

@@ -37,7 +37,7 @@ impl Port {
     pub(crate) fn decide(&self, head: &[u8]) -> Result<Decision, Refusal> {
         let head = RequestHead::parse(head)?;
         let upgrade = handshake::upgrade(&head)?;
-        let topic = topic_name(self.topics, upgrade.path_and_query).map_err(TopicError::refusal)?;
+        let topic = topic_name(self.topics, upgrade.target.path).map_err(TopicError::refusal)?;
         let permission = self.access.admit(&head)?;
         Ok(Decision::Upgrade(Terms {
             topic,

@@ -14,6 +14,7 @@ use tungstenite::http::header;
 
 use crate::http::request::{RequestError, RequestHead, Version};
 use crate::http::response::{Body, Connection, Response, Status};
+use crate::http::target::TargetUri;
 
 /// The protocol version that RFC 6455 defines.
 const WEBSOCKET_VERSION: &str = "13";
@@ -21,8 +22,8 @@ const WEBSOCKET_VERSION: &str = "13";
 /// A valid upgrade request. The caller decides whether to grant it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Upgrade<'a> {
-    /// The path and query of the target, as sent. It begins with `/`, and nothing in it is decoded.
-    pub path_and_query: &'a str,
+    /// The target, as sent. Nothing in it is decoded.
+    pub target: TargetUri<'a>,
     /// The answer to the request's key.
     pub accept_key: AcceptKey,
 }
@@ -99,10 +100,10 @@ refusals! {
     BAD_ESCAPE = BadRequest, BadRequest, "The path has a % without two hexadecimal digits.\n";
     /// The decoded path is not UTF-8.
     PATH_NOT_UTF8 = BadRequest, BadRequest, "The path is not UTF-8.\n";
-    /// The target is `*` or an authority.
+    /// The target is `*`, an authority, or a URI with an invalid host.
     TARGET = BadRequest, BadRequest, "The request's target must be a path.\n";
-    /// There is no `Host`, or there are two.
-    HOST = BadRequest, BadRequest, "The request must have exactly one Host.\n";
+    /// There is no `Host`, there are two, or it is not valid.
+    HOST = BadRequest, BadRequest, "The request must have exactly one Host: a name or an address, and a port if it is not the default.\n";
     /// There are two `Origin`s.
     TWO_ORIGINS = BadRequest, BadRequest, "Origin must not be there twice.\n";
     /// The request announces a body.
@@ -138,10 +139,11 @@ refusals! {
 }
 
 impl Refusal {
-    fn method(method: &str) -> Refusal {
+    /// The refusal as the answer to a request with this method: HEAD gets no body.
+    fn for_method(self, method: &str) -> Refusal {
         Refusal {
             body: Body::for_method(method),
-            ..Refusal::METHOD
+            ..self
         }
     }
 
@@ -198,26 +200,28 @@ impl From<RequestError> for Refusal {
 /// HTTP/1.0 is answered 426, because a server must ignore its `Upgrade` (RFC 9110, section 7.8). A GET with a body is
 /// refused: a proxy could disagree with us on whether those bytes are body or frames.
 pub fn upgrade<'a>(head: &RequestHead<'a>) -> Result<Upgrade<'a>, Refusal> {
-    if head.method != "GET" {
-        return Err(Refusal::method(head.method));
-    }
-    check_http(head)?;
-    let path_and_query = head.path_and_query().ok_or(Refusal::TARGET)?;
+    check_http(head).map_err(|refusal| refusal.for_method(head.method))?;
+    let target = head.target_uri().ok_or(Refusal::TARGET)?;
     check_offer(head)?;
     let key = head
         .only_value(header::SEC_WEBSOCKET_KEY.as_str())
         .filter(|key| is_16_bytes_of_base64(key))
         .ok_or(Refusal::KEY)?;
     Ok(Upgrade {
-        path_and_query,
+        target,
         accept_key: AcceptKey::of(key),
     })
 }
 
-/// Checks the rules that HTTP has for every request.
+/// Checks the rules that HTTP has for every request, and that this is a GET over HTTP/1.1.
 fn check_http(head: &RequestHead<'_>) -> Result<(), Refusal> {
+    if !head.has_valid_host() {
+        return Err(Refusal::HOST);
+    }
+    if head.method != "GET" {
+        return Err(Refusal::METHOD);
+    }
     match head.version {
-        Version::Http11 if head.only_value(header::HOST.as_str()).is_none() => Err(Refusal::HOST),
         Version::Http10 | Version::Http11 if head.has_body() => Err(Refusal::BODY),
         Version::Http10 => Err(Refusal::HTTP_1_0),
         Version::Http11 => Ok(()),
@@ -283,7 +287,7 @@ mod tests {
         assert!(REQUEST.contains(from), "{from:?}");
         let request = REQUEST.replacen(from, to, 1);
         let head = RequestHead::parse(request.as_bytes()).expect("well-formed");
-        upgrade(&head).map(|granted| granted.path_and_query.to_owned())
+        upgrade(&head).map(|granted| format!("{}?{}", granted.target.path, granted.target.query))
     }
 
     fn refused(from: &str, to: &str) -> (RefusalKind, Status) {
@@ -304,7 +308,10 @@ mod tests {
         let response = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
                         Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
         let upgrade = upgrade(&head).expect("good");
-        assert_eq!(upgrade.path_and_query, "/chat?a=b");
+        assert_eq!(
+            (upgrade.target.path, upgrade.target.query),
+            ("/chat", "a=b")
+        );
         assert_eq!(upgrade.accept_key.response(), response.as_bytes());
     }
 
@@ -317,7 +324,7 @@ mod tests {
         let (bytes, _) =
             tungstenite::handshake::client::generate_request(request).expect("a request");
         let head = RequestHead::parse(&bytes).expect("well-formed");
-        assert_eq!(upgrade(&head).expect("granted").path_and_query, "/topic");
+        assert_eq!(upgrade(&head).expect("granted").target.path, "/topic");
     }
 
     #[test]
@@ -368,12 +375,33 @@ mod tests {
     }
 
     #[test]
+    fn an_invalid_host_is_answered_400_whatever_the_method() {
+        let request = REQUEST
+            .replacen("GET", "HEAD", 1)
+            .replacen("server.", "/", 1);
+        let head = RequestHead::parse(request.as_bytes()).expect("well-formed");
+        let refusal = upgrade(&head).expect_err("refused");
+        assert_eq!((refusal.kind, refusal.status), BAD_REQUEST);
+        assert!(refusal.encode().ends_with(b"\r\n\r\n"), "HEAD gets no body");
+    }
+
+    #[test]
     fn http_1_0_is_not_an_upgrade() {
         assert_eq!(refused("HTTP/1.1", "HTTP/1.0"), NOT_UPGRADE);
     }
 
     #[test]
-    fn a_request_has_exactly_one_host() {
+    fn a_request_has_exactly_one_valid_host() {
+        for host in [
+            "", "a b", "a/b", "user@a", "a:99999", "[::1", "é.org", ":80",
+        ] {
+            let line = format!("Host: {host}\r\n");
+            assert_eq!(
+                refused("Host: server.example.com\r\n", &line),
+                BAD_REQUEST,
+                "{host}"
+            );
+        }
         assert_eq!(refused("Host: server.example.com\r\n", ""), BAD_REQUEST);
         assert_eq!(refused("Host: ", "Host: b\r\nHost: "), BAD_REQUEST);
     }
@@ -444,7 +472,10 @@ mod tests {
 
     #[test]
     fn the_target_must_be_a_path() {
-        assert_eq!(refused("/chat?a=b", "*"), BAD_REQUEST);
+        for target in ["*", "a:443", "http:///chat", "http://user@a/chat"] {
+            assert_eq!(refused("/chat?a=b", target), BAD_REQUEST, "{target}");
+        }
+        assert_eq!(with("/chat?a=b", "ws://a?b"), Ok("/?b".into()));
         granted("/chat", "http://server.example.com/chat");
     }
 

@@ -239,9 +239,20 @@ fn requests_that_break_a_rule_are_bad_requests() {
             (key, "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZSBub25jZQ=="),
             (key, "Sec-WebSocket-Key: dGhlIHNhbXBs!SBub25jZQ=="),
             (key, "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ"),
-            // The host: none, several.
+            // The host: none, several, not one.
             ("Host: localhost\r\n", ""),
             ("Host: localhost", "Host: localhost\r\nHost: elsewhere"),
+            ("Host: localhost", "Host: "),
+            ("Host: localhost", "Host: a b"),
+            ("Host: localhost", "Host: a/b"),
+            ("Host: localhost", "Host: user@a"),
+            ("Host: localhost", "Host: a:99999"),
+            ("Host: localhost", "Host: [::1"),
+            ("Host: localhost", "Host: é.org"),
+            // Targets whose host is none.
+            ("/room", "http:///room"),
+            ("/room", "http://user@localhost/room"),
+            ("/room", "localhost:443"),
             // Heads that two parsers could read differently.
             ("Host:", "Host :"),
             ("Host: ", "Host\0: "),
@@ -325,6 +336,9 @@ fn odd_but_valid_requests_are_granted_without_extras() {
         request_with("Content-Length: 0"),
         altered("GET", "\r\n\r\nGET"),
         altered("/room", "http://localhost/room"),
+        altered("/room", "ws://localhost"),
+        altered("/room", "http://localhost?query"),
+        altered("Host: localhost", "Host: [::1]:8443"),
         request_with(
             "Sec-WebSocket-Extensions: permessage-deflate; server_no_context_takeover, x-unknown",
         ),

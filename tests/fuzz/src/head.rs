@@ -61,6 +61,67 @@ impl<'a> Head<'a> {
     }
 }
 
+impl Head<'_> {
+    /// Whether there is exactly one `Host`, which is valid; in HTTP/1.0 there may be none (RFC 9112, section 3.2).
+    pub fn has_valid_host(&self) -> bool {
+        match self.values("host")[..] {
+            [] => self.minor == 0,
+            [host] => std::str::from_utf8(host).is_ok_and(is_authority),
+            [_, _, ..] => false,
+        }
+    }
+}
+
+/// RFC 3986, section 3.2, without userinfo and with a host that is not empty.
+pub fn is_authority(text: &str) -> bool {
+    let is_digit = |c: char| c.is_ascii_digit();
+    let (host, port) = match text.rsplit_once(':') {
+        Some((host, port)) if port.chars().all(is_digit) => (host, port),
+        Some(_) | None => (text, ""),
+    };
+    let is_port =
+        port.trim_start_matches('0').len() <= 5 && port.parse().unwrap_or(0) <= 65_535_u32;
+    is_port && (is_literal(host) || is_registered(host))
+}
+
+fn is_literal(host: &str) -> bool {
+    let Some(inner) = host
+        .strip_prefix('[')
+        .and_then(|rest| rest.strip_suffix(']'))
+    else {
+        return false;
+    };
+    let (address, zone) = inner.split_once('%').unwrap_or((inner, "0"));
+    let is_zone = !zone.is_empty() && zone.chars().all(|c| c == '%' || is_unreserved(c));
+    let is_future = || {
+        let (version, rest) = address.get(1..)?.split_once('.')?;
+        let is_version = !version.is_empty() && version.chars().all(|c| c.is_ascii_hexdigit());
+        let is_rest = |c| is_unreserved(c) || "!$&'()*+,;=:".contains(c);
+        let is_text = !rest.is_empty() && rest.chars().all(is_rest);
+        (address.starts_with(['v', 'V']) && is_version && is_text).then_some(())
+    };
+    is_zone && (address.parse::<std::net::Ipv6Addr>().is_ok() || is_future().is_some())
+}
+
+fn is_registered(host: &str) -> bool {
+    let mut parts = host.split('%');
+    let is_plain = |text: &str| {
+        text.chars()
+            .all(|c| is_unreserved(c) || "!$&'()*+,;=".contains(c))
+    };
+    let is_first = parts.next().is_some_and(is_plain);
+    let is_escape = |part: &str| {
+        let digits = part.get(..2);
+        digits.is_some_and(|digits| digits.chars().all(|c| c.is_ascii_hexdigit()))
+            && is_plain(&part[2..])
+    };
+    !host.is_empty() && is_first && parts.all(is_escape)
+}
+
+fn is_unreserved(c: char) -> bool {
+    c.is_ascii_alphanumeric() || "-._~".contains(c)
+}
+
 /// The position of the first `needle`.
 pub fn find(bytes: &[u8], needle: &[u8]) -> Option<usize> {
     bytes

@@ -122,19 +122,25 @@ fn expected(mut bytes: &[u8], is_ready: bool) -> (Vec<Reply>, bool) {
 }
 
 fn reply(head: &Head<'_>, is_ready: bool) -> Reply {
-    let hosts = head.values("host").len();
     let is_zero = |length: &&[u8]| !length.is_empty() && length.iter().all(|&digit| digit == b'0');
     let has_body = !head.values("transfer-encoding").is_empty()
         || !head.values("content-length").iter().all(is_zero);
-    let page = match path(head.target) {
+    let is_read = matches!(head.method, "GET" | "HEAD");
+    let path = path(head.target);
+    let page = match path {
         Some("/metrics" | "/livez") => Some(200),
         Some("/readyz") => Some(if is_ready { 200 } else { 503 }),
         Some(_) | None => None,
     };
-    let is_read = matches!(head.method, "GET" | "HEAD");
-    let is_bad = hosts > 1 || hosts == 0 && head.minor == 1;
     let status = match page {
-        _ if is_bad => 400,
+        _ if !head.has_valid_host() => 400,
+        _ if path.is_none() => {
+            if is_read {
+                400
+            } else {
+                405
+            }
+        }
         Some(_) if !is_read => 405,
         Some(_) | None if has_body => 400,
         Some(status) => status,
@@ -158,22 +164,13 @@ fn path(target: &str) -> Option<&str> {
     if target.contains('#') {
         return None;
     }
-    let origin = match target.find("://") {
-        Some(at) if !target.starts_with('/') => {
-            let scheme = target[..at].to_ascii_lowercase();
-            let is_known = ["http", "https", "ws", "wss"].contains(&scheme.as_str());
-            let rest = &target[at + 3..];
-            let end = rest.find(['/', '?']).unwrap_or(rest.len());
-            let origin = &rest[end..];
-            (is_known && !origin.starts_with('?')).then_some(if origin.is_empty() {
-                "/"
-            } else {
-                origin
-            })?
-        }
-        Some(_) | None => target,
-    };
-    origin
-        .starts_with('/')
-        .then(|| origin.split('?').next().unwrap_or(origin))
+    let whole = target.split('?').next().unwrap_or(target);
+    if target.starts_with('/') {
+        return Some(whole);
+    }
+    let (scheme, rest) = whole.split_once("://")?;
+    let is_known = ["http", "https", "ws", "wss"].contains(&scheme.to_ascii_lowercase().as_str());
+    let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    let path = if path.is_empty() { "/" } else { path };
+    (is_known && head::is_authority(authority)).then_some(path)
 }

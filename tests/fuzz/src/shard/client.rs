@@ -393,7 +393,7 @@ impl Reader {
 fn topic(head: &[u8], topics: Topics) -> Option<String> {
     let head = RequestHead::parse(head).ok()?;
     let upgrade = ws::upgrade(&head).ok()?;
-    let topic = topic_name(topics, upgrade.path_and_query).ok()?;
+    let topic = topic_name(topics, upgrade.target.path).ok()?;
     Some(topic.to_string())
 }
 
