@@ -146,8 +146,16 @@ mod tests {
             admit(&access, "/?token=wrong", ""),
             Err(RefusalKind::Unauthorized)
         );
+        let wrong = "Authorization: Bearer wrong\r\n";
+        assert_eq!(admit(&access, "/", wrong), Err(RefusalKind::Unauthorized));
+    }
+
+    #[test]
+    fn the_password_of_a_proxy_beside_a_token_is_no_reason_to_refuse() {
+        let access = publish(Publish::Token);
         let basic = "Authorization: Basic dXNlcjpwYXNz\r\n";
-        assert_eq!(admit(&access, "/", basic), Err(RefusalKind::Unauthorized));
+        assert_eq!(admit(&access, "/", basic), LISTEN);
+        assert_eq!(admit(&access, &format!("/?token={TOKEN}"), basic), PUBLISH);
     }
 
     #[test]

@@ -47,7 +47,7 @@ pub(crate) enum Credentials {
     Absent,
     /// The request has exactly one token, and it is known.
     Valid,
-    /// Anything else: an unknown token, two tokens, or an `Authorization` without a bearer token.
+    /// Anything else: an unknown token, two tokens, or an `Authorization` without a scheme or without a token.
     Invalid,
 }
 
@@ -117,12 +117,19 @@ fn is_known(presented: &[u8], tokens: &[Token]) -> bool {
     agreed.into()
 }
 
-/// The token of each `Authorization` field; `None` for a field without a bearer token.
+/// The token of each `Authorization` field with the scheme `Bearer`; `None` for one without a token, and for one without a
+/// scheme.
+///
+/// Credentials of another scheme are not for the relay. Often they are a proxy's own, and the proxy passes them on.
 fn in_header<'a>(head: &RequestHead<'a>) -> impl Iterator<Item = Option<Cow<'a, [u8]>>> {
-    head.values("authorization").map(|value| {
-        let (scheme, token) = value.split_at_checked(SCHEME.len())?;
-        let is_bearer = scheme.eq_ignore_ascii_case(SCHEME) && token.starts_with(b" ");
-        is_bearer.then(|| Cow::Borrowed(token.trim_ascii_start()))
+    head.values("authorization").filter_map(|value| {
+        let mut words = value.splitn(2, |&byte| byte == b' ');
+        let scheme = words.next().unwrap_or_default();
+        let credentials = words
+            .next()
+            .map(|rest| Cow::Borrowed(rest.trim_ascii_start()));
+        let is_ours = scheme.eq_ignore_ascii_case(SCHEME) || credentials.is_none();
+        is_ours.then_some(credentials)
     })
 }
 
@@ -217,13 +224,27 @@ mod tests {
             "Bearer",
             "Bearer x",
             "Bearerfirst-token-0123456789",
-            "Basic dXNlcjpwYXNz",
+            "Basic",
             "first-token-0123456789",
             "Bearer first-token-0123456789, Bearer x",
             "Bearer first-token-0123456789 x",
         ] {
             let line = format!("Authorization: {value}\r\n");
             assert_eq!(verdict("/", &line), Credentials::Invalid, "{value}");
+        }
+    }
+
+    #[test]
+    fn credentials_of_another_scheme_are_not_for_the_relay() {
+        let basic = "Authorization: Basic dXNlcjpwYXNz\r\n";
+        let digest = "Authorization: Digest username=\"a\", realm=\"b\"\r\n";
+        for lines in [basic, digest, &format!("{basic}{digest}")] {
+            assert_eq!(verdict("/", lines), Credentials::Absent, "{lines}");
+            let query = format!("/?token={FIRST}");
+            assert_eq!(verdict(&query, lines), Credentials::Valid, "{lines}");
+            assert_eq!(verdict("/?token=x", lines), Credentials::Invalid, "{lines}");
+            let bearer = format!("{lines}Authorization: Bearer {FIRST}\r\n");
+            assert_eq!(verdict("/", &bearer), Credentials::Valid, "{lines}");
         }
     }
 
