@@ -10,6 +10,8 @@ use tungstenite::protocol::frame::coding::CloseCode as Registered;
 pub struct CloseCode(u16);
 
 impl CloseCode {
+    /// 1000: the connection has served its purpose.
+    pub(crate) const NORMAL: CloseCode = CloseCode(1000);
     /// 1001: the server is shutting down.
     pub(crate) const GOING_AWAY: CloseCode = CloseCode(1001);
     /// 1002: the peer broke the protocol.

@@ -6,7 +6,10 @@ use std::thread;
 use fanwire::server::Stat;
 
 use crate::support::{World, config, eventually};
-use crate::wire::{FIN, TEXT, frame};
+use crate::wire::{FIN, TEXT, frame, request};
+
+/// The reason of the Close for a client that has ended its side.
+const ENDED: &str = "you ended the connection without a Close";
 
 #[test]
 fn an_orderly_leave_is_counted_once() {
@@ -33,18 +36,51 @@ fn a_reset_is_counted_once() {
 }
 
 #[test]
-fn a_client_that_shuts_down_its_side_without_a_close_is_lost() {
+fn a_client_that_shuts_down_its_side_is_told_and_counts_as_lost() {
     let world = World::start();
     let mut inside_a_frame = world.join("/room");
     inside_a_frame.send(&frame(FIN | TEXT, b"never complete")[..9]);
     let mut between_frames = world.join("/room");
     for client in [&mut inside_a_frame, &mut between_frames] {
         client.stream().shutdown(Shutdown::Write).unwrap();
-        client.expect_cut();
+        assert_eq!(client.close(), (1000, ENDED.into()));
+        client.expect_end();
     }
     world.await_total(Stat::DisconnectedLost, 2);
     let stats = world.end();
     assert_eq!(stats.value(Stat::Messages), 0);
+}
+
+#[test]
+fn the_end_in_the_packet_of_the_upgrade_comes_after_the_101_and_what_is_owed() {
+    the_end_comes_last_with(1);
+}
+
+#[test]
+fn the_end_in_the_packet_of_the_upgrade_comes_last_although_another_shard_is_asked() {
+    the_end_comes_last_with(4);
+}
+
+fn the_end_comes_last_with(workers: u64) {
+    const ROUNDS: u64 = 5;
+    let world = World::with(&config(workers as usize));
+    // Several topics, so that most of them have their owner on another shard.
+    for n in 0..ROUNDS * workers {
+        let path = format!("/room/{n}");
+        let mut listener = world.connect(&path);
+        let mut client = world.dial();
+        let words = frame(FIN | TEXT, b"last words");
+        client.send([request(&path).as_bytes(), &words].concat());
+        client.stream().shutdown(Shutdown::Write).unwrap();
+        assert_eq!(client.answer().status, 101);
+        assert_eq!(client.hear(), "last words");
+        assert_eq!(client.close(), (1000, ENDED.into()));
+        client.expect_end();
+        assert_eq!(listener.hear(), "last words");
+        listener.leave();
+    }
+    let stats = world.end();
+    assert_eq!(stats.value(Stat::DisconnectedLost), ROUNDS * workers);
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Clients with TLS: the relay serves them like others, shows its certificate, and can reload it.
 
 use std::io::{Read, Write};
-use std::net::SocketAddr;
+use std::net::{Shutdown, SocketAddr};
 use std::sync::Arc;
 
 use fanwire::config::SlowConsumerPolicy;
@@ -101,6 +101,32 @@ fn a_frame_in_the_same_record_as_the_request_is_served_and_so_is_one_in_many() {
     stream.read_exact(&mut echo).unwrap();
     assert_eq!(&echo[2..], b"piece");
     drop(stream);
+    tls.world.end();
+}
+
+#[test]
+fn the_end_in_the_record_of_the_request_comes_after_the_101_and_what_is_owed() {
+    let tls = TlsWorld::start();
+    for n in 0..8 {
+        let mut stream = tls.dial();
+        stream.conn.complete_io(&mut stream.sock).unwrap();
+        let mut bytes = request(&format!("/room/{n}")).into_bytes();
+        bytes.extend(frame(FIN | TEXT, b"last words"));
+        stream.conn.writer().write_all(&bytes).unwrap();
+        // Some clients end TLS before they end TCP, some do not.
+        if n % 2 == 0 {
+            stream.conn.send_close_notify();
+        }
+        stream.conn.write_tls(&mut stream.sock).unwrap();
+        stream.sock.shutdown(Shutdown::Write).unwrap();
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).unwrap();
+        assert!(answer.starts_with(b"HTTP/1.1 101 "), "{answer:?}");
+        let reason = b"you ended the connection without a Close";
+        let owed = [b"\x81\x0alast words\x88\x2a\x03\xe8".as_slice(), reason].concat();
+        assert!(answer.ends_with(&owed), "{answer:?}");
+    }
+    tls.world.await_total(Stat::DisconnectedLost, 8);
     tls.world.end();
 }
 

@@ -10,8 +10,10 @@ use crate::ws::handshake::RefusalKind;
 pub(crate) enum Departure {
     /// It sent Close.
     ByClient,
-    /// The connection ended or failed.
+    /// The connection failed, or it did not take in time what it was owed.
     Lost,
+    /// It ended its side of the connection without a Close. It may still read.
+    Ended,
     /// It broke the protocol or a limit on messages.
     Protocol(DecodeError),
     /// It lagged by more than `slow_consumer.max_lag_bytes`.
@@ -50,7 +52,7 @@ impl Departure {
     pub(crate) fn stat(self) -> Stat {
         match self {
             Departure::ByClient => Stat::DisconnectedByClient,
-            Departure::Lost => Stat::DisconnectedLost,
+            Departure::Lost | Departure::Ended => Stat::DisconnectedLost,
             Departure::Protocol(DecodeError::MessageTooBig) => Stat::DisconnectedTooBig,
             Departure::Protocol(_) => Stat::DisconnectedProtocol,
             Departure::Lag => Stat::DisconnectedLag,
@@ -71,6 +73,7 @@ impl Departure {
             Departure::Memory => Stat::HandshakeCapacity,
             Departure::ByClient
             | Departure::Lost
+            | Departure::Ended
             | Departure::Protocol(_)
             | Departure::Lag
             | Departure::Stall
@@ -91,9 +94,11 @@ impl Departure {
             | Departure::Rate
             | Departure::PublishDenied
             | Departure::Memory => true,
-            Departure::ByClient | Departure::Lost | Departure::Shutdown | Departure::Internal => {
-                false
-            }
+            Departure::ByClient
+            | Departure::Lost
+            | Departure::Ended
+            | Departure::Shutdown
+            | Departure::Internal => false,
         }
     }
 
@@ -102,6 +107,10 @@ impl Departure {
         match self {
             Departure::ByClient => Farewell::Reply,
             Departure::Lost => Farewell::Cut,
+            Departure::Ended => Farewell::Fail(
+                CloseCode::NORMAL,
+                "you ended the connection without a Close",
+            ),
             Departure::Protocol(error) => Farewell::Fail(error.close_code(), error.reason()),
             Departure::Lag => {
                 Farewell::Close(CloseCode::TRY_AGAIN_LATER, "slow consumer: too far behind")
@@ -128,6 +137,7 @@ pub fn close_frames() -> Vec<(u16, &'static str)> {
     let others = [
         Departure::ByClient,
         Departure::Lost,
+        Departure::Ended,
         Departure::Lag,
         Departure::Stall,
         Departure::Pong,

@@ -14,13 +14,13 @@ use super::phase::{Phase, Step};
 use super::sharing::SharedKey;
 use crate::access::Permission;
 use crate::port::terms::Terms;
+use crate::relay::policy::departure::Departure;
 use crate::relay::policy::rate::Bucket;
 use crate::relay::topic::TopicKey;
 use crate::relay::topic::member::{Member, Rest};
 use crate::time::Timestamp;
 use crate::ws::decode::Decoder;
 use crate::ws::encode::ControlFrame;
-use crate::ws::error::DecodeError;
 
 /// Whether a client is read. If not, this is the event that makes the shard read it again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,11 +35,12 @@ pub(super) enum Reading {
     AwaitsItself,
 }
 
-/// A violation by a member that has published. The member departs once its own messages have been sent to it.
+/// A member whose connection cannot go on: it has broken the protocol, or has ended its side. It departs once it has been
+/// sent what it is owed, its own messages among it.
 #[derive(Debug)]
 pub(super) struct Failing {
-    /// The violation.
-    pub(super) error: DecodeError,
+    /// The reason.
+    pub(super) departure: Departure,
     /// The member's messages end here, in bytes that this shard has published to the topic; see `Topic::published_bytes`.
     pub(super) published_bytes: u64,
     /// The longest wait for them.
@@ -105,7 +106,7 @@ pub(super) struct Client {
     pub(super) decoder: Decoder,
     /// Present until the client has joined and its early frames are decoded.
     pub(super) arrival: Option<Box<Arrival>>,
-    /// The violation for which it leaves at the head; `None` if it leaves for a drain.
+    /// The reason for which it leaves at the head; `None` if it leaves for a drain.
     pub(super) failing: Option<Box<Failing>>,
     /// The time of the last read that brought something.
     pub(super) last_read: Timestamp,
@@ -319,8 +320,8 @@ impl Client {
         }
     }
 
-    /// Whether all messages that the client published before a violation have come back to the topic's log. True without a
-    /// violation.
+    /// Whether all messages that the client published before its connection failed have come back to the topic's log. True
+    /// if it has not failed.
     pub(super) fn has_back_what_it_published(&self, returned_bytes: u64) -> bool {
         let failing = self.failing.as_ref();
         failing.is_none_or(|failing| failing.published_bytes <= returned_bytes)
@@ -329,6 +330,11 @@ impl Client {
     /// Whether nothing waits besides what the log has.
     pub(super) fn has_nothing_to_send(&self) -> bool {
         self.carry.is_none() && self.control.is_none()
+    }
+
+    /// Whether the kernel has all that is to be sent besides what the log has.
+    pub(super) fn has_sent_everything(&self) -> bool {
+        self.has_nothing_to_send() && !self.holds_back
     }
 
     /// The heap bytes that are held for the client alone.

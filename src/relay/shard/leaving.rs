@@ -45,7 +45,17 @@ impl Shard {
                 client.ended = true;
                 self.outflow.make_urgent(key, &mut self.clients);
             }
+            Phase::Closing if end == End::Eof && !client.has_sent_everything() => {
+                // Our Close is among it. The client's answer to that will not come.
+                client.ended = true;
+                client.take(Step::QueueLast);
+                self.outflow.make_urgent(key, &mut self.clients);
+            }
             Phase::Requesting if end == End::TlsFailed => self.refuse_silently(key),
+            Phase::Open if end == End::Eof => {
+                client.ended = true;
+                self.leave_at_head(key, Departure::Ended);
+            }
             Phase::Requesting | Phase::Placing | Phase::Joining | Phase::Open => {
                 self.cut(key, Departure::Lost);
             }
@@ -82,19 +92,32 @@ impl Shard {
         self.remove(key);
     }
 
-    /// A member broke the protocol. Its earlier messages are good, and they are sent to it as well before the Close. Until
-    /// then it stays a member that is not read. A member that never published departs at once.
+    /// A member broke the protocol. Its earlier messages are good, and they are sent to it as well before the Close. A member
+    /// that never published departs at once.
     pub(super) fn fail(&mut self, key: ClientKey, error: DecodeError) {
+        if self.clients[key].has_published {
+            self.leave_at_head(key, Departure::Protocol(error));
+        } else {
+            self.depart(key, Departure::Protocol(error));
+        }
+    }
+
+    /// Lets a member depart once it has been sent what it is owed, its own messages among it. Until then it stays a member
+    /// that is not read.
+    fn leave_at_head(&mut self, key: ClientKey, departure: Departure) {
         let now = self.now;
         let client = &mut self.clients[key];
-        let member = client.member.as_ref().filter(|_| client.has_published);
-        let Some(member) = member else {
-            return self.depart(key, Departure::Protocol(error));
+        let Some(member) = &client.member else {
+            return;
         };
         let topic = &self.topics[member.topic];
         client.failing = Some(Box::new(Failing {
-            error,
-            published_bytes: topic.published_bytes(),
+            departure,
+            published_bytes: if client.has_published {
+                topic.published_bytes()
+            } else {
+                0
+            },
             deadline: now + CLOSE_TIMEOUT,
         }));
         client.leaves_at_head = true;
@@ -103,13 +126,13 @@ impl Shard {
         self.reschedule(key);
     }
 
-    /// The reason that counts for a departure: an earlier violation, if there was one.
+    /// The reason that counts for a departure: an earlier one, if there was one.
     fn take_first_reason(&mut self, key: ClientKey, departure: Departure) -> Departure {
         let failing = self
             .clients
             .get_mut(key)
             .and_then(|client| client.failing.take());
-        failing.map_or(departure, |failing| Departure::Protocol(failing.error))
+        failing.map_or(departure, |failing| failing.departure)
     }
 
     /// A member leaves. Its topic forgets it, and it is told why if it can be.

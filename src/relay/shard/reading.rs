@@ -253,7 +253,7 @@ impl Shard {
                 self.depart(key, Departure::ByClient);
             }
             // It has our Close and has answered. Nothing is on its way that a reset could destroy.
-            Phase::Closing if client.has_nothing_to_send() && !client.holds_back => {
+            Phase::Closing if client.has_sent_everything() => {
                 self.remove(key);
             }
             Phase::Closing => {

@@ -60,3 +60,42 @@ fn an_empty_message_that_waits_counts_with_what_stands_around_it() {
     assert!(shard.is_blocked(client));
     assert!(shard.stats.value(Stat::LogBytes) > OVERHEAD_BYTES as u64);
 }
+
+#[test]
+fn whoever_ends_in_the_middle_of_a_message_gets_the_rest_and_what_else_it_is_owed() {
+    let (mut shard, client) = in_part(&text(9).repeat(2), 4);
+    shard.on_end(client, End::Eof);
+    assert_eq!(shard.permit(client), Permit::Parked);
+    shard.on_writable(client);
+    let sent = writes(&mut shard, client).concat();
+    let reason = b"you ended the connection without a Close";
+    let owed = b"xxxxxxx\x81\x09xxxxxxxxx\x88\x2a\x03\xe8";
+    assert_eq!(sent, [owed.as_slice(), reason].concat());
+    // Nothing more comes from it, so it is not waited for.
+    assert!(shard.is_empty());
+    assert_eq!(shard.stats.value(Stat::Discarded), 0);
+    assert_eq!(shard.stats.value(Stat::DisconnectedLost), 1);
+}
+
+#[test]
+fn whoever_ends_and_accepts_nothing_is_cut() {
+    let (mut shard, client) = in_part(&text(9), 4);
+    shard.on_end(client, End::Eof);
+    shard.begin_turn(shard.now + Duration::from_secs(6));
+    shard.handle_timeouts();
+    assert!(shard.is_empty());
+    assert_eq!(shard.stats.value(Stat::DisconnectedLost), 1);
+}
+
+#[test]
+fn a_close_that_waits_is_sent_although_the_client_ends() {
+    let mut shard = shard_with(&Config::default());
+    let client = join(&mut shard, "/", b"");
+    turn(&mut shard, usize::MAX, None);
+    shard.abandon();
+    shard.on_end(client, End::Eof);
+    let sent = writes(&mut shard, client).concat();
+    assert_eq!(sent, b"\x88\x10\x03\xf3internal error");
+    assert!(shard.is_empty());
+    assert_eq!(shard.stats.value(Stat::DisconnectedInternal), 1);
+}
