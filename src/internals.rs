@@ -4,7 +4,7 @@
 //! use, by layer. An item that is not listed here, in [`config`](crate::config) or in [`server`](crate::server) is private.
 
 pub use crate::ids::{ClientId, ClientKey, Seq, ShardId};
-pub use crate::time::Timestamp;
+pub use crate::time::{Timestamp, WallTime};
 
 /// The mailboxes between threads.
 pub mod mailbox {

@@ -5,6 +5,7 @@
 
 pub(crate) mod authority;
 pub(crate) mod bearer;
+pub(crate) mod date;
 pub(crate) mod health;
 pub(crate) mod origin;
 pub(crate) mod percent;

@@ -1,7 +1,14 @@
 //! HTTP/1.1 responses as bytes (RFC 9112, section 4).
 //!
-//! The refusals of an upgrade and the metrics port use it, and decide what to answer. Responses have no `Date`: this
-//! code has no clock, and no response is worth caching.
+//! The refusals of an upgrade and the metrics port use it, and decide what to answer. The time for `Date` comes in as an
+//! argument.
+
+use super::date::Date;
+use crate::time::WallTime;
+
+/// The `Retry-After` of 429 and 503, in seconds. Most reasons for these pass in that time: `shutdown.timeout` is as long
+/// by default, and connections of clients that are gone are closed.
+const RETRY_AFTER: &str = "10";
 
 /// The status codes that the relay sends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,6 +57,13 @@ impl Status {
             Status::ServiceUnavailable => "Service Unavailable",
             Status::VersionNotSupported => "HTTP Version Not Supported",
         }
+    }
+}
+
+impl Status {
+    /// Whether the same request may succeed later.
+    fn is_temporary(self) -> bool {
+        matches!(self, Status::TooManyRequests | Status::ServiceUnavailable)
     }
 }
 
@@ -104,7 +118,7 @@ impl<'a> Response<'a> {
         }
     }
 
-    /// Adds a header field. `encode` adds `Connection` and `Content-Length` itself.
+    /// Adds a header field. `encode` adds `Date`, `Retry-After`, `Connection` and `Content-Length` itself.
     #[must_use]
     pub(crate) fn header(mut self, name: &'static str, value: &'a str) -> Response<'a> {
         debug_assert!(!value.contains(['\r', '\n']), "{name} has a line break");
@@ -125,14 +139,25 @@ impl<'a> Response<'a> {
         self.body("text/plain; charset=utf-8", text.as_bytes())
     }
 
-    /// The response's bytes.
-    pub(crate) fn encode(&self, connection: Connection, body: Body) -> Vec<u8> {
+    /// The response's bytes. Without a time there is no `Date`, as from a server without a clock (RFC 9110, section 6.6.1).
+    pub(crate) fn encode(
+        &self,
+        connection: Connection,
+        body: Body,
+        now: Option<WallTime>,
+    ) -> Vec<u8> {
         let mut head = format!(
             "HTTP/1.1 {} {}\r\n",
             self.status.code(),
             self.status.reason()
         );
         let mut field = |name: &str, value: &str| head.extend([name, ": ", value, "\r\n"]);
+        if let Some(now) = now {
+            field("Date", &Date(now).to_string());
+        }
+        if self.status.is_temporary() {
+            field("Retry-After", RETRY_AFTER);
+        }
         for (name, value) in &self.headers {
             field(name, value);
         }
@@ -161,7 +186,10 @@ impl<'a> Response<'a> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::{Body, Connection, Response, Status};
+    use crate::time::WallTime;
 
     #[test]
     fn a_response_is_status_headers_length_and_body() {
@@ -171,7 +199,7 @@ mod tests {
         let expected = "HTTP/1.1 405 Method Not Allowed\r\nAllow: GET\r\nContent-Type: text/plain; charset=utf-8\r\n\
                         Content-Length: 3\r\nConnection: close\r\n\r\nno\n";
         assert_eq!(
-            response.encode(Connection::Close, Body::Send),
+            response.encode(Connection::Close, Body::Send, None),
             expected.as_bytes()
         );
     }
@@ -179,7 +207,7 @@ mod tests {
     #[test]
     fn the_answer_to_head_names_the_length_but_has_no_body() {
         let response = Response::new(Status::Ok).text("metrics\n");
-        let bytes = response.encode(Connection::KeepAlive, Body::for_method("HEAD"));
+        let bytes = response.encode(Connection::KeepAlive, Body::for_method("HEAD"), None);
         let text = String::from_utf8(bytes).expect("ASCII");
         assert!(
             text.contains("Content-Length: 8\r\n") && text.ends_with("\r\n\r\n"),
@@ -189,7 +217,7 @@ mod tests {
 
     #[test]
     fn a_response_without_a_body_says_so() {
-        let bytes = Response::new(Status::NotFound).encode(Connection::KeepAlive, Body::Send);
+        let bytes = Response::new(Status::NotFound).encode(Connection::KeepAlive, Body::Send, None);
         let expected =
             "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: keep-alive\r\n\r\n";
         assert_eq!(bytes, expected.as_bytes());
@@ -199,11 +227,37 @@ mod tests {
     fn an_upgrade_header_is_an_option_of_the_connection() {
         let response = Response::new(Status::UpgradeRequired).header("Upgrade", "websocket");
         let text =
-            String::from_utf8(response.encode(Connection::Close, Body::Send)).expect("ASCII");
+            String::from_utf8(response.encode(Connection::Close, Body::Send, None)).expect("ASCII");
         assert!(
             text.contains("\r\nConnection: close, upgrade\r\n"),
             "{text}"
         );
+    }
+
+    #[test]
+    fn a_response_has_the_time_that_it_is_given() {
+        let now = WallTime(Duration::from_secs(784_111_777));
+        let bytes =
+            Response::new(Status::NotFound).encode(Connection::Close, Body::Send, Some(now));
+        let text = String::from_utf8(bytes).expect("ASCII");
+        assert!(
+            text.starts_with("HTTP/1.1 404 Not Found\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT\r\n"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn what_may_succeed_later_says_when() {
+        for (status, expected) in [
+            (Status::TooManyRequests, true),
+            (Status::ServiceUnavailable, true),
+            (Status::NotFound, false),
+            (Status::InternalServerError, false),
+        ] {
+            let bytes = Response::new(status).encode(Connection::Close, Body::Send, None);
+            let text = String::from_utf8(bytes).expect("ASCII");
+            assert_eq!(text.contains("\r\nRetry-After: 10\r\n"), expected, "{text}");
+        }
     }
 
     #[test]
@@ -224,10 +278,12 @@ mod tests {
             Status::ServiceUnavailable,
             Status::VersionNotSupported,
         ] {
-            let bytes = Response::new(status)
-                .text("x")
-                .encode(Connection::Close, Body::Send);
-            let mut headers = [httparse::EMPTY_HEADER; 4];
+            let bytes = Response::new(status).text("x").encode(
+                Connection::Close,
+                Body::Send,
+                Some(WallTime(Duration::ZERO)),
+            );
+            let mut headers = [httparse::EMPTY_HEADER; 6];
             let mut response = httparse::Response::new(&mut headers);
             let parsed = response.parse(&bytes).expect("valid HTTP");
             assert_eq!(parsed, httparse::Status::Complete(bytes.len() - 1));

@@ -7,6 +7,7 @@ use std::borrow::Cow;
 
 use super::health::Health;
 use super::response::{Body, Connection, Response, Status};
+use crate::time::WallTime;
 
 /// The content type that Prometheus 3 requires of a scrape. Clients that ask for `OpenMetrics` get it too.
 pub(crate) const EXPOSITION_CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -101,13 +102,13 @@ impl Answer {
         }
     }
 
-    /// The HTTP response.
-    pub fn encode(&self, connection: Connection, body: Body) -> Vec<u8> {
+    /// The HTTP response, with the time in its `Date`.
+    pub fn encode(&self, connection: Connection, body: Body, now: Option<WallTime>) -> Vec<u8> {
         let mut response = Response::new(self.status).body(self.content_type, self.body.as_bytes());
         if self.status == Status::MethodNotAllowed {
             response = response.header("Allow", "GET, HEAD");
         }
-        response.encode(connection, body)
+        response.encode(connection, body, now)
     }
 }
 
@@ -194,7 +195,7 @@ mod tests {
     fn the_metrics_are_sent_as_the_text_format_of_prometheus() {
         let answer = Route::Metrics.answer(Health::Ready, || Some("12345".into()));
         assert_eq!(
-            String::from_utf8(answer.encode(Connection::KeepAlive, Body::Send)).unwrap(),
+            String::from_utf8(answer.encode(Connection::KeepAlive, Body::Send, None)).unwrap(),
             "HTTP/1.1 200 OK\r\nContent-Type: text/plain; version=0.0.4; charset=utf-8\r\n\
              Content-Length: 5\r\nConnection: keep-alive\r\n\r\n12345"
         );
@@ -204,7 +205,7 @@ mod tests {
     fn a_refused_method_gets_the_list_of_allowed_ones() {
         let answer = Route::MethodNotAllowed
             .answer(Health::Ready, || None)
-            .encode(Connection::KeepAlive, Body::Send);
+            .encode(Connection::KeepAlive, Body::Send, None);
         assert!(
             String::from_utf8(answer)
                 .unwrap()

@@ -6,13 +6,14 @@
 
 use std::io::{self, Read, Write};
 use std::net::Shutdown;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use mio::net::TcpStream;
 
 use crate::http::requests::{Refused, Request, Requests};
 use crate::http::response::{Body, Connection};
 use crate::http::routes::{Answer, Route};
+use crate::time::WallTime;
 
 /// The most that one read takes. Requests are small.
 const READ_BYTES: usize = 4 << 10;
@@ -205,7 +206,8 @@ impl Scraper {
     }
 
     fn send(&mut self, answer: &Answer, body: Body, connection: Connection) {
-        self.unsent = answer.encode(connection, body);
+        let now = WallTime::from(SystemTime::now());
+        self.unsent = answer.encode(connection, body, Some(now));
         self.phase = match connection {
             Connection::KeepAlive => Phase::Busy,
             Connection::Close => Phase::Closing,

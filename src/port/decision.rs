@@ -96,7 +96,7 @@ mod tests {
             (terms.form, terms.permission),
             (Form::Frames, Permission::Listen)
         );
-        assert!(terms.response().starts_with(b"HTTP/1.1 101 "));
+        assert!(terms.response(None).starts_with(b"HTTP/1.1 101 "));
     }
 
     #[test]

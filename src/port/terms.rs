@@ -6,6 +6,7 @@ use bytes::Bytes;
 
 use super::topic_name::TopicName;
 use crate::access::Permission;
+use crate::time::WallTime;
 use crate::ws::handshake::AcceptKey;
 
 /// The encoding in which a member reads its topic.
@@ -39,8 +40,8 @@ pub(crate) struct Terms {
 }
 
 impl Terms {
-    /// The 101 response. After it, the connection speaks WebSocket.
-    pub(crate) fn response(&self) -> Bytes {
-        Bytes::from(self.accept_key.response())
+    /// The 101 response, with the time in its `Date`. After it, the connection speaks WebSocket.
+    pub(crate) fn response(&self, now: Option<WallTime>) -> Bytes {
+        Bytes::from(self.accept_key.response(now))
     }
 }

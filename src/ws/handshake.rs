@@ -12,9 +12,11 @@
 use tungstenite::handshake::derive_accept_key;
 use tungstenite::http::header;
 
+use crate::http::date::Date;
 use crate::http::request::{RequestError, RequestHead, Version};
 use crate::http::response::{Body, Connection, Response, Status};
 use crate::http::target::TargetUri;
+use crate::time::WallTime;
 
 /// The protocol version that RFC 6455 defines.
 const WEBSOCKET_VERSION: &str = "13";
@@ -121,7 +123,7 @@ refusals! {
     /// The target is longer than a topic name may be.
     PATH_TOO_LONG = PathTooLong, UriTooLong, "The path is too long.\n";
     /// An ordinary request.
-    NOT_UPGRADE = NotUpgrade, UpgradeRequired, "This is fanwire, a WebSocket relay. Connect with a WebSocket client: ws:// instead of http://.\n";
+    NOT_UPGRADE = NotUpgrade, UpgradeRequired, "This is fanwire, a WebSocket relay. Connect with a WebSocket client: ws:// instead of http://, wss:// instead of https://.\n";
     /// A draft of the WebSocket protocol.
     OLD_WEBSOCKET = NotUpgrade, UpgradeRequired, "Sec-WebSocket-Version must be 13.\n";
     /// HTTP/1.0, whose `Upgrade` does not count (RFC 9110, section 7.8).
@@ -157,8 +159,8 @@ impl Refusal {
         self.text
     }
 
-    /// The HTTP response.
-    pub fn encode(&self) -> Vec<u8> {
+    /// The HTTP response, with the time in its `Date`.
+    pub fn encode(&self, now: Option<WallTime>) -> Vec<u8> {
         let mut response = Response::new(self.status);
         match self.kind {
             RefusalKind::Method => response = response.header("Allow", "GET"),
@@ -180,7 +182,7 @@ impl Refusal {
         }
         response
             .text(self.text)
-            .encode(Connection::Close, self.body)
+            .encode(Connection::Close, self.body, now)
     }
 }
 
@@ -260,14 +262,19 @@ impl AcceptKey {
         )
     }
 
-    /// The complete 101 response. After it, the connection speaks WebSocket.
-    pub fn response(&self) -> Vec<u8> {
-        [
-            b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: ",
-            &self.0[..],
-            b"\r\n\r\n",
-        ]
-        .concat()
+    /// The complete 101 response, with the time in its `Date`. After it, the connection speaks WebSocket.
+    pub fn response(&self, now: Option<WallTime>) -> Vec<u8> {
+        let mut head = Vec::with_capacity(192);
+        head.extend_from_slice(b"HTTP/1.1 101 Switching Protocols\r\n");
+        if let Some(now) = now {
+            head.extend_from_slice(format!("Date: {}\r\n", Date(now)).as_bytes());
+        }
+        head.extend_from_slice(
+            b"Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: ",
+        );
+        head.extend_from_slice(&self.0);
+        head.extend_from_slice(b"\r\n\r\n");
+        head
     }
 }
 
@@ -312,7 +319,7 @@ mod tests {
             (upgrade.target.path, upgrade.target.query),
             ("/chat", "a=b")
         );
-        assert_eq!(upgrade.accept_key.response(), response.as_bytes());
+        assert_eq!(upgrade.accept_key.response(None), response.as_bytes());
     }
 
     #[test]
@@ -347,8 +354,9 @@ mod tests {
             "Sec-WebSocket-Protocol: a\r\nSec-WebSocket-Extensions: permessage-deflate\r\nHost:";
         let request = REQUEST.replacen("Host:", offers, 1);
         let head = RequestHead::parse(request.as_bytes()).expect("well-formed");
-        let response = String::from_utf8(upgrade(&head).expect("granted").accept_key.response())
-            .expect("ASCII");
+        let response =
+            String::from_utf8(upgrade(&head).expect("granted").accept_key.response(None))
+                .expect("ASCII");
         assert!(
             !response.contains("Protocol:") && !response.contains("Extensions:"),
             "{response}"
@@ -368,9 +376,9 @@ mod tests {
 
     #[test]
     fn the_answer_to_head_has_no_body() {
-        let answer = with("GET", "HEAD").expect_err("refused").encode();
+        let answer = with("GET", "HEAD").expect_err("refused").encode(None);
         assert!(answer.ends_with(b"\r\n\r\n"));
-        let answer = with("GET", "POST").expect_err("refused").encode();
+        let answer = with("GET", "POST").expect_err("refused").encode(None);
         assert!(!answer.ends_with(b"\r\n\r\n"));
     }
 
@@ -382,7 +390,10 @@ mod tests {
         let head = RequestHead::parse(request.as_bytes()).expect("well-formed");
         let refusal = upgrade(&head).expect_err("refused");
         assert_eq!((refusal.kind, refusal.status), BAD_REQUEST);
-        assert!(refusal.encode().ends_with(b"\r\n\r\n"), "HEAD gets no body");
+        assert!(
+            refusal.encode(None).ends_with(b"\r\n\r\n"),
+            "HEAD gets no body"
+        );
     }
 
     #[test]
@@ -413,7 +424,7 @@ mod tests {
         assert_eq!(refused("Upgrade: websocket", "Upgrade: h2c"), NOT_UPGRADE);
         let answer = with("Upgrade: websocket\r\n", "")
             .expect_err("refused")
-            .encode();
+            .encode(None);
         let answer = String::from_utf8(answer).expect("UTF-8");
         assert!(
             answer.contains("\r\nUpgrade: websocket\r\n") && answer.contains("WebSocket relay"),
@@ -436,7 +447,7 @@ mod tests {
         }
         let answer = with("Version: 13", "Version: 7")
             .expect_err("refused")
-            .encode();
+            .encode(None);
         let answer = String::from_utf8(answer).expect("UTF-8");
         assert!(
             answer.contains("\r\nSec-WebSocket-Version: 13\r\n"),
@@ -510,7 +521,7 @@ mod tests {
 
     #[test]
     fn a_401_names_the_scheme() {
-        let answer = String::from_utf8(Refusal::UNAUTHORIZED.encode()).expect("UTF-8");
+        let answer = String::from_utf8(Refusal::UNAUTHORIZED.encode(None)).expect("UTF-8");
         assert!(
             answer.starts_with("HTTP/1.1 401 Unauthorized\r\n"),
             "{answer}"
@@ -531,7 +542,7 @@ mod tests {
             Refusal::CAPACITY,
             Refusal::SHUTDOWN,
         ] {
-            let answer = String::from_utf8(refusal.encode()).expect("UTF-8");
+            let answer = String::from_utf8(refusal.encode(None)).expect("UTF-8");
             assert!(answer.contains("\r\nConnection: close\r\n"), "{answer}");
         }
     }

@@ -41,6 +41,7 @@ fn join_when_free(world: &World, address: [u8; 4]) -> Wire {
 fn expect_refusal(mut client: Wire) {
     let answer = client.answer();
     assert_eq!(answer.status, 429);
+    assert_eq!(answer.header("retry-after"), Some("10"));
     assert_eq!(answer.body.lines().count(), 1, "{}", answer.body);
     client.expect_end();
 }

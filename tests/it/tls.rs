@@ -402,6 +402,10 @@ fn a_client_without_tls_gets_an_answer_that_it_understands() {
     let answer = wire.answer();
     assert_eq!(answer.status, 400);
     assert!(answer.body.contains("wss://"), "{answer:?}");
+    assert!(
+        answer.body.contains("https://") && answer.header("date").is_some(),
+        "{answer:?}"
+    );
     wire.expect_end();
     drop(wire);
     tls.world.await_total(Stat::HandshakeTls, 2);

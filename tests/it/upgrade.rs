@@ -57,6 +57,29 @@ fn a_request_that_comes_byte_by_byte_is_granted() {
     world.end();
 }
 
+// Date
+
+#[test]
+fn each_response_has_the_date_of_today() {
+    let world = World::start();
+    let mut upgraded = world.dial();
+    upgraded.send(request("/room"));
+    let mut refused = world.dial();
+    refused.send("GET /room HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    let scraper = std::net::TcpStream::connect(world.relay.metrics_address().unwrap()).unwrap();
+    let mut scraper = crate::wire::Wire::over(scraper);
+    scraper.send("GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    for wire in [&mut upgraded, &mut refused, &mut scraper] {
+        let answer = wire.answer();
+        let date = answer.header("date").expect("a date");
+        assert!(date.len() == 29 && date.ends_with(" GMT"), "{date}");
+        let year: u32 = date[12..16].parse().unwrap();
+        assert!((2025..2200).contains(&year), "{date}");
+    }
+    drop((upgraded, refused, scraper));
+    world.end();
+}
+
 // Refusals
 
 /// The answer to `request`. The connection must then end in order and be counted once.
@@ -81,7 +104,9 @@ fn a_plain_get_is_answered_426() {
     let answer = refusal(&config(2), request, Stat::HandshakeNotUpgrade);
     assert_eq!(answer.status, 426);
     assert_eq!(answer.header("upgrade"), Some("websocket"));
-    assert!(answer.body.contains("ws://"), "{}", answer.body);
+    for scheme in ["ws://", "wss://"] {
+        assert!(answer.body.contains(scheme), "{}", answer.body);
+    }
 }
 
 #[test]
@@ -205,7 +230,11 @@ fn one_connection_too_many_is_refused_and_a_free_place_can_be_taken() {
     let mut second = world.connect("/room");
 
     let mut third = world.dial();
-    assert_eq!(third.answer().status, 503);
+    let answer = third.answer();
+    assert_eq!(
+        (answer.status, answer.header("retry-after")),
+        (503, Some("10"))
+    );
     third.expect_end();
     world.await_total(Stat::HandshakeCapacity, 1);
 

@@ -9,10 +9,12 @@
 use std::fmt;
 use std::io::{self, IoSlice, Read, Write};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use rustls::{HandshakeKind, ServerConfig, ServerConnection, SupportedCipherSuite};
 
 use crate::relay::shard::Written;
+use crate::time::WallTime;
 use crate::ws::handshake::Refusal;
 
 /// The most encrypted bytes that a session holds until the kernel accepts them: four records. It is enough to make a
@@ -204,7 +206,11 @@ impl Session {
     pub(crate) fn tell_failure(&mut self, stream: &mut impl Write) -> io::Result<()> {
         match self.failure {
             // Web servers answer it as well.
-            Some(Failure::PlainHttp) => stream.write(&Refusal::PLAIN_HTTP.encode()).map(drop),
+            Some(Failure::PlainHttp) => {
+                let now = WallTime::from(SystemTime::now());
+                let answer = Refusal::PLAIN_HTTP.encode(Some(now));
+                stream.write(&answer).map(drop)
+            }
             // The alert is the last message of rustls.
             Some(Failure::Tls(_) | Failure::Flood) if self.holds_back() => {
                 self.write(stream).map(drop)

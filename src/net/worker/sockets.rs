@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use mio::event::Event;
 use mio::{Events, Interest, Poll, Token};
@@ -98,6 +98,7 @@ impl Sockets {
         admission: Admission,
     ) -> ClientKey {
         self.free_slots(shard);
+        shard.set_wall_time(SystemTime::now().into());
         let key = if matches!(admission.as_deref(), Some(Entry::Header(_))) {
             shard.accept_with_preface()
         } else {
@@ -123,6 +124,7 @@ impl Sockets {
     /// over.
     pub(super) fn take_client(&mut self, shard: &mut Shard, mut conn: Conn, transfer: Transfer) {
         self.free_slots(shard);
+        shard.set_wall_time(SystemTime::now().into());
         let key = shard.transfer_in(transfer);
         shard.set_heavy(key, conn.is_encrypted());
         conn.generation = key.generation;

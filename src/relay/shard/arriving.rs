@@ -141,7 +141,7 @@ impl Shard {
 
     /// Refuses a request and closes the connection in order. While a proxy's header is awaited, it closes without an answer.
     pub(super) fn refuse(&mut self, key: ClientKey, refusal: Refusal) {
-        let due = self.now + LINGER;
+        let (due, date) = (self.now + LINGER, self.date());
         let Some(client) = self
             .clients
             .get_mut(key)
@@ -155,7 +155,7 @@ impl Shard {
         client.arrival = None;
         client.take(Step::QueueLast);
         client.due = due;
-        client.carry_plain(Bytes::from(refusal.encode()));
+        client.carry_plain(Bytes::from(refusal.encode(date)));
         self.stats.inc(refusal_stat(refusal.kind));
         tracing::debug!(shard = self.id.0, client = key.slot, kind = ?refusal.kind, "an upgrade is refused");
         self.outflow.make_urgent(key, &mut self.clients);

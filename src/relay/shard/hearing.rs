@@ -81,6 +81,7 @@ impl Shard {
     /// The owner's earlier batches are already in the log, or went to a membership that has ended. Its later ones begin with
     /// `next`. So the member sees no gap and no repetition.
     fn on_subscribed(&mut self, name: &TopicName, key: ClientKey, next: Seq, held: Option<Hold>) {
+        let date = self.date();
         let Some(topic_key) = self.topics.find(name) else {
             return;
         };
@@ -114,7 +115,7 @@ impl Shard {
         });
         client.probation_bytes = self.settings.policy.probation_bytes();
         client.take(Step::Join);
-        client.carry_plain(terms.response());
+        client.carry_plain(terms.response(date));
         self.stats.inc(Stat::Connections);
         self.stats.inc(Stat::ConnectedClients);
         self.outflow.make_urgent(key, &mut self.clients);

@@ -85,7 +85,7 @@ use crate::relay::policy::Policy;
 use crate::relay::policy::rate::RateLimit;
 use crate::relay::router::Router;
 use crate::relay::topic::TopicKey;
-use crate::time::Timestamp;
+use crate::time::{Timestamp, WallTime};
 
 /// The part of the configuration that a shard needs.
 #[derive(Clone, Debug)]
@@ -150,6 +150,8 @@ pub struct Shard {
     settings: Settings,
     router: Router,
     now: Timestamp,
+    /// A time of day, and the time of the turn in which the host has told it.
+    wall_time: Option<(WallTime, Timestamp)>,
     clients: Clients,
     topics: Topics,
     owner: Owner,
@@ -177,6 +179,7 @@ impl Shard {
             id,
             router,
             now,
+            wall_time: None,
             clients: Clients::default(),
             topics: Topics::default(),
             owner: Owner::new(settings.coalesce, settings.max_buffered_bytes),
@@ -206,6 +209,18 @@ impl Shard {
         debug_assert!(now >= self.now, "time goes on");
         self.now = now;
         self.stats.inc(Stat::Turns);
+    }
+
+    /// Tells the shard the time of day, for the `Date` of its responses. The host does so when it hands over a connection,
+    /// because each of those is answered soon. Without it, responses have no `Date`.
+    pub fn set_wall_time(&mut self, wall_time: WallTime) {
+        self.wall_time = Some((wall_time, self.now));
+    }
+
+    /// The time of day.
+    fn date(&self) -> Option<WallTime> {
+        let (WallTime(then), at) = self.wall_time?;
+        Some(WallTime(then + self.now.since(at)))
     }
 
     /// Takes the envelopes to other shards, in the order in which they are to be sent.

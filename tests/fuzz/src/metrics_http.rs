@@ -72,7 +72,7 @@ fn serve<'a>(pieces: impl Iterator<Item = &'a [u8]>, is_ready: bool) -> Vec<Vec<
                 }
                 Err(refused) => (Answer::of(refused.status), refused.body, Connection::Close),
             };
-            answers.push(answer.encode(connection, body));
+            answers.push(answer.encode(connection, body, None));
             if connection == Connection::Close {
                 return answers;
             }

@@ -48,7 +48,7 @@ pub fn run(bytes: &[u8]) {
     let reading = head::read(bytes);
     match &whole {
         Outcome::Granted { end, .. } => check_head(&bytes[..*end], &reading),
-        Outcome::Refused(refusal) => check_answer(&refusal.encode()),
+        Outcome::Refused(refusal) => check_answer(&refusal.encode(None)),
         Outcome::Waits => assert!(bytes.len() <= max_head_bytes, "waits beyond its limit"),
     }
     if let Reading::Head(head) = reading {
@@ -81,7 +81,7 @@ fn decide(head: &[u8]) -> Result<Outcome, Refusal> {
     let upgrade = ws::upgrade(&parsed)?;
     Ok(Outcome::Granted {
         path: upgrade.target.path.to_owned(),
-        response: upgrade.accept_key.response(),
+        response: upgrade.accept_key.response(None),
         end: head.len(),
     })
 }
