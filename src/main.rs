@@ -66,9 +66,8 @@ fn answer(args: &Args) -> ExitCode {
         Err(error) => return complain(MISCONFIGURED, error.within(&source.to_string())),
     };
     if args.check {
-        for warning in warnings {
-            // Standard error may be closed. The exit code is still right.
-            let _ = writeln!(io::stderr(), "fanwire: warning: {source}: {warning}");
+        for warning in config.warnings().into_iter().chain(warnings) {
+            warn(format_args!("{source}: {warning}"));
         }
         return print(|out| writeln!(out, "{source}: the configuration is valid"));
     }
@@ -101,6 +100,9 @@ fn log_and_run(config: &Config, source: &Source) -> ExitCode {
         return complain(FAILED, format_args!("cannot start a thread: {error}"));
     }
     tracing::info!(%source, "configuration loaded");
+    for warning in config.warnings() {
+        tracing::warn!("{warning}");
+    }
     run(config, source)
 }
 
@@ -160,6 +162,12 @@ fn print(text: impl FnOnce(&mut io::StdoutLock<'static>) -> io::Result<()>) -> E
             format_args!("cannot write to standard output: {error}"),
         ),
     }
+}
+
+/// Prints something that a person should look at, beside the answer to a flag.
+fn warn(warning: impl std::fmt::Display) {
+    // Standard error may be closed. The answer is still right.
+    let _ = writeln!(io::stderr(), "fanwire: warning: {warning}");
 }
 
 /// Prints the reason for which the program ends before there is a log.

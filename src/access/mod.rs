@@ -59,13 +59,12 @@ impl Access {
             return Err(Refusal::TWO_ORIGINS);
         }
         match claimed {
-            Some(value) if !self.lets_in(value) => Err(Refusal::ORIGIN),
+            Some(_) if self.allowed_origins.is_empty() => Ok(()),
+            Some(value) if !origin::is_allowed(&self.allowed_origins, value, head.authority()) => {
+                Err(Refusal::ORIGIN)
+            }
             Some(_) | None => Ok(()),
         }
-    }
-
-    fn lets_in(&self, origin: &[u8]) -> bool {
-        self.allowed_origins.is_empty() || origin::is_allowed(&self.allowed_origins, origin)
     }
 }
 
@@ -126,6 +125,20 @@ mod tests {
         ] {
             assert_eq!(admit(&access, "/", fields), expected, "{fields}");
         }
+    }
+
+    #[test]
+    fn with_same_origin_the_host_of_the_request_decides() {
+        let access = access(|config| {
+            config.server.allowed_origins = vec!["same-origin".parse().unwrap()];
+        });
+        let fields = "Host: relay.example:8443\r\nOrigin: https://relay.example:8443\r\n";
+        assert_eq!(admit(&access, "/", fields), PUBLISH);
+        // The host of the target counts instead (RFC 9112, section 3.2.2).
+        let target = "http://other.example/";
+        assert_eq!(admit(&access, target, fields), Err(RefusalKind::Origin));
+        let foreign = "Host: relay.example:8443\r\nOrigin: https://other.example\r\n";
+        assert_eq!(admit(&access, "/", foreign), Err(RefusalKind::Origin));
     }
 
     #[test]

@@ -7,7 +7,7 @@
 //! ([`ConfigError`]).
 //!
 //! `types` has the keys and their defaults. `units`, `lists` and `proxies` read and write values, `file` whole files.
-//! `bounds`, `range`, `access` and `tls_files` check values. For errors, `explain` translates the parser's texts, `locate`
+//! `bounds`, `range`, `access` and `tls_files` check values, and `warnings` doubts some that are allowed. For errors, `explain` translates the parser's texts, `locate`
 //! finds the line of a key, `suggest` finds the key that the operator meant, and `syntax` has advice for mistakes in YAML.
 
 mod access;
@@ -24,6 +24,7 @@ mod syntax;
 mod tls_files;
 mod types;
 mod units;
+mod warnings;
 
 pub use crate::http::bearer::Token;
 pub use crate::http::origin::OriginPattern;

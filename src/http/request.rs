@@ -167,6 +167,13 @@ impl<'a> RequestHead<'a> {
         }
     }
 
+    /// The host and port that the request is for: those of the target, or else of `Host` (RFC 9112, section 3.3).
+    pub(crate) fn authority(&self) -> Option<Authority<'a>> {
+        let target = self.target_uri()?;
+        let host = || self.only_value("host").and_then(Authority::parse);
+        target.authority.or_else(host)
+    }
+
     /// The trimmed values of all header fields with this name, in order. Names are case-insensitive.
     pub fn values(&self, name: &str) -> impl Iterator<Item = &'a [u8]> {
         self.headers

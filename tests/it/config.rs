@@ -70,6 +70,20 @@ fn a_file_with_comments_only_means_the_defaults() {
 }
 
 #[test]
+fn a_word_that_is_no_site_is_warned_of_and_passes_the_check() {
+    let folder = folder_with("server: {allowed_origins: [file://, same-origin, anyone]}\n");
+    let output = fanwire(folder.path(), &["--check"]);
+    assert_eq!(output.status.code(), Some(0));
+    let warning = String::from_utf8(output.stderr).expect("UTF-8");
+    let rest = warning
+        .strip_prefix("fanwire: warning: ")
+        .expect("a warning");
+    let words = "server.allowed_origins[2]: `anyone` is taken for a host name";
+    assert!(rest.contains(words), "{warning}");
+    assert_eq!(warning.lines().count(), 1, "{warning}");
+}
+
+#[test]
 fn without_a_file_the_check_says_that_it_uses_the_defaults() {
     let output = fanwire(folder().path(), &["--check"]);
     assert_eq!(output.status.code(), Some(0));
