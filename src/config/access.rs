@@ -3,6 +3,7 @@
 use super::error::ConfigError;
 use super::range::check_range;
 use super::types::{Config, Limits, Publish};
+use crate::ws::subprotocol::Subprotocol;
 
 /// The largest `limits.messages_per_second`: more than a shard can take in from all its clients.
 const MAX_MESSAGES_PER_SECOND: usize = 1_000_000;
@@ -50,6 +51,7 @@ impl Config {
         let tokens = &self.relay.publish_tokens;
         check_entries("server.allowed_origins", self.server.allowed_origins.len())?;
         check_entries("relay.publish_tokens", tokens.len())?;
+        check_subprotocols(&self.server.subprotocols)?;
         let (problem, fix) = match self.relay.publish {
             Publish::Token if tokens.is_empty() => (
                 "the list is empty, but relay.publish is token: no client could send",
@@ -67,6 +69,24 @@ impl Config {
         };
         Err(ConfigError::new(problem, fix).of_key("relay.publish_tokens"))
     }
+}
+
+fn check_subprotocols(list: &[Subprotocol]) -> Result<(), ConfigError> {
+    const KEY: &str = "server.subprotocols";
+    check_entries(KEY, list.len())?;
+    let (problem, fix) = if list.len() > 1 && list.contains(&Subprotocol::Any) {
+        let problem = "the list has `*` and names: `*` selects whatever the client offers first";
+        (problem.into(), "use `[\"*\"]`, or only names")
+    } else if let Some(twice) = (1..list.len()).find(|&at| list[..at].contains(&list[at])) {
+        let problem = format!("`{}` is there twice", list[twice]);
+        (
+            problem,
+            "remove one; the first that the client offers is selected",
+        )
+    } else {
+        return Ok(());
+    };
+    Err(ConfigError::new(problem, fix).of_key(KEY))
 }
 
 fn check_entries(key: &str, count: usize) -> Result<(), ConfigError> {
@@ -138,5 +158,30 @@ mod tests {
         assert!(
             refused(Publish::Token, &many).contains("the list has 257 entries; use at most 256")
         );
+    }
+
+    #[test]
+    fn subprotocols_are_names_of_which_none_is_there_twice_or_an_asterisk_alone() {
+        let with = |list: &[&str]| {
+            let mut config = Config::default();
+            let entries = list.iter().map(|text| Subprotocol::new(text).unwrap());
+            config.server.subprotocols = entries.collect();
+            config.validate().map_err(|error| error.to_string())
+        };
+        for list in [&[][..], &["*"], &["a", "b", "A"]] {
+            assert_eq!(with(list), Ok(()), "{list:?}");
+        }
+        assert_eq!(
+            with(&["a", "*"]).unwrap_err(),
+            "configuration: server.subprotocols: the list has `*` and names: `*` selects whatever the client offers \
+             first; use `[\"*\"]`, or only names"
+        );
+        let text = with(&["a", "b", "a"]).unwrap_err();
+        assert!(
+            text.contains("server.subprotocols: `a` is there twice; remove one"),
+            "{text}"
+        );
+        let text = with(&["*", "*"]).unwrap_err();
+        assert!(text.contains("use `[\"*\"]`"), "{text}");
     }
 }

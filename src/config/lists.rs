@@ -12,6 +12,7 @@ use serde::{Deserialize, Serializer};
 
 use crate::http::bearer::{TOKEN_BYTES, Token, TokenError};
 use crate::http::origin::{OriginError, OriginPattern};
+use crate::ws::subprotocol::{MAX_NAME_BYTES, Subprotocol, SubprotocolError};
 
 /// An entry of a list.
 pub(super) trait Entry: Sized {
@@ -49,6 +50,27 @@ impl Entry for Token {
             TokenError::Character => (
                 "a token with characters that are not allowed".into(),
                 "letters, digits and -._~+/, and = only at the end (RFC 6750)".into(),
+            ),
+        })
+    }
+}
+
+impl Entry for Subprotocol {
+    const LIST: &'static str = "a list such as `[chat]`";
+
+    fn read(text: &str) -> Result<Self, (String, String)> {
+        Subprotocol::new(text).map_err(|error| match error {
+            SubprotocolError::NotAToken => (
+                format!("`{text}`, which is not the name of a subprotocol"),
+                "letters, digits and !#$%&'*+-.^_`|~ (RFC 9110)".into(),
+            ),
+            SubprotocolError::TooLong => (
+                format!("a name of {} bytes", text.len()),
+                format!("at most {MAX_NAME_BYTES} bytes"),
+            ),
+            SubprotocolError::Reserved => (
+                format!("`{text}`, which is reserved"),
+                "a name that does not begin with `fanwire` or `bearer.`".into(),
             ),
         })
     }
@@ -162,6 +184,25 @@ mod tests {
             refuse("server: {allowed_origins: ['*']}"),
             "test.yaml:1: server.allowed_origins[0]: found `*`, which matches no origin; \
              use an empty list to allow every origin"
+        );
+    }
+
+    #[test]
+    fn a_subprotocol_that_cannot_be_selected_is_refused_with_a_remedy() {
+        assert_eq!(
+            refuse("server:\n  subprotocols: [chat, a b]\n"),
+            "test.yaml:2: server.subprotocols[1]: found `a b`, which is not the name of a subprotocol; \
+             use letters, digits and !#$%&'*+-.^_`|~ (RFC 9110)"
+        );
+        assert_eq!(
+            refuse("server: {subprotocols: [fanwire.v1]}"),
+            "test.yaml:1: server.subprotocols[0]: found `fanwire.v1`, which is reserved; \
+             use a name that does not begin with `fanwire` or `bearer.`"
+        );
+        let long = "x".repeat(129);
+        assert_eq!(
+            refuse(&format!("server: {{subprotocols: [{long}]}}")),
+            "test.yaml:1: server.subprotocols[0]: found a name of 129 bytes; use at most 128 bytes"
         );
     }
 

@@ -28,6 +28,7 @@ mod warnings;
 
 pub use crate::http::bearer::Token;
 pub use crate::http::origin::OriginPattern;
+pub use crate::ws::subprotocol::Subprotocol;
 pub(crate) use bounds::MAX_WORKERS;
 pub use error::ConfigError;
 pub use proxies::ProxySource;

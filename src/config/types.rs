@@ -12,6 +12,7 @@ use super::proxies::ProxySource;
 use super::{lists, units};
 use crate::http::bearer::Token;
 use crate::http::origin::OriginPattern;
+use crate::ws::subprotocol::Subprotocol;
 
 /// The whole configuration. Every part is optional in the file; [`Config::default`] has the defaults.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -84,6 +85,9 @@ pub struct Server {
     /// The sites whose pages may connect; empty allows all. Programs that send no `Origin` are always allowed.
     #[serde(with = "lists")]
     pub allowed_origins: Vec<OriginPattern>,
+    /// The subprotocols that the relay may select, in its order; empty selects none.
+    #[serde(with = "lists")]
+    pub subprotocols: Vec<Subprotocol>,
     /// Trusted proxies.
     pub proxy_protocol: ProxyProtocol,
     /// Encryption.
@@ -336,6 +340,7 @@ impl Default for Server {
             handshake_timeout: Duration::from_secs(10),
             tcp_notsent_lowat: 16 << 10,
             allowed_origins: Vec::new(),
+            subprotocols: Vec::new(),
             proxy_protocol: ProxyProtocol::default(),
             tls: Tls::default(),
         }

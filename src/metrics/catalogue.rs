@@ -216,6 +216,11 @@ pub const METRICS: &[Metric] = &[
         "Connections that ended before an upgrade to WebSocket, by reason.",
     ),
     counter(
+        "fanwire_unmet_subprotocol_offers_total",
+        Source::Total(Stat::SubprotocolsUnmet),
+        "Upgrades of clients that offered subprotocols of which none was selected (server.subprotocols); many such clients then leave.",
+    ),
+    counter(
         "fanwire_tls_handshakes_total",
         Source::Cases("kind", TLS_HANDSHAKES),
         "Completed TLS handshakes: full ones, and ones resumed from a ticket.",

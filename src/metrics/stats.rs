@@ -84,6 +84,8 @@ pub enum Stat {
     HandshakeShutdown,
     /// TLS failed before a request was there, with an alert, or because the client spoke plain HTTP.
     HandshakeTls,
+    /// Upgrades that were granted although no offered subprotocol was selected.
+    SubprotocolsUnmet,
     /// TLS handshakes in full.
     TlsFull,
     /// TLS handshakes that resumed an earlier session.

@@ -3,12 +3,13 @@
 //! The order is fixed: whether the request is an upgrade, its topic, access, and last the terms. So an access rule could
 //! depend on the topic, and a refused client learns nothing about terms.
 
-use super::terms::{Form, Terms};
+use super::terms::{Form, Selection, Terms};
 use super::topic_name::{TopicError, topic_name};
 use crate::access::Access;
 use crate::config::{Config, Topics};
 use crate::http::request::RequestHead;
 use crate::ws::handshake::{self, Refusal};
+use crate::ws::subprotocol::{Offer, Subprotocol};
 
 /// The answer to a request that is not refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,6 +23,7 @@ pub(crate) enum Decision {
 pub(crate) struct Port {
     topics: Topics,
     access: Access,
+    subprotocols: Vec<Subprotocol>,
 }
 
 impl Port {
@@ -30,6 +32,7 @@ impl Port {
         Port {
             topics: config.relay.topics,
             access: Access::new(config),
+            subprotocols: config.server.subprotocols.clone(),
         }
     }
 
@@ -43,8 +46,27 @@ impl Port {
             topic,
             form: Form::Frames,
             permission,
+            subprotocol: self.select(&upgrade.offer),
             accept_key: upgrade.accept_key,
         }))
+    }
+
+    /// Selects the first name of the relay's list that the client offers (RFC 6455, section 4.2.2).
+    fn select(&self, offer: &Offer<'_>) -> Selection {
+        if offer.len() == 0 {
+            return Selection::NotOffered;
+        }
+        let selected = self.subprotocols.iter().find_map(|entry| match entry {
+            Subprotocol::Any => offer.first(),
+            Subprotocol::Name(name) => offer.has(name).then_some(&**name),
+        });
+        match selected {
+            Some(name) => Selection::Selected(name.into()),
+            None => Selection::Unmet {
+                first: offer.shown().into(),
+                count: offer.len(),
+            },
+        }
     }
 }
 
@@ -97,6 +119,49 @@ mod tests {
             (Form::Frames, Permission::Listen)
         );
         assert!(terms.response(None).starts_with(b"HTTP/1.1 101 "));
+    }
+
+    /// The name that a relay with this list selects from `offer`, or else whether there was an offer to it.
+    fn selected(list: &[&str], offer: &str) -> Result<String, bool> {
+        let listed = |config: &mut Config| {
+            let entries = list.iter().map(|text| Subprotocol::new(text).unwrap());
+            config.server.subprotocols = entries.collect();
+        };
+        let fields = format!("Sec-WebSocket-Protocol: {offer}\r\n");
+        let terms = decide(listed, "/", &fields).unwrap();
+        let answer = String::from_utf8(terms.response(None).into()).unwrap();
+        match terms.subprotocol {
+            Selection::Selected(name) => {
+                assert!(answer.contains(&format!("\r\nSec-WebSocket-Protocol: {name}\r\n")));
+                Ok(name.into())
+            }
+            other @ (Selection::NotOffered | Selection::Unmet { .. }) => {
+                assert!(!answer.contains("Protocol:"), "{answer}");
+                Err(other != Selection::NotOffered)
+            }
+        }
+    }
+
+    #[test]
+    fn the_first_subprotocol_of_the_relay_that_the_client_offers_is_selected() {
+        assert_eq!(selected(&["a", "b"], "b, a"), Ok("a".into()));
+        assert_eq!(selected(&["a", "b"], "c, b"), Ok("b".into()));
+        assert_eq!(selected(&["a"], "A, aa"), Err(true));
+        assert_eq!(selected(&["a"], ""), Err(false));
+    }
+
+    #[test]
+    fn without_a_list_no_subprotocol_is_selected() {
+        assert_eq!(selected(&[], "a, b"), Err(true));
+        assert_eq!(selected(&[], ""), Err(false));
+    }
+
+    #[test]
+    fn an_asterisk_selects_the_first_of_the_client_that_is_not_reserved() {
+        assert_eq!(selected(&["*"], "b, a"), Ok("b".into()));
+        assert_eq!(selected(&["*"], "fanwire.v1, Bearer.x, c"), Ok("c".into()));
+        assert_eq!(selected(&["*"], "bearer.x"), Err(true));
+        assert_eq!(selected(&["*"], ", a b"), Err(false));
     }
 
     #[test]

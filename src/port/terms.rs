@@ -26,6 +26,32 @@ impl Form {
     }
 }
 
+/// The answer to a client's offer of subprotocols.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Selection {
+    /// It has offered none.
+    NotOffered,
+    /// None of its offer is selected. Many clients then refuse the connection.
+    Unmet {
+        /// Its first name, as far as it may be logged.
+        first: Box<str>,
+        /// The number of names.
+        count: usize,
+    },
+    /// This name is selected.
+    Selected(Box<str>),
+}
+
+impl Selection {
+    /// The name that is selected.
+    fn name(&self) -> Option<&str> {
+        match self {
+            Selection::Selected(name) => Some(name),
+            Selection::NotOffered | Selection::Unmet { .. } => None,
+        }
+    }
+}
+
 /// See the module.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Terms {
@@ -35,6 +61,8 @@ pub(crate) struct Terms {
     pub form: Form,
     /// Whether it may publish.
     pub permission: Permission,
+    /// The answer to its offer of subprotocols.
+    pub subprotocol: Selection,
     /// The proof that its handshake was understood (RFC 6455, section 4.2.2).
     pub accept_key: AcceptKey,
 }
@@ -42,6 +70,6 @@ pub(crate) struct Terms {
 impl Terms {
     /// The 101 response, with the time in its `Date`. After it, the connection speaks WebSocket.
     pub(crate) fn response(&self, now: Option<WallTime>) -> Bytes {
-        Bytes::from(self.accept_key.response(now))
+        Bytes::from(self.accept_key.response(self.subprotocol.name(), now))
     }
 }

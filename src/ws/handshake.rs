@@ -3,7 +3,7 @@
 //! `port` calls [`upgrade`] with a parsed request head. It gets the accept key for the 101 response, or a [`Refusal`]
 //! to send before the connection ends. `port` also finds the topic, and `access` decides who may connect.
 //!
-//! The relay has no subprotocols and no extensions, so it ignores all offers (sections 4.2.2 and 9.1).
+//! The relay has no extensions, so it ignores offers of them (section 9.1). `port` chooses among the offered subprotocols.
 //!
 //! The accept key and the names of the header fields come from tungstenite. Its `create_response` is too lenient for
 //! us: it searches only the first `Connection` line for `Upgrade`, accepts two keys, and its errors do not say how to
@@ -17,6 +17,7 @@ use crate::http::request::{RequestError, RequestHead, Version};
 use crate::http::response::{Body, Connection, Response, Status};
 use crate::http::target::TargetUri;
 use crate::time::WallTime;
+use crate::ws::subprotocol::Offer;
 
 /// The protocol version that RFC 6455 defines.
 const WEBSOCKET_VERSION: &str = "13";
@@ -28,6 +29,8 @@ pub struct Upgrade<'a> {
     pub target: TargetUri<'a>,
     /// The answer to the request's key.
     pub accept_key: AcceptKey,
+    /// The subprotocols that the client offers.
+    pub offer: Offer<'a>,
 }
 
 /// The value of `Sec-WebSocket-Accept` (RFC 6455, section 4.2.2): 28 characters of base64.
@@ -212,6 +215,7 @@ pub fn upgrade<'a>(head: &RequestHead<'a>) -> Result<Upgrade<'a>, Refusal> {
     Ok(Upgrade {
         target,
         accept_key: AcceptKey::of(key),
+        offer: Offer::of(head),
     })
 }
 
@@ -262,8 +266,9 @@ impl AcceptKey {
         )
     }
 
-    /// The complete 101 response, with the time in its `Date`. After it, the connection speaks WebSocket.
-    pub fn response(&self, now: Option<WallTime>) -> Vec<u8> {
+    /// The complete 101 response, with the `subprotocol` that is selected and the time in its `Date`. After it, the
+    /// connection speaks WebSocket.
+    pub fn response(&self, subprotocol: Option<&str>, now: Option<WallTime>) -> Vec<u8> {
         let mut head = Vec::with_capacity(192);
         head.extend_from_slice(b"HTTP/1.1 101 Switching Protocols\r\n");
         if let Some(now) = now {
@@ -273,6 +278,9 @@ impl AcceptKey {
             b"Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: ",
         );
         head.extend_from_slice(&self.0);
+        if let Some(name) = subprotocol {
+            head.extend_from_slice(format!("\r\nSec-WebSocket-Protocol: {name}").as_bytes());
+        }
         head.extend_from_slice(b"\r\n\r\n");
         head
     }
@@ -319,7 +327,7 @@ mod tests {
             (upgrade.target.path, upgrade.target.query),
             ("/chat", "a=b")
         );
-        assert_eq!(upgrade.accept_key.response(None), response.as_bytes());
+        assert_eq!(upgrade.accept_key.response(None, None), response.as_bytes());
     }
 
     #[test]
@@ -349,17 +357,20 @@ mod tests {
     }
 
     #[test]
-    fn offers_of_subprotocols_and_extensions_are_ignored() {
+    fn an_offer_of_subprotocols_is_read_and_one_of_extensions_is_ignored() {
         let offers =
             "Sec-WebSocket-Protocol: a\r\nSec-WebSocket-Extensions: permessage-deflate\r\nHost:";
         let request = REQUEST.replacen("Host:", offers, 1);
         let head = RequestHead::parse(request.as_bytes()).expect("well-formed");
-        let response =
-            String::from_utf8(upgrade(&head).expect("granted").accept_key.response(None))
-                .expect("ASCII");
+        let granted = upgrade(&head).expect("granted");
+        assert!(granted.offer.has("a"));
+        let answer =
+            |name| String::from_utf8(granted.accept_key.response(name, None)).expect("ASCII");
+        assert!(!answer(None).contains("Protocol:") && !answer(None).contains("Extensions:"));
+        let selected = answer(Some("a"));
         assert!(
-            !response.contains("Protocol:") && !response.contains("Extensions:"),
-            "{response}"
+            selected.ends_with("\r\nSec-WebSocket-Protocol: a\r\n\r\n"),
+            "{selected}"
         );
     }
 

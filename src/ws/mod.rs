@@ -17,4 +17,5 @@ pub(crate) mod handshake;
 mod mask;
 mod message;
 mod partial;
+pub(crate) mod subprotocol;
 mod utf8;

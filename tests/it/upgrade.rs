@@ -3,7 +3,7 @@
 use std::net::Shutdown;
 use std::time::Duration;
 
-use fanwire::config::Config;
+use fanwire::config::{Config, Subprotocol};
 use fanwire::server::Stat;
 
 use crate::support::{World, config, eventually};
@@ -53,6 +53,82 @@ fn a_request_that_comes_byte_by_byte_is_granted() {
         client.send([byte]);
     }
     assert_eq!(client.answer().status, 101);
+    drop(client);
+    world.end();
+}
+
+// Subprotocols
+
+/// The answer to a client that offers `offer` to a relay with this list.
+fn selected(world: &World, path: &str, offer: &str) -> Option<String> {
+    let mut client = world.dial();
+    let offer = format!("\r\nSec-WebSocket-Protocol: {offer}\r\n");
+    client.send(request(path).replacen("\r\n", &offer, 1));
+    let answer = client.answer();
+    assert_eq!(answer.status, 101);
+    client.reset();
+    answer.header("sec-websocket-protocol").map(str::to_owned)
+}
+
+fn world_with_subprotocols(list: &[&str]) -> World {
+    let mut config = config(4);
+    let entries = list.iter().map(|text| Subprotocol::new(text).unwrap());
+    config.server.subprotocols = entries.collect();
+    World::with(&config)
+}
+
+#[test]
+fn the_first_subprotocol_of_the_relay_that_is_offered_is_selected_on_every_shard() {
+    let world = world_with_subprotocols(&["chat.v2", "chat.v1"]);
+    for n in 0..8 {
+        let path = format!("/room/{n}");
+        let both = selected(&world, &path, "chat.v1, chat.v2");
+        assert_eq!(both.as_deref(), Some("chat.v2"));
+        assert_eq!(
+            selected(&world, &path, "x, chat.v1").as_deref(),
+            Some("chat.v1")
+        );
+        assert_eq!(selected(&world, &path, "x, CHAT.V1"), None);
+    }
+    world.await_total(Stat::SubprotocolsUnmet, 8);
+    world.end();
+}
+
+#[test]
+fn an_asterisk_selects_what_the_client_offers_first_but_never_a_reserved_name() {
+    let world = world_with_subprotocols(&["*"]);
+    assert_eq!(selected(&world, "/", "b, a").as_deref(), Some("b"));
+    assert_eq!(
+        selected(&world, "/", "fanwire.v1, bearer.x, a").as_deref(),
+        Some("a")
+    );
+    assert_eq!(selected(&world, "/", "bearer.x"), None);
+    world.await_total(Stat::SubprotocolsUnmet, 1);
+    world.end();
+}
+
+#[test]
+fn by_default_no_subprotocol_is_selected_and_each_offer_is_counted() {
+    let world = World::start();
+    assert_eq!(selected(&world, "/", "a"), None);
+    drop(world.connect("/"));
+    assert_eq!(world.end().value(Stat::SubprotocolsUnmet), 1);
+}
+
+#[test]
+fn a_client_that_insists_on_its_subprotocol_is_served() {
+    use tungstenite::client::IntoClientRequest as _;
+    let world = world_with_subprotocols(&["chat"]);
+    let mut request = format!("ws://{}/room", world.relay.address())
+        .into_client_request()
+        .unwrap();
+    let offer = "chat".parse().unwrap();
+    request
+        .headers_mut()
+        .insert("Sec-WebSocket-Protocol", offer);
+    let stream = std::net::TcpStream::connect(world.relay.address()).unwrap();
+    let (client, answer) = tungstenite::client(request, stream).unwrap();
+    assert_eq!(answer.headers()["sec-websocket-protocol"], "chat");
     drop(client);
     world.end();
 }

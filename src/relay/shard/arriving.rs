@@ -18,7 +18,7 @@ use super::phase::{Phase, Step};
 use crate::ids::{ClientKey, ShardId};
 use crate::metrics::stats::Stat;
 use crate::port::decision::Decision;
-use crate::port::terms::Terms;
+use crate::port::terms::{Selection, Terms};
 use crate::port::topic_name::TopicName;
 use crate::relay::envelope::Envelope;
 use crate::relay::policy::departure::refusal_stat;
@@ -130,6 +130,16 @@ impl Shard {
 
     /// Grants the request. If this shard owns the topic, the client joins; otherwise the host is asked for its place.
     fn grant(&mut self, key: ClientKey, terms: Terms, early: Vec<u8>) {
+        if let Selection::Unmet { first, count } = &terms.subprotocol {
+            self.stats.inc(Stat::SubprotocolsUnmet);
+            tracing::debug!(
+                shard = self.id.0,
+                client = key.slot,
+                first = &**first,
+                offered = count,
+                "a client offers subprotocols, and server.subprotocols has none of them"
+            );
+        }
         let is_owned_here = self.router.owner(&terms.topic) == self.id;
         self.clients[key].grant(terms, early);
         if is_owned_here {

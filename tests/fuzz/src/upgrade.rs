@@ -81,7 +81,7 @@ fn decide(head: &[u8]) -> Result<Outcome, Refusal> {
     let upgrade = ws::upgrade(&parsed)?;
     Ok(Outcome::Granted {
         path: upgrade.target.path.to_owned(),
-        response: upgrade.accept_key.response(None),
+        response: upgrade.accept_key.response(upgrade.offer.first(), None),
         end: head.len(),
     })
 }
@@ -180,6 +180,14 @@ fn check_grant(head: &Head<'_>, path: &str, response: &[u8], theirs: Option<&[u8
     );
     if let Some(theirs) = theirs {
         assert_eq!(accept.map(str::as_bytes), Some(theirs));
+    }
+    if let Some(name) = text
+        .lines()
+        .find_map(|line| line.strip_prefix("Sec-WebSocket-Protocol: "))
+    {
+        let offered = head.members("sec-websocket-protocol");
+        assert!(offered.contains(&name.to_ascii_lowercase()), "{name:?}");
+        assert!(!name.contains(|c: char| !c.is_ascii_graphic()), "{name:?}");
     }
     assert!(text.starts_with("HTTP/1.1 101 ") && text.ends_with("\r\n\r\n"));
     assert_eq!(text.matches("\r\n\r\n").count(), 1, "one head, and no body");

@@ -205,6 +205,12 @@ impl Driven {
         self.world.news.push_back((client, READABLE));
     }
 
+    /// The client shuts its writing side.
+    pub(super) fn ends(&mut self, client: ClientKey) {
+        self.world.ends.insert(id(client), Filled::Eof);
+        self.world.news.push_back((client, READABLE));
+    }
+
     /// The client's socket takes bytes again.
     pub(super) fn accepts(&mut self, client: ClientKey) {
         let is_writable = true;

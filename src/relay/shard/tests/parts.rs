@@ -64,10 +64,13 @@ fn an_empty_message_that_waits_counts_with_what_stands_around_it() {
 #[test]
 fn whoever_ends_in_the_middle_of_a_message_gets_the_rest_and_what_else_it_is_owed() {
     let (mut shard, client) = in_part(&text(9).repeat(2), 4);
-    shard.on_end(client, End::Eof);
-    assert_eq!(shard.permit(client), Permit::Parked);
-    shard.on_writable(client);
-    let sent = writes(&mut shard, client).concat();
+    shard.forget_writes();
+    shard.ends(client);
+    shard.run(usize::MAX, &mut taking(0));
+    assert!(is_parked(&shard, client));
+    shard.accepts(client);
+    rest(&mut shard, None);
+    let sent = shard.writes_to(client).concat();
     let reason = b"you ended the connection without a Close";
     let owed = b"xxxxxxx\x81\x09xxxxxxxxx\x88\x2a\x03\xe8";
     assert_eq!(sent, [owed.as_slice(), reason].concat());
@@ -80,9 +83,8 @@ fn whoever_ends_in_the_middle_of_a_message_gets_the_rest_and_what_else_it_is_owe
 #[test]
 fn whoever_ends_and_accepts_nothing_is_cut() {
     let (mut shard, client) = in_part(&text(9), 4);
-    shard.on_end(client, End::Eof);
-    shard.begin_turn(shard.now + Duration::from_secs(6));
-    shard.handle_timeouts();
+    shard.ends(client);
+    shard.sleep(Duration::from_secs(6), &mut taking(0));
     assert!(shard.is_empty());
     assert_eq!(shard.stats.value(Stat::DisconnectedLost), 1);
 }
@@ -91,10 +93,12 @@ fn whoever_ends_and_accepts_nothing_is_cut() {
 fn a_close_that_waits_is_sent_although_the_client_ends() {
     let mut shard = shard_with(&Config::default());
     let client = join(&mut shard, "/", b"");
-    turn(&mut shard, usize::MAX, None);
+    rest(&mut shard, None);
+    shard.forget_writes();
     shard.abandon();
-    shard.on_end(client, End::Eof);
-    let sent = writes(&mut shard, client).concat();
+    shard.ends(client);
+    rest(&mut shard, None);
+    let sent = shard.writes_to(client).concat();
     assert_eq!(sent, b"\x88\x10\x03\xf3internal error");
     assert!(shard.is_empty());
     assert_eq!(shard.stats.value(Stat::DisconnectedInternal), 1);
