@@ -1,4 +1,4 @@
-//! Checks of the rate limits and of the access rules. [`super::bounds`] checks the other keys.
+//! Checks of the rate limits, of the access rules, and of what requests may ask for. [`super::bounds`] checks the other keys.
 
 use super::error::ConfigError;
 use super::range::check_range;
@@ -14,6 +14,8 @@ const MAX_BURST: usize = 10_000_000;
 const BURSTS_PER_SECOND: usize = 10;
 /// The most entries in a list. The relay searches the list for every client that connects.
 const MAX_ENTRIES: usize = 256;
+/// The longest `server.health_path`. The relay compares it with the path of every request.
+const MAX_PATH_BYTES: usize = 256;
 
 const _: () = {
     // The default burst of any allowed rate is itself allowed.
@@ -52,6 +54,7 @@ impl Config {
         check_entries("server.allowed_origins", self.server.allowed_origins.len())?;
         check_entries("relay.publish_tokens", tokens.len())?;
         check_subprotocols(&self.server.subprotocols)?;
+        check_health_path(self.server.health_path.as_deref())?;
         let (problem, fix) = match self.relay.publish {
             Publish::Token if tokens.is_empty() => (
                 "the list is empty, but relay.publish is token: no client could send",
@@ -87,6 +90,28 @@ fn check_subprotocols(list: &[Subprotocol]) -> Result<(), ConfigError> {
         return Ok(());
     };
     Err(ConfigError::new(problem, fix).of_key(KEY))
+}
+
+/// Refuses a path that no request names, or that clients need for themselves.
+fn check_health_path(path: Option<&str>) -> Result<(), ConfigError> {
+    let Some(path) = path else {
+        return Ok(());
+    };
+    let is_plain = |byte: u8| byte.is_ascii_graphic() && !b"?#%".contains(&byte);
+    let problem = if path == "/" {
+        "`/` is the path that most clients connect to, and would be no topic any more".into()
+    } else if !path.starts_with('/') {
+        format!("`{path}` does not begin with `/`")
+    } else if path.len() > MAX_PATH_BYTES {
+        format!("it is {} bytes long", path.len())
+    } else if !path.bytes().all(is_plain) {
+        format!("`{path}` has characters other than those of a plain path")
+    } else {
+        return Ok(());
+    };
+    let fix =
+        format!("use a path such as /healthz, of at most {MAX_PATH_BYTES} bytes, or null for none");
+    Err(ConfigError::new(problem, fix).of_key("server.health_path"))
 }
 
 fn check_entries(key: &str, count: usize) -> Result<(), ConfigError> {
@@ -158,6 +183,38 @@ mod tests {
         assert!(
             refused(Publish::Token, &many).contains("the list has 257 entries; use at most 256")
         );
+    }
+
+    #[test]
+    fn the_path_of_health_checks_is_a_plain_path_and_not_the_root() {
+        let with = |path: &str| {
+            let mut config = Config::default();
+            config.server.health_path = Some(path.into());
+            config.validate().map_err(|error| error.to_string())
+        };
+        let long = format!("/{}", "x".repeat(255));
+        for path in ["/healthz", "/a/b.c-d_e~f", &long] {
+            assert_eq!(with(path), Ok(()), "{path}");
+        }
+        assert_eq!(
+            with("healthz").unwrap_err(),
+            "configuration: server.health_path: `healthz` does not begin with `/`; \
+             use a path such as /healthz, of at most 256 bytes, or null for none"
+        );
+        for (path, problem) in [
+            ("", "does not begin with"),
+            ("/", "is the path that most clients connect to"),
+            ("/a b", "has characters other than"),
+            ("/a?b", "has characters other than"),
+            ("/a#b", "has characters other than"),
+            ("/%41", "has characters other than"),
+            ("/ä", "has characters other than"),
+            ("http://a/b", "does not begin with"),
+            (&format!("{long}x"), "it is 257 bytes long"),
+        ] {
+            let text = with(path).unwrap_err();
+            assert!(text.contains(problem), "{path}: {text}");
+        }
     }
 
     #[test]

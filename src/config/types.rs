@@ -88,6 +88,8 @@ pub struct Server {
     /// The subprotocols that the relay may select, in its order; empty selects none.
     #[serde(with = "lists")]
     pub subprotocols: Vec<Subprotocol>,
+    /// The path of health checks on the relay's own port. It is no topic.
+    pub health_path: Option<String>,
     /// Trusted proxies.
     pub proxy_protocol: ProxyProtocol,
     /// Encryption.
@@ -341,6 +343,7 @@ impl Default for Server {
             tcp_notsent_lowat: 16 << 10,
             allowed_origins: Vec::new(),
             subprotocols: Vec::new(),
+            health_path: None,
             proxy_protocol: ProxyProtocol::default(),
             tls: Tls::default(),
         }

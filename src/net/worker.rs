@@ -20,6 +20,7 @@ use super::alarm::Alarm;
 use super::clock::Clock;
 use super::mail::{ControlBox, Postboxes};
 use super::tls::keeper::Keeper;
+use super::vitals::Vitals;
 use crate::metrics::stats::Published;
 use crate::relay::shard::Shard;
 use crate::relay::turn::{Budgets, Turn};
@@ -41,6 +42,8 @@ pub(crate) struct Parts {
     pub control: ControlBox,
     /// Its counters, as the metrics thread sees them.
     pub published: Arc<Published>,
+    /// The state of the relay, for health checks.
+    pub vitals: Arc<Vitals>,
     /// The number of connections up to which a worker takes the clients of its own topics.
     pub fill_to: usize,
     /// The seats of each address, if they are limited.
@@ -75,6 +78,7 @@ impl Worker {
                 postboxes: parts.postboxes,
                 control: parts.control,
                 published: parts.published,
+                vitals: parts.vitals,
                 fill_to: parts.fill_to,
                 seats: parts.seats,
                 clock: parts.clock,

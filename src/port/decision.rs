@@ -1,13 +1,16 @@
 //! The decision on a request. A shard asks for it once the request's head is complete.
 //!
-//! The order is fixed: whether the request is an upgrade, its topic, access, and last the terms. So an access rule could
-//! depend on the topic, and a refused client learns nothing about terms.
+//! The order is fixed: whether the request is a health check, or else an upgrade, its topic, access, and last the terms. So
+//! an access rule could depend on the topic, and a refused client learns nothing about terms.
 
 use super::terms::{Form, Selection, Terms};
 use super::topic_name::{TopicError, topic_name};
 use crate::access::Access;
 use crate::config::{Config, Topics};
+use crate::http::percent;
 use crate::http::request::RequestHead;
+use crate::http::response::Body;
+use crate::http::routes::is_read;
 use crate::ws::handshake::{self, Refusal};
 use crate::ws::subprotocol::{Offer, Subprotocol};
 
@@ -16,11 +19,15 @@ use crate::ws::subprotocol::{Offer, Subprotocol};
 pub(crate) enum Decision {
     /// The client joins a topic and speaks WebSocket.
     Upgrade(Terms),
+    /// A health check, answered with the state of the relay and with this body.
+    Probe(Body),
 }
 
 /// The rules that decide. They are the same on all shards.
 #[derive(Clone, Debug)]
 pub(crate) struct Port {
+    /// The path of health checks. It is no topic.
+    health_path: Option<String>,
     topics: Topics,
     access: Access,
     subprotocols: Vec<Subprotocol>,
@@ -30,6 +37,7 @@ impl Port {
     /// The rules of a configuration.
     pub(crate) fn new(config: &Config) -> Self {
         Port {
+            health_path: config.server.health_path.clone(),
             topics: config.relay.topics,
             access: Access::new(config),
             subprotocols: config.server.subprotocols.clone(),
@@ -39,6 +47,9 @@ impl Port {
     /// Decides on a complete request head.
     pub(crate) fn decide(&self, head: &[u8]) -> Result<Decision, Refusal> {
         let head = RequestHead::parse(head)?;
+        if self.is_probe(&head) {
+            return Ok(Decision::Probe(Body::for_method(head.method)));
+        }
         let upgrade = handshake::upgrade(&head)?;
         let topic = topic_name(self.topics, upgrade.target.path).map_err(TopicError::refusal)?;
         let permission = self.access.admit(&head)?;
@@ -49,6 +60,18 @@ impl Port {
             subprotocol: self.select(&upgrade.offer),
             accept_key: upgrade.accept_key,
         }))
+    }
+
+    /// Whether a request is a health check. Neither its version nor an `Upgrade` counts: balancers send HTTP/1.0, and some
+    /// proxies ask for an upgrade whatever they pass on. If it breaks a rule of HTTP, the handshake refuses it.
+    fn is_probe(&self, head: &RequestHead<'_>) -> bool {
+        let (Some(health_path), Some(uri)) = (&self.health_path, head.target_uri()) else {
+            return false;
+        };
+        // Like a topic, the path may be spelled in several ways.
+        let names_it = percent::decode(uri.path, health_path.len())
+            .is_ok_and(|path| path == health_path.as_bytes());
+        names_it && is_read(head.method) && head.has_valid_host() && !head.has_body()
     }
 
     /// Selects the first name of the relay's list that the client offers (RFC 6455, section 4.2.2).
@@ -101,6 +124,7 @@ mod tests {
         );
         match Port::new(&config).decide(request.as_bytes()) {
             Ok(Decision::Upgrade(terms)) => Ok(terms),
+            Ok(Decision::Probe(_)) => panic!("a probe"),
             Err(refusal) => Err(refusal.kind),
         }
     }
@@ -119,6 +143,65 @@ mod tests {
             (Form::Frames, Permission::Listen)
         );
         assert!(terms.response(None).starts_with(b"HTTP/1.1 101 "));
+    }
+
+    /// The answer to a head of a relay with the health path `/healthz`.
+    fn probe(head: &str) -> Result<Option<Body>, RefusalKind> {
+        let mut config = Config::default();
+        config.server.health_path = Some("/healthz".into());
+        match Port::new(&config).decide(head.as_bytes()) {
+            Ok(Decision::Probe(body)) => Ok(Some(body)),
+            Ok(Decision::Upgrade(_)) => Ok(None),
+            Err(refusal) => Err(refusal.kind),
+        }
+    }
+
+    #[test]
+    fn a_health_check_is_known_by_its_path_whatever_else_it_says() {
+        let upgrade = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+            Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+        for head in [
+            "GET /healthz HTTP/1.0\r\n\r\n",
+            "GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n",
+            "GET /healthz?a=b HTTP/1.1\r\nHost: a\r\nOrigin: https://b.example\r\n\r\n",
+            "GET http://a/%68ealthz HTTP/1.1\r\nHost: a\r\n\r\n",
+            &format!("GET /healthz HTTP/1.1\r\nHost: a\r\n{upgrade}\r\n"),
+        ] {
+            assert_eq!(probe(head), Ok(Some(Body::Send)), "{head}");
+            let head = head.replacen("GET", "HEAD", 1);
+            assert_eq!(probe(&head), Ok(Some(Body::Omit)), "{head}");
+        }
+        let other = format!("GET /healthz/ HTTP/1.1\r\nHost: a\r\n{upgrade}\r\n");
+        assert_eq!(probe(&other), Ok(None));
+    }
+
+    #[test]
+    fn a_health_check_that_breaks_a_rule_is_refused_like_any_request() {
+        for (head, kind) in [
+            ("GET /healthz HTTP/1.1\r\n\r\n", RefusalKind::BadRequest),
+            (
+                "GET /healthz HTTP/1.1\r\nHost: a b\r\n\r\n",
+                RefusalKind::BadRequest,
+            ),
+            (
+                "GET /healthz HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\n",
+                RefusalKind::BadRequest,
+            ),
+            (
+                "POST /healthz HTTP/1.1\r\nHost: a\r\n\r\n",
+                RefusalKind::Method,
+            ),
+            (
+                "GET /Healthz HTTP/1.1\r\nHost: a\r\n\r\n",
+                RefusalKind::NotUpgrade,
+            ),
+            (
+                "GET /%zz HTTP/1.1\r\nHost: a\r\n\r\n",
+                RefusalKind::NotUpgrade,
+            ),
+        ] {
+            assert_eq!(probe(head), Err(kind), "{head}");
+        }
     }
 
     /// The name that a relay with this list selects from `offer`, or else whether there was an offer to it.

@@ -10,6 +10,7 @@
 use std::io::IoSlice;
 use std::time::Duration;
 
+use crate::http::health::Health;
 use crate::ids::{ClientKey, ShardId};
 use crate::metrics::stats::Stat;
 use crate::relay::envelope::Envelope;
@@ -139,6 +140,11 @@ pub trait Host {
     /// The shard on which an undecided client is to live; `None` for this one.
     fn home(&mut self, _shard: &Shard, _undecided: Undecided) -> Option<ShardId> {
         None
+    }
+
+    /// The state of the relay, as a health check that has been let in is told.
+    fn health(&mut self) -> Health {
+        Health::Ready
     }
 
     /// Sends a client to another shard, with its connection. It may overtake this shard's envelopes, but must not come behind
@@ -275,6 +281,7 @@ impl Turn {
         host.note(&mut self.shard, Moment::Heard);
         self.read(host);
         self.place_clients(host);
+        self.answer_probes(host);
         host.note(&mut self.shard, Moment::Deadlines);
         // A client that is not read cannot be late.
         if self.patience.is_over(began) && !self.is_congested {
@@ -413,6 +420,14 @@ impl Turn {
             if let Some(transfer) = self.shard.transfer_out(key) {
                 host.hand_over(key, home, transfer);
             }
+        }
+    }
+
+    /// Answers the health checks that this turn has read.
+    fn answer_probes<H: Host>(&mut self, host: &mut H) {
+        while let Some(key) = self.shard.poll_probe() {
+            let health = host.health();
+            self.shard.answer_probe(key, health);
         }
     }
 

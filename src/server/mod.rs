@@ -140,7 +140,7 @@ impl Relay {
             &control,
             tls.as_ref(),
         )?;
-        let vitals = Arc::new(Vitals::new(workers.postboxes.clone(), max_connections));
+        let vitals = workers.vitals.clone();
         let metrics_address = Arc::new(OnceLock::new());
         let metrics = MetricsPort::open(
             &config.metrics,
@@ -281,6 +281,7 @@ struct Workers {
     workers: Vec<Worker>,
     postboxes: Postboxes,
     published: Vec<Arc<Published>>,
+    vitals: Arc<Vitals>,
 }
 
 impl Workers {
@@ -303,6 +304,7 @@ impl Workers {
             .iter()
             .map(|_| Arc::new(Published::default()))
             .collect();
+        let vitals = Arc::new(Vitals::new(postboxes.clone(), max_connections));
         let fill_to = config.server.fill_workers_to;
         let reserved = reserved_clients(max_connections, usize::from(count), fill_to);
         let new_worker = |(id, poll): (ShardId, Poll)| {
@@ -315,6 +317,7 @@ impl Workers {
                 postboxes: postboxes.clone(),
                 control: control.clone(),
                 published: published[id.index()].clone(),
+                vitals: vitals.clone(),
                 fill_to,
                 seats: seats.cloned(),
                 clock,
@@ -327,6 +330,7 @@ impl Workers {
             workers,
             postboxes,
             published,
+            vitals,
         })
     }
 }

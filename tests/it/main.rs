@@ -20,6 +20,7 @@ mod conformance;
 mod frames;
 mod frozen;
 mod health;
+mod health_path;
 mod hostile_config;
 mod hostile_connections;
 mod hostile_floods;

@@ -11,6 +11,7 @@ use std::time::{Duration, SystemTime};
 use mio::event::Event;
 use mio::{Events, Interest, Poll, Token};
 
+use crate::http::health::Health;
 use crate::ids::{ClientKey, ShardId};
 use crate::metrics::stats::{Published, Stat};
 use crate::net::admission::{Admission, Entry, Seats};
@@ -21,6 +22,7 @@ use crate::net::mail::{ControlBox, Mail, Postboxes, Report, balance};
 use crate::net::stream::Stream;
 use crate::net::tls::keeper::Keeper;
 use crate::net::tls::session::Handshake;
+use crate::net::vitals::Vitals;
 use crate::relay::envelope::Envelope;
 use crate::relay::shard::{Effect, End, Shard, Transfer, Undecided, Written};
 use crate::relay::turn::{Filled, Host, Moment, Readiness, Sleep};
@@ -51,6 +53,7 @@ pub(super) struct Sockets {
     pub(super) postboxes: Postboxes,
     pub(super) control: ControlBox,
     pub(super) published: Arc<Published>,
+    pub(super) vitals: Arc<Vitals>,
     pub(super) fill_to: usize,
     pub(super) seats: Option<Arc<Seats>>,
     pub(super) clock: Clock,
@@ -256,6 +259,14 @@ impl Host for Sockets {
         let has_room = !self.postboxes[owner].is_frozen()
             && balance(&self.postboxes).has_room(owner, self.fill_to);
         has_room.then_some(undecided.owner)
+    }
+
+    fn health(&mut self) -> Health {
+        match self.vitals.health() {
+            // The check has a place itself, and gives it back.
+            Health::Full => Health::Ready,
+            health @ (Health::Ready | Health::Draining | Health::Frozen) => health,
+        }
     }
 
     fn hand_over(&mut self, key: ClientKey, home: ShardId, transfer: Transfer) {

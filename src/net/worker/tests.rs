@@ -53,6 +53,7 @@ fn workers<const N: usize>(tls: Option<&Arc<Keeper>>) -> ([Worker; N], Postboxes
             postboxes: postboxes.clone(),
             control: control.clone(),
             published: Arc::new(Published::default()),
+            vitals: Arc::new(Vitals::new(postboxes.clone(), 1)),
             fill_to: 10,
             seats: None,
             clock,

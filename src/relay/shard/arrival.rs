@@ -4,6 +4,7 @@
 //! frames are decoded, so a member at rest does not pay for it.
 
 use crate::http::request::HeadScanner;
+use crate::http::response::Body;
 use crate::port::terms::Terms;
 use crate::relay::topic::TopicKey;
 
@@ -28,6 +29,8 @@ pub(super) enum Stage {
         /// The part of the head that earlier reads brought.
         head: Vec<u8>,
     },
+    /// The request is a health check. Its answer has this body.
+    Probe(Body),
     /// The request is granted.
     Granted(Terms),
     /// The topic's owner has been asked.
@@ -50,9 +53,11 @@ impl Arrival {
     pub(super) fn place(&mut self, topic: TopicKey) {
         self.stage = match std::mem::take(&mut self.stage) {
             Stage::Granted(terms) => Stage::Joining(terms, topic),
-            other @ (Stage::Preface | Stage::Head { .. } | Stage::Joining(..) | Stage::Joined) => {
-                other
-            }
+            other @ (Stage::Preface
+            | Stage::Head { .. }
+            | Stage::Probe(_)
+            | Stage::Joining(..)
+            | Stage::Joined) => other,
         };
     }
 
@@ -60,7 +65,11 @@ impl Arrival {
     pub(super) fn undecided_terms(&self) -> Option<&Terms> {
         match &self.stage {
             Stage::Granted(terms) => Some(terms),
-            Stage::Preface | Stage::Head { .. } | Stage::Joining(..) | Stage::Joined => None,
+            Stage::Preface
+            | Stage::Head { .. }
+            | Stage::Probe(_)
+            | Stage::Joining(..)
+            | Stage::Joined => None,
         }
     }
 
@@ -68,7 +77,11 @@ impl Arrival {
     pub(super) fn bytes(&self) -> usize {
         let head = match &self.stage {
             Stage::Head { head, .. } => head.capacity(),
-            Stage::Preface | Stage::Granted(_) | Stage::Joining(..) | Stage::Joined => 0,
+            Stage::Preface
+            | Stage::Probe(_)
+            | Stage::Granted(_)
+            | Stage::Joining(..)
+            | Stage::Joined => 0,
         };
         head + self.early.capacity()
     }

@@ -124,6 +124,7 @@ impl Shard {
         match decision {
             // Frames may come in the same packet as the request: a client need not wait for the 101.
             Ok(Decision::Upgrade(terms)) => self.grant(key, terms, rest.to_vec()),
+            Ok(Decision::Probe(body)) => self.note_probe(key, body),
             Err(refusal) => self.refuse(key, refusal),
         }
     }
@@ -216,7 +217,11 @@ impl Shard {
         let Arrival { stage, early } = *client.arrival?;
         match stage {
             Stage::Granted(terms) => Some(Transfer { terms, early }),
-            Stage::Preface | Stage::Head { .. } | Stage::Joining(..) | Stage::Joined => None,
+            Stage::Preface
+            | Stage::Head { .. }
+            | Stage::Probe(_)
+            | Stage::Joining(..)
+            | Stage::Joined => None,
         }
     }
 

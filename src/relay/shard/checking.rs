@@ -18,6 +18,7 @@ impl Shard {
             self.outbox.is_own_empty(),
             "the shard has not heard all that it said to itself"
         );
+        assert!(self.probes.is_empty(), "nothing will answer a probe");
         let mut lagging = 0;
         for (key, client) in self.clients.iter() {
             self.check_client(key, client);

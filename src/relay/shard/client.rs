@@ -210,6 +210,12 @@ impl Client {
         arrival.is_some_and(|arrival| matches!(arrival.stage, Stage::Preface))
     }
 
+    /// Whether its request is a health check that is not answered yet.
+    pub(super) fn is_probe(&self) -> bool {
+        let arrival = self.arrival.as_ref();
+        arrival.is_some_and(|arrival| matches!(arrival.stage, Stage::Probe(_)))
+    }
+
     /// Sets whether the client is read from now on. Returns the state before.
     pub(super) fn set_reading(&mut self, reading: Reading, now: Timestamp) -> Reading {
         let before = std::mem::replace(&mut self.reading, reading);

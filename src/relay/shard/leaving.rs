@@ -51,6 +51,8 @@ impl Shard {
                 client.take(Step::QueueLast);
                 self.outflow.make_urgent(key, &mut self.clients);
             }
+            // Its answer is due in this turn.
+            Phase::Requesting if end == End::Eof && client.is_probe() => client.ended = true,
             Phase::Requesting if end == End::TlsFailed => self.refuse_silently(key),
             Phase::Open if end == End::Eof => {
                 client.ended = true;

@@ -8,6 +8,7 @@
 //!   handle(envelope)…, accept…             other shards, and new connections       hearing.rs, arriving.rs
 //!   permit, on_bytes, on_end…              clients have done something             ready.rs, reading.rs, leaving.rs
 //!   poll_undecided → stay, transfer_out…   clients stay or move to another shard   arriving.rs
+//!   poll_probe → answer_probe…             health checks are answered              probing.rs
 //!   handle_timeouts                        time is up                              deadlines.rs
 //! decide()                                 messages are numbered and spread        deciding.rs
 //!   take_outbox
@@ -44,6 +45,7 @@ mod leaving;
 mod memory;
 mod outflow;
 mod phase;
+mod probing;
 mod publishing;
 mod ranking;
 mod reading;
@@ -164,6 +166,8 @@ pub struct Shard {
     wheel: Wheel,
     /// Clients that may still move to another shard.
     undecided: Vec<ClientKey>,
+    /// Health checks that are to be answered in this turn.
+    probes: Vec<ClientKey>,
     /// Topics whose publishers wait for laggards of this shard, for a limited time.
     graced: Vec<TopicKey>,
     /// Members over the limit that blocked in this turn and for which publishers do not wait.
@@ -191,6 +195,7 @@ impl Shard {
             drain: Drain::default(),
             wheel: Wheel::new(now),
             undecided: Vec::new(),
+            probes: Vec::new(),
             graced: Vec::new(),
             blocked_over: Vec::new(),
             effects: Vec::new(),

@@ -1,0 +1,52 @@
+//! Health checks on the relay's port (`server.health_path`): a request that is answered, and asks for no topic.
+//!
+//! The shard does not know the state of the relay. So the turn asks for each probe with [`Shard::poll_probe`], and answers it
+//! with what the host says. The connection then ends in order, and is counted neither as a client nor as a refusal.
+
+use bytes::Bytes;
+
+use super::Shard;
+use super::arrival::{Arrival, Stage};
+use super::leaving::LINGER;
+use super::phase::{Phase, Step};
+use crate::http::health::Health;
+use crate::http::response::{Body, Connection};
+use crate::http::routes::Route;
+use crate::ids::ClientKey;
+
+impl Shard {
+    /// Takes note of a probe. It is answered in this turn.
+    pub(super) fn note_probe(&mut self, key: ClientKey, body: Body) {
+        let stage = Stage::Probe(body);
+        let early = Vec::new();
+        self.clients[key].arrival = Some(Box::new(Arrival { stage, early }));
+        self.probes.push(key);
+    }
+
+    /// The next probe to be answered with [`Shard::answer_probe`].
+    pub(crate) fn poll_probe(&mut self) -> Option<ClientKey> {
+        self.probes.pop()
+    }
+
+    /// Answers a probe, and closes its connection in order.
+    pub(crate) fn answer_probe(&mut self, key: ClientKey, health: Health) {
+        let (due, date) = (self.now + LINGER, self.date());
+        let Some(client) = self
+            .clients
+            .get_mut(key)
+            .filter(|client| client.phase() == Phase::Requesting)
+        else {
+            return;
+        };
+        let Some(Stage::Probe(body)) = client.arrival.take().map(|arrival| arrival.stage) else {
+            return;
+        };
+        let answer = Route::Ready.answer(health, || None);
+        client.take(Step::QueueLast);
+        client.due = due;
+        client.carry_plain(Bytes::from(answer.encode(Connection::Close, body, date)));
+        self.outflow.make_urgent(key, &mut self.clients);
+        self.gauge_client(key);
+        self.reschedule(key);
+    }
+}
