@@ -38,6 +38,14 @@ pub(crate) struct Args {
     #[arg(long, group = "action")]
     pub list_metrics: bool,
 
+    /// Ask a running relay for its health, by default the one of the configuration, and exit with 0 or 1
+    #[arg(long, value_name = "URL", group = "action")]
+    #[expect(
+        clippy::option_option,
+        reason = "clap's type for a flag whose value may be left out"
+    )]
+    pub health: Option<Option<String>>,
+
     /// Another role of the program.
     #[command(subcommand)]
     pub command: Option<Command>,
@@ -202,6 +210,19 @@ mod tests {
             ("wss://a/b", Some("ca.pem".into()))
         );
         assert!(parse_all(&["--check", "client"]).is_err());
+    }
+
+    #[test]
+    fn the_health_of_the_configured_relay_or_of_another_can_be_asked_for() {
+        let health = |args: &[&str]| parse_all(args).unwrap().health;
+        assert_eq!(health(&[]), None);
+        assert_eq!(health(&["--health"]), Some(None));
+        assert_eq!(health(&["--health", "--config-file", "a"]), Some(None));
+        assert_eq!(
+            health(&["--health", "http://a/"]),
+            Some(Some("http://a/".into()))
+        );
+        assert!(parse_all(&["--health", "--check"]).is_err());
     }
 
     #[test]

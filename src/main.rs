@@ -8,6 +8,7 @@ mod allocator;
 mod cli;
 mod client;
 mod logging;
+mod probe;
 
 use std::io::{self, Write as _};
 use std::process::ExitCode;
@@ -51,6 +52,9 @@ fn answer(args: &Args) -> ExitCode {
     if args.list_metrics {
         return print(metrics::print);
     }
+    if let Some(url) = &args.health {
+        return check_health(args, url.as_deref());
+    }
     let (config, source) = match cli::load(args) {
         Ok(loaded) => loaded,
         Err(error) => return complain(MISCONFIGURED, error),
@@ -72,6 +76,18 @@ fn answer(args: &Args) -> ExitCode {
         return print(|out| writeln!(out, "{source}: the configuration is valid"));
     }
     log_and_run(&config, &source)
+}
+
+/// Asks a running relay for its health. Every failure has the same code: docker allows no other.
+fn check_health(args: &Args, url: Option<&str>) -> ExitCode {
+    let config = || match cli::load(args) {
+        Ok((config, _)) => Ok(config),
+        Err(error) => Err(error.to_string()),
+    };
+    match probe::run(url, config) {
+        Ok(line) => print(|out| writeln!(out, "{line}")),
+        Err(reason) => complain(FAILED, reason),
+    }
 }
 
 /// Runs the client instead of the relay.

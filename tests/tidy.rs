@@ -71,7 +71,7 @@ type Layers = &'static [&'static [&'static str]];
 
 const RELAY: Layers = &[
     &["main"],
-    &["client"],
+    &["client", "probe"],
     &["cli", "logging", "allocator"],
     &["internals"],
     &["server"],

@@ -35,6 +35,7 @@ mod keepalive;
 mod laggards;
 mod leaving;
 mod metrics;
+mod probe;
 mod program;
 mod proxy;
 mod relaying;
