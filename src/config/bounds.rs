@@ -10,7 +10,7 @@ use super::error::ConfigError;
 use super::proxies::ProxySource;
 use super::range::check_range;
 use super::tls_files::validate_tls;
-use super::types::Config;
+use super::types::{Config, Limits};
 use super::units::{Bytes, Octal, Span};
 
 /// The smallest `limits.max_message_bytes`: the limit must never forbid control frames, which hold up to 125 bytes (RFC
@@ -67,6 +67,7 @@ const _: () = {
     // Every allowed message size leaves an allowed lag.
     assert!(MESSAGES_PER_LAG * MAX_MESSAGE_BYTES <= MAX_LAG_BYTES);
     assert!(LAGS_PER_SHARE * MAX_LAG_BYTES <= MAX_BUFFERED_BYTES);
+    assert!(Limits::MOST_DERIVED_BYTES <= MAX_BUFFERED_BYTES);
     // The socket option is a C int.
     assert!(MAX_NOTSENT_LOWAT <= i32::MAX as usize);
     // `ShardId` has 16 bits, and a client's slot 32.
@@ -93,10 +94,20 @@ impl Config {
     }
 
     /// The bytes that each of `shards` shards may hold: its share of `limits.max_buffered_bytes`, but at least two
-    /// times `slow_consumer.max_lag_bytes`.
+    /// times `slow_consumer.max_lag_bytes`. A relay replaces a limit of 0 before it asks; here 0 counts as the most
+    /// that a relay derives.
     pub fn buffered_bytes_per_shard(&self, shards: u16) -> u64 {
-        let share = self.limits.max_buffered_bytes / usize::from(shards.max(1));
-        share.max(LAGS_PER_SHARE * self.slow_consumer.max_lag_bytes) as u64
+        let limit = match self.limits.max_buffered_bytes {
+            0 => Limits::MOST_DERIVED_BYTES,
+            limit => limit,
+        };
+        let share = limit / usize::from(shards.max(1));
+        share.max(self.least_bytes_per_shard()) as u64
+    }
+
+    /// The bytes that a shard may hold at least: two times `slow_consumer.max_lag_bytes`.
+    pub(crate) fn least_bytes_per_shard(&self) -> usize {
+        LAGS_PER_SHARE * self.slow_consumer.max_lag_bytes
     }
 
     fn validate_server(&self) -> Result<(), ConfigError> {
@@ -149,16 +160,21 @@ impl Config {
                 "lower limits.max_message_bytes (now {message}, and max_lag_bytes must be {MESSAGES_PER_LAG} times that)"
             ))
         })?;
-        let least = Bytes(LAGS_PER_SHARE * lag.0);
+        if self.limits.max_buffered_bytes == 0 {
+            return Ok(());
+        }
+        let least = Bytes(self.least_bytes_per_shard());
         check_range(
             "limits.max_buffered_bytes",
             Bytes(self.limits.max_buffered_bytes),
             least..=Bytes(MAX_BUFFERED_BYTES),
         )
         .map_err(|error| {
-            error.or(format_args!(
-                "lower slow_consumer.max_lag_bytes (now {lag}, and max_buffered_bytes must be {LAGS_PER_SHARE} times that)"
-            ))
+            error
+                .or(format_args!(
+                    "lower slow_consumer.max_lag_bytes (now {lag}, and max_buffered_bytes must be {LAGS_PER_SHARE} times that)"
+                ))
+                .or("0 for half of the memory that the relay may use")
         })
     }
 
@@ -341,7 +357,10 @@ mod tests {
 
     #[test]
     fn the_buffer_must_hold_two_lags() {
-        let text = refusal(|config| config.slow_consumer.max_lag_bytes = MAX_LAG_BYTES);
+        let text = refusal(|config| {
+            config.slow_consumer.max_lag_bytes = MAX_LAG_BYTES;
+            config.limits.max_buffered_bytes = MAX_LAG_BYTES;
+        });
         assert!(
             text.contains("limits.max_buffered_bytes: 1GiB is too small; use 2GiB to 1024GiB"),
             "{text}"
@@ -350,6 +369,7 @@ mod tests {
             text.contains("or lower slow_consumer.max_lag_bytes (now 1GiB, and max_buffered_bytes must be 2 times that)"),
             "{text}"
         );
+        assert!(text.ends_with("or 0 for half of the memory that the relay may use"));
     }
 
     #[test]

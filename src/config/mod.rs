@@ -7,14 +7,16 @@
 //! ([`ConfigError`]).
 //!
 //! `types` has the keys and their defaults. `units`, `lists` and `proxies` read and write values, `file` whole files.
-//! `bounds`, `range`, `access` and `tls_files` check values, and `warnings` doubts some that are allowed. For errors, `explain` translates the parser's texts, `locate`
-//! finds the line of a key, `suggest` finds the key that the operator meant, and `syntax` has advice for mistakes in YAML.
+//! `human` writes sizes into the log. `bounds`, `range`, `access` and `tls_files` check values, and `warnings` doubts some
+//! that are allowed. For errors, `explain` translates the parser's texts, `locate` finds the line of a key, `suggest` finds
+//! the key that the operator meant, and `syntax` has advice for mistakes in YAML.
 
 mod access;
 mod bounds;
 mod error;
 mod explain;
 mod file;
+mod human;
 mod lists;
 mod locate;
 mod proxies;
@@ -31,6 +33,7 @@ pub use crate::http::origin::OriginPattern;
 pub use crate::ws::subprotocol::Subprotocol;
 pub(crate) use bounds::MAX_WORKERS;
 pub use error::ConfigError;
+pub use human::HumanSize;
 pub use proxies::ProxySource;
 pub(crate) use tls_files::pem_file;
 pub use types::{

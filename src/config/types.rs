@@ -199,7 +199,7 @@ pub struct Limits {
     #[serde(deserialize_with = "units::count")]
     pub burst: usize,
     /// The most memory for logs and incomplete messages, in bytes. Beyond it, the clients that use most are
-    /// disconnected.
+    /// disconnected. 0 derives it from the memory that the process may use, when the relay starts.
     #[serde(with = "units::size")]
     pub max_buffered_bytes: usize,
 }
@@ -366,6 +366,9 @@ impl Limits {
     /// The default burst in seconds of the average rate. It covers most pauses of a connection or a machine, after
     /// which the messages of the pause arrive together.
     pub(crate) const DEFAULT_BURST_SECONDS: usize = 5;
+
+    /// The most that is derived for `max_buffered_bytes`. Stalled clients of one relay should not fill a large machine.
+    pub(crate) const MOST_DERIVED_BYTES: usize = 1 << 30;
 }
 
 impl Default for Limits {
@@ -375,7 +378,7 @@ impl Default for Limits {
             max_header_bytes: 8 << 10,
             messages_per_second: 0,
             burst: 0,
-            max_buffered_bytes: 1 << 30,
+            max_buffered_bytes: 0,
         }
     }
 }

@@ -23,6 +23,7 @@ mod error;
 mod expiry;
 mod guard;
 mod listening;
+mod memory;
 mod metrics_port;
 mod placement;
 mod supervisor;
@@ -47,9 +48,11 @@ use self::crew::Crew;
 use self::descriptors::MOST_DERIVED;
 pub use self::error::{RunError, StartError};
 use self::guard::Pulse;
+use self::memory::Sizes;
+pub use self::memory::{Bound, MemoryLimit};
 use self::metrics_port::MetricsPort;
 use self::placement::Placement;
-use crate::config::{Config, ConfigError, MAX_WORKERS};
+use crate::config::{Config, ConfigError};
 use crate::ids::ShardId;
 use crate::mailbox::Mailbox;
 use crate::metrics::collector::{Exposition, InboxDepth};
@@ -91,6 +94,8 @@ pub struct RelayHandle {
     metrics_address: Arc<OnceLock<SocketAddr>>,
     shards: usize,
     max_connections: usize,
+    max_buffered_bytes: usize,
+    memory: Option<MemoryLimit>,
     published: Vec<Arc<Published>>,
     control: ControlBox,
     vitals: Arc<Vitals>,
@@ -120,7 +125,10 @@ impl Relay {
         let tls = Keeper::new(&config.server.tls).map_err(StartError::Config)?;
         let tls = tls.map(Arc::new);
         let cores = thread::available_parallelism().map_or(1, usize::from);
-        let workers = worker_count(config.server.workers, cores);
+        let memory = MemoryLimit::find(Path::new("/"));
+        let sizes = Sizes::derive(config, cores, memory);
+        sizes.report(config, cores, memory);
+        let workers = sizes.workers;
         let max_connections = descriptors::raise_and_derive(config.server.max_connections, workers);
         let listener = listening::on_port(config)?;
         let address = listener.local_addr()?;
@@ -134,7 +142,7 @@ impl Relay {
         let seats = Seats::new(config.server.max_connections_per_ip);
         let workers = Workers::build(
             config,
-            workers,
+            sizes,
             max_connections,
             seats.as_ref(),
             &control,
@@ -191,6 +199,8 @@ impl Relay {
             metrics_address,
             shards,
             max_connections,
+            max_buffered_bytes: sizes.max_buffered_bytes,
+            memory,
             published,
             control,
             vitals,
@@ -226,6 +236,16 @@ impl RelayHandle {
     /// The most connections at a time.
     pub fn max_connections(&self) -> usize {
         self.max_connections
+    }
+
+    /// The most bytes that may wait for clients: `limits.max_buffered_bytes`, or what is derived instead of 0.
+    pub fn max_buffered_bytes(&self) -> usize {
+        self.max_buffered_bytes
+    }
+
+    /// The memory that the process may use, unless the system does not tell.
+    pub fn memory(&self) -> Option<MemoryLimit> {
+        self.memory
     }
 
     /// Clients connected now, as of the last turn of each shard.
@@ -287,15 +307,18 @@ struct Workers {
 impl Workers {
     fn build(
         config: &Config,
-        count: u16,
+        sizes: Sizes,
         max_connections: usize,
         seats: Option<&Arc<Seats>>,
         control: &ControlBox,
         tls: Option<&Arc<Keeper>>,
     ) -> io::Result<Workers> {
+        let count = sizes.workers;
         // `RandomState` is seeded by the operating system.
         let router = Router::new(count, RandomState::new().hash_one(0));
-        let settings = Settings::new(config, count);
+        let mut resolved = config.clone();
+        resolved.limits.max_buffered_bytes = sizes.max_buffered_bytes;
+        let settings = Settings::new(&resolved, count);
         let clock = Clock::start();
         let polls: Vec<Poll> = (0..count).map(|_| Poll::new()).collect::<io::Result<_>>()?;
         let new_box = |poll: &Poll| Ok(Postbox::new(Waker::new(poll.registry(), WAKER)?));
@@ -340,15 +363,6 @@ impl Workers {
 fn reserved_clients(max_connections: usize, workers: usize, fill_to: usize) -> usize {
     let average = max_connections.min(MOST_DERIVED).div_ceil(workers);
     most_connections(average, fill_to.min(max_connections))
-}
-
-/// As many as are configured, or with 0 one for each of `cores`, at most [`MAX_WORKERS`].
-fn worker_count(configured: usize, cores: usize) -> u16 {
-    let count = match configured {
-        0 => cores.min(MAX_WORKERS),
-        count => count,
-    };
-    u16::try_from(count).expect("the configuration allows at most MAX_WORKERS")
 }
 
 /// The metrics of the workers, for the metrics port.

@@ -12,7 +12,7 @@ use tungstenite::{Message, WebSocket};
 
 use super::control;
 use super::crew::{Crew, Work};
-use super::{Relay, RelayHandle, RunError, Workers, metrics_port, reserved_clients, worker_count};
+use super::{Relay, RelayHandle, RunError, Sizes, Workers, metrics_port, reserved_clients};
 use crate::config::Config;
 use crate::ids::ShardId;
 use crate::mailbox::Mailbox;
@@ -129,7 +129,11 @@ fn control_box() -> (ControlBox, Poll) {
 #[test]
 fn when_a_worker_cannot_be_started_the_ones_that_run_are_stopped_and_joined() {
     let (control, _poll) = control_box();
-    let workers = Workers::build(&Config::default(), 3, 100, None, &control, None).unwrap();
+    let sizes = Sizes {
+        workers: 3,
+        max_buffered_bytes: 1 << 30,
+    };
+    let workers = Workers::build(&Config::default(), sizes, 100, None, &control, None).unwrap();
     let ended: [Arc<AtomicBool>; 2] = Default::default();
     let mut threads = ended.clone().into_iter();
     let spawn = |name: String, work: Work| {
@@ -154,11 +158,4 @@ fn tables_are_made_for_a_million_clients_at_most_and_an_eighth_more() {
     assert_eq!(reserved_clients(10, 2, 64), 10);
     assert_eq!(reserved_clients(10_000_000, 1, 64), 1_125_000);
     assert_eq!(reserved_clients(10_000_000, 8, 64), 140_625);
-}
-
-#[test]
-fn a_machine_with_many_cores_has_no_more_workers_than_may_be_configured() {
-    assert_eq!(worker_count(0, 4), 4);
-    assert_eq!(worker_count(0, 1000), 256);
-    assert_eq!(worker_count(8, 1000), 8);
 }
