@@ -5,6 +5,7 @@
 
 #[cfg(feature = "mimalloc")]
 mod allocator;
+mod announce;
 mod cli;
 mod client;
 mod logging;
@@ -16,7 +17,7 @@ use std::sync::Arc;
 
 use fanwire::config::Config;
 use fanwire::internals::metrics;
-use fanwire::server::{self, Relay, RelayHandle, StartError};
+use fanwire::server::{self, Relay, StartError};
 
 use crate::cli::{Args, ClientArgs, Command, Source};
 
@@ -128,7 +129,7 @@ fn run(config: &Config, source: &Source) -> ExitCode {
         Ok(relay) => relay,
         Err(error) => return complain(start_error_code(&error), format_args!("{source}: {error}")),
     };
-    announce(config, &relay);
+    announce::announce(config, &relay);
     match relay.join() {
         Ok(_) => {
             tracing::info!("the relay has shut down");
@@ -148,26 +149,6 @@ fn start_error_code(error: &StartError) -> u8 {
         StartError::Config(_) => MISCONFIGURED,
         StartError::Listen { .. } | StartError::UnixSocket { .. } | StartError::System(_) => FAILED,
     }
-}
-
-/// Logs the one line that says that the relay is ready, with its addresses, shards and limits.
-fn announce(config: &Config, relay: &RelayHandle) {
-    let metrics = relay.metrics_address().map(tracing::field::display);
-    tracing::info!(
-        address = %relay.address(),
-        unix_socket = relay.unix_socket().map(|path| tracing::field::display(path.display())),
-        metrics,
-        tls = config.server.tls.enabled,
-        shards = relay.shards(),
-        max_connections = relay.max_connections(),
-        max_message_bytes = config.limits.max_message_bytes,
-        max_header_bytes = config.limits.max_header_bytes,
-        handshake_timeout = ?config.server.handshake_timeout,
-        max_lag_bytes = config.slow_consumer.max_lag_bytes,
-        stall_timeout = ?config.slow_consumer.stall_timeout,
-        policy = ?config.slow_consumer.policy,
-        "ready"
-    );
 }
 
 fn print(text: impl FnOnce(&mut io::StdoutLock<'static>) -> io::Result<()>) -> ExitCode {

@@ -72,7 +72,7 @@ type Layers = &'static [&'static [&'static str]];
 const RELAY: Layers = &[
     &["main"],
     &["client", "probe"],
-    &["cli", "logging", "allocator"],
+    &["cli", "announce", "logging", "allocator"],
     &["internals"],
     &["server"],
     &["net", "metrics::exporter"],

@@ -41,6 +41,7 @@ mod proxy;
 mod relaying;
 mod shutdown;
 mod signals;
+mod start;
 mod support;
 mod systemd;
 mod tls;
