@@ -1,19 +1,15 @@
 //! The command line and the configuration that it selects.
 //!
-//! `main` calls [`parse`] and [`load`], and prints through [`print_to`]. Nothing here ends the process or writes a log.
+//! `main` calls [`parse`] and [`layers`], and prints through [`print_to`]. Nothing here ends the process or writes a log.
 
 use std::ffi::{OsStr, OsString};
-use std::fmt;
 use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use clap::{Parser, Subcommand};
 
-use fanwire::config::{Config, ConfigError};
-
-/// The file in the working directory that is read if the command line names none.
-pub(crate) const DEFAULT_CONFIG_FILE: &str = "config.yaml";
+use fanwire::config::{DEFAULT_FILE, Layers};
 
 /// The flag for the file. Old scripts write it with one dash.
 const CONFIG_FILE_FLAG: &str = "--config-file";
@@ -25,6 +21,10 @@ pub(crate) struct Args {
     /// Read the configuration from PATH, which must exist
     #[arg(long, value_name = "PATH")]
     pub config_file: Option<PathBuf>,
+
+    /// Set a key to a value in YAML, such as server.port=9000, over the environment and the file; repeatable
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub set: Vec<OsString>,
 
     /// Check the configuration, report the first mistake, and exit
     #[arg(long, group = "action")]
@@ -73,30 +73,14 @@ pub(crate) struct ClientArgs {
 
 const AFTER_HELP: &str = "\
 Without --config-file, fanwire reads config.yaml in the working directory. If there is none, it uses the defaults.
+Every key also has an environment variable, such as FANWIRE__SERVER__PORT for server.port.
+A flag wins over a variable, and a variable over the file. If nothing names a port, PORT does.
 Exit codes: 0 success, 1 failure at run time, 2 wrong usage or configuration.";
 
 const CLIENT_AFTER_HELP: &str = "\
 The lines of standard input must be UTF-8.
 Exit codes: 0 an orderly end (Ctrl-D, or a Close with code 1000 or 1001), 1 a refusal, a lost connection, a Close with
 another code, or an input or output that fails, 2 wrong usage.";
-
-/// The source of a configuration. Displays for the operator.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Source {
-    /// This file.
-    File(PathBuf),
-    /// The command line named no file, and there is no [`DEFAULT_CONFIG_FILE`].
-    Defaults,
-}
-
-impl fmt::Display for Source {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Source::File(path) => path.display().fmt(f),
-            Source::Defaults => write!(f, "the defaults (there is no {DEFAULT_CONFIG_FILE} here)"),
-        }
-    }
-}
 
 /// Parses the command line, which starts with the program's name.
 ///
@@ -119,22 +103,29 @@ fn with_two_dashes(arg: OsString) -> OsString {
     }
 }
 
-/// Loads the configuration that `args` select, and returns its source too.
-pub(crate) fn load(args: &Args) -> Result<(Config, Source), ConfigError> {
-    load_in(Path::new(""), args)
+/// Gathers the places of the configuration: the file that `args` select, the `variables` of the environment, and flags.
+pub(crate) fn layers(
+    args: &Args,
+    variables: impl IntoIterator<Item = (OsString, OsString)>,
+) -> Layers {
+    layers_in(Path::new(""), args, variables)
 }
 
-/// Like [`load`], with `directory` as the working directory.
-fn load_in(directory: &Path, args: &Args) -> Result<(Config, Source), ConfigError> {
-    if let Some(path) = &args.config_file {
-        return Ok((Config::load(path)?, Source::File(path.clone())));
-    }
-    let path = directory.join(DEFAULT_CONFIG_FILE);
-    // Use the defaults only if there is no file. A file or dangling link that cannot be read is an error.
-    if fs::symlink_metadata(&path).is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
-        return Ok((Config::default(), Source::Defaults));
-    }
-    Ok((Config::load(&path)?, Source::File(path)))
+/// Like [`layers`], with `directory` as the working directory.
+fn layers_in(
+    directory: &Path,
+    args: &Args,
+    variables: impl IntoIterator<Item = (OsString, OsString)>,
+) -> Layers {
+    let by_default = || {
+        let path = directory.join(DEFAULT_FILE);
+        // Use the defaults only if there is no file. A file or dangling link that cannot be read is an error.
+        let is_absent =
+            fs::symlink_metadata(&path).is_err_and(|error| error.kind() == io::ErrorKind::NotFound);
+        (!is_absent).then_some(path)
+    };
+    let file = args.config_file.clone().or_else(by_default);
+    Layers::gather(file.as_deref(), variables, &args.set)
 }
 
 /// Writes to `out`, a standard output. It is not an error if the reader has gone, as in `fanwire --help | head -1`.
@@ -154,6 +145,8 @@ mod tests {
     use super::*;
     use clap::CommandFactory as _;
     use clap::error::ErrorKind;
+    use fanwire::config::{Config, ConfigError, LogLevel};
+    use tempfile::TempDir;
 
     fn parse_all(args: &[&str]) -> Result<Args, clap::Error> {
         parse(
@@ -254,28 +247,47 @@ mod tests {
         );
     }
 
+    /// The configuration of `directory` with these arguments, and its places.
+    fn load_in(directory: &TempDir, args: &Args) -> (Result<Config, ConfigError>, String) {
+        let layers = layers_in(directory.path(), args, []);
+        (layers.load(), layers.to_string())
+    }
+
     #[test]
     fn without_a_file_the_defaults_apply() {
         let directory = tempfile::tempdir().unwrap();
-        let loaded = load_in(directory.path(), &Args::default());
-        assert_eq!(loaded, Ok((Config::default(), Source::Defaults)));
+        let (loaded, places) = load_in(&directory, &Args::default());
+        assert_eq!(loaded, Ok(Config::default()));
+        assert_eq!(places, "the defaults (there is no config.yaml here)");
     }
 
     #[test]
     fn the_file_in_the_working_directory_is_read() {
         let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join(DEFAULT_CONFIG_FILE);
+        let path = directory.path().join(DEFAULT_FILE);
         fs::write(&path, "server: {port: 1}").unwrap();
-        let (config, source) = load_in(directory.path(), &Args::default()).unwrap();
-        assert_eq!((config.server.port, source), (1, Source::File(path)));
+        let (loaded, places) = load_in(&directory, &Args::default());
+        assert_eq!(
+            (loaded.unwrap().server.port, places),
+            (1, path.display().to_string())
+        );
+    }
+
+    #[test]
+    fn a_flag_sets_a_key_over_the_file() {
+        let directory = tempfile::tempdir().unwrap();
+        fs::write(directory.path().join(DEFAULT_FILE), "server: {port: 1}").unwrap();
+        let args = parse_all(&["--set", "server.port=2", "--set=log.level=warn"]).unwrap();
+        let config = load_in(&directory, &args).0.unwrap();
+        assert_eq!((config.server.port, config.log.level), (2, LogLevel::Warn));
     }
 
     #[test]
     fn an_unreadable_file_is_not_replaced_by_the_defaults() {
         let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join(DEFAULT_CONFIG_FILE);
+        let path = directory.path().join(DEFAULT_FILE);
         std::os::unix::fs::symlink("absent.yaml", path).unwrap();
-        assert!(load_in(directory.path(), &Args::default()).is_err());
+        assert!(load_in(&directory, &Args::default()).0.is_err());
     }
 
     #[test]
@@ -285,12 +297,8 @@ mod tests {
             config_file: Some(directory.path().join("absent.yaml")),
             ..Args::default()
         };
-        assert!(
-            load_in(directory.path(), &args)
-                .unwrap_err()
-                .to_string()
-                .contains("absent.yaml: cannot be read")
-        );
+        let error = load_in(&directory, &args).0.unwrap_err();
+        assert!(error.to_string().contains("absent.yaml: cannot be read"));
     }
 
     /// A standard output that fails with one kind of error.

@@ -15,11 +15,11 @@ use std::io::{self, Write as _};
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use fanwire::config::Config;
+use fanwire::config::{Config, Layers};
 use fanwire::internals::metrics;
 use fanwire::server::{self, Relay, StartError};
 
-use crate::cli::{Args, ClientArgs, Command, Source};
+use crate::cli::{Args, ClientArgs, Command};
 
 /// A failure at run time, or of the machine.
 const FAILED: u8 = 1;
@@ -56,8 +56,9 @@ fn answer(args: &Args) -> ExitCode {
     if let Some(url) = &args.health {
         return check_health(args, url.as_deref());
     }
-    let (config, source) = match cli::load(args) {
-        Ok(loaded) => loaded,
+    let layers = cli::layers(args, std::env::vars_os());
+    let config = match layers.load() {
+        Ok(config) => config,
         Err(error) => return complain(MISCONFIGURED, error),
     };
     if args.print_config {
@@ -68,22 +69,23 @@ fn answer(args: &Args) -> ExitCode {
     }
     let warnings = match server::check(&config) {
         Ok(warnings) => warnings,
-        Err(error) => return complain(MISCONFIGURED, error.within(&source.to_string())),
+        Err(error) => return complain(MISCONFIGURED, layers.locate(error)),
     };
     if args.check {
-        for warning in config.warnings().into_iter().chain(warnings) {
-            warn(format_args!("{source}: {warning}"));
+        let all = layers.warning().into_iter();
+        for warning in all.chain(config.warnings()).chain(warnings) {
+            warn(format_args!("{layers}: {warning}"));
         }
-        return print(|out| writeln!(out, "{source}: the configuration is valid"));
+        return print(|out| writeln!(out, "{layers}: the configuration is valid"));
     }
-    log_and_run(&config, &source)
+    log_and_run(&config, &layers)
 }
 
 /// Asks a running relay for its health. Every failure has the same code: docker allows no other.
 fn check_health(args: &Args, url: Option<&str>) -> ExitCode {
-    let config = || match cli::load(args) {
-        Ok((config, _)) => Ok(config),
-        Err(error) => Err(error.to_string()),
+    let config = || {
+        let layers = cli::layers(args, std::env::vars_os());
+        layers.load().map_err(|error| error.to_string())
     };
     match probe::run(url, config) {
         Ok(line) => print(|out| writeln!(out, "{line}")),
@@ -102,7 +104,7 @@ fn be_client(args: &ClientArgs) -> ExitCode {
     }
 }
 
-fn log_and_run(config: &Config, source: &Source) -> ExitCode {
+fn log_and_run(config: &Config, layers: &Layers) -> ExitCode {
     let _guard = match logging::install(&config.log) {
         Ok(guard) => guard,
         Err(error) => return complain(FAILED, error),
@@ -116,18 +118,24 @@ fn log_and_run(config: &Config, source: &Source) -> ExitCode {
     if let Err(error) = allocator::release_unused_memory() {
         return complain(FAILED, format_args!("cannot start a thread: {error}"));
     }
-    tracing::info!(%source, "configuration loaded");
-    for warning in config.warnings() {
+    tracing::info!(source = %layers, "configuration loaded");
+    for warning in layers.warning().into_iter().chain(config.warnings()) {
         tracing::warn!("{warning}");
     }
-    run(config, source)
+    run(config, layers)
 }
 
 /// Runs the relay until a signal or a failure.
-fn run(config: &Config, source: &Source) -> ExitCode {
+fn run(config: &Config, layers: &Layers) -> ExitCode {
     let relay = match Relay::start_with_signals(config) {
         Ok(relay) => relay,
-        Err(error) => return complain(start_error_code(&error), format_args!("{source}: {error}")),
+        Err(error) => {
+            let code = start_error_code(&error);
+            return match error {
+                StartError::Config(error) => complain(code, layers.locate(error)),
+                error => complain(code, layers.introduction(error.key()) + &error.to_string()),
+            };
+        }
     };
     announce::announce(config, &relay);
     match relay.join() {

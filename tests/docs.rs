@@ -128,6 +128,18 @@ fn the_page_of_metrics_has_them_all() {
     );
 }
 
+#[test]
+fn the_page_of_the_configuration_has_every_key_with_its_variable() {
+    let page = read("docs/configuration.md");
+    let (_, rest) = page.split_once("<!-- keys:begin -->\n").unwrap();
+    let (shown, _) = rest.split_once("<!-- keys:end -->").unwrap();
+    let table = fanwire::config::markdown_table();
+    assert!(
+        shown.trim() == table.trim(),
+        "between its markers, docs/configuration.md should have exactly:\n\n{table}"
+    );
+}
+
 // Links
 
 #[test]

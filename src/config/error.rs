@@ -9,10 +9,12 @@ use std::fmt;
 const MAX_TEXT_CHARS: usize = 240;
 
 /// A mistake in the configuration. Displays as `config.yaml:3: server.port: the problem; the fix`, on one line whatever
-/// the file contains.
+/// the file contains. Instead of the file and the line, it may name a variable or a flag.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigError {
     origin: String,
+    /// The origin and the key belong together, as in `--set server.port`.
+    is_flag: bool,
     line: Option<usize>,
     key: Option<String>,
     problem: String,
@@ -24,6 +26,7 @@ impl ConfigError {
     pub(crate) fn new(problem: impl Into<String>, fix: impl Into<String>) -> Self {
         ConfigError {
             origin: "configuration".into(),
+            is_flag: false,
             line: None,
             key: None,
             problem: problem.into(),
@@ -43,10 +46,16 @@ impl ConfigError {
         self
     }
 
-    /// Sets the file.
+    /// The value came with this flag.
+    pub(super) fn given_by(mut self, flag: &str) -> Self {
+        (self.origin, self.is_flag) = (flag.into(), true);
+        self
+    }
+
+    /// Sets the file, or the variable.
     #[must_use]
     pub fn within(mut self, origin: &str) -> Self {
-        self.origin = origin.into();
+        (self.origin, self.is_flag) = (origin.into(), false);
         self
     }
 
@@ -69,7 +78,8 @@ impl fmt::Display for ConfigError {
             write!(f, ":{line}")?;
         }
         if let Some(key) = &self.key {
-            write!(f, ": {}", one_line(key))?;
+            let separator = if self.is_flag { " " } else { ": " };
+            write!(f, "{separator}{}", one_line(key))?;
         }
         write!(f, ": {}; {}", one_line(&self.problem), one_line(&self.fix))
     }

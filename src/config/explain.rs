@@ -28,6 +28,18 @@ pub(super) fn explain(text: &str, error: &serde_yaml::Error) -> ConfigError {
     let line = error.location().map(|location| location.line());
     let message = without_location(error);
     let (path, message) = split_path(&message);
+    translate(text, path, message, line)
+}
+
+/// Translates an error in the single value of `key`, which has no lines.
+pub(super) fn explain_value(key: &str, error: &serde_yaml::Error) -> ConfigError {
+    let message = without_location(error);
+    let (entry, message) = split_path(&message);
+    let path = format!("{key}{}", entry.trim_start_matches('.'));
+    translate("", &path, message, None)
+}
+
+fn translate(text: &str, path: &str, message: &str, line: Option<usize>) -> ConfigError {
     if path.starts_with(SECRETS) {
         return unquoted(message).of_key(path).on_line(line);
     }

@@ -13,7 +13,7 @@ use super::locate::line_of_key;
 use super::types::Config;
 
 /// The largest configuration file. A file with every key and a comment on each is many times smaller.
-const MAX_FILE_BYTES: usize = 64 << 10;
+pub(super) const MAX_FILE_BYTES: usize = 64 << 10;
 
 /// The deepest nesting of brackets. A configuration needs 3 levels; the parser takes time with the square of the depth.
 const MAX_DEPTH: usize = 32;
@@ -24,10 +24,8 @@ impl Config {
     /// Reads, parses and validates a file.
     pub fn load(path: &Path) -> Result<Config, ConfigError> {
         let origin = path.display().to_string();
-        let bytes = read(path).map_err(|error| error.within(&origin))?;
-        let text = str::from_utf8(&bytes)
-            .map_err(|error| not_utf8(&bytes, error.valid_up_to()).within(&origin))?;
-        Config::from_yaml(text, &origin)
+        let text = read_text(path).map_err(|error| error.within(&origin))?;
+        Config::from_yaml(&text, &origin)
     }
 
     /// Parses and validates `text`. Errors name `origin` as the file.
@@ -50,6 +48,14 @@ impl Config {
         serde_yaml::to_string(self)
             .map_err(|error| ConfigError::new(error.to_string(), "use paths that are Unicode"))
     }
+}
+
+/// The text of a file.
+pub(super) fn read_text(path: &Path) -> Result<String, ConfigError> {
+    String::from_utf8(read(path)?).map_err(|error| {
+        let valid_up_to = error.utf8_error().valid_up_to();
+        not_utf8(error.as_bytes(), valid_up_to)
+    })
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, ConfigError> {
@@ -85,7 +91,8 @@ fn line_at(bytes: &[u8], index: usize) -> usize {
     bytes[..index].split(|&byte| byte == b'\n').count()
 }
 
-fn parse(text: &str) -> Result<Config, ConfigError> {
+/// Reads a text without a check of the values.
+pub(super) fn parse(text: &str) -> Result<Config, ConfigError> {
     check_shape(text)?;
     if text.lines().all(is_blank_or_comment) {
         return Ok(Config::default());
@@ -104,6 +111,11 @@ fn check_shape(text: &str) -> Result<(), ConfigError> {
             "use --config-file with the right file",
         ));
     }
+    check_depth(text)
+}
+
+/// Refuses a text that takes the parser too much time.
+pub(super) fn check_depth(text: &str) -> Result<(), ConfigError> {
     let mut depth: usize = 0;
     for (index, byte) in text.bytes().enumerate() {
         // This also counts brackets in comments and strings, but none of them has 32 open ones.
@@ -129,18 +141,21 @@ fn is_pem(text: &str) -> bool {
     text.starts_with("-----BEGIN")
 }
 
-fn is_blank_or_comment(line: &str) -> bool {
+pub(super) fn is_blank_or_comment(line: &str) -> bool {
     let line = line.trim_start_matches('\u{feff}').trim();
     line.is_empty() || line.starts_with('#') || line == "---" || line == "..."
 }
 
 /// Adds the line of the wrong key to an error.
 fn locate(text: &str, error: ConfigError) -> ConfigError {
-    let line = error.key().and_then(|key| {
-        let (section, name) = key.rsplit_once('.').unwrap_or(("", key));
-        line_of_key(text, section, name, 1)
-    });
+    let line = error.key().and_then(|key| line_of(text, key));
     error.on_line(line)
+}
+
+/// The line of a key, if the text has it.
+pub(super) fn line_of(text: &str, key: &str) -> Option<usize> {
+    let (section, name) = key.rsplit_once('.').unwrap_or(("", key));
+    line_of_key(text, section, name, 1)
 }
 
 #[cfg(test)]

@@ -34,7 +34,8 @@ impl Entry for OriginPattern {
 }
 
 impl Entry for Token {
-    const LIST: &'static str = "a list: each token on its own line after a dash";
+    const LIST: &'static str =
+        "a list such as `[token, token]`, or with each token on its own line after a dash";
 
     fn read(text: &str) -> Result<Self, (String, String)> {
         let (least, most) = TOKEN_BYTES.into_inner();

@@ -1,4 +1,4 @@
-//! The configuration: its keys, their spelling in a file, and their allowed values.
+//! The configuration: its keys, their spelling in a file, in a variable or in a flag, and their allowed values.
 //!
 //! `cli` loads a [`Config`] at start, and `server` passes each part to its user. Tests build one in code. The relay
 //! does not read it again while it runs. `net::tls` reads the files of `server.tls`.
@@ -7,9 +7,11 @@
 //! ([`ConfigError`]).
 //!
 //! `types` has the keys and their defaults. `units`, `lists` and `proxies` read and write values, `file` whole files.
-//! `human` writes sizes into the log. `bounds`, `range`, `access` and `tls_files` check values, and `warnings` doubts some
-//! that are allowed. For errors, `explain` translates the parser's texts, `locate` finds the line of a key, `suggest` finds
-//! the key that the operator meant, and `syntax` has advice for mistakes in YAML.
+//! `layers` puts variables and flags, each a `setting`, over a file by an `overlay`. `human` writes sizes into the log.
+//! `bounds`, `range`, `access` and `tls_files` check values, and `warnings` doubts some that are allowed.
+//!
+//! For errors, `explain` translates the parser's texts, `locate` finds the line of a key, `suggest` finds the key that the
+//! operator meant, and `syntax` has advice for mistakes in YAML.
 
 mod access;
 mod bounds;
@@ -17,10 +19,13 @@ mod error;
 mod explain;
 mod file;
 mod human;
+mod layers;
 mod lists;
 mod locate;
+mod overlay;
 mod proxies;
 mod range;
+mod setting;
 mod suggest;
 mod syntax;
 mod tls_files;
@@ -34,7 +39,9 @@ pub use crate::ws::subprotocol::Subprotocol;
 pub(crate) use bounds::MAX_WORKERS;
 pub use error::ConfigError;
 pub use human::HumanSize;
+pub use layers::{DEFAULT_FILE, Layers};
 pub use proxies::ProxySource;
+pub use setting::markdown_table;
 pub(crate) use tls_files::pem_file;
 pub use types::{
     Config, Keepalive, Limits, Log, LogFormat, LogLevel, Metrics, ProxyProtocol, Publish, Relay,

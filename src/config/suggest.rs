@@ -11,12 +11,13 @@ use super::types::Config;
 /// `port` are not (0.5).
 const MIN_LIKENESS: f64 = 0.65;
 
+/// The least similarity of whole paths. They are longer, so other keys of the same section are similar, too.
+const LIKE_PATH: f64 = 0.8;
+
 /// Every key with its sections, such as `server.port`, in file order.
 pub(super) fn known_keys() -> Vec<String> {
-    let defaults =
-        serde_yaml::to_value(Config::default()).expect("the defaults are plain numbers and words");
     let mut keys = Vec::new();
-    collect_keys("", &defaults, &mut keys);
+    collect_keys("", &default_values(), &mut keys);
     keys
 }
 
@@ -32,6 +33,24 @@ fn collect_keys(section: &str, value: &Value, keys: &mut Vec<String>) {
         keys.push(key.clone());
         collect_keys(&key, value, keys);
     }
+}
+
+/// Every key that has a value, and is not a section, with its default.
+pub(super) fn defaults() -> Vec<(String, Value)> {
+    let defaults = default_values();
+    let value_of = |key: &str| {
+        key.split('.')
+            .try_fold(&defaults, |value, name| value.get(name))
+    };
+    let keys = known_keys().into_iter().filter_map(|key| {
+        let value = value_of(&key)?.clone();
+        (!value.is_mapping()).then_some((key, value))
+    });
+    keys.collect()
+}
+
+fn default_values() -> Value {
+    serde_yaml::to_value(Config::default()).expect("the defaults are plain numbers and words")
 }
 
 /// The path of the key `name` in `section`, which is empty at the top level.
@@ -52,6 +71,28 @@ pub(super) fn key_for(section: &str, name: &str) -> Option<String> {
         return Some(sibling.to_owned());
     }
     closest(name, keys.iter().map(String::as_str), last_segment).map(str::to_owned)
+}
+
+/// The whole path of the key that `path` was meant to be. Its sections may be misspelt, too.
+pub(super) fn path_for(path: &str) -> Option<String> {
+    let keys = known_keys();
+    let (section, name) = path.rsplit_once('.').unwrap_or(("", path));
+    let siblings = keys
+        .iter()
+        .map(String::as_str)
+        .filter(|key| in_section(section, key).is_some());
+    let paths = || keys.iter().map(String::as_str);
+    closest(name, siblings, last_segment)
+        .or_else(|| {
+            closest(path, paths(), |key| key).filter(|key| likeness(path, key) >= LIKE_PATH)
+        })
+        .or_else(|| closest(name, paths(), last_segment))
+        .map(str::to_owned)
+}
+
+/// Whether two names join the same words: `certFile` and `cert_file`.
+pub(super) fn is_same(one: &str, other: &str) -> bool {
+    bare(one) == bare(other)
 }
 
 /// The names of the keys directly in `section`.

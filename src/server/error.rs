@@ -53,6 +53,18 @@ pub enum RunError {
     Frozen(String),
 }
 
+impl StartError {
+    /// The key in the configuration that is at fault, if there is one.
+    pub fn key(&self) -> Option<&str> {
+        match self {
+            StartError::Listen { key, .. } => Some(key),
+            StartError::UnixSocket { .. } => Some("server.unix_socket"),
+            StartError::Config(error) => error.key(),
+            StartError::System(_) => None,
+        }
+    }
+}
+
 impl From<io::Error> for StartError {
     fn from(error: io::Error) -> Self {
         StartError::System(error)

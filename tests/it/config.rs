@@ -8,8 +8,14 @@ use tempfile::TempDir;
 
 /// Runs the program in `directory` until it ends.
 fn fanwire(directory: &Path, args: &[&str]) -> Output {
+    fanwire_with(directory, &[], args)
+}
+
+/// The same, with variables in its environment.
+fn fanwire_with(directory: &Path, variables: &[(&str, &str)], args: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_fanwire"))
         .args(args)
+        .envs(variables.iter().copied())
         .current_dir(directory)
         .stdin(Stdio::null())
         .output()
@@ -293,4 +299,130 @@ fn a_reader_that_is_gone_is_not_a_failure() {
         .status()
         .expect("the program was built for this test");
     assert_eq!(status.code(), Some(0));
+}
+
+#[test]
+fn a_flag_wins_over_a_variable_and_both_are_named_as_places() {
+    let folder = folder_with("server: {port: 1, workers: 1}\n");
+    let variables = [
+        ("FANWIRE__SERVER__PORT", "2"),
+        ("FANWIRE__SERVER__WORKERS", "2"),
+        ("PORT", "4"),
+    ];
+    let args = ["--set", "server.port=3", "--set", "relay.echo=false"];
+    let output = fanwire_with(
+        folder.path(),
+        &variables,
+        &[&args[..], &["--print-config"]].concat(),
+    );
+    let text = String::from_utf8(output.stdout).expect("UTF-8");
+    for line in ["  port: 3\n", "  workers: 2\n", "  echo: false\n"] {
+        assert!(text.contains(line), "{text}");
+    }
+    let output = fanwire_with(
+        folder.path(),
+        &variables,
+        &[&args[..], &["--check"]].concat(),
+    );
+    assert_eq!(
+        String::from_utf8(output.stdout).expect("UTF-8"),
+        "config.yaml, FANWIRE__SERVER__PORT, FANWIRE__SERVER__WORKERS, --set server.port, --set relay.echo: the \
+         configuration is valid\n"
+    );
+    assert!(output.stderr.is_empty());
+}
+
+#[test]
+fn a_wrong_variable_or_flag_is_named_with_its_key_value_and_fix() {
+    let refuse = |variables: &[(&str, &str)], args: &[&str]| {
+        refusal(&fanwire_with(folder().path(), variables, args))
+    };
+    let fix = "use a port number from 0 to 65535\n";
+    assert_eq!(
+        refuse(&[("FANWIRE__SERVER__PORT", "70000")], &[]),
+        format!("fanwire: FANWIRE__SERVER__PORT: server.port: found integer `70000`; {fix}")
+    );
+    assert_eq!(
+        refuse(&[], &["--set", "server.port=70000"]),
+        format!("fanwire: --set server.port: found integer `70000`; {fix}")
+    );
+    assert_eq!(
+        refuse(&[("FANWIRE__SERVER__PRT", "1")], &["--check"]),
+        "fanwire: FANWIRE__SERVER__PRT: server.prt: unknown key; did you mean `FANWIRE__SERVER__PORT`?\n"
+    );
+    let absent = [
+        ("FANWIRE__SERVER__TLS__ENABLED", "true"),
+        ("FANWIRE__SERVER__TLS__CERT_FILE", "absent.pem"),
+    ];
+    let line = refuse(&absent, &["--check"]);
+    let start = "fanwire: FANWIRE__SERVER__TLS__CERT_FILE: server.tls.cert_file: the certificate `absent.pem`";
+    assert!(line.starts_with(start), "{line}");
+}
+
+#[test]
+fn a_token_from_the_environment_is_neither_printed_nor_quoted() {
+    let variables = [
+        ("FANWIRE__RELAY__PUBLISH", "token"),
+        ("FANWIRE__RELAY__PUBLISH_TOKENS", "[secret-4711-secret]"),
+    ];
+    for args in ["--print-config", "--check"] {
+        let output = fanwire_with(folder().path(), &variables, &[args]);
+        assert_eq!(output.status.code(), Some(0));
+        assert!(!String::from_utf8_lossy(&output.stdout).contains("4711"));
+    }
+    let wrong = [
+        variables[0],
+        ("FANWIRE__RELAY__PUBLISH_TOKENS", "secret-4711"),
+    ];
+    let line = refusal(&fanwire_with(folder().path(), &wrong, &[]));
+    assert!(
+        line.contains("relay.publish_tokens: found string; use a list") && !line.contains("4711")
+    );
+}
+
+#[test]
+fn variables_that_only_look_like_ours_are_a_warning_of_the_check() {
+    let variables = [("FANWIRE_SERVER_PORT", "tcp://10.0.0.1:80")];
+    let output = fanwire_with(folder().path(), &variables, &["--check"]);
+    assert_eq!(output.status.code(), Some(0));
+    let warning = String::from_utf8(output.stderr).expect("UTF-8");
+    assert!(
+        warning.starts_with("fanwire: warning: ignoring FANWIRE_SERVER_PORT: "),
+        "{warning}"
+    );
+    assert_eq!(warning.lines().count(), 1, "{warning}");
+}
+
+#[test]
+fn a_port_in_use_is_named_with_the_place_that_chose_it() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let port = taken.local_addr().expect("an address").port().to_string();
+    let host = "server:\n  host: 127.0.0.1\n";
+    let start = |text: &str, variables: &[(&str, &str)], args: &[&str]| {
+        let output = fanwire_with(folder_with(text).path(), variables, args);
+        assert!(!output.status.success());
+        let log = String::from_utf8(output.stderr).expect("UTF-8");
+        let line = log.lines().find(|line| line.starts_with("fanwire: "));
+        line.expect("a line").to_owned()
+    };
+    let refusal =
+        format!("server.port: {port}: the port is in use on 127.0.0.1; stop the other process");
+    let in_file = format!("{host}  port: {port}\n");
+    for (line, start) in [
+        (start(&in_file, &[], &[]), "config.yaml:3: "),
+        (start(host, &[("PORT", &port)], &[]), "PORT: "),
+        (
+            start(host, &[("FANWIRE__SERVER__PORT", &port)], &[]),
+            "FANWIRE__SERVER__PORT: ",
+        ),
+        (
+            start(host, &[], &["--set", &format!("server.port={port}")]),
+            "--set ",
+        ),
+    ] {
+        assert!(
+            line.starts_with(&format!("fanwire: {start}{refusal}")),
+            "{line}"
+        );
+    }
 }
