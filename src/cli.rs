@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Parser, Subcommand};
 
-use fanwire::config::{DEFAULT_FILE, Layers};
+use fanwire::config::{DEFAULT_FILE, Layers, LogFormat};
 
 /// The flag for the file. Old scripts write it with one dash.
 const CONFIG_FILE_FLAG: &str = "--config-file";
@@ -126,6 +126,26 @@ fn layers_in(
     };
     let file = args.config_file.clone().or_else(by_default);
     Layers::gather(file.as_deref(), variables, &args.set)
+}
+
+/// The format for an error of usage. The arguments were not understood, so this is a guess.
+pub(crate) fn usage_format(
+    args: impl IntoIterator<Item = OsString>,
+    variables: impl IntoIterator<Item = (OsString, OsString)>,
+) -> LogFormat {
+    let set: Vec<OsString> = args
+        .into_iter()
+        .filter_map(|arg| {
+            let arg = arg.into_string().ok()?;
+            let setting = arg.strip_prefix("--set=").unwrap_or(&arg);
+            setting.starts_with("log.format=").then(|| setting.into())
+        })
+        .collect();
+    let args = Args {
+        set,
+        ..Args::default()
+    };
+    layers(&args, variables).log_format()
 }
 
 /// Writes to `out`, a standard output. It is not an error if the reader has gone, as in `fanwire --help | head -1`.

@@ -7,6 +7,7 @@
 //! `tracing-appender` is similar, but one more dependency. It also prints with a macro that may block or panic if the
 //! program ends while the reader is stuck, which is exactly our case.
 
+use std::fmt;
 use std::io::{self, IsTerminal as _, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -44,6 +45,28 @@ pub(crate) fn install(log: &Log) -> io::Result<LogGuard> {
     };
     installed.map_err(io::Error::other)?;
     Ok(guard)
+}
+
+/// Says on standard error why the program cannot run, in the format of the log. The log need not be there yet. If it is,
+/// its last lines must have been written.
+pub(crate) fn complain(format: LogFormat, reason: &dyn fmt::Display) {
+    match format {
+        // Standard error may be closed, and there is nobody else to tell.
+        LogFormat::Text => _ = writeln!(io::stderr(), "fanwire: {reason}"),
+        LogFormat::Json => complain_in_json(io::stderr, reason),
+    }
+}
+
+fn complain_in_json<W: Write + 'static>(
+    out: impl Fn() -> W + Send + Sync + 'static,
+    reason: &dyn fmt::Display,
+) {
+    let log = tracing_subscriber::fmt()
+        .log_internal_errors(false)
+        .with_writer(out)
+        .json()
+        .finish();
+    tracing::subscriber::with_default(log, || tracing::error!(target: "fanwire", "{reason}"));
 }
 
 fn filter(level: LogLevel) -> LevelFilter {
@@ -264,6 +287,19 @@ mod tests {
         let line = String::from_utf8(line).unwrap();
         assert!(line.contains("WARN") && line.contains("lines=7"), "{line}");
         assert_eq!(lost.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn a_complaint_in_json_is_one_line_like_those_of_the_log() {
+        let memory = Memory::default();
+        let out = memory.clone();
+        complain_in_json(move || out.clone(), &"two\nlines and a \"quote\"");
+        let text = String::from_utf8(memory.bytes().clone()).unwrap();
+        assert_eq!(text.lines().count(), 1, "{text}");
+        let line: serde_json::Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(line["level"], "ERROR");
+        assert_eq!(line["target"], "fanwire");
+        assert_eq!(line["fields"]["message"], "two\nlines and a \"quote\"");
     }
 
     #[test]

@@ -11,13 +11,13 @@ mod client;
 mod logging;
 mod probe;
 
-use std::io::{self, Write as _};
+use std::io::{self, IsTerminal as _, Write as _};
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use fanwire::config::{Config, Layers};
+use fanwire::config::{Config, Layers, LogFormat};
 use fanwire::internals::metrics;
-use fanwire::server::{self, Relay, StartError};
+use fanwire::server::{self, Relay, RelayHandle, StartError};
 
 use crate::cli::{Args, ClientArgs, Command};
 
@@ -31,9 +31,15 @@ fn main() -> ExitCode {
     match cli::parse(std::env::args_os()) {
         Ok(args) => answer(&args),
         Err(usage) => {
+            let code = u8::try_from(usage.exit_code()).unwrap_or(FAILED);
+            let format = cli::usage_format(std::env::args_os(), std::env::vars_os());
+            // Help is for people, and so is an error on a terminal.
+            if usage.use_stderr() && format == LogFormat::Json && !io::stderr().is_terminal() {
+                return complain(format, code, usage.to_string().trim_end());
+            }
             // The reader may be gone. The exit code is still right.
             let _ = usage.print();
-            ExitCode::from(u8::try_from(usage.exit_code()).unwrap_or(FAILED))
+            ExitCode::from(code)
         }
     }
 }
@@ -57,19 +63,25 @@ fn answer(args: &Args) -> ExitCode {
         return check_health(args, url.as_deref());
     }
     let layers = cli::layers(args, std::env::vars_os());
+    // The answer to a flag is for people. A start goes into the log, whatever is wrong with the rest of the configuration.
+    let format = if args.check || args.print_config {
+        LogFormat::Text
+    } else {
+        layers.log_format()
+    };
     let config = match layers.load() {
         Ok(config) => config,
-        Err(error) => return complain(MISCONFIGURED, error),
+        Err(error) => return complain(format, MISCONFIGURED, error),
     };
     if args.print_config {
         return match config.to_yaml() {
             Ok(yaml) => print(|out| out.write_all(yaml.as_bytes())),
-            Err(error) => complain(MISCONFIGURED, error),
+            Err(error) => complain(format, MISCONFIGURED, error),
         };
     }
     let warnings = match server::check(&config) {
         Ok(warnings) => warnings,
-        Err(error) => return complain(MISCONFIGURED, layers.locate(error)),
+        Err(error) => return complain(format, MISCONFIGURED, layers.locate(error)),
     };
     if args.check {
         let all = layers.warning().into_iter();
@@ -89,7 +101,7 @@ fn check_health(args: &Args, url: Option<&str>) -> ExitCode {
     };
     match probe::run(url, config) {
         Ok(line) => print(|out| writeln!(out, "{line}")),
-        Err(reason) => complain(FAILED, reason),
+        Err(reason) => complain(LogFormat::Text, FAILED, reason),
     }
 }
 
@@ -97,17 +109,20 @@ fn check_health(args: &Args, url: Option<&str>) -> ExitCode {
 fn be_client(args: &ClientArgs) -> ExitCode {
     match client::run(args) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(failure @ client::Failure::Usage(_)) => complain(MISCONFIGURED, failure),
+        Err(failure @ client::Failure::Usage(_)) => {
+            complain(LogFormat::Text, MISCONFIGURED, failure)
+        }
         Err(failure @ (client::Failure::Connection(_) | client::Failure::Terminal(_))) => {
-            complain(FAILED, failure)
+            complain(LogFormat::Text, FAILED, failure)
         }
     }
 }
 
 fn log_and_run(config: &Config, layers: &Layers) -> ExitCode {
-    let _guard = match logging::install(&config.log) {
+    let format = config.log.format;
+    let guard = match logging::install(&config.log) {
         Ok(guard) => guard,
-        Err(error) => return complain(FAILED, error),
+        Err(error) => return complain(format, FAILED, error),
     };
     // A panic goes through the log, which never blocks. Printed directly, it could block forever on a stuck reader of
     // standard error, and the relay would stay half alive.
@@ -116,27 +131,35 @@ fn log_and_run(config: &Config, layers: &Layers) -> ExitCode {
     ));
     #[cfg(feature = "mimalloc")]
     if let Err(error) = allocator::release_unused_memory() {
-        return complain(FAILED, format_args!("cannot start a thread: {error}"));
+        return complain(
+            format,
+            FAILED,
+            format_args!("cannot start a thread: {error}"),
+        );
     }
     tracing::info!(source = %layers, "configuration loaded");
     for warning in layers.warning().into_iter().chain(config.warnings()) {
         tracing::warn!("{warning}");
     }
-    run(config, layers)
+    match Relay::start_with_signals(config) {
+        Ok(relay) => run(config, relay),
+        Err(error) => {
+            // The earlier lines of the log come first.
+            drop(guard);
+            let code = start_error_code(&error);
+            match error {
+                StartError::Config(error) => complain(format, code, layers.locate(error)),
+                error => {
+                    let introduction = layers.introduction(error.key());
+                    complain(format, code, introduction + &error.to_string())
+                }
+            }
+        }
+    }
 }
 
 /// Runs the relay until a signal or a failure.
-fn run(config: &Config, layers: &Layers) -> ExitCode {
-    let relay = match Relay::start_with_signals(config) {
-        Ok(relay) => relay,
-        Err(error) => {
-            let code = start_error_code(&error);
-            return match error {
-                StartError::Config(error) => complain(code, layers.locate(error)),
-                error => complain(code, layers.introduction(error.key()) + &error.to_string()),
-            };
-        }
-    };
+fn run(config: &Config, relay: RelayHandle) -> ExitCode {
     announce::announce(config, &relay);
     match relay.join() {
         Ok(_) => {
@@ -163,6 +186,7 @@ fn print(text: impl FnOnce(&mut io::StdoutLock<'static>) -> io::Result<()>) -> E
     match cli::print_to(&mut io::stdout().lock(), text) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => complain(
+            LogFormat::Text,
             FAILED,
             format_args!("cannot write to standard output: {error}"),
         ),
@@ -175,9 +199,8 @@ fn warn(warning: impl std::fmt::Display) {
     let _ = writeln!(io::stderr(), "fanwire: warning: {warning}");
 }
 
-/// Prints the reason for which the program ends before there is a log.
-fn complain(code: u8, reason: impl std::fmt::Display) -> ExitCode {
-    // Standard error may be closed. The exit code is still right.
-    let _ = writeln!(io::stderr(), "fanwire: {reason}");
+/// Says why the program ends without a relay, and gives the exit code.
+fn complain(format: LogFormat, code: u8, reason: impl std::fmt::Display) -> ExitCode {
+    logging::complain(format, &reason);
     ExitCode::from(code)
 }

@@ -1,11 +1,13 @@
 //! The start of the program in its own words: its limits, its warnings, and the reason for which it cannot start.
 
 use std::io::{self, BufRead as _, BufReader};
+use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
 
-use crate::program::folder_with;
+use crate::program::{failed_start, folder_with};
 
 /// Listens on loopback, on free ports.
 const LOOPBACK: &str = "server: {host: 127.0.0.1, port: 0";
@@ -124,4 +126,119 @@ fn a_relay_that_trusts_every_page_on_every_address_warns_of_it() {
     let origins = format!("{open}, allowed_origins: [a.example]}}\nmetrics: {{port: 0}}\n");
     let log = log_of(&origins, fanwire());
     assert_eq!(warnings(&log), Vec::<&String>::new());
+}
+
+/// The lines of a start that fails, each of which must be JSON. The last is the error.
+fn failed_in_json(config: &str, variables: &[(&str, &str)], args: &[&str]) -> Vec<Value> {
+    let mut command = fanwire();
+    command.envs(variables.iter().copied()).args(args);
+    let (code, log) = failed_start(config, command);
+    assert!(code.is_some_and(|code| code != 0), "{log}");
+    let lines = log.lines().map(|line| {
+        let parsed = serde_json::from_str(line);
+        parsed.unwrap_or_else(|_| panic!("no JSON: {line}"))
+    });
+    let lines: Vec<Value> = lines.collect();
+    assert_eq!(lines.last().unwrap()["level"], "ERROR", "{log}");
+    lines
+}
+
+fn message(line: &Value) -> &str {
+    line["fields"]["message"].as_str().unwrap()
+}
+
+#[test]
+fn a_wrong_configuration_is_refused_in_json_wherever_the_format_comes_from() {
+    let variable = ("FANWIRE__LOG__FORMAT", "json");
+    let unknown = "server.prt: unknown key; did you mean `port`?";
+    for (config, variables, args, start) in [
+        (
+            "log: {format: json}\nserver: {prt: 1}\n",
+            &[][..],
+            &[][..],
+            format!("config.yaml:2: {unknown}"),
+        ),
+        (
+            "server: {prt: 1}\n",
+            &[variable],
+            &[],
+            format!("config.yaml:1: {unknown}"),
+        ),
+        (
+            "server: {prt: 1}\n",
+            &[],
+            &["--set", "log.format=json"],
+            format!("config.yaml:1: {unknown}"),
+        ),
+        (
+            "server: {\nlog:\n  format: json\n",
+            &[],
+            &[],
+            "config.yaml:".to_owned(),
+        ),
+        (
+            "log: {format: json}\n",
+            &[("FANWIRE__SERVER__PORT", "x")],
+            &[],
+            "FANWIRE__SERVER__PORT: server.port: found string".to_owned(),
+        ),
+        (
+            "log: {format: json}\nserver: {tls: {enabled: true}}\n",
+            &[],
+            &[],
+            "config.yaml".to_owned(),
+        ),
+        (
+            "log: {format: json}\n",
+            &[],
+            &["--nonsense"],
+            "error: unexpected argument '--nonsense'".to_owned(),
+        ),
+        (
+            "",
+            &[variable],
+            &["--config-file", "absent.yaml"],
+            "absent.yaml: cannot be read".to_owned(),
+        ),
+    ] {
+        let lines = failed_in_json(config, variables, args);
+        assert_eq!(lines.len(), 1, "{lines:?}");
+        assert!(message(&lines[0]).starts_with(&start), "{lines:?}");
+    }
+}
+
+#[test]
+fn an_address_in_use_is_the_last_line_in_both_formats() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port();
+    let config = format!(
+        "server: {{host: 127.0.0.1, port: {port}}}\nmetrics: {{port: 0}}\nlog: {{format: json}}\n"
+    );
+    let lines = failed_in_json(&config, &[], &[]);
+    assert_eq!(message(&lines[0]), "configuration loaded");
+    let start = format!("config.yaml:1: server.port: {port}: the port is in use");
+    assert!(
+        message(lines.last().unwrap()).starts_with(&start),
+        "{lines:?}"
+    );
+
+    let mut in_text = fanwire();
+    in_text.args(["--set", "log.format=text"]);
+    let (_, log) = failed_start(&config, in_text);
+    let last = log.lines().last().unwrap();
+    assert!(last.starts_with(&format!("fanwire: {start}")), "{log}");
+}
+
+#[test]
+fn the_answer_to_a_flag_is_for_people_whatever_the_format_of_the_log() {
+    for flag in ["--check", "--print-config"] {
+        let mut command = fanwire();
+        command.arg(flag);
+        let (code, log) = failed_start("log: {format: json}\nserver: {prt: 1}\n", command);
+        assert_eq!(code, Some(2));
+        assert!(
+            log.starts_with("fanwire: config.yaml:2: server.prt"),
+            "{log}"
+        );
+    }
 }
