@@ -412,7 +412,8 @@ const DISCONNECTIONS: &[(&str, Stat)] = &[
     ("internal_error", Stat::DisconnectedInternal),
 ];
 
-const FAILED_HANDSHAKES: &[(&str, Stat)] = &[
+/// The reasons for which a connection is not upgraded, and their counters.
+pub(crate) const FAILED_HANDSHAKES: &[(&str, Stat)] = &[
     ("bad_request", Stat::HandshakeBadRequest),
     ("not_upgrade", Stat::HandshakeNotUpgrade),
     ("method", Stat::HandshakeMethod),

@@ -19,6 +19,7 @@ use super::expiry::{ExpiryWatch, seconds_since_epoch};
 use super::guard::Pulse;
 use super::metrics_port::MetricsPort;
 use super::placement::Placement;
+use super::refusals::Refusals;
 use super::supervisor::Supervisor;
 use super::watch::{FROZEN_AFTER, News, Watch};
 use crate::config::{Config, Shutdown};
@@ -70,6 +71,7 @@ pub(super) struct Control {
     published: Vec<Arc<Published>>,
     watch: Watch,
     placement: Placement,
+    refusals: Refusals,
     tls: Option<Arc<Keeper>>,
     expiry: ExpiryWatch,
     signals: Option<Signals>,
@@ -119,9 +121,14 @@ impl Control {
             vitals: parts.vitals,
             pulse: parts.pulse,
             watch: Watch::new(parts.published.len(), Instant::now()),
-            published: parts.published,
+            published: parts.published.clone(),
             placement: parts.placement,
             expiry: ExpiryWatch::new(parts.tls.clone()),
+            refusals: Refusals::new(
+                parts.published,
+                config.server.handshake_timeout,
+                Instant::now(),
+            ),
             tls: parts.tls,
             signals,
             supervisor: if with_signals {
@@ -172,7 +179,8 @@ impl Control {
         let steps = next_step.into_iter().chain([self.watch.due_at()]);
         let steps = steps.map(|step| step.saturating_duration_since(now));
         let expiry = self.expiry.due_in(now);
-        steps.chain(retry).chain(expiry).min()
+        let refusals = self.refusals.next_in(now);
+        steps.chain(retry).chain(expiry).chain(refusals).min()
     }
 
     /// Looks at every source, whatever the event was. There are few, and each is cheap to ask.
@@ -182,6 +190,9 @@ impl Control {
         self.take_signals();
         self.accept();
         let now = Instant::now();
+        if let Some(line) = self.refusals.turn(now, self.placement.arrivals) {
+            info!("{line}");
+        }
         for warning in self.expiry.look(now, seconds_since_epoch()) {
             warn!(%warning, "a certificate needs attention");
         }
@@ -404,6 +415,9 @@ impl Control {
         let now = Instant::now();
         let by = self.ending.map_or(now, |ending| ending.stop_by(now));
         let mut left = crew.stop(by).into_iter().map(|id| frozen(id.index()));
+        if let Some(line) = self.refusals.take_line(Instant::now()) {
+            info!("{line}");
+        }
         let metrics = self.metrics.take().and_then(ExporterHandle::stop);
         let metrics = metrics.is_some_and(|thread| !join_by(thread, by));
         let metrics = metrics.then(|| RunError::Frozen("the metrics thread".into()));
@@ -468,6 +482,7 @@ mod tests {
             serving: Rotation::default(),
             refusing: Rotation::default(),
             vitals: vitals.clone(),
+            arrivals: 0,
             seats: None,
             proxies: Vec::new(),
         };

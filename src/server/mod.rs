@@ -26,6 +26,7 @@ mod listening;
 mod memory;
 mod metrics_port;
 mod placement;
+mod refusals;
 mod supervisor;
 #[cfg(test)]
 mod tests;
@@ -176,6 +177,7 @@ impl Relay {
                     serving: Rotation::default(),
                     refusing: Rotation::default(),
                     vitals: vitals.clone(),
+                    arrivals: 0,
                     seats,
                     proxies: config.server.proxy_protocol.from.clone(),
                 },

@@ -4,6 +4,8 @@
 
 use std::sync::Arc;
 
+use tracing::debug;
+
 use crate::config::ProxySource;
 use crate::net::admission::{Admission, Entry, Seats};
 use crate::net::balance::Rotation;
@@ -24,6 +26,8 @@ pub(super) struct Placement {
     /// Chooses the worker that refuses the next one. If one rotation did both, refusals could make one worker serve all the
     /// rest.
     pub(super) refusing: Rotation,
+    /// All connections so far, let in or not.
+    pub(super) arrivals: usize,
     /// Counts the connections that are let in.
     pub(super) vitals: Arc<Vitals>,
     /// The connections of each address, if they are limited.
@@ -35,9 +39,10 @@ pub(super) struct Placement {
 impl Placement {
     /// Hands a connection to a worker. The worker refuses it if the relay or its address has as many as it may have.
     pub(super) fn place(&mut self, stream: Stream, peer: Peer) {
+        self.arrivals += 1;
         // Connections are let in here only, so the limit is never exceeded.
         if self.vitals.is_full() {
-            return self.refuse(stream, Refusal::CAPACITY);
+            return self.refuse(stream, peer, Refusal::CAPACITY);
         }
         match self.admit(peer) {
             Ok(admission) => {
@@ -46,7 +51,7 @@ impl Placement {
                 worker.note_arrival();
                 worker.inbox.send(Mail::Socket(stream, admission));
             }
-            Err(refusal) => self.refuse(stream, refusal),
+            Err(refusal) => self.refuse(stream, peer, refusal),
         }
     }
 
@@ -66,7 +71,8 @@ impl Placement {
         }
     }
 
-    fn refuse(&mut self, stream: Stream, refusal: Refusal) {
+    fn refuse(&mut self, stream: Stream, peer: Peer, refusal: Refusal) {
+        debug!(?peer, kind = ?refusal.kind, "a connection is refused");
         let worker = next_running(&mut self.refusing, &self.postboxes);
         if may_refuse_in_order(&self.postboxes) {
             worker.note_refusal();

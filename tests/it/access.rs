@@ -9,6 +9,7 @@ use fanwire::server::Stat;
 use rustix::process::{Pid, Signal, kill_process};
 use tungstenite::protocol::frame::coding::CloseCode;
 
+use crate::program::Program;
 use crate::support::{Client, World, config};
 use crate::upgrade::refusal;
 use crate::wire::{CLOSE, FIN, PING, TEXT, Wire, close_body, frame, request};
@@ -323,4 +324,36 @@ fn the_log_never_shows_a_token() {
     for secret in ["4711", "/room", "Bearer "] {
         assert!(!log.contains(secret), "{log}");
     }
+}
+
+// The log
+
+#[test]
+fn refusals_are_logged_at_once_and_the_rest_is_summed_up_at_the_end() {
+    let mut program = Program::with_server(", allowed_origins: [a.example]", "");
+    let refuse = |program: &Program| {
+        let mut page = program.dial();
+        page.send(request_with("/room", "Origin: https://evil.example\r\n"));
+        assert_eq!(page.answer().status, 403);
+    };
+    refuse(&program);
+    let line = program.await_log("refused in the last");
+    assert!(line.contains(" INFO "), "{line}");
+    assert!(
+        line.contains("1 refused in the last second: origin 1;"),
+        "{line}"
+    );
+    refuse(&program);
+    refuse(&program);
+    program.await_metric("fanwire_failed_handshakes_total{reason=\"origin\"}", 3);
+    let log = program.end_well();
+    let sums: Vec<&str> = log
+        .lines()
+        .filter(|line| line.contains(" refused in the last "))
+        .collect();
+    assert_eq!(sums.len(), 1, "{log}");
+    assert!(
+        sums[0].contains("2 refused in the last") && sums[0].ends_with(": origin 2"),
+        "{log}"
+    );
 }
