@@ -104,7 +104,7 @@ pub struct Server {
     expecting = "a mapping such as `from: [10.0.0.0/8]`"
 )]
 pub struct ProxyProtocol {
-    /// The proxies whose connections must begin with a PROXY header, version 2.
+    /// The proxies whose connections must begin with a PROXY header, version 1 or 2.
     #[serde(with = "lists")]
     pub from: Vec<ProxySource>,
 }

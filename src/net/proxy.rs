@@ -1,21 +1,23 @@
-//! The header with which a proxy names its client: the PROXY protocol, version 2 (`doc/proxy-protocol.txt` in the sources
-//! of `HAProxy`).
+//! The header with which a proxy names its client: the PROXY protocol, versions 1 and 2 (`doc/proxy-protocol.txt` in the
+//! sources of `HAProxy`).
 //!
 //! It comes before everything, even TLS, and may come in pieces. A worker reads it through a [`Preface`], which takes no byte
 //! behind the header. The worker closes a connection whose header is broken.
 //!
-//! Only the address of the client is used. The checksum is not verified, which the specification allows. Version 1, which
-//! is text, is refused.
+//! The first byte tells the version: version 1 is a line of [`text`], and version 2 is binary. Only the address of the
+//! client is used. The checksum is not verified, which the specification allows.
+
+mod text;
 
 use std::io::{self, Read};
 use std::net::IpAddr;
 
 use proxy_header::{ParseConfig, ProxyHeader};
 
-/// The beginning of every header. No other protocol begins like this.
+/// The beginning of every header of version 2. No other protocol begins like this.
 const SIGNATURE: &[u8; 12] = b"\r\n\r\n\0\r\nQUIT\n";
 
-/// The fixed part of a header: the signature, version and command, family, and the length of the rest.
+/// The fixed part of a header of version 2: the signature, version and command, family, and the length of the rest.
 const FIXED_BYTES: usize = 16;
 
 /// Version 2 and the command LOCAL: the proxy connects for itself, usually to check that the relay is alive.
@@ -46,14 +48,16 @@ pub(crate) enum Progress {
 /// The reason for which the bytes are not a header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum HeaderError {
-    /// Another protocol, or version 1.
+    /// Another protocol.
     Signature,
-    /// Another version than 2, or an unknown command.
+    /// A binary header of another version than 2, or an unknown command.
     Command,
-    /// Longer than [`MAX_HEADER_BYTES`].
+    /// Longer than [`MAX_HEADER_BYTES`], or than version 1 allows.
     TooLong,
     /// An unknown family, or too short for its addresses.
     Addresses,
+    /// A line that is not as version 1 demands.
+    Line,
 }
 
 /// The result of an attempt to read a header.
@@ -69,6 +73,15 @@ pub(crate) enum Arrived {
     Eof,
     /// The connection is dead.
     Failed,
+}
+
+impl From<text::LineError> for HeaderError {
+    fn from(error: text::LineError) -> Self {
+        match error {
+            text::LineError::Broken => HeaderError::Line,
+            text::LineError::TooLong => HeaderError::TooLong,
+        }
+    }
 }
 
 impl Preface {
@@ -93,18 +106,36 @@ impl Preface {
 
     /// The number of bytes that it takes next. It is not 0 before the header is complete.
     pub(crate) fn wanted(&self) -> usize {
-        self.announced() - self.header.len()
+        match self.header.first() {
+            // The shortest header of either version is as long.
+            None => text::MIN_BYTES,
+            Some(b'P') => text::missing(&self.header),
+            Some(_) => self.announced() - self.header.len(),
+        }
     }
 
     /// Takes the next bytes, at most as many as [`Preface::wanted`].
     pub(crate) fn push(&mut self, bytes: &[u8]) -> Result<Progress, HeaderError> {
         debug_assert!(bytes.len() <= self.wanted(), "never behind the header");
         self.header.extend_from_slice(bytes);
-        let signed = self.header.len().min(SIGNATURE.len());
-        // Refused at the first wrong byte, because a client of another protocol may wait for an answer.
-        if self.header[..signed] != SIGNATURE[..signed] {
-            return Err(HeaderError::Signature);
+        match self.header.first() {
+            None => Ok(Progress::Incomplete),
+            Some(b'P') => self.push_text(),
+            Some(_) => self.push_binary(),
         }
+    }
+
+    fn push_text(&self) -> Result<Progress, HeaderError> {
+        self.check_beginning(text::BEGINNING)?;
+        text::check(&self.header)?;
+        if self.wanted() > 0 {
+            return Ok(Progress::Incomplete);
+        }
+        Ok(Progress::Complete(text::named(&self.header)?))
+    }
+
+    fn push_binary(&self) -> Result<Progress, HeaderError> {
+        self.check_beginning(SIGNATURE)?;
         if self.header.len() < FIXED_BYTES {
             return Ok(Progress::Incomplete);
         }
@@ -121,7 +152,17 @@ impl Preface {
         self.named().map(Progress::Complete)
     }
 
-    /// The length of the header, as far as it is known.
+    /// Refuses the first wrong byte, because a client of another protocol may wait for an answer.
+    fn check_beginning(&self, beginning: &[u8]) -> Result<(), HeaderError> {
+        let arrived = self.header.len().min(beginning.len());
+        if self.header[..arrived] == beginning[..arrived] {
+            Ok(())
+        } else {
+            Err(HeaderError::Signature)
+        }
+    }
+
+    /// The length of a header of version 2, as far as it is known.
     fn announced(&self) -> usize {
         match self.header.get(FIXED_BYTES - 2..FIXED_BYTES) {
             Some(length) => FIXED_BYTES + usize::from(u16::from_be_bytes([length[0], length[1]])),
@@ -129,7 +170,7 @@ impl Preface {
         }
     }
 
-    /// The client's address in a complete header.
+    /// The client's address in a complete header of version 2.
     fn named(&self) -> Result<Option<IpAddr>, HeaderError> {
         if self.header[SIGNATURE.len()] == LOCAL {
             // The rest is to be ignored, even the family.
@@ -152,6 +193,8 @@ mod tests {
     use super::*;
 
     const V4: [u8; 12] = [192, 0, 2, 1, 10, 0, 0, 1, 0x30, 0x39, 0x01, 0xbb];
+
+    const TEXT: &[u8] = b"PROXY TCP4 192.0.2.1 10.0.0.1 12345 443\r\n";
 
     fn v6() -> Vec<u8> {
         let source: std::net::Ipv6Addr = "2001:db8::1".parse().unwrap();
@@ -278,18 +321,47 @@ mod tests {
 
     #[test]
     fn a_header_is_not_complete_before_its_last_byte() {
-        let header = header(PROXY, 0x11, &V4);
-        for len in 0..header.len() {
-            let (arrived, _) = read(&header[..len], &[]);
-            assert!(matches!(arrived, Arrived::Part), "{len}: {arrived:?}");
+        for header in [&header(PROXY, 0x11, &V4)[..], TEXT] {
+            for len in 0..header.len() {
+                let (arrived, _) = read(&header[..len], &[]);
+                assert!(matches!(arrived, Arrived::Part), "{len}: {arrived:?}");
+            }
         }
+    }
+
+    #[test]
+    fn version_1_is_known_by_its_first_byte_and_nothing_behind_it_is_read() {
+        let address: Option<IpAddr> = Some("192.0.2.1".parse().unwrap());
+        for (header, client) in [(TEXT, address), (b"PROXY UNKNOWN\r\n", None)] {
+            assert_eq!(named(header), client);
+            let stream = [header, b"G\r\n"].concat();
+            for first in 0..=header.len() {
+                for second in first..=header.len() {
+                    let (arrived, left) = read(&stream, &[first, second]);
+                    assert!(
+                        matches!(arrived, Arrived::Header(named) if named == client),
+                        "{first} {second}: {arrived:?}"
+                    );
+                    assert_eq!(left, 3, "cut at {first} and {second}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_line_of_version_1_without_an_end_is_refused_at_the_limit() {
+        let endless = [&TEXT[..TEXT.len() - 2], &[b'7'; 200]].concat();
+        assert_eq!(bad(&endless), HeaderError::TooLong);
+        assert_eq!(bad(b"PROXY TCP4 a b 1 2\r\n"), HeaderError::Line);
     }
 
     #[test]
     fn another_protocol_is_told_by_its_first_wrong_byte() {
         for bytes in [
             &b"G"[..],
-            b"P",
+            b"POST / HTTP/1.1",
+            b"PRI * HTTP/2.0\r",
+            b"PROXZ",
             b"\x16",
             b"\r\n\r\n\r",
             b"\r\n\r\n\0\r\nQUIT\r",
@@ -337,7 +409,10 @@ mod tests {
     fn memory_is_taken_for_what_has_come_and_not_for_what_was_announced() {
         let mut preface = Preface::default();
         let longest = header(PROXY, 0, &vec![0; MAX_HEADER_BYTES - FIXED_BYTES]);
-        preface.push(&longest[..FIXED_BYTES]).unwrap();
+        let (fixed, _) = longest.split_at(FIXED_BYTES);
+        let (first, second) = fixed.split_at(preface.wanted());
+        preface.push(first).unwrap();
+        preface.push(second).unwrap();
         assert!(preface.header.capacity() < 64);
     }
 }

@@ -151,8 +151,57 @@ fn a_proxy_without_a_header_is_cut() {
 }
 
 #[test]
-fn a_header_of_version_1_is_refused() {
-    assert_cut(b"PROXY TCP4 192.0.2.1 10.0.0.1 12345 443\r\nGET /room HTTP/1.1\r\n");
+fn a_header_of_version_1_names_the_client_as_well() {
+    let mut config = behind_proxy();
+    config.server.max_connections_per_ip = 1;
+    let world = World::with(&config);
+    let mut wires = Vec::new();
+    for (line, status) in [
+        ("TCP4 192.0.2.1 10.0.0.1 12345 443", 101),
+        ("TCP4 192.0.2.1 10.0.0.1 12346 443", 429),
+        ("TCP4 192.0.2.2 10.0.0.1 12345 443", 101),
+        ("TCP6 2001:db8::1 2001:db8::2 12345 443", 101),
+        ("UNKNOWN", 101),
+        ("UNKNOWN", 101),
+    ] {
+        let mut wire = world.dial();
+        let header = format!("PROXY {line}\r\n");
+        let message = frame(FIN | TEXT, b"hello");
+        wire.send([header.as_bytes(), request("/room").as_bytes(), &message].concat());
+        assert_eq!(wire.answer().status, status, "for {line}");
+        wires.push(wire);
+    }
+    // Version 2 counts the same clients.
+    assert_eq!(status_of(&world, "192.0.2.1").0, 429);
+    drop(wires);
+    world.end();
+}
+
+#[test]
+fn a_header_of_version_1_byte_by_byte_is_read_to_its_end_and_no_further() {
+    let world = World::with(&behind_proxy());
+    let mut wire = world.dial();
+    let header = "PROXY TCP6 2001:db8::1 2001:db8::2 12345 443\r\n";
+    for byte in [header.as_bytes(), request("/room").as_bytes()].concat() {
+        wire.send([byte]);
+    }
+    assert_eq!(wire.answer().status, 101);
+    drop(wire);
+    world.end();
+}
+
+#[test]
+fn a_header_of_version_1_that_breaks_the_rules_is_refused() {
+    let request = request("/room");
+    for line in [
+        "PROXY TCP4 192.0.2.1 10.0.0.1 12345\r\n",
+        "PROXY TCP5 192.0.2.1 10.0.0.1 12345 443\r\n",
+        "PROXY UNKNOWN\n",
+    ] {
+        assert_cut([line, &request].concat().as_bytes());
+    }
+    // Longer than 107 bytes.
+    assert_cut(format!("PROXY UNKNOWN {:x<93}", "").as_bytes());
 }
 
 #[test]
