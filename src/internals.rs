@@ -23,7 +23,7 @@ pub mod relay {
     pub use crate::relay::policy::departure::close_frames;
     pub use crate::relay::router::Router;
     pub use crate::relay::shard::{
-        Effect, NotTaken, Settings, Shard, Transfer, Undecided, Written,
+        Effect, Named, NotTaken, Settings, Shard, Transfer, Undecided, Written,
     };
     pub use crate::relay::topic::log::Log;
     pub use crate::relay::turn::{Budgets, Filled, Host, Moment, Readiness, Turn};

@@ -53,7 +53,8 @@ const MIN_COALESCE: Duration = Duration::from_micros(10);
 const MAX_COALESCE: Duration = Duration::from_secs(1);
 /// The longest `shutdown.delay` and `shutdown.timeout`. Service managers kill the process earlier.
 const MAX_SHUTDOWN: Duration = Duration::from_mins(10);
-/// The most entries of `server.proxy_protocol.from`. The relay searches the list for every connection.
+/// The most entries of `server.proxy_protocol.from` and `server.trusted_proxies`. The relay searches the lists for every
+/// connection.
 const MAX_PROXIES: usize = 256;
 /// The longest path of a Unix socket in bytes: the address holds 108, and the last one is a NUL (unix(7)).
 const MAX_UNIX_PATH_BYTES: usize = 107;
@@ -223,17 +224,21 @@ impl Config {
     }
 
     fn validate_proxies(&self) -> Result<(), ConfigError> {
-        const KEY: &str = "server.proxy_protocol.from";
-        let proxies = &self.server.proxy_protocol.from;
+        let server = &self.server;
+        self.check_proxies("server.trusted_proxies", &server.trusted_proxies)?;
+        self.check_proxies("server.proxy_protocol.from", &server.proxy_protocol.from)
+    }
+
+    fn check_proxies(&self, key: &str, proxies: &[ProxySource]) -> Result<(), ConfigError> {
         if proxies.len() > MAX_PROXIES {
             let problem = format!("the list has {} entries", proxies.len());
             let fix = format!("use at most {MAX_PROXIES}; one network can replace many addresses");
-            return Err(ConfigError::new(problem, fix).of_key(KEY));
+            return Err(ConfigError::new(problem, fix).of_key(key));
         }
         if proxies.contains(&ProxySource::Unix) && self.server.unix_socket.is_none() {
             let problem = "the list has `unix`, but there is no Unix socket";
             return Err(
-                ConfigError::new(problem, "set server.unix_socket, or remove `unix`").of_key(KEY),
+                ConfigError::new(problem, "set server.unix_socket, or remove `unix`").of_key(key),
             );
         }
         Ok(())
@@ -545,6 +550,13 @@ mod tests {
         });
         assert!(
             text.contains("the list has 257 entries; use at most 256"),
+            "{text}"
+        );
+        let text = refusal(|config| config.server.trusted_proxies = vec![ProxySource::Unix]);
+        assert!(
+            text.contains(
+                "server.trusted_proxies: the list has `unix`, but there is no Unix socket"
+            ),
             "{text}"
         );
     }

@@ -1,4 +1,4 @@
-//! `server.proxy_protocol.from`: the proxies whose connections begin with a PROXY header.
+//! `server.proxy_protocol.from` and `server.trusted_proxies`: the proxies that name their clients.
 //!
 //! `types` reads it as a list of networks, addresses and the word `unix`; `net` asks it about each connection.
 

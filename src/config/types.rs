@@ -90,7 +90,10 @@ pub struct Server {
     pub subprotocols: Vec<Subprotocol>,
     /// The path of health checks on the relay's own port. It is no topic.
     pub health_path: Option<String>,
-    /// Trusted proxies.
+    /// Trusted proxies that name their clients in `X-Forwarded-For` or `Forwarded`.
+    #[serde(with = "lists")]
+    pub trusted_proxies: Vec<ProxySource>,
+    /// Trusted proxies that name their clients before the first byte.
     pub proxy_protocol: ProxyProtocol,
     /// Encryption.
     pub tls: Tls,
@@ -344,6 +347,7 @@ impl Default for Server {
             allowed_origins: Vec::new(),
             subprotocols: Vec::new(),
             health_path: None,
+            trusted_proxies: Vec::new(),
             proxy_protocol: ProxyProtocol::default(),
             tls: Tls::default(),
         }

@@ -6,6 +6,7 @@
 pub(crate) mod authority;
 pub(crate) mod bearer;
 pub(crate) mod date;
+pub(crate) mod forwarded;
 pub(crate) mod health;
 pub(crate) mod origin;
 pub(crate) mod percent;

@@ -8,6 +8,7 @@ use std::collections::hash_map;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::listener::Peer;
 use super::proxy::Preface;
 
 /// The addresses whose connections are counted together.
@@ -15,9 +16,13 @@ use super::proxy::Preface;
 /// An IPv6 address counts by its first 64 bits, because a subscriber gets at least all addresses behind those (RFC 6177).
 /// A limit on single addresses would limit nobody, and its table would have no bound.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Origin {
+pub(crate) enum Origin {
+    /// An IPv4 address.
     V4(u32),
+    /// The first half of an IPv6 address.
     V6(u64),
+    /// The Unix socket: all clients that the proxies there do not name.
+    Unix,
 }
 
 impl From<IpAddr> for Origin {
@@ -27,6 +32,15 @@ impl From<IpAddr> for Origin {
             IpAddr::V4(address) => Origin::V4(address.to_bits()),
             // The upper half fits.
             IpAddr::V6(address) => Origin::V6((address.to_bits() >> 64) as u64),
+        }
+    }
+}
+
+impl From<Peer> for Origin {
+    fn from(peer: Peer) -> Self {
+        match peer {
+            Peer::Address(address) => address.into(),
+            Peer::Unix => Origin::Unix,
         }
     }
 }
@@ -56,8 +70,10 @@ pub(crate) type Admission = Option<Box<Entry>>;
 /// See [`Admission`].
 #[derive(Debug)]
 pub(crate) enum Entry {
-    /// The connection comes from a proxy and begins with a header. The client that it names gets a seat.
-    Header(Preface),
+    /// The connection comes from this proxy and begins with a header. The client that it names gets a seat.
+    Header(Preface, Peer),
+    /// The connection comes from this proxy, which names its client in the request. The client gets a seat then.
+    Proxy(Peer),
     /// The seat of the connection, held until it is gone.
     Seat(#[expect(dead_code, reason = "its drop gives the seat back")] Seat),
 }
@@ -74,9 +90,9 @@ impl Seats {
         })
     }
 
-    /// Takes a seat for a connection from `address`; `None` if its origin has as many as it may have.
-    pub(crate) fn take(self: &Arc<Seats>, address: IpAddr) -> Option<Seat> {
-        let origin = Origin::from(address);
+    /// Takes a seat for a connection from `origin`; `None` if its origin has as many as it may have.
+    pub(crate) fn take(self: &Arc<Seats>, origin: impl Into<Origin>) -> Option<Seat> {
+        let origin = origin.into();
         match self.taken().entry(origin) {
             hash_map::Entry::Occupied(taken) if *taken.get() >= self.limit => return None,
             hash_map::Entry::Occupied(mut taken) => *taken.get_mut() += 1,
@@ -169,10 +185,19 @@ mod tests {
     }
 
     #[test]
+    fn the_unix_socket_is_an_origin_of_its_own() {
+        let seats = seats(1);
+        let _one = seats.take(Peer::Unix).unwrap();
+        assert!(seats.take(Peer::Unix).is_none());
+        let _address = seats.take(Peer::Address(address("192.0.2.1"))).unwrap();
+        assert!(seats.take(address("192.0.2.1")).is_none());
+    }
+
+    #[test]
     fn the_table_holds_nothing_of_those_who_are_gone() {
         let seats = seats(10);
         let crowd: Vec<Seat> = (0..10_000u32)
-            .map(|n| seats.take(IpAddr::V4(n.into())).unwrap())
+            .map(|n| seats.take(IpAddr::from(n.to_be_bytes())).unwrap())
             .collect();
         assert_eq!(seats.taken().len(), 10_000);
         drop(crowd);

@@ -2,6 +2,7 @@
 //!
 //! The control loop calls it. It does not decide whether a connection may stay.
 
+use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::time::{Duration, Instant};
@@ -84,6 +85,15 @@ pub(crate) enum Peer {
     Address(IpAddr),
     /// Through the Unix socket.
     Unix,
+}
+
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Peer::Address(address) => address.to_canonical().fmt(f),
+            Peer::Unix => f.write_str("unix"),
+        }
+    }
 }
 
 /// A listening socket of the control loop.

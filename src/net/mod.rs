@@ -8,6 +8,7 @@ pub(crate) mod admission;
 pub(crate) mod alarm;
 pub(crate) mod balance;
 pub(crate) mod clock;
+pub(crate) mod complaint;
 pub(crate) mod conn;
 pub(crate) mod listener;
 pub(crate) mod mail;

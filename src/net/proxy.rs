@@ -9,6 +9,7 @@
 
 mod text;
 
+use std::fmt;
 use std::io::{self, Read};
 use std::net::IpAddr;
 
@@ -75,6 +76,18 @@ pub(crate) enum Arrived {
     Failed,
 }
 
+impl fmt::Display for HeaderError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            HeaderError::Signature => "it is another protocol",
+            HeaderError::Command => "its version or its command is unknown",
+            HeaderError::TooLong => "it is too long",
+            HeaderError::Addresses => "its addresses are not as it announces",
+            HeaderError::Line => "its line is not as version 1 demands",
+        })
+    }
+}
+
 impl From<text::LineError> for HeaderError {
     fn from(error: text::LineError) -> Self {
         match error {
@@ -102,6 +115,11 @@ impl Preface {
                 Err(_) => return Arrived::Failed,
             }
         }
+    }
+
+    /// The bytes of the header that have arrived.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.header
     }
 
     /// The number of bytes that it takes next. It is not 0 before the header is complete.

@@ -18,6 +18,7 @@ use self::sockets::Sockets;
 use super::admission::Seats;
 use super::alarm::Alarm;
 use super::clock::Clock;
+use super::complaint::Complaints;
 use super::mail::{ControlBox, Postboxes};
 use super::tls::keeper::Keeper;
 use super::vitals::Vitals;
@@ -48,6 +49,8 @@ pub(crate) struct Parts {
     pub fill_to: usize,
     /// The seats of each address, if they are limited.
     pub seats: Option<Arc<Seats>>,
+    /// The warnings about proxies, which all workers share.
+    pub complaints: Arc<Complaints>,
     /// The relay's clock.
     pub clock: Clock,
     /// The TLS configuration for clients over TCP, if they speak TLS.
@@ -81,6 +84,7 @@ impl Worker {
                 vitals: parts.vitals,
                 fill_to: parts.fill_to,
                 seats: parts.seats,
+                complaints: parts.complaints,
                 clock: parts.clock,
                 conns: Vec::new(),
                 scratch: super::conn::Scratch::new(parts.tls.is_some()),

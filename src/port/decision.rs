@@ -3,10 +3,13 @@
 //! The order is fixed: whether the request is a health check, or else an upgrade, its topic, access, and last the terms. So
 //! an access rule could depend on the topic, and a refused client learns nothing about terms.
 
+use core::net::IpAddr;
+
 use super::terms::{Form, Selection, Terms};
 use super::topic_name::{TopicError, topic_name};
 use crate::access::Access;
-use crate::config::{Config, Topics};
+use crate::config::{Config, ProxySource, Topics};
+use crate::http::forwarded::{self, Forwarded};
 use crate::http::percent;
 use crate::http::request::RequestHead;
 use crate::http::response::Body;
@@ -31,6 +34,8 @@ pub(crate) struct Port {
     topics: Topics,
     access: Access,
     subprotocols: Vec<Subprotocol>,
+    /// The proxies that name their clients in each request.
+    proxies: Vec<ProxySource>,
 }
 
 impl Port {
@@ -41,7 +46,21 @@ impl Port {
             topics: config.relay.topics,
             access: Access::new(config),
             subprotocols: config.server.subprotocols.clone(),
+            proxies: config.server.trusted_proxies.clone(),
         }
+    }
+
+    /// Whether a proxy at this address is trusted to name its clients.
+    pub(crate) fn trusts(&self, address: IpAddr) -> bool {
+        self.proxies.iter().any(|proxy| proxy.contains(address))
+    }
+
+    /// The client that a trusted proxy names in a complete request head.
+    pub(crate) fn client_named_in(&self, head: &[u8]) -> Forwarded {
+        RequestHead::parse(head).map_or_else(
+            |_| Forwarded::default(),
+            |head| forwarded::client(&head, |address| self.trusts(address)),
+        )
     }
 
     /// Decides on a complete request head.

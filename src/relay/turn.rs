@@ -15,7 +15,7 @@ use crate::ids::{ClientKey, ShardId};
 use crate::metrics::stats::Stat;
 use crate::relay::envelope::Envelope;
 use crate::relay::patience::Patience;
-use crate::relay::shard::{Effect, End, Permit, Shard, Transfer, Undecided, Written};
+use crate::relay::shard::{Effect, End, Named, Permit, Shard, Transfer, Undecided, Written};
 use crate::relay::topic::member::Slices;
 use crate::time::Timestamp;
 
@@ -135,6 +135,11 @@ pub trait Host {
     /// Whether the transport is not ready: nothing can be sent yet, and the next read is expensive whatever the last one cost.
     fn is_handshaking(&mut self, _key: ClientKey) -> bool {
         false
+    }
+
+    /// Seats a client that a trusted proxy has named. A host that has no seat for it refuses the client, and returns false.
+    fn seat_named(&mut self, _shard: &mut Shard, _named: &Named) -> bool {
+        true
     }
 
     /// The shard on which an undecided client is to live; `None` for this one.
@@ -280,6 +285,7 @@ impl Turn {
         host.take_mail(&mut self.shard);
         host.note(&mut self.shard, Moment::Heard);
         self.read(host);
+        self.seat_clients(host);
         self.place_clients(host);
         self.answer_probes(host);
         host.note(&mut self.shard, Moment::Deadlines);
@@ -403,6 +409,15 @@ impl Turn {
             return (total, end == End::TlsFailed);
         }
         (total, true)
+    }
+
+    /// Asks for a seat for each client that a trusted proxy has just named.
+    fn seat_clients<H: Host>(&mut self, host: &mut H) {
+        while let Some(named) = self.shard.poll_named() {
+            if host.seat_named(&mut self.shard, &named) {
+                self.shard.admit(named.key);
+            }
+        }
     }
 
     /// Decides for each client whose request was just granted whether it stays or moves to another shard.

@@ -485,6 +485,7 @@ mod tests {
             arrivals: 0,
             seats: None,
             proxies: Vec::new(),
+            trusted: Vec::new(),
         };
         let listener = listener::bind("127.0.0.1", 0).unwrap();
         let address = listener.local_addr().unwrap();

@@ -63,6 +63,7 @@ use crate::net::admission::Seats;
 use crate::net::alarm::Alarm;
 use crate::net::balance::{Rotation, most_connections};
 use crate::net::clock::Clock;
+use crate::net::complaint::Complaints;
 use crate::net::mail::{ControlBox, PollWaker, Postbox, Postboxes, Report};
 use crate::net::tls::keeper::Keeper;
 pub use crate::net::unix::BindError;
@@ -180,6 +181,7 @@ impl Relay {
                     arrivals: 0,
                     seats,
                     proxies: config.server.proxy_protocol.from.clone(),
+                    trusted: config.server.trusted_proxies.clone(),
                 },
                 tls,
             },
@@ -322,6 +324,7 @@ impl Workers {
         resolved.limits.max_buffered_bytes = sizes.max_buffered_bytes;
         let settings = Settings::new(&resolved, count);
         let clock = Clock::start();
+        let complaints = Arc::new(Complaints::default());
         let polls: Vec<Poll> = (0..count).map(|_| Poll::new()).collect::<io::Result<_>>()?;
         let new_box = |poll: &Poll| Ok(Postbox::new(Waker::new(poll.registry(), WAKER)?));
         let postboxes: Postboxes = polls.iter().map(new_box).collect::<io::Result<_>>()?;
@@ -345,6 +348,7 @@ impl Workers {
                 vitals: vitals.clone(),
                 fill_to,
                 seats: seats.cloned(),
+                complaints: complaints.clone(),
                 clock,
                 tls: tls.cloned(),
             }))

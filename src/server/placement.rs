@@ -32,8 +32,10 @@ pub(super) struct Placement {
     pub(super) vitals: Arc<Vitals>,
     /// The connections of each address, if they are limited.
     pub(super) seats: Option<Arc<Seats>>,
-    /// The proxies that name their clients.
+    /// The proxies that name their clients before the first byte.
     pub(super) proxies: Vec<ProxySource>,
+    /// The proxies that name their clients in each request.
+    pub(super) trusted: Vec<ProxySource>,
 }
 
 impl Placement {
@@ -55,11 +57,14 @@ impl Placement {
         }
     }
 
-    /// Counts a connection among those of its address. The connection of a proxy is counted once its header has named the
-    /// client.
+    /// Counts a connection among those of its address. The connection of a proxy is counted once it has named the client.
     fn admit(&self, peer: Peer) -> Result<Admission, Refusal> {
-        if self.proxies.iter().any(|proxy| is_from(*proxy, peer)) {
-            return Ok(Some(Box::new(Entry::Header(Preface::default()))));
+        let is_among = |proxies: &[ProxySource]| proxies.iter().any(|proxy| is_from(*proxy, peer));
+        if is_among(&self.proxies) {
+            return Ok(Some(Box::new(Entry::Header(Preface::default(), peer))));
+        }
+        if is_among(&self.trusted) {
+            return Ok(Some(Box::new(Entry::Proxy(peer))));
         }
         match (peer, &self.seats) {
             (Peer::Address(address), Some(seats)) => match seats.take(address) {

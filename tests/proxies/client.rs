@@ -1,8 +1,11 @@
 //! A client of rustls and tungstenite, for the story. It trusts only the test's own two certificates.
 
-use std::net::TcpStream;
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 
 use rustls::{ClientConnection, StreamOwned};
+use socket2::{Domain, Socket, Type};
+use tungstenite::client::IntoClientRequest;
+use tungstenite::http::HeaderValue;
 use tungstenite::{Message, WebSocket};
 
 use crate::files::Files;
@@ -14,14 +17,36 @@ pub(crate) struct Client {
 
 impl Client {
     pub(crate) fn connect(files: &Files, port: u16, path: &str) -> Result<Client, String> {
-        let stream = TcpStream::connect(("127.0.0.1", port)).map_err(|error| error.to_string())?;
+        Client::connect_from(files, port, path, Ipv4Addr::LOCALHOST, &[])
+    }
+
+    /// Connects from another address of this machine, with more header fields in the request.
+    pub(crate) fn connect_from(
+        files: &Files,
+        port: u16,
+        path: &str,
+        source: Ipv4Addr,
+        fields: &[(&'static str, &'static str)],
+    ) -> Result<Client, String> {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        socket.bind(&SocketAddr::from((source, 0)).into()).unwrap();
+        let proxy = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        socket
+            .connect(&proxy.into())
+            .map_err(|error| error.to_string())?;
+        let stream = TcpStream::from(socket);
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.set_write_timeout(Some(PATIENCE)).unwrap();
         stream.set_nodelay(true).unwrap();
         let name = HOST.try_into().unwrap();
         let session = ClientConnection::new(files.client_config(), name).unwrap();
         let url = format!("wss://{HOST}:{port}{path}");
-        let (socket, _) = tungstenite::client(url, StreamOwned::new(session, stream))
+        let mut request = url.into_client_request().unwrap();
+        for (name, value) in fields {
+            let value = HeaderValue::from_static(value);
+            request.headers_mut().insert(*name, value);
+        }
+        let (socket, _) = tungstenite::client(request, StreamOwned::new(session, stream))
             .map_err(|error| error.to_string())?;
         Ok(Client { socket })
     }

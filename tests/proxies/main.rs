@@ -1,8 +1,8 @@
 //! The relay behind the proxies of `docs/behind-a-proxy.md`. Each proxy runs with the configuration on that page.
 //!
 //! The page lists the differences, so keep that list true. Every proxy goes through the same [`story`]: clients exchange messages,
-//! the proxy is reloaded, the relay is stopped and started again. A proxy that is not installed is skipped; if the environment
-//! has `CI`, the test fails instead.
+//! the proxy is reloaded, the relay is stopped and started again. Then the relay [counts](count_clients) clients by address. A proxy
+//! that is not installed is skipped; if the environment has `CI`, the test fails instead.
 //!
 //! [`page`] finds the configurations, [`files`] has the folder of a
 //! test, [`processes`] runs proxy and relay, [`client`] is the client.
@@ -16,6 +16,7 @@ mod page;
 mod processes;
 mod support;
 
+use std::net::Ipv4Addr;
 use std::process::Command;
 
 use rustix::process::Signal;
@@ -61,7 +62,8 @@ fn clients_meet_behind_nginx() {
     let arguments = ["-c", &path, "-e", "stderr", "-g", &globals];
     let mut check = nginx.command(&arguments);
     check.arg("-t");
-    let relay = Relay::start(&files, files.block("A Unix socket", "yaml"), "www-data");
+    let relay = files.block("X-Forwarded-For and Forwarded", "yaml");
+    let relay = Relay::start(&files, relay, "www-data");
     let proxy = Proxy::start(&files, port, &config, check, nginx.command(&arguments));
     story(&files, relay, &proxy, Reload::KeepsThem, || {
         proxy.signal(Signal::HUP);
@@ -72,6 +74,15 @@ fn clients_meet_behind_nginx() {
 
 #[test]
 fn clients_meet_behind_haproxy() {
+    meet_behind_haproxy("send-proxy-v2");
+}
+
+#[test]
+fn clients_meet_behind_haproxy_with_version_1_of_the_proxy_protocol() {
+    meet_behind_haproxy("send-proxy");
+}
+
+fn meet_behind_haproxy(send_proxy: &str) {
     let Some(haproxy) = Tool::of_debian("haproxy") else {
         return;
     };
@@ -84,6 +95,7 @@ fn clients_meet_behind_haproxy() {
         .replaced("maxconn 20000", "maxconn 1000")
         // The group of Debian's package. The machine may have no `fanwire`.
         .replaced("group fanwire", "group haproxy")
+        .replaced("send-proxy-v2", send_proxy)
         .without_unless_root(&[
             "    user haproxy\n",
             "    group haproxy\n",
@@ -101,7 +113,7 @@ fn clients_meet_behind_haproxy() {
     // As in Debian's unit: with a master process, which takes the signal for a reload.
     let run = haproxy.command(&["-W", "-db", "-f", &path]);
     let relay = files
-        .block("The client's address", "yaml")
+        .block("The PROXY protocol", "yaml")
         .replaced("/var/lib/haproxy", folder);
     let relay = Relay::start(&files, relay, "haproxy");
     let proxy = Proxy::start(&files, port, &config, check, run);
@@ -143,7 +155,8 @@ fn clients_meet_behind_caddy() {
             .env("XDG_CONFIG_HOME", &home);
         command
     };
-    let relay = Relay::start(&files, files.block("A Unix socket", "yaml"), "caddy");
+    let relay = files.block("X-Forwarded-For and Forwarded", "yaml");
+    let relay = Relay::start(&files, relay, "caddy");
     let proxy = Proxy::start(&files, port, &config, command("validate"), command("run"));
     story(&files, relay, &proxy, Reload::ClosesThem, || {
         // As in Debian's unit.
@@ -176,7 +189,8 @@ fn clients_meet_behind_apache() {
     let path = files.path("proxy.conf");
     let check = apache.command(&["-t", "-f", &path]);
     let run = apache.command(&["-D", "FOREGROUND", "-f", &path]);
-    let relay = Relay::start(&files, files.block("A Unix socket", "yaml"), "www-data");
+    let relay = files.block("X-Forwarded-For and Forwarded", "yaml");
+    let relay = Relay::start(&files, relay, "www-data");
     let proxy = Proxy::start(&files, port, &config, check, run);
     story(&files, relay, &proxy, Reload::KeepsThem, || {
         proxy.signal(Signal::USR1);
@@ -267,7 +281,49 @@ fn story(files: &Files, mut relay: Relay, proxy: &Proxy, reload: Reload, do_relo
     exchange(&mut connect_all());
     relay.ask_to_end();
     relay.await_end();
+    count_clients(files, relay, proxy);
     files.assert_no_warning();
+}
+
+/// The relay's limit counts the clients and not the proxy, whatever they claim. Relays without a limit count nobody.
+fn count_clients(files: &Files, mut relay: Relay, proxy: &Proxy) {
+    const LIMIT: usize = 2;
+    const CLAIMS: [&[(&str, &str)]; 4] = [
+        &[],
+        &[("X-Forwarded-For", "192.0.2.1")],
+        &[("Forwarded", "for=192.0.2.1")],
+        &[("X-Forwarded-For", "192.0.2.1"), ("Forwarded", "for=\"")],
+    ];
+    if !files.read("config.yaml").contains("max_connections_per_ip") {
+        return;
+    }
+    relay.start_with_limit(files, LIMIT);
+    let connect = |last: u8, fields: &[(&'static str, &'static str)]| {
+        let source = Ipv4Addr::new(127, 0, 0, last);
+        Client::connect_from(files, proxy.port(), TARGET, source, fields)
+    };
+    let mut clients: Vec<Client> = Vec::new();
+    for (before, last) in [1, 3].into_iter().enumerate() {
+        eventually("clients of each address are in", || {
+            clients.extend(connect(last, &[]).ok());
+            clients.len() == LIMIT * (before + 1)
+        });
+        for fields in CLAIMS {
+            let refusal = connect(last, fields).err().unwrap();
+            assert!(refusal.contains("429"), "{fields:?}: {refusal}");
+        }
+    }
+    exchange(&mut clients);
+    relay.ask_to_end();
+    for client in clients {
+        client.expect_close(&[1001]);
+    }
+    relay.await_end();
+    let log = files.read("relay.log");
+    assert!(
+        !log.contains("proxy="),
+        "the relay understands its proxy: {log}"
+    );
 }
 
 /// Each client sends a message, and all get the same messages in the same order.

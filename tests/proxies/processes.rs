@@ -22,6 +22,9 @@ use crate::support::{eventually, runs_as_root};
 /// The longest wait for a proxy to end; then it is killed.
 const FAREWELL: Duration = Duration::from_secs(2);
 
+/// The limit on connections of an address, in the relay's configurations on the page.
+const LIMIT: &str = "max_connections_per_ip: 100";
+
 /// A command that gets SIGTERM when the test ends. If root runs the test, `identity` sets the user and the groups.
 fn command(program: &str, identity: &[&str]) -> Command {
     let path = std::env::var("PATH").unwrap_or_default();
@@ -122,6 +125,15 @@ impl Relay {
     pub(crate) fn await_end(&mut self) {
         let status = self.child.wait().unwrap();
         assert_eq!(status.code(), Some(0));
+    }
+
+    /// Starts it after its end, with `limit` connections for each address.
+    pub(crate) fn start_with_limit(&mut self, files: &Files, limit: usize) {
+        let config = files.read("config.yaml");
+        let limited = config.replace(LIMIT, &format!("max_connections_per_ip: {limit}"));
+        assert_ne!(limited, config, "no `{LIMIT}`");
+        fs::write(files.path("config.yaml"), limited).unwrap();
+        self.start_again(files);
     }
 
     /// Starts it with the same configuration, after its end.

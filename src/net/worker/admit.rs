@@ -1,16 +1,15 @@
-//! The work before a shard gets a client's first byte: read a proxy's header, and seat the client that it names.
+//! Clients that a proxy names, before their first byte or in their request: read a proxy's header, and seat the client.
 //!
-//! [`Sockets`] calls it for connections from proxies that must send a header. It refuses a client with a bad header, and one
-//! over the limit of its address.
-
-use std::net::IpAddr;
+//! [`Sockets`] calls it for connections from trusted proxies. It refuses a client with a bad header before its first byte,
+//! and one over the limit of its address.
 
 use super::sockets::{Sockets, conn_in};
 use crate::ids::ClientKey;
-use crate::net::admission::Entry;
+use crate::net::admission::{Entry, Origin};
+use crate::net::listener::Peer;
 use crate::net::mail::may_refuse_in_order;
 use crate::net::proxy::Arrived;
-use crate::relay::shard::{End, Shard};
+use crate::relay::shard::{End, Named, Shard};
 use crate::ws::handshake::{Refusal, RefusalKind};
 
 impl Sockets {
@@ -21,7 +20,7 @@ impl Sockets {
             return false;
         };
         let mut admission = conn.admission.take();
-        let Some(Entry::Header(preface)) = admission.as_deref_mut() else {
+        let Some(Entry::Header(preface, proxy)) = admission.as_deref_mut() else {
             unreachable!("the caller has seen it");
         };
         match preface.read_from(conn.stream_mut(), &mut self.scratch.plain) {
@@ -31,8 +30,16 @@ impl Sockets {
             }
             Arrived::Header(named) => {
                 shard.end_preface(key);
-                if let Some(named) = named {
-                    self.seat(shard, key, named);
+                match named {
+                    // It is a proxy, too, and names its client in the request.
+                    Some(named) if shard.trusts(named) => {
+                        conn.admission = Some(Box::new(Entry::Proxy(Peer::Address(named))));
+                        shard.trust(key);
+                    }
+                    Some(named) => {
+                        self.seat(shard, key, named.into());
+                    }
+                    None => {}
                 }
             }
             Arrived::Bad(error) => {
@@ -42,6 +49,8 @@ impl Sockets {
                     ?error,
                     "a proxy sends no header that can be used"
                 );
+                self.complaints
+                    .about_preface(*proxy, preface.bytes(), error);
                 shard.turn_away(key, RefusalKind::ProxyHeader);
             }
             Arrived::Eof => shard.on_end(key, End::Eof),
@@ -50,25 +59,42 @@ impl Sockets {
         true
     }
 
-    /// Gives the client a seat of the address that its proxy has named.
-    fn seat(&mut self, shard: &mut Shard, key: ClientKey, address: IpAddr) {
-        let Some(seats) = &self.seats else {
-            return;
+    /// Seats a client that a proxy has named in its request. Returns false if it refused the client.
+    pub(super) fn seat_client_of_proxy(&mut self, shard: &mut Shard, named: &Named) -> bool {
+        let Some(conn) = conn_in(&mut self.conns, named.key) else {
+            return false;
         };
-        let Some(seat) = seats.take(address) else {
-            return self.refuse_named(shard, key);
+        let Some(Entry::Proxy(proxy)) = conn.admission.take().map(|entry| *entry) else {
+            unreachable!("only clients of a proxy are named");
+        };
+        if let Some(fault) = &named.fault {
+            self.complaints.about_request(proxy, fault);
+        }
+        let origin = named.address.map_or(proxy.into(), Origin::from);
+        self.seat(shard, named.key, origin)
+    }
+
+    /// Gives the client a seat of the address that its proxy has named. Returns false if it refused the client.
+    fn seat(&mut self, shard: &mut Shard, key: ClientKey, origin: Origin) -> bool {
+        let Some(seats) = &self.seats else {
+            return true;
+        };
+        let Some(seat) = seats.take(origin) else {
+            self.refuse_named(shard, key);
+            return false;
         };
         if let Some(conn) = self.conn(key) {
             conn.admission = Some(Box::new(Entry::Seat(seat)));
         }
+        true
     }
 
     /// Refuses a client whose address has as many connections as it may have: with an answer, if there is room for that. It
     /// does not count as served any more, or refusals would fill the relay.
     fn refuse_named(&mut self, shard: &mut Shard, key: ClientKey) {
-        // Over TLS an answer would need a handshake first, which costs too much for a refusal.
-        let is_encrypted = self.conn(key).is_some_and(|conn| conn.is_encrypted());
-        if is_encrypted || !may_refuse_in_order(&self.postboxes) {
+        // An answer would need a TLS handshake first, which costs too much for a refusal.
+        let is_mute = self.conn(key).is_some_and(|conn| conn.is_handshaking());
+        if is_mute || !may_refuse_in_order(&self.postboxes) {
             return shard.turn_away(key, RefusalKind::PerIp);
         }
         let postbox = &self.postboxes[self.id.index()];

@@ -17,6 +17,7 @@ use crate::metrics::stats::{Published, Stat};
 use crate::net::admission::{Admission, Entry, Seats};
 use crate::net::alarm::Alarm;
 use crate::net::clock::Clock;
+use crate::net::complaint::Complaints;
 use crate::net::conn::{Conn, Scratch, client_of, token_of};
 use crate::net::mail::{ControlBox, Mail, Postboxes, Report, balance};
 use crate::net::stream::Stream;
@@ -24,7 +25,7 @@ use crate::net::tls::keeper::Keeper;
 use crate::net::tls::session::Handshake;
 use crate::net::vitals::Vitals;
 use crate::relay::envelope::Envelope;
-use crate::relay::shard::{Effect, End, Shard, Transfer, Undecided, Written};
+use crate::relay::shard::{Effect, End, Named, Shard, Transfer, Undecided, Written};
 use crate::relay::turn::{Filled, Host, Moment, Readiness, Sleep};
 use crate::time::Timestamp;
 
@@ -56,6 +57,7 @@ pub(super) struct Sockets {
     pub(super) vitals: Arc<Vitals>,
     pub(super) fill_to: usize,
     pub(super) seats: Option<Arc<Seats>>,
+    pub(super) complaints: Arc<Complaints>,
     pub(super) clock: Clock,
     /// By slot.
     pub(super) conns: Vec<Option<Conn>>,
@@ -102,11 +104,13 @@ impl Sockets {
     ) -> ClientKey {
         self.free_slots(shard);
         shard.set_wall_time(SystemTime::now().into());
-        let key = if matches!(admission.as_deref(), Some(Entry::Header(_))) {
-            shard.accept_with_preface()
-        } else {
-            shard.accept()
+        let key = match admission.as_deref() {
+            Some(Entry::Header(..)) => shard.accept_with_preface(),
+            Some(Entry::Proxy(_) | Entry::Seat(_)) | None => shard.accept(),
         };
+        if matches!(admission.as_deref(), Some(Entry::Proxy(_))) {
+            shard.trust(key);
+        }
         let session = match (&self.tls, &stream) {
             (Some(tls), Stream::Tcp(_)) => Some(tls.session()),
             (Some(_), Stream::Unix(_)) | (None, _) => None,
@@ -214,8 +218,8 @@ impl Host for Sockets {
 
     fn is_introduced(&mut self, shard: &mut Shard, key: ClientKey) -> bool {
         match self.conn(key).and_then(|conn| conn.admission.as_deref()) {
-            Some(Entry::Header(_)) => self.read_header(shard, key),
-            Some(Entry::Seat(_)) | None => true,
+            Some(Entry::Header(..)) => self.read_header(shard, key),
+            Some(Entry::Proxy(_) | Entry::Seat(_)) | None => true,
         }
     }
 
@@ -252,6 +256,10 @@ impl Host for Sockets {
 
     fn is_handshaking(&mut self, key: ClientKey) -> bool {
         self.conn(key).is_some_and(|conn| conn.is_handshaking())
+    }
+
+    fn seat_named(&mut self, shard: &mut Shard, named: &Named) -> bool {
+        self.seat_client_of_proxy(shard, named)
     }
 
     fn home(&mut self, _shard: &Shard, undecided: Undecided) -> Option<ShardId> {

@@ -13,6 +13,7 @@ use crate::ids::ShardId;
 use crate::mailbox::Mailbox;
 use crate::metrics::stats::Stat;
 use crate::net::admission::{Admission, Entry};
+use crate::net::listener::Peer;
 use crate::net::mail::{Mail, PollWaker, Postbox, ended};
 use crate::net::proxy::Preface;
 use crate::net::stream::Stream;
@@ -54,6 +55,7 @@ fn workers<const N: usize>(tls: Option<&Arc<Keeper>>) -> ([Worker; N], Postboxes
             control: control.clone(),
             published: Arc::new(Published::default()),
             vitals: Arc::new(Vitals::new(postboxes.clone(), 1)),
+            complaints: Arc::default(),
             fill_to: 10,
             seats: None,
             clock,
@@ -114,7 +116,7 @@ fn a_connection_behind_a_stop_is_not_taken_in() {
 fn the_next_tenant_of_a_slot_is_not_closed_in_place_of_the_last_one() {
     let (worker, postboxes, _) = worker();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let preface = Some(Box::new(Entry::Header(Preface::default())));
+    let preface = Some(Box::new(Entry::Header(Preface::default(), Peer::Unix)));
     // In a drain, a proxy that has sent no header is closed without a word, and all others are told.
     let (_silent, silent) = arrival(&listener, preface);
     let (mut client, told) = arrival(&listener, None);
@@ -148,7 +150,7 @@ fn an_inbox_that_is_full_keeps_a_worker_from_reading() {
 fn a_client_that_moves_to_a_slot_is_not_closed_in_place_of_its_last_tenant() {
     let ([worker, another], postboxes) = workers(None);
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let preface = Some(Box::new(Entry::Header(Preface::default())));
+    let preface = Some(Box::new(Entry::Header(Preface::default(), Peer::Unix)));
     // In a drain, a proxy that has sent no header is closed without a word, and all others are told.
     let (_silent, silent) = arrival(&listener, preface);
     postboxes[0].note_arrival();

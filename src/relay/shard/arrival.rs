@@ -3,6 +3,7 @@
 //! [`arriving`](super::arriving) takes an arrival from stage to stage. The client drops it once it has joined and its early
 //! frames are decoded, so a member at rest does not pay for it.
 
+use crate::http::forwarded::Forwarded;
 use crate::http::request::HeadScanner;
 use crate::http::response::Body;
 use crate::port::terms::Terms;
@@ -28,9 +29,13 @@ pub(super) enum Stage {
         scanner: HeadScanner,
         /// The part of the head that earlier reads brought.
         head: Vec<u8>,
+        /// A trusted proxy names the client in the head.
+        is_forwarded: bool,
     },
     /// The request is a health check. Its answer has this body.
     Probe(Body),
+    /// The request can be granted, if the host has a seat for the client that a proxy names.
+    Named(Terms, Forwarded),
     /// The request is granted.
     Granted(Terms),
     /// The topic's owner has been asked.
@@ -44,6 +49,7 @@ impl Default for Stage {
         Stage::Head {
             scanner: HeadScanner::default(),
             head: Vec::new(),
+            is_forwarded: false,
         }
     }
 }
@@ -56,6 +62,7 @@ impl Arrival {
             other @ (Stage::Preface
             | Stage::Head { .. }
             | Stage::Probe(_)
+            | Stage::Named(..)
             | Stage::Joining(..)
             | Stage::Joined) => other,
         };
@@ -68,6 +75,7 @@ impl Arrival {
             Stage::Preface
             | Stage::Head { .. }
             | Stage::Probe(_)
+            | Stage::Named(..)
             | Stage::Joining(..)
             | Stage::Joined => None,
         }
@@ -79,6 +87,7 @@ impl Arrival {
             Stage::Head { head, .. } => head.capacity(),
             Stage::Preface
             | Stage::Probe(_)
+            | Stage::Named(..)
             | Stage::Granted(_)
             | Stage::Joining(..)
             | Stage::Joined => 0,

@@ -102,8 +102,17 @@ impl Shard {
 
     /// Takes in a part of the request. Decides on it when its head is complete.
     pub(super) fn on_request_bytes(&mut self, key: ClientKey, input: &mut [u8]) {
-        let arrival = self.clients[key].arrival.as_mut();
-        let Some(Stage::Head { scanner, head }) = arrival.map(|arrival| &mut arrival.stage) else {
+        let Some(arrival) = &mut self.clients[key].arrival else {
+            return;
+        };
+        let Stage::Head {
+            scanner,
+            head,
+            is_forwarded,
+        } = &mut arrival.stage
+        else {
+            // The host has not looked at the request yet.
+            arrival.early.extend_from_slice(input);
             return;
         };
         let end = match scanner.push(input, self.settings.max_header_bytes) {
@@ -115,22 +124,27 @@ impl Shard {
             return;
         };
         let (last, rest) = input.split_at_mut(end);
-        let decision = if head.is_empty() {
-            self.settings.port.decide(last)
+        let (earlier, is_forwarded) = (std::mem::take(head), *is_forwarded);
+        let whole = if earlier.is_empty() {
+            last
         } else {
-            head.extend_from_slice(last);
-            self.settings.port.decide(&std::mem::take(head))
+            &mut [&earlier, &*last].concat()
         };
-        match decision {
+        let decision = self.settings.port.decide(whole);
+        let forwarded = is_forwarded.then(|| self.name(key, whole));
+        match (decision, forwarded) {
             // Frames may come in the same packet as the request: a client need not wait for the 101.
-            Ok(Decision::Upgrade(terms)) => self.grant(key, terms, rest.to_vec()),
-            Ok(Decision::Probe(body)) => self.note_probe(key, body),
-            Err(refusal) => self.refuse(key, refusal),
+            (Ok(Decision::Upgrade(terms)), None) => self.grant(key, terms, rest.to_vec()),
+            (Ok(Decision::Upgrade(terms)), Some(forwarded)) => {
+                self.await_seat(key, terms, forwarded, rest.to_vec());
+            }
+            (Ok(Decision::Probe(body)), _) => self.note_probe(key, body),
+            (Err(refusal), _) => self.refuse(key, refusal),
         }
     }
 
     /// Grants the request. If this shard owns the topic, the client joins; otherwise the host is asked for its place.
-    fn grant(&mut self, key: ClientKey, terms: Terms, early: Vec<u8>) {
+    pub(super) fn grant(&mut self, key: ClientKey, terms: Terms, early: Vec<u8>) {
         if let Selection::Unmet { first, count } = &terms.subprotocol {
             self.stats.inc(Stat::SubprotocolsUnmet);
             tracing::debug!(
@@ -220,6 +234,7 @@ impl Shard {
             Stage::Preface
             | Stage::Head { .. }
             | Stage::Probe(_)
+            | Stage::Named(..)
             | Stage::Joining(..)
             | Stage::Joined => None,
         }

@@ -46,6 +46,10 @@ impl Shard {
             client.phase() != Phase::Placing || self.undecided.contains(&key),
             "the host will not be asked where a client is to live"
         );
+        assert!(
+            !client.awaits_seat() || self.named.contains(&key),
+            "the host will not be asked for a seat"
+        );
         if let Some(member) = &client.member {
             self.check_member(key, client, member);
         }

@@ -216,6 +216,12 @@ impl Client {
         arrival.is_some_and(|arrival| matches!(arrival.stage, Stage::Probe(_)))
     }
 
+    /// Whether the host has to seat the client that a proxy has named.
+    pub(super) fn awaits_seat(&self) -> bool {
+        let arrival = self.arrival.as_ref();
+        arrival.is_some_and(|arrival| matches!(arrival.stage, Stage::Named(..)))
+    }
+
     /// Sets whether the client is read from now on. Returns the state before.
     pub(super) fn set_reading(&mut self, reading: Reading, now: Timestamp) -> Reading {
         let before = std::mem::replace(&mut self.reading, reading);

@@ -7,6 +7,7 @@
 //!   on_writable…                           sockets take bytes again                flushing.rs
 //!   handle(envelope)…, accept…             other shards, and new connections       hearing.rs, arriving.rs
 //!   permit, on_bytes, on_end…              clients have done something             ready.rs, reading.rs, leaving.rs
+//!   poll_named → admit…                    proxies have named their clients        naming.rs
 //!   poll_undecided → stay, transfer_out…   clients stay or move to another shard   arriving.rs
 //!   poll_probe → answer_probe…             health checks are answered              probing.rs
 //!   handle_timeouts                        time is up                              deadlines.rs
@@ -43,6 +44,7 @@ mod laggards;
 mod lanes;
 mod leaving;
 mod memory;
+mod naming;
 mod outflow;
 mod phase;
 mod probing;
@@ -62,6 +64,7 @@ mod topics;
 pub use self::arriving::{Transfer, Undecided};
 pub use self::flushing::Written;
 pub(crate) use self::leaving::End;
+pub use self::naming::Named;
 pub use self::publishing::NotTaken;
 pub(in crate::relay) use self::ready::Permit;
 
@@ -164,6 +167,8 @@ pub struct Shard {
     memory: Memory,
     drain: Drain,
     wheel: Wheel,
+    /// Clients that a proxy has named, and that the host has not seated yet.
+    named: Vec<ClientKey>,
     /// Clients that may still move to another shard.
     undecided: Vec<ClientKey>,
     /// Health checks that are to be answered in this turn.
@@ -194,6 +199,7 @@ impl Shard {
             memory: Memory::new(settings.max_buffered_bytes),
             drain: Drain::default(),
             wheel: Wheel::new(now),
+            named: Vec::new(),
             undecided: Vec::new(),
             probes: Vec::new(),
             graced: Vec::new(),

@@ -1,0 +1,97 @@
+//! Clients that a trusted proxy names in their requests.
+//!
+//! The host counts connections by address. It says of which connections a proxy names the client ([`Shard::trust`]). Their
+//! requests wait, when they can be granted, until the host has looked at the address: [`Shard::poll_named`]. It then calls
+//! [`Shard::admit`], or refuses the client.
+
+use core::net::IpAddr;
+
+use super::Shard;
+use super::arrival::{Arrival, Stage};
+use crate::http::forwarded::{Fault, Forwarded};
+use crate::ids::ClientKey;
+use crate::port::terms::Terms;
+
+/// A client whose proxy has named it.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Named {
+    /// The client.
+    pub key: ClientKey,
+    /// Its address, or that of the proxy that hides it. `None` if the proxy at the other end of the connection names nobody.
+    pub address: Option<IpAddr>,
+    /// A header that is not understood.
+    pub(crate) fault: Option<Fault>,
+}
+
+impl Shard {
+    /// Whether a proxy at this address is trusted to name its clients.
+    pub(crate) fn trusts(&self, address: IpAddr) -> bool {
+        self.settings.port.trusts(address)
+    }
+
+    /// The connection comes from a trusted proxy, which names the client in the request.
+    pub(crate) fn trust(&mut self, key: ClientKey) {
+        let arrival = self.clients.get_mut(key);
+        let arrival = arrival.and_then(|client| client.arrival.as_mut());
+        if let Some(Stage::Head { is_forwarded, .. }) = arrival.map(|arrival| &mut arrival.stage) {
+            *is_forwarded = true;
+        }
+    }
+
+    /// Reads the client's address in a request head.
+    pub(super) fn name(&self, key: ClientKey, head: &[u8]) -> Forwarded {
+        let forwarded = self.settings.port.client_named_in(head);
+        if let Some(address) = forwarded.address {
+            tracing::debug!(shard = self.id.0, client = key.slot, %address, "a proxy names its client");
+        }
+        forwarded
+    }
+
+    /// Keeps a request that can be granted until the host has a seat for its client.
+    pub(super) fn await_seat(
+        &mut self,
+        key: ClientKey,
+        terms: Terms,
+        forwarded: Forwarded,
+        early: Vec<u8>,
+    ) {
+        let stage = Stage::Named(terms, forwarded);
+        self.clients[key].arrival = Some(Box::new(Arrival { stage, early }));
+        self.named.push(key);
+    }
+
+    /// The next client that needs a seat. The host admits or refuses it before it asks for the next.
+    pub(crate) fn poll_named(&mut self) -> Option<Named> {
+        while let Some(key) = self.named.pop() {
+            let arrival = self.clients.get_mut(key);
+            let arrival = arrival.and_then(|client| client.arrival.as_mut());
+            if let Some(Stage::Named(_, forwarded)) = arrival.map(|arrival| &mut arrival.stage) {
+                let Forwarded { address, fault } = std::mem::take(forwarded);
+                return Some(Named {
+                    key,
+                    address,
+                    fault,
+                });
+            }
+        }
+        None
+    }
+
+    /// Grants the request of a client that has got its seat.
+    pub(crate) fn admit(&mut self, key: ClientKey) {
+        let Some(client) = self.clients.get_mut(key) else {
+            return;
+        };
+        let Some(arrival) = client
+            .arrival
+            .take_if(|arrival| matches!(arrival.stage, Stage::Named(..)))
+        else {
+            return;
+        };
+        let Arrival { stage, early } = *arrival;
+        if let Stage::Named(terms, _) = stage {
+            self.grant(key, terms, early);
+            self.gauge_client(key);
+        }
+    }
+}
