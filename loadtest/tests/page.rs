@@ -56,7 +56,16 @@ fn the_page_of_a_run_draws_its_charts_shows_values_and_loads_nothing() {
     }
     assert_eq!(
         browser.evaluate("document.querySelectorAll('svg.chart').length"),
-        6
+        5,
+        "nothing was lost or late, so there is no chart of that"
+    );
+    // The browser is as wide as a phone now.
+    let table = "document.querySelector('.scroll')";
+    let is_wider = browser.evaluate(&format!("{table}.scrollWidth > {table}.clientWidth"));
+    let shadow = browser.evaluate(&format!("getComputedStyle({table}).backgroundAttachment"));
+    assert_eq!(
+        (is_wider.as_bool(), shadow),
+        (Some(true), "local, local, scroll, scroll".into())
     );
     // The policy forbids a script from elsewhere.
     browser.evaluate(

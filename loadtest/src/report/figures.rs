@@ -1,8 +1,32 @@
 //! Figures that are computed from a report's counts. Screen, page, comparison and benchmarks all show them.
 
-use crate::report::document::{Latency, Report};
+use crate::report::document::{Generator, Latency, Report};
+
+/// A thread that waited for a CPU for more than this share of the time tells little about the server.
+const STARVED: f64 = 0.2;
+
+/// The verdict on a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// Every delivery was right.
+    Passed,
+    /// Every delivery was right, but the generator was saturated or starved. So its figures tell little about the server.
+    Limited,
+    /// Something was wrong.
+    Failed,
+}
 
 impl Report {
+    /// The verdict.
+    pub(crate) fn verdict(&self) -> Verdict {
+        let generator = &self.generator;
+        match (self.passed, generator.saturated || generator.is_starved()) {
+            (false, _) => Verdict::Failed,
+            (true, true) => Verdict::Limited,
+            (true, false) => Verdict::Passed,
+        }
+    }
+
     /// A count, per second of the measurement.
     pub(crate) fn per_second(&self, count: u64) -> f64 {
         self.rate(count as f64)
@@ -55,6 +79,13 @@ impl Report {
     /// An amount, per second of the measurement.
     fn rate(&self, amount: f64) -> f64 {
         per_second(amount, self.measured_seconds)
+    }
+}
+
+impl Generator {
+    /// Whether a thread waited for a CPU so long that latencies are partly its own.
+    pub(crate) fn is_starved(&self) -> bool {
+        self.waited_for_cpu > STARVED
     }
 }
 

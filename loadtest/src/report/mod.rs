@@ -11,6 +11,7 @@ pub mod chart;
 mod document;
 mod figures;
 pub(crate) mod latency;
+pub(crate) mod merged;
 pub mod observer;
 pub(crate) mod page;
 pub(crate) mod progress;
@@ -19,7 +20,7 @@ pub(crate) mod summary;
 pub(crate) mod table;
 pub mod unit;
 
-pub(crate) use figures::per_second;
+pub(crate) use figures::{Verdict, per_second};
 pub use summary::spread;
 
 pub use document::{

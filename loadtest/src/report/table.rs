@@ -2,7 +2,9 @@
 
 use std::fmt::Write as _;
 
-use crate::report::document::{Compared, Comparison, Spread, Summary};
+use crate::report;
+use crate::report::document::{Compared, Comparison, Report, Spread, Summary};
+use crate::report::merged::merged;
 use crate::report::unit::{NOTHING, Unit};
 
 /// The verdict on a server.
@@ -10,10 +12,21 @@ use crate::report::unit::{NOTHING, Unit};
 pub(crate) enum Verdict {
     /// All its runs passed.
     Passed,
+    /// All its runs passed, and the generator was the limit in some.
+    Limited,
     /// A run failed, or could not be made.
     Failed,
     /// It did not run.
     Absent,
+}
+
+/// The table. It has no column of figures that no server has.
+#[derive(Clone, Debug)]
+pub(crate) struct Table<'a> {
+    /// Names of the figures.
+    pub(crate) columns: Vec<&'static str>,
+    /// The rows, in the order of the servers.
+    pub(crate) rows: Vec<Row<'a>>,
 }
 
 /// A row of the table.
@@ -23,7 +36,7 @@ pub(crate) struct Row<'a> {
     pub(crate) server: &'a Compared,
     /// Its verdict.
     pub(crate) verdict: Verdict,
-    /// Its figures, in the order of [`columns`]: the median, and the range if there are several runs.
+    /// Its figures, in the order of the columns: the median, and the range if there are several runs.
     pub(crate) cells: Vec<(String, Option<String>)>,
 }
 
@@ -71,13 +84,23 @@ const COLUMNS: [Column; 9] = [
     },
 ];
 
-/// Names of the figures.
-pub(crate) fn columns() -> impl Iterator<Item = &'static str> {
-    COLUMNS.iter().map(|column| column.name)
+/// The table of a comparison.
+pub(crate) fn table(comparison: &Comparison) -> Table<'_> {
+    let mut rows = rows(comparison);
+    let is_there = |column: usize| rows.iter().any(|row| row.cells[column].0 != NOTHING);
+    let there: Vec<bool> = (0..COLUMNS.len()).map(is_there).collect();
+    for row in &mut rows {
+        let mut there = there.iter();
+        row.cells.retain(|_| there.next() == Some(&true));
+    }
+    let named = COLUMNS.iter().zip(&there).filter(|(_, there)| **there);
+    Table {
+        columns: named.map(|(column, _)| column.name).collect(),
+        rows,
+    }
 }
 
-/// The rows, in the order of the servers.
-pub(crate) fn rows(comparison: &Comparison) -> Vec<Row<'_>> {
+fn rows(comparison: &Comparison) -> Vec<Row<'_>> {
     let cells = |server: &Compared| match &server.summary {
         Some(summary) => COLUMNS
             .iter()
@@ -95,24 +118,30 @@ pub(crate) fn rows(comparison: &Comparison) -> Vec<Row<'_>> {
 
 /// The verdict on a server.
 pub(crate) fn verdict(server: &Compared) -> Verdict {
-    let passed = server.errors.is_empty() && server.runs.iter().all(|run| run.passed);
-    match (&server.absent, passed && !server.runs.is_empty()) {
-        (Some(_), _) => Verdict::Absent,
-        (None, true) => Verdict::Passed,
-        (None, false) => Verdict::Failed,
+    let is = |verdict| move |run: &Report| run.verdict() == verdict;
+    if server.absent.is_some() {
+        return Verdict::Absent;
+    }
+    let has_failed = server.runs.iter().any(is(report::Verdict::Failed));
+    if has_failed || !server.errors.is_empty() || server.runs.is_empty() {
+        Verdict::Failed
+    } else if server.runs.iter().any(is(report::Verdict::Limited)) {
+        Verdict::Limited
+    } else {
+        Verdict::Passed
     }
 }
 
-/// The failures and errors of a server, each sentence once.
+/// The failures and errors of a server, each kind of sentence once.
 pub(crate) fn complaints(server: &Compared) -> Vec<String> {
-    let failures = server.runs.iter().flat_map(|run| &run.failures);
-    let mut all: Vec<String> = Vec::new();
-    for sentence in server.errors.iter().chain(failures) {
-        if !all.contains(sentence) {
-            all.push(sentence.clone());
-        }
-    }
-    all
+    let errors = server.errors.chunks(1);
+    let failures = server.runs.iter().map(|run| run.failures.as_slice());
+    merged(errors.chain(failures))
+}
+
+/// The warnings about a server's runs, each kind of sentence once.
+pub(crate) fn warnings(server: &Compared) -> Vec<String> {
+    merged(server.runs.iter().map(|run| run.warnings.as_slice()))
 }
 
 fn show(spread: Option<Spread>, unit: Unit) -> (String, Option<String>) {
@@ -138,13 +167,14 @@ fn times(multiple: Option<f64>) -> String {
 
 /// The table as text for a screen, with sentences about single servers under it.
 pub(crate) fn text(comparison: &Comparison) -> String {
-    let rows = rows(comparison);
+    let Table { columns, rows } = table(comparison);
     let mut lines: Vec<Vec<String>> = Vec::new();
-    let head = ["server", "verdict"].into_iter().chain(columns());
+    let head = ["server", "verdict"].into_iter().chain(columns);
     lines.push(head.map(str::to_owned).collect());
     for row in &rows {
         let verdict = match row.verdict {
             Verdict::Passed => "passed",
+            Verdict::Limited => "generator at its limit",
             Verdict::Failed => "FAILED",
             Verdict::Absent => "absent",
         };
@@ -170,17 +200,15 @@ pub(crate) fn text(comparison: &Comparison) -> String {
 
 /// The table in Markdown, without figures that no server has, with sentences about single servers under it.
 pub(crate) fn markdown(comparison: &Comparison) -> String {
-    let rows = rows(comparison);
-    let is_there = |column: usize| rows.iter().any(|row| row.cells[column].0 != NOTHING);
-    let there: Vec<usize> = (0..COLUMNS.len()).filter(|&it| is_there(it)).collect();
+    let Table { columns, rows } = table(comparison);
     let line = |cells: Vec<String>| format!("| {} |\n", cells.join(" | "));
     let mut head = vec!["server".to_owned()];
-    head.extend(there.iter().map(|&column| COLUMNS[column].name.to_owned()));
+    head.extend(columns.into_iter().map(str::to_owned));
     let rule = head.iter().map(|_| "---".to_owned()).collect();
     let mut out = line(head) + &line(rule);
     for row in &rows {
         let mut cells = vec![row.server.name.clone()];
-        cells.extend(there.iter().map(|&column| match &row.cells[column] {
+        cells.extend(row.cells.iter().map(|cell| match cell {
             (median, Some(range)) => format!("{median} ({range})"),
             (median, None) => median.clone(),
         }));

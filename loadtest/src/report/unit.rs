@@ -56,6 +56,8 @@ impl Unit {
             Unit::Number | Unit::Count => scaled(value, &METRIC),
             Unit::Share => share(value),
             Unit::Nanoseconds => scaled(value, &TIMES),
+            // No clock of a run is finer than this.
+            Unit::Seconds if value.abs() < 1e-3 => "0 s".to_owned(),
             // Below three minutes, people look for seconds.
             Unit::Seconds if value.abs() < 180.0 => format!("{} s", digits(value)),
             Unit::Seconds => scaled(value, &CLOCK),
@@ -162,6 +164,8 @@ mod tests {
             (Unit::Share, 0.999_99, "99.999%"),
             (Unit::Share, 0.999_999_999, "99.9999999%"),
             (Unit::Share, 1.0, "100%"),
+            (Unit::Seconds, 1e-10, "0 s"),
+            (Unit::Seconds, 0.05, "0.05 s"),
             (Unit::Seconds, 90.0, "90 s"),
             (Unit::Seconds, 600.0, "10 min"),
             (Unit::Number, f64::NAN, "–"),

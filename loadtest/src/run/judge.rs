@@ -8,14 +8,11 @@ use super::findings::Findings;
 use super::series::rise;
 use crate::check::agreement::Orders;
 use crate::client::worker::outcome::Outcome;
-use crate::report::unit::counted;
+use crate::report::unit::{Unit, counted};
 use crate::report::{Deliveries, Generator, Report, Sample};
 use crate::scenario::options::Pace;
 use crate::scenario::plan::Plan;
 use crate::scenario::scenarios::Scenario;
-
-/// A thread that waited for a CPU for more than this share of the time tells little about the server.
-const STARVED: f64 = 0.2;
 
 /// Beyond this share of messages that were sent late, the pace was not kept.
 const TOO_LATE: f64 = 0.01;
@@ -134,8 +131,8 @@ pub(super) fn warnings(
     let mut warnings = Vec::new();
     if findings.was_stopped {
         warnings.push(format!(
-            "stopped early: {:.1} s were measured",
-            report.measured_seconds
+            "stopped early: {} were measured",
+            Unit::Seconds.show(report.measured_seconds)
         ));
     }
     generator_warnings(&report.generator, &mut warnings);
@@ -151,17 +148,16 @@ pub(super) fn warnings(
 fn generator_warnings(generator: &Generator, warnings: &mut Vec<String>) {
     if generator.saturated {
         warnings.push(format!(
-            "generator saturated: one of its threads was busy for {:.0} % of the time and waited for a CPU for {:.0} %, so \
-             the generator may be the limit; give it more --threads or CPUs",
-            100.0 * generator.busiest_thread,
-            100.0 * generator.waited_for_cpu
+            "generator saturated: one of its threads was busy for {} of the time and waited for a CPU for {}, so the \
+             generator may be the limit; give it more --threads, or CPUs of its own",
+            Unit::Share.show(generator.busiest_thread),
+            Unit::Share.show(generator.waited_for_cpu)
         ));
-    }
-    if generator.waited_for_cpu > STARVED {
+    } else if generator.is_starved() {
         warnings.push(format!(
-            "a thread of the generator waited for a CPU for {:.0} % of the time, so latencies are partly its own; give \
+            "a thread of the generator waited for a CPU for {} of the time, so latencies are partly its own; give \
              server and generator CPUs of their own",
-            100.0 * generator.waited_for_cpu
+            Unit::Share.show(generator.waited_for_cpu)
         ));
     }
 }
@@ -173,8 +169,9 @@ fn load_warnings(report: &Report, plan: &Plan, findings: &Findings, warnings: &m
         let late = report.deliveries.sent_late as f64 / sent as f64;
         if late > TOO_LATE {
             warnings.push(format!(
-                "the generator did not keep up with {rate} messages a second: {:.1} % were sent more than 1 ms late",
-                100.0 * late
+                "the generator did not keep up with {} messages a second: {} were sent more than 1 ms late",
+                Unit::Count.show(rate),
+                Unit::Share.show(late)
             ));
         }
     }
@@ -262,8 +259,8 @@ fn trend_warnings(samples: &[Sample], warnings: &mut Vec<String>) {
         let growth = memory.last().unwrap_or(&0.0) - memory.first().unwrap_or(&0.0);
         if factor > GROWTH && growth > LEAST_GROWTH {
             warnings.push(format!(
-                "the server's memory rose all the time, by {:.0} %",
-                100.0 * (factor - 1.0)
+                "the server's memory rose all the time, by {}",
+                Unit::Share.show(factor - 1.0)
             ));
         }
     }
@@ -273,8 +270,8 @@ fn trend_warnings(samples: &[Sample], warnings: &mut Vec<String>) {
         .collect();
     if let Some(factor) = rise(&latencies).filter(|factor| *factor > GROWTH_OF_LATENCY) {
         warnings.push(format!(
-            "latency rose all the time: its 99th percentile by {:.0} %",
-            100.0 * (factor - 1.0)
+            "latency rose all the time: its 99th percentile by {}",
+            Unit::Share.show(factor - 1.0)
         ));
     }
 }

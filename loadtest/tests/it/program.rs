@@ -33,7 +33,9 @@ fn the_exit_status_says_how_it_went() {
     assert_eq!(right.status.code(), Some(0), "{}", text(&right.stderr));
     let screen = text(&right.stdout);
     assert!(
-        screen.ends_with("PASSED: every delivery was right\n"),
+        // A machine that is busy with other tests is the limit of the generator.
+        screen.ends_with("PASSED: every delivery was right\n")
+            || screen.contains("\nPASSED, BUT THE GENERATOR WAS THE LIMIT"),
         "{screen}"
     );
     assert!(screen.lines().count() <= 40);

@@ -210,6 +210,27 @@ impl Fitted {
         Some((spread - self.low) / (self.high - self.low))
     }
 
+    /// The labels in one row, and those for a second one. An axis of nines needs all its labels, because nobody can tell
+    /// from its neighbours which nine is missing.
+    pub(super) fn rows(&self, room: impl Fn(&str) -> f64) -> [Vec<&Mark>; 2] {
+        let first = self.labelled(&room);
+        if self.scale != Scale::Nines {
+            return [first, Vec::new()];
+        }
+        let is_left = |mark: &&Mark| mark.is_major && !first.contains(mark);
+        let mut second: Vec<&Mark> = Vec::new();
+        for mark in self.marks.iter().filter(is_left) {
+            let needs = |other: &Mark| f64::midpoint(room(&mark.label), room(&other.label));
+            if second
+                .iter()
+                .all(|other| (other.at - mark.at).abs() >= needs(other))
+            {
+                second.push(mark);
+            }
+        }
+        [first, second]
+    }
+
     /// Chooses the labels that have room, the major ones first. `room` is the length of a label, as a share of the
     /// axis.
     pub(super) fn labelled(&self, room: impl Fn(&str) -> f64) -> Vec<&Mark> {

@@ -12,6 +12,9 @@ pub(super) const WIDTH: f64 = 520.0;
 /// Room at the bottom for labels and the axis' name.
 pub(super) const BOTTOM: f64 = 48.0;
 
+/// The height of a row of labels.
+const ROW: f64 = 17.0;
+
 /// Room at the right for half of the last label.
 pub(super) const RIGHT: f64 = 22.0;
 /// The most room that a character takes: small screens have larger letters.
@@ -63,23 +66,38 @@ pub(super) fn element(head: &Head<'_>, body: &Markup) -> Markup {
     }
 }
 
-/// The labels of an axis at the bottom.
-pub(super) fn labels_below(axis: &Fitted, bottom: f64, x: impl Fn(f64) -> f64) -> Markup {
+/// The labels of an axis at the bottom, in two rows if they need them, and under them its name.
+pub(super) fn labels_below(
+    axis: &Axis,
+    fitted: &Fitted,
+    bottom: f64,
+    x: impl Fn(f64) -> f64,
+) -> Markup {
     let width = x(1.0) - x(0.0);
-    // A gap of a character between two of them.
-    let room = |label: &str| (label.chars().count() as f64 + 1.0) * CHARACTER / width;
+    let name = bottom + 40.0 + second_row(fitted, width);
     html! {
-        @for mark in axis.labelled(room) {
-            // The last label may be wider than the room beside the axis. It begins further left then.
-            @let overhang = x(mark.at) + mark.label.chars().count() as f64 * CHARACTER / 2.0 - WIDTH;
-            text.x x=(tenths(x(mark.at) - overhang.max(0.0))) y=(tenths(bottom + 19.0)) { (mark.label) }
+        @for (row, marks) in fitted.rows(|label| room(label, width)).iter().enumerate() {
+            @for mark in marks {
+                // The last label may be wider than the room beside the axis. It begins further left then, by a
+                // character more than it should need, because some fonts are wide.
+                @let overhang = x(mark.at) + (mark.label.chars().count() as f64 + 2.0) * CHARACTER / 2.0 - WIDTH;
+                @let y = bottom + 19.0 + row as f64 * ROW;
+                text.x x=(tenths(x(mark.at) - overhang.max(0.0))) y=(tenths(y)) { (mark.label) }
+            }
         }
+        text.name.x-name x=(WIDTH - RIGHT) y=(tenths(name)) { (axis.label) }
     }
 }
 
-/// The name of an axis at the bottom, at its end.
-pub(super) fn name_below(axis: &Axis, bottom: f64) -> Markup {
-    html! { text.name.x-name x=(WIDTH - RIGHT) y=(tenths(bottom + 40.0)) { (axis.label) } }
+/// The height of the second row of labels; 0 without one.
+pub(super) fn second_row(fitted: &Fitted, width: f64) -> f64 {
+    let [_, second] = fitted.rows(|label| room(label, width));
+    if second.is_empty() { 0.0 } else { ROW }
+}
+
+/// The room of a label, as a share of an axis that is so wide: with a gap of a character between two of them.
+fn room(label: &str, width: f64) -> f64 {
+    (label.chars().count() as f64 + 1.0) * CHARACTER / width
 }
 
 /// A file of its own with an element in it.

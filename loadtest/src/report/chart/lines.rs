@@ -157,7 +157,8 @@ fn draw(chart: &Chart, id: &str, frame: Frame) -> Markup {
         x: chart.x.fit(points().map(|point| point.0), true),
         y: chart.y.fit(points().map(|point| point.1), false),
     };
-    let height = plot.top + PLOT_HEIGHT + BOTTOM;
+    let width = Plot::x(1.0) - Plot::x(0.0);
+    let height = plot.top + PLOT_HEIGHT + BOTTOM + canvas::second_row(&plot.x, width);
     let body = html! {
         @if frame == Frame::File {
             text.title x="14" y="24" { (chart.title) }
@@ -208,35 +209,47 @@ fn grid(chart: &Chart, plot: &Plot) -> Markup {
             @for mark in rows {
                 text.y x=(left - 8.0) y=(plot.y(mark.at)) dy="0.35em" { (mark.label) }
             }
-            (canvas::labels_below(&plot.x, bottom, Plot::x))
+            (canvas::labels_below(&chart.x, &plot.x, bottom, Plot::x))
             text.name x=(left) y=(top - 10.0) { (chart.y.label) }
-            (canvas::name_below(&chart.x, bottom))
         }
     }
 }
 
 fn path(series: &Series, plot: &Plot) -> String {
     let mut out = String::new();
+    // The place of the point before, if it was drawn, and where it was drawn or not.
     let mut before: Option<f64> = None;
+    let mut last_x: Option<f64> = None;
+    let mut is_dot = false;
     for point in &series.points {
-        let Some((x, y)) = plot.place(*point) else {
+        let place = plot.place(*point);
+        let from_x = std::mem::replace(&mut last_x, plot.x.place(point.0).map(Plot::x));
+        let Some((x, y)) = place else {
+            end_part(&mut out, std::mem::take(&mut is_dot));
             before = None;
             continue;
         };
-        let written = match (before, series.shape) {
-            (None, _) => write!(out, "M{x} {y}"),
-            (Some(_), Shape::Line) => write!(out, "L{x} {y}"),
-            (Some(last), Shape::Steps) if (last - y).abs() < 0.05 => write!(out, "H{x}"),
-            (Some(_), Shape::Steps) => write!(out, "V{y}H{x}"),
+        let written = match (before, series.shape, from_x) {
+            (None, Shape::Steps, Some(from)) => write!(out, "M{from} {y}H{x}"),
+            (None, ..) => write!(out, "M{x} {y}"),
+            (Some(_), Shape::Line, _) => write!(out, "L{x} {y}"),
+            (Some(last), Shape::Steps, _) if (last - y).abs() < 0.05 => write!(out, "H{x}"),
+            (Some(_), Shape::Steps, _) => write!(out, "V{y}H{x}"),
         };
         written.expect("a String takes everything");
+        let is_step = series.shape == Shape::Steps && from_x.is_some();
+        is_dot = before.is_none() && !is_step;
         before = Some(y);
     }
-    // A single point is drawn as a dot, by its round ends.
-    if out.rfind('M') == Some(0) && !out.contains(['L', 'H', 'V']) && !out.is_empty() {
+    end_part(&mut out, is_dot);
+    out
+}
+
+/// Ends a part of a line. A part of one point is drawn as a dot, by its round ends.
+fn end_part(out: &mut String, is_dot: bool) {
+    if is_dot {
         out.push_str("h0.1");
     }
-    out
 }
 
 /// The rows of the legend: the names of series, each with its index and its place.
@@ -287,9 +300,9 @@ fn values(chart: &Chart, plot: &Plot) -> String {
         .series
         .iter()
         .flat_map(|series| &series.points)
+        .filter(|point| plot.place(**point).is_some())
         .map(|point| point.0)
         .collect();
-    xs.retain(|x| plot.x.place(*x).is_some());
     xs.sort_by(f64::total_cmp);
     xs.dedup();
     let of = |series: &Series| {

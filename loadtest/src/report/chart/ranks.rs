@@ -71,8 +71,7 @@ impl Ranks {
                 rect.frame x=(left) y=(top) width=(right - left) height=(bottom - top) {}
             }
             g.labels {
-                (canvas::labels_below(&axis, bottom, x))
-                (canvas::name_below(&self.axis, bottom))
+                (canvas::labels_below(&self.axis, &axis, bottom, x))
             }
             @for (index, row) in self.rows.iter().enumerate() {
                 (self.row(row, top + ROW * (index as f64 + 0.5), left, |value| axis.place(value).map(x)))

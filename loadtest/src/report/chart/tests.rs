@@ -97,6 +97,52 @@ fn labels_that_would_overlap_are_left_out_the_lesser_first() {
 }
 
 #[test]
+fn every_nine_has_its_label_however_long_the_axis_is() {
+    for nines in 2..=9 {
+        let most = 1.0 - 10_f64.powi(-nines) / 2.0;
+        let chart = Chart {
+            x: Axis::new("share", Unit::Share, Scale::Nines),
+            ..chart(vec![(0.0, 1e3), (most, 1e6)])
+        };
+        let svg = chart.svg("it").into_string();
+        let labels = ["90%", "99%", "99.9%", "99.99%", "99.999%", "99.9999%"];
+        for (label, nines_of_label) in labels.into_iter().zip(1..) {
+            let is_there = svg.contains(&format!(">{label}<"));
+            assert_eq!(
+                is_there,
+                nines_of_label <= nines,
+                "{label} of {nines} nines"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_part_of_one_point_between_two_gaps_can_be_seen() {
+    let path = path_of(&chart(vec![
+        (0.0, 1e3),
+        (1.0, 0.0),
+        (2.0, 1e4),
+        (3.0, 0.0),
+        (4.0, 1e5),
+    ]));
+    assert_eq!(
+        (path.matches('M').count(), path.matches("h0.1").count()),
+        (3, 3),
+        "{path}"
+    );
+}
+
+#[test]
+fn a_step_behind_a_gap_has_its_own_length() {
+    let mut chart = chart(vec![(0.0, 1e3), (1.0, 1e3), (2.0, 0.0), (3.0, 1e4)]);
+    chart.series[0].shape = Shape::Steps;
+    let path = path_of(&chart);
+    let kinds: String = path.chars().filter(char::is_ascii_alphabetic).collect();
+    assert_eq!(kinds, "MHMH", "{path}");
+}
+
+#[test]
 fn a_value_that_has_no_place_leaves_a_gap() {
     let path = path_of(&chart(vec![
         (0.0, 1e3),

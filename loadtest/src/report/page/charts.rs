@@ -1,6 +1,6 @@
 //! The charts of a run, made from its report.
 
-use crate::report::chart::{Axis, Chart, Scale, Series};
+use crate::report::chart::{Axis, Chart, Scale, Series, median};
 use crate::report::document::{Latency, Report, Sample};
 use crate::report::unit::Unit;
 
@@ -37,28 +37,26 @@ pub(super) fn distribution(title: &str, description: String, curves: Vec<Series>
     }
 }
 
-/// The charts over time, each with a sentence about how to read it.
+/// The charts over time, each with a sentence about how to read it. One that would show nothing is left out.
 pub(super) fn over_time(report: &Report) -> Vec<(Chart, &'static str)> {
-    let mut charts = vec![
+    let charts = [
         (
             latency(report),
             "Of the deliveries of each sample. Gaps: nothing was delivered.",
         ),
-        (throughput(report), "Per second, in each sample."),
+        (
+            throughput(report),
+            "Per second, in each sample. Gaps: nothing was sent or delivered.",
+        ),
         (cpu(report), "Processors in use: 1 is a whole one."),
+        (memory(report), "Resident memory of the server's process."),
+        (
+            trouble(report),
+            "Lost since the beginning; sent later than due, in each sample.",
+        ),
     ];
-    if report
-        .samples
-        .iter()
-        .any(|sample| sample.server_rss_bytes.is_some())
-    {
-        charts.push((memory(report), "Resident memory of the server's process."));
-    }
-    charts.push((
-        trouble(report),
-        "Lost since the beginning; sent later than due, in each sample.",
-    ));
-    charts
+    let shown = charts.into_iter().filter(|(chart, _)| !chart.is_empty());
+    shown.collect()
 }
 
 fn timeline(title: &str, description: String, y: Axis, series: Vec<Series>) -> Chart {
@@ -74,6 +72,25 @@ fn timeline(title: &str, description: String, y: Axis, series: Vec<Series>) -> C
         y,
         series,
     }
+}
+
+/// A sample that lasts so many times as long as the middle one was a stall of the generator. No line leads over it.
+const STALL: f64 = 2.5;
+
+/// The series as a line that has a gap wherever the generator stalled. A line over the gap would show values that nobody
+/// has measured.
+fn line(report: &Report, name: &str, points: Vec<(f64, f64)>) -> Series {
+    let mut spans: Vec<f64> = report.samples.iter().map(|it| it.span_seconds).collect();
+    spans.sort_by(f64::total_cmp);
+    let usual = median(&spans).unwrap_or(0.0);
+    let mut with_gaps = Vec::with_capacity(points.len());
+    for (sample, point) in report.samples.iter().zip(points) {
+        if sample.span_seconds > STALL * usual {
+            with_gaps.push((point.0 - sample.span_seconds / 2.0, f64::NAN));
+        }
+        with_gaps.push(point);
+    }
+    Series::line(name, with_gaps)
 }
 
 /// A value of each sample.
@@ -116,9 +133,21 @@ fn latency(report: &Report) -> Chart {
         ),
         Axis::new("latency", Unit::Nanoseconds, Scale::Log),
         vec![
-            Series::line("median", of_delivered(report, |sample| sample.latency_p50)),
-            Series::line("99%", of_delivered(report, |sample| sample.latency_p99)),
-            Series::line("maximum", of_delivered(report, |sample| sample.latency_max)),
+            line(
+                report,
+                "median",
+                of_delivered(report, |sample| sample.latency_p50),
+            ),
+            line(
+                report,
+                "99%",
+                of_delivered(report, |sample| sample.latency_p99),
+            ),
+            line(
+                report,
+                "maximum",
+                of_delivered(report, |sample| sample.latency_max),
+            ),
         ],
     )
 }
@@ -143,26 +172,29 @@ fn throughput(report: &Report) -> Chart {
 }
 
 fn cpu(report: &Report) -> Chart {
-    let mut series = vec![Series::steps(
-        "generator",
-        of(report, |sample| sample.generator_cpus),
-    )];
-    if report
-        .samples
-        .iter()
-        .any(|sample| sample.server_cpus.is_some())
-    {
-        series.push(Series::steps(
-            "server",
-            of_some(report, |sample| sample.server_cpus),
-        ));
-    }
+    let all = [
+        Series::steps("generator", of(report, |sample| sample.generator_cpus)),
+        Series::steps("server", of_some(report, |sample| sample.server_cpus)),
+    ];
+    let series = with_values(all);
+    let title = if series.len() > 1 {
+        "CPU over time"
+    } else {
+        "CPU of the generator over time"
+    };
     timeline(
-        "CPU over time",
+        title,
         "Processors in use by the generator and, where it is known, the server.".to_owned(),
         Axis::new("processors", Unit::Number, Scale::FromZero),
         series,
     )
+}
+
+/// The series that have a value.
+fn with_values(all: [Series; 2]) -> Vec<Series> {
+    all.into_iter()
+        .filter(|series| series.points.iter().any(|point| point.1.is_finite()))
+        .collect()
 }
 
 fn memory(report: &Report) -> Chart {
@@ -171,18 +203,34 @@ fn memory(report: &Report) -> Chart {
         "Server memory over time",
         "Resident memory of the server's process.".to_owned(),
         Axis::new("resident", Unit::Bytes, Scale::FromZero),
-        vec![Series::line("server", of_some(report, rss))],
+        vec![line(report, "server", of_some(report, rss))],
     )
 }
 
 fn trouble(report: &Report) -> Chart {
+    // A line of nothing but zeros says no more than the tile does.
+    let series = |name: &str, count: fn(&Sample) -> u64| {
+        let points = if report.samples.iter().any(|sample| count(sample) > 0) {
+            of(report, |sample| count(sample) as f64)
+        } else {
+            Vec::new()
+        };
+        Series::steps(name, points)
+    };
+    let series = with_values([
+        series("lost so far", |sample| sample.lost),
+        series("sent late", |sample| sample.sent_late),
+    ]);
+    // A single line has no legend, so the title says which it is.
+    let title = match series.as_slice() {
+        [only] if only.name == "sent late" => "Sent late over time",
+        [_] => "Lost over time",
+        _ => "Lost and late over time",
+    };
     timeline(
-        "Lost and late over time",
+        title,
         "Deliveries found lost so far, and messages sent later than due in each sample.".to_owned(),
         Axis::new("count", Unit::Count, Scale::FromZero),
-        vec![
-            Series::steps("lost so far", of(report, |sample| sample.lost as f64)),
-            Series::steps("sent late", of(report, |sample| sample.sent_late as f64)),
-        ],
+        series,
     )
 }

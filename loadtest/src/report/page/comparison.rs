@@ -3,9 +3,10 @@
 use maud::{Markup, html};
 
 use super::{charts, parts};
+use crate::report;
 use crate::report::chart::{Axis, Rank, Ranks, Scale, Series};
 use crate::report::document::{Compared, Comparison, Report};
-use crate::report::table::{self, Verdict};
+use crate::report::table::{self, Table, Verdict};
 use crate::report::unit::Unit;
 
 /// A figure of a run that has a chart of its own.
@@ -67,7 +68,8 @@ pub(super) fn body(comparison: &Comparison) -> Markup {
         h2 { "Charts" }
         div.charts {
             @for (index, figure) in FIGURES.iter().enumerate() {
-                (parts::ranks(&ranks(comparison, figure), &format!("ranks-{index}"), figure.note))
+                @let ranks = ranks(comparison, figure);
+                @if !ranks.is_empty() { (parts::ranks(&ranks, &format!("ranks-{index}"), figure.note)) }
             }
             (percentiles(comparison))
         }
@@ -96,7 +98,7 @@ fn head(comparison: &Comparison, first: Option<&Report>) -> Markup {
     html! {
         header {
             h1 {
-                @if comparison.passed { span.badge.passed { "Passed" } } @else { span.badge.failed { "Failed" } }
+                (parts::badge(overall(comparison)))
                 (ran) " servers under the same load"
                 @if absent > 0 { ", " (absent) " not there" }
             }
@@ -115,14 +117,15 @@ fn head(comparison: &Comparison, first: Option<&Report>) -> Markup {
 }
 
 fn figures_table(comparison: &Comparison) -> Markup {
+    let Table { columns, rows } = table::table(comparison);
     html! {
-        div.scroll { table.servers {
+        (parts::scroll("Figures", &html! { table.servers {
             thead { tr {
                 th { "Server" } th { "Verdict" }
-                @for name in table::columns() { th.n { (name) } }
+                @for name in columns { th.n { (name) } }
             } }
             tbody {
-                @for row in table::rows(comparison) {
+                @for row in rows {
                     tr {
                         th scope="row" { (row.server.name) }
                         td { (badge(row.verdict)) }
@@ -132,7 +135,7 @@ fn figures_table(comparison: &Comparison) -> Markup {
                     }
                 }
             }
-        } }
+        } }))
         p.sub {
             "Medians; under them the smallest and the largest of the runs. "
             @if let Some(floor) = &comparison.floor {
@@ -143,9 +146,20 @@ fn figures_table(comparison: &Comparison) -> Markup {
     }
 }
 
+/// The verdict on all servers together.
+fn overall(comparison: &Comparison) -> report::Verdict {
+    let is_limited = |server: &Compared| table::verdict(server) == Verdict::Limited;
+    match comparison.passed {
+        false => report::Verdict::Failed,
+        true if comparison.servers.iter().any(is_limited) => report::Verdict::Limited,
+        true => report::Verdict::Passed,
+    }
+}
+
 fn badge(verdict: Verdict) -> Markup {
     match verdict {
         Verdict::Passed => html! { span.badge.passed { "passed" } },
+        Verdict::Limited => html! { span.badge.absent { "generator at its limit" } },
         Verdict::Failed => html! { span.badge.failed { "failed" } },
         Verdict::Absent => html! { span.badge.absent { "not there" } },
     }
@@ -212,13 +226,6 @@ fn processors(comparison: &Comparison) -> [parts::Fact; 2] {
 }
 
 fn server_section(server: &Compared) -> Markup {
-    let mut warnings: Vec<String> = server
-        .runs
-        .iter()
-        .flat_map(|run| run.warnings.clone())
-        .collect();
-    warnings.sort();
-    warnings.dedup();
     let process = server.runs.iter().find_map(|run| run.server.as_ref());
     html! {
         section.server {
@@ -226,7 +233,7 @@ fn server_section(server: &Compared) -> Markup {
             p.sub { (server.about) }
             (parts::notes("absent", "Why it is absent", server.absent.as_slice()))
             (parts::notes("failed", "Failures", &table::complaints(server)))
-            (parts::notes("absent", "Warnings", &warnings))
+            (parts::notes("absent", "Warnings", &table::warnings(server)))
             @if let Some(process) = process {
                 details {
                     summary { "Command and configuration" }

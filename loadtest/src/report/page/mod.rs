@@ -12,6 +12,7 @@ mod run;
 use data_encoding::BASE64;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
+use crate::report::Verdict;
 use crate::report::chart;
 use crate::report::document::{Comparison, Report};
 
@@ -22,7 +23,11 @@ const SCRIPT: &str = include_str!("page.js");
 
 /// The page of one run.
 pub(crate) fn of_run(report: &Report) -> String {
-    let verdict = if report.passed { "passed" } else { "failed" };
+    let verdict = match report.verdict() {
+        Verdict::Passed => "passed",
+        Verdict::Limited => "passed, but the generator was the limit",
+        Verdict::Failed => "failed",
+    };
     let title = format!("{verdict}: {}", report.configuration.url);
     document(&title, &run::body(report))
 }

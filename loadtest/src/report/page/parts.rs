@@ -2,6 +2,7 @@
 
 use maud::{Markup, html};
 
+use crate::report::Verdict;
 use crate::report::chart::{Chart, Ranks};
 use crate::report::document::{Configuration, Machine};
 use crate::report::unit::Unit;
@@ -12,12 +13,8 @@ pub(super) fn chart(chart: &Chart, id: &str, note: &str) -> Markup {
     html! {
         figure {
             figcaption { h3 { (chart.title) } p { (note) } }
-            @if chart.is_empty() {
-                p.sub { "Nothing was measured." }
-            } @else {
-                @if chart.series.len() > 1 { (chart.legend()) }
-                (chart.svg(id))
-            }
+            @if chart.series.len() > 1 { (chart.legend()) }
+            (chart.svg(id))
         }
     }
 }
@@ -27,8 +24,19 @@ pub(super) fn ranks(ranks: &Ranks, id: &str, note: &str) -> Markup {
     html! {
         figure {
             figcaption { h3 { (ranks.title) } p { (note) } }
-            @if ranks.is_empty() { p.sub { "Nothing was measured." } } @else { (ranks.svg(id)) }
+            (ranks.svg(id))
         }
+    }
+}
+
+/// A verdict in its colour.
+pub(super) fn badge(verdict: Verdict) -> Markup {
+    match verdict {
+        Verdict::Passed => html! { span.badge.passed { "Passed" } },
+        Verdict::Limited => {
+            html! { span.badge.absent { "Passed, but the generator was the limit" } }
+        }
+        Verdict::Failed => html! { span.badge.failed { "Failed" } },
     }
 }
 
@@ -51,6 +59,11 @@ pub(super) fn facts(rows: &[Fact]) -> Markup {
             }
         } }
     }
+}
+
+/// A table that may be wider than its place. It can be scrolled, also with keys, and its edges show that there is more.
+pub(super) fn scroll(name: &str, table: &Markup) -> Markup {
+    html! { div.scroll role="region" aria-label=(name) tabindex="0" { (table) } }
 }
 
 /// Sentences in a colour, so that nobody overlooks them.

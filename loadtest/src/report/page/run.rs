@@ -5,8 +5,8 @@ use maud::{Markup, html};
 use super::charts;
 use super::parts::{self, Fact, facts, tile};
 use crate::report::chart::Series;
-use crate::report::document::{Latency, Report, Server};
-use crate::report::unit::Unit;
+use crate::report::document::{Latency, Report, Sample, Server};
+use crate::report::unit::{Unit, exact};
 
 /// A column of the table of latencies: its name and its value.
 type Column = (&'static str, fn(&Latency) -> f64);
@@ -27,10 +27,14 @@ pub(super) fn body(report: &Report) -> Markup {
         (head(report))
         (tiles(report))
         (charts(report))
-        h2 { "Latency" }
-        (latencies(report))
+        @if report.latency.count + report.connections.handshake.count > 0 {
+            h2 { "Latency" }
+            (latencies(report))
+        }
         div.columns {
-            section { h2 { "Deliveries" } (deliveries(report)) }
+            @if report.deliveries.expected > 0 || report.deliveries.published > 0 {
+                section { h2 { "Deliveries" } (deliveries(report)) }
+            }
             section { h2 { "Connections" } (connections(report)) }
             section { h2 { "Load" } (parts::configuration(&report.configuration)) }
             section { h2 { "Machine and generator" } (parts::machine(&report.machine, &generator(report))) }
@@ -50,7 +54,7 @@ fn head(report: &Report) -> Markup {
     html! {
         header {
             h1 {
-                @if report.passed { span.badge.passed { "Passed" } } @else { span.badge.failed { "Failed" } }
+                (parts::badge(report.verdict()))
                 (scenario) " against " (configuration.url)
             }
             p.sub {
@@ -77,26 +81,48 @@ fn tiles(report: &Report) -> Markup {
         + deliveries.misrouted;
     let server = report.server.as_ref();
     let bandwidth = report.per_second(deliveries.payload_bytes_while_measured);
+    let has_load = deliveries.expected > 0 || deliveries.published > 0;
     html! {
         dl.tiles {
-            (tile("Delivered", &per_second(deliveries.received_while_measured),
-                &format!("{}/s of payload", Unit::Bytes.show(bandwidth))))
-            (tile("Published", &per_second(deliveries.published), ""))
-            (tile("Median latency", &time(|latency| latency.p50), &format!("99%: {}", time(|latency| latency.p99))))
-            (tile("Largest latency", &time(|latency| latency.max), &format!("99.9%: {}", time(|latency| latency.p999))))
-            (tile("Lost", &Unit::Count.show(deliveries.lost as f64),
-                &format!("of {} owed; {} to closes, {} wrong", Unit::Count.show(deliveries.expected as f64),
-                    Unit::Count.show(deliveries.lost_to_closes as f64), Unit::Count.show(wrong as f64))))
+            @if has_load {
+                (tile("Delivered", &per_second(deliveries.received_while_measured),
+                    &format!("{}/s of payload", Unit::Bytes.show(bandwidth))))
+                (tile("Published", &per_second(deliveries.published), ""))
+            }
+            @if report.latency.count > 0 {
+                (tile("Median latency", &time(|latency| latency.p50), &format!("99%: {}", time(|latency| latency.p99))))
+                (tile("Largest latency", &time(|latency| latency.max), &format!("99.9%: {}", time(|latency| latency.p999))))
+            }
+            @if has_load {
+                (tile("Lost", &Unit::Count.show(deliveries.lost as f64),
+                    &format!("of {} owed; {} to closes, {} wrong", Unit::Count.show(deliveries.expected as f64),
+                        Unit::Count.show(deliveries.lost_to_closes as f64), Unit::Count.show(wrong as f64))))
+            }
             @if let Some(server) = server {
-                (tile("Server CPU per delivery", &Unit::Nanoseconds.show_any(report.server_cpu_ns_per_delivery()),
-                    &format!("{} processors in use", Unit::Number.show_any(report.server_cpus()))))
+                @if let Some(cost) = report.server_cpu_ns_per_delivery() {
+                    (tile("Server CPU per delivery", &Unit::Nanoseconds.show(cost),
+                        &format!("{} processors in use", Unit::Number.show_any(report.server_cpus()))))
+                }
                 (tile("Server memory", &Unit::Bytes.show(server.rss_peak_bytes as f64), &per_connection(server)))
             }
             (tile("Connections", &Unit::Count.show(report.connections.opened as f64), &ended(report)))
-            (tile("Messages per read", &Unit::Number.show_any(report.messages_per_read()), "whole messages that came at a time"))
-            (tile("Generator's busiest thread", &Unit::Share.show(report.generator.busiest_thread),
-                if report.generator.saturated { "saturated: it may be the limit" } else { "not the limit" }))
+            @if let Some(messages) = report.messages_per_read() {
+                (tile("Messages per read", &Unit::Number.show(messages), "whole messages that came at a time"))
+            }
+            (tile("Generator's busiest thread", &Unit::Share.show(report.generator.busiest_thread), limit(report)))
         }
+    }
+}
+
+/// Whether the generator was the limit, in words.
+fn limit(report: &Report) -> &'static str {
+    let generator = &report.generator;
+    if generator.saturated {
+        "saturated: it may be the limit"
+    } else if generator.is_starved() {
+        "it waited for a processor, and may be the limit"
+    } else {
+        "not the limit"
     }
 }
 
@@ -114,30 +140,44 @@ fn ended(report: &Report) -> String {
 }
 
 fn charts(report: &Report) -> Markup {
-    let latency = &report.latency;
+    let (latency, what) = if report.latency.count > 0 {
+        (&report.latency, "deliveries")
+    } else {
+        // An idle run has no deliveries, but opening handshakes.
+        (&report.connections.handshake, "opening handshakes")
+    };
     let description = format!(
-        "Percentile curve of {} deliveries on an axis of nines. Median {}, 99% {}, largest {}.",
+        "Percentile curve of {} {what} on an axis of nines. Median {}, 99% {}, largest {}.",
         Unit::Count.show(latency.count as f64),
         Unit::Nanoseconds.show(latency.p50 as f64),
         Unit::Nanoseconds.show(latency.p99 as f64),
         Unit::Nanoseconds.show(latency.max as f64),
     );
-    let mut curves = vec![Series::line("deliveries", charts::percentiles(latency))];
+    let mut curves = vec![Series::line(what, charts::percentiles(latency))];
     if let Some(rounds) = &report.rounds {
         curves.push(Series::line("rounds", charts::percentiles(rounds)));
     }
-    if latency.count == 0 {
-        // An idle run has no deliveries, but opening handshakes.
-        let handshakes = charts::percentiles(&report.connections.handshake);
-        curves = vec![Series::line("opening handshakes", handshakes)];
-    }
-    let distribution = charts::distribution("Latency by percentile", description, curves);
+    let (title, note) = if report.latency.count > 0 {
+        (
+            "Latency by percentile",
+            "The share of deliveries that were at least so fast. With each nine more, a tenth of the rest is left.",
+        )
+    } else {
+        (
+            "Opening handshakes by percentile",
+            "The share of handshakes that were at least so fast.",
+        )
+    };
+    let distribution = charts::distribution(title, description, curves);
+    let over_time = charts::over_time(report);
     html! {
         h2 { "Charts" }
+        @if distribution.is_empty() && over_time.is_empty() { p.sub { "Nothing was measured." } }
         div.charts {
-            (parts::chart(&distribution, "chart-percentiles",
-                "The share of deliveries that were at least so fast. With each nine more, a tenth of the rest is left."))
-            @for (index, (chart, note)) in charts::over_time(report).iter().enumerate() {
+            @if !distribution.is_empty() {
+                (parts::chart(&distribution, "chart-percentiles", note))
+            }
+            @for (index, (chart, note)) in over_time.iter().enumerate() {
                 (parts::chart(chart, &format!("chart-{index}"), note))
             }
         }
@@ -151,31 +191,32 @@ fn latencies(report: &Report) -> Markup {
         ("Opening handshakes", Some(&report.connections.handshake)),
     ];
     html! {
-        div.scroll { table {
+        (parts::scroll("Latency", &html! { table {
             thead { tr {
                 th { "Of" } th.n { "count" }
                 @for (name, _) in COLUMNS { th.n { (name) } }
             } }
             tbody {
                 @for (name, latency) in rows {
-                    @if let Some(latency) = latency {
+                    @if let Some(latency) = latency.filter(|latency| latency.count > 0) {
                         tr {
                             th scope="row" { (name) }
                             td.n { (Unit::Count.show(latency.count as f64)) }
                             @for (_, value) in COLUMNS {
-                                td.n { (Unit::Nanoseconds.show_any((latency.count > 0).then(|| value(latency)))) }
+                                td.n { (Unit::Nanoseconds.show(value(latency))) }
                             }
                         }
                     }
                 }
             }
-        } }
+        } }))
     }
 }
 
 fn deliveries(report: &Report) -> Markup {
     let deliveries = &report.deliveries;
-    let count = |value: u64| Some(Unit::Count.show(value as f64));
+    // With all digits, as on the screen and in the JSON: these numbers are compared.
+    let count = |value: u64| Some(exact(value));
     facts(&[
         (
             "Senders get their own messages",
@@ -259,8 +300,8 @@ fn counters(report: &Report) -> Markup {
     };
     html! {
         h2 { "The server's own counters" }
-        div.scroll { table {
-            thead { tr { th { "Counter" } th.n { "server" } th.n { "generator" } th { "" } } }
+        @if !counters.checks.is_empty() { (parts::scroll("Counters", &html! { table {
+            thead { tr { th { "Counter" } th.n { "server" } th.n { "generator" } th { "verdict" } } }
             tbody {
                 @for check in &counters.checks {
                     tr {
@@ -270,14 +311,14 @@ fn counters(report: &Report) -> Markup {
                     }
                 }
             }
-        } }
+        } })) }
         details {
             summary { "All counters that changed (" (counters.changes.len()) ")" }
-            div.scroll { table { tbody {
+            (parts::scroll("All counters", &html! { table { tbody {
                 @for (name, change) in &counters.changes {
                     tr { th scope="row" { code { (name) } } td.n { (change) } }
                 }
-            } } }
+            } } }))
         }
     }
 }
@@ -304,33 +345,66 @@ fn server_section(server: &Server) -> Markup {
     }
 }
 
+/// A column of the table of samples: its name, and its value if a sample has one.
+type SampleColumn = (&'static str, fn(&Sample) -> Option<String>);
+
+const SAMPLE_COLUMNS: [SampleColumn; 11] = [
+    ("published", |sample| some_count(sample.published)),
+    ("received", |sample| some_count(sample.received)),
+    ("median", |sample| some_time(sample.latency_p50)),
+    ("99%", |sample| some_time(sample.latency_p99)),
+    ("max", |sample| some_time(sample.latency_max)),
+    ("lost so far", |sample| some_count(sample.lost)),
+    ("sent late", |sample| some_count(sample.sent_late)),
+    ("connections", |sample| {
+        some_count(sample.connections as u64)
+    }),
+    ("generator CPUs", |sample| {
+        Some(Unit::Number.show(sample.generator_cpus))
+    }),
+    ("server CPUs", |sample| {
+        sample.server_cpus.map(|cpus| Unit::Number.show(cpus))
+    }),
+    ("server memory", |sample| {
+        let bytes = sample.server_rss_bytes;
+        bytes.map(|bytes| Unit::Bytes.show(bytes as f64))
+    }),
+];
+
+/// A count; `None` for 0, so that a column in which nothing happened is left out.
+fn some_count(count: u64) -> Option<String> {
+    (count > 0).then(|| Unit::Count.show(count as f64))
+}
+
+fn some_time(nanoseconds: u64) -> Option<String> {
+    (nanoseconds > 0).then(|| Unit::Nanoseconds.show(nanoseconds as f64))
+}
+
 fn samples(report: &Report) -> Markup {
-    let time = |value: u64| Unit::Nanoseconds.show_any((value > 0).then_some(value as f64));
-    let count = |value: u64| Unit::Count.show(value as f64);
+    if report.samples.is_empty() {
+        return html! {};
+    }
+    let has_value =
+        |(_, of): &&SampleColumn| report.samples.iter().any(|sample| of(sample).is_some());
+    let columns: Vec<&SampleColumn> = SAMPLE_COLUMNS.iter().filter(has_value).collect();
     html! {
         h2 { "Samples" }
         details {
             summary { "The numbers of the charts over time (" (report.samples.len()) " samples)" }
-            div.scroll { table {
+            (parts::scroll("Samples", &html! { table {
                 thead { tr {
-                    th.n { "at" } th.n { "published" } th.n { "received" } th.n { "median" } th.n { "99%" } th.n { "max" }
-                    th.n { "lost so far" } th.n { "sent late" } th.n { "connections" }
-                    th.n { "generator CPUs" } th.n { "server CPUs" } th.n { "server memory" }
+                    th.n { "at" }
+                    @for (name, _) in &columns { th.n { (name) } }
                 } }
                 tbody {
                     @for sample in &report.samples {
                         tr {
                             th.n scope="row" { (Unit::Seconds.show(sample.at_seconds)) }
-                            td.n { (count(sample.published)) } td.n { (count(sample.received)) }
-                            td.n { (time(sample.latency_p50)) } td.n { (time(sample.latency_p99)) } td.n { (time(sample.latency_max)) }
-                            td.n { (count(sample.lost)) } td.n { (count(sample.sent_late)) } td.n { (count(sample.connections as u64)) }
-                            td.n { (Unit::Number.show(sample.generator_cpus)) }
-                            td.n { (Unit::Number.show_any(sample.server_cpus)) }
-                            td.n { (Unit::Bytes.show_any(sample.server_rss_bytes.map(|bytes| bytes as f64))) }
+                            @for (_, of) in &columns { td.n { (of(sample).unwrap_or("–".to_owned())) } }
                         }
                     }
                 }
-            } }
+            } }))
         }
     }
 }

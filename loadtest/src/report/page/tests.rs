@@ -275,6 +275,125 @@ fn a_page_has_the_verdict_the_charts_and_both_configurations() {
 }
 
 #[test]
+fn a_generator_at_its_limit_is_not_under_a_green_verdict() {
+    for (saturated, waited_for_cpu) in [(true, 0.0), (false, 0.3)] {
+        let mut report = made_up(1.0);
+        report.generator.saturated = saturated;
+        report.generator.waited_for_cpu = waited_for_cpu;
+        let page = super::of_run(&report);
+        assert!(!page.contains("badge passed"), "{saturated}");
+        assert!(
+            page.contains("<span class=\"badge absent\">Passed, but the generator was the limit<")
+        );
+        assert!(!page.contains("not the limit"));
+        let screen = crate::report::screen::summary(&report);
+        assert!(
+            screen.contains("\nPASSED, BUT THE GENERATOR WAS THE LIMIT"),
+            "{screen}"
+        );
+        report.passed = false;
+        assert!(super::of_run(&report).contains(">Failed<"));
+
+        let mut comparison = made_up_comparison();
+        for server in &mut comparison.servers {
+            server.runs.iter_mut().for_each(|run| run.passed = true);
+        }
+        comparison.servers[1].runs[2].generator.saturated = true;
+        summary::summarise(&mut comparison);
+        let page = super::of_comparison(&comparison);
+        assert!(page.contains(">generator at its limit<"));
+        assert!(page.contains(">Passed, but the generator was the limit<"));
+    }
+}
+
+#[test]
+fn warnings_of_several_runs_that_differ_in_numbers_are_shown_once() {
+    let mut comparison = made_up_comparison();
+    for (index, run) in comparison.servers[0].runs.iter_mut().enumerate() {
+        run.warnings = vec![format!("busy for 9{index}.5% of the time")];
+    }
+    let page = super::of_comparison(&comparison);
+    assert_eq!(page.matches("of the time").count(), 1);
+    assert!(page.contains("busy for 90.5% of the time (similar in 3 runs)"));
+}
+
+#[test]
+fn a_page_has_no_column_and_no_chart_without_values() {
+    let mut report = made_up(1.0);
+    report.server = None;
+    for sample in &mut report.samples {
+        sample.server_cpus = None;
+        sample.server_rss_bytes = None;
+        sample.lost = 0;
+    }
+    let page = super::of_run(&report);
+    for absent in [
+        "server CPUs",
+        "server memory",
+        "sent late",
+        "lost so far",
+        "Server memory",
+        "Lost and late",
+    ] {
+        assert!(!page.contains(absent), "{absent}");
+    }
+    assert_eq!(page.matches("<svg class=\"chart\"").count(), 4);
+    assert!(page.contains("CPU of the generator over time"));
+
+    let mut comparison = made_up_comparison();
+    for server in &mut comparison.servers {
+        for run in &mut server.runs {
+            run.server = None;
+        }
+    }
+    summary::summarise(&mut comparison);
+    let page = super::of_comparison(&comparison);
+    for absent in [
+        "CPU per delivery",
+        ">memory<",
+        "per connection",
+        "Server memory",
+    ] {
+        assert!(
+            !page.contains(&format!("<th class=\"n\">{absent}")),
+            "{absent}"
+        );
+    }
+    assert!(page.contains("deliveries/s"));
+}
+
+#[test]
+fn a_stall_of_the_generator_is_a_gap_in_its_lines() {
+    let lines = |report: &Report| {
+        let chart = &charts::over_time(report)[0].0;
+        let svg = chart.svg("it").into_string();
+        svg.matches('M').count()
+    };
+    let mut report = made_up(1.0);
+    let without = lines(&report);
+    report.samples.drain(40..50);
+    report.samples[40].span_seconds = 1.1;
+    assert_eq!(lines(&report), without + 3, "median, 99% and maximum");
+}
+
+#[test]
+fn figures_are_rounded_alike_on_the_page_and_on_the_screen() {
+    let mut report = made_up(1.0);
+    report.generator.busiest_thread = 0.923_456;
+    report.generator.waited_for_cpu = 0.012_345;
+    report.deliveries.reach = 0.999_987_654;
+    report.server.as_mut().unwrap().cpu_seconds = 9.712_345;
+    let (page, screen) = (
+        super::of_run(&report),
+        crate::report::screen::summary(&report),
+    );
+    for shown in ["92.3%", "1.23%", "99.9987%", "0.971 ", "66,000,000"] {
+        assert!(page.contains(shown), "{shown} on the page");
+        assert!(screen.contains(shown), "{shown} on the screen: {screen}");
+    }
+}
+
+#[test]
 fn a_run_without_anything_has_a_page_too() {
     let mut report = made_up(1.0);
     report.server = None;
