@@ -315,6 +315,12 @@ impl Target {
 
 // TLS
 
+// The same as the relay's, or a build with AWS-LC would test another library than its clients meet.
+#[cfg(feature = "aws-lc")]
+use rustls::crypto::aws_lc_rs as backend;
+#[cfg(not(feature = "aws-lc"))]
+use rustls::crypto::ring as backend;
+
 fn encrypted(
     stream: TcpStream,
     target: &Target,
@@ -322,12 +328,11 @@ fn encrypted(
 ) -> Result<StreamOwned<ClientConnection, TcpStream>, Failure> {
     let name = ServerName::try_from(target.host.clone())
         .map_err(|error| Failure::Usage(format!("{}: {error}", target.host)))?;
-    let config =
-        ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-            .with_safe_default_protocol_versions()
-            .map_err(|error| Failure::Usage(error.to_string()))?
-            .with_root_certificates(roots(ca)?)
-            .with_no_client_auth();
+    let config = ClientConfig::builder_with_provider(Arc::new(backend::default_provider()))
+        .with_safe_default_protocol_versions()
+        .map_err(|error| Failure::Usage(error.to_string()))?
+        .with_root_certificates(roots(ca)?)
+        .with_no_client_auth();
     let session = ClientConnection::new(Arc::new(config), name)
         .map_err(|error| Failure::Usage(error.to_string()))?;
     Ok(StreamOwned::new(session, stream))
