@@ -299,6 +299,8 @@ fn is_invented(text: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     /// Proxies are in 10.0.0.0/8 and at `2001:db8::1`.
@@ -537,6 +539,52 @@ mod tests {
                 let forwarded = read_lines(&[&format!("Forwarded: {sent}, {added}")]);
                 assert_eq!(forwarded.address, None, "{sent} {added}");
                 assert!(forwarded.fault.is_some(), "{sent} {added}");
+            }
+        }
+    }
+
+    /// Text that a client may send to be mistaken.
+    fn claims() -> impl Strategy<Value = String> {
+        let pieces = [
+            "for=",
+            "192.0.2.9",
+            "\"",
+            "\\",
+            ",",
+            ";",
+            " ",
+            "=",
+            "unknown",
+            "_x",
+            "[::1]",
+            ":80",
+            "10.0.0.1",
+            "by=",
+            "\u{e4}",
+        ];
+        proptest::collection::vec(proptest::sample::select(pieces.to_vec()), 0..12)
+            .prop_map(|pieces| pieces.concat())
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_a_client_claims_it_counts_by_its_own_address_or_its_proxys(
+            claim in claims(),
+            others in claims(),
+            is_new_line: bool,
+        ) {
+            for (name, own) in [("X-Forwarded-For", "192.0.2.1"), ("Forwarded", "for=192.0.2.1")] {
+                let lines = if is_new_line {
+                    vec![format!("{name}: {claim}"), format!("{name}: {own}")]
+                } else {
+                    vec![format!("{name}: {claim}, {own}")]
+                };
+                let other = if name == "Forwarded" { "X-Forwarded-For" } else { "Forwarded" };
+                let lines = lines.into_iter().chain([format!("{other}: {others}")]);
+                let lines: Vec<String> = lines.collect();
+                let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
+                let found = read_lines(&lines).address;
+                prop_assert!(found == address("192.0.2.1") || found.is_none(), "{lines:?}: {found:?}");
             }
         }
     }

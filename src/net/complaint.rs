@@ -1,7 +1,7 @@
 //! Warnings about proxies whose headers are not understood.
 //!
 //! The workers share one [`Complaints`]. A client may be able to provoke such a header again and again, so there is one
-//! warning a minute at most. It shows a little of what was sent, and never a token.
+//! warning a minute at most of each kind. It shows a little of what was sent, and never a token.
 
 use std::fmt;
 use std::sync::{Mutex, PoisonError};
@@ -23,6 +23,13 @@ const SECRETS: [&str; 4] = ["?", "token", "bearer", "basic"];
 /// See the module.
 #[derive(Debug, Default)]
 pub(crate) struct Complaints {
+    prefaces: Kind,
+    requests: Kind,
+}
+
+/// A kind of complaint, of which one a minute is heard.
+#[derive(Debug, Default)]
+struct Kind {
     last: Mutex<Last>,
 }
 
@@ -37,7 +44,7 @@ struct Last {
 impl Complaints {
     /// A trusted proxy begins a connection with `sent`.
     pub(crate) fn about_preface(&self, proxy: Peer, sent: &[u8], error: HeaderError) {
-        if let Some(unsaid) = self.note(Instant::now()) {
+        if let Some(unsaid) = self.prefaces.note(Instant::now()) {
             tracing::warn!(
                 %proxy,
                 sent = %Shown(sent),
@@ -50,7 +57,7 @@ impl Complaints {
 
     /// A trusted proxy names its client in a header that is not understood.
     pub(crate) fn about_request(&self, proxy: Peer, fault: &Fault) {
-        if let Some(unsaid) = self.note(Instant::now()) {
+        if let Some(unsaid) = self.requests.note(Instant::now()) {
             tracing::warn!(
                 %proxy,
                 sent = %Shown(&fault.sent),
@@ -60,7 +67,9 @@ impl Complaints {
             );
         }
     }
+}
 
+impl Kind {
     /// Notes a complaint. If it is to be heard, returns how many before it were not.
     fn note(&self, now: Instant) -> Option<u64> {
         // Nothing panics while it holds the lock.
@@ -107,7 +116,7 @@ mod tests {
 
     #[test]
     fn one_complaint_a_minute_is_heard_and_the_others_are_counted() {
-        let complaints = Complaints::default();
+        let complaints = Kind::default();
         let start = Instant::now();
         assert_eq!(complaints.note(start), Some(0));
         for seconds in [0, 1, 59] {

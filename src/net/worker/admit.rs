@@ -30,6 +30,9 @@ impl Sockets {
             }
             Arrived::Header(named) => {
                 shard.end_preface(key);
+                if let Some(address) = named {
+                    tracing::debug!(shard = self.id.0, client = key.slot, %address, "a proxy names its client");
+                }
                 match named {
                     // It is a proxy, too, and names its client in the request.
                     Some(named) if shard.trusts(named) => {
