@@ -56,6 +56,88 @@ pub(crate) fn hide_quoted(text: &str, arguments: &[String]) -> String {
     })
 }
 
+/// Hides secrets in the text of a configuration, whatever its format: values of keys whose names say so, with all that
+/// belongs to them by indentation or brackets, and PEM. It rather hides too much.
+pub(crate) fn hide_in_configuration(text: &str) -> String {
+    let mut hidden: Option<Hidden> = None;
+    let mut shown = String::new();
+    for line in text.lines() {
+        let indent = line.len() - line.trim_start().len();
+        if let Some(hides) = &mut hidden {
+            if hides.goes_on(line, indent) {
+                continue;
+            }
+            hidden = None;
+        }
+        if line.contains("-----BEGIN") {
+            hidden = Some(Hidden::Pem { is_over: false });
+            shown.push_str(HIDDEN);
+        } else if let Some(end) = end_of_secret_name(line) {
+            let depth = depth(&line[end..]);
+            hidden = Some(Hidden::Value { indent, depth });
+            shown.push_str(&line[..end]);
+            shown.push_str(HIDDEN);
+        } else {
+            shown.push_str(&hide_in(line));
+        }
+        shown.push('\n');
+    }
+    shown
+}
+
+/// The rest of a secret, on the lines that follow.
+enum Hidden {
+    /// Up to its END line.
+    Pem { is_over: bool },
+    /// The indentation of its key, and the brackets that are open.
+    Value { indent: usize, depth: isize },
+}
+
+impl Hidden {
+    /// Whether a line still belongs to it.
+    fn goes_on(&mut self, line: &str, line_indent: usize) -> bool {
+        match self {
+            Hidden::Pem { is_over: true } => false,
+            Hidden::Pem { is_over } => {
+                *is_over = line.contains("-----END");
+                true
+            }
+            Hidden::Value { indent, depth } => {
+                let is_inside = *depth > 0;
+                *depth += self::depth(line);
+                let text = line.trim_start();
+                let is_item = line_indent >= *indent && text.starts_with('-');
+                is_inside
+                    || is_item
+                    || line_indent > *indent
+                    || text.is_empty()
+                    || text.starts_with('#')
+            }
+        }
+    }
+}
+
+/// The brackets that a text opens, less those that it closes.
+fn depth(text: &str) -> isize {
+    let of = |byte: u8| match byte {
+        b'[' | b'{' => 1,
+        b']' | b'}' => -1,
+        _ => 0,
+    };
+    text.bytes().map(of).sum()
+}
+
+/// The end of the first key that names a secret, with its colon or equals sign. In a comment, too.
+fn end_of_secret_name(line: &str) -> Option<usize> {
+    let signs = line.match_indices([':', '=']);
+    let mut ends = signs.map(|(at, _)| at + 1);
+    ends.find(|&end| {
+        let before = line[..end - 1].trim_end();
+        let name = before.rsplit([' ', '{', ',', '[', '#', '\t']).next();
+        name.is_some_and(is_name_of_one)
+    })
+}
+
 fn without_users(text: &str) -> String {
     let mut parts = text.split("://");
     let first = parts.next().unwrap_or_default();
@@ -204,5 +286,44 @@ mod tests {
         let text = "'ws://me:pw@h/' in '--server=ws://me:pw@h/', 'ws://h/?key=pw' or 'e' are wrong";
         let expected = "'ws://…@h/' in '--server=ws://…@h/', 'ws://h/?key=…' or '…' are wrong";
         assert_eq!(hide_quoted(text, &arguments), expected);
+    }
+
+    #[test]
+    fn secrets_of_a_configuration_are_hidden_with_all_that_belongs_to_them() {
+        for (text, shown) in [
+            ("a: 1\nb: 2\n", "a: 1\nb: 2\n"),
+            ("publish: token\n", "publish: token\n"),
+            (
+                "publish_tokens: [abc, def]\nb: 2\n",
+                "publish_tokens:…\nb: 2\n",
+            ),
+            (
+                "publish_tokens:\n- abc\n- def\nb: 2\n",
+                "publish_tokens:…\nb: 2\n",
+            ),
+            (
+                "a:\n  tokens:\n    - abc\n  b: 2\n",
+                "a:\n  tokens:…\n  b: 2\n",
+            ),
+            (
+                "tokens:\n- abc\n\n# more\n- def\nb: 2\n",
+                "tokens:…\nb: 2\n",
+            ),
+            (
+                "a: {publish: token, tokens: [abc]}\n",
+                "a: {publish: token, tokens:…\n",
+            ),
+            ("tokens: [\nabc,\ndef\n]\nb: 2\n", "tokens:…\nb: 2\n"),
+            ("# tokens: [abc]\nb: 2\n", "# tokens:…\nb: 2\n"),
+            ("\"password\": \"abc\"\n", "\"password\":…\n"),
+            ("PASSWORD=abc\n", "PASSWORD=…\n"),
+            (
+                "-----BEGIN KEY-----\nabc\n-----END KEY-----\nb: 2\n",
+                "…\nb: 2\n",
+            ),
+            ("url: redis://me:pw@h/\n", "url: redis://…@h/\n"),
+        ] {
+            assert_eq!(hide_in_configuration(text), shown);
+        }
     }
 }

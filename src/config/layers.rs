@@ -40,10 +40,17 @@ const OF_TOOLS: [&str; 4] = [
 const MOST_NAMED: usize = 8;
 
 /// A file of the configuration.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 struct Document {
     name: String,
+    /// It may have secrets.
     text: String,
+}
+
+impl fmt::Debug for Document {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.name.fmt(f)
+    }
 }
 
 /// All places of a configuration. Displays them for the operator, without values.
@@ -52,8 +59,9 @@ pub struct Layers {
     document: Option<Document>,
     /// From the weakest to the strongest.
     settings: Vec<Setting>,
-    /// Variables that look like ours and are not, with a value that Kubernetes would write.
+    /// Variables that look like ours, but set no key.
     ignored: BTreeSet<String>,
+    /// One of them has a value that Kubernetes would write.
     has_links: bool,
     /// The first place that cannot be used.
     problem: Option<ConfigError>,
@@ -120,7 +128,11 @@ impl Layers {
 
     fn add(&mut self, setting: Result<Setting, ConfigError>) {
         match setting {
-            Ok(setting) => self.settings.push(setting),
+            Ok(setting) => {
+                self.settings
+                    .retain(|other| !other.is_replaced_by(&setting));
+                self.settings.push(setting);
+            }
             Err(error) => _ = self.problem.get_or_insert(error),
         }
     }

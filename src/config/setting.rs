@@ -101,6 +101,11 @@ impl Setting {
         }
     }
 
+    /// Whether the other value comes from the same place and sets the same key.
+    pub(super) fn is_replaced_by(&self, other: &Setting) -> bool {
+        (&self.key, &self.giver) == (&other.key, &other.giver)
+    }
+
     /// The key with its value.
     pub(super) fn pair(&self) -> (&str, &str) {
         (&self.key, &self.text)

@@ -11,6 +11,7 @@ use super::types::Tls;
 
 /// Checks that the files of TLS exist. Their content is checked when they are loaded.
 pub(super) fn validate_tls(tls: &Tls) -> Result<(), ConfigError> {
+    refuse_contents(tls)?;
     if !tls.enabled {
         return refuse_unused_files(tls);
     }
@@ -32,6 +33,26 @@ pub(super) fn validate_tls(tls: &Tls) -> Result<(), ConfigError> {
         )?;
     }
     Ok(())
+}
+
+/// Refuses the text of a file in place of its path, before anything else could show it.
+fn refuse_contents(tls: &Tls) -> Result<(), ConfigError> {
+    for (key, noun, file) in [
+        ("cert_file", "certificate", &tls.cert_file),
+        ("key_file", "private key", &tls.key_file),
+        ("client_ca_file", "client CA", &tls.client_ca_file),
+    ] {
+        let path = file.as_deref();
+        if path.is_some_and(|path| looks_like_contents(path) && !path.exists()) {
+            return Err(contents(&format!("server.tls.{key}"), noun));
+        }
+    }
+    Ok(())
+}
+
+fn contents(key: &str, noun: &str) -> ConfigError {
+    let problem = format!("the text of a {noun} is given in place of the path of its file");
+    ConfigError::new(problem, "write it to a file, and name that").of_key(key)
 }
 
 /// Refuses files while TLS is off: their operator expects that clients are encrypted.
@@ -64,8 +85,7 @@ pub(crate) fn pem_file(key: &str, noun: &str, path: Option<&Path>) -> Result<Fil
     };
     open_regular(path).map_err(|error| {
         if looks_like_contents(path) {
-            let problem = format!("the text of a {noun} is given in place of the path of its file");
-            return ConfigError::new(problem, "write it to a file, and name that").of_key(key);
+            return contents(key, noun);
         }
         let problem = format!("the {noun} `{}` cannot be read: {error}", path.display());
         ConfigError::new(problem, FIX).of_key(key)

@@ -79,6 +79,8 @@ pub(crate) struct Postbox {
     refusals: CachePadded<AtomicUsize>,
     /// Whether the worker stands still. The control thread keeps it.
     is_frozen: AtomicBool,
+    /// The worker was told to stop, and has begun to close its connections.
+    is_stopping: AtomicBool,
 }
 
 impl Postbox {
@@ -90,6 +92,7 @@ impl Postbox {
             ended: CachePadded::default(),
             refusals: CachePadded::default(),
             is_frozen: AtomicBool::new(false),
+            is_stopping: AtomicBool::new(false),
         }
     }
 
@@ -102,6 +105,17 @@ impl Postbox {
     /// The worker stands still, or runs again.
     pub(crate) fn note_frozen(&self, is_frozen: bool) {
         self.is_frozen.store(is_frozen, Ordering::Relaxed);
+    }
+
+    /// Whether the worker has begun to stop. Closing many connections takes time.
+    pub(crate) fn is_stopping(&self) -> bool {
+        // Relaxed: as above.
+        self.is_stopping.load(Ordering::Relaxed)
+    }
+
+    /// The worker begins to stop.
+    pub(crate) fn note_stopping(&self) {
+        self.is_stopping.store(true, Ordering::Relaxed);
     }
 
     /// The worker is about to get a connection, from the acceptor or from another worker.

@@ -13,7 +13,7 @@ use signal_hook_mio::v1_0::Signals;
 use tracing::{debug, error, info, warn};
 
 use super::crew::{Crew, join_by};
-use super::ending::Ending;
+use super::ending::{Ending, LAST_THREAD};
 use super::error::RunError;
 use super::expiry::{ExpiryWatch, seconds_since_epoch};
 use super::guard::Pulse;
@@ -23,6 +23,7 @@ use super::refusals::Refusals;
 use super::supervisor::Supervisor;
 use super::watch::{FROZEN_AFTER, News, Watch};
 use crate::config::{Config, Shutdown};
+use crate::ids::ShardId;
 use crate::metrics::exporter::ExporterHandle;
 use crate::metrics::stats::{Published, Stat};
 use crate::net::listener::{Accepted, Acceptor};
@@ -215,7 +216,9 @@ impl Control {
             self.begin_drain();
         }
         if !self.stop && now >= ending.cut_at {
-            warn!(timeout = ?self.shutdown.timeout, "the time for the shutdown is up; the connections that are left are cut");
+            if self.failure.is_none() {
+                warn!(timeout = ?self.shutdown.timeout, "the time for the shutdown is up; the connections that are left are cut");
+            }
             self.stop = true;
         }
     }
@@ -409,19 +412,27 @@ impl Control {
         }
     }
 
-    /// Stops and joins every thread. Those that stand still are left behind, and fail the relay.
+    /// Stops and joins every thread. Those that stand still are left behind, and fail the relay. So are those that have many
+    /// connections to close, but they fail nothing: the end of the process closes the rest.
     fn end(mut self, crew: Crew) -> Result<(), RunError> {
         self.turn_away();
         let now = Instant::now();
         let by = self.ending.map_or(now, |ending| ending.stop_by(now));
-        let mut left = crew.stop(by).into_iter().map(|id| frozen(id.index()));
+        let left = crew.stop(by).into_iter().map(ShardId::index);
+        let (closing, still): (Vec<_>, Vec<_>) =
+            left.partition(|&worker| self.placement.postboxes[worker].is_stopping());
+        if !closing.is_empty() {
+            warn!(workers = ?closing, "the time is up while connections are being closed; the system closes the rest");
+        }
         if let Some(line) = self.refusals.take_line(Instant::now()) {
             info!("{line}");
         }
         let metrics = self.metrics.take().and_then(ExporterHandle::stop);
+        // The workers may have taken all the time.
+        let by = by.max(Instant::now() + LAST_THREAD);
         let metrics = metrics.is_some_and(|thread| !join_by(thread, by));
         let metrics = metrics.then(|| RunError::Frozen("the metrics thread".into()));
-        let left = left.next().or(metrics);
+        let left = still.first().map(|&worker| frozen(worker)).or(metrics);
         // A thread may have failed while it was being stopped.
         self.take_reports();
         self.failure.or(left).map_or(Ok(()), Err)

@@ -18,6 +18,9 @@ const LAST_STEPS: Duration = Duration::from_secs(2);
 /// The least time that threads get to stop once they are told to. Those that stand still do not.
 const STOPPING: Duration = Duration::from_secs(1);
 
+/// The time that the metrics thread has in any case to stop after the workers.
+pub(super) const LAST_THREAD: Duration = Duration::from_millis(250);
+
 /// The time that members have to take their Close after the relay has failed. It is short, because the supervisor waits
 /// to start the process again.
 const FAREWELL: Duration = Duration::from_secs(1);

@@ -118,6 +118,7 @@ impl Relay {
 
     /// The same, with signals: SIGINT or SIGTERM begins the shutdown, a second one ends the relay at once, and SIGHUP
     /// reads the certificate again. SIGUSR1 and SIGUSR2 are ignored, with a line in the log.
+    /// It tells systemd its state if the environment has `NOTIFY_SOCKET`.
     pub fn start_with_signals(config: &Config) -> Result<RelayHandle, StartError> {
         Relay::start_parts(config, true)
     }

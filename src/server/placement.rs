@@ -10,7 +10,7 @@ use crate::config::ProxySource;
 use crate::net::admission::{Admission, Entry, Seats};
 use crate::net::balance::Rotation;
 use crate::net::listener::Peer;
-use crate::net::mail::{Mail, Postbox, Postboxes, may_refuse_in_order};
+use crate::net::mail::{Mail, Postbox, Postboxes, ended, may_refuse_in_order};
 use crate::net::proxy::Preface;
 use crate::net::stream::Stream;
 use crate::net::vitals::Vitals;
@@ -43,6 +43,10 @@ impl Placement {
     pub(super) fn place(&mut self, stream: Stream, peer: Peer) {
         self.arrivals += 1;
         // Connections are let in here only, so the limit is never exceeded.
+        debug_assert!(
+            ended(&self.postboxes) <= self.vitals.admitted(),
+            "more have ended than were let in"
+        );
         if self.vitals.is_full() {
             return self.refuse(stream, peer, Refusal::CAPACITY);
         }

@@ -2,9 +2,10 @@
 
 use std::io::{self, Write};
 use std::net::{TcpListener, TcpStream};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use mio::{Events, Poll, Waker};
 use tungstenite::protocol::frame::coding::CloseCode;
@@ -36,6 +37,13 @@ fn connect(relay: &RelayHandle, topic: &str) -> WebSocket<TcpStream> {
     let stream = TcpStream::connect(relay.address()).unwrap();
     let url = format!("ws://localhost/{topic}");
     tungstenite::client(url, stream).unwrap().0
+}
+
+fn three_workers() -> Sizes {
+    Sizes {
+        workers: 3,
+        max_buffered_bytes: 1 << 30,
+    }
 }
 
 #[test]
@@ -129,11 +137,15 @@ fn control_box() -> (ControlBox, Poll) {
 #[test]
 fn when_a_worker_cannot_be_started_the_ones_that_run_are_stopped_and_joined() {
     let (control, _poll) = control_box();
-    let sizes = Sizes {
-        workers: 3,
-        max_buffered_bytes: 1 << 30,
-    };
-    let workers = Workers::build(&Config::default(), sizes, 100, None, &control, None).unwrap();
+    let workers = Workers::build(
+        &Config::default(),
+        three_workers(),
+        100,
+        None,
+        &control,
+        None,
+    )
+    .unwrap();
     let ended: [Arc<AtomicBool>; 2] = Default::default();
     let mut threads = ended.clone().into_iter();
     let spawn = |name: String, work: Work| {
@@ -150,6 +162,38 @@ fn when_a_worker_cannot_be_started_the_ones_that_run_are_stopped_and_joined() {
     };
     assert_eq!(error.to_string(), "no thread for worker-2");
     assert!(ended.iter().all(|ended| ended.load(Ordering::SeqCst)));
+}
+
+#[test]
+fn a_worker_that_stands_still_is_left_behind_and_the_others_are_joined() {
+    let (control, _poll) = control_box();
+    let workers = Workers::build(
+        &Config::default(),
+        three_workers(),
+        100,
+        None,
+        &control,
+        None,
+    )
+    .unwrap();
+    let (release, stand_still) = mpsc::channel::<()>();
+    let mut stand_still = Some(stand_still);
+    let spawn = |name: String, work: Work| {
+        let until = if name == "worker-1" {
+            stand_still.take()
+        } else {
+            None
+        };
+        thread::Builder::new().spawn(move || {
+            // Until the other end is dropped.
+            let _ = until.map(|until| until.recv());
+            work();
+        })
+    };
+    let crew = Crew::start_with(spawn, workers.workers, workers.postboxes, &control).unwrap();
+    let left = crew.stop(Instant::now() + Duration::from_secs(1));
+    assert_eq!(left, [ShardId(1)]);
+    drop(release);
 }
 
 #[test]

@@ -376,7 +376,8 @@ fn a_token_from_the_environment_is_neither_printed_nor_quoted() {
     ];
     let line = refusal(&fanwire_with(folder().path(), &wrong, &[]));
     assert!(
-        line.contains("relay.publish_tokens: found string; use a list") && !line.contains("4711")
+        line.contains("relay.publish_tokens: found a text, which is not shown; use a list")
+            && !line.contains("4711")
     );
 }
 
@@ -387,7 +388,8 @@ fn variables_that_only_look_like_ours_are_a_warning_of_the_check() {
     assert_eq!(output.status.code(), Some(0));
     let warning = String::from_utf8(output.stderr).expect("UTF-8");
     assert!(
-        warning.starts_with("fanwire: warning: ignoring FANWIRE_SERVER_PORT: "),
+        warning.starts_with("fanwire: warning: ")
+            && warning.contains(": ignoring FANWIRE_SERVER_PORT: "),
         "{warning}"
     );
     assert_eq!(warning.lines().count(), 1, "{warning}");

@@ -103,7 +103,7 @@ pub struct Server {
     pub name: String,
     /// Its command line, without secrets.
     pub command: Vec<String>,
-    /// The text of the file that `--server-config` names.
+    /// The text of the file that `--server-config` names, without its secrets.
     pub configuration: Option<String>,
     /// CPU of its process and of its children, such as the workers of nginx, during the measurement.
     pub cpu_seconds: f64,

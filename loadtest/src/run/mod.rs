@@ -30,6 +30,7 @@ use crate::report::{Counters, Report};
 use crate::scenario::limits;
 use crate::scenario::options::Options;
 use crate::scenario::plan::Plan;
+use crate::secrets;
 
 /// Time that the relay's counters may take to agree: it may publish them only now and then.
 const COUNTERS: Duration = Duration::from_secs(3);
@@ -135,7 +136,7 @@ fn read_server_config(options: &Options) -> Result<Option<String>, String> {
         return Ok(None);
     };
     std::fs::read_to_string(path)
-        .map(Some)
+        .map(|text| Some(secrets::hide_in_configuration(&text)))
         .map_err(|error| format!("--server-config {}: {error}", path.display()))
 }
 

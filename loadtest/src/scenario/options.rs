@@ -104,7 +104,7 @@ pub struct Options {
     /// the generator's counts.
     #[arg(long)]
     pub metrics_url: Option<String>,
-    /// A file with the relay's configuration. Its text is kept with the report.
+    /// A file with the relay's configuration. Its text is kept with the report, without its secrets.
     #[arg(long)]
     pub server_config: Option<PathBuf>,
     /// Accepts any certificate.

@@ -23,6 +23,7 @@ impl Sockets {
             Mail::Drain => shard.begin_drain(),
             Mail::Abandon => shard.abandon(),
             Mail::Stop => {
+                self.postboxes[self.id.index()].note_stopping();
                 shard.cut_all();
                 self.stopped = true;
             }

@@ -376,6 +376,23 @@ fn an_intermediate_that_did_not_sign_the_certificate_is_refused() {
 }
 
 #[test]
+fn a_certificate_with_the_name_of_its_authority_is_served() {
+    let authority_key = KeyPair::generate().unwrap();
+    let authority = params("localhost", true);
+    let root = authority.self_signed(&authority_key).unwrap().pem();
+    let issuer = Issuer::new(authority, authority_key);
+    let key = KeyPair::generate().unwrap();
+    let leaf = params("localhost", false).signed_by(&key, &issuer).unwrap();
+    let (leaf, key) = (leaf.pem(), key.serialize_pem());
+    assert_eq!(pair(&leaf, &key), Ok(()));
+    assert_eq!(pair(format!("{leaf}{root}"), &key), Ok(()));
+    refused(
+        authorities(&leaf),
+        "has a certificate in section 1 (line 1) that is not an authority's",
+    );
+}
+
+#[test]
 fn an_issuer_that_is_no_authority_is_refused() {
     let world = World::with_intermediate(|params| params.is_ca = IsCa::ExplicitNoCa);
     refused(
