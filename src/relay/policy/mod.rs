@@ -99,11 +99,10 @@ impl Policy {
         }
     }
 
-    /// Bytes that a member has to accept, since it joined or skipped, before publishers wait for it. Otherwise clients that
-    /// never read would use up the time that others deserve.
-    pub(crate) fn probation_bytes(&self) -> u32 {
-        // It fits: `max_lag_bytes` is at most 1 GiB.
-        (self.max_lag_bytes / PROBATION_SHARE) as u32
+    /// The cost of the messages that a member has to accept, since it joined or skipped, before publishers wait for it.
+    /// Otherwise clients that never read would use up the time that others deserve.
+    pub(crate) fn probation_bytes(&self) -> u64 {
+        self.max_lag_bytes / PROBATION_SHARE
     }
 
     /// The most that a member may lag, in bytes. Below it, [`Policy::verdict`] keeps every member.

@@ -117,8 +117,8 @@ pub(super) struct Client {
     pub(super) due: Timestamp,
     /// The time at which the timer wheel hands the client out next.
     pub(super) timer: Timestamp,
-    /// Bytes that the client must accept before publishers wait for it when it lags.
-    pub(super) probation_bytes: u32,
+    /// The place in its topic's log that the member must come to before publishers wait for it, as `Log::end_bytes` counts.
+    pub(super) trusted_at_bytes: u64,
     /// The bytes that the shard's gauges count for it.
     pub(super) gauged: Held,
     /// The carried batch, as the shard's gauges know it.
@@ -161,7 +161,7 @@ impl Client {
             stalled_since: now,
             due,
             timer: Timestamp(u64::MAX),
-            probation_bytes: 0,
+            trusted_at_bytes: 0,
             gauged: Held::default(),
             shares: None,
             has_failed: false,
@@ -287,13 +287,6 @@ impl Client {
         if !std::mem::replace(&mut self.is_stalled, true) {
             self.stalled_since = now;
         }
-    }
-
-    /// Notes `n` bytes that the client accepted on probation. Says whether its probation is over.
-    pub(super) fn serve_probation(&mut self, n: usize) -> bool {
-        let n = u32::try_from(n).unwrap_or(u32::MAX);
-        self.probation_bytes = self.probation_bytes.saturating_sub(n);
-        self.probation_bytes == 0
     }
 
     /// The client has been heard, or must be taken for alive. Says whether a pong was awaited.

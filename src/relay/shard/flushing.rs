@@ -15,7 +15,8 @@ use crate::ids::{ClientId, ClientKey};
 use crate::metrics::stats::Stat;
 use crate::relay::policy::departure::Departure;
 use crate::relay::policy::{Policy, Verdict};
-use crate::relay::topic::member::Slices;
+use crate::relay::topic::log::Log;
+use crate::relay::topic::member::{Member, Slices};
 
 /// The result of a write of the bytes that `Shard::gather` listed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -155,7 +156,7 @@ impl Shard {
         };
         let (topic_key, before) = (member.topic, member.cursor);
         let log = &mut self.topics[topic_key].log;
-        member.advance(log, 0, own);
+        move_on(member, &mut client.trusted_at_bytes, log, 0, own);
         if member.cursor != before {
             if client.blocked {
                 log.relocate_blocked(before, member.cursor, key);
@@ -182,7 +183,7 @@ impl Shard {
         member.jump_to_head(log);
         log.relocate_blocked(before, member.cursor, key);
         client.carry_message(rest);
-        client.probation_bytes = self.settings.policy.probation_bytes();
+        client.trusted_at_bytes = log.end_bytes() + self.settings.policy.probation_bytes();
         self.stats.add(Stat::Dropped, dropped);
         self.gauge_client(key);
         self.topics.touch(topic_key);
@@ -205,14 +206,7 @@ impl Shard {
         }
         let carried = client.advance_carry(written.taken);
         let policy = &self.settings.policy;
-        let sent = advance_member(
-            client,
-            &mut self.topics,
-            policy,
-            written.taken,
-            carried.left,
-            own,
-        );
+        let sent = advance_member(client, &mut self.topics, policy, carried.left, own);
         // Read here, because to look the client up again costs 20 instructions for each delivery.
         let awaits_itself = client.reading == Reading::AwaitsItself;
         let is_finishing = client.phase() == Phase::Finishing;
@@ -313,21 +307,14 @@ struct Sent {
     is_behind: bool,
 }
 
-/// Moves a member on by `n` bytes of its log. The write took `taken` bytes in all. Does nothing for a client that is not a
-/// member.
+/// Moves a member on by `n` bytes of its log. Does nothing for a client that is not a member.
 fn advance_member(
     client: &mut Client,
     topics: &mut Topics,
     policy: &Policy,
-    taken: usize,
     n: usize,
     own: Option<ClientId>,
 ) -> Sent {
-    let is_on_probation = client
-        .member
-        .as_ref()
-        .is_some_and(|member| !member.is_trusted);
-    let earns_trust = is_on_probation && client.serve_probation(taken);
     let Some(member) = &mut client.member else {
         return Sent {
             messages: 0,
@@ -336,14 +323,19 @@ fn advance_member(
     };
     let topic_key = member.topic;
     let topic = &mut topics[topic_key];
-    if earns_trust {
-        member.trust(&mut topic.log);
-    }
     if topic.grace.is_asked() && n > 0 {
         let lag_bytes = member.lag_bytes(&topic.log);
         topic.laggards_progress |= member.is_trusted && policy.is_behind(lag_bytes);
     }
-    let messages = member.advance(&mut topic.log, n, own);
+    let messages = move_on(member, &mut client.trusted_at_bytes, &mut topic.log, n, own);
+    // Nobody is further than the log. So most deliveries on probation cost no more than this comparison.
+    let may_be_over = client.trusted_at_bytes <= topic.log.end_bytes();
+    if !member.is_trusted
+        && may_be_over
+        && client.trusted_at_bytes <= member.place_bytes(&topic.log)
+    {
+        member.trust(&mut topic.log);
+    }
     let is_behind = !member.is_at_head(&topic.log) || client.leaves_at_head;
     if !topic.touched {
         topics.touch(topic_key);
@@ -352,4 +344,23 @@ fn advance_member(
         messages,
         is_behind,
     }
+}
+
+/// Moves a member on by `n` bytes of its log, and past own messages behind them. These do not shorten its probation: the place
+/// at which it ends moves on as well.
+fn move_on(
+    member: &mut Member,
+    trusted_at_bytes: &mut u64,
+    log: &mut Log,
+    n: usize,
+    own: Option<ClientId>,
+) -> u64 {
+    if own.is_none() || member.is_trusted {
+        return member.advance(log, n, own);
+    }
+    let (before, taken) = (member.place_bytes(log), member.cost_of(log, n, own));
+    let messages = member.advance(log, n, own);
+    let passed = member.place_bytes(log) - before;
+    *trusted_at_bytes += passed - taken;
+    messages
 }

@@ -113,7 +113,7 @@ impl Shard {
             is_trusted: false,
             own_ahead: 0,
         });
-        client.probation_bytes = self.settings.policy.probation_bytes();
+        client.trusted_at_bytes = topic.log.end_bytes() + self.settings.policy.probation_bytes();
         client.take(Step::Join);
         client.carry_plain(terms.response(date));
         self.stats.inc(Stat::Connections);

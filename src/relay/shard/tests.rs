@@ -9,6 +9,7 @@ mod holds;
 mod memory;
 mod outsiders;
 mod parts;
+mod probation;
 mod transfer;
 
 use self::driven::{Driven, Mail};

@@ -14,7 +14,7 @@ use bytes::Bytes;
 
 use crate::ids::ClientId;
 use crate::port::terms::Form;
-use crate::relay::batch::Encoding;
+use crate::relay::batch::{Batch, Encoding};
 use crate::relay::topic::TopicKey;
 use crate::relay::topic::log::{Cursor, Log};
 
@@ -53,6 +53,7 @@ pub(crate) struct Rest {
 
 /// Bytes that are sent without a break: the rest of a batch, or up to the member's next own message in it.
 struct Run<'a> {
+    batch: &'a Batch,
     encoding: &'a Encoding,
     start: Cursor,
     end: u32,
@@ -64,8 +65,10 @@ impl<'a> Run<'a> {
         if let Some(own) = own {
             return Run::find_of_others(log, form, from, own);
         }
-        let encoding = log.batch_at(from)?.encoding(form);
+        let batch = log.batch_at(from)?;
+        let encoding = batch.encoding(form);
         Some(Run {
+            batch,
             encoding,
             start: from,
             end: encoding.bytes().len() as u32,
@@ -80,6 +83,7 @@ impl<'a> Run<'a> {
             let encoding = batch.encoding(form);
             let len = encoding.bytes().len();
             let run = |start, next: usize| Run {
+                batch,
                 encoding,
                 start,
                 end: encoding.start_of(next),
@@ -111,6 +115,18 @@ impl<'a> Run<'a> {
         // `n` is at most the run's length, which is 32 bits wide.
         let offset = self.start.offset() + n as u32;
         self.start.at_offset(offset, self.encoding.bytes().len())
+    }
+
+    /// The cost as frames of the run's first `n` bytes: the difference of the lag before and behind them.
+    fn cost_of(&self, n: usize, form: Form) -> u64 {
+        let end = self.start.offset() as usize + n;
+        let until = if end == self.encoding.bytes().len() {
+            self.batch.cost_bytes()
+        } else {
+            // It is within the batch, whose offsets have 32 bits.
+            self.batch.bytes_before(form, end as u32)
+        };
+        until - self.batch.bytes_before(form, self.start.offset())
     }
 
     /// Messages that end within the run's first `n` bytes.
@@ -219,6 +235,21 @@ impl Member {
         messages
     }
 
+    /// The cost as frames of the next `n` bytes that [`Member::gather`] lists.
+    pub(crate) fn cost_of(&self, log: &Log, mut n: usize, own: Option<ClientId>) -> u64 {
+        let mut cursor = self.cursor;
+        let mut cost_bytes = 0;
+        while n > 0
+            && let Some(run) = Run::find(log, self.form, cursor, own)
+        {
+            let taken = n.min(run.len());
+            cost_bytes += run.cost_of(taken, self.form);
+            cursor = run.after(taken);
+            n -= taken;
+        }
+        cost_bytes
+    }
+
     fn relocate(&mut self, log: &mut Log, to: Cursor) {
         if self.is_trusted {
             log.relocate_trusted(self.cursor, to);
@@ -269,6 +300,11 @@ impl Member {
     /// Its lag, in bytes.
     pub(crate) fn lag_bytes(&self, log: &Log) -> u64 {
         log.lag_of(self.cursor, self.form)
+    }
+
+    /// The place that it has come to in the log, as [`Log::end_bytes`] counts.
+    pub(crate) fn place_bytes(&self, log: &Log) -> u64 {
+        log.end_bytes() - self.lag_bytes(log)
     }
 
     /// Skips to the head.
