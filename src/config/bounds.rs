@@ -49,8 +49,12 @@ const MAX_WAIT: Duration = Duration::from_hours(1);
 /// The shortest `relay.coalesce` other than 0. A single turn takes in the messages of that time anyway.
 const MIN_COALESCE: Duration = Duration::from_micros(10);
 /// The longest `relay.coalesce`. A client that breaks the protocol gets its earlier messages back before its Close, and
-/// it has five seconds in all.
+/// it has `slow_consumer.close_timeout` in all.
 const MAX_COALESCE: Duration = Duration::from_secs(1);
+/// The shortest `slow_consumer.close_timeout`. A violator's own messages must be back in that time, see [`MAX_COALESCE`].
+const MIN_CLOSE: Duration = Duration::from_secs(2);
+/// The longest `slow_consumer.close_timeout`. Until then, a client that is closed takes up a connection.
+const MAX_CLOSE: Duration = Duration::from_mins(10);
 /// The longest `shutdown.delay` and `shutdown.timeout`. Service managers kill the process earlier.
 const MAX_SHUTDOWN: Duration = Duration::from_mins(10);
 /// The most entries of `server.proxy_protocol.from` and `server.trusted_proxies`. The relay searches the lists for every
@@ -73,6 +77,7 @@ const _: () = {
     assert!(MAX_NOTSENT_LOWAT <= i32::MAX as usize);
     // `ShardId` has 16 bits, and a client's slot 32.
     assert!(MAX_WORKERS <= u16::MAX as usize && MAX_CONNECTIONS <= u32::MAX as usize);
+    assert!(MAX_COALESCE.as_micros() < MIN_CLOSE.as_micros());
     assert!(
         MIN_WAIT.as_micros() < MAX_SHUTDOWN.as_micros()
             && MAX_SHUTDOWN.as_micros() < MAX_WAIT.as_micros()
@@ -185,6 +190,11 @@ impl Config {
         check_wait(
             "slow_consumer.stall_timeout",
             self.slow_consumer.stall_timeout,
+        )?;
+        check_range(
+            "slow_consumer.close_timeout",
+            Span(self.slow_consumer.close_timeout),
+            Span(MIN_CLOSE)..=Span(MAX_CLOSE),
         )?;
         if !keepalive.ping_interval.is_zero() {
             check_wait("keepalive.ping_interval", keepalive.ping_interval)
@@ -388,7 +398,7 @@ mod tests {
     #[test]
     fn values_just_out_of_range_are_refused_by_their_keys() {
         type Change = fn(&mut Config);
-        let changes: [(&str, Change); 16] = [
+        let changes: [(&str, Change); 18] = [
             ("limits.max_buffered_bytes", |config| {
                 config.limits.max_buffered_bytes = MAX_BUFFERED_BYTES + 1;
             }),
@@ -406,6 +416,12 @@ mod tests {
             }),
             ("slow_consumer.stall_timeout", |config| {
                 config.slow_consumer.stall_timeout = Duration::ZERO;
+            }),
+            ("slow_consumer.close_timeout", |config| {
+                config.slow_consumer.close_timeout = MIN_CLOSE / 2;
+            }),
+            ("slow_consumer.close_timeout", |config| {
+                config.slow_consumer.close_timeout = MAX_CLOSE + MIN_WAIT;
             }),
             ("server.workers", |config| {
                 config.server.workers = MAX_WORKERS + 1;

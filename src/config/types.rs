@@ -224,6 +224,9 @@ pub struct SlowConsumer {
     /// The longest time that a client with pending messages may accept no byte.
     #[serde(with = "units::duration")]
     pub stall_timeout: Duration,
+    /// The longest time that a client has to take its Close and to answer it.
+    #[serde(with = "units::duration")]
+    pub close_timeout: Duration,
 }
 
 /// `slow_consumer.policy`: the treatment of a client that lags too far behind.
@@ -393,6 +396,7 @@ impl Default for SlowConsumer {
             policy: SlowConsumerPolicy::Disconnect,
             max_lag_bytes: 4 << 20,
             stall_timeout: Duration::from_secs(15),
+            close_timeout: Duration::from_secs(5),
         }
     }
 }

@@ -26,6 +26,8 @@ impl CloseCode {
     pub(crate) const INTERNAL: CloseCode = CloseCode(1011);
     /// 1013: the server cannot serve this peer now; it may try again later.
     pub(crate) const TRY_AGAIN_LATER: CloseCode = CloseCode(1013);
+    /// 3008: the peer did not answer in time. IANA has it registered as "Timeout".
+    pub(crate) const TIMEOUT: CloseCode = CloseCode(3008);
 
     /// The code that a peer sent, if a Close frame may carry it: 1000–1003 and 1007–1014 (registered with IANA), or
     /// 3000–4999 (libraries and applications). 1004 is undefined; 1005, 1006 and 1015 describe closes without a frame.
@@ -65,6 +67,7 @@ mod tests {
             CloseCode::TOO_BIG,
             CloseCode::INTERNAL,
             CloseCode::TRY_AGAIN_LATER,
+            CloseCode::TIMEOUT,
         ] {
             assert_eq!(CloseCode::received(code.value()), Some(code));
         }

@@ -40,7 +40,7 @@ fn a_client_that_does_not_answer_pings_is_dropped_and_one_that_does_stays() {
     };
     assert_eq!(silent.next(), ping);
     let (code, reason) = silent.close();
-    assert_eq!((code, &*reason), (1008, "no pong in time"));
+    assert_eq!((code, &*reason), (3008, "no pong in time"));
     silent.expect_end();
     world.await_total(Stat::DisconnectedPong, 1);
     assert!(

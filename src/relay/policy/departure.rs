@@ -118,7 +118,7 @@ impl Departure {
             Departure::Stall => {
                 Farewell::Close(CloseCode::TRY_AGAIN_LATER, "slow consumer: accepts nothing")
             }
-            Departure::Pong => Farewell::Fail(CloseCode::POLICY, "no pong in time"),
+            Departure::Pong => Farewell::Fail(CloseCode::TIMEOUT, "no pong in time"),
             Departure::Rate => Farewell::Fail(CloseCode::POLICY, "too many messages"),
             Departure::PublishDenied => Farewell::Fail(CloseCode::POLICY, "not allowed to publish"),
             Departure::Memory => {

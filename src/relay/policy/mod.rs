@@ -43,6 +43,8 @@ pub(crate) struct Policy {
     pub window_bytes: u64,
     /// The longest time a member may accept nothing while it is owed something.
     pub stall_timeout: Duration,
+    /// The longest wait for a client's part of the closing handshake, and for its last bytes to be accepted.
+    pub close_timeout: Duration,
 }
 
 /// The fate of a member whose socket is full.
@@ -84,6 +86,7 @@ impl Policy {
             max_lag_bytes,
             window_bytes: max_lag_bytes / WINDOW_SHARE / u64::from(shards.max(1)),
             stall_timeout: config.stall_timeout,
+            close_timeout: config.close_timeout,
         }
     }
 
@@ -183,7 +186,7 @@ mod tests {
         let config = SlowConsumer {
             policy,
             max_lag_bytes: 1000,
-            stall_timeout: Duration::from_secs(1),
+            ..SlowConsumer::default()
         };
         Policy::new(&config, 2)
     }

@@ -16,9 +16,6 @@ use crate::time::Timestamp;
 use crate::ws::encode::ControlFrame;
 use crate::ws::error::DecodeError;
 
-/// The longest wait for a client's part of the closing handshake, and for the last bytes to be accepted.
-const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
-
 /// The longest wait for a client's end when ours is shut. Web servers linger about as long.
 pub(super) const LINGER: Duration = Duration::from_secs(2);
 
@@ -120,7 +117,7 @@ impl Shard {
             } else {
                 0
             },
-            deadline: now + CLOSE_TIMEOUT,
+            deadline: now + self.settings.policy.close_timeout,
         }));
         client.leaves_at_head = true;
         client.set_reading(Reading::AwaitsPhase, now);
@@ -159,7 +156,7 @@ impl Shard {
         let due = if departure == Departure::Shutdown {
             Timestamp(u64::MAX)
         } else {
-            self.now + CLOSE_TIMEOUT
+            self.now + self.settings.policy.close_timeout
         };
         let client = &mut self.clients[key];
         client.take(step);

@@ -5,6 +5,7 @@
 mod coalesce;
 mod drain;
 mod driven;
+mod farewell;
 mod holds;
 mod memory;
 mod outsiders;

@@ -1,0 +1,46 @@
+//! The words to clients that are closed, and the time that they have to take them.
+
+use super::*;
+
+/// The next write to the client, which is a Close: its code and its reason.
+fn close(shard: &mut Shard, client: ClientKey) -> (u16, String) {
+    let sent = writes(shard, client).concat();
+    let [0x88, len, high, low, reason @ ..] = &sent[..] else {
+        panic!("{sent:?} is no Close");
+    };
+    assert_eq!(usize::from(*len), 2 + reason.len());
+    let reason = String::from_utf8(reason.to_vec()).unwrap();
+    (u16::from_be_bytes([*high, *low]), reason)
+}
+
+/// Lets time pass, and enforces deadlines.
+fn later(shard: &mut Shard, span: Duration) {
+    shard.begin_turn(shard.now + span);
+    shard.handle_timeouts();
+}
+
+#[test]
+fn a_client_that_does_not_answer_pings_is_told_so_in_a_code_of_its_own() {
+    let mut shard = shard_with(&Config::default());
+    let client = join(&mut shard, "/", b"");
+    turn(&mut shard, usize::MAX, None);
+    later(&mut shard, Duration::from_secs(26));
+    turn(&mut shard, usize::MAX, None);
+    later(&mut shard, Duration::from_secs(21));
+    assert_eq!(close(&mut shard, client), (3008, "no pong in time".into()));
+}
+
+#[test]
+fn a_client_has_the_configured_time_to_take_its_close() {
+    let mut config = Config::default();
+    config.slow_consumer.close_timeout = Duration::from_secs(12);
+    let mut shard = shard_with(&config);
+    let client = join(&mut shard, "/", b"");
+    turn(&mut shard, usize::MAX, None);
+    shard.on_bytes(client, &mut UNMASKED.to_vec());
+    turn(&mut shard, usize::MAX, Some(client));
+    later(&mut shard, Duration::from_secs(11));
+    assert_eq!(shard.len(), 1);
+    later(&mut shard, Duration::from_secs(2));
+    assert_eq!(shard.len(), 0);
+}
