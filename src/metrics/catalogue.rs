@@ -323,6 +323,11 @@ pub const METRICS: &[Metric] = &[
         "Time that the shard's worker thread was busy, in seconds. Time spent waiting for events is left out.",
     ),
     counter(
+        "fanwire_shard_pauses_total",
+        Source::PerShard(Stat::Pauses),
+        "Times that the shard's worker thread stood still for half a second or longer, because the process was stopped, the machine was paused, or there was too much to do. No client is blamed for that time.",
+    ),
+    counter(
         "fanwire_shard_envelopes_total",
         Source::PerShard(Stat::Envelopes),
         "Internal messages from other shards that the shard has taken from its inbox.",

@@ -120,6 +120,8 @@ pub enum Stat {
     CarriedBytes,
     /// Turns that ended with more in memory than the shard's share of `max_buffered_bytes`.
     BufferLimitReached,
+    /// Pauses of the worker that its clients are not blamed for.
+    Pauses,
     /// Turns of the worker.
     Turns,
     /// Microseconds that the worker spent in turns. Waiting for events is not among them.

@@ -1,4 +1,7 @@
-//! Patience with clients after the process itself was stopped. [`super::turn`] asks before it enforces deadlines.
+//! The clock as a turn looks at it. It never goes back, and it tells a pause of the process from a sleep.
+//!
+//! [`super::turn`] takes every look through here. A pause, such as a stopped process or a machine that moves to another host, is
+//! the relay's fault. So it does not count against clients: the shard moves their deadlines, and deadlines wait for a moment.
 
 use std::time::Duration;
 
@@ -8,13 +11,37 @@ use crate::time::Timestamp;
 /// were not.
 const PAUSE: Duration = Duration::from_millis(500);
 
+/// The longest sleep of a host that has clients. With [`PAUSE`], every pause of a second is noticed, whatever the next deadline
+/// is. Without this, a host that is woken in the middle of a long sleep could not tell that it was stopped.
+pub(crate) const HEARTBEAT: Duration = Duration::from_millis(500);
+
 /// Deadlines wait this long after a pause. In that time the input of the pause is read, before any client is cut.
 const GRACE: Duration = Duration::from_secs(1);
 
-/// Puts off deadlines after a pause, such as a stopped process or a suspended machine.
+/// A time in which the host did nothing, although it meant to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Pause {
+    /// The last look at the clock before it.
+    pub(crate) began: Timestamp,
+    /// The first look behind it.
+    pub(crate) ended: Timestamp,
+}
+
+impl Pause {
+    /// Its length.
+    pub(crate) fn span(self) -> Duration {
+        self.ended.since(self.began)
+    }
+}
+
+/// See the module.
 #[derive(Debug)]
 pub(crate) struct Patience {
+    /// The latest time that was ever seen.
+    now: Timestamp,
+    /// The next look is to be no later than this.
     expected: Timestamp,
+    /// Deadlines wait until then.
     until: Timestamp,
 }
 
@@ -22,24 +49,35 @@ impl Patience {
     /// No pause so far.
     pub(crate) fn new(now: Timestamp) -> Self {
         Patience {
+            now,
             expected: now,
             until: now,
         }
     }
 
-    /// Notes the time. The host means to look at the clock again within `limit`; with `None` nothing is due, and a pause
-    /// does no harm.
-    pub(crate) fn note(&mut self, now: Timestamp, limit: Option<Duration>) {
-        let late = now.since(self.expected);
-        self.expected = limit.map_or(Timestamp(u64::MAX), |limit| now + limit);
-        if late > PAUSE {
-            self.until = now + GRACE;
+    /// A look at the clock, which shows `now`. Returns the time, and the pause since the last look if there was one. The next
+    /// look follows at once, unless a sleep is announced.
+    ///
+    /// A clock that goes back stands still here. Some machines do this to a process when they move it.
+    pub(crate) fn look(&mut self, now: Timestamp) -> (Timestamp, Option<Pause>) {
+        let began = self.now;
+        let ended = now.max(began);
+        let is_late = ended.since(self.expected) > PAUSE;
+        (self.now, self.expected) = (ended, ended);
+        if is_late {
+            self.until = ended + GRACE;
         }
+        (ended, is_late.then_some(Pause { began, ended }))
+    }
+
+    /// The host sleeps until `end`. With `None` nothing is due, and a pause does no harm.
+    pub(crate) fn expect(&mut self, end: Option<Timestamp>) {
+        self.expected = end.unwrap_or(Timestamp(u64::MAX));
     }
 
     /// Whether deadlines may be enforced.
-    pub(crate) fn is_over(&self, now: Timestamp) -> bool {
-        now >= self.until
+    pub(crate) fn is_over(&self) -> bool {
+        self.now >= self.until
     }
 
     /// The moment from which on deadlines are enforced.
@@ -53,31 +91,47 @@ mod tests {
     use super::*;
 
     const SECOND: Duration = Duration::from_secs(1);
+    const START: Timestamp = Timestamp(1_000_000);
 
     #[test]
     fn a_sleep_as_long_as_meant_is_not_a_pause() {
-        let mut patience = Patience::new(Timestamp(0));
-        patience.note(Timestamp(0), Some(60 * SECOND));
-        let woken = Timestamp(0) + 60 * SECOND;
-        patience.note(woken, Some(SECOND));
-        assert!(patience.is_over(woken));
+        let mut patience = Patience::new(START);
+        let woken = START + 60 * SECOND;
+        patience.expect(Some(woken));
+        assert_eq!(patience.look(woken), (woken, None));
+        assert!(patience.is_over());
     }
 
     #[test]
     fn after_a_pause_deadlines_wait_a_second() {
-        let mut patience = Patience::new(Timestamp(0));
-        patience.note(Timestamp(0), Some(SECOND));
-        let woken = Timestamp(0) + 4 * SECOND;
-        patience.note(woken, Some(Duration::ZERO));
-        assert!(!patience.is_over(woken));
-        assert!(patience.is_over(woken + GRACE));
+        let mut patience = Patience::new(START);
+        patience.expect(Some(START + SECOND));
+        let woken = START + 4 * SECOND;
+        let pause = Pause {
+            began: START,
+            ended: woken,
+        };
+        assert_eq!(patience.look(woken), (woken, Some(pause)));
+        assert!(!patience.is_over());
+        patience.expect(Some(woken + SECOND));
+        assert_eq!(patience.look(woken + SECOND).1, None);
+        assert!(patience.is_over());
     }
 
     #[test]
     fn a_turn_that_is_stopped_half_way_is_a_pause() {
-        let mut patience = Patience::new(Timestamp(0));
-        patience.note(Timestamp(0), Some(Duration::ZERO));
-        patience.note(Timestamp(0) + 3 * SECOND, None);
-        assert!(!patience.is_over(Timestamp(0) + 3 * SECOND));
+        let mut patience = Patience::new(START);
+        patience.look(START);
+        let (_, pause) = patience.look(START + 3 * SECOND);
+        assert_eq!(pause.map(Pause::span), Some(3 * SECOND));
+    }
+
+    #[test]
+    fn a_clock_that_goes_back_stands_still_until_it_has_caught_up() {
+        let mut patience = Patience::new(START);
+        assert_eq!(patience.look(Timestamp(0)), (START, None));
+        let later = START + SECOND / 10;
+        assert_eq!(patience.look(later), (later, None));
+        assert_eq!(patience.look(START), (later, None));
     }
 }

@@ -14,7 +14,7 @@ use crate::http::health::Health;
 use crate::ids::{ClientKey, ShardId};
 use crate::metrics::stats::Stat;
 use crate::relay::envelope::Envelope;
-use crate::relay::patience::Patience;
+use crate::relay::patience::{HEARTBEAT, Patience};
 use crate::relay::shard::{Effect, End, Named, Permit, Shard, Transfer, Undecided, Written};
 use crate::relay::topic::member::Slices;
 use crate::time::Timestamp;
@@ -110,9 +110,9 @@ pub enum Moment {
     Settled,
 }
 
-/// The world outside the shard. All times are of one clock, which never goes back.
+/// The world outside the shard. All times are of one clock.
 pub trait Host {
-    /// The time.
+    /// The time. If it is earlier than one before, the turn takes that one instead.
     fn now(&mut self) -> Timestamp;
 
     /// The next event of a connection that the shard knows; `None` if there are no more for this turn.
@@ -219,8 +219,20 @@ pub struct Turn {
 struct Left {
     bytes: usize,
     until: Timestamp,
-    /// The end of the last visit.
+    /// The last look at the clock.
     at: Timestamp,
+}
+
+impl Left {
+    /// A read has brought `bytes`, and it is `now`.
+    fn note(&mut self, bytes: usize, now: Timestamp) {
+        self.bytes = self.bytes.saturating_sub(bytes);
+        self.at = now;
+    }
+
+    fn is_over(&self) -> bool {
+        self.bytes == 0 || self.at >= self.until
+    }
 }
 
 impl Turn {
@@ -237,10 +249,23 @@ impl Turn {
     /// Decides how long to sleep. It is called before every sleep, also one of no length, to tell a pause of the process
     /// from a sleep.
     pub fn sleep(&mut self, now: Timestamp) -> Sleep {
+        let now = self.note_time(now);
         let sleep = self.next_sleep(now);
-        let span = sleep.ends_at().map(|end| end.since(now));
-        self.patience.note(now, span);
+        self.patience.expect(sleep.ends_at());
         sleep
+    }
+
+    /// Looks at the clock. Every look is this one. If the process was paused since the last, clients are excused first.
+    fn look<H: Host>(&mut self, host: &mut H) -> Timestamp {
+        self.note_time(host.now())
+    }
+
+    fn note_time(&mut self, now: Timestamp) -> Timestamp {
+        let (now, pause) = self.patience.look(now);
+        if let Some(pause) = pause {
+            self.shard.excuse(pause);
+        }
+        now
     }
 
     fn next_sleep(&self, now: Timestamp) -> Sleep {
@@ -263,7 +288,8 @@ impl Turn {
             }
         });
         let next_read = self.shard.has_ready().then_some(retry);
-        let next = [self.shard.next_review(), deadline, next_read];
+        let heartbeat = (!self.shard.is_empty()).then_some(now + HEARTBEAT);
+        let next = [self.shard.next_review(), deadline, next_read, heartbeat];
         Sleep {
             until: next.into_iter().flatten().min(),
             alarm,
@@ -274,8 +300,7 @@ impl Turn {
     ///
     /// The others are told before the flush, so that they flush at the same time.
     pub fn run<H: Host>(&mut self, host: &mut H) {
-        let began = host.now();
-        self.patience.note(began, Some(Duration::ZERO));
+        let began = self.look(host);
         // 1. Take in: events, mail, input of clients, deadlines.
         self.shard.begin_turn(began);
         host.note(&mut self.shard, Moment::Begun);
@@ -290,7 +315,7 @@ impl Turn {
         self.answer_probes(host);
         host.note(&mut self.shard, Moment::Deadlines);
         // A client that is not read cannot be late.
-        if self.patience.is_over(began) && !self.is_congested {
+        if self.patience.is_over() && !self.is_congested {
             self.shard.handle_timeouts();
         }
         host.note(&mut self.shard, Moment::TakenIn);
@@ -302,13 +327,14 @@ impl Turn {
         // 3. Flush: one write for each client that has something to get.
         self.flush(host);
         // 4. Settle.
-        self.shard.end_turn(host.now());
+        let flushed_at = self.look(host);
+        self.shard.end_turn(flushed_at);
         host.note(&mut self.shard, Moment::Ended);
         self.post(host);
         for effect in self.shard.take_effects() {
             host.apply(effect);
         }
-        let busy = host.now().since(began).as_micros();
+        let busy = self.look(host).since(began).as_micros();
         // Turns last milliseconds.
         self.shard.stats_mut().add(Stat::BusyMicros, busy as u64);
         host.note(&mut self.shard, Moment::Settled);
@@ -342,7 +368,7 @@ impl Turn {
             self.shard.stats_mut().inc(Stat::ReadsDeferred);
             return;
         }
-        let now = host.now();
+        let now = self.look(host);
         let mut left = Left {
             bytes: self.budgets.read_bytes,
             until: now + self.budgets.read_time,
@@ -353,33 +379,35 @@ impl Turn {
                 let Some(key) = self.shard.take_ready(is_heavy) else {
                     break;
                 };
-                if !self.visit(host, key, &mut left) {
+                self.visit(host, key, &mut left);
+                if left.is_over() {
                     break;
                 }
             }
         }
     }
 
-    /// Reads a connection as often as one turn allows. Says whether any of the budget is left.
-    fn visit<H: Host>(&mut self, host: &mut H, key: ClientKey, left: &mut Left) -> bool {
-        let (read, is_left_over) = self.read_conn(host, key);
-        let now = host.now();
-        let is_heavy = now.since(left.at) > HEAVY_VISIT || host.is_handshaking(key);
-        left.at = now;
-        left.bytes = left.bytes.saturating_sub(read);
+    /// Reads a connection as often as one turn allows.
+    fn visit<H: Host>(&mut self, host: &mut H, key: ClientKey, left: &mut Left) {
+        let began = left.at;
+        let is_left_over = self.read_conn(host, key, left);
+        let now = self.look(host);
+        left.note(0, now);
+        let is_heavy = now.since(began) > HEAVY_VISIT || host.is_handshaking(key);
         self.shard.set_heavy(key, is_heavy);
         if is_left_over {
             self.shard.make_ready(key);
         }
-        left.bytes > 0 && now < left.until
     }
 
-    /// Reads a connection. Says how many bytes came, and whether there may be more to read now.
-    fn read_conn<H: Host>(&mut self, host: &mut H, key: ClientKey) -> (usize, bool) {
+    /// Reads a connection, until the budget is used up. Says whether there may be more to read now.
+    ///
+    /// The clock is looked at before every read but the first, which follows a look at once. So what is read behind a pause is
+    /// judged as such.
+    fn read_conn<H: Host>(&mut self, host: &mut H, key: ClientKey, left: &mut Left) -> bool {
         if !host.is_introduced(&mut self.shard, key) {
-            return (0, false);
+            return false;
         }
-        let mut total = 0;
         for _ in 0..READS_PER_CONN {
             let permit = self.shard.permit(key);
             host.note(&mut self.shard, Moment::Permitted(key));
@@ -390,25 +418,32 @@ impl Turn {
                         // It is not read, so no read will find out.
                         self.shard.on_end(key, End::Failed);
                     }
-                    return (total, false);
+                    return false;
                 }
             }
             let end = match host.fill(&mut self.shard, key) {
                 Filled::More(n) => {
-                    total += n;
+                    let now = self.look(host);
+                    left.note(n, now);
+                    if left.is_over() {
+                        return true;
+                    }
                     continue;
                 }
-                Filled::Last(n) => return (total + n, false),
-                Filled::Empty => return (total, false),
+                Filled::Last(n) => {
+                    left.note(n, left.at);
+                    return false;
+                }
+                Filled::Empty => return false,
                 Filled::Eof => End::Eof,
                 Filled::Failed => End::Failed,
                 Filled::TlsFailed => End::TlsFailed,
             };
             self.shard.on_end(key, end);
             // Input after a broken TLS is read, to be thrown away.
-            return (total, end == End::TlsFailed);
+            return end == End::TlsFailed;
         }
-        (total, true)
+        true
     }
 
     /// Asks for a seat for each client that a trusted proxy has just named.

@@ -235,7 +235,7 @@ pub(crate) const LEAST: [(Event, u64); 81] = [
     (Event::OutsideWaits, 1_000),
     (Event::Wait, 30_000),
     (Event::FanOutAwaited, 60),
-    (Event::RetryAwaited, 10),
+    (Event::RetryAwaited, 4),
     (Event::CutMidDrain, 60),
     (Event::TransportFull, 100_000),
     (Event::RecordSentInPart, 40_000),

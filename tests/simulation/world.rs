@@ -195,8 +195,29 @@ impl World {
         let millis = self.rng.pick(&[1, 5, 30, 100, 1_000, 30_000]);
         let most = Duration::from_millis(millis);
         let jump = if self.rng.percent(50) { next } else { most };
-        self.now = self.now + jump;
         self.tell(|| format!("the clock jumps by {jump:?}"));
+        self.let_time_pass(self.now + jump);
+    }
+
+    /// Time passes, and nothing else happens. Hosts that are not stopped take the turns that are due meanwhile.
+    fn let_time_pass(&mut self, end: Timestamp) {
+        while let Some(due) = self.next_wake().filter(|&due| due < end) {
+            self.now = self.now.max(due);
+            for host in 0..self.hosts.len() {
+                if self.is_awake(host) && !self.is_paused(host) {
+                    self.turn(host);
+                }
+            }
+        }
+        self.now = self.now.max(end);
+    }
+
+    /// The next time at which a host that is not stopped acts even if nothing happens.
+    fn next_wake(&self) -> Option<Timestamp> {
+        let awake = (0..self.hosts.len()).filter(|&host| !self.is_paused(host));
+        awake
+            .filter_map(|host| self.hosts[host].next_timeout())
+            .min()
     }
 
     /// The next host to read the clock finds that it was stopped.

@@ -14,6 +14,7 @@ pub(crate) mod topic;
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use slab::Slab;
 
@@ -209,6 +210,15 @@ impl Owner {
             for shard in overdue {
                 let topic = name.clone();
                 desk.outbox.send(shard, Envelope::Judge { topic });
+            }
+        }
+    }
+
+    /// Nothing could happen for `span`, so waits for laggards last that much longer.
+    pub(crate) fn excuse(&mut self, span: Duration) {
+        for &slot in &self.granted {
+            if let Some(topic) = self.topics.get_mut(slot) {
+                topic.excuse(span);
             }
         }
     }

@@ -1,6 +1,7 @@
 //! A topic as its owner sees it: the shards that subscribe, the next number, and the shards that ask its publishers to wait.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::coalesce::Coalesce;
 use super::pending::{Gauged, Pending};
@@ -149,6 +150,11 @@ impl OwnedTopic {
         if self.held() != Some(Hold::Grace) {
             self.allowance.end(now);
         }
+    }
+
+    /// Nothing could happen for `span`, so the wait for laggards lasts that much longer.
+    pub(crate) fn excuse(&mut self, span: Duration) {
+        self.allowance.excuse(span);
     }
 
     /// The end of the wait for laggards, if there is one.

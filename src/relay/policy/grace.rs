@@ -129,6 +129,19 @@ impl Grace {
         }
     }
 
+    /// Nothing could happen for `span`, so that time does not count.
+    pub(crate) fn excuse(&mut self, span: Duration) {
+        match self {
+            Grace::Asked {
+                until, progress_at, ..
+            } => {
+                *until = *until + span;
+                *progress_at = *progress_at + span;
+            }
+            Grace::Unneeded | Grace::Spent { .. } => {}
+        }
+    }
+
     /// From `now` on nobody waits any more.
     pub(crate) fn spent(now: Timestamp) -> Grace {
         Grace::Spent {
@@ -205,6 +218,14 @@ impl Allowance {
             in_vain: false,
         });
         true
+    }
+
+    /// Nothing could happen for `span`, so that time does not count.
+    pub(crate) fn excuse(&mut self, span: Duration) {
+        if let Some(wait) = &mut self.wait {
+            wait.began = wait.began + span;
+            wait.until = wait.until + span;
+        }
     }
 
     /// Notes that somebody has waited in vain.

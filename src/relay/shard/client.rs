@@ -14,6 +14,7 @@ use super::phase::{Phase, Step};
 use super::sharing::SharedKey;
 use crate::access::Permission;
 use crate::port::terms::Terms;
+use crate::relay::patience::Pause;
 use crate::relay::policy::departure::Departure;
 use crate::relay::policy::rate::Bucket;
 use crate::relay::topic::TopicKey;
@@ -286,6 +287,22 @@ impl Client {
         self.blocked = true;
         if !std::mem::replace(&mut self.is_stalled, true) {
             self.stalled_since = now;
+        }
+    }
+
+    /// The relay stood still. All times at which something was due or last happened move on by as much. The messages that the
+    /// client could have sent meanwhile are excused. If it is not read, the excuse that it will get covers them.
+    pub(super) fn excuse(&mut self, pause: Pause) {
+        let span = pause.span();
+        for time in [&mut self.last_read, &mut self.stalled_since, &mut self.due] {
+            *time = *time + span;
+        }
+        if let Some(failing) = &mut self.failing {
+            failing.deadline = failing.deadline + span;
+        }
+        if self.reading == Reading::Allowed {
+            self.bucket.pause(pause.began);
+            self.bucket.resume(pause.ended);
         }
     }
 

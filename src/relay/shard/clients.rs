@@ -90,6 +90,10 @@ impl Clients {
         slots.map(|(slot, client)| (key_of(slot, client.generation), client))
     }
 
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Client> {
+        self.slots.iter_mut().map(|(_, client)| client)
+    }
+
     /// The clients whose phase is `wanted`.
     pub(super) fn keys_in(&self, wanted: impl Fn(Phase) -> bool) -> Vec<ClientKey> {
         let clients = self.iter().filter(|(_, client)| wanted(client.phase()));

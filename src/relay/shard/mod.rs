@@ -38,6 +38,7 @@ mod deadlines;
 mod deciding;
 mod drain;
 mod draining;
+mod excusing;
 mod flushing;
 mod hearing;
 mod laggards;
