@@ -249,7 +249,7 @@ pub enum SlowConsumerPolicy {
     expecting = "a mapping such as `ping_interval: 25s`"
 )]
 pub struct Keepalive {
-    /// The silence after which a client is pinged. Zero sends no pings.
+    /// A client that has sent nothing for this time, or was sent nothing, is pinged. Zero sends no pings.
     #[serde(with = "units::duration")]
     pub ping_interval: Duration,
     /// The longest wait for an answer to a ping.

@@ -36,6 +36,17 @@ pub(super) enum Reading {
     AwaitsItself,
 }
 
+/// The last that is known of a client's output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Output {
+    /// The socket has accepted something since `output_since`.
+    Flows,
+    /// It has accepted nothing since then, as far as is known because there was nothing.
+    Rests,
+    /// It has accepted nothing since then, although there was something.
+    Stalls,
+}
+
 /// A member whose connection cannot go on: it has broken the protocol, or has ended its side. It departs once it has been
 /// sent what it is owed, its own messages among it.
 #[derive(Debug)]
@@ -79,8 +90,8 @@ pub(super) struct Client {
     pub(super) blocked: bool,
     /// The transport has bytes that the socket has not accepted yet. We shut our side only when it has.
     pub(super) holds_back: bool,
-    /// The socket has accepted nothing since `stalled_since`, although there was something.
-    is_stalled: bool,
+    /// Whether the socket has accepted something since `output_since`.
+    output: Output,
     /// In the shard's list of clients with something of their own to be sent.
     pub(super) urgent: bool,
     /// Whether it may be read. Changed by [`Client::set_reading`] alone.
@@ -113,7 +124,7 @@ pub(super) struct Client {
     pub(super) last_read: Timestamp,
     /// The messages that it may still send at its rate.
     pub(super) bucket: Bucket,
-    stalled_since: Timestamp,
+    output_since: Timestamp,
     /// The deadline of the present phase, or of the pong while `pinged`.
     pub(super) due: Timestamp,
     /// The time at which the timer wheel hands the client out next.
@@ -142,7 +153,7 @@ impl Client {
             phase: Phase::Requesting,
             blocked: false,
             holds_back: false,
-            is_stalled: false,
+            output: Output::Rests,
             urgent: false,
             reading: Reading::Allowed,
             may_publish: false,
@@ -159,7 +170,7 @@ impl Client {
             failing: None,
             last_read: now,
             bucket: Bucket::default(),
-            stalled_since: now,
+            output_since: now,
             due,
             timer: Timestamp(u64::MAX),
             trusted_at_bytes: 0,
@@ -285,8 +296,9 @@ impl Client {
     /// Notes that the socket takes nothing more for now.
     pub(super) fn block(&mut self, now: Timestamp) {
         self.blocked = true;
-        if !std::mem::replace(&mut self.is_stalled, true) {
-            self.stalled_since = now;
+        if self.output != Output::Stalls {
+            self.output = Output::Stalls;
+            self.output_since = now;
         }
     }
 
@@ -294,7 +306,7 @@ impl Client {
     /// client could have sent meanwhile are excused. If it is not read, the excuse that it will get covers them.
     pub(super) fn excuse(&mut self, pause: Pause) {
         let span = pause.span();
-        for time in [&mut self.last_read, &mut self.stalled_since, &mut self.due] {
+        for time in [&mut self.last_read, &mut self.output_since, &mut self.due] {
             *time = *time + span;
         }
         if let Some(failing) = &mut self.failing {
@@ -314,12 +326,37 @@ impl Client {
 
     /// Notes that the socket has taken something.
     pub(super) fn note_progress(&mut self) {
-        self.is_stalled = false;
+        self.output = Output::Flows;
     }
 
     /// The time since which a blocked socket has taken nothing.
     pub(super) fn stalled_since(&self) -> Option<Timestamp> {
-        (self.blocked && self.is_stalled).then_some(self.stalled_since)
+        (self.blocked && self.output == Output::Stalls).then_some(self.output_since)
+    }
+
+    /// The last review of the output, or the last ping if that was later.
+    pub(super) fn output_since(&self) -> Timestamp {
+        self.output_since
+    }
+
+    /// Reviews the output of a client that is not blocked. Says whether it was sent nothing since the last review.
+    pub(super) fn review_output(&mut self, now: Timestamp) -> bool {
+        match self.output {
+            Output::Rests => true,
+            Output::Flows | Output::Stalls => {
+                self.output = Output::Rests;
+                self.output_since = now;
+                false
+            }
+        }
+    }
+
+    /// Queues a ping, which must be answered by `due`.
+    pub(super) fn ping(&mut self, now: Timestamp, due: Timestamp) {
+        self.pinged = true;
+        self.due = due;
+        self.output_since = now;
+        self.queue_control(PendingControl::ping);
     }
 
     /// Queues control frames.

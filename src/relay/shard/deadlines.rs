@@ -5,12 +5,15 @@
 
 use super::Shard;
 use super::client::{Client, Reading};
-use super::control::PendingControl;
 use super::phase::Phase;
 use crate::ids::ClientKey;
 use crate::relay::policy::departure::Departure;
 use crate::time::Timestamp;
 use crate::ws::handshake::{Refusal, RefusalKind};
+
+/// The client's output is reviewed this often in a ping's interval. A client that was sent nothing between two reviews is
+/// pinged. So nobody is sent nothing for longer than an interval, and no delivery has to note its time.
+const REVIEWS_PER_PING: u32 = 2;
 
 impl Shard {
     /// Acts on all deadlines that have passed.
@@ -83,7 +86,8 @@ impl Shard {
         if client.pinged {
             return Some(client.due);
         }
-        Some(client.last_read + self.settings.ping_interval)
+        let next_review = client.output_since() + self.settings.ping_interval / REVIEWS_PER_PING;
+        Some(next_review.min(client.last_read + self.settings.ping_interval))
     }
 
     fn on_deadline(&mut self, key: ClientKey) {
@@ -115,19 +119,19 @@ impl Shard {
             self.depart(key, Departure::Stall);
         } else if client.pinged && client.reading == Reading::Allowed {
             self.depart(key, Departure::Pong);
-        } else {
+        } else if client.pinged || self.is_silent(key) {
             // A parked client is pinged again and again: its pong cannot be read, but if it is gone, its system answers
             // with a reset.
-            self.ping(key);
+            let due = now + self.settings.pong_timeout;
+            self.clients[key].ping(now, due);
+            self.outflow.make_urgent(key, &mut self.clients);
         }
     }
 
-    fn ping(&mut self, key: ClientKey) {
-        let due = self.now + self.settings.pong_timeout;
+    /// Whether nothing was heard of the client for a ping's interval, or nothing was sent to it.
+    fn is_silent(&mut self, key: ClientKey) -> bool {
+        let now = self.now;
         let client = &mut self.clients[key];
-        client.pinged = true;
-        client.due = due;
-        client.queue_control(PendingControl::ping);
-        self.outflow.make_urgent(key, &mut self.clients);
+        client.last_read + self.settings.ping_interval <= now || client.review_output(now)
     }
 }

@@ -106,7 +106,7 @@ pub struct Settings {
     echo: bool,
     /// The longest time from accept to the complete request.
     handshake_timeout: Duration,
-    /// A client is pinged after this time of silence; never if it is zero.
+    /// A client is pinged after this time in which nothing was heard of it, or nothing was sent to it; never if it is zero.
     ping_interval: Duration,
     /// The longest wait for a sign of life after a ping.
     pong_timeout: Duration,

@@ -7,6 +7,7 @@ mod drain;
 mod driven;
 mod farewell;
 mod holds;
+mod keepalive;
 mod memory;
 mod outsiders;
 mod parts;

@@ -1,0 +1,89 @@
+//! Keep-alive: silence in either direction is ended by a ping.
+
+use super::*;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// A message of one byte, from a client.
+const MESSAGE: [u8; 7] = [0x81, 0x81, 0, 0, 0, 0, b'x'];
+const PONG: [u8; 6] = [0x8a, 0x80, 0, 0, 0, 0];
+
+/// Lives for two minutes, second by second, with a client that answers pings. Every so many seconds it sends a message, and
+/// another member sends one; 0 is never. Returns the seconds in which the client was sent something, and the number of pings.
+fn live(echo: bool, sends_every: u64, hears_every: u64) -> (Vec<u64>, usize) {
+    let mut config = Config::default();
+    config.relay.echo = echo;
+    let mut shard = shard_with(&config);
+    let client = join(&mut shard, "/", b"");
+    let other = join(&mut shard, "/", b"");
+    turn(&mut shard, usize::MAX, None);
+    let (mut sent, mut pings) = (vec![0], 0);
+    let is_time = |second: u64, every: u64| every > 0 && second.is_multiple_of(every);
+    for second in 1..=120 {
+        shard.begin_turn(shard.now + SECOND);
+        shard.on_bytes(other, &mut PONG.to_vec());
+        if is_time(second, sends_every) {
+            shard.on_bytes(client, &mut MESSAGE.to_vec());
+        }
+        if is_time(second, hears_every) {
+            shard.on_bytes(other, &mut MESSAGE.to_vec());
+        }
+        shard.handle_timeouts();
+        shard.decide();
+        while let Some(key) = shard.poll_flush() {
+            let bytes = writes(&mut shard, key).concat();
+            if key != client || bytes.is_empty() {
+                continue;
+            }
+            sent.push(second);
+            if bytes.windows(2).any(|pair| pair == [0x89, 0]) {
+                pings += 1;
+                shard.on_bytes(client, &mut PONG.to_vec());
+            }
+        }
+        shard.end_turn(shard.now);
+        shard.check();
+    }
+    sent.push(120);
+    assert_eq!(shard.stats.value(Stat::Disconnections), 0);
+    (sent, pings)
+}
+
+/// The longest time in which the client was sent nothing, in seconds.
+fn longest_silence(sent: &[u64]) -> u64 {
+    let gaps = sent.windows(2).map(|pair| pair[1] - pair[0]);
+    gaps.max().expect("a second")
+}
+
+#[test]
+fn a_client_that_only_publishes_is_sent_a_ping_before_a_proxy_gives_up() {
+    for sends_every in [1, 5, 20] {
+        let (sent, pings) = live(false, sends_every, 0);
+        assert!(longest_silence(&sent) <= 26, "{sent:?}");
+        assert!((4..=9).contains(&pings), "{pings}");
+    }
+}
+
+#[test]
+fn whoever_hears_something_now_and_then_is_not_silent_for_longer_than_the_interval_either() {
+    for hears_every in [20, 24, 40] {
+        let (sent, _) = live(false, 5, hears_every);
+        assert!(longest_silence(&sent) <= 26, "{sent:?}");
+    }
+}
+
+#[test]
+fn an_idle_client_is_pinged_once_in_an_interval() {
+    assert_eq!(live(true, 0, 0).1, 4);
+}
+
+#[test]
+fn whoever_sends_and_is_sent_messages_is_not_pinged() {
+    assert_eq!(live(true, 10, 0).1, 0);
+    assert_eq!(live(false, 10, 10).1, 0);
+}
+
+#[test]
+fn whoever_is_sent_messages_and_sends_nothing_is_pinged_as_ever() {
+    assert_eq!(live(true, 0, 1).1, 4);
+}
