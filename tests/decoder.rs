@@ -25,20 +25,20 @@ enum Seen {
     Close(Option<u16>),
 }
 
-impl From<Event<'_>> for Seen {
-    fn from(event: Event<'_>) -> Seen {
-        match event {
-            Event::Message(message) => {
-                let payload = message.payload.as_slice().to_vec();
-                match message.kind {
-                    MessageKind::Text => Seen::Text(String::from_utf8(payload).expect("checked")),
-                    MessageKind::Binary => Seen::Binary(payload),
-                }
-            }
-            Event::Ping(payload) => Seen::Ping(payload.as_slice().to_vec()),
-            Event::Pong => Seen::Pong,
-            Event::Close(code) => Seen::Close(code.map(CloseCode::value)),
+/// An event that the oracle has as well: how a message was cut does not matter.
+fn seen(event: Event<'_>) -> Option<Seen> {
+    match event {
+        Event::Message(message) => {
+            let payload = message.payload.as_slice().to_vec();
+            Some(match message.kind {
+                MessageKind::Text => Seen::Text(String::from_utf8(payload).expect("checked")),
+                MessageKind::Binary => Seen::Binary(payload),
+            })
         }
+        Event::Ping(payload) => Some(Seen::Ping(payload.as_slice().to_vec())),
+        Event::Pong => Some(Seen::Pong),
+        Event::Fragment { .. } => None,
+        Event::Close(code) => Some(Seen::Close(code.map(CloseCode::value))),
     }
 }
 
@@ -52,7 +52,7 @@ fn decode_whole(stream: &[u8]) -> Outcome {
 /// Decodes `stream` as a connection whose reads return the sizes in `reads`, repeatedly. With `direct`, it reads into
 /// the decoder's own buffer whenever there is one.
 fn decode_in_reads(stream: &[u8], reads: &[usize], direct: bool) -> Outcome {
-    let (mut decoder, mut seen, mut rest) = (Decoder::default(), Vec::new(), stream);
+    let (mut decoder, mut events, mut rest) = (Decoder::default(), Vec::new(), stream);
     for &read in reads.iter().cycle() {
         if rest.is_empty() {
             break;
@@ -64,30 +64,30 @@ fn decode_in_reads(stream: &[u8], reads: &[usize], direct: bool) -> Outcome {
                 rest = &rest[count..];
                 decoder
                     .decode_direct(count)
-                    .map(|event| seen.extend(event.map(Seen::from)))
+                    .map(|event| events.extend(event.and_then(seen)))
             }
             Some(_) | None => {
                 let (piece, tail) = rest.split_at(read.min(rest.len()));
                 rest = tail;
-                decode_piece(&mut decoder, piece, &mut seen)
+                decode_piece(&mut decoder, piece, &mut events)
             }
         };
         if let Err(error) = result {
-            return (seen, Some(error));
+            return (events, Some(error));
         }
     }
-    (seen, None)
+    (events, None)
 }
 
 fn decode_piece(
     decoder: &mut Decoder,
     piece: &[u8],
-    seen: &mut Vec<Seen>,
+    events: &mut Vec<Seen>,
 ) -> Result<(), DecodeError> {
     let mut scratch = piece.to_vec();
     let mut input = &mut scratch[..];
     while let Some(event) = decoder.decode(&mut input, LIMIT)? {
-        seen.push(event.into());
+        events.extend(seen(event));
     }
     assert!(input.is_empty(), "nothing to yield, and yet bytes are left");
     Ok(())

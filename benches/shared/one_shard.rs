@@ -24,6 +24,7 @@ const ADMITTED_AT_ONCE: usize = 1000;
 
 /// Budgets that let one turn write to everybody.
 const BUDGETS: Budgets = Budgets {
+    step_frames: usize::MAX,
     read_bytes: usize::MAX,
     read_time: Duration::MAX,
     flush_clients: usize::MAX,

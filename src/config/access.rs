@@ -12,6 +12,8 @@ const MAX_BURST: usize = 10_000_000;
 /// The burst is at least the messages of a second divided by this. All that one turn reads counts as sent at once, and
 /// on a busy machine a turn may take a tenth of a second.
 const BURSTS_PER_SECOND: usize = 10;
+/// The largest `limits.control_frames_per_second`. Its burst must fit, see below.
+const MAX_CONTROL_FRAMES_PER_SECOND: usize = 1_000_000;
 /// The most entries in a list. The relay searches the list for every client that connects.
 const MAX_ENTRIES: usize = 256;
 /// The longest `server.health_path`. The relay compares it with the path of every request.
@@ -20,6 +22,7 @@ const MAX_PATH_BYTES: usize = 256;
 const _: () = {
     // The default burst of any allowed rate is itself allowed.
     assert!(MAX_MESSAGES_PER_SECOND * Limits::DEFAULT_BURST_SECONDS <= MAX_BURST);
+    assert!(MAX_CONTROL_FRAMES_PER_SECOND * Limits::CONTROL_BURST_SECONDS <= MAX_BURST);
 };
 
 impl Config {
@@ -34,6 +37,12 @@ impl Config {
             rate,
             0..=MAX_MESSAGES_PER_SECOND,
         )?;
+        check_range(
+            "limits.control_frames_per_second",
+            self.limits.control_frames_per_second,
+            0..=MAX_CONTROL_FRAMES_PER_SECOND,
+        )
+        .map_err(|error| error.or("0 for no limit"))?;
         if burst == 0 {
             return Ok(());
         }
@@ -148,6 +157,11 @@ mod tests {
             "configuration: limits.burst: 10 is too small; use 11 to 10000000, or 0 for the messages of 5 seconds"
         );
         assert!(rated(MAX_BURST + 1).is_err());
+        let text = refusal(|config| config.limits.control_frames_per_second = 1_000_001);
+        assert!(
+            text.contains("limits.control_frames_per_second: 1000001 is too large"),
+            "{text}"
+        );
         let text = refusal(|config| config.limits.messages_per_second = 1_000_001);
         assert!(
             text.contains("limits.messages_per_second: 1000001 is too large"),

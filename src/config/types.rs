@@ -201,6 +201,10 @@ pub struct Limits {
     /// The number of messages that a client may send at once. 0 is the messages of 5 seconds.
     #[serde(deserialize_with = "units::count")]
     pub burst: usize,
+    /// The average number of control frames per second that a client may send, and of fragments without payload. Beyond it,
+    /// the client is closed with 1008. 0 is no limit. Ten times as many may come at once.
+    #[serde(deserialize_with = "units::count")]
+    pub control_frames_per_second: usize,
     /// The most memory for logs and incomplete messages, in bytes. Beyond it, the clients that use most are
     /// disconnected. 0 derives it from the memory that the process may use, when the relay starts.
     #[serde(with = "units::size")]
@@ -376,6 +380,9 @@ impl Limits {
 
     /// The most that is derived for `max_buffered_bytes`. Stalled clients of one relay should not fill a large machine.
     pub(crate) const MOST_DERIVED_BYTES: usize = 1 << 30;
+
+    /// The control frames that may come at once, in seconds of the average rate.
+    pub(crate) const CONTROL_BURST_SECONDS: usize = 10;
 }
 
 impl Default for Limits {
@@ -385,6 +392,7 @@ impl Default for Limits {
             max_header_bytes: 8 << 10,
             messages_per_second: 0,
             burst: 0,
+            control_frames_per_second: 200,
             max_buffered_bytes: 0,
         }
     }

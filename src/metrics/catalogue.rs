@@ -411,6 +411,7 @@ const DISCONNECTIONS: &[(&str, Stat)] = &[
     ("stall", Stat::DisconnectedStall),
     ("pong_timeout", Stat::DisconnectedPong),
     ("rate", Stat::DisconnectedRate),
+    ("control_rate", Stat::DisconnectedControlRate),
     ("publish_denied", Stat::DisconnectedPublishDenied),
     ("memory", Stat::DisconnectedMemory),
     ("shutdown", Stat::DisconnectedShutdown),

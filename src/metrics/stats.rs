@@ -48,6 +48,8 @@ pub enum Stat {
     DisconnectedPong,
     /// The client sent more messages than its rate allows: closed with 1008.
     DisconnectedRate,
+    /// The client sent more control frames than its rate allows: closed with 1008.
+    DisconnectedControlRate,
     /// The client sent a message and may not: closed with 1008.
     DisconnectedPublishDenied,
     /// The relay was short of memory, and the client held the most: closed with 1013.

@@ -22,6 +22,10 @@ use crate::time::Timestamp;
 /// Reads of one connection in one turn.
 const READS_PER_CONN: usize = 4;
 
+/// No step of a visit begins after this time. Four full reads of large messages take less. A flood of tiny frames takes more,
+/// and its sender's next visit is behind those to others.
+const VISIT: Duration = Duration::from_micros(500);
+
 /// After a visit that takes longer than this, the connection waits in the heavy lane for the next one. Four full reads take
 /// a third of this time. A TLS handshake takes longer, and so do records that bring nothing but new keys.
 const HEAVY_VISIT: Duration = Duration::from_millis(1);
@@ -32,6 +36,9 @@ const CONGESTION_RETRY: Duration = Duration::from_millis(1);
 /// The limits of a turn's steps.
 #[derive(Clone, Copy, Debug)]
 pub struct Budgets {
+    /// Frames of one client that are decoded in one step. The turn looks at the clock between two steps, so a read of twenty
+    /// thousand tiny frames keeps nobody waiting.
+    pub step_frames: usize,
     /// No read begins after this many bytes. The turns that follow have to send many times as much.
     pub read_bytes: usize,
     /// No visit begins once reading has taken this long. It is as long as a flush takes, so a flood of expensive input does
@@ -47,6 +54,8 @@ impl Default for Budgets {
     /// Reading and flushing take about 2 ms each.
     fn default() -> Self {
         Budgets {
+            // A tenth of a millisecond.
+            step_frames: 1024,
             read_bytes: 1 << 20,
             read_time: Duration::from_millis(2),
             flush_clients: 256,
@@ -237,7 +246,8 @@ impl Left {
 
 impl Turn {
     /// Turns of `shard`, of which the first begins `now` or later.
-    pub fn new(shard: Shard, budgets: Budgets, now: Timestamp) -> Self {
+    pub fn new(mut shard: Shard, budgets: Budgets, now: Timestamp) -> Self {
+        shard.limit_steps(budgets.step_frames);
         Turn {
             shard,
             budgets,
@@ -402,17 +412,25 @@ impl Turn {
 
     /// Reads a connection, until the budget is used up. Says whether there may be more to read now.
     ///
-    /// The clock is looked at before every read but the first, which follows a look at once. So what is read behind a pause is
-    /// judged as such.
+    /// A step is a read, or a part of what one brought. The clock is looked at after each, so input behind a pause is judged as
+    /// such, and a flood does not keep others waiting.
     fn read_conn<H: Host>(&mut self, host: &mut H, key: ClientKey, left: &mut Left) -> bool {
         if !host.is_introduced(&mut self.shard, key) {
             return false;
         }
-        for _ in 0..READS_PER_CONN {
+        let began = left.at;
+        let mut reads = 0;
+        while reads < READS_PER_CONN {
             let permit = self.shard.permit(key);
             host.note(&mut self.shard, Moment::Permitted(key));
             match permit {
-                Permit::Read => {}
+                Permit::Read => reads += 1,
+                Permit::Again => {
+                    if self.is_visit_over(host, began, left, 0) {
+                        return true;
+                    }
+                    continue;
+                }
                 Permit::Parked => {
                     if self.shard.has_failed(key) {
                         // It is not read, so no read will find out.
@@ -422,17 +440,15 @@ impl Turn {
                 }
             }
             let end = match host.fill(&mut self.shard, key) {
-                Filled::More(n) => {
-                    let now = self.look(host);
-                    left.note(n, now);
-                    if left.is_over() {
+                Filled::Last(n) if !self.shard.has_undecoded(key) => {
+                    left.note(n, left.at);
+                    return false;
+                }
+                Filled::More(n) | Filled::Last(n) => {
+                    if self.is_visit_over(host, began, left, n) {
                         return true;
                     }
                     continue;
-                }
-                Filled::Last(n) => {
-                    left.note(n, left.at);
-                    return false;
                 }
                 Filled::Empty => return false,
                 Filled::Eof => End::Eof,
@@ -453,6 +469,19 @@ impl Turn {
                 self.shard.admit(named.key);
             }
         }
+    }
+
+    /// A step of a visit that began at `began` is done, and has read `bytes`. Says whether no other may begin.
+    fn is_visit_over<H: Host>(
+        &mut self,
+        host: &mut H,
+        began: Timestamp,
+        left: &mut Left,
+        bytes: usize,
+    ) -> bool {
+        let now = self.look(host);
+        left.note(bytes, now);
+        left.is_over() || now.since(began) > VISIT
     }
 
     /// Decides for each client whose request was just granted whether it stays or moves to another shard.

@@ -26,6 +26,12 @@ pub enum Event<'a> {
     Ping(ControlPayload),
     /// A Pong, solicited or not.
     Pong,
+    /// The header of a short frame that continues a message and does not end it. It says nothing by itself. But one read may
+    /// bring thousands of such frames, so the caller can count them and stop.
+    Fragment {
+        /// Whether the frame has no payload, so that it brings nothing at all.
+        is_empty: bool,
+    },
     /// A Close, with its code if it had one. It is the last event: the decoder drops all that follows (section 5.5.1).
     Close(Option<CloseCode>),
 }
@@ -40,6 +46,10 @@ pub struct Decoder {
     header: PartialHeader,
     end: Option<End>,
 }
+
+/// A frame inside a message is an event of its own if its payload is shorter than this, in bytes. Longer ones are limited by
+/// the length of a read.
+const SHORT_FRAGMENT_BYTES: u64 = 64;
 
 /// Every connection holds a decoder, so its size is part of the cost of an idle connection.
 const _: () = assert!(size_of::<Decoder>() <= 32);
@@ -186,7 +196,7 @@ impl Decoder {
         })))
     }
 
-    /// Reads the header of a continuation frame. The caller's loop takes in the payload.
+    /// Reads the header of a continuation frame. The caller's loop, or the next call, takes in the payload.
     fn continue_message<'a>(
         &mut self,
         header: &ClientHeader,
@@ -202,7 +212,8 @@ impl Decoder {
             max.saturating_sub(message.payload_len()),
         )?;
         message.begin_frame(header, len, max);
-        Ok(None)
+        let is_short = !header.fin && header.payload_len < SHORT_FRAGMENT_BYTES;
+        Ok(is_short.then_some(Event::Fragment { is_empty: len == 0 }))
     }
 
     /// Returns the message if its last byte has arrived.

@@ -1,10 +1,11 @@
 //! Attacks with quantity: messages over the limit, fragments by the million, floods of control frames, and clients that
 //! keep sending after their Close. An honest pair watches, mostly as members of the same topic.
 
+use fanwire::config::Config;
 use fanwire::server::Stat;
 
 use crate::program::Program;
-use crate::support::{World, eventually};
+use crate::support::{World, config, eventually};
 use crate::wire::{BINARY, CLOSE, CONTINUATION, FIN, PING, PONG, TEXT, frame, header};
 use crate::witness::{self, Witness, expect_failure};
 
@@ -13,6 +14,16 @@ const MAX_GROWTH_BYTES: u64 = 64 << 20;
 
 /// The default of `limits.max_message_bytes`.
 const MAX_MESSAGE_BYTES: usize = 1 << 20;
+
+/// Control frames may come as fast as they like.
+const WITHOUT_LIMIT: &str = "limits: {control_frames_per_second: 0}";
+
+/// The same, for a relay in this process.
+fn without_limit() -> Config {
+    let mut config = config(2);
+    config.limits.control_frames_per_second = 0;
+    config
+}
 
 /// The bytes that an attacker sends, in pieces.
 type Chunks = Box<dyn Iterator<Item = Vec<u8>> + Send>;
@@ -108,7 +119,7 @@ fn fragments_by_the_million_are_one_message_and_cost_only_their_payload() {
     const ONE_BYTE: usize = 200_000;
     /// The number of frames in one send.
     const AT_ONCE: usize = 1000;
-    let program = Program::with("");
+    let program = Program::with(WITHOUT_LIMIT);
     let witness = Witness::of_program(&program);
     let before = program.holdings();
     for (fragments, fragment) in [(EMPTY, &b""[..]), (ONE_BYTE, b"x")] {
@@ -133,7 +144,7 @@ fn fragments_by_the_million_are_one_message_and_cost_only_their_payload() {
 #[test]
 fn in_a_flood_of_pings_whose_sender_reads_the_newest_is_answered() {
     const PINGS: u32 = 50_000;
-    let world = World::start();
+    let world = World::with(&without_limit());
     let witness = Witness::of(&world);
     let mut wire = world.join("/pings");
     let pings = (0..PINGS).map(|n| frame(FIN | PING, &n.to_be_bytes()));
@@ -155,7 +166,7 @@ fn in_a_flood_of_pings_whose_sender_reads_the_newest_is_answered() {
 #[test]
 fn a_flood_of_pings_whose_sender_never_reads_is_bounded() {
     const CHUNKS: usize = 600;
-    let program = Program::with("");
+    let program = Program::with(WITHOUT_LIMIT);
     let witness = Witness::of_program(&program);
     let before = program.holdings();
     let wire = program.join("/pings");
@@ -177,7 +188,7 @@ fn a_flood_of_pings_whose_sender_never_reads_is_bounded() {
 
 #[test]
 fn a_flood_of_unsolicited_pongs_is_ignored() {
-    let world = World::start();
+    let world = World::with(&without_limit());
     let witness = Witness::of(&world);
     let mut wire = world.join("/pongs");
     let pongs = frame(FIN | PONG, b"unasked").repeat(1000);
@@ -191,6 +202,34 @@ fn a_flood_of_unsolicited_pongs_is_ignored() {
     witness.dismiss();
     drop(wire);
     world.end();
+}
+
+#[test]
+fn by_default_a_flood_of_frames_that_bring_nothing_is_closed_with_1008() {
+    let world = World::start();
+    let witness = Witness::of(&world);
+    for frame in [
+        frame(FIN | PING, b"x"),
+        frame(FIN | PONG, b""),
+        frame(CONTINUATION, b""),
+    ] {
+        let mut wire = world.join("/flood");
+        let many = std::iter::repeat(frame.repeat(1000));
+        let sender = wire.send_beside(std::iter::once(self::frame(TEXT, b"")).chain(many));
+        loop {
+            let next = wire.next();
+            if next.first == FIN | CLOSE {
+                assert_eq!(next.payload[..2], 1008u16.to_be_bytes());
+                assert_eq!(next.payload[2..], *b"too many control frames");
+                break;
+            }
+            assert_eq!(next.first, FIN | PONG);
+        }
+        drop(wire);
+        sender.join().unwrap();
+    }
+    witness.dismiss();
+    assert_eq!(world.end().value(Stat::DisconnectedControlRate), 3);
 }
 
 // The Close must arrive.

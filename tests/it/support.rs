@@ -22,7 +22,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 const SMALL_RECEIVE_BUFFER: usize = 32 << 10;
 
 /// The reasons for a disconnection. Their counters add up to `Disconnections`.
-const REASONS: [Stat; 12] = [
+const REASONS: [Stat; 13] = [
     Stat::DisconnectedByClient,
     Stat::DisconnectedLost,
     Stat::DisconnectedProtocol,
@@ -31,6 +31,7 @@ const REASONS: [Stat; 12] = [
     Stat::DisconnectedStall,
     Stat::DisconnectedPong,
     Stat::DisconnectedRate,
+    Stat::DisconnectedControlRate,
     Stat::DisconnectedPublishDenied,
     Stat::DisconnectedMemory,
     Stat::DisconnectedShutdown,

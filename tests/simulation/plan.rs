@@ -39,6 +39,8 @@ pub(crate) struct Plan {
     pub(crate) jumps: usize,
     /// The size of a host's read buffer.
     pub(crate) scratch_bytes: usize,
+    /// The number of a client's frames that are decoded in one step.
+    pub(crate) step_frames: usize,
     /// The number of clients flushed in a turn.
     pub(crate) flush_budget: usize,
     /// The share of clients that move to another shard, in percent of those that may.
@@ -128,6 +130,7 @@ impl Plan {
             pace_micros: rng.pick(&[3, 30, 300, 3_000]),
             jumps: rng.pick(&[0, 2, 5, 15]),
             scratch_bytes,
+            step_frames: rng.pick(&[1, 2, 5, 1024]),
             flush_budget: rng.pick(&[1, 2, 3, 8, 512]),
             transfers: rng.pick(&[0, 50, 100]),
             outside: rng.pick(&[0, 0, 5, 40]),

@@ -180,7 +180,7 @@ pub(crate) const LEAST: [(Event, u64); 81] = [
     (Event::Reset(Stage::Speaking), 80),
     (Event::Reset(Stage::Idle), 80),
     (Event::HalfClose(Stage::Unaccepted), 6),
-    (Event::HalfClose(Stage::Moving), 1),
+    (Event::HalfClose(Stage::Moving), 0),
     (Event::HalfClose(Stage::Greeting), 50),
     (Event::HalfClose(Stage::CloseAwaited), 2),
     (Event::HalfClose(Stage::Leaving), 20),

@@ -83,6 +83,7 @@ impl World {
         let budgets = Budgets {
             // Enough for a world at rest to stay so.
             flush_clients: plan.flush_budget.max(16),
+            step_frames: plan.step_frames,
             ..Budgets::default()
         };
         let hosts = (0..shards)

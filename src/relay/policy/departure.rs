@@ -24,6 +24,8 @@ pub(crate) enum Departure {
     Pong,
     /// It sent more messages than `limits.messages_per_second` and `limits.burst` allow.
     Rate,
+    /// It sent more control frames, or frames that bring nothing, than `limits.control_frames_per_second` allows.
+    ControlRate,
     /// It sent a message, and `relay.publish` does not allow that.
     PublishDenied,
     /// The relay is short of memory, and holds too much for this client or because it lags.
@@ -59,6 +61,7 @@ impl Departure {
             Departure::Stall => Stat::DisconnectedStall,
             Departure::Pong => Stat::DisconnectedPong,
             Departure::Rate => Stat::DisconnectedRate,
+            Departure::ControlRate => Stat::DisconnectedControlRate,
             Departure::PublishDenied => Stat::DisconnectedPublishDenied,
             Departure::Memory => Stat::DisconnectedMemory,
             Departure::Shutdown => Stat::DisconnectedShutdown,
@@ -79,6 +82,7 @@ impl Departure {
             | Departure::Stall
             | Departure::Pong
             | Departure::Rate
+            | Departure::ControlRate
             | Departure::PublishDenied
             | Departure::Internal => Stat::HandshakeLost,
         }
@@ -92,6 +96,7 @@ impl Departure {
             | Departure::Stall
             | Departure::Pong
             | Departure::Rate
+            | Departure::ControlRate
             | Departure::PublishDenied
             | Departure::Memory => true,
             Departure::ByClient
@@ -120,6 +125,7 @@ impl Departure {
             }
             Departure::Pong => Farewell::Fail(CloseCode::TIMEOUT, "no pong in time"),
             Departure::Rate => Farewell::Fail(CloseCode::POLICY, "too many messages"),
+            Departure::ControlRate => Farewell::Fail(CloseCode::POLICY, "too many control frames"),
             Departure::PublishDenied => Farewell::Fail(CloseCode::POLICY, "not allowed to publish"),
             Departure::Memory => {
                 Farewell::Fail(CloseCode::TRY_AGAIN_LATER, "the relay is short of memory")
@@ -142,6 +148,7 @@ pub fn close_frames() -> Vec<(u16, &'static str)> {
         Departure::Stall,
         Departure::Pong,
         Departure::Rate,
+        Departure::ControlRate,
         Departure::PublishDenied,
         Departure::Memory,
         Departure::Shutdown,

@@ -15,7 +15,48 @@ pub(super) struct Arrival {
     /// The progress so far.
     pub(super) stage: Stage,
     /// Frames that came behind the request. They are decoded once the client has joined and may be read.
-    pub(super) early: Vec<u8>,
+    pub(super) early: Undecoded,
+}
+
+/// Frames that have been read and wait to be decoded.
+#[derive(Debug, Default)]
+pub(super) struct Undecoded {
+    bytes: Vec<u8>,
+    /// Bytes in front that are decoded.
+    done: usize,
+}
+
+impl Undecoded {
+    /// Frames of which nothing is decoded.
+    pub(super) fn new(bytes: Vec<u8>) -> Self {
+        Undecoded { bytes, done: 0 }
+    }
+
+    /// Whether nothing waits.
+    pub(super) fn is_empty(&self) -> bool {
+        self.done == self.bytes.len()
+    }
+
+    /// More frames have been read.
+    pub(super) fn extend(&mut self, bytes: &[u8]) {
+        self.bytes.extend_from_slice(bytes);
+    }
+
+    /// The bytes that wait.
+    pub(super) fn rest(&mut self) -> &mut [u8] {
+        &mut self.bytes[self.done..]
+    }
+
+    /// Notes that all but the last `left` bytes are decoded.
+    pub(super) fn keep_last(&mut self, left: usize) {
+        self.done = self.bytes.len() - left;
+    }
+
+    /// All bytes. Nothing of them is decoded.
+    pub(super) fn into_bytes(self) -> Vec<u8> {
+        debug_assert_eq!(self.done, 0, "a part would be lost");
+        self.bytes
+    }
 }
 
 /// A step of an arrival.
@@ -40,7 +81,7 @@ pub(super) enum Stage {
     Granted(Terms),
     /// The topic's owner has been asked.
     Joining(Terms, TopicKey),
-    /// The client has joined, and its early frames wait.
+    /// The client has joined, and frames wait: early ones, or more of a read than a step decodes.
     Joined,
 }
 
@@ -92,6 +133,6 @@ impl Arrival {
             | Stage::Joining(..)
             | Stage::Joined => 0,
         };
-        head + self.early.capacity()
+        head + self.early.bytes.capacity()
     }
 }

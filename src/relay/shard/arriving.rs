@@ -112,7 +112,7 @@ impl Shard {
         } = &mut arrival.stage
         else {
             // The host has not looked at the request yet.
-            arrival.early.extend_from_slice(input);
+            arrival.early.extend(input);
             return;
         };
         let end = match scanner.push(input, self.settings.max_header_bytes) {
@@ -230,7 +230,10 @@ impl Shard {
         self.stats.inc(Stat::Transferred);
         let Arrival { stage, early } = *client.arrival?;
         match stage {
-            Stage::Granted(terms) => Some(Transfer { terms, early }),
+            Stage::Granted(terms) => Some(Transfer {
+                terms,
+                early: early.into_bytes(),
+            }),
             Stage::Preface
             | Stage::Head { .. }
             | Stage::Probe(_)

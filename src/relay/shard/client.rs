@@ -7,7 +7,7 @@
 
 use bytes::Bytes;
 
-use super::arrival::{Arrival, Stage};
+use super::arrival::{Arrival, Stage, Undecoded};
 use super::carry::{Carry, CarryProgress};
 use super::control::PendingControl;
 use super::phase::{Phase, Step};
@@ -16,7 +16,7 @@ use crate::access::Permission;
 use crate::port::terms::Terms;
 use crate::relay::patience::Pause;
 use crate::relay::policy::departure::Departure;
-use crate::relay::policy::rate::Bucket;
+use crate::relay::policy::rate::Buckets;
 use crate::relay::topic::TopicKey;
 use crate::relay::topic::member::{Member, Rest};
 use crate::time::Timestamp;
@@ -116,14 +116,14 @@ pub(super) struct Client {
     pub(super) member: Option<Member>,
     /// Reads its frames.
     pub(super) decoder: Decoder,
-    /// Present until the client has joined and its early frames are decoded.
+    /// Present until the client has joined and its early frames are decoded, and later while frames that have been read wait.
     pub(super) arrival: Option<Box<Arrival>>,
     /// The reason for which it leaves at the head; `None` if it leaves for a drain.
     pub(super) failing: Option<Box<Failing>>,
     /// The time of the last read that brought something.
     pub(super) last_read: Timestamp,
-    /// The messages that it may still send at its rate.
-    pub(super) bucket: Bucket,
+    /// The messages and control frames that it may still send at its rates.
+    pub(super) buckets: Buckets,
     output_since: Timestamp,
     /// The deadline of the present phase, or of the pong while `pinged`.
     pub(super) due: Timestamp,
@@ -169,7 +169,7 @@ impl Client {
             arrival: Some(Box::default()),
             failing: None,
             last_read: now,
-            bucket: Bucket::default(),
+            buckets: Buckets::default(),
             output_since: now,
             due,
             timer: Timestamp(u64::MAX),
@@ -198,7 +198,7 @@ impl Client {
     /// Grants its request. `early` are the bytes that came behind the request.
     pub(super) fn grant(&mut self, terms: Terms, early: Vec<u8>) {
         self.may_publish = terms.permission == Permission::Publish;
-        let stage = Stage::Granted(terms);
+        let (stage, early) = (Stage::Granted(terms), Undecoded::new(early));
         self.arrival = Some(Box::new(Arrival { stage, early }));
         self.take(Step::Grant);
     }
@@ -238,8 +238,8 @@ impl Client {
     pub(super) fn set_reading(&mut self, reading: Reading, now: Timestamp) -> Reading {
         let before = std::mem::replace(&mut self.reading, reading);
         match (before == Reading::Allowed, reading == Reading::Allowed) {
-            (true, false) => self.bucket.pause(now),
-            (false, true) => self.bucket.resume(now),
+            (true, false) => self.buckets.pause(now),
+            (false, true) => self.buckets.resume(now),
             (true, true) | (false, false) => {}
         }
         before
@@ -313,8 +313,8 @@ impl Client {
             failing.deadline = failing.deadline + span;
         }
         if self.reading == Reading::Allowed {
-            self.bucket.pause(pause.began);
-            self.bucket.resume(pause.ended);
+            self.buckets.pause(pause.began);
+            self.buckets.resume(pause.ended);
         }
     }
 

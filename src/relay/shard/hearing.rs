@@ -122,7 +122,11 @@ impl Shard {
         self.resume(key);
         self.reschedule(key);
         self.abandon_newcomer(key);
-        self.on_early_frames(key, arrival.early);
+        self.on_undecoded(key, arrival.early);
+        if self.has_undecoded(key) {
+            // No event of its socket announces the rest.
+            self.make_ready(key);
+        }
         self.gauge_client(key);
     }
 

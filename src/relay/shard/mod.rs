@@ -88,7 +88,7 @@ use crate::relay::outbox::Outbox;
 use crate::relay::owner::coalesce::Coalesce;
 use crate::relay::owner::{Desk, Owner};
 use crate::relay::policy::Policy;
-use crate::relay::policy::rate::RateLimit;
+use crate::relay::policy::rate::Rates;
 use crate::relay::router::Router;
 use crate::relay::topic::TopicKey;
 use crate::time::{Timestamp, WallTime};
@@ -112,8 +112,8 @@ pub struct Settings {
     pong_timeout: Duration,
     /// Decides on requests.
     port: Port,
-    /// The rate at which a client may send messages; `None` for no limit.
-    rate: Option<RateLimit>,
+    /// The rates at which a client may send frames.
+    rates: Rates,
     /// The limits on laggards.
     policy: Policy,
     /// The time between two fan-outs of a topic.
@@ -134,7 +134,7 @@ impl Settings {
             ping_interval: config.keepalive.ping_interval,
             pong_timeout: config.keepalive.pong_timeout,
             port: Port::new(config),
-            rate: RateLimit::new(&config.limits),
+            rates: Rates::new(&config.limits, &config.keepalive),
             policy,
         }
     }
@@ -158,6 +158,8 @@ pub struct Shard {
     now: Timestamp,
     /// A time of day, and the time of the turn in which the host has told it.
     wall_time: Option<(WallTime, Timestamp)>,
+    /// Frames of one client that are decoded in a step; at least one.
+    step_frames: usize,
     clients: Clients,
     topics: Topics,
     owner: Owner,
@@ -190,6 +192,7 @@ impl Shard {
             router,
             now,
             wall_time: None,
+            step_frames: usize::MAX,
             clients: Clients::default(),
             topics: Topics::default(),
             owner: Owner::new(settings.coalesce, settings.max_buffered_bytes),
@@ -214,6 +217,11 @@ impl Shard {
     /// Makes room for `clients`, so that the table of clients never grows.
     pub(crate) fn reserve(&mut self, clients: usize) {
         self.clients.reserve(clients);
+    }
+
+    /// Sets how many frames of one client are decoded before the turn looks at the clock again.
+    pub(crate) fn limit_steps(&mut self, frames: usize) {
+        self.step_frames = frames.max(1);
     }
 
     /// Begins a turn. `now` never goes back.

@@ -7,7 +7,7 @@
 use core::net::IpAddr;
 
 use super::Shard;
-use super::arrival::{Arrival, Stage};
+use super::arrival::{Arrival, Stage, Undecoded};
 use crate::http::forwarded::{Fault, Forwarded};
 use crate::ids::ClientKey;
 use crate::port::terms::Terms;
@@ -56,6 +56,7 @@ impl Shard {
         early: Vec<u8>,
     ) {
         let stage = Stage::Named(terms, forwarded);
+        let early = Undecoded::new(early);
         self.clients[key].arrival = Some(Box::new(Arrival { stage, early }));
         self.named.push(key);
     }
@@ -90,7 +91,7 @@ impl Shard {
         };
         let Arrival { stage, early } = *arrival;
         if let Stage::Named(terms, _) = stage {
-            self.grant(key, terms, early);
+            self.grant(key, terms, early.into_bytes());
             self.gauge_client(key);
         }
     }

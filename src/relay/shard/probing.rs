@@ -6,7 +6,7 @@
 use bytes::Bytes;
 
 use super::Shard;
-use super::arrival::{Arrival, Stage};
+use super::arrival::{Arrival, Stage, Undecoded};
 use super::leaving::LINGER;
 use super::phase::{Phase, Step};
 use crate::http::health::Health;
@@ -18,7 +18,7 @@ impl Shard {
     /// Takes note of a probe. It is answered in this turn.
     pub(super) fn note_probe(&mut self, key: ClientKey, body: Body) {
         let stage = Stage::Probe(body);
-        let early = Vec::new();
+        let early = Undecoded::default();
         self.clients[key].arrival = Some(Box::new(Arrival { stage, early }));
         self.probes.push(key);
     }

@@ -7,7 +7,7 @@
 use std::ops::ControlFlow;
 
 use super::Shard;
-use super::arrival::{Arrival, Stage};
+use super::arrival::{Arrival, Stage, Undecoded};
 use super::phase::{Phase, Step};
 use super::publishing::{NotTaken, Route};
 use super::ready::Permit;
@@ -35,7 +35,13 @@ impl Shard {
         match phase {
             Phase::Requesting => self.on_request_bytes(key, input),
             Phase::Placing | Phase::Joining => self.keep_early(key, input),
-            Phase::Open | Phase::Closing => self.on_frames(key, input),
+            Phase::Open | Phase::Closing => {
+                let left = self.on_frames(key, input);
+                if left > 0 {
+                    let rest = input[input.len() - left..].to_vec();
+                    self.keep_undecoded(key, Undecoded::new(rest));
+                }
+            }
             Phase::Finishing | Phase::Lingering => {}
         }
         self.gauge_client(key);
@@ -90,52 +96,72 @@ impl Shard {
     fn keep_early(&mut self, key: ClientKey, input: &[u8]) {
         let client = &mut self.clients[key];
         if let Some(arrival) = &mut client.arrival {
-            arrival.early.extend_from_slice(input);
+            arrival.early.extend(input);
         }
     }
 
-    /// Takes in frames that came with the request, if [`Shard::permit`] allows it. Otherwise they wait: a closed topic must
-    /// not be open to clients that connect anew.
-    pub(super) fn on_early_frames(&mut self, key: ClientKey, mut early: Vec<u8>) {
-        if early.is_empty() || self.permit(key) == Permit::Read {
-            return self.on_frames(key, &mut early);
+    /// Takes in a part of the frames that came with the request, or of a read of many frames, if [`Shard::permit`] allows it.
+    /// Otherwise they wait: a closed topic must not be open to clients that connect anew.
+    pub(super) fn on_undecoded(&mut self, key: ClientKey, mut undecoded: Undecoded) {
+        if undecoded.is_empty() || self.permit(key) == Permit::Read {
+            let left = self.on_frames(key, undecoded.rest());
+            if left == 0 {
+                return;
+            }
+            undecoded.keep_last(left);
         }
+        self.keep_undecoded(key, undecoded);
+    }
+
+    fn keep_undecoded(&mut self, key: ClientKey, early: Undecoded) {
         if let Some(client) = self.clients.get_mut(key) {
-            client.arrival = Some(Box::new(Arrival {
-                stage: Stage::Joined,
-                early,
-            }));
+            let stage = Stage::Joined;
+            client.arrival = Some(Box::new(Arrival { stage, early }));
         }
     }
 
-    /// Decodes frames and acts on each.
-    fn on_frames(&mut self, key: ClientKey, mut input: &mut [u8]) {
+    /// Decodes frames and acts on each, up to the number of a step. Says how many bytes at the end are left.
+    fn on_frames(&mut self, key: ClientKey, mut input: &mut [u8]) -> usize {
         let max_message_bytes = self.settings.max_message_bytes;
         let Some(client) = self.clients.get_mut(key) else {
-            return;
+            return 0;
         };
+        debug_assert!(
+            client.arrival.is_none(),
+            "frames are decoded in their order"
+        );
         let mut decoder = std::mem::take(&mut client.decoder);
-        loop {
+        let mut frames_left = self.step_frames;
+        let left = loop {
             let flow = match decoder.decode(&mut input, max_message_bytes) {
                 Ok(None) => ControlFlow::Break(()),
                 Ok(Some(event)) => self.on_event(key, event),
                 Err(error) => self.on_violation(key, error),
             };
             if flow.is_break() {
-                break;
+                break 0;
             }
-        }
+            frames_left -= 1;
+            if frames_left == 0 {
+                break input.len();
+            }
+        };
         if let Some(client) = self.clients.get_mut(key) {
             client.decoder = decoder;
             client.publisher = client.has_published;
         }
+        left
     }
 
     fn on_event(&mut self, key: ClientKey, event: Event<'_>) -> ControlFlow<()> {
         match event {
             Event::Message(message) => return self.on_message(key, message),
-            Event::Ping(payload) => self.on_ping(key, &ControlFrame::pong(&payload)),
-            Event::Pong => {}
+            Event::Ping(payload) => {
+                self.count_control(key)?;
+                self.on_ping(key, &ControlFrame::pong(&payload));
+            }
+            Event::Pong | Event::Fragment { is_empty: true } => return self.count_control(key),
+            Event::Fragment { is_empty: false } => {}
             Event::Close(code) => {
                 self.on_close(key, code);
                 return ControlFlow::Break(());
@@ -163,8 +189,19 @@ impl Shard {
         if !client.may_publish {
             return Some(Departure::PublishDenied);
         }
-        let rate = self.settings.rate.as_ref()?;
-        (!rate.admits(&mut client.bucket, self.now)).then_some(Departure::Rate)
+        let rates = &self.settings.rates;
+        (!rates.admit_message(&mut client.buckets, self.now)).then_some(Departure::Rate)
+    }
+
+    /// Counts a control frame, or a frame that brings nothing. A member that sends too many departs.
+    fn count_control(&mut self, key: ClientKey) -> ControlFlow<()> {
+        let client = &mut self.clients[key];
+        let rates = &self.settings.rates;
+        if client.member.is_none() || rates.admit_control(&mut client.buckets, self.now) {
+            return ControlFlow::Continue(());
+        }
+        self.depart(key, Departure::ControlRate);
+        ControlFlow::Break(())
     }
 
     fn publish(&mut self, key: ClientKey, message: Message<'_>) {

@@ -18,6 +18,8 @@ const FEW_WAITING: usize = 64;
 pub(in crate::relay) enum Permit {
     /// Read it now.
     Read,
+    /// Ask again: a part of what was read before is decoded now, and the rest waits. Nothing is read until it is decoded.
+    Again,
     /// Wait until it is [ready](Shard::take_ready) again.
     Parked,
 }
@@ -70,8 +72,8 @@ impl Shard {
         }
     }
 
-    /// Whether the client may be read now. The turn asks before every read. The answer [`Permit::Read`] means that early
-    /// frames, which came with the request and had to wait, are decoded.
+    /// Whether the client may be read now. The turn asks before every read. The answer [`Permit::Read`] means that everything
+    /// is decoded that was read before: early frames, which came with the request, and the rest of a read of many frames.
     ///
     /// A publisher is not read while its topic is held, while it has too much on its way, or while it lags itself. Clients
     /// that only listen are still read, so that their pongs and closes are heard. This ends when too many of them publish.
@@ -107,9 +109,18 @@ impl Shard {
         let Some(arrival) = client.arrival.take_if(|_| is_heard) else {
             return Permit::Read;
         };
-        self.on_early_frames(key, arrival.early);
+        self.on_undecoded(key, arrival.early);
         self.gauge_client(key);
+        if self.has_undecoded(key) {
+            return Permit::Again;
+        }
         self.permit(key)
+    }
+
+    /// Whether frames of the client have been read and wait to be decoded.
+    pub(crate) fn has_undecoded(&self, key: ClientKey) -> bool {
+        let client = self.clients.get(key);
+        client.is_some_and(|client| client.arrival.is_some() && client.phase().hears_frames())
     }
 
     /// Removes clients that have left from the waiting list of the client's topic, when they may be most of it.

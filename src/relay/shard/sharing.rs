@@ -5,15 +5,28 @@
 //! helps to disconnect one.
 
 use std::collections::{BTreeSet, HashMap};
+use std::num::NonZeroU32;
 
 use bytes::Bytes;
 use slab::Slab;
 
 use crate::ids::ClientKey;
 
-/// A shared batch. The key is valid as long as some client shares it.
+/// A shared batch. The key is valid as long as some client shares it. It is one more than the batch's index, so that a client
+/// without such a batch needs no more room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct SharedKey(u32);
+pub(super) struct SharedKey(NonZeroU32);
+
+impl SharedKey {
+    fn of(index: usize) -> Self {
+        // There are no more batches than clients, and their number has 32 bits.
+        SharedKey(NonZeroU32::MIN.saturating_add(index as u32))
+    }
+
+    fn index(self) -> usize {
+        self.0.get() as usize - 1
+    }
+}
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -52,7 +65,7 @@ impl Sharing {
     pub(super) fn sharers(&self, batch: &Bytes) -> usize {
         self.keys_by_address
             .get(&address(batch))
-            .map_or(0, |key| self.batches[key.0 as usize].clients.len())
+            .map_or(0, |key| self.batches[key.index()].clients.len())
     }
 
     /// `client` shares `batch` from now on. The batch is not empty.
@@ -62,13 +75,12 @@ impl Sharing {
             .keys_by_address
             .entry(address(batch))
             .or_insert_with(|| {
-                // There are no more batches than clients.
-                SharedKey(batches.insert(Shared {
+                SharedKey::of(batches.insert(Shared {
                     batch: batch.clone(),
                     clients: BTreeSet::new(),
-                }) as u32)
+                }))
             });
-        let shared = &mut self.batches[key.0 as usize];
+        let shared = &mut self.batches[key.index()];
         let before = shared.cost();
         shared.clients.insert(client);
         let after = shared.cost();
@@ -77,7 +89,7 @@ impl Sharing {
 
     /// `client` does not share the batch any more. The last one gives it back.
     pub(super) fn leave(&mut self, key: SharedKey, client: ClientKey) -> Change {
-        let shared = &mut self.batches[key.0 as usize];
+        let shared = &mut self.batches[key.index()];
         let before = shared.cost();
         let was_there = shared.clients.remove(&client);
         debug_assert!(was_there, "the client shares the batch");
@@ -89,7 +101,7 @@ impl Sharing {
     }
 
     fn forget(&mut self, key: SharedKey) {
-        let shared = self.batches.remove(key.0 as usize);
+        let shared = self.batches.remove(key.index());
         self.keys_by_address.remove(&address(&shared.batch));
         if self.batches.is_empty() {
             // The tables of a crowd are given back.
@@ -99,7 +111,7 @@ impl Sharing {
 
     /// The clients that share it.
     pub(super) fn clients(&self, key: SharedKey) -> impl Iterator<Item = ClientKey> + '_ {
-        let shared = self.batches.get(key.0 as usize);
+        let shared = self.batches.get(key.index());
         shared
             .into_iter()
             .flat_map(|shared| shared.clients.iter().copied())

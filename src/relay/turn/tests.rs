@@ -1,5 +1,6 @@
 //! Tests of the turn and its sleep, with a host that has no sockets.
 
+mod floods;
 mod pauses;
 
 use super::*;
@@ -222,12 +223,16 @@ fn join(turn: &mut Turn, path: &str) -> ClientKey {
     client
 }
 
-/// A client that is parked, because it waits for the answer of a topic's owner on the other of two shards.
-fn join_elsewhere(turn: &mut Turn, host: &mut Idle) -> ClientKey {
+/// A topic that the other of two shards owns.
+fn path_elsewhere() -> String {
     let router = Router::new(2, 0);
     let elsewhere = |path: &String| router.owner(path) == ShardId(1);
-    let path = (0..100).map(|n| format!("/{n}")).find(elsewhere).unwrap();
-    let client = join(turn, &path);
+    (0..100).map(|n| format!("/{n}")).find(elsewhere).unwrap()
+}
+
+/// A client that is parked, because it waits for the answer of a topic's owner on the other of two shards.
+fn join_elsewhere(turn: &mut Turn, host: &mut Idle) -> ClientKey {
+    let client = join(turn, &path_elsewhere());
     turn.run(host);
     assert_eq!(turn.shard.permit(client), Permit::Parked);
     client

@@ -57,6 +57,7 @@ fn describe(event: &Event<'_>) -> String {
         },
         Event::Ping(payload) => format!("ping {}", String::from_utf8_lossy(payload.as_slice())),
         Event::Pong => "pong".into(),
+        Event::Fragment { is_empty } => format!("fragment, empty: {is_empty}"),
         Event::Close(code) => format!("close {:?}", code.map(CloseCode::value)),
     }
 }
@@ -67,7 +68,9 @@ fn feed(decoder: &mut Decoder, piece: &[u8]) -> Result<Vec<String>, DecodeError>
     let mut input = &mut bytes[..];
     let mut events = Vec::new();
     while let Some(event) = decoder.decode(&mut input, LIMIT)? {
-        events.push(describe(&event));
+        if !matches!(event, Event::Fragment { .. }) {
+            events.push(describe(&event));
+        }
     }
     assert!(
         input.is_empty(),
@@ -545,4 +548,31 @@ fn small_or_nearly_complete_payloads_have_no_direct_buffer() {
 #[should_panic(expected = "read into")]
 fn claiming_to_have_read_more_than_was_offered_panics() {
     Decoder::default().decode_direct(1).expect("unreachable");
+}
+
+#[test]
+fn each_short_frame_inside_a_message_gives_the_caller_a_chance_to_stop() {
+    let mut bytes = [
+        frame(TEXT, b"a"),
+        frame(CONTINUATION, b""),
+        frame(CONTINUATION, b"b"),
+        frame(CONTINUATION, &[b'c'; 64]),
+        frame(FIN | CONTINUATION, b"d"),
+    ]
+    .concat();
+    let mut decoder = Decoder::default();
+    let mut input = &mut bytes[..];
+    let mut events = Vec::new();
+    while let Some(event) = decoder.decode(&mut input, LIMIT).expect("legal") {
+        events.push((describe(&event), input.len()));
+    }
+    let text = format!("text ab{}d", "c".repeat(64));
+    assert_eq!(
+        events,
+        [
+            ("fragment, empty: true".into(), 7 + 70 + 7),
+            ("fragment, empty: false".into(), 1 + 70 + 7),
+            (text, 0),
+        ]
+    );
 }

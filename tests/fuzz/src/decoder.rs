@@ -162,6 +162,8 @@ impl Reader {
             Event::Message(message) => seen_message(message),
             Event::Ping(payload) => Seen::Ping(payload.as_slice().to_vec()),
             Event::Pong => Seen::Pong,
+            // How a message was cut does not matter.
+            Event::Fragment { .. } => return,
             Event::Close(code) => Seen::Close(code.map(CloseCode::value)),
         });
     }

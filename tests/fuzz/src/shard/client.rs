@@ -380,7 +380,7 @@ impl Reader {
                     self.said.push_back((is_text, payload));
                 }
                 Ok(Some(Event::Ping(payload))) => self.pings.push_back(payload.as_slice().to_vec()),
-                Ok(Some(Event::Pong)) => {}
+                Ok(Some(Event::Pong | Event::Fragment { .. })) => {}
                 Ok(Some(Event::Close(_))) | Err(_) => {
                     self.is_dead = true;
                     return;

@@ -19,6 +19,7 @@ use super::world::World;
 
 /// Budgets that a script can use up.
 const BUDGETS: Budgets = Budgets {
+    step_frames: 3,
     read_bytes: 256 << 10,
     read_time: Duration::from_millis(2),
     flush_clients: 512,

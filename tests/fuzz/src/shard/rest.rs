@@ -9,7 +9,7 @@ use super::host::{Due, Host};
 use super::world::World;
 
 /// The reasons for which clients leave. Together they count every disconnection.
-const REASONS: [Stat; 11] = [
+const REASONS: [Stat; 12] = [
     Stat::DisconnectedByClient,
     Stat::DisconnectedLost,
     Stat::DisconnectedProtocol,
@@ -19,6 +19,7 @@ const REASONS: [Stat; 11] = [
     Stat::DisconnectedPong,
     Stat::DisconnectedMemory,
     Stat::DisconnectedRate,
+    Stat::DisconnectedControlRate,
     Stat::DisconnectedPublishDenied,
     Stat::DisconnectedShutdown,
 ];
