@@ -156,7 +156,9 @@ impl Shard {
         };
         let (topic_key, before) = (member.topic, member.cursor);
         let log = &mut self.topics[topic_key].log;
-        move_on(member, &mut client.trusted_at_bytes, log, 0, own);
+        let expected = place_of_own(member, log, 0, own);
+        member.advance(log, 0, own);
+        postpone_trust(member, log, expected, &mut client.trusted_at_bytes);
         if member.cursor != before {
             if client.blocked {
                 log.relocate_blocked(before, member.cursor, key);
@@ -327,14 +329,17 @@ fn advance_member(
         let lag_bytes = member.lag_bytes(&topic.log);
         topic.laggards_progress |= member.is_trusted && policy.is_behind(lag_bytes);
     }
-    let messages = move_on(member, &mut client.trusted_at_bytes, &mut topic.log, n, own);
-    // Nobody is further than the log. So most deliveries on probation cost no more than this comparison.
-    let may_be_over = client.trusted_at_bytes <= topic.log.end_bytes();
-    if !member.is_trusted
-        && may_be_over
-        && client.trusted_at_bytes <= member.place_bytes(&topic.log)
-    {
-        member.trust(&mut topic.log);
+    let expected = place_of_own(member, &topic.log, n, own);
+    let messages = member.advance(&mut topic.log, n, own);
+    if !member.is_trusted {
+        postpone_trust(member, &topic.log, expected, &mut client.trusted_at_bytes);
+        // Nobody is further than the log. So most deliveries on probation cost no more than this comparison.
+        let log_bytes = topic.log.end_bytes();
+        let is_over = client.trusted_at_bytes <= log_bytes
+            && client.trusted_at_bytes <= member.place_bytes(&topic.log);
+        if is_over {
+            member.trust(&mut topic.log);
+        }
     }
     let is_behind = !member.is_at_head(&topic.log) || client.leaves_at_head;
     if !topic.touched {
@@ -346,21 +351,16 @@ fn advance_member(
     }
 }
 
-/// Moves a member on by `n` bytes of its log, and past own messages behind them. These do not shorten its probation: the place
-/// at which it ends moves on as well.
-fn move_on(
-    member: &mut Member,
-    trusted_at_bytes: &mut u64,
-    log: &mut Log,
-    n: usize,
-    own: Option<ClientId>,
-) -> u64 {
-    if own.is_none() || member.is_trusted {
-        return member.advance(log, n, own);
+/// The place at which a member on probation would be `n` bytes further, if it does not get its own messages and some are
+/// ahead. It is then moved on past these as well.
+fn place_of_own(member: &Member, log: &Log, n: usize, own: Option<ClientId>) -> Option<u64> {
+    (own.is_some() && !member.is_trusted)
+        .then(|| member.place_bytes(log) + member.cost_of(log, n, own))
+}
+
+/// The member has passed over own messages since it was at `expected`. These do not shorten its probation.
+fn postpone_trust(member: &Member, log: &Log, expected: Option<u64>, trusted_at_bytes: &mut u64) {
+    if let Some(expected) = expected {
+        *trusted_at_bytes += member.place_bytes(log) - expected;
     }
-    let (before, taken) = (member.place_bytes(log), member.cost_of(log, n, own));
-    let messages = member.advance(log, n, own);
-    let passed = member.place_bytes(log) - before;
-    *trusted_at_bytes += passed - taken;
-    messages
 }
