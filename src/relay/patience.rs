@@ -39,8 +39,8 @@ impl Pause {
 pub(crate) struct Patience {
     /// The latest time that was ever seen.
     now: Timestamp,
-    /// The next look is to be no later than this.
-    expected: Timestamp,
+    /// A look that is later than this shows a pause.
+    late_after: Timestamp,
     /// Deadlines wait until then.
     until: Timestamp,
 }
@@ -50,7 +50,7 @@ impl Patience {
     pub(crate) fn new(now: Timestamp) -> Self {
         Patience {
             now,
-            expected: now,
+            late_after: now + PAUSE,
             until: now,
         }
     }
@@ -62,8 +62,9 @@ impl Patience {
     pub(crate) fn look(&mut self, now: Timestamp) -> (Timestamp, Option<Pause>) {
         let began = self.now;
         let ended = now.max(began);
-        let is_late = ended.since(self.expected) > PAUSE;
-        (self.now, self.expected) = (ended, ended);
+        let is_late = ended > self.late_after;
+        self.now = ended;
+        self.late_after = ended + PAUSE;
         if is_late {
             self.until = ended + GRACE;
         }
@@ -72,7 +73,7 @@ impl Patience {
 
     /// The host sleeps until `end`. With `None` nothing is due, and a pause does no harm.
     pub(crate) fn expect(&mut self, end: Option<Timestamp>) {
-        self.expected = end.unwrap_or(Timestamp(u64::MAX));
+        self.late_after = end.map_or(Timestamp(u64::MAX), |end| end + PAUSE);
     }
 
     /// Whether deadlines may be enforced.

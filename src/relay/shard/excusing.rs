@@ -10,6 +10,7 @@ impl Shard {
     /// Moves every deadline by the length of the pause, and lets clients send what they could have sent in that time.
     ///
     /// This looks at every client. Pauses are rare, and each of them was much longer.
+    #[cold]
     pub(crate) fn excuse(&mut self, pause: Pause) {
         let span = pause.span();
         self.stats.inc(Stat::Pauses);
