@@ -478,10 +478,9 @@ fn the_quick_start_does_what_it_says() {
     kill_process(Pid::from_child(&relay.child), Signal::INT).unwrap();
     for terminal in terminals {
         let (code, said) = terminal.end();
-        assert_eq!(
-            (code, said.trim()),
-            (Some(0), "closed by the relay: 1001 going away")
-        );
+        assert_eq!(code, Some(0));
+        let farewell = "closed by the relay: 1001 going away; retry ";
+        assert!(said.trim().starts_with(farewell), "{said}");
     }
     assert_eq!(relay.end().0, Some(0));
 }

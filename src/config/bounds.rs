@@ -218,7 +218,23 @@ impl Config {
             "shutdown.timeout",
             Span(self.shutdown.timeout),
             Span(Duration::ZERO)..=Span(MAX_SHUTDOWN),
-        )
+        )?;
+        self.validate_spread()
+    }
+
+    /// Clients that are closed last need time to get their Close, too.
+    fn validate_spread(&self) -> Result<(), ConfigError> {
+        let (spread, timeout) = (self.shutdown.spread, self.shutdown.timeout);
+        if spread.is_zero() || spread < timeout {
+            return Ok(());
+        }
+        let problem = format!(
+            "{} is not shorter than shutdown.timeout ({}), after which clients are cut",
+            Span(spread),
+            Span(timeout)
+        );
+        let fix = "use at most half of the timeout, or 0s to close all clients at once";
+        Err(ConfigError::new(problem, fix).of_key("shutdown.spread"))
     }
 
     fn validate_listeners(&self) -> Result<(), ConfigError> {
@@ -461,6 +477,24 @@ mod tests {
                 "for {key}: {text}"
             );
         }
+    }
+
+    #[test]
+    fn a_spread_is_shorter_than_the_whole_shutdown() {
+        let with = |spread, timeout| {
+            let mut config = Config::default();
+            (config.shutdown.spread, config.shutdown.timeout) = (spread, timeout);
+            config.validate().map_err(|error| error.to_string())
+        };
+        let second = Duration::from_secs(1);
+        assert_eq!(with(Duration::ZERO, Duration::ZERO), Ok(()));
+        assert_eq!(with(second * 9, second * 10), Ok(()));
+        assert_eq!(
+            with(second * 10, second * 10).unwrap_err(),
+            "configuration: shutdown.spread: 10s is not shorter than shutdown.timeout (10s), after which clients are cut; \
+             use at most half of the timeout, or 0s to close all clients at once"
+        );
+        assert!(with(second, Duration::ZERO).is_err());
     }
 
     #[test]

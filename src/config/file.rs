@@ -262,7 +262,7 @@ mod tests {
             ),
             (
                 "shutdown: {zzz: 3}",
-                "test.yaml:1: shutdown.zzz: unknown key; use one of delay, timeout",
+                "test.yaml:1: shutdown.zzz: unknown key; use one of delay, timeout, spread",
             ),
             (
                 "server:\n  port: 1\n  host: a\n  port: 2",

@@ -275,6 +275,9 @@ pub struct Shutdown {
     /// The longest time that the rest of the shutdown takes, all in all. Zero does not wait for clients.
     #[serde(with = "units::duration")]
     pub timeout: Duration,
+    /// The time over which clients are closed, one after the other in a random order. Zero closes all at once.
+    #[serde(with = "units::duration")]
+    pub spread: Duration,
 }
 
 /// `metrics`: the metrics port.
@@ -423,6 +426,7 @@ impl Default for Shutdown {
         Shutdown {
             delay: Duration::ZERO,
             timeout: Duration::from_secs(10),
+            spread: Duration::ZERO,
         }
     }
 }

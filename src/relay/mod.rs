@@ -12,9 +12,11 @@
 //! policy/             laggards, rates, and reasons for which clients leave
 //! envelope, outbox    messages from shard to shard, and to the shard itself
 //! router              finds the shard that owns a topic
+//! chance              numbers that look random, from a seed
 //! ```
 
 pub(crate) mod batch;
+pub(crate) mod chance;
 pub(crate) mod envelope;
 pub(crate) mod outbox;
 pub(crate) mod owner;

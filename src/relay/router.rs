@@ -24,6 +24,13 @@ impl Router {
         (0..self.shards).map(ShardId)
     }
 
+    /// A seed for the chance of one shard. It does not give away the router's own.
+    pub(crate) fn chance_seed(&self, shard: ShardId) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        (self.seed, "chance", shard).hash(&mut hasher);
+        hasher.finish()
+    }
+
     /// The shard that owns `topic`.
     pub fn owner(&self, topic: &str) -> ShardId {
         let mut hasher = DefaultHasher::new();

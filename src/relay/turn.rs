@@ -270,6 +270,7 @@ impl Turn {
         self.note_time(host.now())
     }
 
+    #[inline]
     fn note_time(&mut self, now: Timestamp) -> Timestamp {
         let (now, pause) = self.patience.look(now);
         if let Some(pause) = pause {
@@ -299,7 +300,13 @@ impl Turn {
         });
         let next_read = self.shard.has_ready().then_some(retry);
         let heartbeat = (!self.shard.is_empty()).then_some(now + HEARTBEAT);
-        let next = [self.shard.next_review(), deadline, next_read, heartbeat];
+        let next = [
+            self.shard.next_review(),
+            self.shard.next_close(),
+            deadline,
+            next_read,
+            heartbeat,
+        ];
         Sleep {
             until: next.into_iter().flatten().min(),
             alarm,
@@ -328,6 +335,7 @@ impl Turn {
         if self.patience.is_over() && !self.is_congested {
             self.shard.handle_timeouts();
         }
+        self.shard.close_due();
         host.note(&mut self.shard, Moment::TakenIn);
         // 2. Decide, and tell the others.
         self.shard.decide();
@@ -418,7 +426,7 @@ impl Turn {
         if !host.is_introduced(&mut self.shard, key) {
             return false;
         }
-        let began = left.at;
+        let until = left.until.min(left.at + VISIT);
         let mut reads = 0;
         while reads < READS_PER_CONN {
             let permit = self.shard.permit(key);
@@ -426,7 +434,7 @@ impl Turn {
             match permit {
                 Permit::Read => reads += 1,
                 Permit::Again => {
-                    if self.is_visit_over(host, began, left, 0) {
+                    if self.is_visit_over(host, until, left, 0) {
                         return true;
                     }
                     continue;
@@ -445,7 +453,7 @@ impl Turn {
                     return false;
                 }
                 Filled::More(n) | Filled::Last(n) => {
-                    if self.is_visit_over(host, began, left, n) {
+                    if self.is_visit_over(host, until, left, n) {
                         return true;
                     }
                     continue;
@@ -471,17 +479,18 @@ impl Turn {
         }
     }
 
-    /// A step of a visit that began at `began` is done, and has read `bytes`. Says whether no other may begin.
+    /// A step of a visit is done, and has read `bytes`. Says whether no other may begin, because it is `until` or the budget is
+    /// used up.
     fn is_visit_over<H: Host>(
         &mut self,
         host: &mut H,
-        began: Timestamp,
+        until: Timestamp,
         left: &mut Left,
         bytes: usize,
     ) -> bool {
         let now = self.look(host);
         left.note(bytes, now);
-        left.is_over() || now.since(began) > VISIT
+        left.is_over() || now >= until
     }
 
     /// Decides for each client whose request was just granted whether it stays or moves to another shard.

@@ -3,6 +3,7 @@
 
 use std::io::ErrorKind;
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream};
+use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
@@ -166,7 +167,10 @@ fn a_client_that_never_answers_is_cut_at_the_timeout() {
     let mut polite = world.connect("/room");
     world.relay.shutdown();
     assert!(read_until_1001(&mut polite).is_empty());
-    assert_eq!(silent.close(), (1001, "going away".into()));
+    let (code, reason) = silent.close();
+    assert_eq!(code, 1001);
+    let pause = reason.strip_prefix("going away; retry ").unwrap();
+    assert!((1_000..5_000).contains(&pause.parse::<u32>().unwrap()));
     // The client does not answer, and the relay still ends.
     let stats = world.relay.join().unwrap();
     audit(&stats);
@@ -332,4 +336,48 @@ fn the_port_can_be_bound_again_at_once() {
     assert_eq!(client.hear(), "again");
     drop(client);
     world.end();
+}
+
+#[test]
+fn clients_are_closed_one_after_the_other_while_the_others_go_on() {
+    const CLIENTS: usize = 3;
+    let mut config = config(1);
+    // The first is closed at once, and the second after three minutes.
+    config.shutdown.spread = Duration::from_mins(9);
+    config.shutdown.timeout = Duration::from_mins(10);
+    let world = World::with(&config);
+    let wires: Vec<Wire> = (0..CLIENTS).map(|_| world.join("/room")).collect();
+    let writers: Vec<Wire> = wires.iter().map(|wire| Wire::over(wire.writer())).collect();
+    let (tell, told) = mpsc::channel();
+    let readers: Vec<_> = wires
+        .into_iter()
+        .enumerate()
+        .map(|(id, mut wire)| {
+            let tell = tell.clone();
+            thread::spawn(move || {
+                tell.send((id, wire.next())).unwrap();
+                wire
+            })
+        })
+        .collect();
+    world.relay.shutdown();
+    let (first, close) = told.recv().unwrap();
+    assert_eq!(close.payload[..2], 1001u16.to_be_bytes());
+    let refused = TcpStream::connect(world.relay.address()).unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
+
+    writers[(first + 1) % CLIENTS].send(frame(FIN | TEXT, b"still here"));
+    for _ in 1..CLIENTS {
+        let (other, text) = told.recv().unwrap();
+        assert_ne!(other, first);
+        assert_eq!(text.payload, b"still here");
+    }
+    // The second order cuts the others.
+    world.relay.shutdown();
+    let stats = world.relay.join().unwrap();
+    audit(&stats);
+    assert_eq!(stats.value(Stat::Delivered), CLIENTS as u64 - 1);
+    for reader in readers {
+        drop(reader.join().unwrap());
+    }
 }

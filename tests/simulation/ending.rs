@@ -58,8 +58,8 @@ impl World {
         has_acted || self.await_next_move()
     }
 
-    /// If nobody can act because messages wait for the next fan-out of their topic, or clients for room in the inboxes, the
-    /// clock moves to that. It moves to no deadline, because a timer would heal a wake that was forgotten.
+    /// If nobody can act because messages wait for the next fan-out of their topic, clients for room in the inboxes, or a
+    /// shutdown for the next Close, the clock moves to that. It moves to no deadline, because a timer would heal a wake that was forgotten.
     fn await_next_move(&mut self) -> bool {
         let fan_outs = self.hosts.iter().map(|host| host.shard().next_fan_out());
         let fan_out = fan_outs.flatten().min();
@@ -71,13 +71,17 @@ impl World {
             at.expect("a host looks again soon whether the inboxes have room")
         });
         let retry = retries.min();
-        let Some(due) = fan_out.into_iter().chain(retry).min() else {
+        let closes = self.hosts.iter().map(|host| host.shard().next_close());
+        let close = closes.flatten().min();
+        let Some(due) = [fan_out, retry, close].into_iter().flatten().min() else {
             return false;
         };
         self.tally.note(if Some(due) == retry {
             Event::RetryAwaited
-        } else {
+        } else if Some(due) == fan_out {
             Event::FanOutAwaited
+        } else {
+            Event::CloseAwaited
         });
         assert!(due > self.now, "a host sleeps, and its clients wait for it");
         self.now = due;

@@ -454,10 +454,14 @@ impl World {
     }
 
     fn take_orders(&mut self, host: usize, shard: &mut Shard) {
-        let host = &mut self.hosts[host];
-        if std::mem::take(&mut host.drain_is_due) {
+        if std::mem::take(&mut self.hosts[host].drain_is_due) {
+            self.model.begin_drain(host);
             shard.begin_drain();
+            if shard.next_close().is_some() {
+                self.tally.note(Event::Spread);
+            }
         }
+        let host = &mut self.hosts[host];
         if std::mem::take(&mut host.cut_is_due) {
             shard.cut_all();
             host.is_cut = true;

@@ -18,6 +18,9 @@ use crate::stream::Item;
 /// The publisher of messages that no client has sent.
 const OUTSIDE: usize = usize::MAX;
 
+/// The beginning of the reason in a Close of a shutdown.
+const FAREWELL: &str = "going away; retry ";
+
 /// A message queued by a client, or published from outside.
 #[derive(Debug)]
 pub(crate) struct Message {
@@ -42,6 +45,8 @@ struct Topic {
     waits_until: Option<Timestamp>,
     /// By shard: how much of the order has arrived there.
     mirrored: Vec<usize>,
+    /// By shard: the same when its drain began.
+    mirrored_before_drain: Vec<usize>,
 }
 
 /// A client that was confirmed.
@@ -87,6 +92,8 @@ pub(crate) struct Model {
     echo: bool,
     pings: bool,
     coalesce: Duration,
+    /// In a drain, clients are closed one after the other.
+    has_spread: bool,
     messages: Vec<Message>,
     topics: Vec<Topic>,
     clients: Vec<Client>,
@@ -109,12 +116,14 @@ impl Model {
             fanned_out_at: None,
             waits_until: None,
             mirrored: vec![0; plan.shards],
+            mirrored_before_drain: vec![0; plan.shards],
         };
         Model {
             policy: plan.config.slow_consumer.policy,
             max_lag_bytes: plan.config.slow_consumer.max_lag_bytes,
             echo: plan.config.relay.echo,
             coalesce: plan.config.relay.coalesce,
+            has_spread: !plan.config.shutdown.spread.is_zero(),
             pings: !plan.config.keepalive.ping_interval.is_zero(),
             messages: Vec::new(),
             topics: plan.topics.iter().map(|_| topic()).collect(),
@@ -334,6 +343,13 @@ impl Model {
         *mirrored = end;
     }
 
+    /// The drain of the shard begins.
+    pub(crate) fn begin_drain(&mut self, shard: usize) {
+        for topic in &mut self.topics {
+            topic.mirrored_before_drain[shard] = topic.mirrored[shard];
+        }
+    }
+
     /// The shard has closed the connection.
     pub(crate) fn close(&mut self, client: usize) {
         if let Some(member) = &mut self.clients[client].member {
@@ -429,10 +445,43 @@ impl Model {
             let is_policy = self.policy == SlowConsumerPolicy::Disconnect;
             assert!(is_policy, "disconnected for a lag under another policy");
         }
+        if code == 1001 && reason.starts_with(FAREWELL) && self.policy != SlowConsumerPolicy::Drop {
+            self.check_leaver(client);
+        }
         let client = &mut self.clients[client];
         let member = client.member.as_mut().expect("Close is for members");
         member.is_over = true;
         client.close = Some((code, reason.to_owned()));
+    }
+
+    /// A client that is told that the relay is going away has got everything that its shard had when the drain began, and back
+    /// all that it published.
+    fn check_leaver(&self, client_key: usize) {
+        let client = &self.clients[client_key];
+        let topic = &self.topics[client.topic];
+        let member = client.member.as_ref().expect("Close is for members");
+        let is_own = |&&message: &&usize| self.messages[message].publisher == client_key;
+        let before = topic.mirrored_before_drain[client.shard];
+        let withheld = topic.order.get(member.next..before).unwrap_or_default();
+        let withheld = withheld
+            .iter()
+            .filter(|message| self.echo || !is_own(message));
+        assert_eq!(
+            withheld.count(),
+            0,
+            "client {client_key} left without what was there before the drain"
+        );
+        let under_way = topic.accepted[client.shard].iter().chain(&topic.pending);
+        let unsent = topic.order[member.next..].iter().chain(under_way);
+        let own = if self.echo {
+            unsent.filter(is_own).count()
+        } else {
+            0
+        };
+        assert_eq!(
+            own, 0,
+            "client {client_key} left before it had back what it published"
+        );
     }
 
     /// A client that broke the protocol must first get back what it had published before, unless it lags too far. Then
@@ -557,12 +606,13 @@ impl Model {
 
     /// Checks that clients that were told that the relay is going away had got everything before.
     pub(crate) fn check_farewells(&self) {
-        if self.policy == SlowConsumerPolicy::Drop {
+        if self.policy == SlowConsumerPolicy::Drop || self.has_spread {
+            // In a spread, others go on when a client has left.
             return;
         }
         for (key, client) in self.clients.iter().enumerate() {
             let is_farewell =
-                |(code, reason): &(u16, String)| *code == 1001 && reason == "going away";
+                |(code, reason): &(u16, String)| *code == 1001 && reason.starts_with(FAREWELL);
             if !client.close.as_ref().is_some_and(is_farewell) {
                 continue;
             }

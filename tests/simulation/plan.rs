@@ -205,5 +205,6 @@ fn config(rng: &mut Rng) -> Config {
         millis(rng)
     };
     config.keepalive.pong_timeout = millis(rng);
+    config.shutdown.spread = Duration::from_millis(rng.pick(&[0, 0, 2, 200, 5_000]));
     config
 }

@@ -137,6 +137,10 @@ pub(crate) enum Event {
     FanOutAwaited,
     /// The same to the moment at which a host looks again whether the inboxes have room.
     RetryAwaited,
+    /// The clock goes on to the next Close of a shutdown.
+    CloseAwaited,
+    /// A host begins to close its clients one after the other.
+    Spread,
     Drain(Moment),
     /// All connections are cut, in a drain or without one.
     Cut(Moment),
@@ -165,7 +169,7 @@ pub(crate) enum Event {
 }
 
 /// The least number of times that each event must happen in an ordinary run. It is about a third of the usual number.
-pub(crate) const LEAST: [(Event, u64); 81] = [
+pub(crate) const LEAST: [(Event, u64); 83] = [
     (Event::Reset(Stage::Unaccepted), 20),
     (Event::Reset(Stage::Moving), 1),
     (Event::Reset(Stage::Greeting), 100),
@@ -180,7 +184,7 @@ pub(crate) const LEAST: [(Event, u64); 81] = [
     (Event::Reset(Stage::Speaking), 80),
     (Event::Reset(Stage::Idle), 80),
     (Event::HalfClose(Stage::Unaccepted), 6),
-    (Event::HalfClose(Stage::Moving), 0),
+    (Event::HalfClose(Stage::Moving), 1),
     (Event::HalfClose(Stage::Greeting), 50),
     (Event::HalfClose(Stage::CloseAwaited), 2),
     (Event::HalfClose(Stage::Leaving), 20),
@@ -196,6 +200,8 @@ pub(crate) const LEAST: [(Event, u64); 81] = [
     (Event::Goodbye(Stage::HeldBack), 20),
     (Event::Goodbye(Stage::Joining), 4),
     (Event::Goodbye(Stage::Idle), 80),
+    (Event::CloseAwaited, 300),
+    (Event::Spread, 100),
     (Event::Drain(Moment::Any), 200),
     (Event::Drain(Moment::Upgrade), 40),
     (Event::Drain(Moment::Transfer), 1),

@@ -102,7 +102,7 @@ impl World {
     }
 
     fn may_be_refused(&self, shard: &Shard, id: usize, item: &Item) -> bool {
-        let is_full = shard.is_draining() || shard.stats().value(Stat::BufferLimitReached) > 0;
+        let is_full = self.is_draining || shard.stats().value(Stat::BufferLimitReached) > 0;
         let is_too_late = *item == Item::Response(408);
         let is_turned_away = *item == Item::Response(503) && is_full;
         self.peers[id].request != Request::Upgrade || is_too_late || is_turned_away

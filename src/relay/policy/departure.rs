@@ -47,7 +47,12 @@ pub(crate) enum Farewell {
     Fail(CloseCode, &'static str),
     /// Close, and the client's Close is waited for (section 7.1.2).
     Close(CloseCode, &'static str),
+    /// The same. The client is asked to come back after a pause, whose milliseconds go to the [place](RETRY_PLACE) in the reason.
+    CloseForNow(CloseCode, &'static str),
 }
+
+/// The place of a number of milliseconds in a reason.
+pub(crate) const RETRY_PLACE: &str = "MS";
 
 impl Departure {
     /// The counter of this reason.
@@ -130,7 +135,9 @@ impl Departure {
             Departure::Memory => {
                 Farewell::Fail(CloseCode::TRY_AGAIN_LATER, "the relay is short of memory")
             }
-            Departure::Shutdown => Farewell::Close(CloseCode::GOING_AWAY, "going away"),
+            Departure::Shutdown => {
+                Farewell::CloseForNow(CloseCode::GOING_AWAY, "going away; retry MS")
+            }
             Departure::Internal => Farewell::Close(CloseCode::INTERNAL, "internal error"),
         }
     }
@@ -157,9 +164,9 @@ pub fn close_frames() -> Vec<(u16, &'static str)> {
     let all = faults.into_iter().chain(others);
     all.filter_map(|departure| match departure.farewell() {
         Farewell::Cut | Farewell::Reply => None,
-        Farewell::Fail(code, reason) | Farewell::Close(code, reason) => {
-            Some((code.value(), reason))
-        }
+        Farewell::Fail(code, reason)
+        | Farewell::Close(code, reason)
+        | Farewell::CloseForNow(code, reason) => Some((code.value(), reason)),
     })
     .collect()
 }

@@ -69,7 +69,7 @@ impl Shard {
             arrival.stage = stage;
         }
         self.reschedule(key);
-        if self.drain.has_begun() {
+        if self.drain.is_announced() {
             self.refuse(key, Refusal::SHUTDOWN);
         }
         key

@@ -47,16 +47,16 @@ enum Output {
     Stalls,
 }
 
-/// A member whose connection cannot go on: it has broken the protocol, or has ended its side. It departs once it has been
+/// A member that leaves: it has broken the protocol or ended its side, or the relay shuts down. It departs once it has been
 /// sent what it is owed, its own messages among it.
 #[derive(Debug)]
-pub(super) struct Failing {
-    /// The reason.
-    pub(super) departure: Departure,
+pub(super) struct Leaving {
+    /// The reason; `None` for a shutdown.
+    pub(super) departure: Option<Departure>,
     /// The member's messages end here, in bytes that this shard has published to the topic; see `Topic::published_bytes`.
     pub(super) published_bytes: u64,
-    /// The longest wait for them.
-    pub(super) deadline: Timestamp,
+    /// The longest wait for them; `None` in a shutdown, which has one deadline for all.
+    pub(super) deadline: Option<Timestamp>,
 }
 
 /// Bytes that are held for one client alone.
@@ -118,8 +118,8 @@ pub(super) struct Client {
     pub(super) decoder: Decoder,
     /// Present until the client has joined and its early frames are decoded, and later while frames that have been read wait.
     pub(super) arrival: Option<Box<Arrival>>,
-    /// The reason for which it leaves at the head; `None` if it leaves for a drain.
-    pub(super) failing: Option<Box<Failing>>,
+    /// The rest of what it must have before it leaves at the head; `None` if the head is enough.
+    pub(super) leaving: Option<Box<Leaving>>,
     /// The time of the last read that brought something.
     pub(super) last_read: Timestamp,
     /// The messages and control frames that it may still send at its rates.
@@ -167,7 +167,7 @@ impl Client {
             member: None,
             decoder: Decoder::default(),
             arrival: Some(Box::default()),
-            failing: None,
+            leaving: None,
             last_read: now,
             buckets: Buckets::default(),
             output_since: now,
@@ -309,8 +309,8 @@ impl Client {
         for time in [&mut self.last_read, &mut self.output_since, &mut self.due] {
             *time = *time + span;
         }
-        if let Some(failing) = &mut self.failing {
-            failing.deadline = failing.deadline + span;
+        if let Some(leaving) = &mut self.leaving {
+            leaving.deadline = leaving.deadline.map(|deadline| deadline + span);
         }
         if self.reading == Reading::Allowed {
             self.buckets.pause(pause.began);
@@ -379,11 +379,15 @@ impl Client {
         }
     }
 
-    /// Whether all messages that the client published before its connection failed have come back to the topic's log. True
-    /// if it has not failed.
+    /// Whether all messages that the client published before it was to leave have come back to the topic's log.
     pub(super) fn has_back_what_it_published(&self, returned_bytes: u64) -> bool {
-        let failing = self.failing.as_ref();
-        failing.is_none_or(|failing| failing.published_bytes <= returned_bytes)
+        let leaving = self.leaving.as_ref();
+        leaving.is_none_or(|leaving| leaving.published_bytes <= returned_bytes)
+    }
+
+    /// The longest wait of a violator for its own messages.
+    pub(super) fn leaving_deadline(&self) -> Option<Timestamp> {
+        self.leaving.as_ref()?.deadline
     }
 
     /// Whether nothing waits besides what the log has.

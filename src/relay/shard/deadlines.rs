@@ -63,7 +63,7 @@ impl Shard {
             Phase::Open => [
                 self.stall_deadline(client),
                 self.keepalive_deadline(client),
-                client.failing.as_ref().map(|failing| failing.deadline),
+                client.leaving_deadline(),
             ]
             .into_iter()
             .flatten()
@@ -108,8 +108,8 @@ impl Shard {
     fn on_deadline_of_member(&mut self, key: ClientKey) {
         let now = self.now;
         let client = &self.clients[key];
-        let failing = client.failing.as_ref().map(|failing| failing.deadline);
-        if failing.is_some_and(|deadline| deadline <= now) {
+        let deadline = client.leaving_deadline();
+        if deadline.is_some_and(|deadline| deadline <= now) {
             // It reads so slowly that it would not get the Close either.
             self.cut(key, Departure::Lost);
         } else if self

@@ -5,6 +5,9 @@
 /// See the module.
 #[derive(Debug, Default)]
 pub(super) struct Drain {
+    /// The shutdown has begun. Clients are closed one after the other, and messages are still relayed.
+    announced: bool,
+    /// Messages are not accepted any more.
     begun: bool,
     /// The fences are to be sent, behind this turn's messages.
     fence_due: bool,
@@ -19,6 +22,16 @@ pub(super) struct Drain {
 }
 
 impl Drain {
+    /// From now on no client is taken in. Says whether this is the first call.
+    pub(super) fn announce(&mut self) -> bool {
+        !std::mem::replace(&mut self.announced, true)
+    }
+
+    /// Whether no client is taken in any more.
+    pub(super) fn is_announced(&self) -> bool {
+        self.announced
+    }
+
     /// From now on no message is accepted. Says whether this is the first call.
     pub(super) fn begin(&mut self) -> bool {
         self.fence_due |= !self.begun;

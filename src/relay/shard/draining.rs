@@ -1,6 +1,9 @@
 //! The drain, which is the orderly end: every member gets what it is owed, and then Close 1001.
 //!
-//! The host begins it with [`Shard::begin_drain`]. The shard then accepts no message and sends a `Fence` to every owner. An owner
+//! The host begins it with [`Shard::begin_drain`]. With `shutdown.spread`, members leave one after the other first, in a random
+//! order. Each gets everything up to its head, and back what it has published. The others go on.
+//!
+//! When the last Close of the shard has begun, the shard accepts no message any more and sends a `Fence` to every owner. An owner
 //! with the fences of all shards has everything that will ever be published. It numbers and spreads that and answers `Fenced`
 //! to all.
 //!
@@ -9,20 +12,70 @@
 //! longer than `shutdown.timeout`: then the worker calls [`Shard::cut_all`].
 
 use super::Shard;
+use super::client::Leaving;
 use super::phase::Phase;
+use super::spread::Spread;
 use crate::ids::ClientKey;
 use crate::relay::envelope::Envelope;
 use crate::relay::policy::departure::Departure;
+use crate::time::Timestamp;
 use crate::ws::handshake::Refusal;
 
 impl Shard {
-    /// Begins the drain. Later calls change nothing.
+    /// Begins the drain, at once or after the spread. Later calls change nothing.
     pub fn begin_drain(&mut self) {
-        if !self.drain.begin() {
+        if !self.drain.announce() {
             return;
         }
         self.decide_undecided();
         self.refuse_newcomers();
+        if !self.settings.spread.is_zero() {
+            let is_to_be_closed = |phase| matches!(phase, Phase::Joining | Phase::Open);
+            let clients = self.clients.keys_in(is_to_be_closed);
+            let span = self.settings.spread;
+            self.spread = Spread::new(self.now, span, clients, &mut self.chance);
+        }
+        self.close_due();
+    }
+
+    /// Begins the Closes that are due in a spread. With the last of them, messages are not accepted any more.
+    pub(crate) fn close_due(&mut self) {
+        if !self.drain.is_announced() {
+            return;
+        }
+        while let Some(key) = self.spread.pop_due(self.now) {
+            self.send_away(key);
+        }
+        if self.spread.next_due().is_none() {
+            self.drain.begin();
+        }
+    }
+
+    /// The moment of the next Close in a spread.
+    pub fn next_close(&self) -> Option<Timestamp> {
+        self.spread.next_due()
+    }
+
+    /// From now on the client is not heard, and it leaves when it has everything, also its own messages if it has published. A
+    /// client that joins leaves as soon as it has joined.
+    fn send_away(&mut self, key: ClientKey) {
+        let Some(client) = self.clients.get_mut(key) else {
+            return;
+        };
+        if client.leaves_at_head {
+            return;
+        }
+        client.leaves_at_head = true;
+        let member = client.member.as_ref().filter(|_| client.has_published);
+        if let Some(member) = member {
+            let published_bytes = self.topics[member.topic].published_bytes();
+            client.leaving = Some(Box::new(Leaving {
+                departure: None,
+                published_bytes,
+                deadline: None,
+            }));
+        }
+        self.outflow.make_urgent(key, &mut self.clients);
     }
 
     fn refuse_newcomers(&mut self) {
@@ -31,7 +84,7 @@ impl Shard {
         }
     }
 
-    /// Whether the drain has begun, so that no message is accepted.
+    /// Whether no message is accepted any more. During a spread, messages are.
     pub fn is_draining(&self) -> bool {
         self.drain.has_begun()
     }

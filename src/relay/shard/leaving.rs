@@ -6,18 +6,25 @@
 use std::time::Duration;
 
 use super::arrival::Stage;
-use super::client::{Failing, Reading};
+use super::client::{Leaving, Reading};
 use super::phase::{Phase, Step};
 use super::{Effect, Shard};
 use crate::ids::ClientKey;
 use crate::metrics::stats::Stat;
-use crate::relay::policy::departure::{Departure, Farewell};
+use crate::relay::policy::departure::{Departure, Farewell, RETRY_PLACE};
 use crate::time::Timestamp;
 use crate::ws::encode::ControlFrame;
 use crate::ws::error::DecodeError;
 
 /// The longest wait for a client's end when ours is shut. Web servers linger about as long.
 pub(super) const LINGER: Duration = Duration::from_secs(2);
+
+/// The shortest pause that a client is asked for in a shutdown, in milliseconds. By then balancers know that the relay is gone.
+const SHORTEST_RETRY_MS: u64 = 1_000;
+
+/// Pauses differ by less than this, in milliseconds. So ten thousand clients that are closed at once come back at 2500 a second,
+/// and none is away for long. A larger crowd needs `shutdown.spread`.
+const RETRY_RANGE_MS: u64 = 4_000;
 
 /// The end of a connection on the client's side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -110,14 +117,14 @@ impl Shard {
             return;
         };
         let topic = &self.topics[member.topic];
-        client.failing = Some(Box::new(Failing {
-            departure,
+        client.leaving = Some(Box::new(Leaving {
+            departure: Some(departure),
             published_bytes: if client.has_published {
                 topic.published_bytes()
             } else {
                 0
             },
-            deadline: now + self.settings.policy.close_timeout,
+            deadline: Some(now + self.settings.policy.close_timeout),
         }));
         client.leaves_at_head = true;
         client.set_reading(Reading::AwaitsPhase, now);
@@ -127,11 +134,12 @@ impl Shard {
 
     /// The reason that counts for a departure: an earlier one, if there was one.
     fn take_first_reason(&mut self, key: ClientKey, departure: Departure) -> Departure {
-        let failing = self
+        let leaving = self
             .clients
             .get_mut(key)
-            .and_then(|client| client.failing.take());
-        failing.map_or(departure, |failing| failing.departure)
+            .and_then(|client| client.leaving.take());
+        let first = leaving.and_then(|leaving| leaving.departure);
+        first.unwrap_or(departure)
     }
 
     /// A member leaves. Its topic forgets it, and it is told why if it can be.
@@ -149,6 +157,11 @@ impl Shard {
             }
             Farewell::Close(code, reason) => {
                 (Step::BeginClose, Some(ControlFrame::close(code, reason)))
+            }
+            Farewell::CloseForNow(code, template) => {
+                let pause = SHORTEST_RETRY_MS + self.chance.below(RETRY_RANGE_MS);
+                let reason = template.replace(RETRY_PLACE, &pause.to_string());
+                (Step::BeginClose, Some(ControlFrame::close(code, &reason)))
             }
         };
         self.end_membership(key, departure, true);

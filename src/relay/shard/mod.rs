@@ -11,6 +11,7 @@
 //!   poll_undecided → stay, transfer_out…   clients stay or move to another shard   arriving.rs
 //!   poll_probe → answer_probe…             health checks are answered              probing.rs
 //!   handle_timeouts                        time is up                              deadlines.rs
+//!   close_due                              a shutdown closes one after the other   draining.rs
 //! decide()                                 messages are numbered and spread        deciding.rs
 //!   take_outbox
 //!   poll_flush → gather → advance…         one write for each client               flushing.rs
@@ -23,7 +24,7 @@
 //!
 //! The files are of two kinds. A *noun* owns fields and their invariants and does not know the shard: `clients` (with
 //! `client`, `phase`, `arrival`, `carry` and `control`), `topics`, `publishing`, `lanes`, `outflow` (with `row`), `memory` (with
-//! `ranking` and `sharing`), `drain` and `timers`. A *step* is work of the shard on its nouns: the other files.
+//! `ranking` and `sharing`), `drain`, `spread` and `timers`. A *step* is work of the shard on its nouns: the other files.
 //!
 //! [`Owner`] does the work for the topics that the shard owns.
 
@@ -57,6 +58,7 @@ mod relief;
 mod row;
 mod settling;
 mod sharing;
+mod spread;
 #[cfg(test)]
 mod tests;
 mod timers;
@@ -77,12 +79,14 @@ use self::lanes::Lanes;
 use self::memory::Memory;
 use self::outflow::Outflow;
 use self::publishing::Publishing;
+use self::spread::Spread;
 use self::timers::Wheel;
 use self::topics::Topics;
 use crate::config::Config;
 use crate::ids::{ClientId, ClientKey, ShardId};
 use crate::metrics::stats::{Stat, Stats};
 use crate::port::decision::Port;
+use crate::relay::chance::Chance;
 use crate::relay::envelope::Envelope;
 use crate::relay::outbox::Outbox;
 use crate::relay::owner::coalesce::Coalesce;
@@ -114,6 +118,8 @@ pub struct Settings {
     port: Port,
     /// The rates at which a client may send frames.
     rates: Rates,
+    /// The time over which clients are closed in a shutdown; zero for all at once.
+    spread: Duration,
     /// The limits on laggards.
     policy: Policy,
     /// The time between two fan-outs of a topic.
@@ -134,6 +140,7 @@ impl Settings {
             ping_interval: config.keepalive.ping_interval,
             pong_timeout: config.keepalive.pong_timeout,
             port: Port::new(config),
+            spread: config.shutdown.spread,
             rates: Rates::new(&config.limits, &config.keepalive),
             policy,
         }
@@ -169,6 +176,8 @@ pub struct Shard {
     outflow: Outflow,
     memory: Memory,
     drain: Drain,
+    spread: Spread,
+    chance: Chance,
     wheel: Wheel,
     /// Clients that a proxy has named, and that the host has not seated yet.
     named: Vec<ClientKey>,
@@ -202,6 +211,8 @@ impl Shard {
             outflow: Outflow::new(),
             memory: Memory::new(settings.max_buffered_bytes),
             drain: Drain::default(),
+            spread: Spread::default(),
+            chance: Chance::new(router.chance_seed(id)),
             wheel: Wheel::new(now),
             named: Vec::new(),
             undecided: Vec::new(),

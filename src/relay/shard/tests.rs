@@ -12,6 +12,7 @@ mod memory;
 mod outsiders;
 mod parts;
 mod probation;
+mod spread;
 mod transfer;
 
 use self::driven::{Driven, Mail};

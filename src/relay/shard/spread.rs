@@ -1,0 +1,95 @@
+//! The spread of a shutdown: the order in which clients are closed one after the other, and the moment of each.
+//!
+//! [`draining`](super::draining) makes it and acts on it. This file only counts.
+
+use std::time::Duration;
+
+use crate::ids::ClientKey;
+use crate::relay::chance::Chance;
+use crate::time::Timestamp;
+
+/// See the module. An empty one is over.
+#[derive(Debug, Default)]
+pub(super) struct Spread {
+    began: Timestamp,
+    span: Duration,
+    /// The number of clients at the beginning.
+    count: u32,
+    /// The clients that are left. The last is the next.
+    left: Vec<ClientKey>,
+}
+
+impl Spread {
+    /// Closes `clients` in a random order, from `began` on and at equal intervals, so that the last is closed within `span`.
+    pub(super) fn new(
+        began: Timestamp,
+        span: Duration,
+        mut clients: Vec<ClientKey>,
+        chance: &mut Chance,
+    ) -> Self {
+        chance.shuffle(&mut clients);
+        Spread {
+            began,
+            span,
+            // Slots have 32 bits.
+            count: clients.len() as u32,
+            left: clients,
+        }
+    }
+
+    /// The moment of the next Close.
+    pub(super) fn next_due(&self) -> Option<Timestamp> {
+        let closed = self.count - self.left.len() as u32;
+        // Divided first, so that the product fits. The nanosecond that this may lose for each client does not matter.
+        (!self.left.is_empty()).then(|| self.began + self.span / self.count * closed)
+    }
+
+    /// The next client, if its moment has come.
+    pub(super) fn pop_due(&mut self, now: Timestamp) -> Option<ClientKey> {
+        self.next_due().filter(|&due| due <= now)?;
+        self.left.pop()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const START: Timestamp = Timestamp(1_000_000);
+
+    fn spread(count: u32, span: Duration) -> Spread {
+        let clients = (0..count).map(ClientKey::first_in).collect();
+        Spread::new(START, span, clients, &mut Chance::new(1))
+    }
+
+    #[test]
+    fn closes_are_spread_evenly_and_the_last_is_within_the_span() {
+        let span = Duration::from_secs(10);
+        for count in [1, 3, 1_000, 1_000_000] {
+            let mut spread = spread(count, span);
+            assert_eq!(spread.next_due(), Some(START));
+            let half = START + span / 2;
+            let early = std::iter::from_fn(|| spread.pop_due(half)).count() as u32;
+            assert!(early.abs_diff(count.div_ceil(2)) <= 1, "{early} of {count}");
+            let late = std::iter::from_fn(|| spread.pop_due(START + span)).count() as u32;
+            assert_eq!(early + late, count);
+            assert_eq!(spread.next_due(), None);
+        }
+    }
+
+    #[test]
+    fn nobody_is_closed_before_the_moment_has_come() {
+        let mut spread = spread(10, Duration::from_secs(10));
+        assert!(spread.pop_due(START).is_some());
+        let early = START + Duration::from_millis(999);
+        assert!(spread.pop_due(early).is_none());
+        assert!(spread.pop_due(START + Duration::from_secs(1)).is_some());
+    }
+
+    #[test]
+    fn without_clients_or_without_a_span_it_is_over_at_once() {
+        assert_eq!(Spread::default().next_due(), None);
+        let mut at_once = spread(7, Duration::ZERO);
+        assert_eq!(std::iter::from_fn(|| at_once.pop_due(START)).count(), 7);
+    }
+}
