@@ -181,7 +181,7 @@ impl World {
         true
     }
 
-    fn half_close_somebody(&mut self) {
+    pub(crate) fn half_close_somebody(&mut self) {
         let Some((id, stage)) = self.any_victim() else {
             return;
         };

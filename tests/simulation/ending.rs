@@ -161,7 +161,9 @@ impl World {
         match ending {
             Ending::Drain => {
                 self.begin_drain();
-                self.steps_on(60);
+                // In a spread, others go on for long, and are closed with messages on their way.
+                let is_at_once = self.plan.config.shutdown.spread.is_zero();
+                self.steps_on(if is_at_once { 60 } else { 600 });
                 self.calm();
                 self.settle();
                 self.check_polite_are_gone();

@@ -373,6 +373,9 @@ impl World {
         if self.rng.below(2_000) < self.plan.resets && self.reset_somebody() {
             self.tally.note(Event::ResetMidTurn);
         }
+        if self.rng.below(500) < self.plan.half_closes {
+            self.half_close_somebody();
+        }
         if self.rng.below(4_000) < self.plan.pauses {
             self.clock_stands_still_for_us(Event::PauseMidTurn);
         }
