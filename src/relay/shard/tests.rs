@@ -47,11 +47,16 @@ fn shards<const N: usize>(config: &Config) -> ([Driven; N], String) {
     (shards, path)
 }
 
-/// Takes turns of all shards until each would sleep and none has said anything to another.
+/// Forgets the writes so far, and takes turns until there is nothing to do.
 fn turns(shards: &mut [Driven]) {
     for shard in &mut *shards {
         shard.forget_writes();
     }
+    more_turns(shards);
+}
+
+/// Takes turns of all shards until each would sleep and none has said anything to another.
+fn more_turns(shards: &mut [Driven]) {
     loop {
         let mut said = Vec::new();
         for shard in &mut *shards {

@@ -2,9 +2,9 @@
 
 use super::*;
 
-/// The next write to the client, which is a Close: its code and its reason.
-fn close(shard: &mut Shard, client: ClientKey) -> (u16, String) {
-    let sent = writes(shard, client).concat();
+/// What was written to the client, which is a Close: its code and its reason.
+fn close(shard: &Driven, client: ClientKey) -> (u16, String) {
+    let sent = shard.writes_to(client).concat();
     let [0x88, len, high, low, reason @ ..] = &sent[..] else {
         panic!("{sent:?} is no Close");
     };
@@ -13,21 +13,17 @@ fn close(shard: &mut Shard, client: ClientKey) -> (u16, String) {
     (u16::from_be_bytes([*high, *low]), reason)
 }
 
-/// Lets time pass, and enforces deadlines.
-fn later(shard: &mut Shard, span: Duration) {
-    shard.begin_turn(shard.now + span);
-    shard.handle_timeouts();
-}
-
 #[test]
 fn a_client_that_does_not_answer_pings_is_told_so_in_a_code_of_its_own() {
     let mut shard = shard_with(&Config::default());
     let client = join(&mut shard, "/", b"");
     turn(&mut shard, usize::MAX, None);
-    later(&mut shard, Duration::from_secs(26));
-    turn(&mut shard, usize::MAX, None);
-    later(&mut shard, Duration::from_secs(21));
-    assert_eq!(close(&mut shard, client), (3008, "no pong in time".into()));
+    shard.forget_writes();
+    shard.sleep(Duration::from_secs(26), &mut taking_all);
+    assert_eq!(shard.writes_to(client), [[0x89, 0]]);
+    shard.forget_writes();
+    shard.sleep(Duration::from_secs(21), &mut taking_all);
+    assert_eq!(close(&shard, client), (3008, "no pong in time".into()));
 }
 
 #[test]
@@ -37,10 +33,10 @@ fn a_client_has_the_configured_time_to_take_its_close() {
     let mut shard = shard_with(&config);
     let client = join(&mut shard, "/", b"");
     turn(&mut shard, usize::MAX, None);
-    shard.on_bytes(client, &mut UNMASKED.to_vec());
-    turn(&mut shard, usize::MAX, Some(client));
-    later(&mut shard, Duration::from_secs(11));
+    shard.sends(client, &UNMASKED);
+    let mut takes = taking_all_but(Some(client));
+    shard.sleep(Duration::from_secs(11), &mut takes);
     assert_eq!(shard.len(), 1);
-    later(&mut shard, Duration::from_secs(2));
+    shard.sleep(Duration::from_secs(2), &mut takes);
     assert_eq!(shard.len(), 0);
 }

@@ -20,29 +20,26 @@ fn live(echo: bool, sends_every: u64, hears_every: u64) -> (Vec<u64>, usize) {
     let (mut sent, mut pings) = (vec![0], 0);
     let is_time = |second: u64, every: u64| every > 0 && second.is_multiple_of(every);
     for second in 1..=120 {
-        shard.begin_turn(shard.now + SECOND);
-        shard.on_bytes(other, &mut PONG.to_vec());
+        shard.forget_writes();
+        shard.sleep(SECOND, &mut taking_all);
+        shard.sends(other, &PONG);
         if is_time(second, sends_every) {
-            shard.on_bytes(client, &mut MESSAGE.to_vec());
+            shard.sends(client, &MESSAGE);
         }
         if is_time(second, hears_every) {
-            shard.on_bytes(other, &mut MESSAGE.to_vec());
+            shard.sends(other, &MESSAGE);
         }
-        shard.handle_timeouts();
-        shard.decide();
-        while let Some(key) = shard.poll_flush() {
-            let bytes = writes(&mut shard, key).concat();
-            if key != client || bytes.is_empty() {
-                continue;
-            }
-            sent.push(second);
-            if bytes.windows(2).any(|pair| pair == [0x89, 0]) {
-                pings += 1;
-                shard.on_bytes(client, &mut PONG.to_vec());
-            }
+        rest(&mut shard, None);
+        let bytes = shard.writes_to(client).concat();
+        if bytes.is_empty() {
+            continue;
         }
-        shard.end_turn(shard.now);
-        shard.check();
+        sent.push(second);
+        if bytes.windows(2).any(|pair| pair == [0x89, 0]) {
+            pings += 1;
+            shard.sends(client, &PONG);
+            rest(&mut shard, None);
+        }
     }
     sent.push(120);
     assert_eq!(shard.stats.value(Stat::Disconnections), 0);

@@ -20,7 +20,7 @@ fn pongs_and_the_answer_to_the_request_are_not_served_on_probation() {
     let mut shard = shard_with(&config(true));
     let client = join(&mut shard, "/", b"");
     for _ in 0..200 {
-        shard.on_bytes(client, &mut PING.repeat(4));
+        shard.sends(client, &PING.repeat(4));
         turn(&mut shard, usize::MAX, None);
     }
     assert!(shard.stats.value(Stat::BytesOut) > 1024);
@@ -36,7 +36,7 @@ fn messages_are_served_at_their_cost() {
     while !is_trusted(&shard, client) {
         assert!(cost_bytes < 512, "trusted too late");
         let before = shard.topics.iter().next().unwrap().1.log.end_bytes();
-        shard.on_bytes(client, &mut text(1));
+        shard.sends(client, &text(1));
         turn(&mut shard, usize::MAX, None);
         cost_bytes += shard.topics.iter().next().unwrap().1.log.end_bytes() - before;
     }
@@ -48,17 +48,15 @@ fn a_message_that_is_taken_in_parts_is_served_once() {
     let mut shard = shard_with(&config(true));
     let client = join(&mut shard, "/", b"");
     turn(&mut shard, usize::MAX, None);
-    shard.on_bytes(client, &mut text(100));
-    shard.decide();
-    assert_eq!(shard.poll_flush(), Some(client));
-    let mut slices = Slices::new();
-    let mut left = shard.gather(client, &mut slices);
-    drop(slices);
-    while left > 0 {
-        shard.advance(client, Written::plain(1, left));
-        shard.on_writable(client);
-        left = shard.gather(client, &mut Slices::new());
+    shard.forget_writes();
+    shard.sends(client, &text(100));
+    let mut takes = |_, offered| Written::plain(1, offered);
+    shard.run(usize::MAX, &mut takes);
+    while shard.is_blocked(client) {
+        shard.accepts(client);
+        shard.run(usize::MAX, &mut takes);
     }
+    assert_eq!(shard.writes_to(client).len(), 102);
     let log = &shard.topics.iter().next().unwrap().1.log;
     assert_eq!(shard.clients[client].trusted_at_bytes, 512);
     let member = shard.clients.member(client).expect("a member");
@@ -72,7 +70,7 @@ fn own_messages_that_a_member_does_not_get_are_not_served_on_probation() {
     let listener = join(&mut shard, "/", b"");
     turn(&mut shard, usize::MAX, None);
     for _ in 0..20 {
-        shard.on_bytes(publisher, &mut text(100));
+        shard.sends(publisher, &text(100));
         turn(&mut shard, usize::MAX, None);
     }
     assert!(is_trusted(&shard, listener));

@@ -14,11 +14,11 @@ fn config(echo: bool) -> Config {
     config
 }
 
-/// Shards in the middle of a relay's life, and all that was written to their clients since.
+/// Shards in the middle of a relay's life, and the clients that have joined.
 struct World<const N: usize> {
-    shards: [Shard; N],
+    shards: [Driven; N],
     path: String,
-    written: Vec<(ShardId, ClientKey, Vec<u8>)>,
+    clients: Vec<(usize, ClientKey)>,
 }
 
 impl<const N: usize> World<N> {
@@ -27,80 +27,61 @@ impl<const N: usize> World<N> {
         World {
             shards,
             path,
-            written: Vec::new(),
+            clients: Vec::new(),
         }
     }
 
     fn join(&mut self, shard: usize) -> ClientKey {
-        let path = self.path.clone();
-        let client = join(&mut self.shards[shard], &path, b"");
-        self.turns();
+        let client = self.ask(shard);
+        more_turns(&mut self.shards);
         client
     }
 
-    /// Takes turns until nobody has anything to do.
-    fn turns(&mut self) {
-        loop {
-            let mut said = Vec::new();
-            for shard in &mut self.shards {
-                shard.close_due();
-                shard.decide();
-                said.extend(shard.take_outbox());
-                while let Some(key) = shard.poll_flush() {
-                    for bytes in writes(shard, key) {
-                        self.written.push((shard.id, key, bytes));
-                    }
-                }
-                shard.end_turn(shard.now);
-                shard.begin_turn(shard.now);
-                said.extend(shard.take_outbox());
-                shard.check();
-            }
-            if said.is_empty() {
-                return;
-            }
-            for (to, envelope) in said {
-                self.shards[to.index()].handle(envelope);
-            }
+    /// A client asks for the topic. No turn has read it yet.
+    fn ask(&mut self, shard: usize) -> ClientKey {
+        let client = join(&mut self.shards[shard], &self.path, b"");
+        self.clients.push((shard, client));
+        client
+    }
+
+    fn forget_writes(&mut self) {
+        for shard in &mut self.shards {
+            shard.forget_writes();
         }
     }
 
     fn begin_drain(&mut self) {
         for shard in &mut self.shards {
-            shard.begin_drain();
+            shard.gets(Mail::Drain);
         }
-        self.turns();
+        more_turns(&mut self.shards);
     }
 
     fn pass(&mut self, span: Duration) {
         for shard in &mut self.shards {
-            shard.begin_turn(shard.now + span);
+            shard.sleep(span, &mut taking_all);
         }
-        self.turns();
+        more_turns(&mut self.shards);
     }
 
-    /// All that was written to a client since the last call.
-    fn heard(&mut self, shard: usize, client: ClientKey) -> Vec<u8> {
-        let is_it =
-            |(of, key, _): &(ShardId, ClientKey, Vec<u8>)| (of.index(), *key) == (shard, client);
-        let bytes: Vec<Vec<u8>> = self
-            .written
-            .extract_if(.., |written| is_it(written))
-            .map(|(.., bytes)| bytes)
-            .collect();
-        bytes.concat()
+    /// All that was written to a client.
+    fn heard(&self, shard: usize, client: ClientKey) -> Vec<u8> {
+        self.shards[shard].writes_to(client).concat()
     }
 
-    /// The clients that were closed so far, in order.
-    fn closed(&self) -> Vec<(ShardId, ClientKey)> {
-        let is_close = |bytes: &[u8]| {
-            bytes
-                .windows(RETRY.len())
-                .any(|part| part == RETRY.as_bytes())
-        };
-        let closed = self.written.iter().filter(|(.., bytes)| is_close(bytes));
-        closed.map(|&(shard, key, _)| (shard, key)).collect()
+    /// The number of clients that were closed so far.
+    fn closed(&self) -> usize {
+        let heard = self
+            .clients
+            .iter()
+            .map(|&(shard, key)| self.heard(shard, key));
+        heard.filter(|bytes| is_close(bytes)).count()
     }
+}
+
+fn is_close(bytes: &[u8]) -> bool {
+    let mut parts = bytes.windows(RETRY.len());
+    parts.any(|part| part == RETRY.as_bytes())
 }
 
 /// The pause that a Close asks for.
@@ -113,14 +94,13 @@ fn pause(bytes: &[u8]) -> u64 {
 #[test]
 fn clients_are_closed_one_after_the_other_and_the_relay_ends_behind_the_last() {
     let mut world = World::<2>::new(&config(true));
-    let mut clients = Vec::new();
     for n in 0..20 {
-        clients.push((n % 2, world.join(n % 2)));
+        world.join(n % 2);
     }
     world.begin_drain();
     for closed in 1..=10 {
         assert_eq!(
-            world.closed().len(),
+            world.closed(),
             2 * closed,
             "one of ten on each shard, a second"
         );
@@ -129,40 +109,32 @@ fn clients_are_closed_one_after_the_other_and_the_relay_ends_behind_the_last() {
             assert_eq!(shard.is_draining(), is_over);
         }
         world.pass(Duration::from_millis(999));
-        assert_eq!(world.closed().len(), 2 * closed);
+        assert_eq!(world.closed(), 2 * closed);
         world.pass(Duration::from_millis(1));
     }
-    for (shard, client) in clients {
-        world.shards[shard].on_bytes(client, &mut [0x88, 0x80, 0, 0, 0, 0]);
+    for &(shard, client) in &world.clients {
+        world.shards[shard].sends(client, &[0x88, 0x80, 0, 0, 0, 0]);
     }
-    world.turns();
-    assert!(world.shards.iter().all(Shard::is_drained));
+    more_turns(&mut world.shards);
+    assert!(world.shards.iter().all(|shard| shard.is_drained()));
 }
 
 #[test]
 fn the_order_is_random_and_the_same_for_the_same_seed() {
     let order = |seed| {
         let settings = Settings::new(&config(true), 1);
-        let mut shard = Shard::new(ShardId(0), settings, Router::new(1, seed), Timestamp(0));
+        let router = Router::new(1, seed);
+        let mut shard = Driven::new(Shard::new(ShardId(0), settings, router, Timestamp(0)));
         let clients: Vec<ClientKey> = (0..50).map(|_| join(&mut shard, "/", b"")).collect();
         turn(&mut shard, usize::MAX, None);
-        shard.begin_drain();
-        let mut order = Vec::new();
-        for _ in 0..50 {
-            shard.close_due();
-            let left = clients
-                .iter()
-                .filter(|&&key| shard.clients[key].member.is_some());
-            let before: Vec<ClientKey> = left.copied().collect();
-            turn(&mut shard, usize::MAX, None);
-            order.extend(
-                before
-                    .into_iter()
-                    .filter(|&key| shard.clients[key].member.is_none()),
-            );
-            shard.begin_turn(shard.now + SECOND / 5);
-        }
+        shard.forget_writes();
+        shard.gets(Mail::Drain);
+        shard.sleep(SECOND * 10, &mut taking_all);
+        // Nothing else is written to them.
+        let order = shard.written_to();
         assert_eq!(order.len(), 50);
+        let is_closed = |&key| is_close(&shard.writes_to(key).concat());
+        assert!(order.iter().all(is_closed));
         (order, clients)
     };
     let (first, clients) = order(1);
@@ -175,10 +147,12 @@ fn the_order_is_random_and_the_same_for_the_same_seed() {
 fn messages_are_relayed_during_the_spread_and_nobody_loses_one() {
     for echo in [true, false] {
         let mut world = World::<2>::new(&config(echo));
-        let clients: Vec<(usize, ClientKey)> =
-            (0..20).map(|n| (n % 2, world.join(n % 2))).collect();
+        for n in 0..20 {
+            world.join(n % 2);
+        }
+        let clients = world.clients.clone();
         world.begin_drain();
-        world.written.clear();
+        world.forget_writes();
         let mut expected = vec![Vec::new(); clients.len()];
         for round in 0..20_u8 {
             let is_there = |world: &World<2>, (shard, key): (usize, ClientKey)| {
@@ -192,8 +166,8 @@ fn messages_are_relayed_during_the_spread_and_nobody_loses_one() {
                 break;
             };
             let (shard, key) = clients[publisher];
-            world.shards[shard].on_bytes(key, &mut [0x81, 0x81, 0, 0, 0, 0, round].to_vec());
-            world.turns();
+            world.shards[shard].sends(key, &[0x81, 0x81, 0, 0, 0, 0, round]);
+            more_turns(&mut world.shards);
             world.pass(SECOND / 2);
             for n in there.into_iter().filter(|&n| echo || n != publisher) {
                 expected[n].extend([0x81, 1, round]);
@@ -215,10 +189,15 @@ fn a_client_gets_back_what_it_published_just_before_its_moment() {
     let mut world = World::<2>::new(&config(true));
     let client = world.join(1);
     let shard = &mut world.shards[1];
-    shard.on_bytes(client, &mut text(3));
-    shard.begin_drain();
+    shard.sends(client, &text(3));
+    turn(shard, usize::MAX, None);
+    shard.gets(Mail::Drain);
+    shard.run(usize::MAX, &mut taking_all);
     // Its message is still on its way to the owner.
     assert!(shard.is_draining(), "it was the last one");
+    assert_eq!(shard.writes_to(client), [b""; 0]);
+    let said = shard.take_said();
+    deliver(&mut world.shards, said);
     world.begin_drain();
     let heard = world.heard(1, client);
     let (_, heard) = heard.split_at(heard.len() - 5 - 2 - 2 - RETRY.len() - 4);
@@ -232,38 +211,44 @@ fn nobody_is_taken_in_during_a_spread() {
     let other = join(&mut shard, "/", b"");
     turn(&mut shard, usize::MAX, None);
     let half = shard.accept();
-    shard.begin_drain();
+    shard.gets(Mail::Drain);
+    shard.run(usize::MAX, &mut taking_all);
     let late = shard.accept();
+    rest(&mut shard, None);
     for client in [half, late] {
-        let answer = writes(&mut shard, client).concat();
+        let answer = shard.writes_to(client).concat();
         assert!(answer.starts_with(b"HTTP/1.1 503 "));
     }
     assert!(!shard.is_draining());
     let messages = shard.stats.value(Stat::Messages);
     for client in [member, other] {
-        if shard.permit(client) == Permit::Read {
-            shard.on_bytes(client, &mut text(1));
-        }
+        shard.sends(client, &text(1));
     }
+    rest(&mut shard, None);
     assert_eq!(shard.stats.value(Stat::Messages), messages + 1);
 }
 
 #[test]
 fn a_client_that_joins_during_a_spread_is_told_as_well() {
-    let mut world = World::<2>::new(&config(true));
-    let path = world.path.clone();
-    let shard = &mut world.shards[1];
+    let mut config = config(true);
+    // The owner's answer takes no longer than a client may wait for it.
+    config.shutdown.spread = SECOND;
+    let mut world = World::<2>::new(&config);
     for _ in 0..2 {
-        let client = join(shard, &path, b"");
-        shard.stay(client);
+        world.ask(1);
     }
     // The owner has not answered, and the moment of both has come.
-    shard.begin_drain();
-    shard.begin_turn(shard.now + SECOND * 10);
-    shard.close_due();
-    world.turns();
+    let shard = &mut world.shards[1];
+    shard.run(usize::MAX, &mut taking_all);
+    shard.gets(Mail::Drain);
+    shard.sleep(SECOND, &mut taking_all);
+    assert!(shard.next_close().is_none());
+    assert_eq!(shard.stats.value(Stat::Connections), 0);
+    let said = shard.take_said();
+    deliver(&mut world.shards, said);
+    more_turns(&mut world.shards);
     assert_eq!(world.shards[1].stats.value(Stat::Connections), 2);
-    assert_eq!(world.closed().len(), 2);
+    assert_eq!(world.closed(), 2);
 }
 
 #[test]
@@ -272,7 +257,7 @@ fn each_close_asks_for_a_pause_of_its_own() {
     config.shutdown.spread = Duration::ZERO;
     let mut world = World::<1>::new(&config);
     let clients: Vec<ClientKey> = (0..100).map(|_| world.join(0)).collect();
-    world.written.clear();
+    world.forget_writes();
     world.begin_drain();
     let mut pauses: Vec<u64> = clients
         .iter()

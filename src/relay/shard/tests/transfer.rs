@@ -83,7 +83,7 @@ fn a_drain_closes_a_client_that_moved_to_a_shard_that_does_not_own_its_topic() {
     }
     turns(&mut shards);
     // The Close follows the 101.
-    let sent = writes(&mut shards[2], client).concat();
+    let sent = shards[2].writes_to(client).concat();
     let (_, last) = sent.split_at(sent.len() - 24);
     assert!(last.starts_with(b"\x03\xe9going away; retry "));
     assert_eq!(phase(&shards[2], client), Some(Phase::Closing));
