@@ -144,7 +144,7 @@ impl Plan {
             encrypted: rng.pick(&[0, 30, 50, 100]),
             record_bytes: rng.pick(&[16, 64, 200, 512]),
             resets: rng.pick(&[0, 1, 3, 10]),
-            half_closes: rng.pick(&[0, 1, 3, 10]),
+            half_closes: rng.pick(&[0, 0, 1, 5]),
             goodbyes: rng.pick(&[0, 1, 5]),
             stalls: rng.pick(&[0, 3, 20]),
             stalls_for_ever: rng.pick(&[0, 5, 30]),
