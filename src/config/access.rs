@@ -41,8 +41,7 @@ impl Config {
             "limits.control_frames_per_second",
             self.limits.control_frames_per_second,
             0..=MAX_CONTROL_FRAMES_PER_SECOND,
-        )
-        .map_err(|error| error.or("0 for no limit"))?;
+        )?;
         if burst == 0 {
             return Ok(());
         }
