@@ -224,14 +224,15 @@ impl Config {
 
     /// Clients that are closed last need time to get their Close, too.
     fn validate_spread(&self) -> Result<(), ConfigError> {
-        let (spread, timeout) = (self.shutdown.spread, self.shutdown.timeout);
-        if spread.is_zero() || spread < timeout {
+        let (spread, most) = (self.shutdown.spread, self.shutdown.time_for_clients());
+        if spread.is_zero() || spread < most {
             return Ok(());
         }
         let problem = format!(
-            "{} is not shorter than shutdown.timeout ({}), after which clients are cut",
+            "{} is too long: with a shutdown.timeout of {}, clients are cut after {}",
             Span(spread),
-            Span(timeout)
+            Span(self.shutdown.timeout),
+            Span(most)
         );
         let fix = "use at most half of the timeout, or 0s to close all clients at once";
         Err(ConfigError::new(problem, fix).of_key("shutdown.spread"))
@@ -480,7 +481,7 @@ mod tests {
     }
 
     #[test]
-    fn a_spread_is_shorter_than_the_whole_shutdown() {
+    fn a_spread_ends_before_clients_are_cut() {
         let with = |spread, timeout| {
             let mut config = Config::default();
             (config.shutdown.spread, config.shutdown.timeout) = (spread, timeout);
@@ -488,10 +489,10 @@ mod tests {
         };
         let second = Duration::from_secs(1);
         assert_eq!(with(Duration::ZERO, Duration::ZERO), Ok(()));
-        assert_eq!(with(second * 9, second * 10), Ok(()));
+        assert_eq!(with(second * 7, second * 10), Ok(()));
         assert_eq!(
-            with(second * 10, second * 10).unwrap_err(),
-            "configuration: shutdown.spread: 10s is not shorter than shutdown.timeout (10s), after which clients are cut; \
+            with(second * 8, second * 10).unwrap_err(),
+            "configuration: shutdown.spread: 8s is too long: with a shutdown.timeout of 10s, clients are cut after 8s; \
              use at most half of the timeout, or 0s to close all clients at once"
         );
         assert!(with(second, Duration::ZERO).is_err());

@@ -421,6 +421,18 @@ impl Default for Keepalive {
     }
 }
 
+impl Shutdown {
+    /// The time that the last steps of a shutdown may take, when all connections are gone: threads stop, and the last lines
+    /// of the log are written.
+    pub(crate) const LAST_STEPS: Duration = Duration::from_secs(2);
+
+    /// The time that clients have from the beginning of the shutdown. The last steps have the rest of the timeout, but at most
+    /// a quarter of it.
+    pub(crate) fn time_for_clients(&self) -> Duration {
+        self.timeout - Shutdown::LAST_STEPS.min(self.timeout / 4)
+    }
+}
+
 impl Default for Shutdown {
     fn default() -> Self {
         Shutdown {

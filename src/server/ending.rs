@@ -10,11 +10,6 @@ use std::time::{Duration, Instant};
 use super::watch::FROZEN_AFTER;
 use crate::config::Shutdown;
 
-/// The time that the last steps may take: [`STOPPING`], half a second for the last lines of the log, and some to spare. A
-/// service manager that kills the process after exactly `shutdown.timeout` finds it gone. If the timeout is shorter than
-/// eight seconds, it is a quarter of that.
-const LAST_STEPS: Duration = Duration::from_secs(2);
-
 /// The least time that threads get to stop once they are told to. Those that stand still do not.
 const STOPPING: Duration = Duration::from_secs(1);
 
@@ -40,10 +35,9 @@ impl Ending {
     /// The end of a relay that was asked `now`.
     pub(super) fn ask(now: Instant, keys: &Shutdown) -> Ending {
         let drain_at = now + keys.delay;
-        let last_steps = LAST_STEPS.min(keys.timeout / 4);
         Ending {
             drain_at,
-            cut_at: drain_at + keys.timeout.saturating_sub(last_steps),
+            cut_at: drain_at + keys.time_for_clients(),
             end_at: drain_at + keys.timeout,
         }
     }
@@ -52,7 +46,7 @@ impl Ending {
     pub(super) fn hurry(self, now: Instant) -> Ending {
         Ending {
             cut_at: now,
-            end_at: self.end_at.min(now + LAST_STEPS),
+            end_at: self.end_at.min(now + Shutdown::LAST_STEPS),
             ..self
         }
     }
@@ -68,7 +62,7 @@ impl Ending {
     /// The end of a relay that fails `now`, and may be ending already.
     pub(super) fn fail(now: Instant, earlier: Option<Ending>) -> Ending {
         let cut_at = now + FAREWELL;
-        let end_at = cut_at + LAST_STEPS;
+        let end_at = cut_at + Shutdown::LAST_STEPS;
         let earlier = earlier.unwrap_or(Ending {
             drain_at: now,
             cut_at,
