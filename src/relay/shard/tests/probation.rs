@@ -74,5 +74,10 @@ fn own_messages_that_a_member_does_not_get_are_not_served_on_probation() {
         turn(&mut shard, usize::MAX, None);
     }
     assert!(is_trusted(&shard, listener));
+    // The first message that it gets is the first that counts.
+    shard.sends(listener, &text(1));
+    shard.forget_writes();
+    shard.run(usize::MAX, &mut taking_all);
+    assert_eq!(shard.writes_to(publisher), [b"\x81\x01x"]);
     assert!(!is_trusted(&shard, publisher));
 }
