@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// What was written to the client, which is a Close: its code and its reason.
+/// The code and the reason of the Close that was written to the client, and nothing else was.
 fn close(shard: &Driven, client: ClientKey) -> (u16, String) {
     let sent = shard.writes_to(client).concat();
     let [0x88, len, high, low, reason @ ..] = &sent[..] else {
