@@ -429,7 +429,8 @@ impl Shutdown {
     /// The time that clients have from the beginning of the shutdown. The last steps have the rest of the timeout, but at most
     /// a quarter of it.
     pub(crate) fn time_for_clients(&self) -> Duration {
-        self.timeout - Shutdown::LAST_STEPS.min(self.timeout / 4)
+        let last_steps = Shutdown::LAST_STEPS.min(self.timeout / 4);
+        self.timeout.saturating_sub(last_steps)
     }
 }
 
