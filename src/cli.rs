@@ -26,7 +26,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "KEY=VALUE")]
     pub set: Vec<OsString>,
 
-    /// Check the configuration, report the first mistake, and exit
+    /// Check the configuration, report the first mistake or the warnings, and exit
     #[arg(long, group = "action")]
     pub check: bool,
 
@@ -75,7 +75,7 @@ const AFTER_HELP: &str = "\
 Without --config-file, fanwire reads config.yaml in the working directory. If there is none, it uses the defaults.
 Every key also has an environment variable, such as FANWIRE__SERVER__PORT for server.port.
 A flag wins over a variable, and a variable over the file. If nothing names a port, PORT does.
-Exit codes: 0 success, 1 failure at run time, 2 wrong usage or configuration.";
+Exit codes: 0 success, 1 failure at run time or of the machine, 2 wrong usage or configuration.";
 
 const CLIENT_AFTER_HELP: &str = "\
 The lines of standard input must be UTF-8.
