@@ -325,7 +325,7 @@ pub const METRICS: &[Metric] = &[
     counter(
         "fanwire_shard_pauses_total",
         Source::PerShard(Stat::Pauses),
-        "Times that the shard's worker thread stood still for half a second or longer, because the process was stopped, the machine was paused, or there was too much to do. No client is blamed for that time.",
+        "Pauses of the shard's worker thread while it had clients: the process was stopped, the machine was paused, or there was too much to do. No client is blamed for that time.",
     ),
     counter(
         "fanwire_shard_envelopes_total",
