@@ -107,7 +107,7 @@ fn check_shape(text: &str) -> Result<(), ConfigError> {
     }
     if is_pem(text) {
         return Err(ConfigError::new(
-            "the file is PEM, a certificate or a key, and no configuration",
+            "the file is PEM, a certificate or a key, and not a configuration",
             "use --config-file with the right file",
         ));
     }

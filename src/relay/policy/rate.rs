@@ -1,16 +1,17 @@
 //! The limits on a client's frames: token buckets, as the generic cell rate algorithm keeps them.
 //!
 //! A bucket holds the burst and fills at the rate. Each message takes one token, and a message that finds none is over the
-//! limit. Only the moment at which a bucket is full again is stored, so an idle client costs nothing. The
-//! shard asks at each message, with the time of the turn.
+//! limit. Only the moment at which a bucket is full again is stored, so an idle client costs nothing. The shard asks at each
+//! message, with the time of the turn.
 //!
 //! Control frames have a bucket of their own.
 //!
-//! While a client is parked (its topic is held, say), its messages wait in its socket. They arrive at once
-//! afterwards, and that is the relay's fault. So the client may also send what it could have sent while it was parked.
-//! This excuse lasts as long as the client was parked.
+//! While a client is parked (its topic is held, say), its messages wait in its socket. They arrive at once afterwards, and
+//! that is the relay's fault. So the client may also send what it could have sent while it was parked. This excuse lasts as
+//! long as the client was parked.
 //!
-//! A pause of the relay itself is excused in the same way. A turn may skip reading because inboxes are full. Such a turn is short and does not count.
+//! A pause of the relay itself is excused in the same way. A turn may skip reading because inboxes are full. Such a turn is
+//! short and does not count.
 
 use std::time::Duration;
 
@@ -59,7 +60,7 @@ impl Rates {
             0 => limits.messages_per_second * Limits::DEFAULT_BURST_SECONDS,
             burst => burst,
         };
-        // Answers to the relay's own pings are not the client's idea.
+        // Answers to the relay's own pings are not the client's idea, so there is room for them on top.
         let own_pings = match keepalive.ping_interval.as_millis() {
             0 => 0,
             // At most 2000: an interval is a millisecond at least.
