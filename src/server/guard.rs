@@ -5,10 +5,10 @@
 
 use std::convert::Infallible;
 use std::iter;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
-use std::sync::{Arc, OnceLock};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tracing::{error, info};
 
@@ -18,13 +18,28 @@ use crate::net::vitals::Vitals;
 
 /// The signs of life of the control thread.
 // Relaxed throughout: each value stands for itself.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Pulse {
     turns: AtomicU64,
     /// Set whenever somebody asks for the end, by a signal or a call.
     asked: Arc<AtomicBool>,
-    /// The time at which the process should be gone. Set once the shutdown has begun.
-    end_at: OnceLock<Instant>,
+    began: Instant,
+    /// The process should be gone this many nanoseconds after `began`. [`NO_END`] until the shutdown has begun.
+    end_after: AtomicU64,
+}
+
+/// See [`Pulse::end_after`]. Six centuries do not end.
+const NO_END: u64 = u64::MAX;
+
+impl Default for Pulse {
+    fn default() -> Pulse {
+        Pulse {
+            turns: AtomicU64::new(0),
+            asked: Arc::default(),
+            began: Instant::now(),
+            end_after: AtomicU64::new(NO_END),
+        }
+    }
 }
 
 impl Pulse {
@@ -38,10 +53,18 @@ impl Pulse {
         &self.asked
     }
 
-    /// The process should be gone at this time.
+    /// The process should be gone at this time. The earliest that was ever noted counts: a failure on the way, or a second
+    /// signal, brings it forward.
     pub(super) fn note_end(&self, end_at: Instant) {
-        // A failure on the way brings it forward, which this watcher need not know.
-        let _ = self.end_at.set(end_at);
+        let after = end_at.saturating_duration_since(self.began).as_nanos();
+        let after = u64::try_from(after).unwrap_or(NO_END);
+        self.end_after.fetch_min(after, Ordering::Relaxed);
+    }
+
+    /// The time at which the process should be gone, once the shutdown has begun.
+    fn end_at(&self) -> Option<Instant> {
+        let after = self.end_after.load(Ordering::Relaxed);
+        (after != NO_END).then(|| self.began + Duration::from_nanos(after))
     }
 }
 
@@ -61,7 +84,7 @@ pub(super) fn wait(
         }
         let turns = pulse.turns.load(Ordering::Relaxed);
         let is_asked = pulse.asked.swap(false, Ordering::Relaxed);
-        let end_at = pulse.end_at.get().copied();
+        let end_at = pulse.end_at();
         let (news, is_over) = patience.look(Instant::now(), turns, is_asked, end_at);
         for news in news {
             match news {
@@ -136,6 +159,18 @@ mod tests {
             let is_asked = asked.contains(&second);
             patience.look(at(second), 0, is_asked, end_at.map(at)).1
         })
+    }
+
+    #[test]
+    fn a_failure_during_a_long_delay_brings_the_end_forward() {
+        let pulse = Pulse::default();
+        assert_eq!(pulse.end_at(), None);
+        let now = Instant::now();
+        let (late, soon) = (now + Duration::from_mins(20), now + Duration::from_secs(3));
+        for end_at in [late, soon, late] {
+            pulse.note_end(end_at);
+        }
+        assert_eq!(pulse.end_at(), Some(soon));
     }
 
     #[test]
