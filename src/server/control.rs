@@ -1,6 +1,8 @@
-//! The control thread: it accepts connections, takes signals, and ends the relay.
+//! The control thread: it accepts connections, takes signals, and ends the relay (`control/end.rs`).
 //!
 //! `Relay::start` starts it. It reads nothing from a client and writes nothing to one: workers do.
+
+mod end;
 
 use std::io;
 use std::net::TcpListener;
@@ -10,10 +12,10 @@ use std::time::{Duration, Instant};
 use mio::{Events, Interest, Poll, Token};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
 use signal_hook_mio::v1_0::Signals;
-use tracing::{debug, error, info, warn};
+use tracing::{debug, info, warn};
 
-use super::crew::{Crew, join_by};
-use super::ending::{Ending, LAST_THREAD};
+use super::crew::Crew;
+use super::ending::Ending;
 use super::error::RunError;
 use super::expiry::{ExpiryWatch, seconds_since_epoch};
 use super::guard::Pulse;
@@ -23,11 +25,9 @@ use super::refusals::Refusals;
 use super::supervisor::Supervisor;
 use super::watch::{FROZEN_AFTER, News, Watch};
 use crate::config::{Config, Shutdown};
-use crate::ids::ShardId;
-use crate::metrics::exporter::ExporterHandle;
 use crate::metrics::stats::{Published, Stat};
 use crate::net::listener::{Accepted, Acceptor};
-use crate::net::mail::{ControlBox, Mail, Report};
+use crate::net::mail::{ControlBox, Report};
 use crate::net::tls::keeper::Keeper;
 use crate::net::unix;
 use crate::net::vitals::Vitals;
@@ -210,19 +210,6 @@ impl Control {
         }
     }
 
-    /// Begins the drain or ends it, if it is time.
-    fn take_next_step(&mut self, ending: Ending, now: Instant) {
-        if !self.is_draining && now >= ending.drain_at {
-            self.begin_drain();
-        }
-        if !self.stop && now >= ending.cut_at {
-            if self.failure.is_none() {
-                warn!(timeout = ?self.shutdown.timeout, "the time for the shutdown is up; the connections that are left are cut");
-            }
-            self.stop = true;
-        }
-    }
-
     /// Asks the workers for a sign of life, and tells the operator of those that give none.
     fn look_at_workers(&mut self, now: Instant) {
         let turns = self.published.iter().map(|shard| shard.value(Stat::Turns));
@@ -235,7 +222,7 @@ impl Control {
                     self.supervisor.note_news();
                     warn!(worker, silent_for = ?FROZEN_AFTER, "a worker stands still: its clients and topics are not served; /livez answers 503");
                     if self.ending.is_some() {
-                        self.fail(frozen(worker));
+                        self.fail(RunError::frozen(worker));
                     }
                 }
                 News::Thawed(worker, silent_for) => {
@@ -285,35 +272,6 @@ impl Control {
         }
     }
 
-    /// Ends the relay because one of its threads has failed. The clients of the other workers get Close 1011 first.
-    ///
-    /// A dead metrics thread ends the relay, too. Orchestrators ask for its health on that port and would kill it anyhow,
-    /// without a word to its clients. If nobody asks, alarms would fall silent.
-    fn fail(&mut self, failure: RunError) {
-        error!(%failure, "the relay cannot go on");
-        self.failure.get_or_insert(failure);
-        let ending = Ending::fail(Instant::now(), self.ending);
-        self.end_at(ending);
-        self.turn_away();
-        self.is_draining = true;
-        self.tell_workers(|| Mail::Abandon);
-    }
-
-    fn end_at(&mut self, ending: Ending) {
-        if self.ending.replace(ending).is_none() {
-            self.supervisor.stopping();
-        }
-        self.vitals.note_ending();
-        self.pulse.note_end(ending.end_at);
-    }
-
-    /// Closes the listeners.
-    fn turn_away(&mut self) {
-        // Closing a socket takes it out of the event loop. The kernel refuses those that wait in its backlog.
-        self.acceptors.clear();
-        self.accepts_left = false;
-    }
-
     fn take_signals(&mut self) {
         let Some(signals) = &mut self.signals else {
             return;
@@ -360,49 +318,6 @@ impl Control {
         }
     }
 
-    /// The first call begins the shutdown, the second ends it.
-    fn begin_shutdown(&mut self, cause: &str) {
-        let now = Instant::now();
-        if let Some(ending) = self.ending {
-            info!(cause, "asked to shut down again; ending at once");
-            self.end_at(ending.hurry(now));
-            self.stop = true;
-            return;
-        }
-        if let Some(worker) = self.watch.frozen() {
-            // The drain would wait for it.
-            warn!(
-                cause,
-                worker,
-                "shutting down: every client of the other workers gets Close 1011, because a worker stands still"
-            );
-            return self.fail(frozen(worker));
-        }
-        let ending = Ending::ask(now, &self.shutdown);
-        self.end_at(ending);
-        if ending.drain_at > now {
-            info!(cause, delay = ?self.shutdown.delay, "shutting down after a delay: /readyz answers 503, and the relay goes on");
-        } else {
-            info!(cause, timeout = ?self.shutdown.timeout, "shutting down: every client gets the messages it is still owed, then Close 1001");
-            self.begin_drain();
-        }
-    }
-
-    fn begin_drain(&mut self) {
-        if self.shutdown.delay > Duration::ZERO {
-            info!(timeout = ?self.shutdown.timeout, "the delay is over: every client gets the messages it is still owed, then Close 1001");
-        }
-        self.is_draining = true;
-        self.turn_away();
-        self.tell_workers(|| Mail::Drain);
-    }
-
-    fn tell_workers(&self, mail: impl Fn() -> Mail) {
-        for postbox in self.placement.postboxes.iter() {
-            postbox.inbox.send(mail());
-        }
-    }
-
     fn accept(&mut self) {
         self.accepts_left = false;
         for acceptor in &mut self.acceptors {
@@ -411,32 +326,6 @@ impl Control {
             }
         }
     }
-
-    /// Stops and joins every thread. Those that stand still are left behind, and fail the relay. So are those that have many
-    /// connections to close, but they fail nothing: the end of the process closes the rest.
-    fn end(mut self, crew: Crew) -> Result<(), RunError> {
-        self.turn_away();
-        let now = Instant::now();
-        let by = self.ending.map_or(now, |ending| ending.stop_by(now));
-        let left = crew.stop(by).into_iter().map(ShardId::index);
-        let (closing, still): (Vec<_>, Vec<_>) =
-            left.partition(|&worker| self.placement.postboxes[worker].is_stopping());
-        if !closing.is_empty() {
-            warn!(workers = ?closing, "the time is up while connections are being closed; the system closes the rest");
-        }
-        if let Some(line) = self.refusals.take_line(Instant::now()) {
-            info!("{line}");
-        }
-        let metrics = self.metrics.take().and_then(ExporterHandle::stop);
-        // The workers may have taken all the time.
-        let by = by.max(Instant::now() + LAST_THREAD);
-        let metrics = metrics.is_some_and(|thread| !join_by(thread, by));
-        let metrics = metrics.then(|| RunError::Frozen("the metrics thread".into()));
-        let left = still.first().map(|&worker| frozen(worker)).or(metrics);
-        // A thread may have failed while it was being stopped.
-        self.take_reports();
-        self.failure.or(left).map_or(Ok(()), Err)
-    }
 }
 
 fn ignore(signal: &str) {
@@ -444,10 +333,6 @@ fn ignore(signal: &str) {
         signal,
         "the signal is ignored: fanwire has no use for it; SIGHUP reads certificates again, SIGTERM ends the relay"
     );
-}
-
-fn frozen(worker: usize) -> RunError {
-    RunError::Frozen(format!("worker {worker}"))
 }
 
 /// Accepts as many as one turn may, and returns whether more may wait.

@@ -14,7 +14,7 @@ use crate::net::worker::Worker;
 use crate::panics;
 
 /// The wait for the threads when the crew is dropped. It is long, because only a thread that stands still needs it.
-const PATIENCE: Duration = Duration::from_secs(10);
+const LONGEST_JOIN: Duration = Duration::from_secs(10);
 
 /// The time between two looks at a thread that was told to stop.
 const LOOK_AGAIN: Duration = Duration::from_millis(1);
@@ -97,7 +97,7 @@ pub(super) type Work = Box<dyn FnOnce() + Send>;
 impl Drop for Crew {
     fn drop(&mut self) {
         if !self.threads.is_empty() {
-            self.stop_and_join(Instant::now() + PATIENCE);
+            self.stop_and_join(Instant::now() + LONGEST_JOIN);
         }
     }
 }

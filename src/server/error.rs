@@ -137,6 +137,13 @@ impl std::error::Error for StartError {
     }
 }
 
+impl RunError {
+    /// The failure of a relay whose worker stands still.
+    pub(super) fn frozen(worker: usize) -> RunError {
+        RunError::Frozen(format!("worker {worker}"))
+    }
+}
+
 impl fmt::Display for RunError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

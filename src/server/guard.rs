@@ -75,7 +75,7 @@ pub(super) fn wait(
     pulse: &Pulse,
     vitals: &Vitals,
 ) -> Result<(), RunError> {
-    let mut patience = Patience::new(Instant::now());
+    let mut last_resort = LastResort::new(Instant::now());
     loop {
         match ended.recv_timeout(LOOK_EVERY) {
             Err(RecvTimeoutError::Disconnected) => return Ok(()),
@@ -85,7 +85,7 @@ pub(super) fn wait(
         let turns = pulse.turns.load(Ordering::Relaxed);
         let is_asked = pulse.asked.swap(false, Ordering::Relaxed);
         let end_at = pulse.end_at();
-        let (news, is_over) = patience.look(Instant::now(), turns, is_asked, end_at);
+        let (news, is_over) = last_resort.look(Instant::now(), turns, is_asked, end_at);
         for news in news {
             match news {
                 News::Silent(_) => {}
@@ -108,15 +108,15 @@ pub(super) fn wait(
 }
 
 /// Decides when it is no use to wait any longer.
-struct Patience {
+struct LastResort {
     watch: Watch,
     /// Requests for the end that the control thread has not moved for.
     asked: u32,
 }
 
-impl Patience {
-    fn new(now: Instant) -> Patience {
-        Patience {
+impl LastResort {
+    fn new(now: Instant) -> LastResort {
+        LastResort {
             watch: Watch::new(1, now),
             asked: 0,
         }
@@ -154,10 +154,10 @@ mod tests {
     fn given_up_at(asked: &[u32], end_at: Option<u32>) -> Option<u32> {
         let start = Instant::now();
         let at = |second| start + second * LOOK_EVERY;
-        let mut patience = Patience::new(start);
+        let mut last_resort = LastResort::new(start);
         (1..60).find(|&second| {
             let is_asked = asked.contains(&second);
-            patience.look(at(second), 0, is_asked, end_at.map(at)).1
+            last_resort.look(at(second), 0, is_asked, end_at.map(at)).1
         })
     }
 
@@ -194,10 +194,10 @@ mod tests {
     #[test]
     fn a_thread_that_moves_is_waited_for_however_often_it_is_asked() {
         let start = Instant::now();
-        let mut patience = Patience::new(start);
+        let mut last_resort = LastResort::new(start);
         for second in 1..60 {
             let now = start + second * LOOK_EVERY;
-            let (news, is_over) = patience.look(now, u64::from(second), true, Some(start));
+            let (news, is_over) = last_resort.look(now, u64::from(second), true, Some(start));
             assert!(news.is_empty() && !is_over);
         }
     }

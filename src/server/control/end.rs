@@ -1,0 +1,131 @@
+//! The end of the relay: a shutdown that was asked for, or a failure. Its steps, and the threads that are joined at last.
+//!
+//! The control thread calls it. `server/ending.rs` has the times.
+
+use std::time::{Duration, Instant};
+
+use tracing::{error, info, warn};
+
+use super::Control;
+use crate::ids::ShardId;
+use crate::metrics::exporter::ExporterHandle;
+use crate::net::mail::Mail;
+use crate::server::crew::{Crew, join_by};
+use crate::server::ending::{Ending, LAST_THREAD};
+use crate::server::error::RunError;
+
+impl Control {
+    /// Ends the relay because one of its threads has failed. The clients of the other workers get Close 1011 first.
+    ///
+    /// A dead metrics thread ends the relay, too. Orchestrators ask for its health on that port and would kill it anyhow,
+    /// without a word to its clients. If nobody asks, alarms would fall silent.
+    pub(super) fn fail(&mut self, failure: RunError) {
+        error!(%failure, "the relay cannot go on");
+        self.failure.get_or_insert(failure);
+        let ending = Ending::fail(Instant::now(), self.ending);
+        self.end_at(ending);
+        self.turn_away();
+        self.is_draining = true;
+        self.tell_workers(|| Mail::Abandon);
+    }
+
+    fn end_at(&mut self, ending: Ending) {
+        if self.ending.replace(ending).is_none() {
+            self.supervisor.stopping();
+        }
+        self.vitals.note_ending();
+        self.pulse.note_end(ending.end_at);
+    }
+
+    /// Closes the listeners.
+    pub(super) fn turn_away(&mut self) {
+        // Closing a socket takes it out of the event loop. The kernel refuses those that wait in its backlog.
+        self.acceptors.clear();
+        self.accepts_left = false;
+    }
+
+    /// Begins the drain or ends it, if it is time.
+    pub(super) fn take_next_step(&mut self, ending: Ending, now: Instant) {
+        if !self.is_draining && now >= ending.drain_at {
+            self.begin_drain();
+        }
+        if !self.stop && now >= ending.cut_at {
+            if self.failure.is_none() {
+                warn!(timeout = ?self.shutdown.timeout, "the time for the shutdown is up; the connections that are left are cut");
+            }
+            self.stop = true;
+        }
+    }
+
+    /// The first call begins the shutdown, the second ends it.
+    pub(super) fn begin_shutdown(&mut self, cause: &str) {
+        let now = Instant::now();
+        if let Some(ending) = self.ending {
+            info!(cause, "asked to shut down again; ending at once");
+            self.end_at(ending.hurry(now));
+            self.stop = true;
+            return;
+        }
+        if let Some(worker) = self.watch.frozen() {
+            // The drain would wait for it.
+            warn!(
+                cause,
+                worker,
+                "shutting down: every client of the other workers gets Close 1011, because a worker stands still"
+            );
+            return self.fail(RunError::frozen(worker));
+        }
+        let ending = Ending::ask(now, &self.shutdown);
+        self.end_at(ending);
+        if ending.drain_at > now {
+            info!(cause, delay = ?self.shutdown.delay, "shutting down after a delay: /readyz answers 503, and the relay goes on");
+        } else {
+            info!(cause, timeout = ?self.shutdown.timeout, "shutting down: every client gets the messages it is still owed, then Close 1001");
+            self.begin_drain();
+        }
+    }
+
+    fn begin_drain(&mut self) {
+        if self.shutdown.delay > Duration::ZERO {
+            info!(timeout = ?self.shutdown.timeout, "the delay is over: every client gets the messages it is still owed, then Close 1001");
+        }
+        self.is_draining = true;
+        self.turn_away();
+        self.tell_workers(|| Mail::Drain);
+    }
+
+    fn tell_workers(&self, mail: impl Fn() -> Mail) {
+        for postbox in self.placement.postboxes.iter() {
+            postbox.inbox.send(mail());
+        }
+    }
+
+    /// Stops and joins every thread. Those that stand still are left behind, and fail the relay. So are those that have many
+    /// connections to close, but they fail nothing: the end of the process closes the rest.
+    pub(super) fn end(mut self, crew: Crew) -> Result<(), RunError> {
+        self.turn_away();
+        let now = Instant::now();
+        let by = self.ending.map_or(now, |ending| ending.stop_by(now));
+        let left = crew.stop(by).into_iter().map(ShardId::index);
+        let (closing, still): (Vec<_>, Vec<_>) =
+            left.partition(|&worker| self.placement.postboxes[worker].is_stopping());
+        if !closing.is_empty() {
+            warn!(workers = ?closing, "the time is up while connections are being closed; the system closes the rest");
+        }
+        if let Some(line) = self.refusals.take_line(Instant::now()) {
+            info!("{line}");
+        }
+        let metrics = self.metrics.take().and_then(ExporterHandle::stop);
+        // The workers may have taken all the time.
+        let by = by.max(Instant::now() + LAST_THREAD);
+        let metrics = metrics.is_some_and(|thread| !join_by(thread, by));
+        let metrics = metrics.then(|| RunError::Frozen("the metrics thread".into()));
+        let left = still
+            .first()
+            .map(|&worker| RunError::frozen(worker))
+            .or(metrics);
+        // A thread may have failed while it was being stopped.
+        self.take_reports();
+        self.failure.or(left).map_or(Ok(()), Err)
+    }
+}
