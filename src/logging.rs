@@ -21,18 +21,17 @@ use fanwire::config::{Log, LogFormat, LogLevel};
 
 /// The most lines in the queue: about a megabyte, or a second of a very busy log.
 const QUEUE_LINES: usize = 4096;
-/// The longest wait at the end of the program for its last lines to be written.
-const FLUSH_WAIT: Duration = Duration::from_millis(500);
 /// The time between two checks, during that wait, whether a full queue has room.
 const FLUSH_RETRY: Duration = Duration::from_millis(5);
 
-/// Sends the log of the process to standard error, as `log` says, until the guard is dropped.
+/// Sends the log of the process to standard error, as `log` says, until the guard is dropped. The guard waits at most
+/// `last_wait` for the last lines to be written.
 ///
 /// # Errors
 ///
 /// The logging thread cannot start, or the log already goes elsewhere.
-pub(crate) fn install(log: &Log) -> io::Result<LogGuard> {
-    let (lines, guard) = spawn(io::stderr())?;
+pub(crate) fn install(log: &Log, last_wait: Duration) -> io::Result<LogGuard> {
+    let (lines, guard) = spawn(io::stderr(), last_wait)?;
     let builder = tracing_subscriber::fmt()
         .with_max_level(filter(log.level))
         .with_ansi(io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none())
@@ -79,16 +78,17 @@ fn filter(level: LogLevel) -> LevelFilter {
     }
 }
 
-/// Keeps the log running. Dropping it waits up to half a second for the lines in the queue to be written.
+/// Keeps the log running. Dropping it waits for the lines in the queue to be written, but not forever.
 #[derive(Debug)]
 #[must_use = "dropping it at once loses the wait for the last lines"]
 pub(crate) struct LogGuard {
     queue: SyncSender<Entry>,
+    last_wait: Duration,
 }
 
 impl Drop for LogGuard {
     fn drop(&mut self) {
-        let deadline = Instant::now() + FLUSH_WAIT;
+        let deadline = Instant::now() + self.last_wait;
         let (written, all_written) = sync_channel(1);
         let mut entry = Entry::Flush(written);
         while let Err(TrySendError::Full(refused)) = self.queue.try_send(entry) {
@@ -133,7 +133,7 @@ impl Write for Lines {
 
 /// Starts the thread that writes to `out`. It lives until the process ends, because the installed subscriber is never
 /// dropped.
-fn spawn(out: impl Write + Send + 'static) -> io::Result<(Lines, LogGuard)> {
+fn spawn(out: impl Write + Send + 'static, last_wait: Duration) -> io::Result<(Lines, LogGuard)> {
     let (queue, entries) = sync_channel(QUEUE_LINES);
     let lost = Arc::new(AtomicU64::new(0));
     let lines = Lines {
@@ -143,7 +143,7 @@ fn spawn(out: impl Write + Send + 'static) -> io::Result<(Lines, LogGuard)> {
     thread::Builder::new()
         .name("log".into())
         .spawn(move || write_all(&entries, &lost, out))?;
-    Ok((lines, LogGuard { queue }))
+    Ok((lines, LogGuard { queue, last_wait }))
 }
 
 fn write_all(entries: &Receiver<Entry>, lost: &AtomicU64, mut out: impl Write) {
@@ -206,6 +206,8 @@ mod tests {
         }
     }
 
+    const A_MINUTE: Duration = Duration::from_mins(1);
+
     /// A pipe whose reader is stuck until `release` is dropped.
     struct Stuck {
         release: Receiver<()>,
@@ -238,7 +240,7 @@ mod tests {
     #[test]
     fn dropping_the_guard_writes_all_lines_before_it() {
         let memory = Memory::default();
-        let (mut lines, guard) = spawn(memory.clone()).unwrap();
+        let (mut lines, guard) = spawn(memory.clone(), A_MINUTE).unwrap();
         lines.write_all(b"one\n").unwrap();
         lines.write_all(b"two\n").unwrap();
         drop(guard);
@@ -248,7 +250,8 @@ mod tests {
     #[test]
     fn a_stuck_reader_costs_lines_and_blocks_nobody() {
         let (hold, release) = channel();
-        let (mut lines, guard) = spawn(Stuck { release }).unwrap();
+        let wait = Duration::from_millis(10);
+        let (mut lines, guard) = spawn(Stuck { release }, wait).unwrap();
         for _ in 0..QUEUE_LINES + 10 {
             lines.write_all(b"line\n").unwrap();
         }
@@ -261,7 +264,7 @@ mod tests {
 
     #[test]
     fn a_reader_that_is_gone_is_not_an_error() {
-        let (mut lines, guard) = spawn(Gone).unwrap();
+        let (mut lines, guard) = spawn(Gone, A_MINUTE).unwrap();
         lines.write_all(b"line\n").unwrap();
         drop(guard);
         assert_eq!(lines.lost.load(Ordering::Relaxed), 0);

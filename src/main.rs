@@ -120,7 +120,7 @@ fn be_client(args: &ClientArgs) -> ExitCode {
 
 fn log_and_run(config: &Config, layers: &Layers) -> ExitCode {
     let format = config.log.format;
-    let guard = match logging::install(&config.log) {
+    let guard = match logging::install(&config.log, config.shutdown.time_for_last_lines()) {
         Ok(guard) => guard,
         Err(error) => return complain(format, FAILED, error),
     };

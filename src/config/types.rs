@@ -422,15 +422,24 @@ impl Default for Keepalive {
 }
 
 impl Shutdown {
-    /// The time that the last steps of a shutdown may take, when all connections are gone: threads stop, and the last lines
+    /// The most time that the last steps of a shutdown take, when all connections are gone: threads stop, and the last lines
     /// of the log are written.
     pub(crate) const LAST_STEPS: Duration = Duration::from_secs(2);
 
     /// The time that clients have from the beginning of the shutdown. The last steps have the rest of the timeout, but at most
     /// a quarter of it.
     pub(crate) fn time_for_clients(&self) -> Duration {
-        let last_steps = Shutdown::LAST_STEPS.min(self.timeout / 4);
-        self.timeout.saturating_sub(last_steps)
+        self.timeout.saturating_sub(self.last_steps())
+    }
+
+    /// The longest wait for the last lines of the log, when all threads have stopped. It is a quarter of the last steps, but
+    /// long enough for a reader that is only slow.
+    pub fn time_for_last_lines(&self) -> Duration {
+        (self.last_steps() / 4).max(Duration::from_millis(250))
+    }
+
+    fn last_steps(&self) -> Duration {
+        Shutdown::LAST_STEPS.min(self.timeout / 4)
     }
 }
 

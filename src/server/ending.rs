@@ -4,6 +4,12 @@
 //! signal ── delay ── drain ───────────────── cut ── threads stop, last lines ── end
 //!                    └──────────────── shutdown.timeout ──────────────────────┘
 //! ```
+//!
+//! A healthy thread stops within milliseconds. The times behind the cut are for one that stands still. Threads have half of
+//! that time, the metrics thread an eighth, and the last lines of the log a quarter.
+//!
+//! Each has a least time, because a healthy thread on a busy machine must not be taken for one that stands still. So a timeout
+//! of less than 4 s may be overrun, by less than a second.
 
 use std::time::{Duration, Instant};
 
@@ -11,10 +17,10 @@ use super::watch::FROZEN_AFTER;
 use crate::config::Shutdown;
 
 /// The least time that threads get to stop once they are told to. Those that stand still do not.
-const STOPPING: Duration = Duration::from_secs(1);
+const LEAST_STOPPING: Duration = Duration::from_millis(500);
 
-/// The time that the metrics thread has in any case to stop after the workers.
-pub(super) const LAST_THREAD: Duration = Duration::from_millis(250);
+/// The least time that the metrics thread gets to stop after the workers.
+const LEAST_LAST_THREAD: Duration = Duration::from_millis(125);
 
 /// The time that members have to take their Close after the relay has failed. It is short, because the supervisor waits
 /// to start the process again.
@@ -54,9 +60,19 @@ impl Ending {
     /// The end of the wait for threads that are told to stop `now`. It is generous if there is time, because on a busy machine
     /// a healthy thread may need it.
     pub(super) fn stop_by(self, now: Instant) -> Instant {
-        let least = now + STOPPING;
-        let planned = self.end_at.checked_sub(STOPPING);
+        let half = self.last_steps() / 2;
+        let least = now + half.max(LEAST_STOPPING);
+        let planned = self.end_at.checked_sub(half);
         planned.map_or(least, |planned| planned.clamp(least, now + FROZEN_AFTER))
+    }
+
+    /// The end of the wait for the metrics thread, if the wait for the workers ended `now`, and was to end at `stop_by`.
+    pub(super) fn last_thread_by(self, now: Instant, stop_by: Instant) -> Instant {
+        stop_by.max(now + (self.last_steps() / 8).max(LEAST_LAST_THREAD))
+    }
+
+    fn last_steps(self) -> Duration {
+        self.end_at.saturating_duration_since(self.cut_at)
     }
 
     /// The end of a relay that fails `now`, and may be ending already.
@@ -87,6 +103,34 @@ mod tests {
         config.shutdown.delay = delay;
         config.shutdown.timeout = timeout;
         (now, Ending::ask(now, &config.shutdown))
+    }
+
+    /// The time at which the process is gone, if all but the control thread stand still from the cut on, and the reader of
+    /// the log is stuck.
+    fn gone_at(cut_at: Instant, ending: Ending, keys: &Shutdown) -> Instant {
+        let stop_by = ending.stop_by(cut_at);
+        ending.last_thread_by(stop_by, stop_by) + keys.time_for_last_lines()
+    }
+
+    #[test]
+    fn the_whole_fits_the_timeout_even_if_a_thread_stands_still_at_the_end() {
+        let mut keys = Config::default().shutdown;
+        let now = Instant::now();
+        for millis in (0..20_000).step_by(50) {
+            keys.timeout = Duration::from_millis(millis);
+            let ending = Ending::ask(now, &keys);
+            let gone_at = gone_at(ending.cut_at, ending, &keys);
+            let over = gone_at.saturating_duration_since(ending.end_at);
+            let allowed = Duration::from_millis(if millis < 4000 { 875 } else { 0 });
+            assert!(over <= allowed, "{over:?} over {millis} ms");
+            // The second signal, halfway.
+            let asked = now + keys.timeout / 2;
+            let hurried = ending.hurry(asked);
+            let gone_at = self::gone_at(asked, hurried, &keys);
+            let over = gone_at.saturating_duration_since(ending.end_at);
+            assert!(over <= allowed, "{over:?} over {millis} ms");
+            assert!(gone_at <= asked + Shutdown::LAST_STEPS);
+        }
     }
 
     #[test]

@@ -11,7 +11,7 @@ use crate::ids::ShardId;
 use crate::metrics::exporter::ExporterHandle;
 use crate::net::mail::Mail;
 use crate::server::crew::{Crew, join_by};
-use crate::server::ending::{Ending, LAST_THREAD};
+use crate::server::ending::Ending;
 use crate::server::error::RunError;
 
 impl Control {
@@ -105,7 +105,9 @@ impl Control {
     pub(super) fn end(mut self, crew: Crew) -> Result<(), RunError> {
         self.turn_away();
         let now = Instant::now();
-        let by = self.ending.map_or(now, |ending| ending.stop_by(now));
+        // Only a relay that ends comes here.
+        let ending = self.ending.unwrap_or_else(|| Ending::fail(now, None));
+        let by = ending.stop_by(now);
         let left = crew.stop(by).into_iter().map(ShardId::index);
         let (closing, still): (Vec<_>, Vec<_>) =
             left.partition(|&worker| self.placement.postboxes[worker].is_stopping());
@@ -116,8 +118,7 @@ impl Control {
             info!("{line}");
         }
         let metrics = self.metrics.take().and_then(ExporterHandle::stop);
-        // The workers may have taken all the time.
-        let by = by.max(Instant::now() + LAST_THREAD);
+        let by = ending.last_thread_by(Instant::now(), by);
         let metrics = metrics.is_some_and(|thread| !join_by(thread, by));
         let metrics = metrics.then(|| RunError::Frozen("the metrics thread".into()));
         let left = still
