@@ -58,12 +58,19 @@ impl Crew {
         Ok(crew)
     }
 
-    /// Stops the workers and joins their threads. Returns those that have not ended at `by`; they are left behind.
-    pub(super) fn stop(mut self, by: Instant) -> Vec<ShardId> {
-        self.stop_and_join(by)
+    /// A crew of these threads.
+    #[cfg(test)]
+    pub(super) fn of(threads: Vec<JoinHandle<()>>, postboxes: Postboxes) -> Crew {
+        Crew { postboxes, threads }
     }
 
-    fn stop_and_join(&mut self, by: Instant) -> Vec<ShardId> {
+    /// Stops the workers and joins their threads, as long as `goes_on` says so. It is asked every millisecond. Returns those
+    /// that have not ended by then; they are left behind.
+    pub(super) fn stop(mut self, goes_on: impl FnMut() -> bool) -> Vec<ShardId> {
+        self.stop_and_join(goes_on)
+    }
+
+    fn stop_and_join(&mut self, mut goes_on: impl FnMut() -> bool) -> Vec<ShardId> {
         for postbox in self.postboxes.iter() {
             postbox.inbox.send(Mail::Stop);
         }
@@ -71,15 +78,15 @@ impl Crew {
         let ids = (0..=u16::MAX).map(ShardId);
         let threads = ids.zip(self.threads.drain(..));
         threads
-            .filter_map(|(id, thread)| (!join_by(thread, by)).then_some(id))
+            .filter_map(|(id, thread)| (!join_while(&mut goes_on, thread)).then_some(id))
             .collect()
     }
 }
 
-/// Joins a thread, and returns whether it has ended by then. Otherwise it is left behind.
-pub(super) fn join_by(thread: JoinHandle<()>, by: Instant) -> bool {
+/// Joins a thread as long as `goes_on` says so, and returns whether it has ended by then. Otherwise it is left behind.
+pub(super) fn join_while(mut goes_on: impl FnMut() -> bool, thread: JoinHandle<()>) -> bool {
     while !thread.is_finished() {
-        if Instant::now() >= by {
+        if !goes_on() {
             return false;
         }
         thread::sleep(LOOK_AGAIN);
@@ -97,7 +104,8 @@ pub(super) type Work = Box<dyn FnOnce() + Send>;
 impl Drop for Crew {
     fn drop(&mut self) {
         if !self.threads.is_empty() {
-            self.stop_and_join(Instant::now() + LONGEST_JOIN);
+            let by = Instant::now() + LONGEST_JOIN;
+            self.stop_and_join(|| Instant::now() < by);
         }
     }
 }

@@ -48,6 +48,11 @@ impl Pulse {
         self.turns.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// The turns so far.
+    pub(super) fn turns(&self) -> u64 {
+        self.turns.load(Ordering::Relaxed)
+    }
+
     /// The flag that is set whenever somebody asks for the end.
     pub(super) fn asked(&self) -> &Arc<AtomicBool> {
         &self.asked
@@ -62,7 +67,7 @@ impl Pulse {
     }
 
     /// The time at which the process should be gone, once the shutdown has begun.
-    fn end_at(&self) -> Option<Instant> {
+    pub(super) fn end_at(&self) -> Option<Instant> {
         let after = self.end_after.load(Ordering::Relaxed);
         (after != NO_END).then(|| self.began + Duration::from_nanos(after))
     }
@@ -82,7 +87,7 @@ pub(super) fn wait(
             Err(RecvTimeoutError::Timeout) => {}
             Ok(never) => match never {},
         }
-        let turns = pulse.turns.load(Ordering::Relaxed);
+        let turns = pulse.turns();
         let is_asked = pulse.asked.swap(false, Ordering::Relaxed);
         let end_at = pulse.end_at();
         let (news, is_over) = last_resort.look(Instant::now(), turns, is_asked, end_at);

@@ -16,8 +16,11 @@ use std::time::{Duration, Instant};
 use rustix::time::{ClockId, clock_gettime};
 use tracing::{debug, warn};
 
-/// The shortest time of a watchdog that can be kept. An idle worker shows life every two seconds.
-const SHORTEST_WATCHDOG: Duration = Duration::from_secs(5);
+use super::watch::FROZEN_AFTER;
+
+/// The shortest time of a watchdog that can be kept. An idle worker shows life every two seconds, and a busy machine may be
+/// late. A watchdog that is shorter also acts before the log says which thread stands still.
+const SHORTEST_WATCHDOG: Duration = FROZEN_AFTER;
 
 /// The time between two reports of the number of clients.
 const STATUS_EVERY: Duration = Duration::from_secs(5);
@@ -68,6 +71,23 @@ impl Supervisor {
         }
     }
 
+    /// The link to the systemd that listens at `path`, and waits for signs of life.
+    #[cfg(test)]
+    pub(super) fn watched(path: &std::path::Path) -> io::Result<Supervisor> {
+        let (socket, address) = connect(path.as_os_str())?;
+        Ok(Supervisor {
+            link: Some(Link {
+                socket,
+                address,
+                unsent: Vec::new(),
+                has_watchdog: true,
+                fed: Vec::new(),
+                status: String::new(),
+                status_at: None,
+            }),
+        })
+    }
+
     /// The relay takes clients, or has read its files again.
     pub(super) fn ready(&mut self) {
         self.tell("READY=1".into());
@@ -93,7 +113,7 @@ impl Supervisor {
         }
     }
 
-    /// Feeds the watchdog, if every worker has taken a turn since it was fed last. Tells `status` if it has changed.
+    /// Feeds the watchdog, if every worker of `turns` has taken a turn since it was fed last. Tells `status` if it has changed.
     pub(super) fn look(
         &mut self,
         now: Instant,
@@ -186,10 +206,14 @@ fn has_watchdog() -> bool {
         return false;
     }
     let watchdog = Duration::from_micros(micros);
-    if watchdog < SHORTEST_WATCHDOG {
+    if is_too_short(watchdog) {
         warn!(?watchdog, least = ?SHORTEST_WATCHDOG, "WatchdogSec is too short: systemd may kill a healthy relay");
     }
     true
+}
+
+fn is_too_short(watchdog: Duration) -> bool {
+    watchdog < SHORTEST_WATCHDOG
 }
 
 #[cfg(test)]
@@ -202,17 +226,7 @@ mod tests {
         let path = folder.path().join("notify");
         let systemd = UnixDatagram::bind(&path).unwrap();
         systemd.set_nonblocking(true).unwrap();
-        let (socket, address) = connect(path.as_os_str()).unwrap();
-        let link = Link {
-            socket,
-            address,
-            unsent: Vec::new(),
-            has_watchdog: true,
-            fed: Vec::new(),
-            status: String::new(),
-            status_at: None,
-        };
-        (Supervisor { link: Some(link) }, systemd, folder)
+        (Supervisor::watched(&path).unwrap(), systemd, folder)
     }
 
     fn heard(systemd: &UnixDatagram) -> Vec<String> {
@@ -237,6 +251,12 @@ mod tests {
         assert_eq!(look([2, 0]), 0);
         assert_eq!(look([2, 1]), 1);
         assert_eq!(look([2, 1]), 0);
+    }
+
+    #[test]
+    fn a_watchdog_under_the_ten_seconds_of_the_documents_is_warned_of() {
+        assert!(is_too_short(Duration::from_millis(9_999)));
+        assert!(!is_too_short(Duration::from_secs(10)));
     }
 
     #[test]

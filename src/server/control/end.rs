@@ -10,9 +10,10 @@ use super::Control;
 use crate::ids::ShardId;
 use crate::metrics::exporter::ExporterHandle;
 use crate::net::mail::Mail;
-use crate::server::crew::{Crew, join_by};
+use crate::server::crew::{Crew, join_while};
 use crate::server::ending::Ending;
 use crate::server::error::RunError;
+use crate::server::watch::LOOK_EVERY;
 
 impl Control {
     /// Ends the relay because one of its threads has failed. The clients of the other workers get Close 1011 first.
@@ -107,8 +108,12 @@ impl Control {
         let now = Instant::now();
         // Only a relay that ends comes here.
         let ending = self.ending.unwrap_or_else(|| Ending::fail(now, None));
-        let by = ending.stop_by(now);
-        let left = crew.stop(by).into_iter().map(ShardId::index);
+        let mut wait = Wait {
+            by: ending.stop_by(now),
+            look_at: now,
+        };
+        let left = crew.stop(|| self.waits_on(&mut wait));
+        let left = left.into_iter().map(ShardId::index);
         let (closing, still): (Vec<_>, Vec<_>) =
             left.partition(|&worker| self.placement.postboxes[worker].is_stopping());
         if !closing.is_empty() {
@@ -118,8 +123,9 @@ impl Control {
             info!("{line}");
         }
         let metrics = self.metrics.take().and_then(ExporterHandle::stop);
-        let by = ending.last_thread_by(Instant::now(), by);
-        let metrics = metrics.is_some_and(|thread| !join_by(thread, by));
+        wait.by = ending.last_thread_by(Instant::now(), wait.by);
+        let metrics =
+            metrics.is_some_and(|thread| !join_while(|| self.waits_on(&mut wait), thread));
         let metrics = metrics.then(|| RunError::Frozen("the metrics thread".into()));
         let left = still
             .first()
@@ -128,5 +134,92 @@ impl Control {
         // A thread may have failed while it was being stopped.
         self.take_reports();
         self.failure.or(left).map_or(Ok(()), Err)
+    }
+
+    /// Whether the control thread waits on for threads that were told to stop. It shows life meanwhile, feeds the watchdog,
+    /// and hears of a second signal.
+    fn waits_on(&mut self, wait: &mut Wait) -> bool {
+        self.pulse.beat();
+        let before = self.ending;
+        self.take_reports();
+        self.take_signals();
+        let now = Instant::now();
+        if let Some(ending) = self.ending
+            && self.ending != before
+        {
+            wait.by = wait.by.min(ending.stop_by(now));
+        }
+        if now >= wait.look_at {
+            wait.look_at = now + LOOK_EVERY;
+            self.tell_supervisor(now);
+        }
+        now < wait.by
+    }
+}
+
+/// The wait for threads that were told to stop.
+struct Wait {
+    by: Instant,
+    /// The supervisor is told next at this time.
+    look_at: Instant,
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixDatagram;
+    use std::sync::mpsc;
+    use std::thread;
+
+    use super::super::tests::control;
+    use super::*;
+    use crate::net::mail::Report;
+    use crate::server::supervisor::Supervisor;
+
+    #[test]
+    fn while_threads_stop_the_control_thread_shows_life_and_feeds_the_watchdog() {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut control, _) = control(&folder.path().join("s"));
+        let path = folder.path().join("notify");
+        let systemd = UnixDatagram::bind(&path).unwrap();
+        systemd
+            .set_read_timeout(Some(Duration::from_secs(20)))
+            .unwrap();
+        control.supervisor = Supervisor::watched(&path).unwrap();
+        let pulse = control.pulse.clone();
+        let before = pulse.turns();
+        let (release, busy) = mpsc::channel::<()>();
+        // It closes connections, until the other end is dropped.
+        let worker = thread::spawn(move || _ = busy.recv());
+        let crew = Crew::of(vec![worker], control.placement.postboxes.clone());
+        control.begin_shutdown("a test");
+        control.stop = true;
+        let end = thread::spawn(move || control.end(crew));
+        let mut fed = 0;
+        let mut buffer = [0; 256];
+        while fed < 2 {
+            let length = systemd.recv(&mut buffer).unwrap();
+            fed += u32::from(&buffer[..length] == b"WATCHDOG=1");
+        }
+        assert!(pulse.turns() > before);
+        drop(release);
+        assert_eq!(end.join().unwrap(), Ok(()));
+    }
+
+    #[test]
+    fn a_second_request_shortens_the_wait_for_threads_that_stop() {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut control, _) = control(&folder.path().join("s"));
+        let pulse = control.pulse.clone();
+        let (release, still) = mpsc::channel::<()>();
+        let worker = thread::spawn(move || _ = still.recv());
+        let crew = Crew::of(vec![worker], control.placement.postboxes.clone());
+        control.shutdown.timeout = Duration::from_mins(10);
+        control.begin_shutdown("a test");
+        control.stop = true;
+        let first = pulse.end_at().unwrap();
+        control.inbox.send(Report::ShutdownRequested);
+        assert_eq!(control.end(crew), Err(RunError::frozen(0)));
+        assert!(pulse.end_at().unwrap() < first);
+        drop(release);
     }
 }
