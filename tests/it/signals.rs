@@ -41,6 +41,21 @@ fn sigterm_closes_all_clients_with_1001_and_ends_with_status_0() {
 }
 
 #[test]
+fn the_line_of_a_shutdown_says_over_which_time_clients_are_closed() {
+    let spread = [
+        ("", "shutting down: ", false),
+        ("spread: 2s", "shutting down: ", true),
+        ("spread: 2s, delay: 1ms", "the delay is over", true),
+    ];
+    for (keys, line, is_said) in spread {
+        let log = Program::with(&format!("shutdown: {{{keys}}}")).end_well();
+        let line = log.lines().find(|text| text.contains(line)).expect(&log);
+        assert_eq!(line.contains("spread=2s"), is_said, "{line}");
+        assert_eq!(line.contains("spread"), is_said, "{line}");
+    }
+}
+
+#[test]
 fn a_second_signal_waits_for_nobody_and_the_status_is_still_0() {
     let program = Program::with("shutdown: {timeout: 600s}");
     let mut silent = program.join("/room");

@@ -4,6 +4,7 @@
 
 use std::time::{Duration, Instant};
 
+use tracing::field::{self, DebugValue};
 use tracing::{error, info, warn};
 
 use super::Control;
@@ -81,18 +82,24 @@ impl Control {
         if ending.drain_at > now {
             info!(cause, delay = ?self.shutdown.delay, "shutting down after a delay: /readyz answers 503, and the relay goes on");
         } else {
-            info!(cause, timeout = ?self.shutdown.timeout, "shutting down: every client gets the messages it is still owed, then Close 1001");
+            info!(cause, timeout = ?self.shutdown.timeout, spread = self.spread(), "shutting down: every client gets the messages it is still owed, then Close 1001");
             self.begin_drain();
         }
     }
 
     fn begin_drain(&mut self) {
         if self.shutdown.delay > Duration::ZERO {
-            info!(timeout = ?self.shutdown.timeout, "the delay is over: every client gets the messages it is still owed, then Close 1001");
+            info!(timeout = ?self.shutdown.timeout, spread = self.spread(), "the delay is over: every client gets the messages it is still owed, then Close 1001");
         }
         self.is_draining = true;
         self.turn_away();
         self.tell_workers(|| Mail::Drain);
+    }
+
+    /// The field of a log line. It is left out if all clients are closed at once.
+    fn spread(&self) -> Option<DebugValue<Duration>> {
+        let spread = self.shutdown.spread;
+        (!spread.is_zero()).then(|| field::debug(spread))
     }
 
     fn tell_workers(&self, mail: impl Fn() -> Mail) {
