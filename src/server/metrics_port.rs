@@ -13,15 +13,16 @@ use tracing::{info, warn};
 
 use super::error::{RunError, StartError};
 use super::listening::refused;
-use crate::config::Metrics;
+use crate::config::{Config, Shutdown};
 use crate::metrics::collector::Exposition;
 use crate::metrics::exporter::{Exporter, ExporterHandle, Limits};
 use crate::net::listener;
 use crate::net::mail::{ControlBox, Report};
 use crate::net::vitals::Vitals;
 
-/// The longest wait for the port. A predecessor with the default `shutdown.timeout` is gone by then.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// A port in use is awaited for this much longer than a shutdown with our configuration takes. The predecessor most likely
+/// had the same. A relay that gives up closes all its clients, so the wait is generous.
+const MARGIN: Duration = Duration::from_secs(20);
 
 /// See the module.
 pub(super) enum MetricsPort {
@@ -37,7 +38,8 @@ pub(super) enum MetricsPort {
 pub(super) struct Awaited {
     host: String,
     addresses: Vec<SocketAddr>,
-    since: Instant,
+    /// A port that is still in use at this time fails the relay.
+    until: Instant,
     exposition: Exposition,
     vitals: Arc<Vitals>,
     control: ControlBox,
@@ -50,21 +52,22 @@ impl MetricsPort {
     /// # Errors
     /// The port cannot be listened on for another reason than that another process has it.
     pub(super) fn open(
-        keys: &Metrics,
+        config: &Config,
         exposition: Exposition,
         vitals: Arc<Vitals>,
         control: &ControlBox,
         address: Arc<OnceLock<SocketAddr>>,
     ) -> Result<MetricsPort, StartError> {
-        if !keys.enabled {
+        if !config.metrics.enabled {
             return Ok(MetricsPort::Off);
         }
-        let (host, port) = (&keys.host, keys.port);
+        let (host, port) = (&config.metrics.host, config.metrics.port);
+        let wait = longest_wait(&config.shutdown);
         let refused = |error| refused("metrics.port", host, port, error);
         let addresses = listener::resolve(host, port).map_err(refused)?;
         let awaited = Awaited {
             host: host.clone(),
-            since: Instant::now(),
+            until: Instant::now() + wait,
             exposition,
             vitals,
             control: control.clone(),
@@ -74,7 +77,7 @@ impl MetricsPort {
         match listener::bind_any(&awaited.addresses) {
             Ok(listener) => Ok(MetricsPort::Served(awaited.serve(listener)?)),
             Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
-                warn!(%host, port, wait = ?PATIENCE, "metrics.port: another process has the port; the relay starts without metrics and health checks, and tries again each second");
+                warn!(%host, port, ?wait, "metrics.port: another process has the port; the relay starts without metrics and health checks, tries again each second, and ends if the port is not free within this wait; unless the process is a relay that is ending, choose another port");
                 Ok(MetricsPort::Awaited(Box::new(awaited)))
             }
             Err(error) => Err(refused(error)),
@@ -84,7 +87,7 @@ impl MetricsPort {
     /// Tries again to have a port that another process held.
     ///
     /// # Errors
-    /// It is still in use after [`PATIENCE`], or cannot be served.
+    /// It is in use for too long, or cannot be served.
     pub(super) fn retry(&mut self, now: Instant) -> Result<(), RunError> {
         let MetricsPort::Awaited(awaited) = self else {
             return Ok(());
@@ -100,7 +103,7 @@ impl MetricsPort {
                 *self = MetricsPort::Served(handle);
                 Ok(())
             }
-            Err(_) if now < awaited.since + PATIENCE => Ok(()),
+            Err(_) if now < awaited.until => Ok(()),
             Err(error) => {
                 let port = awaited.addresses.first().map_or(0, SocketAddr::port);
                 let error = refused("metrics.port", &awaited.host, port, error);
@@ -117,6 +120,11 @@ impl MetricsPort {
             MetricsPort::Off | MetricsPort::Awaited(_) => None,
         }
     }
+}
+
+/// The longest wait for a port that another process has.
+fn longest_wait(keys: &Shutdown) -> Duration {
+    keys.delay + keys.timeout + MARGIN
 }
 
 impl Awaited {
@@ -158,19 +166,20 @@ mod tests {
     use crate::net::mail::PollWaker;
 
     /// A metrics port that this listener holds.
-    fn awaited(holder: &TcpListener) -> (MetricsPort, Arc<OnceLock<SocketAddr>>) {
+    fn awaited(
+        holder: &TcpListener,
+        shutdown: Shutdown,
+    ) -> (MetricsPort, Arc<OnceLock<SocketAddr>>) {
         let poll = Poll::new().unwrap();
         let waker = Waker::new(poll.registry(), Token(0)).unwrap();
         let control = Arc::new(Mailbox::new(PollWaker(waker)));
-        let keys = Metrics {
-            enabled: true,
-            host: "127.0.0.1".into(),
-            port: holder.local_addr().unwrap().port(),
-        };
+        let mut config = Config::default();
+        config.metrics.port = holder.local_addr().unwrap().port();
+        config.shutdown = shutdown;
         let address = Arc::new(OnceLock::new());
         let exposition = Exposition::new(Vec::new(), |_| InboxDepth::default(), 0, None);
         let vitals = Arc::new(Vitals::new([].into(), 0));
-        let port = MetricsPort::open(&keys, exposition, vitals, &control, address.clone());
+        let port = MetricsPort::open(&config, exposition, vitals, &control, address.clone());
         (port.unwrap(), address)
     }
 
@@ -178,7 +187,7 @@ mod tests {
     fn a_metrics_port_in_use_is_awaited_and_served_when_it_is_free() {
         let holder = TcpListener::bind("127.0.0.1:0").unwrap();
         let taken = holder.local_addr().unwrap();
-        let (mut port, address) = awaited(&holder);
+        let (mut port, address) = awaited(&holder, Shutdown::default());
         assert_eq!(port.retry(Instant::now()), Ok(()));
         assert_eq!(address.get(), None);
         drop(holder);
@@ -187,17 +196,33 @@ mod tests {
         assert!(port.take().is_some());
     }
 
+    /// The error of a port that stays in use. It comes after `seconds`, and not a second earlier.
+    fn given_up_after(seconds: u64, shutdown: Shutdown) -> String {
+        let holder = TcpListener::bind("127.0.0.1:0").unwrap();
+        let before = Instant::now();
+        let (mut port, _) = awaited(&holder, shutdown);
+        let almost = before + Duration::from_secs(seconds - 1);
+        assert_eq!(port.retry(almost), Ok(()));
+        let late = Instant::now() + Duration::from_secs(seconds);
+        port.retry(late).unwrap_err().to_string()
+    }
+
     #[test]
     fn a_metrics_port_that_stays_in_use_fails_the_relay_after_thirty_seconds() {
-        let holder = TcpListener::bind("127.0.0.1:0").unwrap();
-        let (mut port, _) = awaited(&holder);
-        let almost = Instant::now() + Duration::from_secs(29);
-        assert_eq!(port.retry(almost), Ok(()));
-        let error = port.retry(Instant::now() + PATIENCE).unwrap_err();
-        let text = error.to_string();
+        let text = given_up_after(30, Shutdown::default());
         assert!(
             text.starts_with("metrics.port: ") && text.contains("the port is in use on 127.0.0.1"),
             "{text}"
         );
+    }
+
+    #[test]
+    fn a_predecessor_with_a_long_shutdown_does_not_cost_the_clients_of_the_next_relay() {
+        let shutdown = Shutdown {
+            delay: Duration::from_mins(1),
+            timeout: Duration::from_mins(5),
+            ..Shutdown::default()
+        };
+        given_up_after(380, shutdown);
     }
 }

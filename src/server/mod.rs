@@ -154,7 +154,7 @@ impl Relay {
         let vitals = workers.vitals.clone();
         let metrics_address = Arc::new(OnceLock::new());
         let metrics = MetricsPort::open(
-            &config.metrics,
+            config,
             exposition(&workers, max_connections, tls.as_deref()),
             vitals.clone(),
             &control,
@@ -227,8 +227,9 @@ impl RelayHandle {
         self.unix_socket.as_deref()
     }
 
-    /// The address of the metrics port. There is none if metrics are off, or as long as another process has the port: the
-    /// relay then tries again for 30 seconds, and fails with [`RunError::MetricsPort`] after that.
+    /// The address of the metrics port. There is none if metrics are off, or as long as another process has the port. The
+    /// relay then tries again for 20 seconds longer than `shutdown.delay` and `shutdown.timeout` together. After that it
+    /// fails with [`RunError::MetricsPort`].
     pub fn metrics_address(&self) -> Option<SocketAddr> {
         self.metrics_address.get().copied()
     }
