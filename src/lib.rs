@@ -30,7 +30,7 @@
 //! port                                                        pure
 //! access                                                      pure
 //! ws  http  metrics::{catalogue, stats}  config
-//! ids  time  panics                                           pure, except atomics in stats, and files in config
+//! ids  time  panics  secrecy                                  pure, except atomics in stats, and files in config
 //! ```
 
 mod access;
@@ -45,6 +45,7 @@ mod net;
 mod panics;
 mod port;
 mod relay;
+mod secrecy;
 pub mod server;
 mod time;
 mod ws;

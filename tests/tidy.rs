@@ -34,6 +34,7 @@ const PURE: &[&str] = &[
     "src/relay/",
     "src/port/",
     "src/access/",
+    "src/secrecy.rs",
     "loadtest/src/check/agreement.rs",
     "loadtest/src/check/order.rs",
     "loadtest/src/check/received.rs",
@@ -80,7 +81,9 @@ const RELAY: Layers = &[
     &["relay"],
     &["port"],
     &["access"],
-    &["ws", "http", "metrics", "config", "ids", "time", "panics"],
+    &[
+        "ws", "http", "metrics", "config", "secrecy", "ids", "time", "panics",
+    ],
 ];
 
 const LOAD_GENERATOR: Layers = &[

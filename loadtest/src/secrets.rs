@@ -1,7 +1,7 @@
 //! Hides secrets in everything that is shown or written, since a report may be passed on.
 
-/// Words in the name of an option or a parameter whose value is a secret.
-const NAMES: [&str; 9] = [
+/// Words in the name of an option or a parameter whose value is a secret. The relay has the same words.
+const NAMES: [&str; 11] = [
     "token",
     "secret",
     "pass",
@@ -11,6 +11,8 @@ const NAMES: [&str; 9] = [
     "jwt",
     "credential",
     "signature",
+    "bearer",
+    "basic",
 ];
 
 /// The text that is shown in place of a secret.

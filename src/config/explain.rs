@@ -8,20 +8,19 @@ use super::error::ConfigError;
 use super::locate::line_of_key;
 use super::suggest;
 use super::syntax;
-use crate::http::bearer::TOKEN_BYTES;
+use crate::secrecy::{HIDDEN, Kind, may_be_secret, quoted};
 
 /// The keys whose values, and those of their entries, must never be shown.
 const SECRETS: &str = "relay.publish_tokens";
 
-/// The key whose value may be a token by mistake.
-const BESIDE_SECRETS: &str = "relay.publish";
-
 /// The description of a host in the parser's messages. YAML takes the brackets of an IPv6 address for a list.
 const HOST: &str = "an address or a host name";
 
-/// The longest text, in characters, that an error shows where a word, a number or a section belongs. A longer one may be a
-/// key or a token.
-const MAX_SHOWN: usize = 40;
+/// The beginning of the description of a section. A text in its place may be a secret whose key or blank is missing.
+const A_SECTION: &str = "a mapping";
+
+/// The description of a tag, which has no value in it.
+const TAG: &str = "a tag: the value begins with `!`";
 
 /// Translates an error of the parser.
 pub(super) fn explain(text: &str, error: &serde_yaml::Error) -> ConfigError {
@@ -59,13 +58,16 @@ fn translate(text: &str, path: &str, message: &str, line: Option<usize>) -> Conf
         return error.on_line(line_of_key(text, path, name, 2).or(line));
     }
     if let Some(word) = quoted("unknown variant `") {
-        return with_key(unknown_word(path, word, message), path).on_line(line);
+        return with_key(unknown_word(word, message), path).on_line(line);
     }
     if let Some((found, expected)) = found_and_expected(message) {
-        if found.starts_with("string") && found.chars().count() > MAX_SHOWN {
-            return with_key(unquoted(message), path).on_line(line);
-        }
-        let error = ConfigError::new(format!("found {found}"), format!("use {expected}"));
+        let is_public = !expected.starts_with(A_SECTION)
+            && value_in(found).is_none_or(|value| !may_be_secret(value, Kind::Value));
+        let error = if is_public {
+            ConfigError::new(format!("found {found}"), format!("use {expected}"))
+        } else {
+            unquoted(message)
+        };
         return with_key(syntax::advise(text, (found, expected), line, error), path).on_line(line);
     }
     // The advice may have found the line where the mistake begins.
@@ -104,22 +106,27 @@ fn with_key(error: ConfigError, path: &str) -> ConfigError {
 }
 
 fn unknown_key(section: &str, name: &str) -> ConfigError {
+    let key = suggest::join(section, name.trim());
+    let meant = suggest::key_for(section, name.trim());
+    let is_public = suggest::may_be_shown(&key, meant.as_deref());
+    let with_key = |error| with_key(error, if is_public { &key } else { section });
     if name.starts_with(|c: char| c.is_whitespace()) {
-        return ConfigError::new(
+        return with_key(ConfigError::new(
             "a blank that is not a plain space stands in front of the key",
             "replace it by spaces; it often comes from a web page or a word processor",
-        )
-        .of_key(suggest::join(section, name.trim()));
+        ));
     }
-    let fix = match suggest::key_for(section, name) {
-        Some(meant) => format!("did you mean `{meant}`?"),
-        None => format!("use one of {}", suggest::names_in(section).join(", ")),
-    };
-    ConfigError::new("unknown key", fix).of_key(suggest::join(section, name))
+    let all = || format!("use one of {}", suggest::names_in(section).join(", "));
+    if !is_public {
+        let problem = "found an unknown key, which is not shown";
+        return with_key(ConfigError::new(problem, syntax::KEY_AND_VALUE).or(all()));
+    }
+    let fix = meant.map_or_else(all, |meant| format!("did you mean `{meant}`?"));
+    with_key(ConfigError::new("unknown key", fix))
 }
 
 /// `message` lists the allowed words: "unknown variant `a`, expected one of `b`, `c`".
-fn unknown_word(path: &str, word: &str, message: &str) -> ConfigError {
+fn unknown_word(word: &str, message: &str) -> ConfigError {
     let allowed = message
         .rsplit_once("expected ")
         .map_or("", |(_, list)| list);
@@ -129,12 +136,7 @@ fn unknown_word(path: &str, word: &str, message: &str) -> ConfigError {
         Some(meant) => format!("did you mean `{meant}`? Use one of {}", words.join(", ")),
         None => format!("use one of {}", words.join(", ")),
     };
-    let may_be_secret =
-        word.len() > MAX_SHOWN || path == BESIDE_SECRETS && TOKEN_BYTES.contains(&word.len());
-    if may_be_secret {
-        return ConfigError::new("found a long text, which is not shown", fix);
-    }
-    ConfigError::new(format!("found `{word}`"), fix)
+    ConfigError::new(format!("found {}", quoted(word, Kind::Value)), fix)
 }
 
 /// Splits "invalid type: integer `3`, expected a boolean".
@@ -145,10 +147,7 @@ fn found_and_expected(message: &str) -> Option<(&str, &str)> {
     let (found, expected) = rest.rsplit_once(", expected ")?;
     Some(match (found, expected) {
         ("unit value", _) => ("no value", expected),
-        ("enum", _) => (
-            "a tag: the value begins with `!`",
-            "quotes around the value",
-        ),
+        ("enum", _) => (TAG, "quotes around the value"),
         ("sequence", HOST) => (
             found,
             "an address without brackets, such as \"::\", or a host name",
@@ -159,12 +158,32 @@ fn found_and_expected(message: &str) -> Option<(&str, &str)> {
     })
 }
 
+/// The value that the parser quotes, as in "string \"a\"" and "integer `3`"; `None` if there is none.
+fn value_in(found: &str) -> Option<&str> {
+    let types = [
+        "string ",
+        "integer ",
+        "floating point ",
+        "character ",
+        "boolean ",
+    ];
+    let quoted = types.iter().find_map(|name| found.strip_prefix(name))?;
+    Some(quoted.trim_matches(['"', '`']))
+}
+
 /// An error about a value that may be secret. The parser quotes the value, so only its type, in front of the quote, is kept.
 fn unquoted(message: &str) -> ConfigError {
     let (found, expected) = found_and_expected(message).unwrap_or(("a value", "a list of tokens"));
-    let kind = found.split(['"', '`']).next().unwrap_or_default();
-    let kind = match kind.trim_end() {
-        "string" => "a text, which is not shown",
+    let kind = match found {
+        TAG => TAG,
+        _ => found
+            .split(['"', '`'])
+            .next()
+            .unwrap_or_default()
+            .trim_end(),
+    };
+    let kind = match kind {
+        "string" => HIDDEN,
         other => other,
     };
     ConfigError::new(format!("found {kind}"), format!("use {expected}"))

@@ -11,6 +11,7 @@ use super::error::ConfigError;
 use super::explain::explain;
 use super::locate::line_of_key;
 use super::types::Config;
+use crate::secrecy::{Kind, may_be_secret};
 
 /// The largest configuration file. A file with every key and a comment on each is many times smaller.
 pub(super) const MAX_FILE_BYTES: usize = 64 << 10;
@@ -20,10 +21,13 @@ const MAX_DEPTH: usize = 32;
 
 const FIX_READ: &str = "use --config-file with a readable file";
 
+/// Stands for a name that is not shown.
+const HIDDEN_NAME: &str = "--config-file";
+
 impl Config {
     /// Reads, parses and validates a file.
     pub fn load(path: &Path) -> Result<Config, ConfigError> {
-        let origin = path.display().to_string();
+        let origin = shown_name(path);
         let text = read_text(path).map_err(|error| error.within(&origin))?;
         Config::from_yaml(&text, &origin)
     }
@@ -50,6 +54,19 @@ impl Config {
     }
 }
 
+/// The name of a file, for errors. It is not shown if there is no such file, and it may be a secret in place of a name.
+pub(super) fn shown_name(path: &Path) -> String {
+    if is_hidden(path) {
+        HIDDEN_NAME.to_owned()
+    } else {
+        path.display().to_string()
+    }
+}
+
+fn is_hidden(path: &Path) -> bool {
+    may_be_secret(&path.to_string_lossy(), Kind::Name) && !path.exists()
+}
+
 /// The text of a file.
 pub(super) fn read_text(path: &Path) -> Result<String, ConfigError> {
     String::from_utf8(read(path)?).map_err(|error| {
@@ -59,6 +76,12 @@ pub(super) fn read_text(path: &Path) -> Result<String, ConfigError> {
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, ConfigError> {
+    if is_hidden(path) {
+        return Err(ConfigError::new(
+            "there is no such file; its name is not shown, because it may be a secret",
+            "give the path of a file, and not its text",
+        ));
+    }
     let unreadable =
         |error: io::Error| ConfigError::new(format!("cannot be read: {error}"), FIX_READ);
     let mut bytes = Vec::new();
@@ -324,7 +347,7 @@ mod tests {
             ),
             (
                 "server: 3",
-                "test.yaml:1: server: found integer `3`; use a mapping such as `port: 8443`",
+                "test.yaml:1: server: found integer; use a mapping such as `port: 8443`",
             ),
             (
                 "- server",
@@ -332,7 +355,7 @@ mod tests {
             ),
             (
                 "hello",
-                "test.yaml:1: found string \"hello\"; use a mapping of sections such as `server:`",
+                "test.yaml:1: found a text, which is not shown; use a mapping of sections such as `server:`",
             ),
             (
                 "server:\n\tport: 3",
@@ -538,6 +561,22 @@ mod tests {
                 .contains("the largest allowed is 64 KiB")
         );
         assert!(refuse("/dev/zero".into()).contains("the largest allowed is 64 KiB"));
+    }
+
+    #[test]
+    fn a_line_of_a_key_in_place_of_the_name_of_a_file_is_not_shown() {
+        for name in [
+            "MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQg",
+            "/MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQg",
+            "-----BEGIN PRIVATE KEY-----",
+            "3q2-7wAAx5Jq9pQm",
+        ] {
+            assert_eq!(
+                Config::load(name.as_ref()).unwrap_err().to_string(),
+                "--config-file: there is no such file; its name is not shown, because it may be a secret; \
+                 give the path of a file, and not its text"
+            );
+        }
     }
 
     #[test]

@@ -114,7 +114,7 @@ impl Layers {
     }
 
     fn read(&mut self, path: &Path) {
-        let name = path.display().to_string();
+        let name = file::shown_name(path);
         match file::read_text(path) {
             Ok(text) => {
                 // The document is looked at in several ways, and none may take long.
@@ -227,7 +227,7 @@ impl Layers {
             return None;
         }
         let named = self.ignored.iter().take(MOST_NAMED);
-        let named: Vec<String> = named.map(|name| name.escape_debug().to_string()).collect();
+        let named: Vec<String> = named.map(|name| setting::shown_variable(name)).collect();
         let more = match self.ignored.len() - named.len() {
             0 => String::new(),
             more => format!(" and {more} more"),

@@ -234,6 +234,103 @@ mod tests {
     }
 
     #[test]
+    fn no_mistake_in_front_of_a_token_shows_it() {
+        const TOKEN: &str = "3q2-7wAAx5Jq9pQm";
+        let hidden = "found a text, which is not shown; use a mapping";
+        let unknown = "found an unknown key, which is not shown; write each key as `key: value`";
+        let blank = "write each key as `key: value`, with a blank behind the colon";
+        for (text, place, words, advice) in [
+            (
+                format!("relay:\n  publish_tokens:{TOKEN}\n"),
+                ":2: relay: ",
+                hidden,
+                blank,
+            ),
+            (
+                format!("relay:\n  publish_tokens={TOKEN}\n"),
+                ":2: relay: ",
+                hidden,
+                blank,
+            ),
+            (
+                format!("relay: {TOKEN}\n"),
+                ":1: relay: ",
+                hidden,
+                "such as",
+            ),
+            (
+                "relay: 1234567890123456\n".to_owned(),
+                ":1: relay: ",
+                "found integer; use a mapping",
+                "",
+            ),
+            (format!("publish_tokens={TOKEN}\n"), ":1: ", hidden, blank),
+            (format!("{TOKEN}\n"), ":1: ", hidden, "such as"),
+            (
+                format!("server:\n  tls: {TOKEN}\n"),
+                ":2: server.tls: ",
+                hidden,
+                "",
+            ),
+            (
+                format!("relay: {{publish: token, {TOKEN}}}"),
+                ":1: relay: ",
+                unknown,
+                blank,
+            ),
+            (
+                format!("relay: {{publish_tokens:[{TOKEN}]: x}}"),
+                ":1: not valid YAML: ",
+                "",
+                "",
+            ),
+            (format!("{TOKEN}: x"), ":1: ", unknown, blank),
+            (
+                format!("relay:\n  \u{a0}{TOKEN}: x"),
+                ":2: relay: a blank that",
+                "",
+                "",
+            ),
+            (
+                format!("relay: {{publish: {TOKEN}}}"),
+                ":1: relay.publish: ",
+                "found a text, which is not shown; use one",
+                "",
+            ),
+            (
+                format!("log: {{level: {TOKEN}}}"),
+                ":1: log.level: ",
+                "found a text, which is not shown; use one",
+                "",
+            ),
+            (
+                "server: {port: 1234567890123456}".to_owned(),
+                ":1: server.port: ",
+                "found integer; use a port",
+                "",
+            ),
+        ] {
+            let refusal = refuse(&text);
+            let shows = [TOKEN, "1234567890123456"]
+                .iter()
+                .any(|token| refusal.contains(token));
+            assert!(
+                !shows && refusal.starts_with(&format!("test.yaml{place}{words}")),
+                "{text}: {refusal}"
+            );
+            assert!(refusal.contains(advice), "{text}: {refusal}");
+        }
+    }
+
+    #[test]
+    fn a_tag_is_named_in_front_of_a_token_too() {
+        assert_eq!(
+            refuse_tokens("!secret-4711-secret-4711 x"),
+            "test.yaml:3: relay.publish_tokens: found a tag: the value begins with `!`; use quotes around the value"
+        );
+    }
+
+    #[test]
     fn no_mistake_near_a_token_shows_it() {
         for tokens in [
             "secret-4711-secret-4711",

@@ -22,6 +22,8 @@ pub(super) const PORT_KEY: &str = "server.port";
 /// The flag that sets a key.
 const FLAG: &str = "--set";
 
+const FIX_FLAG: &str = "use --set KEY=VALUE, such as --set server.port=9000";
+
 /// The origin of a value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Giver {
@@ -29,6 +31,20 @@ pub(super) enum Giver {
     Flag,
     /// An environment variable.
     Variable(String),
+}
+
+impl Giver {
+    /// The error for something that is not a key, and is not shown, because it may have a secret in it.
+    fn names_no_key(&self) -> ConfigError {
+        match self {
+            Giver::Flag => ConfigError::new("an argument does not begin with a key", FIX_FLAG),
+            Giver::Variable(_) => {
+                let example = variable_of(PORT_KEY);
+                let fix = format!("write the value behind an equals sign, such as {example}=9000");
+                ConfigError::new("the name of the variable is not that of a key", fix)
+            }
+        }
+    }
 }
 
 /// A value for a key.
@@ -59,8 +75,7 @@ impl fmt::Display for Setting {
 impl Setting {
     /// Reads an argument of `--set`: `server.port=9000`.
     pub(super) fn from_flag(argument: &OsStr) -> Result<Setting, ConfigError> {
-        let fix = "use --set KEY=VALUE, such as --set server.port=9000";
-        let wrong = |problem: &str| ConfigError::new(problem, fix).within(FLAG);
+        let wrong = |problem: &str| ConfigError::new(problem, FIX_FLAG).within(FLAG);
         let argument = argument
             .to_str()
             .ok_or_else(|| wrong("an argument is not UTF-8"))?;
@@ -72,8 +87,9 @@ impl Setting {
 
     /// Reads a variable whose name begins with [`PREFIX`].
     pub(super) fn from_variable(name: &OsStr, value: &OsString) -> Result<Setting, ConfigError> {
-        let shown = name.to_string_lossy().into_owned();
-        let key = shown[PREFIX.len()..].to_lowercase().replace(SEPARATOR, ".");
+        let name = name.to_string_lossy();
+        let key = name[PREFIX.len()..].to_lowercase().replace(SEPARATOR, ".");
+        let shown = shown_variable(&name);
         let Some(text) = value.to_str() else {
             let error = ConfigError::new("the value is not UTF-8", "use UTF-8 text");
             return Err(error.within(&shown));
@@ -134,6 +150,10 @@ impl Setting {
         }
         let keys = suggest::known_keys();
         if !keys.contains(&self.key) {
+            let meant = suggest::path_for(&self.key);
+            if !suggest::may_be_shown(&self.key, meant.as_deref()) {
+                return Err(self.giver.names_no_key());
+            }
             return Err(wrong("unknown key", self.fix_of_key()));
         }
         if let Some(inside) = keys.iter().find(|key| is_inside(key, &self.key)) {
@@ -196,6 +216,15 @@ fn is_inside(key: &str, section: &str) -> bool {
 /// The variable that sets `key`.
 pub(super) fn variable_of(key: &str) -> String {
     format!("{PREFIX}{}", key.replace('.', SEPARATOR).to_uppercase())
+}
+
+/// The name of a variable, up to a character that does not belong into one. A value may stand behind it by mistake.
+pub(super) fn shown_variable(name: &str) -> String {
+    let is_foreign = |c: char| !c.is_ascii_alphanumeric() && c != '_';
+    match name.find(is_foreign) {
+        Some(end) => format!("{}…", &name[..end]),
+        None => name.to_owned(),
+    }
 }
 
 /// Every key with its variable and its default, as a table for `docs/configuration.md`.

@@ -6,6 +6,7 @@
 use serde_yaml::Value;
 
 use super::types::Config;
+use crate::secrecy::{Kind, may_be_secret};
 
 /// The least similarity, from 0 to 1, to suggest one name for another. `prt` and `port` are (0.75); `host` and
 /// `port` are not (0.5).
@@ -93,6 +94,18 @@ pub(super) fn path_for(path: &str) -> Option<String> {
 /// Whether two names join the same words: `certFile` and `cert_file`.
 pub(super) fn is_same(one: &str, other: &str) -> bool {
     bare(one) == bare(other)
+}
+
+/// Whether an error may show the path of an unknown key, which was perhaps `meant` to be a known one. It may not if a part of it may
+/// be a secret.
+pub(super) fn may_be_shown(path: &str, meant: Option<&str>) -> bool {
+    let (section, name) = path.rsplit_once('.').unwrap_or(("", path));
+    let is_public = |name| !may_be_secret(name, Kind::Key);
+    let is_like = |meant| {
+        let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_-".contains(&byte);
+        name.bytes().all(is_plain) && likeness(name, last_segment(meant)) > MIN_LIKENESS
+    };
+    section.split('.').all(is_public) && (is_public(name) || meant.is_some_and(is_like))
 }
 
 /// The names of the keys directly in `section`.

@@ -18,6 +18,10 @@ const INDICATORS: [(char, &str); 9] = [
     ('!', "takes for a tag"),
 ];
 
+/// Advice for a key and a value that stand together.
+pub(super) const KEY_AND_VALUE: &str =
+    "write each key as `key: value`, with a blank behind the colon";
+
 /// Explains a syntax error that the parser found on `line`. Also returns the line where the mistake begins.
 pub(super) fn explain(
     text: &str,
@@ -83,7 +87,7 @@ pub(super) fn advise(
         );
     }
     if expected.starts_with("a mapping") && value.contains([':', ' ', '=']) {
-        return error.or("write each key as `key: value`, with a blank behind the colon");
+        return error.or(KEY_AND_VALUE);
     }
     error
 }

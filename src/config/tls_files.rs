@@ -8,6 +8,7 @@ use std::path::Path;
 
 use super::error::ConfigError;
 use super::types::Tls;
+use crate::secrecy::{Kind, may_be_secret};
 
 /// Checks that the files of TLS exist. Their content is checked when they are loaded.
 pub(super) fn validate_tls(tls: &Tls) -> Result<(), ConfigError> {
@@ -92,16 +93,9 @@ pub(crate) fn pem_file(key: &str, noun: &str, path: Option<&Path>) -> Result<Fil
     })
 }
 
-/// Whether an absent path looks like the contents of a file, from a variable with a secret: PEM, or Base64. Then it must
-/// not be shown.
+/// Whether an absent path may be the contents of a file, from a variable with a secret. Then it must not be shown.
 fn looks_like_contents(path: &Path) -> bool {
-    const MIN_BASE64: usize = 40;
-    let bytes = path.as_os_str().as_encoded_bytes();
-    let is_base64 = |byte: &u8| byte.is_ascii_alphanumeric() || b"+/=-_ ".contains(byte);
-    let has_marker = || bytes.windows(5).any(|five| five == b"-----");
-    bytes.contains(&b'\n')
-        || has_marker()
-        || bytes.len() >= MIN_BASE64 && bytes[0] != b'/' && bytes.iter().all(is_base64)
+    may_be_secret(&path.to_string_lossy(), Kind::Name)
 }
 
 fn open_regular(path: &Path) -> io::Result<File> {

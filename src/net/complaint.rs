@@ -10,15 +10,13 @@ use std::time::{Duration, Instant};
 use super::listener::Peer;
 use super::proxy::HeaderError;
 use crate::http::forwarded::Fault;
+use crate::secrecy::public_part;
 
 /// The time between two warnings.
 const SAY_AGAIN_AFTER: Duration = Duration::from_mins(1);
 
 /// The most bytes of a header that are shown.
 const MAX_SHOWN_BYTES: usize = 80;
-
-/// Text from here on may be a token, or tell where one follows. The query of a URL begins with a question mark.
-const SECRETS: [&str; 4] = ["?", "token", "bearer", "basic"];
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -89,8 +87,8 @@ struct Shown<'a>(&'a [u8]);
 
 impl fmt::Display for Shown<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let public = self.0.len().min(first_secret(self.0));
-        let shown = &self.0[..public.min(MAX_SHOWN_BYTES)];
+        let public = public_part(self.0);
+        let shown = &public[..public.len().min(MAX_SHOWN_BYTES)];
         let end = if shown.len() < self.0.len() {
             "…"
         } else {
@@ -98,16 +96,6 @@ impl fmt::Display for Shown<'_> {
         };
         write!(f, "\"{}{end}\"", shown.escape_ascii())
     }
-}
-
-/// The position of the first text that may tell a token.
-fn first_secret(sent: &[u8]) -> usize {
-    let lower = sent.to_ascii_lowercase();
-    let found = SECRETS.iter().filter_map(|secret| {
-        let mut windows = lower.windows(secret.len());
-        windows.position(|window| window == secret.as_bytes())
-    });
-    found.min().unwrap_or(sent.len())
 }
 
 #[cfg(test)]

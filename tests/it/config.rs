@@ -126,8 +126,8 @@ fn each_error_has_the_file_line_key_value_and_fix() {
             "config.yaml:1: shutdown.timeout: found integer `-1`; use a duration",
         ),
         (
-            "limits: {max_message_bytes: 1e23}\n",
-            "config.yaml:1: limits.max_message_bytes: found floating point `1",
+            "limits: {max_message_bytes: 1e-3}\n",
+            "config.yaml:1: limits.max_message_bytes: found floating point `0.001`",
         ),
         (
             "shutdown: {timeout: 1h}\n",

@@ -149,7 +149,10 @@ fn features_of_yaml_that_no_configuration_needs_are_refused() {
             "server.more: unknown key",
         ),
         ("server: {port: *nothing}".into(), "config.yaml:1"),
-        ("server: {<<: {port: 1}}".into(), "server.<<: unknown key"),
+        (
+            "server: {<<: {port: 1}}".into(),
+            "server: found an unknown key, which",
+        ),
         ("server: [port]".into(), "server: found sequence"),
         ("server: ~".into(), "server: found no value"),
         ("~".into(), "found no value"),

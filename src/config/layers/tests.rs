@@ -361,12 +361,12 @@ fn text_that_is_not_utf_8_is_refused() {
         refuse(variables("FANWIRE__SERVER__HOST"), &[]),
         "FANWIRE__SERVER__HOST: the value is not UTF-8; use UTF-8 text"
     );
-    assert!(refuse(variables("PORT"), &[]).starts_with("PORT: server.port: found string"));
+    assert!(refuse(variables("PORT"), &[]).starts_with("PORT: server.port: found a text, which"));
     assert!(
         refuse(vec![], &[broken("server.host=")]).starts_with("--set: an argument is not UTF-8")
     );
     let name = broken("FANWIRE__SERVER__PORT");
-    assert!(refuse(vec![(name, "1".into())], &[]).contains("unknown key"));
+    assert!(refuse(vec![(name, "1".into())], &[]).contains("is not that of a key"));
 }
 
 #[test]
@@ -475,6 +475,10 @@ fn a_key_in_the_place_of_its_path_is_not_shown() {
         ("SERVER__TLS__CERT_FILE", pem),
         ("SERVER__TLS__CLIENT_CA_FILE", pem),
         ("SERVER__TLS__KEY_FILE", &"4711".repeat(400)),
+        (
+            "SERVER__TLS__KEY_FILE",
+            "/IGHAgEAMBMGByqGSM47114711AgEGCCqGSM49AwEHBG0waw",
+        ),
     ] {
         for enabled in ["true", "false"] {
             let refusal = places()
@@ -490,6 +494,49 @@ fn a_key_in_the_place_of_its_path_is_not_shown() {
             );
         }
     }
+}
+
+#[test]
+fn a_token_that_stands_in_place_of_a_key_is_not_shown() {
+    for argument in [
+        "relay.publish_tokens:[3q2-7wAAx5Jq9pQm==]",
+        "relay.publish_tokens: 3q2-7wAAx5Jq9pQm==",
+        "relay.3q2-7wAAx5Jq9pQm=",
+        "3q2-7wAAx5Jq9pQm.port=1",
+        "3q2-7wAAx5Jq9pQm==",
+        "relay.eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJhIn0=",
+    ] {
+        assert_eq!(
+            places().flag(argument).refuse(),
+            "--set: an argument does not begin with a key; use --set KEY=VALUE, such as --set server.port=9000",
+            "{argument}"
+        );
+    }
+    assert_eq!(
+        places()
+            .variable("FANWIRE__RELAY__PUBLISH_TOKENS:3q2-7wAAx5Jq9pQm", "")
+            .refuse(),
+        "FANWIRE__RELAY__PUBLISH_TOKENS…: the name of the variable is not that of a key; \
+         write the value behind an equals sign, such as FANWIRE__SERVER__PORT=9000"
+    );
+    let ignored = places().variable("FANWIRE_RELAY_PUBLISH_TOKENS:3q2-7wAAx5Jq9pQm", "");
+    let warning = ignored.gather().warning().unwrap();
+    assert!(
+        warning.starts_with("ignoring FANWIRE_RELAY_PUBLISH_TOKENS…: "),
+        "{warning}"
+    );
+    let flag = places().flag("server.compression_threshold=1").refuse();
+    assert!(
+        flag.starts_with("--set server.compression_threshold: unknown key; use one of "),
+        "{flag}"
+    );
+    let flag = places().flag("server.maxConnectionsPerIp=1").refuse();
+    assert!(
+        flag.ends_with(
+            "server.maxConnectionsPerIp: unknown key; did you mean `server.max_connections_per_ip`?"
+        ),
+        "{flag}"
+    );
 }
 
 #[test]
