@@ -24,7 +24,7 @@ const WORDS: [&str; 11] = [
 const MIN_KEY_BYTES: usize = 40;
 
 /// Stands for a text that is not shown.
-pub(crate) const HIDDEN: &str = "a text, which is not shown";
+pub(crate) const HIDDEN: &str = "a text that is not shown";
 
 /// The kind of text that is expected in a place. A text of another kind may be a secret.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,6 +3,7 @@
 use super::error::ConfigError;
 use super::range::check_range;
 use super::types::{Config, Limits, Publish};
+use crate::secrecy::{Kind, quoted};
 use crate::ws::subprotocol::Subprotocol;
 
 /// The largest `limits.messages_per_second`: more than a shard can take in from all its clients.
@@ -109,11 +110,13 @@ fn check_health_path(path: Option<&str>) -> Result<(), ConfigError> {
     let problem = if path == "/" {
         "`/` is the path that most clients connect to, and would be no topic any more".into()
     } else if !path.starts_with('/') {
-        format!("`{path}` does not begin with `/`")
+        let path = quoted(path, Kind::Name);
+        format!("{path} does not begin with `/`")
     } else if path.len() > MAX_PATH_BYTES {
         format!("it is {} bytes long", path.len())
     } else if !path.bytes().all(is_plain) {
-        format!("`{path}` has characters other than those of a plain path")
+        let path = quoted(path, Kind::Name);
+        format!("{path} has characters other than those of a plain path")
     } else {
         return Ok(());
     };

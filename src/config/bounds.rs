@@ -12,6 +12,7 @@ use super::range::check_range;
 use super::tls_files::validate_tls;
 use super::types::{Config, Limits};
 use super::units::{Bytes, Octal, Span};
+use crate::secrecy::{Kind, quoted};
 
 /// The smallest `limits.max_message_bytes`: the limit must never forbid control frames, which hold up to 125 bytes (RFC
 /// 6455, section 5.5).
@@ -312,7 +313,8 @@ fn check_host(key: &str, host: &str) -> Result<(), ConfigError> {
     } else if is_address(host) || is_name(host) {
         return Ok(());
     } else {
-        format!("`{host}` is neither an address nor a host name")
+        let host = quoted(host, Kind::Name);
+        format!("{host} is neither an address nor a host name")
     };
     Err(ConfigError::new(problem, FIX).of_key(key))
 }

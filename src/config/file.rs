@@ -355,7 +355,7 @@ mod tests {
             ),
             (
                 "hello",
-                "test.yaml:1: found a text, which is not shown; use a mapping of sections such as `server:`",
+                "test.yaml:1: found a text that is not shown; use a mapping of sections such as `server:`",
             ),
             (
                 "server:\n\tport: 3",

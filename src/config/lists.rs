@@ -12,6 +12,7 @@ use serde::{Deserialize, Serializer};
 
 use crate::http::bearer::{TOKEN_BYTES, Token, TokenError};
 use crate::http::origin::{OriginError, OriginPattern};
+use crate::secrecy::{Kind, quoted};
 use crate::ws::subprotocol::{MAX_NAME_BYTES, Subprotocol, SubprotocolError};
 
 /// An entry of a list.
@@ -28,7 +29,8 @@ impl Entry for OriginPattern {
 
     fn read(text: &str) -> Result<Self, (String, String)> {
         text.parse().map_err(|OriginError { problem, remedy }| {
-            (format!("`{text}`, which {problem}"), remedy.into())
+            let text = quoted(text, Kind::Name);
+            (format!("{text}, which {problem}"), remedy.into())
         })
     }
 }
@@ -62,15 +64,18 @@ impl Entry for Subprotocol {
     fn read(text: &str) -> Result<Self, (String, String)> {
         Subprotocol::new(text).map_err(|error| match error {
             SubprotocolError::NotAToken => (
-                format!("`{text}`, which is not the name of a subprotocol"),
+                format!(
+                    "{}, which is not the name of a subprotocol",
+                    quoted(text, Kind::Value)
+                ),
                 "letters, digits and !#$%&'*+-.^_`|~ (RFC 9110)".into(),
             ),
             SubprotocolError::TooLong => (
                 format!("a name of {} bytes", text.len()),
                 format!("at most {MAX_NAME_BYTES} bytes"),
             ),
-            SubprotocolError::Reserved => (
-                format!("`{text}`, which is reserved"),
+            SubprotocolError::Reserved(beginning) => (
+                format!("a name that begins with `{beginning}`, which is reserved"),
                 "a name that does not begin with `fanwire` or `bearer.`".into(),
             ),
         })
@@ -197,14 +202,40 @@ mod tests {
         );
         assert_eq!(
             refuse("server: {subprotocols: [fanwire.v1]}"),
-            "test.yaml:1: server.subprotocols[0]: found `fanwire.v1`, which is reserved; \
+            "test.yaml:1: server.subprotocols[0]: found a name that begins with `fanwire`, which is reserved; \
              use a name that does not begin with `fanwire` or `bearer.`"
+        );
+        assert_eq!(
+            refuse("server: {subprotocols: [chat, bearer.3q2-7wAAx5Jq9pQm]}"),
+            "test.yaml:1: server.subprotocols[1]: found a name that begins with `bearer.`, which is reserved; \
+             use a name that does not begin with `fanwire` or `bearer.`"
+        );
+        assert_eq!(
+            refuse("server: {subprotocols: [Bearer 3q2-7wAAx5Jq9pQm]}"),
+            "test.yaml:1: server.subprotocols[0]: found a text that is not shown, which is not the name of a subprotocol; \
+             use letters, digits and !#$%&'*+-.^_`|~ (RFC 9110)"
         );
         let long = "x".repeat(129);
         assert_eq!(
             refuse(&format!("server: {{subprotocols: [{long}]}}")),
             "test.yaml:1: server.subprotocols[0]: found a name of 129 bytes; use at most 128 bytes"
         );
+    }
+
+    #[test]
+    fn a_token_in_another_list_is_not_shown() {
+        for list in [
+            "allowed_origins: [3q2-7wAAx5Jq9pQm==]",
+            "trusted_proxies: [3q2-7wAAx5Jq9pQm]",
+            "host: 3q2-7wAAx5Jq9pQm==",
+            "health_path: 3q2-7wAAx5Jq9pQm",
+        ] {
+            let refusal = refuse(&format!("server: {{{list}}}"));
+            assert!(
+                !refusal.contains("3q2-") && refusal.contains("a text that is not shown"),
+                "{refusal}"
+            );
+        }
     }
 
     #[test]
@@ -236,7 +267,7 @@ mod tests {
     #[test]
     fn no_mistake_in_front_of_a_token_shows_it() {
         const TOKEN: &str = "3q2-7wAAx5Jq9pQm";
-        let hidden = "found a text, which is not shown; use a mapping";
+        let hidden = "found a text that is not shown; use a mapping";
         let unknown = "found an unknown key, which is not shown; write each key as `key: value`";
         let blank = "write each key as `key: value`, with a blank behind the colon";
         for (text, place, words, advice) in [
@@ -294,13 +325,13 @@ mod tests {
             (
                 format!("relay: {{publish: {TOKEN}}}"),
                 ":1: relay.publish: ",
-                "found a text, which is not shown; use one",
+                "found a text that is not shown; use one",
                 "",
             ),
             (
                 format!("log: {{level: {TOKEN}}}"),
                 ":1: log.level: ",
-                "found a text, which is not shown; use one",
+                "found a text that is not shown; use one",
                 "",
             ),
             (

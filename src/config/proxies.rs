@@ -8,6 +8,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use ipnet::{IpNet, Ipv4Net};
 
 use super::lists;
+use crate::secrecy::{Kind, quoted};
 
 /// A trusted proxy, or a network of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,7 +55,7 @@ impl lists::Entry for ProxySource {
         let address = || text.parse::<IpAddr>().ok().map(IpNet::from);
         let Some(network) = network.or_else(address) else {
             let remedy = "an address, a network such as 10.0.0.0/8, or unix";
-            return Err((format!("`{text}`"), remedy.into()));
+            return Err((quoted(text, Kind::Name), remedy.into()));
         };
         // Such an entry would match other addresses than its author expects, or none.
         let meant = without_mapping(network).unwrap_or(network).trunc();

@@ -104,10 +104,7 @@ impl Port {
         });
         match selected {
             Some(name) => Selection::Selected(name.into()),
-            None => Selection::Unmet {
-                first: offer.shown().into(),
-                count: offer.len(),
-            },
+            None => Selection::Unmet { count: offer.len() },
         }
     }
 }

@@ -33,8 +33,6 @@ pub(crate) enum Selection {
     NotOffered,
     /// None of its offer is selected. Many clients then refuse the connection.
     Unmet {
-        /// Its first name, as far as it may be logged.
-        first: Box<str>,
         /// The number of names.
         count: usize,
     },

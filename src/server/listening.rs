@@ -6,6 +6,7 @@ use std::net::TcpListener;
 use super::error::StartError;
 use crate::config::{Config, ConfigError};
 use crate::net::{listener, unix};
+use crate::secrecy::{Kind, quoted};
 
 /// Listens on the relay's own port.
 pub(super) fn on_port(config: &Config) -> Result<TcpListener, StartError> {
@@ -32,10 +33,11 @@ pub(super) fn group(config: &Config) -> Result<Option<u32>, ConfigError> {
     let Some(group) = &config.server.unix_socket_group else {
         return Ok(None);
     };
+    let shown = || quoted(group, Kind::Name);
     let problem = match unix::group_id(group) {
         Ok(Some(id)) => return Ok(Some(id)),
-        Ok(None) => format!("this machine has no group {group:?}"),
-        Err(error) => format!("the group {group:?} cannot be looked up ({error})"),
+        Ok(None) => format!("this machine has no group {}", shown()),
+        Err(error) => format!("the group {} cannot be looked up ({error})", shown()),
     };
     let fix = "use the name or the number of a group, such as www-data";
     Err(ConfigError::new(problem, fix).of_key("server.unix_socket_group"))

@@ -376,7 +376,7 @@ fn a_token_from_the_environment_is_neither_printed_nor_quoted() {
     ];
     let line = refusal(&fanwire_with(folder().path(), &wrong, &[]));
     assert!(
-        line.contains("relay.publish_tokens: found a text, which is not shown; use a list")
+        line.contains("relay.publish_tokens: found a text that is not shown; use a list")
             && !line.contains("4711")
     );
 }

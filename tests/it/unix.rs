@@ -244,7 +244,7 @@ fn a_group_that_the_machine_does_not_have_is_named_with_its_key() {
     let error = fanwire::server::check(&config).unwrap_err().to_string();
     assert_eq!(
         error,
-        "configuration: server.unix_socket_group: this machine has no group \"no-such-group-here\"; \
+        "configuration: server.unix_socket_group: this machine has no group `no-such-group-here`; \
          use the name or the number of a group, such as www-data"
     );
     let error = Relay::start(&config).unwrap_err();

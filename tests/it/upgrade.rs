@@ -6,6 +6,7 @@ use std::time::Duration;
 use fanwire::config::{Config, Subprotocol};
 use fanwire::server::Stat;
 
+use crate::program::Program;
 use crate::support::{World, config, eventually};
 use crate::wire::{Answer, FIN, TEXT, frame, request};
 
@@ -92,6 +93,28 @@ fn the_first_subprotocol_of_the_relay_that_is_offered_is_selected_on_every_shard
     }
     world.await_total(Stat::SubprotocolsUnmet, 8);
     world.end();
+}
+
+#[test]
+fn no_name_that_a_client_offers_is_in_the_log() {
+    let names = [
+        "9f86d081884c7d659a2feaa0c55ad015",
+        "jwt-3q2-7wAAx5Jq9pQm",
+        "password.hunter2",
+        "chat",
+    ];
+    let mut program = Program::with("log: {level: trace}\n");
+    for name in names {
+        let offer = format!("\r\nSec-WebSocket-Protocol: {name}, other\r\n");
+        let mut wire = program.dial();
+        wire.send(request("/room").replacen("\r\n", &offer, 1));
+        assert_eq!(wire.answer().status, 101);
+        let line = program.await_log("server.subprotocols has none of them");
+        assert!(line.contains("offered=2"), "{line}");
+        assert!(!line.contains(name), "{line}");
+    }
+    let log = program.end_well();
+    assert!(!names.iter().any(|name| log.contains(name)), "{log}");
 }
 
 #[test]

@@ -361,7 +361,7 @@ fn text_that_is_not_utf_8_is_refused() {
         refuse(variables("FANWIRE__SERVER__HOST"), &[]),
         "FANWIRE__SERVER__HOST: the value is not UTF-8; use UTF-8 text"
     );
-    assert!(refuse(variables("PORT"), &[]).starts_with("PORT: server.port: found a text, which"));
+    assert!(refuse(variables("PORT"), &[]).starts_with("PORT: server.port: found a text that is"));
     assert!(
         refuse(vec![], &[broken("server.host=")]).starts_with("--set: an argument is not UTF-8")
     );

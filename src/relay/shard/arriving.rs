@@ -145,12 +145,11 @@ impl Shard {
 
     /// Grants the request. If this shard owns the topic, the client joins; otherwise the host is asked for its place.
     pub(super) fn grant(&mut self, key: ClientKey, terms: Terms, early: Vec<u8>) {
-        if let Selection::Unmet { first, count } = &terms.subprotocol {
+        if let Selection::Unmet { count } = &terms.subprotocol {
             self.stats.inc(Stat::SubprotocolsUnmet);
             tracing::debug!(
                 shard = self.id.0,
                 client = key.slot,
-                first = &**first,
                 offered = count,
                 "a client offers subprotocols, and server.subprotocols has none of them"
             );
