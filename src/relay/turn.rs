@@ -439,12 +439,13 @@ impl Turn {
                     }
                     continue;
                 }
-                Permit::Parked => {
+                Permit::Later | Permit::Parked => {
                     if self.shard.has_failed(key) {
                         // It is not read, so no read will find out.
                         self.shard.on_end(key, End::Failed);
                     }
-                    return false;
+                    // Its end may have come with its request, and no further event announces that.
+                    return permit == Permit::Later;
                 }
             }
             let end = match host.fill(&mut self.shard, key) {

@@ -1,7 +1,7 @@
 //! Trusted proxies that name their clients in `X-Forwarded-For` or `Forwarded`, and the limit that counts these clients.
 
 use std::io::{Read, Write};
-use std::net::IpAddr;
+use std::net::{IpAddr, Shutdown};
 use std::os::unix::net::UnixStream;
 
 use fanwire::config::{Config, ProxySource};
@@ -169,6 +169,32 @@ fn what_comes_behind_the_request_waits_for_the_seat() {
     }
     drop(wires);
     assert_eq!(world.end().value(Stat::Messages), 10);
+}
+
+#[test]
+fn a_client_of_a_proxy_that_ends_with_its_request_is_answered() {
+    let world = World::with(&behind_proxy(1));
+    for n in 0..20 {
+        let mut wire = world.dial();
+        let head = request_with(&[&format!("X-Forwarded-For: 192.0.2.{n}")]);
+        wire.send([head.as_bytes(), &frame(FIN | TEXT, b"hello")].concat());
+        wire.stream().shutdown(Shutdown::Write).unwrap();
+        assert_eq!(wire.answer().status, 101);
+        assert_eq!(wire.hear(), "hello");
+        assert_eq!(wire.close().0, 1000);
+    }
+    let (_, first) = ask(world.dial(), &["X-Forwarded-For: 192.0.2.100"]);
+    for _ in 0..20 {
+        let mut wire = world.dial();
+        wire.send(request_with(&["X-Forwarded-For: 192.0.2.100"]));
+        wire.stream().shutdown(Shutdown::Write).unwrap();
+        assert_eq!(wire.answer().status, 429);
+        wire.expect_end();
+    }
+    drop(first);
+    let stats = world.end();
+    assert_eq!(stats.value(Stat::Messages), 20);
+    assert_eq!(stats.value(Stat::HandshakeLost), 0);
 }
 
 #[test]

@@ -234,6 +234,11 @@ impl Client {
         arrival.is_some_and(|arrival| matches!(arrival.stage, Stage::Named(..)))
     }
 
+    /// Whether its request is complete, and the host has to say how it is answered.
+    pub(super) fn awaits_host(&self) -> bool {
+        self.is_probe() || self.awaits_seat()
+    }
+
     /// Sets whether the client is read from now on. Returns the state before.
     pub(super) fn set_reading(&mut self, reading: Reading, now: Timestamp) -> Reading {
         let before = std::mem::replace(&mut self.reading, reading);

@@ -55,8 +55,6 @@ impl Shard {
                 client.take(Step::QueueLast);
                 self.outflow.make_urgent(key, &mut self.clients);
             }
-            // Its answer is due in this turn.
-            Phase::Requesting if end == End::Eof && client.is_probe() => client.ended = true,
             Phase::Requesting if end == End::TlsFailed => self.refuse_silently(key),
             Phase::Open if end == End::Eof => {
                 client.ended = true;
@@ -89,6 +87,8 @@ impl Shard {
             return;
         };
         match client.phase() {
+            // Nobody is missed.
+            Phase::Requesting if client.is_probe() => {}
             Phase::Requesting | Phase::Placing | Phase::Joining => {
                 self.stats.inc(departure.handshake_stat());
             }

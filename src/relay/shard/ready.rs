@@ -20,6 +20,8 @@ pub(in crate::relay) enum Permit {
     Read,
     /// Ask again: a part of what was read before is decoded now, and the rest waits. Nothing is read until it is decoded.
     Again,
+    /// Ask in the next turn. The host owes the client an answer in this one, and hears nothing of it before.
+    Later,
     /// Wait until it is [ready](Shard::take_ready) again.
     Parked,
 }
@@ -84,6 +86,7 @@ impl Shard {
         let policy = &self.settings.policy;
         let reading = match &client.member {
             _ if matches!(client.phase(), Phase::Placing | Phase::Joining) => Reading::AwaitsPhase,
+            None if client.awaits_host() => return Permit::Later,
             None => Reading::Allowed,
             Some(_) if self.drain.has_begun() || client.leaves_at_head => Reading::AwaitsPhase,
             Some(member) => {

@@ -1,5 +1,6 @@
 //! Tests of the turn and its sleep, with a host that has no sockets.
 
+mod endings;
 mod floods;
 mod pauses;
 
@@ -73,72 +74,6 @@ fn turn_of_one_of(shards: u16) -> (Turn, Idle) {
     let mut turn = Turn::new(shard, Budgets::default(), now);
     turn.run(&mut host);
     (turn, host)
-}
-
-#[test]
-fn a_health_check_is_answered_in_its_turn_although_the_client_ends() {
-    struct Checked(Idle, Vec<u8>);
-    impl Host for Checked {
-        fn now(&mut self) -> Timestamp {
-            self.0.now
-        }
-        fn next_event(&mut self) -> Option<(ClientKey, Readiness)> {
-            self.0.next_event()
-        }
-        fn take_mail(&mut self, _shard: &mut Shard) {}
-        fn is_congested(&mut self) -> bool {
-            false
-        }
-        fn fill(&mut self, shard: &mut Shard, key: ClientKey) -> Filled {
-            if shard.stats().value(Stat::BytesIn) > 0 {
-                return Filled::Eof;
-            }
-            let mut head = b"HEAD /check HTTP/1.0\r\n\r\n".to_vec();
-            shard.on_bytes(key, &mut head);
-            Filled::More(head.len())
-        }
-        fn health(&mut self) -> Health {
-            Health::Frozen
-        }
-        fn hand_over(&mut self, _key: ClientKey, _home: ShardId, _transfer: Transfer) {}
-        fn write(
-            &mut self,
-            _key: ClientKey,
-            slices: &[IoSlice<'_>],
-            offered: usize,
-        ) -> Option<Written> {
-            self.1
-                .extend(slices.iter().flat_map(|slice| slice.to_vec()));
-            Some(Written::plain(offered, offered))
-        }
-        fn post(&mut self, _to: ShardId, _envelope: Envelope) {}
-        fn apply(&mut self, _effect: Effect) {}
-    }
-    let mut config = Config::default();
-    config.server.health_path = Some("/check".into());
-    let now = Timestamp(1_000_000);
-    let settings = Settings::new(&config, 1);
-    let shard = Shard::new(ShardId(0), settings, Router::new(1, 0), now);
-    let mut turn = Turn::new(shard, Budgets::default(), now);
-    let key = turn.shard.accept();
-    let is_readable = Readiness {
-        is_readable: true,
-        is_read_closed: true,
-        ..Readiness::default()
-    };
-    let idle = Idle {
-        now,
-        is_congested: false,
-        news: vec![(key, is_readable)],
-    };
-    let mut host = Checked(idle, Vec::new());
-    turn.run(&mut host);
-    turn.shard.check();
-    let answer = String::from_utf8(host.1).unwrap();
-    assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
-    assert!(answer.contains("\r\nContent-Length: 7\r\n") && answer.ends_with("\r\n\r\n"));
-    assert!(turn.shard.is_empty());
-    assert_eq!(turn.shard.stats().value(Stat::HandshakeLost), 0);
 }
 
 #[test]
