@@ -99,7 +99,7 @@ pub enum Filled {
 pub enum Moment {
     /// The turn has begun.
     Begun,
-    /// The shard was asked whether this client may be read, and has taken in what had waited for that.
+    /// The shard has taken in what had waited of this client: because it may be read now, or is to be closed.
     Permitted(ClientKey),
     /// Events and mail are taken in.
     Heard,
@@ -335,7 +335,7 @@ impl Turn {
         if self.patience.is_over() && !self.is_congested {
             self.shard.handle_timeouts();
         }
-        self.shard.close_due();
+        self.begin_closes(host);
         host.note(&mut self.shard, Moment::TakenIn);
         // 2. Decide, and tell the others.
         self.shard.decide();
@@ -518,6 +518,15 @@ impl Turn {
             let health = host.health();
             self.shard.answer_probe(key, health);
         }
+    }
+
+    /// Begins the Closes of a shutdown that are due. Everything that was read of these clients is decoded first.
+    fn begin_closes<H: Host>(&mut self, host: &mut H) {
+        for key in self.shard.last_heard() {
+            self.shard.hear_out(key);
+            host.note(&mut self.shard, Moment::Permitted(key));
+        }
+        self.shard.close_due();
     }
 
     fn post<H: Host>(&mut self, host: &mut H) {

@@ -28,7 +28,7 @@ use crate::ws::encode::ControlFrame;
 pub(super) enum Reading {
     /// It is read when its socket has something.
     Allowed,
-    /// It waits for its next phase: the 101, or the Close of a drain or of a violation.
+    /// It waits for its next phase: the 101, or the Close of a shutdown, of a violation, or of a client that ended its side.
     AwaitsPhase,
     /// It waits for its topic, whose publishers are held.
     AwaitsTopic,
@@ -55,8 +55,8 @@ pub(super) struct Leaving {
     pub(super) departure: Option<Departure>,
     /// The member's messages end here, in bytes that this shard has published to the topic; see `Topic::published_bytes`.
     pub(super) published_bytes: u64,
-    /// The longest wait for them; `None` in a shutdown, which has one deadline for all.
-    pub(super) deadline: Option<Timestamp>,
+    /// The member is cut if it has not departed by then; `None` in a shutdown, in which all connections are cut at once.
+    pub(super) latest: Option<Timestamp>,
 }
 
 /// Bytes that are held for one client alone.
@@ -315,7 +315,7 @@ impl Client {
             *time = *time + span;
         }
         if let Some(leaving) = &mut self.leaving {
-            leaving.deadline = leaving.deadline.map(|deadline| deadline + span);
+            leaving.latest = leaving.latest.map(|latest| latest + span);
         }
         if self.reading == Reading::Allowed {
             self.buckets.pause(pause.began);
@@ -390,9 +390,9 @@ impl Client {
         leaving.is_none_or(|leaving| leaving.published_bytes <= returned_bytes)
     }
 
-    /// The longest wait of a violator for its own messages.
+    /// The latest moment until which a leaving member is waited for; `None` in a shutdown.
     pub(super) fn leaving_deadline(&self) -> Option<Timestamp> {
-        self.leaving.as_ref()?.deadline
+        self.leaving.as_ref()?.latest
     }
 
     /// Whether nothing waits besides what the log has.

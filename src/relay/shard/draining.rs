@@ -1,7 +1,10 @@
 //! The drain, which is the orderly end: every member gets what it is owed, and then Close 1001.
 //!
-//! The host begins it with [`Shard::begin_drain`]. With `shutdown.spread`, members leave one after the other first, in a random
-//! order. Each gets everything up to its head, and back what it has published. The others go on.
+//! The host announces it with [`Shard::begin_drain`]. With `shutdown.spread`, members leave one after the other first, in a
+//! random order. Each gets everything up to its head, and back what it has published. The others go on.
+//!
+//! Messages that were read before a Close count. So the turn has everything decoded that was read of a client, and only then
+//! begins its Close.
 //!
 //! When the last Close of the shard has begun, the shard accepts no message any more and sends a `Fence` to every owner. An owner
 //! with the fences of all shards has everything that will ever be published. It numbers and spreads that and answers `Fenced`
@@ -12,7 +15,6 @@
 //! longer than `shutdown.timeout`: then the worker calls [`Shard::cut_all`].
 
 use super::Shard;
-use super::client::Leaving;
 use super::phase::Phase;
 use super::spread::Spread;
 use crate::ids::ClientKey;
@@ -22,7 +24,7 @@ use crate::time::Timestamp;
 use crate::ws::handshake::Refusal;
 
 impl Shard {
-    /// Begins the drain, at once or after the spread. Later calls change nothing.
+    /// Announces the drain. The turn begins it, at once or after the spread. Later calls change nothing.
     pub fn begin_drain(&mut self) {
         if !self.drain.announce() {
             return;
@@ -35,7 +37,26 @@ impl Shard {
             let span = self.settings.spread;
             self.spread = Spread::new(self.now, span, clients, &mut self.chance);
         }
-        self.close_due();
+    }
+
+    /// Whether the drain is announced, and waits for nothing but the turn.
+    pub(super) fn is_drain_due(&self) -> bool {
+        self.drain.is_announced() && !self.drain.has_begun() && self.spread.next_due().is_none()
+    }
+
+    /// The members that are not heard any more once the Closes have begun that are due, and of which something is not decoded
+    /// yet. The turn calls [`Shard::hear_out`] for each.
+    pub(in crate::relay) fn last_heard(&self) -> Vec<ClientKey> {
+        if !self.drain.is_announced() || self.drain.has_begun() {
+            return Vec::new();
+        }
+        let mut keys = if self.spread.is_over_at(self.now) {
+            self.clients.keys_in(|phase| phase == Phase::Open)
+        } else {
+            self.spread.due(self.now).to_vec()
+        };
+        keys.retain(|&key| self.has_undecoded(key) && !self.clients[key].leaves_at_head);
+        keys
     }
 
     /// Begins the Closes that are due in a spread. With the last of them, messages are not accepted any more.
@@ -44,7 +65,7 @@ impl Shard {
             return;
         }
         while let Some(key) = self.spread.pop_due(self.now) {
-            self.send_away(key);
+            self.leave_at_head(key, None);
         }
         if self.spread.next_due().is_none() {
             self.drain.begin();
@@ -56,26 +77,17 @@ impl Shard {
         self.spread.next_due()
     }
 
-    /// From now on the client is not heard, and it leaves when it has everything, also its own messages if it has published. A
-    /// client that joins leaves as soon as it has joined.
-    fn send_away(&mut self, key: ClientKey) {
-        let Some(client) = self.clients.get_mut(key) else {
+    /// Sends a client away whose moment in a spread came while it joined. Its early frames count, unless it is too late.
+    pub(super) fn send_newcomer_away(&mut self, key: ClientKey) {
+        let client = self.clients.get_mut(key);
+        let Some(client) = client.filter(|client| client.leaves_at_head) else {
             return;
         };
-        if client.leaves_at_head {
-            return;
+        client.leaves_at_head = false;
+        if self.drain.takes_messages() {
+            self.hear_out(key);
         }
-        client.leaves_at_head = true;
-        let member = client.member.as_ref().filter(|_| client.has_published);
-        if let Some(member) = member {
-            let published_bytes = self.topics[member.topic].published_bytes();
-            client.leaving = Some(Box::new(Leaving {
-                departure: None,
-                published_bytes,
-                deadline: None,
-            }));
-        }
-        self.outflow.make_urgent(key, &mut self.clients);
+        self.leave_at_head(key, None);
     }
 
     fn refuse_newcomers(&mut self) {
@@ -148,8 +160,7 @@ impl Shard {
             return;
         }
         for key in self.clients.keys_in(|phase| phase == Phase::Open) {
-            self.clients[key].leaves_at_head = true;
-            self.outflow.make_urgent(key, &mut self.clients);
+            self.leave_at_head(key, None);
         }
     }
 }

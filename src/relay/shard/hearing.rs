@@ -123,6 +123,7 @@ impl Shard {
         self.reschedule(key);
         self.abandon_newcomer(key);
         self.on_undecoded(key, arrival.early);
+        self.send_newcomer_away(key);
         if self.has_undecoded(key) {
             // No event of its socket announces the rest.
             self.make_ready(key);

@@ -45,7 +45,7 @@ impl Shard {
         };
         match client.phase() {
             Phase::Finishing if end == End::Eof => {
-                // Our last words are still on their way out. The deadline of the phase limits the wait.
+                // Our last words are still on their way out. The deadline of the phase limits the wait, or the cut of a drain.
                 client.ended = true;
                 self.outflow.make_urgent(key, &mut self.clients);
             }
@@ -58,7 +58,7 @@ impl Shard {
             Phase::Requesting if end == End::TlsFailed => self.refuse_silently(key),
             Phase::Open if end == End::Eof => {
                 client.ended = true;
-                self.leave_at_head(key, Departure::Ended);
+                self.leave_at_head(key, Some(Departure::Ended));
             }
             Phase::Requesting | Phase::Placing | Phase::Joining | Phase::Open => {
                 self.cut(key, Departure::Lost);
@@ -102,31 +102,43 @@ impl Shard {
     /// that never published departs at once.
     pub(super) fn fail(&mut self, key: ClientKey, error: DecodeError) {
         if self.clients[key].has_published {
-            self.leave_at_head(key, Departure::Protocol(error));
+            self.leave_at_head(key, Some(Departure::Protocol(error)));
         } else {
             self.depart(key, Departure::Protocol(error));
         }
     }
 
     /// Lets a member depart once it has been sent what it is owed, its own messages among it. Until then it stays a member
-    /// that is not read.
-    fn leave_at_head(&mut self, key: ClientKey, departure: Departure) {
+    /// that is not read. A client that joins departs as soon as it has joined. Without a `departure`, the relay shuts down.
+    ///
+    /// The first call counts.
+    pub(super) fn leave_at_head(&mut self, key: ClientKey, departure: Option<Departure>) {
         let now = self.now;
-        let client = &mut self.clients[key];
+        let Some(client) = self.clients.get_mut(key) else {
+            return;
+        };
+        if !matches!(client.phase(), Phase::Joining | Phase::Open) || client.leaves_at_head {
+            return;
+        }
+        client.leaves_at_head = true;
         let Some(member) = &client.member else {
             return;
         };
-        let topic = &self.topics[member.topic];
-        client.leaving = Some(Box::new(Leaving {
-            departure: Some(departure),
-            published_bytes: if client.has_published {
-                topic.published_bytes()
-            } else {
-                0
-            },
-            deadline: Some(now + self.settings.policy.close_timeout),
-        }));
-        client.leaves_at_head = true;
+        if client.has_published || departure.is_some() {
+            let topic = &self.topics[member.topic];
+            client.leaving = Some(Box::new(Leaving {
+                published_bytes: if client.has_published {
+                    topic.published_bytes()
+                } else {
+                    0
+                },
+                // A shutdown has one deadline for all, and the worker keeps it.
+                latest: departure
+                    .is_some()
+                    .then_some(now + self.settings.policy.close_timeout),
+                departure,
+            }));
+        }
         client.set_reading(Reading::AwaitsPhase, now);
         self.outflow.make_urgent(key, &mut self.clients);
         self.reschedule(key);
@@ -165,8 +177,8 @@ impl Shard {
             }
         };
         self.end_membership(key, departure, true);
-        // A drain has one deadline for all, and the worker keeps it.
-        let due = if departure == Departure::Shutdown {
+        // A drain has one deadline for all, and the worker keeps it. A spread may last much longer than a Close.
+        let due = if departure == Departure::Shutdown && self.drain.has_begun() {
             Timestamp(u64::MAX)
         } else {
             self.now + self.settings.policy.close_timeout

@@ -11,7 +11,7 @@
 //!   poll_undecided → stay, transfer_out…   clients stay or move to another shard   arriving.rs
 //!   poll_probe → answer_probe…             health checks are answered              probing.rs
 //!   handle_timeouts                        time is up                              deadlines.rs
-//!   close_due                              a shutdown closes one after the other   draining.rs
+//!   last_heard → hear_out…, close_due      a shutdown closes one after the other   draining.rs
 //! decide()                                 messages are numbered and spread        deciding.rs
 //!   take_outbox
 //!   poll_flush → gather → advance…         one write for each client               flushing.rs
@@ -280,6 +280,7 @@ impl Shard {
             || self.topics.has_touched()
             || self.publishing.has_drafts()
             || self.drain.has_something_due()
+            || self.is_drain_due()
     }
 
     /// The earliest time at which a deadline may have passed.

@@ -113,6 +113,22 @@ impl Shard {
         self.keep_undecoded(key, undecoded);
     }
 
+    /// Decodes everything that was read of a member, whether it may be read now or not. It is one read at most.
+    pub(in crate::relay) fn hear_out(&mut self, key: ClientKey) {
+        while self.has_undecoded(key) {
+            let Some(arrival) = self.clients[key].arrival.take() else {
+                return;
+            };
+            let mut undecoded = arrival.early;
+            let left = self.on_frames(key, undecoded.rest());
+            if left > 0 {
+                undecoded.keep_last(left);
+                self.keep_undecoded(key, undecoded);
+            }
+        }
+        self.gauge_client(key);
+    }
+
     fn keep_undecoded(&mut self, key: ClientKey, early: Undecoded) {
         if let Some(client) = self.clients.get_mut(key) {
             let stage = Stage::Joined;
@@ -212,7 +228,7 @@ impl Shard {
             .as_ref()
             .filter(|_| self.drain.takes_messages())
         else {
-            // It comes behind our Close, or behind the fence.
+            // It comes behind our Close, behind the fence, or with the request of a client that joins behind the fence.
             return;
         };
         client.has_published = true;

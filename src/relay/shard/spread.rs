@@ -39,15 +39,35 @@ impl Spread {
 
     /// The moment of the next Close.
     pub(super) fn next_due(&self) -> Option<Timestamp> {
-        let closed = self.count - self.left.len() as u32;
-        // Divided first, so that the product fits. The nanosecond that this may lose for each client does not matter.
-        (!self.left.is_empty()).then(|| self.began + self.span / self.count * closed)
+        (!self.left.is_empty()).then(|| self.moment(self.closed()))
+    }
+
+    /// The clients whose moment has come.
+    pub(super) fn due(&self, now: Timestamp) -> &[ClientKey] {
+        let moments = (self.closed()..self.count).map(|nth| self.moment(nth));
+        let due = moments.take_while(|&moment| moment <= now).count();
+        &self.left[self.left.len() - due..]
+    }
+
+    /// Whether the moment of the last client has come.
+    pub(super) fn is_over_at(&self, now: Timestamp) -> bool {
+        self.left.is_empty() || self.moment(self.count - 1) <= now
     }
 
     /// The next client, if its moment has come.
     pub(super) fn pop_due(&mut self, now: Timestamp) -> Option<ClientKey> {
         self.next_due().filter(|&due| due <= now)?;
         self.left.pop()
+    }
+
+    fn closed(&self) -> u32 {
+        self.count - self.left.len() as u32
+    }
+
+    /// The moment of the `nth` client.
+    fn moment(&self, nth: u32) -> Timestamp {
+        // Divided first, so that the product fits. The nanosecond that this may lose for each client does not matter.
+        self.began + self.span / self.count * nth
     }
 }
 

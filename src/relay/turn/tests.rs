@@ -121,6 +121,7 @@ fn a_failure_is_not_missed_although_a_drain_parks_the_client_before_it_is_read()
     turn.run(&mut host);
     turn.on_event(&mut host, client, FAILED);
     turn.shard.begin_drain();
+    turn.begin_closes(&mut host);
     turn.read(&mut host);
     assert!(turn.shard.is_empty());
 }

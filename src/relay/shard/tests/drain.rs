@@ -68,6 +68,7 @@ fn a_close_behind_the_request_is_heard_although_the_drain_began_between() {
     let client = join(&mut shard, &path, &[0x88, 0x80, 0, 0, 0, 0]);
     turn(&mut shard, usize::MAX, None);
     shard.begin_drain();
+    turn(&mut shard, usize::MAX, None);
     shard.hears(Envelope::Subscribed {
         topic: path.as_str().into(),
         client,
@@ -92,4 +93,40 @@ fn a_proxy_that_has_sent_no_header_is_not_answered_in_a_drain() {
     let effects = shard.take_applied();
     assert_eq!(effects, [Effect::Close(before), Effect::Close(after)]);
     assert_eq!(shard.stats().value(Stat::HandshakeShutdown), 2);
+}
+
+/// More messages than a step decodes.
+const MANY: usize = 3_000;
+
+/// A client that sends this in one packet as a drain begins, and the messages of it that count.
+fn messages_before_a_drain(spread: Duration, bytes: &[u8]) -> u64 {
+    let mut config = Config::default();
+    config.shutdown.spread = spread;
+    let mut shard = shard_with(&config);
+    let client = join(&mut shard, "/", b"");
+    turn(&mut shard, usize::MAX, None);
+    // The turn has no time for more than a step.
+    shard.on_bytes(client, &mut bytes.to_vec());
+    assert!(shard.has_undecoded(client));
+    shard.gets(Mail::Drain);
+    rest(&mut shard, None);
+    assert!(shard.is_draining());
+    shard.stats.value(Stat::Messages)
+}
+
+#[test]
+fn everything_that_was_read_before_a_close_of_a_shutdown_is_relayed() {
+    for spread in [Duration::ZERO, Duration::from_secs(5)] {
+        let messages = messages_before_a_drain(spread, &text(1).repeat(MANY));
+        assert_eq!(messages, MANY as u64, "{spread:?}");
+    }
+}
+
+#[test]
+fn a_close_among_what_was_read_ends_the_client_before_the_shutdown_does() {
+    let behind = [text(1).repeat(MANY), vec![0x88, 0x80, 0, 0, 0, 0]].concat();
+    assert_eq!(
+        messages_before_a_drain(Duration::ZERO, &behind),
+        MANY as u64
+    );
 }

@@ -269,3 +269,70 @@ fn each_close_asks_for_a_pause_of_its_own() {
     assert!(pauses.len() > 90, "{pauses:?}");
     assert!(pauses[10] < 2_000 && pauses[pauses.len() - 10] > 4_000);
 }
+
+#[test]
+fn a_client_that_waits_for_its_own_message_after_its_moment_is_not_pinged() {
+    let mut config = config(true);
+    config.keepalive.ping_interval = SECOND;
+    config.keepalive.pong_timeout = SECOND;
+    let mut world = World::<2>::new(&config);
+    let client = world.join(1);
+    let shard = &mut world.shards[1];
+    shard.sends(client, &text(3));
+    turn(shard, usize::MAX, None);
+    shard.forget_writes();
+    shard.gets(Mail::Drain);
+    for _ in 0..20 {
+        shard.sleep(SECOND / 2, &mut taking_all);
+    }
+    assert_eq!(shard.writes_to(client), [b""; 0]);
+    let said = shard.take_said();
+    deliver(&mut world.shards, said);
+    more_turns(&mut world.shards);
+    let heard = world.heard(1, client);
+    assert!(heard.starts_with(b"\x81\x03xxx\x88") && is_close(&heard));
+    assert_eq!(world.shards[1].stats.value(Stat::DisconnectedPong), 0);
+}
+
+#[test]
+fn messages_behind_a_request_count_although_the_moment_comes_before_the_owner_answers() {
+    let mut config = config(true);
+    config.shutdown.spread = SECOND;
+    let mut world = World::<2>::new(&config);
+    let early = join(&mut world.shards[1], &world.path, &text(3));
+    // The moments of some of the others come later.
+    for _ in 0..9 {
+        world.ask(1);
+    }
+    let shard = &mut world.shards[1];
+    shard.run(usize::MAX, &mut taking_all);
+    shard.gets(Mail::Drain);
+    while !shard.clients[early].leaves_at_head {
+        shard.sleep(SECOND / 10, &mut taking_all);
+    }
+    assert!(!shard.is_draining(), "the seed made it the last one");
+    let said = shard.take_said();
+    deliver(&mut world.shards, said);
+    more_turns(&mut world.shards);
+    assert_eq!(world.shards[1].stats.value(Stat::Messages), 1);
+    let heard = world.heard(1, early);
+    assert!(
+        heard.windows(6).any(|part| part == b"\x81\x03xxx\x88"),
+        "{heard:?}"
+    );
+}
+
+#[test]
+fn a_close_in_a_spread_is_not_awaited_until_the_end_of_the_shutdown() {
+    let mut config = config(true);
+    config.shutdown.spread = SECOND * 100;
+    let close_timeout = config.slow_consumer.close_timeout;
+    let mut world = World::<1>::new(&config);
+    for _ in 0..2 {
+        world.join(0);
+    }
+    world.begin_drain();
+    assert_eq!((world.closed(), world.shards[0].len()), (1, 2));
+    world.pass(close_timeout + SECOND);
+    assert_eq!((world.closed(), world.shards[0].len()), (1, 1));
+}
