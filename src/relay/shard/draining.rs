@@ -34,8 +34,8 @@ impl Shard {
         if !self.settings.spread.is_zero() {
             let is_to_be_closed = |phase| matches!(phase, Phase::Joining | Phase::Open);
             let clients = self.clients.keys_in(is_to_be_closed);
-            let span = self.settings.spread;
-            self.spread = Spread::new(self.now, span, clients, &mut self.chance);
+            let times = (self.settings.spread, self.settings.time_for_clients);
+            self.spread = Spread::new(self.now, times, clients, &mut self.chance);
         }
     }
 

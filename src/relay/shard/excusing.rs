@@ -27,5 +27,6 @@ impl Shard {
             self.topics[key].grace.excuse(span);
         }
         self.owner.excuse(span);
+        self.spread.excuse(span);
     }
 }

@@ -120,6 +120,8 @@ pub struct Settings {
     rates: Rates,
     /// The time over which clients are closed in a shutdown; zero for all at once.
     spread: Duration,
+    /// The time after which the host cuts the clients that are left.
+    time_for_clients: Duration,
     /// The limits on laggards.
     policy: Policy,
     /// The time between two fan-outs of a topic.
@@ -141,6 +143,7 @@ impl Settings {
             pong_timeout: config.keepalive.pong_timeout,
             port: Port::new(config),
             spread: config.shutdown.spread,
+            time_for_clients: config.shutdown.time_for_clients(),
             rates: Rates::new(&config.limits, &config.keepalive),
             policy,
         }

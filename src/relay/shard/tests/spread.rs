@@ -336,3 +336,22 @@ fn a_close_in_a_spread_is_not_awaited_until_the_end_of_the_shutdown() {
     world.pass(close_timeout + SECOND);
     assert_eq!((world.closed(), world.shards[0].len()), (1, 1));
 }
+
+#[test]
+fn clients_whose_moments_pass_in_a_pause_are_not_closed_all_at_once() {
+    let mut config = config(true);
+    config.shutdown.timeout = SECOND * 60;
+    let mut world = World::<1>::new(&config);
+    for _ in 0..20 {
+        world.join(0);
+    }
+    world.begin_drain();
+    assert_eq!(world.closed(), 1);
+    // It meant to sleep for half a second at most.
+    world.shards[0].pass(SECOND * 8);
+    world.shards[0].run(usize::MAX, &mut taking_all);
+    more_turns(&mut world.shards);
+    assert!(world.closed() <= 2, "{} of 20", world.closed());
+    world.pass(SECOND * 10);
+    assert_eq!(world.closed(), 20);
+}
