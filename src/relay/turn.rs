@@ -22,13 +22,16 @@ use crate::time::Timestamp;
 /// Reads of one connection in one turn.
 const READS_PER_CONN: usize = 4;
 
-/// No step of a visit begins after this time. Four full reads of large messages take less. A flood of tiny frames takes more,
-/// and its sender's next visit is behind those to others.
+/// No step of a visit begins after this time. Four full reads of large messages take less. A flood of tiny frames takes more.
+/// If something is left then, the connection waits in the heavy lane for the next visit, behind those to others.
 const VISIT: Duration = Duration::from_micros(500);
 
-/// After a visit that takes longer than this, the connection waits in the heavy lane for the next one. Four full reads take
+/// After a visit that takes longer than this, the connection waits in the heavy lane in any case. Four full reads take
 /// a third of this time. A TLS handshake takes longer, and so do records that bring nothing but new keys.
 const HEAVY_VISIT: Duration = Duration::from_millis(1);
+
+// A visit ends a step after `VISIT`. A step takes a tenth of a millisecond, so nearly no flood would be heavy by this alone.
+const _: () = assert!(VISIT.as_micros() < HEAVY_VISIT.as_micros());
 
 /// The time after which to look again whether the inboxes have room. This is rare, so nobody announces it.
 const CONGESTION_RETRY: Duration = Duration::from_millis(1);
@@ -392,12 +395,14 @@ impl Turn {
             until: now + self.budgets.read_time,
             at: now,
         };
-        for is_heavy in [false, true] {
-            for _ in 0..host.portion(self.shard.ready_len(is_heavy)) {
+        // Counted first: a light connection that turns heavy waits for the next turn.
+        let lanes = [false, true].map(|is_heavy| (is_heavy, self.shard.ready_len(is_heavy)));
+        for (is_heavy, len) in lanes {
+            for _ in 0..host.portion(len) {
                 let Some(key) = self.shard.take_ready(is_heavy) else {
                     break;
                 };
-                self.visit(host, key, &mut left);
+                self.visit(host, key, is_heavy, &mut left);
                 if left.is_over() {
                     break;
                 }
@@ -406,12 +411,15 @@ impl Turn {
     }
 
     /// Reads a connection as often as one turn allows.
-    fn visit<H: Host>(&mut self, host: &mut H, key: ClientKey, left: &mut Left) {
+    fn visit<H: Host>(&mut self, host: &mut H, key: ClientKey, was_heavy: bool, left: &mut Left) {
         let began = left.at;
         let is_left_over = self.read_conn(host, key, left);
         let now = self.look(host);
         left.note(0, now);
-        let is_heavy = now.since(began) > HEAVY_VISIT || host.is_handshaking(key);
+        let took = now.since(began);
+        // A heavy connection does not get lighter because the turn's time is over.
+        let is_flood = is_left_over && (took >= VISIT || was_heavy && left.is_over());
+        let is_heavy = is_flood || took > HEAVY_VISIT || host.is_handshaking(key);
         self.shard.set_heavy(key, is_heavy);
         if is_left_over {
             self.shard.make_ready(key);

@@ -143,6 +143,30 @@ fn a_client_whose_input_waits_for_its_topic_goes_on_with_it_afterwards() {
     assert_eq!(turn.shard.stats().value(Stat::Messages), 16 * MANY as u64);
 }
 
+#[test]
+fn a_crowd_that_floods_keeps_only_itself_waiting() {
+    let (mut turn, mut host, [_, honest]) = world(&without_limits());
+    let crowd: Vec<ClientKey> = (0..20).map(|_| join(&mut turn, "/flood")).collect();
+    turn.run(&mut host);
+    for &flooder in &crowd {
+        say(&mut turn, &mut host, flooder, PING.repeat(4 * MANY));
+    }
+    // Four of them are visited in a turn. Once each had a whole visit, the next ones are behind those to others.
+    for _ in 0..10 {
+        turn.run(&mut host);
+    }
+    assert!(
+        crowd
+            .iter()
+            .all(|&flooder| turn.shard.has_undecoded(flooder))
+    );
+    for heard in 1..=5 {
+        say(&mut turn, &mut host, honest, MESSAGE.to_vec());
+        turn.run(&mut host);
+        assert_eq!(turn.shard.stats().value(Stat::Messages), heard);
+    }
+}
+
 /// Whether a client that sends this, in one packet, is closed for too many control frames.
 fn is_closed_for(config: &Config, bytes: Vec<u8>) -> bool {
     let (mut turn, mut host, [client, _]) = world(config);
