@@ -328,6 +328,11 @@ pub const METRICS: &[Metric] = &[
         "Pauses of the shard's worker thread while it had clients: the process was stopped, the machine was paused, or there was too much to do. No client is blamed for that time.",
     ),
     counter(
+        "fanwire_shard_paused_seconds_total",
+        Source::PerShardSeconds(Stat::PausedMicros),
+        "Time that the shard's worker thread stood still in these pauses, in seconds.",
+    ),
+    counter(
         "fanwire_shard_envelopes_total",
         Source::PerShard(Stat::Envelopes),
         "Internal messages from other shards that the shard has taken from its inbox.",

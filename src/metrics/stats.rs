@@ -124,6 +124,8 @@ pub enum Stat {
     BufferLimitReached,
     /// Pauses of the worker that its clients are not blamed for.
     Pauses,
+    /// The length of these pauses, in microseconds.
+    PausedMicros,
     /// Turns of the worker.
     Turns,
     /// Microseconds that the worker spent in turns. Waiting for events is not among them.

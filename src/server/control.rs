@@ -20,6 +20,7 @@ use super::error::RunError;
 use super::expiry::{ExpiryWatch, seconds_since_epoch};
 use super::guard::Pulse;
 use super::metrics_port::MetricsPort;
+use super::pauses::Pauses;
 use super::placement::Placement;
 use super::refusals::Refusals;
 use super::supervisor::Supervisor;
@@ -71,6 +72,7 @@ pub(super) struct Control {
     pulse: Arc<Pulse>,
     published: Vec<Arc<Published>>,
     watch: Watch,
+    pauses: Pauses,
     placement: Placement,
     refusals: Refusals,
     tls: Option<Arc<Keeper>>,
@@ -122,6 +124,7 @@ impl Control {
             vitals: parts.vitals,
             pulse: parts.pulse,
             watch: Watch::new(parts.published.len(), Instant::now()),
+            pauses: Pauses::new(parts.published.len()),
             published: parts.published.clone(),
             placement: parts.placement,
             expiry: ExpiryWatch::new(parts.tls.clone()),
@@ -199,6 +202,7 @@ impl Control {
         }
         if now >= self.watch.due_at() {
             self.look_at_workers(now);
+            self.tell_of_pauses(false);
             self.try_metrics_port(now);
             self.tell_supervisor(now);
         }
@@ -231,6 +235,20 @@ impl Control {
                     info!(worker, ?silent_for, "the worker runs again");
                 }
             }
+        }
+    }
+
+    /// At every look, and a last time at the end.
+    fn tell_of_pauses(&mut self, is_last: bool) {
+        let shards = self.published.iter();
+        let paused = shards.map(|shard| shard.value(Stat::PausedMicros));
+        let news = if is_last {
+            self.pauses.rest(paused)
+        } else {
+            self.pauses.look(paused)
+        };
+        if let Some(news) = news {
+            news.log();
         }
     }
 

@@ -25,6 +25,7 @@ mod guard;
 mod listening;
 mod memory;
 mod metrics_port;
+mod pauses;
 mod placement;
 mod refusals;
 mod supervisor;

@@ -187,7 +187,11 @@ fn a_process_frozen_for_three_seconds_cuts_nobody_and_loses_nothing() {
     for idle in idle {
         assert_eq!(idle.join().unwrap(), CloseCode::Away);
     }
-    assert_eq!(program.end().0, Some(0));
+    let (code, log) = program.end();
+    assert_eq!(code, Some(0), "{log}");
+    // One for all workers. A busy machine may add pauses of its own.
+    assert!(log.contains("the relay stood still"), "{log}");
+    assert!(!log.contains("shard stood still"), "{log}");
 }
 
 #[test]

@@ -14,11 +14,10 @@ impl Shard {
     pub(crate) fn excuse(&mut self, pause: Pause) {
         let span = pause.span();
         self.stats.inc(Stat::Pauses);
-        tracing::info!(
-            shard = self.id.0,
-            ?span,
-            "the relay stood still, or was too busy; its clients are not blamed for that"
-        );
+        let micros = u64::try_from(span.as_micros()).unwrap_or(u64::MAX);
+        self.stats.add(Stat::PausedMicros, micros);
+        // The control thread tells the operator, once for all shards.
+        tracing::debug!(shard = self.id.0, ?span, "the shard stood still");
         self.now = self.now.max(pause.ended);
         for client in self.clients.iter_mut() {
             client.excuse(pause);

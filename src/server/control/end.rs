@@ -138,6 +138,7 @@ impl Control {
             .first()
             .map(|&worker| RunError::frozen(worker))
             .or(metrics);
+        self.tell_of_pauses(true);
         // A thread may have failed while it was being stopped.
         self.take_reports();
         self.failure.or(left).map_or(Ok(()), Err)

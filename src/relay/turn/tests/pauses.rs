@@ -184,6 +184,7 @@ fn a_host_with_clients_sleeps_so_briefly_that_it_notices_a_pause_of_a_second() {
     host.now = host.now + SECOND + Duration::from_millis(1);
     turn.run(&mut host);
     assert_eq!(turn.shard.stats().value(Stat::Pauses), 1);
+    assert_eq!(turn.shard.stats().value(Stat::PausedMicros), 1_001_000);
 }
 
 #[test]
