@@ -83,14 +83,14 @@ fn answer(args: &Args) -> ExitCode {
         Ok(warnings) => warnings,
         Err(error) => return complain(format, MISCONFIGURED, layers.locate(error)),
     };
+    let warnings = layers.warnings(&warnings);
     if args.check {
-        let all = layers.warning().into_iter();
-        for warning in all.chain(config.warnings()).chain(warnings) {
-            warn(format_args!("{layers}: {warning}"));
+        for warning in warnings {
+            warn(warning);
         }
         return print(|out| writeln!(out, "{layers}: the configuration is valid"));
     }
-    log_and_run(&config, &layers)
+    log_and_run(&config, &layers, &warnings)
 }
 
 /// Asks a running relay for its health. Every failure has the same code: docker allows no other.
@@ -118,7 +118,7 @@ fn be_client(args: &ClientArgs) -> ExitCode {
     }
 }
 
-fn log_and_run(config: &Config, layers: &Layers) -> ExitCode {
+fn log_and_run(config: &Config, layers: &Layers, warnings: &[String]) -> ExitCode {
     let format = config.log.format;
     let guard = match logging::install(&config.log, config.shutdown.time_for_last_lines()) {
         Ok(guard) => guard,
@@ -138,7 +138,7 @@ fn log_and_run(config: &Config, layers: &Layers) -> ExitCode {
         );
     }
     tracing::info!(source = %layers, "configuration loaded");
-    for warning in layers.warning().into_iter().chain(config.warnings()) {
+    for warning in warnings {
         tracing::warn!("{warning}");
     }
     match Relay::start_with_signals(config) {

@@ -40,10 +40,10 @@ pub(crate) enum Kind {
 /// Whether a text that stands in the place of this kind may be a secret.
 pub(crate) fn may_be_secret(text: &str, kind: Kind) -> bool {
     let bytes = text.as_bytes();
-    if text.contains('\n') || text.contains("-----") {
+    let is_long = bytes.len() >= *TOKEN_BYTES.start();
+    if text.contains("-----") || is_long && text.contains('\n') {
         return true;
     }
-    let is_long = bytes.len() >= *TOKEN_BYTES.start();
     match kind {
         Kind::Value => {
             let is_token = |byte: &u8| is_of_token(*byte) || b"/.~".contains(byte);
@@ -180,7 +180,8 @@ mod tests {
                 true,
             ),
             ("-----BEGIN", true, true, true),
-            ("a\nb", true, true, true),
+            ("a\nb", false, true, false),
+            ("several lines\nof a text", true, true, true),
             ("chat.example.org", true, true, false),
             ("https://chat-2.example.org:8443", true, true, false),
             ("/etc/fanwire/2024-01-02/privkey.pem", true, true, false),

@@ -175,8 +175,9 @@ fn locate(text: &str, error: ConfigError) -> ConfigError {
     error.on_line(line)
 }
 
-/// The line of a key, if the text has it.
+/// The line of a key, if the text has it; for an entry of a list, the line of its list.
 pub(super) fn line_of(text: &str, key: &str) -> Option<usize> {
+    let key = key.split('[').next().unwrap_or(key);
     let (section, name) = key.rsplit_once('.').unwrap_or(("", key));
     line_of_key(text, section, name, 1)
 }

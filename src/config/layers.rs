@@ -21,6 +21,7 @@ use super::overlay::{self, Refused};
 use super::setting::{self, PORT_KEY, PREFIX, Setting};
 use super::suggest;
 use super::types::{Config, LogFormat};
+use super::warnings::Warning;
 
 /// The file in the working directory that a program reads if it is told no other.
 pub const DEFAULT_FILE: &str = "config.yaml";
@@ -221,8 +222,30 @@ impl Layers {
         Some((document, file::line_of(&document.text, key)?))
     }
 
+    /// All warnings for an operator, each with the place that its value came from: those about the environment, and those
+    /// that were `found` in the configuration.
+    pub fn warnings(&self, found: &[Warning]) -> Vec<String> {
+        let ignored = self.warning();
+        let ignored = ignored.map(|warning| format!("the environment: {warning}"));
+        let found = found.iter().map(|warning| self.placed(warning));
+        ignored.into_iter().chain(found).collect()
+    }
+
+    /// A warning with the place of the first of its keys that anything sets.
+    fn placed(&self, warning: &Warning) -> String {
+        let is_set = |key: &&String| self.setting_of(key).is_some() || self.line_of(key).is_some();
+        match warning.keys().iter().find(is_set) {
+            Some(key) => format!(
+                "{}{key}: {}",
+                self.introduction(Some(key)),
+                warning.problem()
+            ),
+            None => format!("the default of {warning}"),
+        }
+    }
+
     /// A warning about variables that look like ours, but set no key.
-    pub fn warning(&self) -> Option<String> {
+    fn warning(&self) -> Option<String> {
         if self.ignored.is_empty() {
             return None;
         }

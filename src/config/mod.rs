@@ -47,6 +47,7 @@ pub use types::{
     Config, Keepalive, Limits, Log, LogFormat, LogLevel, Metrics, ProxyProtocol, Publish, Relay,
     Server, Shutdown, SlowConsumer, SlowConsumerPolicy, Tls, Topics,
 };
+pub use warnings::Warning;
 
 /// For tests: the error after one change to the defaults.
 #[cfg(test)]

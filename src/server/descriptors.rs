@@ -4,6 +4,8 @@
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
+use crate::config::Warning;
+
 /// Descriptors that belong to no client and to no worker. There are 64 for scrapers, 32 for connections that are being
 /// refused, about twelve for listeners, event loops, signals and standard streams, and some to spare.
 const RESERVED: u64 = 128;
@@ -27,14 +29,23 @@ fn derive(configured: usize, limit: Option<u64>, workers: u16) -> usize {
     if configured == 0 {
         return available.min(MOST_DERIVED);
     }
-    if configured > available {
-        tracing::warn!(
-            max_connections = configured,
-            open_files = limit,
-            "server.max_connections is more than the limit on open files allows; raise the limit (ulimit -n)"
-        );
-    }
     configured
+}
+
+/// The warning about `configured` connections that the hard limit on open files does not allow beside `workers`.
+pub(super) fn warning(configured: usize, workers: u16) -> Option<Warning> {
+    warning_at(configured, getrlimit(Resource::Nofile).maximum?, workers)
+}
+
+fn warning_at(configured: usize, limit: u64, workers: u16) -> Option<Warning> {
+    let available = available(limit, workers);
+    (configured > available).then(|| {
+        let problem = format!(
+            "{configured} is more than the limit of {limit} open files allows, which is {available} connections; raise the limit \
+             (ulimit -Hn), or lower this"
+        );
+        Warning::about(["server.max_connections"], problem)
+    })
 }
 
 /// Connections that fit. If the limit is very low, half of it.
@@ -80,6 +91,17 @@ mod tests {
             assert_eq!(derive(10, limit, 1), 10);
             assert_eq!(derive(5_000_000, limit, 1), 5_000_000);
         }
+    }
+
+    #[test]
+    fn more_connections_than_open_files_allow_are_warned_of() {
+        assert_eq!(warning_at(1024 - 134, 1024, 1), None);
+        assert_eq!(
+            warning_at(1024 - 133, 1024, 1).unwrap().to_string(),
+            "server.max_connections: 891 is more than the limit of 1024 open files allows, which is 890 connections; \
+             raise the limit (ulimit -Hn), or lower this"
+        );
+        assert_eq!(warning_at(0, 1024, 1), None);
     }
 
     #[test]

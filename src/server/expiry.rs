@@ -1,26 +1,31 @@
 //! The watch on certificates that have expired, are not valid yet, or end soon.
 //!
-//! The control thread looks at the start, after each reload, and once a day.
+//! The control thread looks after each reload, and once a day. A look at the start is part of [`super::warnings`].
 
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use crate::config::Warning;
 use crate::net::tls::keeper::Keeper;
 
 /// The time between two looks.
 const PERIOD: Duration = Duration::from_hours(24);
 
-/// A watch that is due once a day, and first at once.
+/// A watch that is due once a day.
 #[derive(Debug)]
 pub(super) struct ExpiryWatch {
     tls: Option<Arc<Keeper>>,
+    /// `None` if a look is due at once.
     last: Option<Instant>,
 }
 
 impl ExpiryWatch {
-    /// A watch on these certificates. Without TLS, it is never due.
+    /// A watch on these certificates, which were looked at just now. Without TLS, it is never due.
     pub(super) fn new(tls: Option<Arc<Keeper>>) -> ExpiryWatch {
-        ExpiryWatch { tls, last: None }
+        ExpiryWatch {
+            tls,
+            last: Some(Instant::now()),
+        }
     }
 
     /// The time until the next look; `None` without TLS.
@@ -33,8 +38,8 @@ impl ExpiryWatch {
         )
     }
 
-    /// The warnings that are due, each one line; none before the time of the next look.
-    pub(super) fn look(&mut self, now: Instant, seconds: i64) -> Vec<String> {
+    /// The warnings that are due; none before the time of the next look.
+    pub(super) fn look(&mut self, now: Instant, seconds: i64) -> Vec<Warning> {
         if self.due_in(now) != Some(Duration::ZERO) {
             return Vec::new();
         }
@@ -77,11 +82,13 @@ mod tests {
     }
 
     #[test]
-    fn a_warning_comes_at_the_start_once_a_day_and_after_a_reload() {
+    fn a_warning_comes_once_a_day_and_after_a_reload() {
         let keeper = keeper();
         let soon = keeper.status().expires_at() - 86_400;
         let mut watch = ExpiryWatch::new(Some(keeper));
         let start = Instant::now();
+        assert_eq!(watch.look(start, soon).len(), 0);
+        watch.renew();
         let (almost, day) = (
             start + Duration::from_secs(86_399),
             Duration::from_hours(24),
@@ -101,6 +108,7 @@ mod tests {
         let keeper = keeper();
         let early = keeper.status().expires_at() - 100 * 86_400;
         let mut watch = ExpiryWatch::new(Some(keeper));
+        watch.renew();
         let start = Instant::now();
         assert_eq!(watch.look(start, early).len(), 0);
         assert_eq!(watch.due_in(start), Some(PERIOD));

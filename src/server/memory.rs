@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use procfs::process::MountInfo;
 use procfs::{FromRead as _, ProcessCGroup, ProcessCGroups};
 
-use crate::config::{Config, HumanSize, Limits, MAX_WORKERS};
+use crate::config::{Config, HumanSize, Limits, MAX_WORKERS, Warning};
 
 /// Memory of a worker that `limits.max_buffered_bytes` does not count: its reads, its inbox and room to spare.
 const BYTES_PER_WORKER: u64 = 10 << 20;
@@ -159,40 +159,54 @@ impl Sizes {
         }
     }
 
-    /// Logs where these sizes differ from what an operator expects, and where they do not fit.
-    pub(super) fn report(self, config: &Config, cores: usize, memory: Option<MemoryLimit>) {
+    /// Logs that there are fewer workers than an operator expects.
+    pub(super) fn report(self, config: &Config, cores: usize) {
         let wanted = cores.min(MAX_WORKERS);
-        let each = HumanSize(config.least_bytes_per_shard() as u64);
-        let limit = HumanSize(self.max_buffered_bytes as u64);
         if config.server.workers == 0 && usize::from(self.workers) < wanted {
             tracing::info!(
                 workers = self.workers,
                 cores,
-                max_buffered_bytes = %limit,
-                bytes_per_worker = %each,
+                max_buffered_bytes = %HumanSize(self.max_buffered_bytes as u64),
+                bytes_per_worker = %HumanSize(config.least_bytes_per_shard() as u64),
                 "fewer workers than cores, because each may hold twice slow_consumer.max_lag_bytes"
             );
         }
+    }
+
+    /// The warnings about sizes that do not fit.
+    pub(super) fn warnings(self, config: &Config, memory: Option<MemoryLimit>) -> Vec<Warning> {
+        const WORKERS: &str = "server.workers";
+        const LAG: &str = "slow_consumer.max_lag_bytes";
+        const BUFFERED: &str = "limits.max_buffered_bytes";
+        let mut warnings = Vec::new();
         let held = self.most_held(config);
-        if held > self.max_buffered_bytes as u64 {
-            tracing::warn!(
-                workers = self.workers,
-                max_buffered_bytes = %limit,
-                bytes_per_worker = %each,
-                together = %HumanSize(held),
-                "the workers may hold more than limits.max_buffered_bytes, because each may hold twice \
-                 slow_consumer.max_lag_bytes; lower server.workers or slow_consumer.max_lag_bytes"
+        let workers_hold_most = held > self.max_buffered_bytes as u64;
+        let keys = if workers_hold_most {
+            [WORKERS, LAG, BUFFERED]
+        } else {
+            [BUFFERED, WORKERS, LAG]
+        };
+        if workers_hold_most {
+            let problem = format!(
+                "{} workers may hold {} together, more than {BUFFERED} ({}), because each may hold twice {LAG} ({}); lower \
+                 {WORKERS} or {LAG}",
+                self.workers,
+                HumanSize(held),
+                HumanSize(self.max_buffered_bytes as u64),
+                HumanSize(config.least_bytes_per_shard() as u64),
             );
+            warnings.push(Warning::about(keys, problem));
         }
         let needed = held + u64::from(self.workers) * BYTES_PER_WORKER;
         if let Some(memory) = memory.filter(|memory| needed > memory.bytes) {
-            tracing::warn!(
-                %memory,
-                needed = %HumanSize(needed),
-                "slow clients may need more memory than there is, and the system would then kill the relay; lower \
-                 limits.max_buffered_bytes (0 derives it), server.workers or slow_consumer.max_lag_bytes"
+            let problem = format!(
+                "slow clients may need {}, but there are {memory}, and the system would then kill the relay; lower {BUFFERED} \
+                 (0 derives it), {WORKERS} or {LAG}",
+                HumanSize(needed),
             );
+            warnings.push(Warning::about(keys, problem));
         }
+        warnings
     }
 
     /// The most bytes that all workers may hold together.

@@ -31,6 +31,7 @@ mod refusals;
 mod supervisor;
 #[cfg(test)]
 mod tests;
+mod warnings;
 mod watch;
 
 use std::convert::Infallible;
@@ -54,7 +55,7 @@ use self::memory::Sizes;
 pub use self::memory::{Bound, MemoryLimit};
 use self::metrics_port::MetricsPort;
 use self::placement::Placement;
-use crate::config::{Config, ConfigError};
+use crate::config::{Config, ConfigError, Warning};
 use crate::ids::ShardId;
 use crate::mailbox::Mailbox;
 use crate::metrics::collector::{Exposition, InboxDepth};
@@ -81,12 +82,12 @@ pub enum Relay {}
 /// Finds what [`Relay::start`] would find wrong with a configuration: its values, the group of the Unix socket, and the files for
 /// TLS. It does not listen.
 ///
-/// Returns warnings, one line each. The relay starts all the same, and logs them.
-pub fn check(config: &Config) -> Result<Vec<String>, ConfigError> {
+/// Returns all warnings about it on this machine. The relay starts all the same. It is for the caller to log them.
+pub fn check(config: &Config) -> Result<Vec<Warning>, ConfigError> {
     config.validate()?;
     listening::group(config)?;
     let tls = Keeper::new(&config.server.tls)?;
-    Ok(tls.map_or_else(Vec::new, |tls| tls.warnings(expiry::seconds_since_epoch())))
+    Ok(warnings::all(config, tls.as_ref()))
 }
 
 /// A relay that runs. [`RelayHandle::shutdown`] ends it; dropping the handle does not.
@@ -131,7 +132,7 @@ impl Relay {
         let cores = thread::available_parallelism().map_or(1, usize::from);
         let memory = MemoryLimit::find(Path::new("/"));
         let sizes = Sizes::derive(config, cores, memory);
-        sizes.report(config, cores, memory);
+        sizes.report(config, cores);
         let workers = sizes.workers;
         let max_connections = descriptors::raise_and_derive(config.server.max_connections, workers);
         let listener = listening::on_port(config)?;

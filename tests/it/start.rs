@@ -85,8 +85,63 @@ fn the_ready_line_has_the_words_of_an_operator() {
 fn half_of_the_memory_is_said_if_nothing_is_configured() {
     let log = log_of(&format!("{LOOPBACK}}}\nmetrics: {{port: 0}}\n"), fanwire());
     let ready = log.last().unwrap();
-    assert!(!ready.contains("max_buffered_bytes=0"), "{ready}");
-    assert!(ready.contains("max_buffered_bytes="), "{ready}");
+    let told = |name: &str| -> f64 {
+        let (_, value) = ready.split_once(&format!(" {name}=")).unwrap();
+        let mut words = value.split(' ');
+        let number: f64 = words.next().unwrap().parse().unwrap();
+        match words.next().unwrap() {
+            "MiB" => number,
+            "GiB" => number * 1024.0,
+            unit => panic!("{unit} in {ready}"),
+        }
+    };
+    // Both are rounded to a tenth of their unit, and the half to whole MiB.
+    let half = (told("memory") / 2.0).min(1024.0);
+    let derived = told("max_buffered_bytes");
+    assert!(
+        (derived - half).abs() <= 0.05 * 1024.0 + 1.0,
+        "{half} in {ready}"
+    );
+}
+
+#[test]
+fn the_check_prints_every_warning_that_a_start_logs() {
+    let metrics = "metrics: {port: 0}\n";
+    for (config, words) in [
+        (
+            format!("{LOOPBACK}, workers: 8}}\n{metrics}limits: {{max_buffered_bytes: 16MiB}}\n"),
+            "server.workers: 8 workers may hold",
+        ),
+        (
+            format!("{LOOPBACK}, workers: 1}}\n{metrics}limits: {{max_buffered_bytes: 1024GiB}}\n"),
+            "limits.max_buffered_bytes: slow clients",
+        ),
+        (
+            format!("server: {{port: 0, workers: 1}}\n{metrics}"),
+            "the default of server.host: everybody may",
+        ),
+        (
+            format!("{LOOPBACK}, workers: 1, allowed_origins: [anyone]}}\n{metrics}"),
+            "server.allowed_origins[0]: `anyone`",
+        ),
+    ] {
+        let folder = folder_with(&config);
+        let checked = fanwire()
+            .arg("--check")
+            .current_dir(folder.path())
+            .output()
+            .unwrap();
+        assert_eq!(checked.status.code(), Some(0));
+        let printed = String::from_utf8(checked.stderr).unwrap();
+        let log = log_of(&config, fanwire());
+        let logged = warnings(&log);
+        assert!(printed.contains(words), "{words}: {printed}");
+        assert_eq!(printed.lines().count(), logged.len(), "{printed}: {log:?}");
+        for (printed, logged) in printed.lines().zip(logged) {
+            let warning = printed.strip_prefix("fanwire: warning: ").unwrap();
+            assert!(logged.ends_with(warning), "{warning}: {logged}");
+        }
+    }
 }
 
 #[test]
@@ -97,9 +152,8 @@ fn workers_that_may_hold_more_than_configured_are_warned_of() {
     let log = log_of(&config, fanwire());
     let warnings = warnings(&log);
     assert_eq!(warnings.len(), 1, "{log:?}");
-    let told = "the workers may hold more than limits.max_buffered_bytes";
+    let told = "config.yaml:1: server.workers: 8 workers may hold 64 MiB together, more than limits.max_buffered_bytes (16 MiB)";
     assert!(warnings[0].contains(told), "{warnings:?}");
-    assert!(warnings[0].contains("together=64 MiB"), "{warnings:?}");
 }
 
 #[test]
@@ -110,7 +164,8 @@ fn more_than_the_memory_of_the_machine_is_warned_of() {
     let log = log_of(&config, fanwire());
     let warnings = warnings(&log);
     assert_eq!(warnings.len(), 1, "{log:?}");
-    let told = "slow clients may need more memory than there is";
+    let told =
+        "config.yaml:3: limits.max_buffered_bytes: slow clients may need 1 TiB, but there are ";
     assert!(warnings[0].contains(told), "{warnings:?}");
 }
 
@@ -118,7 +173,7 @@ fn more_than_the_memory_of_the_machine_is_warned_of() {
 fn a_relay_that_trusts_every_page_on_every_address_warns_of_it() {
     let open = "server: {host: 0.0.0.0, port: 0, workers: 1";
     let log = log_of(&format!("{open}}}\nmetrics: {{port: 0}}\n"), fanwire());
-    let told = "everybody may connect and publish, even any web page";
+    let told = "config.yaml:1: server.host: everybody may connect and publish, even any web page";
     assert!(
         warnings(&log).iter().any(|line| line.contains(told)),
         "{log:?}"

@@ -548,6 +548,46 @@ fn no_token_of_a_file_is_shown_either() {
 }
 
 #[test]
+fn a_warning_names_the_place_that_the_value_came_from() {
+    let about = |places: &Places, keys| {
+        let warning = Warning::about(keys, "a problem");
+        let warnings = places.gather().warnings(&[warning]).join(" and ");
+        warnings.replace(&format!("{}/", places.folder.path().display()), "")
+    };
+    let keys = ["limits.max_buffered_bytes", "server.workers"];
+    let none = places();
+    assert_eq!(
+        about(&none, keys),
+        "the default of limits.max_buffered_bytes: a problem"
+    );
+    let file = places().file("log: {}\nserver: {workers: 2}\n");
+    assert_eq!(about(&file, keys), "a.yaml:2: server.workers: a problem");
+    let flag = file.flag("server.workers=3");
+    assert_eq!(about(&flag, keys), "--set server.workers: a problem");
+    let variable = flag.variable("FANWIRE__LIMITS__MAX_BUFFERED_BYTES", "1MiB");
+    assert_eq!(
+        about(&variable, keys),
+        "FANWIRE__LIMITS__MAX_BUFFERED_BYTES: limits.max_buffered_bytes: a problem"
+    );
+    let list = places().file("log: {}\nserver:\n  allowed_origins: [a]\n");
+    let entry = ["server.allowed_origins[0]"];
+    let warning = Warning::about(entry, "a problem");
+    let warnings = list.gather().warnings(&[warning]);
+    assert!(
+        warnings[0].ends_with("a.yaml:3: server.allowed_origins[0]: a problem"),
+        "{warnings:?}"
+    );
+    let ignored = places()
+        .variable("FANWIRE_SERVER_PORT", "1")
+        .gather()
+        .warnings(&[]);
+    assert!(
+        ignored[0].starts_with("the environment: ignoring FANWIRE_SERVER_PORT: "),
+        "{ignored:?}"
+    );
+}
+
+#[test]
 fn the_places_are_shown_without_values() {
     let places = places()
         .file("")

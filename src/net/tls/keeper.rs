@@ -11,7 +11,7 @@ use rustls::ServerConfig;
 use super::identity::{self, Identity};
 use super::session::Session;
 use super::validity::{self, Dated};
-use crate::config::{ConfigError, Tls};
+use crate::config::{ConfigError, Tls, Warning};
 use crate::metrics::stats::TlsStatus;
 
 /// The identity in force, and where it was read from.
@@ -64,7 +64,7 @@ impl Keeper {
     }
 
     /// The warnings about certificates in force that are due at `now`, in seconds since the Unix epoch.
-    pub(crate) fn warnings(&self, now: i64) -> Vec<String> {
+    pub(crate) fn warnings(&self, now: i64) -> Vec<Warning> {
         validity::warnings(&self.dated.load(), now)
     }
 

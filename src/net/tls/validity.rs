@@ -6,6 +6,8 @@ use std::path::Path;
 
 use x509_parser::time::ASN1Time;
 
+use crate::config::Warning;
+
 /// The warning comes this long before the end.
 const NOTICE_DAYS: i64 = 14;
 
@@ -23,6 +25,7 @@ pub(super) enum Whose {
 /// When a certificate is valid, and its place.
 #[derive(Clone, Debug)]
 pub(super) struct Dated {
+    key: &'static str,
     place: String,
     whose: Whose,
     not_before: i64,
@@ -42,9 +45,10 @@ impl Dated {
             Whose::Authority => "server.tls.client_ca_file",
         };
         Dated {
+            key,
             // In quotes, so that a path with a line break stays on one line.
             place: format!(
-                "{key}: the certificate in {section} of {:?}",
+                "the certificate in {section} of {:?}",
                 path.to_string_lossy()
             ),
             whose,
@@ -53,8 +57,14 @@ impl Dated {
         }
     }
 
-    /// The warning that is due at `now`, in seconds since the Unix epoch: one line with the place, the problem and the fix.
-    fn warning(&self, now: i64) -> Option<String> {
+    /// The warning that is due at `now`, in seconds since the Unix epoch.
+    fn warning(&self, now: i64) -> Option<Warning> {
+        let problem = self.problem(now)?;
+        Some(Warning::about([self.key], problem))
+    }
+
+    /// One line with the place in the file, the problem and the fix.
+    fn problem(&self, now: i64) -> Option<String> {
         let Dated { place, .. } = self;
         if now < self.not_before {
             let begin = moment(self.not_before);
@@ -85,7 +95,7 @@ impl Dated {
 }
 
 /// The warnings that are due at `now`, in seconds since the Unix epoch.
-pub(super) fn warnings(certificates: &[Dated], now: i64) -> Vec<String> {
+pub(super) fn warnings(certificates: &[Dated], now: i64) -> Vec<Warning> {
     let due = certificates.iter().map(|dated| dated.warning(now));
     due.flatten().collect()
 }
@@ -115,13 +125,16 @@ mod tests {
         let dated = Dated::new(whose, Path::new("a.pem"), "section 1 (line 1)", (FROM, TO));
         let mut warnings = warnings(&[dated], now);
         let warning = warnings.pop();
-        assert_eq!(warnings, [""; 0]);
+        assert_eq!(warnings, []);
         let place = match whose {
             Whose::Server => "server.tls.cert_file",
             Whose::Authority => "server.tls.client_ca_file",
         };
         let prefix = format!("{place}: the certificate in section 1 (line 1) of \"a.pem\" ");
-        warning.map(|warning| warning.strip_prefix(&prefix).unwrap().to_owned())
+        warning.map(|warning| {
+            let warning = warning.to_string();
+            warning.strip_prefix(&prefix).unwrap().to_owned()
+        })
     }
 
     #[test]
