@@ -20,8 +20,8 @@ use crate::ws::subprotocol::{Offer, Subprotocol};
 /// The answer to a request that is not refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Decision {
-    /// The client joins a topic and speaks WebSocket.
-    Upgrade(Terms),
+    /// The client joins a topic and speaks WebSocket. Here is what a trusted proxy says about it, if there is one.
+    Upgrade(Terms, Option<Forwarded>),
     /// A health check, answered with the state of the relay and with this body.
     Probe(Body),
 }
@@ -55,16 +55,10 @@ impl Port {
         self.proxies.iter().any(|proxy| proxy.contains(address))
     }
 
-    /// The client that a trusted proxy names in a complete request head.
-    pub(crate) fn client_named_in(&self, head: &[u8]) -> Forwarded {
-        RequestHead::parse(head).map_or_else(
-            |_| Forwarded::default(),
-            |head| forwarded::client(&head, |address| self.trusts(address)),
-        )
-    }
-
-    /// Decides on a complete request head.
-    pub(crate) fn decide(&self, head: &[u8]) -> Result<Decision, Refusal> {
+    /// Decides on a complete request head. A trusted proxy names the client in it, if it `is_forwarded`.
+    ///
+    /// Nobody looks for the client of a request that is refused: it takes no seat.
+    pub(crate) fn decide(&self, head: &[u8], is_forwarded: bool) -> Result<Decision, Refusal> {
         let head = RequestHead::parse(head)?;
         if self.is_probe(&head) {
             return Ok(Decision::Probe(Body::for_method(head.method)));
@@ -72,13 +66,16 @@ impl Port {
         let upgrade = handshake::upgrade(&head)?;
         let topic = topic_name(self.topics, upgrade.target.path).map_err(TopicError::refusal)?;
         let permission = self.access.admit(&head)?;
-        Ok(Decision::Upgrade(Terms {
+        let terms = Terms {
             topic,
             form: Form::Frames,
             permission,
             subprotocol: self.select(&upgrade.offer),
             accept_key: upgrade.accept_key,
-        }))
+        };
+        let forwarded =
+            is_forwarded.then(|| forwarded::client(&head, |address| self.trusts(address)));
+        Ok(Decision::Upgrade(terms, forwarded))
     }
 
     /// Whether a request is a health check. Neither its version nor an `Upgrade` counts: balancers send HTTP/1.0, and some
@@ -138,8 +135,9 @@ mod tests {
             "GET {target} HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
              Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n{fields}\r\n"
         );
-        match Port::new(&config).decide(request.as_bytes()) {
-            Ok(Decision::Upgrade(terms)) => Ok(terms),
+        match Port::new(&config).decide(request.as_bytes(), false) {
+            Ok(Decision::Upgrade(terms, None)) => Ok(terms),
+            Ok(Decision::Upgrade(_, Some(_))) => panic!("no proxy was there"),
             Ok(Decision::Probe(_)) => panic!("a probe"),
             Err(refusal) => Err(refusal.kind),
         }
@@ -165,9 +163,9 @@ mod tests {
     fn probe(head: &str) -> Result<Option<Body>, RefusalKind> {
         let mut config = Config::default();
         config.server.health_path = Some("/healthz".into());
-        match Port::new(&config).decide(head.as_bytes()) {
+        match Port::new(&config).decide(head.as_bytes(), false) {
             Ok(Decision::Probe(body)) => Ok(Some(body)),
-            Ok(Decision::Upgrade(_)) => Ok(None),
+            Ok(Decision::Upgrade(..)) => Ok(None),
             Err(refusal) => Err(refusal.kind),
         }
     }

@@ -481,7 +481,7 @@ impl Turn {
 
     /// Asks for a seat for each client that a trusted proxy has just named.
     fn seat_clients<H: Host>(&mut self, host: &mut H) {
-        while let Some(named) = self.shard.poll_named() {
+        while let Some(named) = self.shard.poll_unseated() {
             if host.seat_named(&mut self.shard, &named) {
                 self.shard.admit(named.key);
             }

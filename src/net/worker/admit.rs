@@ -70,10 +70,11 @@ impl Sockets {
         let Some(Entry::Proxy(proxy)) = conn.admission.take().map(|entry| *entry) else {
             unreachable!("only clients of a proxy are named");
         };
-        if let Some(fault) = &named.fault {
+        if let Some(fault) = &named.forwarded.fault {
             self.complaints.about_request(proxy, fault);
         }
-        let origin = named.address.map_or(proxy.into(), Origin::from);
+        let address = named.forwarded.address;
+        let origin = address.map_or(proxy.into(), Origin::from);
         self.seat(shard, named.key, origin)
     }
 
@@ -111,6 +112,6 @@ impl Sockets {
         if let Some(conn) = self.conn(key) {
             conn.refused = true;
         }
-        shard.refuse_unheard(key, refusal);
+        shard.refuse(key, refusal);
     }
 }

@@ -76,7 +76,7 @@ pub(super) enum Stage {
     /// The request is a health check. Its answer has this body.
     Probe(Body),
     /// The request can be granted, if the host has a seat for the client that a proxy names.
-    Named(Terms, Forwarded),
+    AwaitsSeat(Terms, Forwarded),
     /// The request is granted.
     Granted(Terms),
     /// The topic's owner has been asked.
@@ -103,7 +103,7 @@ impl Arrival {
             other @ (Stage::Preface
             | Stage::Head { .. }
             | Stage::Probe(_)
-            | Stage::Named(..)
+            | Stage::AwaitsSeat(..)
             | Stage::Joining(..)
             | Stage::Joined) => other,
         };
@@ -116,7 +116,7 @@ impl Arrival {
             Stage::Preface
             | Stage::Head { .. }
             | Stage::Probe(_)
-            | Stage::Named(..)
+            | Stage::AwaitsSeat(..)
             | Stage::Joining(..)
             | Stage::Joined => None,
         }
@@ -128,7 +128,7 @@ impl Arrival {
             Stage::Head { head, .. } => head.capacity(),
             Stage::Preface
             | Stage::Probe(_)
-            | Stage::Named(..)
+            | Stage::AwaitsSeat(..)
             | Stage::Granted(_)
             | Stage::Joining(..)
             | Stage::Joined => 0,

@@ -13,8 +13,7 @@ use bytes::Bytes;
 use super::Shard;
 use super::arrival::{Arrival, Stage};
 use super::client::Client;
-use super::leaving::LINGER;
-use super::phase::{Phase, Step};
+use super::phase::Phase;
 use crate::ids::{ClientKey, ShardId};
 use crate::metrics::stats::Stat;
 use crate::port::decision::Decision;
@@ -75,12 +74,7 @@ impl Shard {
         key
     }
 
-    /// Refuses a connection before anything is read from it, and closes it in order.
-    pub fn refuse_unheard(&mut self, key: ClientKey, refusal: Refusal) {
-        self.refuse(key, refusal);
-    }
-
-    /// Closes such a connection without an answer. A connection that was already refused stays until its end.
+    /// Closes a connection without an answer whose request is not granted. A connection that was already refused stays until its end.
     pub(crate) fn turn_away(&mut self, key: ClientKey, kind: RefusalKind) {
         let is_requesting = |client: &Client| client.phase() == Phase::Requesting;
         if self.clients.get(key).is_some_and(is_requesting) {
@@ -130,16 +124,14 @@ impl Shard {
         } else {
             &mut [&earlier, &*last].concat()
         };
-        let decision = self.settings.port.decide(whole);
-        let forwarded = is_forwarded.then(|| self.name(key, whole));
-        match (decision, forwarded) {
+        match self.settings.port.decide(whole, is_forwarded) {
             // Frames may come in the same packet as the request: a client need not wait for the 101.
-            (Ok(Decision::Upgrade(terms)), None) => self.grant(key, terms, rest.to_vec()),
-            (Ok(Decision::Upgrade(terms)), Some(forwarded)) => {
+            Ok(Decision::Upgrade(terms, None)) => self.grant(key, terms, rest.to_vec()),
+            Ok(Decision::Upgrade(terms, Some(forwarded))) => {
                 self.await_seat(key, terms, forwarded, rest.to_vec());
             }
-            (Ok(Decision::Probe(body)), _) => self.note_probe(key, body),
-            (Err(refusal), _) => self.refuse(key, refusal),
+            Ok(Decision::Probe(body)) => self.note_probe(key, body),
+            Err(refusal) => self.refuse(key, refusal),
         }
     }
 
@@ -163,12 +155,13 @@ impl Shard {
         }
     }
 
-    /// Refuses a request and closes the connection in order. While a proxy's header is awaited, it closes without an answer.
-    pub(super) fn refuse(&mut self, key: ClientKey, refusal: Refusal) {
-        let (due, date) = (self.now + LINGER, self.date());
+    /// Refuses a client, whether its request has come or not, and closes the connection in order. While a proxy's header is
+    /// awaited, it closes without an answer.
+    pub fn refuse(&mut self, key: ClientKey, refusal: Refusal) {
+        let date = self.date();
         let Some(client) = self
             .clients
-            .get_mut(key)
+            .get(key)
             .filter(|client| client.phase() == Phase::Requesting)
         else {
             return;
@@ -176,15 +169,9 @@ impl Shard {
         if client.awaits_preface() {
             return self.turn_away(key, refusal.kind);
         }
-        client.arrival = None;
-        client.take(Step::QueueLast);
-        client.due = due;
-        client.carry_plain(Bytes::from(refusal.encode(date)));
         self.stats.inc(refusal_stat(refusal.kind));
         tracing::debug!(shard = self.id.0, client = key.slot, kind = ?refusal.kind, "an upgrade is refused");
-        self.outflow.make_urgent(key, &mut self.clients);
-        self.gauge_client(key);
-        self.reschedule(key);
+        self.end_with(key, Some(Bytes::from(refusal.encode(date))));
     }
 
     /// The number of undecided clients. It includes some that are gone.
@@ -236,7 +223,7 @@ impl Shard {
             Stage::Preface
             | Stage::Head { .. }
             | Stage::Probe(_)
-            | Stage::Named(..)
+            | Stage::AwaitsSeat(..)
             | Stage::Joining(..)
             | Stage::Joined => None,
         }

@@ -47,7 +47,7 @@ impl Shard {
             "the host will not be asked where a client is to live"
         );
         assert!(
-            !client.awaits_seat() || self.named.contains(&key),
+            !client.awaits_seat() || self.unseated.contains(&key),
             "the host will not be asked for a seat"
         );
         if let Some(member) = &client.member {

@@ -13,6 +13,7 @@ use super::control::PendingControl;
 use super::phase::{Phase, Step};
 use super::sharing::SharedKey;
 use crate::access::Permission;
+use crate::http::response::Body;
 use crate::port::terms::Terms;
 use crate::relay::patience::Pause;
 use crate::relay::policy::departure::Departure;
@@ -222,16 +223,29 @@ impl Client {
         arrival.is_some_and(|arrival| matches!(arrival.stage, Stage::Preface))
     }
 
+    /// The body that the answer to its health check has; `None` if it does not wait for one.
+    pub(super) fn probe(&self) -> Option<Body> {
+        let arrival = self.arrival.as_ref()?;
+        match arrival.stage {
+            Stage::Probe(body) => Some(body),
+            Stage::Preface
+            | Stage::Head { .. }
+            | Stage::AwaitsSeat(..)
+            | Stage::Granted(_)
+            | Stage::Joining(..)
+            | Stage::Joined => None,
+        }
+    }
+
     /// Whether its request is a health check that is not answered yet.
     pub(super) fn is_probe(&self) -> bool {
-        let arrival = self.arrival.as_ref();
-        arrival.is_some_and(|arrival| matches!(arrival.stage, Stage::Probe(_)))
+        self.probe().is_some()
     }
 
     /// Whether the host has to seat the client that a proxy has named.
     pub(super) fn awaits_seat(&self) -> bool {
         let arrival = self.arrival.as_ref();
-        arrival.is_some_and(|arrival| matches!(arrival.stage, Stage::Named(..)))
+        arrival.is_some_and(|arrival| matches!(arrival.stage, Stage::AwaitsSeat(..)))
     }
 
     /// Whether its request is complete, and the host has to say how it is answered.

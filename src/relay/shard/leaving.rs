@@ -5,6 +5,8 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
+
 use super::arrival::Stage;
 use super::client::{Leaving, Reading};
 use super::phase::{Phase, Step};
@@ -55,7 +57,11 @@ impl Shard {
                 client.take(Step::QueueLast);
                 self.outflow.make_urgent(key, &mut self.clients);
             }
-            Phase::Requesting if end == End::TlsFailed => self.refuse_silently(key),
+            Phase::Requesting if end == End::TlsFailed => {
+                // The TLS layer has refused it. A reset could destroy its alert on the way.
+                self.stats.inc(Stat::HandshakeTls);
+                self.end_with(key, None);
+            }
             Phase::Open if end == End::Eof => {
                 client.ended = true;
                 self.leave_at_head(key, Some(Departure::Ended));
@@ -67,14 +73,16 @@ impl Shard {
         }
     }
 
-    /// Closes a connection in order that the TLS layer has already refused. A reset could destroy its alert on the way.
-    fn refuse_silently(&mut self, key: ClientKey) {
+    /// Closes a connection in order whose request is not granted: with these last words, or without any.
+    pub(super) fn end_with(&mut self, key: ClientKey, words: Option<Bytes>) {
         let due = self.now + LINGER;
-        self.stats.inc(Stat::HandshakeTls);
         let client = &mut self.clients[key];
         client.arrival = None;
         client.take(Step::QueueLast);
         client.due = due;
+        if let Some(words) = words {
+            client.carry_plain(words);
+        }
         self.gauge_client(key);
         self.outflow.make_urgent(key, &mut self.clients);
         self.reschedule(key);

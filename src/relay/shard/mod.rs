@@ -7,7 +7,7 @@
 //!   on_writable…                           sockets take bytes again                flushing.rs
 //!   handle(envelope)…, accept…             other shards, and new connections       hearing.rs, arriving.rs
 //!   permit, on_bytes, on_end…              clients have done something             ready.rs, reading.rs, leaving.rs
-//!   poll_named → admit…                    proxies have named their clients        naming.rs
+//!   poll_unseated → admit…                 proxies have named their clients        naming.rs
 //!   poll_undecided → stay, transfer_out…   clients stay or move to another shard   arriving.rs
 //!   poll_probe → answer_probe…             health checks are answered              probing.rs
 //!   handle_timeouts                        time is up                              deadlines.rs
@@ -183,7 +183,7 @@ pub struct Shard {
     chance: Chance,
     wheel: Wheel,
     /// Clients that a proxy has named, and that the host has not seated yet.
-    named: Vec<ClientKey>,
+    unseated: Vec<ClientKey>,
     /// Clients that may still move to another shard.
     undecided: Vec<ClientKey>,
     /// Health checks that are to be answered in this turn.
@@ -217,7 +217,7 @@ impl Shard {
             spread: Spread::default(),
             chance: Chance::new(router.chance_seed(id)),
             wheel: Wheel::new(now),
-            named: Vec::new(),
+            unseated: Vec::new(),
             undecided: Vec::new(),
             probes: Vec::new(),
             graced: Vec::new(),

@@ -1,14 +1,14 @@
 //! Clients that a trusted proxy names in their requests.
 //!
 //! The host counts connections by address. It says of which connections a proxy names the client ([`Shard::trust`]). Their
-//! requests wait, when they can be granted, until the host has looked at the address: [`Shard::poll_named`]. It then calls
+//! requests wait, when they can be granted, until the host has looked at the address: [`Shard::poll_unseated`]. It then calls
 //! [`Shard::admit`], or refuses the client.
 
 use core::net::IpAddr;
 
 use super::Shard;
 use super::arrival::{Arrival, Stage, Undecoded};
-use crate::http::forwarded::{Fault, Forwarded};
+use crate::http::forwarded::Forwarded;
 use crate::ids::ClientKey;
 use crate::port::terms::Terms;
 
@@ -17,10 +17,8 @@ use crate::port::terms::Terms;
 pub struct Named {
     /// The client.
     pub key: ClientKey,
-    /// Its address, or that of the proxy that hides it. `None` if the proxy at the other end of the connection names nobody.
-    pub address: Option<IpAddr>,
-    /// A header that is not understood.
-    pub(crate) fault: Option<Fault>,
+    /// The words of the proxy about it.
+    pub(crate) forwarded: Forwarded,
 }
 
 impl Shard {
@@ -38,15 +36,6 @@ impl Shard {
         }
     }
 
-    /// Reads the client's address in a request head.
-    pub(super) fn name(&self, key: ClientKey, head: &[u8]) -> Forwarded {
-        let forwarded = self.settings.port.client_named_in(head);
-        if let Some(address) = forwarded.address {
-            tracing::debug!(shard = self.id.0, client = key.slot, %address, "a proxy names its client");
-        }
-        forwarded
-    }
-
     /// Keeps a request that can be granted until the host has a seat for its client.
     pub(super) fn await_seat(
         &mut self,
@@ -55,24 +44,24 @@ impl Shard {
         forwarded: Forwarded,
         early: Vec<u8>,
     ) {
-        let stage = Stage::Named(terms, forwarded);
+        if let Some(address) = forwarded.address {
+            tracing::debug!(shard = self.id.0, client = key.slot, %address, "a proxy names its client");
+        }
+        let stage = Stage::AwaitsSeat(terms, forwarded);
         let early = Undecoded::new(early);
         self.clients[key].arrival = Some(Box::new(Arrival { stage, early }));
-        self.named.push(key);
+        self.unseated.push(key);
     }
 
     /// The next client that needs a seat. The host admits or refuses it before it asks for the next.
-    pub(crate) fn poll_named(&mut self) -> Option<Named> {
-        while let Some(key) = self.named.pop() {
+    pub(crate) fn poll_unseated(&mut self) -> Option<Named> {
+        while let Some(key) = self.unseated.pop() {
             let arrival = self.clients.get_mut(key);
             let arrival = arrival.and_then(|client| client.arrival.as_mut());
-            if let Some(Stage::Named(_, forwarded)) = arrival.map(|arrival| &mut arrival.stage) {
-                let Forwarded { address, fault } = std::mem::take(forwarded);
-                return Some(Named {
-                    key,
-                    address,
-                    fault,
-                });
+            let stage = arrival.map(|arrival| &mut arrival.stage);
+            if let Some(Stage::AwaitsSeat(_, forwarded)) = stage {
+                let forwarded = std::mem::take(forwarded);
+                return Some(Named { key, forwarded });
             }
         }
         None
@@ -85,12 +74,12 @@ impl Shard {
         };
         let Some(arrival) = client
             .arrival
-            .take_if(|arrival| matches!(arrival.stage, Stage::Named(..)))
+            .take_if(|arrival| matches!(arrival.stage, Stage::AwaitsSeat(..)))
         else {
             return;
         };
         let Arrival { stage, early } = *arrival;
-        if let Stage::Named(terms, _) = stage {
+        if let Stage::AwaitsSeat(terms, _) = stage {
             self.grant(key, terms, early.into_bytes());
             self.gauge_client(key);
         }

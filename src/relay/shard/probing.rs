@@ -7,8 +7,7 @@ use bytes::Bytes;
 
 use super::Shard;
 use super::arrival::{Arrival, Stage, Undecoded};
-use super::leaving::LINGER;
-use super::phase::{Phase, Step};
+use super::client::Client;
 use crate::http::health::Health;
 use crate::http::response::{Body, Connection};
 use crate::http::routes::Route;
@@ -30,23 +29,12 @@ impl Shard {
 
     /// Answers a probe, and closes its connection in order.
     pub(crate) fn answer_probe(&mut self, key: ClientKey, health: Health) {
-        let (due, date) = (self.now + LINGER, self.date());
-        let Some(client) = self
-            .clients
-            .get_mut(key)
-            .filter(|client| client.phase() == Phase::Requesting)
-        else {
-            return;
-        };
-        let Some(Stage::Probe(body)) = client.arrival.take().map(|arrival| arrival.stage) else {
+        let client = self.clients.get(key);
+        let Some(body) = client.and_then(Client::probe) else {
             return;
         };
         let answer = Route::Ready.answer(health, || None);
-        client.take(Step::QueueLast);
-        client.due = due;
-        client.carry_plain(Bytes::from(answer.encode(Connection::Close, body, date)));
-        self.outflow.make_urgent(key, &mut self.clients);
-        self.gauge_client(key);
-        self.reschedule(key);
+        let answer = answer.encode(Connection::Close, body, self.date());
+        self.end_with(key, Some(Bytes::from(answer)));
     }
 }

@@ -40,7 +40,7 @@ impl Host for Ending {
 
     fn seat_named(&mut self, shard: &mut Shard, named: &Named) -> bool {
         if !self.has_seats {
-            shard.refuse_unheard(named.key, Refusal::PER_IP);
+            shard.refuse(named.key, Refusal::PER_IP);
         }
         self.has_seats
     }

@@ -366,7 +366,7 @@ impl World {
             }
             Due::Surplus(client) => {
                 let key = self.accept(host, shard, client);
-                shard.refuse_unheard(key, Refusal::CAPACITY);
+                shard.refuse(key, Refusal::CAPACITY);
             }
             Due::Mail { from, count } => {
                 for _ in 0..count {
