@@ -308,10 +308,11 @@ impl relay::Host for InTurn<'_> {
             Moment::Permitted(key) => world.observe(*host, shard, key, true),
             Moment::Heard | Moment::Told => world.something_happens_meanwhile(),
             Moment::Deadlines => {
-                world.publish_from_outside(*host, shard);
                 world.hosts[*host].clients_before = shard.len();
             }
             Moment::TakenIn => {
+                // Members come first, also those that are heard a last time before they are closed.
+                world.publish_from_outside(*host, shard);
                 let host = &mut world.hosts[*host];
                 host.is_ruthless |= shard.len() < host.clients_before;
             }
