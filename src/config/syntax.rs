@@ -56,6 +56,13 @@ pub(super) fn explain(
         .or_else(|| number_behind(message, "flow mapping at line "))
         .or_else(|| number_behind(message, "flow sequence at line "))
         .or(line);
+    if let Some(pem) = line_of_pem(text, line) {
+        let error = ConfigError::new(
+            "the text of a certificate or a key is given in place of the path of its file",
+            "write it to a file, and name that",
+        );
+        return (error, Some(pem));
+    }
     let (problem, fix) = problem_and_fix(message, at_fault);
     let error = ConfigError::new(format!("not valid YAML: {problem}"), fix);
     (error, begin)
@@ -202,6 +209,16 @@ fn key_of(line: &str) -> &str {
     key.rsplit(['{', ',', ' ']).next().unwrap_or_default()
 }
 
+/// The line of the first PEM text that begins before the end of `line`, outside of comments.
+fn line_of_pem(text: &str, line: Option<usize>) -> Option<usize> {
+    let mut lines = text.lines().take(line.unwrap_or(usize::MAX));
+    let begins = |line: &str| {
+        let code = line.split(" #").next().unwrap_or(line);
+        code.contains("-----BEGIN") && !code.trim_start().starts_with('#')
+    };
+    lines.position(begins).map(|at| at + 1)
+}
+
 fn line_of(text: &str, line: Option<usize>) -> &str {
     let line = line.and_then(|line| text.lines().nth(line - 1));
     line.unwrap_or("")
@@ -328,6 +345,37 @@ mod tests {
         let place = format!("test.yaml:{line}: ");
         assert!(refusal.starts_with(&place), "for {text:?}: {refusal}");
         assert!(refusal.contains(expected), "for {text:?}: {refusal}");
+    }
+
+    #[test]
+    fn pem_behind_a_key_is_named_as_such_wherever_the_parser_stops() {
+        let body = "MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQg";
+        for begin in [
+            "key_file: -----BEGIN PRIVATE KEY-----",
+            "key_file: \"-----BEGIN PRIVATE KEY-----",
+        ] {
+            for indent in ["", "  ", "    "] {
+                for rest in ["\nlog: {}\n", ""] {
+                    let text = format!(
+                        "server:\n  tls:\n    enabled: true\n    {begin}\n{indent}{body}\n{indent}-----END PRIVATE KEY-----{rest}"
+                    );
+                    let refusal = Config::from_yaml(&text, "test.yaml")
+                        .unwrap_err()
+                        .to_string();
+                    assert_eq!(
+                        refusal,
+                        "test.yaml:4: the text of a certificate or a key is given in place of the path of its file; \
+                         write it to a file, and name that",
+                        "for {text:?}"
+                    );
+                }
+            }
+        }
+        expect(
+            "# -----BEGIN\n  port: 1\n host: a",
+            4,
+            "is not indented like the lines before it",
+        );
     }
 
     #[test]

@@ -16,6 +16,9 @@ const FIX_DAMAGED: &str = "copy the certificate again, as its authority issued i
 const FIX_ORDER: &str =
     "put the server's certificate first, and behind each one the certificate of its issuer";
 
+const FIX_OLD_AUTHORITY: &str = "let its issuer make it with version 3, for example: openssl x509 -req -extfile FILE, with \
+    basicConstraints=critical,CA:TRUE in that file";
+
 /// A certificate that can be parsed, and its place in the file.
 pub(super) struct Certificate {
     der: CertificateDer<'static>,
@@ -84,10 +87,10 @@ pub(super) fn check_chain(certificates: &[Certificate]) -> Result<(), Flaw> {
             ));
         }
     }
-    if parsed[0].version() != X509Version::V3 {
+    if let Some(version) = old_version(&parsed[0]) {
         return Err(Flaw::new(
             format!(
-                "has a certificate of an old version in {}; clients need version 3",
+                "has a certificate of version {version} in {}; clients need version 3",
                 place(0)
             ),
             "make it with an extension, for example: openssl x509 -req -extfile FILE, with \
@@ -101,6 +104,17 @@ pub(super) fn check_chain(certificates: &[Certificate]) -> Result<(), Flaw> {
         }
         // A root that signs itself may be old: clients have their own copy.
         if !parent.is_ca() && !is_self_signed(parent) {
+            if let Some(version) = old_version(parent) {
+                return Err(Flaw::new(
+                    format!(
+                        "is refused by clients: {} issued {}, but has version {version}; an authority of that version cannot say \
+                         that it is one",
+                        place(next),
+                        place(at)
+                    ),
+                    FIX_OLD_AUTHORITY,
+                ));
+            }
             return Err(Flaw::new(
                 format!(
                     "is refused by clients: {} issued {}, but is not the certificate of an authority",
@@ -160,6 +174,14 @@ pub(super) fn check_authorities(certificates: &[Certificate]) -> Result<(), Flaw
         let (parsed, place) = (certificate.parsed(), certificate.place());
         // A client's own certificate may stand there in place of its authority's, if it signs itself.
         if !parsed.is_ca() && !is_self_signed(&parsed) {
+            if let Some(version) = old_version(&parsed) {
+                return Err(Flaw::new(
+                    format!(
+                        "has a certificate of version {version} in {place}; an authority of that version cannot say that it is one"
+                    ),
+                    FIX_OLD_AUTHORITY,
+                ));
+            }
             return Err(Flaw::new(
                 format!("has a certificate in {place} that is not an authority's"),
                 "name the certificate of the authority that issued it",
@@ -177,6 +199,13 @@ pub(super) fn check_authorities(certificates: &[Certificate]) -> Result<(), Flaw
         }
     }
     Ok(())
+}
+
+/// The version of a certificate, if it is older than 3, which extensions need.
+fn old_version(certificate: &X509Certificate<'_>) -> Option<u32> {
+    let version = certificate.version();
+    // The number in the certificate is one less.
+    (version != X509Version::V3).then(|| version.0 + 1)
 }
 
 /// Whether a certificate signed itself. A careless authority issues certificates under its own name, so the name alone does

@@ -431,7 +431,23 @@ fn a_damaged_intermediate_is_refused_wherever_the_damage_is() {
 fn a_certificate_of_version_1_is_refused_with_the_way_to_version_3() {
     refused(
         pair(known("ec_v1_cert.pem"), known("ec_sec1.pem")),
-        "has a certificate of an old version in section 1 (line 1); clients need version 3; make it with an extension",
+        "has a certificate of version 1 in section 1 (line 1); clients need version 3; make it with an extension",
+    );
+}
+
+#[test]
+fn an_intermediate_of_version_1_is_named_as_such_with_the_way_to_version_3() {
+    let chain = known("ec_v1_chain.pem");
+    refused(
+        pair(&chain, known("ec_sec1.pem")),
+        "is refused by clients: section 2 (line 11) issued section 1 (line 1), but has version 1; an authority of that \
+         version cannot say that it is one; let its issuer make it with version 3, for example: openssl x509 -req -extfile \
+         FILE, with basicConstraints=critical,CA:TRUE in that file",
+    );
+    let (_, intermediate) = chain.split_once("-----END CERTIFICATE-----\n").unwrap();
+    refused(
+        authorities(intermediate),
+        "has a certificate of version 1 in section 1 (line 1); an authority of that version cannot say that it is one",
     );
 }
 
