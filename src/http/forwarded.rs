@@ -11,12 +11,17 @@ use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::borrow::Cow;
 
 use super::request::RequestHead;
+use super::token::is_tchar;
 
 const X_FORWARDED_FOR: &str = "X-Forwarded-For";
 const FORWARDED: &str = "Forwarded";
 
 /// The most addresses that are looked at. Each is compared with the whole list of trusted proxies.
 const MAX_HOPS: usize = 64;
+
+/// The fault of a proxy that does not name its clients. Its configuration may lack a line.
+const MISSING: &str =
+    "the proxy sets neither X-Forwarded-For nor Forwarded; let it set one of them";
 
 /// The most bytes that are kept of a header that is not understood.
 const MAX_SENT_BYTES: usize = 256;
@@ -26,11 +31,11 @@ const MAX_SENT_BYTES: usize = 256;
 pub(crate) struct Forwarded {
     /// The client's address, or that of the proxy that hides it. `None` if the proxy that sent the request names nobody.
     pub(crate) address: Option<IpAddr>,
-    /// A header that is not understood.
+    /// A header that is missing or not understood.
     pub(crate) fault: Option<Fault>,
 }
 
-/// A header that is not understood. The proxy that set it has a fault, or passes on what its client sent.
+/// A header that is missing or not understood. The proxy has a fault, or passes on what its client sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Fault {
     /// The fault, with the name of the header, for an operator.
@@ -55,7 +60,10 @@ pub(crate) fn client(head: &RequestHead<'_>, trusts: impl Fn(IpAddr) -> bool) ->
     let listed = read(head, X_FORWARDED_FOR, hops_of_list, &trusts);
     let forwarded = read(head, FORWARDED, hops_of_forwarded, &trusts);
     match (listed, forwarded) {
-        (None, None) => Forwarded::default(),
+        (None, None) => Forwarded {
+            address: None,
+            fault: Some(Fault::new(MISSING, b"")),
+        },
         (Some(only), None) | (None, Some(only)) => only,
         (Some(one), Some(other)) if one == other => one,
         (Some(listed), Some(forwarded)) => Forwarded {
@@ -207,7 +215,7 @@ impl<'a> Elements<'a> {
 
     /// Takes a parameter; `None` if there is none.
     fn pair(&mut self) -> Result<Option<Pair<'a>>, Broken> {
-        let name = self.take_while(is_token);
+        let name = self.take_while(is_tchar);
         if name.is_empty() {
             return Ok(None);
         }
@@ -218,7 +226,7 @@ impl<'a> Elements<'a> {
                 Cow::Owned(self.quoted()?)
             }
             // Addresses with a colon must be quoted, but some senders do not.
-            None => Cow::Borrowed(self.take_while(|byte| is_token(byte) || b":[]".contains(&byte))),
+            None => Cow::Borrowed(self.take_while(|byte| is_tchar(byte) || b":[]".contains(&byte))),
         };
         Ok(Some(Pair { name, value }))
     }
@@ -251,11 +259,6 @@ impl<'a> Elements<'a> {
     fn skip_blanks(&mut self) {
         self.take_while(|byte| byte == b' ' || byte == b'\t');
     }
-}
-
-/// Whether a token may have this byte (RFC 9110, section 5.6.2).
-fn is_token(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
 /// Reads a node: an address, `unknown` or an invented name, with or without a port (RFC 7239, section 6). Other headers
@@ -345,12 +348,19 @@ mod tests {
 
     #[test]
     fn a_request_without_the_headers_names_nobody() {
-        assert_eq!(named(&[]), None);
-        assert_eq!(named(&["X-Forwarded-For:", "Forwarded: "]), None);
-        assert_eq!(
-            named(&["X-Forwarded-For: , ,", "X-Real-IP: 192.0.2.1"]),
-            None
-        );
+        for lines in [
+            &[][..],
+            &["X-Forwarded-For:", "Forwarded: "],
+            &["X-Forwarded-For: , ,", "X-Real-IP: 192.0.2.1"],
+        ] {
+            let forwarded = read_lines(lines);
+            assert_eq!(forwarded.address, None);
+            assert_eq!(forwarded.fault.unwrap().problem, MISSING, "{lines:?}");
+        }
+        // This proxy hides its client on purpose.
+        for line in ["X-Forwarded-For: unknown", "Forwarded: for=_hidden"] {
+            assert_eq!(read_lines(&[line]), Forwarded::default());
+        }
     }
 
     #[test]

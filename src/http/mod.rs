@@ -15,3 +15,4 @@ pub(crate) mod requests;
 pub(crate) mod response;
 pub(crate) mod routes;
 pub(crate) mod target;
+pub(crate) mod token;

@@ -1,7 +1,10 @@
-//! Warnings about proxies whose headers are not understood.
+//! Warnings about proxies whose headers are missing or not understood.
 //!
 //! The workers share one [`Complaints`]. A client may be able to provoke such a header again and again, so there is one
-//! warning a minute at most of each kind. It shows a little of what was sent, and never a token.
+//! warning a minute at most of each kind.
+//!
+//! It shows a little of what was sent, up to the first text that looks like a token or its name. A secret that looks like
+//! nothing of the kind is shown.
 
 use std::fmt;
 use std::sync::{Mutex, PoisonError};
@@ -53,7 +56,7 @@ impl Complaints {
         }
     }
 
-    /// A trusted proxy names its client in a header that is not understood.
+    /// A trusted proxy does not name its client, or in a header that is not understood.
     pub(crate) fn about_request(&self, proxy: Peer, fault: &Fault) {
         if let Some(unsaid) = self.requests.note(Instant::now()) {
             tracing::warn!(

@@ -105,8 +105,8 @@ refusals! {
     BAD_ESCAPE = BadRequest, BadRequest, "The path has a % without two hexadecimal digits.\n";
     /// The decoded path is not UTF-8.
     PATH_NOT_UTF8 = BadRequest, BadRequest, "The path is not UTF-8.\n";
-    /// The target is `*`, an authority, or a URI with an invalid host.
-    TARGET = BadRequest, BadRequest, "The request's target must be a path.\n";
+    /// The target is `*`, an authority, or a URI with an invalid host or a user. Or it has a fragment.
+    TARGET = BadRequest, BadRequest, "The request's target must be a path, or a URL with a valid host. It must have no user and no #.\n";
     /// There is no `Host`, there are two, or it is not valid.
     HOST = BadRequest, BadRequest, "The request must have exactly one Host: a name or an address, and a port if it is not the default.\n";
     /// There are two `Origin`s.

@@ -8,6 +8,7 @@ use std::fmt;
 use tungstenite::http::header;
 
 use crate::http::request::RequestHead;
+use crate::http::token::is_token;
 
 /// The longest name in the configuration, in bytes. Registered names have at most 40.
 pub(crate) const MAX_NAME_BYTES: usize = 128;
@@ -100,12 +101,6 @@ fn reserved_beginning(name: &str) -> Option<&'static str> {
         start.is_some_and(|start| start.eq_ignore_ascii_case(reserved))
     };
     RESERVED.into_iter().find(begins)
-}
-
-/// RFC 9110, section 5.6.2: `1*tchar`.
-fn is_token(text: &str) -> bool {
-    let is_tchar = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
-    !text.is_empty() && text.bytes().all(is_tchar)
 }
 
 #[cfg(test)]

@@ -327,6 +327,24 @@ fn a_header_that_is_not_understood_is_a_warning_without_the_token() {
 }
 
 #[test]
+fn a_proxy_that_names_nobody_is_a_warning_once_a_minute() {
+    let keys = ", trusted_proxies: [127.0.0.1], max_connections_per_ip: 1";
+    let mut program = Program::with_server(keys, "");
+    let (first, second) = (ask(program.dial(), &[]), ask(program.dial(), &[]));
+    assert_eq!((first.0, second.0), (101, 429));
+    drop((first, second));
+    let line = program.await_log("proxy=");
+    for part in [
+        "proxy=127.0.0.1",
+        "counts by the address of the proxy",
+        "neither X-Forwarded-For nor Forwarded",
+    ] {
+        assert!(line.contains(part), "{line}");
+    }
+    assert!(!program.end_well().contains("proxy="));
+}
+
+#[test]
 fn a_proxy_header_that_is_not_understood_is_a_warning() {
     let keys = ", proxy_protocol: {from: [127.0.0.1]}";
     let mut program = Program::with_server(keys, "");
