@@ -1,6 +1,6 @@
 //! The health of the relay, as probes see it. `routes` answers with it; the server decides which it is.
 
-/// The state of the relay. If several are true at once, the worst one counts: it is the last in this list.
+/// The state of the relay. If several are true at once, the later in this list wins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Health {
     /// It takes new clients.

@@ -321,7 +321,8 @@ impl Turn {
     /// The others are told before the flush, so that they flush at the same time.
     pub fn run<H: Host>(&mut self, host: &mut H) {
         let began = self.look(host);
-        // 1. Take in: events, mail, input of clients, deadlines.
+        // 1. Take in: events, mail, input of clients. Then what these ask for: seats, places, answers to checks. Then what is
+        //    due: deadlines, and the Closes of a spread.
         self.shard.begin_turn(began);
         host.note(&mut self.shard, Moment::Begun);
         while let Some((key, readiness)) = host.next_event() {
@@ -479,15 +480,6 @@ impl Turn {
         true
     }
 
-    /// Asks for a seat for each client that a trusted proxy has just named.
-    fn seat_clients<H: Host>(&mut self, host: &mut H) {
-        while let Some(named) = self.shard.poll_unseated() {
-            if host.seat_named(&mut self.shard, &named) {
-                self.shard.admit(named.key);
-            }
-        }
-    }
-
     /// A step of a visit is done, and has read `bytes`. Says whether no other may begin, because it is `until` or the budget is
     /// used up.
     fn is_visit_over<H: Host>(
@@ -500,6 +492,15 @@ impl Turn {
         let now = self.look(host);
         left.note(bytes, now);
         left.is_over() || now >= until
+    }
+
+    /// Asks for a seat for each client that a trusted proxy has just named.
+    fn seat_clients<H: Host>(&mut self, host: &mut H) {
+        while let Some(named) = self.shard.poll_unseated() {
+            if host.seat_named(&mut self.shard, &named) {
+                self.shard.admit(named.key);
+            }
+        }
     }
 
     /// Decides for each client whose request was just granted whether it stays or moves to another shard.

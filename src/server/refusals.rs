@@ -17,7 +17,8 @@ const BETWEEN_LINES: Duration = Duration::from_mins(1);
 /// The time between two looks at the counters while nothing was refused in the last minute. The first refusal is news.
 const BETWEEN_LOOKS: Duration = Duration::from_secs(1);
 
-/// A connection is refused after `server.handshake_timeout` at the latest, and counted within this time.
+/// A connection is refused after `server.handshake_timeout` at the latest, and counted within this time. A pause of the process
+/// moves both.
 const TO_SPARE: Duration = Duration::from_secs(2);
 
 /// The counters of all reasons, in the order of the catalogue.
@@ -37,6 +38,8 @@ pub(super) struct Refusals {
     next: Option<Instant>,
     /// The time of the last look.
     looked: Instant,
+    /// The pauses that workers had noticed then.
+    pauses: u64,
     /// The counters that are logged.
     logged: Counts,
     /// A line was logged already.
@@ -57,6 +60,7 @@ impl Refusals {
             until: now,
             next: None,
             looked: now,
+            pauses: 0,
             logged: [0; FAILED_HANDSHAKES.len()],
             is_known: false,
         }
@@ -77,8 +81,15 @@ impl Refusals {
                 self.next = Some(now + BETWEEN_LOOKS);
             }
         }
-        if now < self.next? {
+        let next = self.next?;
+        if now < next {
             return None;
+        }
+        // Much later than planned: it was a pause, and the workers may not have said so yet.
+        self.until += now.saturating_duration_since(next);
+        let pauses = self.sum(Stat::Pauses);
+        if std::mem::replace(&mut self.pauses, pauses) != pauses {
+            self.until = self.until.max(now + self.window);
         }
         let line = self.take_line(now);
         self.next = match &line {
@@ -121,8 +132,12 @@ impl Refusals {
     fn count(&self) -> Counts {
         std::array::from_fn(|index| match FAILED_HANDSHAKES[index].1 {
             Stat::HandshakeLost => 0,
-            stat => self.published.iter().map(|shard| shard.value(stat)).sum(),
+            stat => self.sum(stat),
         })
+    }
+
+    fn sum(&self, stat: Stat) -> u64 {
+        self.published.iter().map(|shard| shard.value(stat)).sum()
     }
 }
 
@@ -251,6 +266,32 @@ mod tests {
         let (lines, _) = world.pass(5);
         assert_eq!(lines.len(), 1);
         assert!(lines[0].1.contains(": timeout 1"), "{lines:?}");
+    }
+
+    #[test]
+    fn a_request_that_times_out_later_because_of_a_pause_is_logged() {
+        // The pause is noticed by this thread first, or by a worker while this thread waits for its next line.
+        for noticed_here in [true, false] {
+            let mut world = World::new();
+            if !noticed_here {
+                world.refuse(0, Stat::HandshakeOrigin, 1);
+                world.pass(45);
+            }
+            world.arrivals += 1;
+            assert_eq!(world.turn(), None);
+            if noticed_here {
+                world.now += Duration::from_secs(30);
+                assert_eq!(world.turn(), None);
+            } else {
+                world.stats[0].inc(Stat::Pauses);
+                world.shards[0].publish(&world.stats[0]);
+                assert_eq!(world.pass(18).0, []);
+            }
+            assert_eq!(world.pass(8).0, []);
+            world.stats[0].inc(Stat::HandshakeTimeout);
+            world.shards[0].publish(&world.stats[0]);
+            assert_eq!(world.pass(5).0.len(), 1, "noticed here: {noticed_here}");
+        }
     }
 
     #[test]

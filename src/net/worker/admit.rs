@@ -1,7 +1,7 @@
 //! Clients that a proxy names, before their first byte or in their request: read a proxy's header, and seat the client.
 //!
-//! [`Sockets`] calls it for connections from trusted proxies. It refuses a client with a bad header before its first byte,
-//! and one over the limit of its address.
+//! [`Sockets`] calls it for connections from trusted proxies. It turns away a connection whose PROXY header is bad. It refuses
+//! a client if the address that its proxy names has as many connections as it may have.
 
 use super::sockets::{Sockets, conn_in};
 use crate::ids::ClientKey;

@@ -10,8 +10,8 @@
 //! that is the relay's fault. So the client may also send what it could have sent while it was parked. This excuse lasts as
 //! long as the client was parked.
 //!
-//! A pause of the relay itself is excused in the same way. A turn may skip reading because inboxes are full. Such a turn is
-//! short and does not count.
+//! A pause of the relay itself is excused in the same way. A turn that skips reading because inboxes are full is not: it is
+//! short.
 
 use std::time::Duration;
 
@@ -23,6 +23,10 @@ const NANOS_PER_SECOND: u64 = 1_000_000_000;
 /// The most that a time in whole microseconds leaves out. A client that sends exactly at the rate must not be over the limit
 /// because of it.
 const CUT_OFF_NANOS: u64 = 999;
+
+/// The most pings of the relay in `keepalive.ping_interval`. It reviews what a client was sent twice in that time, and may ping
+/// after each review.
+const MOST_PINGS_PER_INTERVAL: u128 = 2;
 
 /// The limits, the same for all clients.
 #[derive(Clone, Copy, Debug)]
@@ -63,8 +67,8 @@ impl Rates {
         // Answers to the relay's own pings are not the client's idea, so there is room for them on top.
         let own_pings = match keepalive.ping_interval.as_millis() {
             0 => 0,
-            // At most 2000: an interval is a millisecond at least.
-            millis => 2000_u128.div_ceil(millis) as usize,
+            // An interval is a millisecond at least, so the number is small.
+            millis => (MOST_PINGS_PER_INTERVAL * 1_000).div_ceil(millis) as usize,
         };
         let controls = match limits.control_frames_per_second {
             0 => 0,

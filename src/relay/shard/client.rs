@@ -322,7 +322,7 @@ impl Client {
     }
 
     /// The relay stood still. All times at which something was due or last happened move on by as much. The messages that the
-    /// client could have sent meanwhile are excused. If it is not read, the excuse that it will get covers them.
+    /// client could have sent meanwhile are excused. A client that is not being read gets its excuse when reading resumes.
     pub(super) fn excuse(&mut self, pause: Pause) {
         let span = pause.span();
         for time in [&mut self.last_read, &mut self.output_since, &mut self.due] {

@@ -12,7 +12,7 @@ use crate::time::Timestamp;
 use crate::ws::handshake::{Refusal, RefusalKind};
 
 /// The client's output is reviewed this often in a ping's interval. A client that was sent nothing between two reviews is
-/// pinged. So nobody is sent nothing for longer than an interval, and no delivery has to note its time.
+/// pinged. So every client is sent something at least once in an interval, and no delivery has to note its time.
 const REVIEWS_PER_PING: u32 = 2;
 
 impl Shard {
