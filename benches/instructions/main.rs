@@ -7,8 +7,8 @@
 //! ```
 //!
 //! This program runs itself again for each case ([`cases`]), under valgrind ([`callgrind`]), and compares the count with
-//! `expected.txt` ([`expected`]). Instructions are not time: the other benches show time that passes in the kernel or in waits for
-//! memory. Instructions show new work, on any machine, to a thousandth.
+//! `expected.txt` ([`expected`]). Instructions are not time: the other benches show time that passes in the kernel or in waits
+//! for memory. Instructions show new work, on any machine, to a thousandth.
 
 mod callgrind;
 mod cases;

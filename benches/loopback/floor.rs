@@ -4,7 +4,8 @@
 //! from a ring that was filled beforehand.
 //!
 //! It makes the same system calls as the relay: edge-triggered events and one read for each
-//! readable socket. In a turn it makes one send for each socket ([`Sends::PerTurn`]), or one for each frame ([`Sends::PerFrame`]).
+//! readable socket. In a turn it makes one send for each socket ([`Sends::PerTurn`]), or one for each frame
+//! ([`Sends::PerFrame`]).
 
 use std::io::{self, Read, Write};
 use std::net::SocketAddr;
@@ -77,8 +78,8 @@ pub(crate) fn start(traffic: Traffic, sends: Sends) -> io::Result<Handle> {
     Ok(Handle { address, writes })
 }
 
-/// Every message once, with the publishers in turn, and then the first ones again. So any messages that are in flight together lie
-/// in one piece.
+/// Every message once, with the publishers in turn, and then the first ones again. So any messages that are in flight together
+/// lie in one piece.
 fn ring(traffic: Traffic) -> Vec<u8> {
     let frames = traffic.publishers * traffic.counts() as usize + traffic.in_flight();
     let mut ring = Vec::with_capacity(frames * traffic.server_frame_bytes());

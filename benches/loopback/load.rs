@@ -23,8 +23,8 @@ const SCRATCH_BYTES: usize = 512 << 10;
 const STALL: Duration = Duration::from_secs(10);
 
 /// The sleep of the generator while it waits for deliveries of small messages. If it waited for events instead, almost every send
-/// would wake it, and the server would pay for that. The price depends on which of the two is faster. Clients on other machines never
-/// cost a server that.
+/// would wake it, and the server would pay for that. The price depends on which of the two is faster. Clients on other machines
+/// never cost a server that.
 const NAP: Duration = Duration::from_micros(50);
 
 /// The least members for a nap. With fewer there are few sends, and the nap would be most of the measured time.

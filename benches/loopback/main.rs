@@ -7,8 +7,8 @@
 //! The relay and the floor ([`floor`]) are processes of their own on one CPU. The load generator ([`load`]) runs on another. Each
 //! scenario connects to both servers and loads them in turns, so that other work on the machine disturbs both alike.
 //!
-//! The cost is the server's CPU time, user and system, divided by the deliveries. Every delivery is checked, and a wrong one fails
-//! the benchmark. A missed target is printed and fails nothing, because machines vary.
+//! The cost is the server's CPU time, user and system, divided by the deliveries. Every delivery is checked, and a wrong one
+//! fails the benchmark. A missed target is printed and fails nothing, because machines vary.
 
 mod floor;
 mod load;
@@ -187,8 +187,8 @@ fn bench(args: &Args) -> io::Result<()> {
     Ok(())
 }
 
-/// The load before each measurement. Right after the other server's turn, a send of either server costs up to a third more, in all
-/// functions of the kernel. So the server that is measured more often right after the other one would look worse.
+/// The load before each measurement. Right after the other server's turn, a send of either server costs up to a third more, in
+/// all functions of the kernel. So the server that is measured more often right after the other one would look worse.
 const AWAKE: Duration = Duration::from_millis(200);
 
 /// One of the two servers of a comparison, with its clients and its measurements.

@@ -41,7 +41,8 @@ pub(crate) struct Traffic {
 pub(crate) enum Pace {
     /// A message is in flight until all members have it. The server's work comes in rounds.
     All,
-    /// A message is in flight until its sender has it back. New messages arrive while the server still sends the last ones to others.
+    /// A message is in flight until its sender has it back. New messages arrive while the server still sends the last ones to
+    /// others.
     Sender,
     /// One publisher sends this number of messages a second, but only while the window has room, because the counts tell no more
     /// messages apart. The latency of a message that waits for room also counts from the moment it was due.

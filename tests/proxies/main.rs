@@ -1,8 +1,8 @@
 //! The relay behind the proxies of `docs/behind-a-proxy.md`. Each proxy runs with the configuration on that page.
 //!
-//! The page lists the differences, so keep that list true. Every proxy goes through the same [`story`]: clients exchange messages,
-//! the proxy is reloaded, the relay is stopped and started again. Then the relay [counts](count_clients) clients by address. A proxy
-//! that is not installed is skipped; if the environment has `CI`, the test fails instead.
+//! The page lists the differences, so keep that list true. Every proxy goes through the same [`story`]: clients exchange
+//! messages, the proxy is reloaded, the relay is stopped and started again. Then the relay [counts](count_clients) clients by
+//! address. A proxy that is not installed is skipped; if the environment has `CI`, the test fails instead.
 //!
 //! [`page`] finds the configurations, [`files`] has the folder of a
 //! test, [`processes`] runs proxy and relay, [`client`] is the client.
@@ -259,7 +259,8 @@ fn story(files: &Files, mut relay: Relay, proxy: &Proxy, reload: Reload, do_relo
         Reload::KeepsThem => clients.push(connect_after_reload()),
         Reload::ClosesThem => {
             for client in clients {
-                // Caddy sends 1001 to both sides, to the relay without a mask. The relay's answer, 1002, may reach the client first.
+                // Caddy sends 1001 to both sides, to the relay without a mask. The relay's answer, 1002, may reach the client
+                // first.
                 client.expect_close(&[1001, 1002]);
             }
             let first = connect_after_reload();

@@ -94,8 +94,8 @@ pub(crate) struct Relay {
 }
 
 impl Relay {
-    /// Starts it with `config`, and waits until it listens. If root runs the test, the relay's group is `group`, so that the proxy
-    /// may write to the socket.
+    /// Starts it with `config`, and waits until it listens. If root runs the test, the relay's group is `group`, so that the
+    /// proxy may write to the socket.
     pub(crate) fn start(files: &Files, config: Block, group: &'static str) -> Relay {
         let config = config.replaced("host: 127.0.0.1", "host: 127.0.0.1\n  port: 0");
         let config = format!("{}metrics: {{port: 0}}\n", config.text());

@@ -59,7 +59,8 @@ impl World {
     }
 
     /// If nobody can act because messages wait for the next fan-out of their topic, clients for room in the inboxes, or a
-    /// shutdown for the next Close, the clock moves to that. It moves to no deadline, because a timer would heal a wake that was forgotten.
+    /// shutdown for the next Close, the clock moves to that. It moves to no deadline, because a timer would heal a wake that was
+    /// forgotten.
     fn await_next_move(&mut self) -> bool {
         let fan_outs = self.hosts.iter().map(|host| host.shard().next_fan_out());
         let fan_out = fan_outs.flatten().min();

@@ -1,9 +1,12 @@
-//! The rules about comments: short paragraphs, and sentences that begin with their subject.
+//! The rules about comments: short lines and paragraphs, and sentences that begin with their subject.
 //!
 //! `tidy.rs` calls it for every source. It reads comments only: no code and no strings. It leaves out fenced code and tables.
 
 use super::tokens::{Comment, comments};
 use super::{Finding, finding};
+
+/// The longest line with a comment, in characters. `rustfmt` breaks lines of code only.
+const MAX_CHARS: usize = 130;
 
 /// The longest paragraph, in words.
 const MAX_WORDS: usize = 60;
@@ -13,10 +16,21 @@ const NOT_FIRST: &[&str] = &[
     "Who", "Whoever", "What", "Whatever", "Where", "Whose", "That",
 ];
 
-/// Refuses long paragraphs, and sentences without a plain subject in front.
+/// Refuses long lines and paragraphs, and sentences without a plain subject in front.
 pub(crate) fn check_comments(text: &str) -> Vec<Finding> {
     let mut findings = Vec::new();
-    for paragraph in paragraphs(&comments(text)) {
+    let comments = comments(text);
+    let lines: Vec<&str> = text.lines().collect();
+    for comment in &comments {
+        let chars = lines[comment.line - 1].chars().count();
+        if chars > MAX_CHARS {
+            let what = format!(
+                "a comment in a line of {chars} characters, more than {MAX_CHARS}: wrap it"
+            );
+            findings.push(finding(comment.line, what));
+        }
+    }
+    for paragraph in paragraphs(&comments) {
         if paragraph.words.len() > MAX_WORDS {
             let what = format!(
                 "a paragraph of {} words, more than {MAX_WORDS}: cut it, or move it to a page below docs/",

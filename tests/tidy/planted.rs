@@ -375,6 +375,18 @@ fn long_paragraphs_of_comments_are_found() {
 }
 
 #[test]
+fn long_lines_of_comments_are_found_and_those_of_code_are_not() {
+    for kind in ["//", "///", "//!"] {
+        let line = |chars: usize| format!("{kind} {}", "é".repeat(chars - kind.len() - 1));
+        let found = "2: a comment in a line of 131";
+        assert_found("tests/a.rs", &line(131), found);
+        assert_clean("tests/a.rs", &line(130));
+    }
+    let code = format!("const A: &str = \"{}\";", "a".repeat(130));
+    assert_clean("tests/a.rs", &code);
+}
+
+#[test]
 fn each_paragraph_item_and_comment_is_counted_alone_and_code_and_tables_are_not() {
     let whole = comment("///", 60);
     for between in [

@@ -74,7 +74,8 @@ impl Shard {
         key
     }
 
-    /// Closes a connection without an answer whose request is not granted. A connection that was already refused stays until its end.
+    /// Closes a connection without an answer whose request is not granted. A connection that was already refused stays until its
+    /// end.
     pub(crate) fn turn_away(&mut self, key: ClientKey, kind: RefusalKind) {
         let is_requesting = |client: &Client| client.phase() == Phase::Requesting;
         if self.clients.get(key).is_some_and(is_requesting) {

@@ -5,9 +5,9 @@
 //! that clients send, how much each socket takes, when mail arrives, which shard takes a turn, how early the steps of the turn
 //! stop, and the time between turns.
 //!
-//! After every turn these are checked: [`Shard::check`](fanwire::internals::relay::Shard::check), the accounts, and each message that
-//! leaves. All members of a topic get the same messages in the same order, without a gap and without a repetition, from where
-//! they joined. A member whose socket takes more gets in the same turn all that its shard has.
+//! After every turn these are checked: [`Shard::check`](fanwire::internals::relay::Shard::check), the accounts, and each message
+//! that leaves. All members of a topic get the same messages in the same order, without a gap and without a repetition, from
+//! where they joined. A member whose socket takes more gets in the same turn all that its shard has.
 //!
 //! A host sleeps until something happens to it, or until its turn says. A wake that is forgotten shows at rest: then every client
 //! has everything, and nobody waits. At the end, offered = delivered + dropped + discarded, and nothing is left.
