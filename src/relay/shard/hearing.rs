@@ -91,6 +91,8 @@ impl Shard {
         let Some(client) = client.filter(|client| client.phase() == Phase::Joining) else {
             return;
         };
+        // Its moment in a spread came while it joined. Its early frames may be a reason of their own to leave.
+        let is_sent_away = client.leaves_at_head;
         let Some(arrival) = client.arrival.take() else {
             return;
         };
@@ -123,7 +125,9 @@ impl Shard {
         self.reschedule(key);
         self.abandon_newcomer(key);
         self.on_undecoded(key, arrival.early);
-        self.send_newcomer_away(key);
+        if is_sent_away {
+            self.send_newcomer_away(key);
+        }
         if self.has_undecoded(key) {
             // No event of its socket announces the rest.
             self.make_ready(key);

@@ -40,3 +40,16 @@ fn a_client_has_the_configured_time_to_take_its_close() {
     shard.sleep(Duration::from_secs(2), &mut takes);
     assert_eq!(shard.len(), 0);
 }
+
+#[test]
+fn a_violation_right_behind_the_request_is_told_as_what_it_is() {
+    let mut shard = shard_with(&Config::default());
+    let client = join(&mut shard, "/", &[&text(1)[..], &UNMASKED].concat());
+    rest(&mut shard, None);
+    shard.sleep(Duration::from_millis(10), &mut taking_all);
+    let sent = shard.writes_to(client).concat();
+    let told = b"\x81\x01x\x88";
+    let at = sent.windows(told.len()).position(|part| part == told);
+    let at = at.expect("its message, and then a Close");
+    assert_eq!(sent[at + 5..at + 7], 1002_u16.to_be_bytes());
+}
