@@ -96,7 +96,8 @@ pub(super) fn is_same(one: &str, other: &str) -> bool {
     bare(one) == bare(other)
 }
 
-/// Whether an error may show the path of an unknown key, which was perhaps `meant` to be a known one. It may not if a part of it may
+/// Whether an error may show the path of an unknown key, which was perhaps `meant` to be a known one. It may not if a part
+/// of it may
 /// be a secret.
 pub(super) fn may_be_shown(path: &str, meant: Option<&str>) -> bool {
     let (section, name) = path.rsplit_once('.').unwrap_or(("", path));
