@@ -102,7 +102,7 @@ pub enum Filled {
 pub enum Moment {
     /// The turn has begun.
     Begun,
-    /// The shard has taken in what had waited of this client: because it may be read now, or is to be closed.
+    /// The shard has taken in what had waited of this client: because it may be read now, has a seat, or is to be closed.
     Permitted(ClientKey),
     /// Events and mail are taken in.
     Heard,
@@ -496,9 +496,13 @@ impl Turn {
 
     /// Asks for a seat for each client that a trusted proxy has just named.
     fn seat_clients<H: Host>(&mut self, host: &mut H) {
-        while let Some(named) = self.shard.poll_unseated() {
+        for _ in 0..host.portion(self.shard.unseated_len()) {
+            let Some(named) = self.shard.poll_unseated() else {
+                return;
+            };
             if host.seat_named(&mut self.shard, &named) {
                 self.shard.admit(named.key);
+                host.note(&mut self.shard, Moment::Permitted(named.key));
             }
         }
     }
@@ -523,7 +527,10 @@ impl Turn {
 
     /// Answers the health checks that this turn has read.
     fn answer_probes<H: Host>(&mut self, host: &mut H) {
-        while let Some(key) = self.shard.poll_probe() {
+        for _ in 0..host.portion(self.shard.probes_len()) {
+            let Some(key) = self.shard.poll_probe() else {
+                return;
+            };
             let health = host.health();
             self.shard.answer_probe(key, health);
         }

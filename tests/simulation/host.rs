@@ -7,8 +7,10 @@ use std::io::IoSlice;
 use std::time::Duration;
 
 use fanwire::internals::relay::{
-    Budgets, Effect, Envelope, Filled, Moment, Readiness, Shard, Transfer, Turn, Undecided, Written,
+    Budgets, Effect, Envelope, Filled, Moment, Named, Readiness, Shard, Transfer, Turn, Undecided,
+    Written,
 };
+use fanwire::internals::ws::Refusal;
 use fanwire::internals::{ClientKey, ShardId, Timestamp, relay};
 use fanwire::server::Stat;
 
@@ -236,6 +238,11 @@ impl relay::Host for InTurn<'_> {
     fn is_handshaking(&mut self, key: ClientKey) -> bool {
         self.peer_of(key)
             .is_some_and(|id| self.world.peers[id].transport.is_handshaking())
+    }
+
+    fn seat_named(&mut self, shard: &mut Shard, named: &Named) -> bool {
+        let id = self.peer_of(named.key).expect("it is there");
+        self.world.seat(shard, named.key, id)
     }
 
     /// Some of the clients that have just sent their request move to another shard.
@@ -483,7 +490,24 @@ impl World {
             return;
         }
         let key = shard.accept();
+        if self.peers[id].is_proxied {
+            shard.trust(key);
+        }
         self.connect_to(host, key, id);
+    }
+
+    /// Some clients of proxies get no seat.
+    fn seat(&mut self, shard: &mut Shard, key: ClientKey, id: usize) -> bool {
+        assert!(self.peers[id].is_proxied, "client {id} has no proxy");
+        if !self.rng.percent(self.plan.unseated) {
+            self.tally.note(Event::Seat);
+            return true;
+        }
+        self.tally.note(Event::NoSeat);
+        self.tell(|| format!("client {id} gets no seat"));
+        self.peers[id].is_unseated = true;
+        shard.refuse(key, Refusal::PER_IP);
+        false
     }
 
     /// Frees the slots that were given up in this turn.

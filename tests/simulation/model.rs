@@ -556,6 +556,11 @@ impl Model {
         self.clients[client].consumed >= count
     }
 
+    /// Whether the client was sent an answer to its request.
+    pub(crate) fn has_answer(&self, client: usize) -> bool {
+        self.clients[client].status.is_some()
+    }
+
     /// Whether the client was ever a member.
     pub(crate) fn has_joined(&self, client: usize) -> bool {
         self.clients[client].member.is_some()

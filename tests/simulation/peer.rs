@@ -8,7 +8,7 @@ use fanwire::internals::{ClientKey, Timestamp};
 
 use crate::counterpart::Counterpart;
 use crate::pipe::Pipe;
-use crate::plan::Plan;
+use crate::plan::{HEALTH_PATH, Plan};
 use crate::rng::Rng;
 use crate::stream::{Item, Stream};
 use crate::transport::Transport;
@@ -30,6 +30,8 @@ pub(crate) struct Manners {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Request {
     Upgrade,
+    /// A health check.
+    Check,
     /// A request that must not be answered 101.
     Bad,
     /// The beginning of a request, and nothing more.
@@ -48,6 +50,10 @@ pub(crate) struct Peer {
     pub(crate) is_moving: bool,
     pub(crate) topic: usize,
     pub(crate) request: Request,
+    /// A trusted proxy is between.
+    pub(crate) is_proxied: bool,
+    /// The host of its shard had no seat for it.
+    pub(crate) is_unseated: bool,
     pub(crate) manners: Manners,
     pub(crate) pipe: Pipe,
     /// The shard's end of the connection.
@@ -94,6 +100,7 @@ impl Peer {
         let request = match rng.percent(trouble) {
             true if rng.percent(30) => Request::Half,
             true => Request::Bad,
+            false if rng.percent(plan.checks) => Request::Check,
             false => Request::Upgrade,
         };
         let (transport, counterpart) = if rng.percent(plan.encrypted) {
@@ -110,6 +117,8 @@ impl Peer {
             is_moving: false,
             topic,
             request,
+            is_proxied: rng.percent(plan.proxied),
+            is_unseated: false,
             manners: Manners {
                 answers_pings: !rng.percent(trouble),
                 answers_close: !rng.percent(trouble),
@@ -363,6 +372,7 @@ fn request_head(request: Request, target: &str, rng: &mut Rng) -> String {
     );
     match request {
         Request::Upgrade => good,
+        Request::Check => format!("GET {HEALTH_PATH} HTTP/1.0\r\n\r\n"),
         Request::Half => good[..rng.below(good.len())].to_owned(),
         Request::Bad => match rng.below(6) {
             0 => good.replace("GET", "POST"),

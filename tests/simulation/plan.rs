@@ -45,6 +45,12 @@ pub(crate) struct Plan {
     pub(crate) flush_budget: usize,
     /// The share of clients that move to another shard, in percent of those that may.
     pub(crate) transfers: usize,
+    /// The share of connections from trusted proxies, in percent.
+    pub(crate) proxied: usize,
+    /// The share of their clients that get no seat, in percent.
+    pub(crate) unseated: usize,
+    /// The share of connections that are health checks, in percent.
+    pub(crate) checks: usize,
     /// The share of turns in which somebody publishes from outside, in percent.
     pub(crate) outside: usize,
     /// Reads pause while an inbox holds this many bytes of messages.
@@ -96,6 +102,9 @@ pub(crate) const TOPICS: [(&str, &str); 5] = [
     ("/%65", "/e"),
 ];
 
+/// The path of health checks.
+pub(crate) const HEALTH_PATH: &str = "/check";
+
 /// Moments at which worlds seldom end by chance, so they are chosen more often.
 const RARE: [Moment; 5] = [
     Moment::Transfer,
@@ -133,6 +142,9 @@ impl Plan {
             step_frames: rng.pick(&[1, 2, 5, 1024]),
             flush_budget: rng.pick(&[1, 2, 3, 8, 512]),
             transfers: rng.pick(&[0, 50, 100]),
+            proxied: rng.pick(&[0, 50, 100]),
+            unseated: rng.pick(&[0, 0, 0, 20]),
+            checks: rng.pick(&[0, 0, 10]),
             outside: rng.pick(&[0, 0, 5, 40]),
             inbox_high_water_bytes: rng.pick(&[lag / 4, lag, 8 << 20]),
             send_buffer_bytes: rng
@@ -175,6 +187,7 @@ fn config(rng: &mut Rng) -> Config {
     };
     config.limits.max_message_bytes = message;
     config.limits.max_header_bytes = 1 << 10;
+    config.server.health_path = Some(HEALTH_PATH.into());
     config.relay.echo = rng.percent(65);
     config.relay.topics = if rng.percent(90) {
         Topics::Path

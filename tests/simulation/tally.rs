@@ -109,6 +109,12 @@ pub(crate) enum Event {
     Goodbye(Stage),
     /// A client moves to a shard that does not own its topic.
     TransferElsewhere,
+    /// A client of a proxy gets a seat,
+    Seat,
+    /// or does not.
+    NoSeat,
+    /// A health check is answered.
+    Check,
     /// A client stops reading,
     Stall,
     /// and continues,
@@ -169,7 +175,7 @@ pub(crate) enum Event {
 }
 
 /// The least number of times that each event must happen in an ordinary run. It is about a third of the usual number.
-pub(crate) const LEAST: [(Event, u64); 83] = [
+pub(crate) const LEAST: [(Event, u64); 86] = [
     (Event::Reset(Stage::Unaccepted), 20),
     (Event::Reset(Stage::Moving), 1),
     (Event::Reset(Stage::Greeting), 100),
@@ -228,6 +234,9 @@ pub(crate) const LEAST: [(Event, u64); 83] = [
     (Event::Cut(Moment::Pause), 10),
     (Event::ResetMidTurn, 150),
     (Event::TransferElsewhere, 180),
+    (Event::Seat, 500),
+    (Event::NoSeat, 20),
+    (Event::Check, 50),
     (Event::Stall, 1_000),
     (Event::Resumption, 300),
     (Event::StallForEver, 100),

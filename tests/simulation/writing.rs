@@ -69,6 +69,9 @@ impl World {
         let items = items.unwrap_or_else(|error| panic!("to client {id}: {error}"));
         for (offset, item) in items {
             self.tell(|| format!("client {id} is sent {}", describe(&item)));
+            if item == Item::Response(200) {
+                self.tally.note(Event::Check);
+            }
             let may_be_refused = self.may_be_refused(shard, id, &item);
             let is_out_of_patience = self.is_out_of_patience(shard, id);
             self.model
@@ -105,7 +108,13 @@ impl World {
         let is_full = self.is_draining || shard.stats().value(Stat::BufferLimitReached) > 0;
         let is_too_late = *item == Item::Response(408);
         let is_turned_away = *item == Item::Response(503) && is_full;
-        self.peers[id].request != Request::Upgrade || is_too_late || is_turned_away
+        let peer = &self.peers[id];
+        let is_right = match (peer.request, item) {
+            (Request::Upgrade, Item::Response(429)) => peer.is_unseated,
+            (Request::Check, Item::Response(200)) | (Request::Bad | Request::Half, _) => true,
+            (Request::Upgrade | Request::Check, _) => false,
+        };
+        is_right || is_too_late || is_turned_away
     }
 
     pub(crate) fn apply(&mut self, host: usize, effect: Effect) {
@@ -153,8 +162,31 @@ impl World {
                 self.tally.note(Event::LostInTransport);
             }
         }
+        self.check_answered(host, id);
         self.peers[id].pipe.close_by_server();
         self.model.close(id);
+    }
+
+    /// A client whose request was read has an answer, even if it has shut its side: unless its connection has failed, or its
+    /// host has closed it because of a deadline or a cut.
+    fn check_answered(&self, host: usize, id: usize) {
+        let Peer {
+            pipe,
+            transport,
+            request,
+            request_bytes,
+            ..
+        } = &self.peers[id];
+        let has_failed = pipe.is_reset() || transport.is_ended();
+        let host = &self.hosts[host];
+        let is_excused = has_failed || host.is_short || host.is_ruthless || host.is_cut;
+        assert!(
+            is_excused
+                || *request == Request::Half
+                || !self.model.has_read(id, *request_bytes)
+                || self.model.has_answer(id),
+            "client {id}: closed without an answer"
+        );
     }
 }
 

@@ -284,6 +284,7 @@ impl Shard {
             || self.publishing.has_drafts()
             || self.drain.has_something_due()
             || self.is_drain_due()
+            || !(self.unseated.is_empty() && self.probes.is_empty())
     }
 
     /// The earliest time at which a deadline may have passed.

@@ -28,7 +28,7 @@ impl Shard {
     }
 
     /// The connection comes from a trusted proxy, which names the client in the request.
-    pub(crate) fn trust(&mut self, key: ClientKey) {
+    pub fn trust(&mut self, key: ClientKey) {
         let arrival = self.clients.get_mut(key);
         let arrival = arrival.and_then(|client| client.arrival.as_mut());
         if let Some(Stage::Head { is_forwarded, .. }) = arrival.map(|arrival| &mut arrival.stage) {
@@ -51,6 +51,11 @@ impl Shard {
         let early = Undecoded::new(early);
         self.clients[key].arrival = Some(Box::new(Arrival { stage, early }));
         self.unseated.push(key);
+    }
+
+    /// The number of clients that need a seat. It includes some that are gone.
+    pub(in crate::relay) fn unseated_len(&self) -> usize {
+        self.unseated.len()
     }
 
     /// The next client that needs a seat. The host admits or refuses it before it asks for the next.

@@ -22,6 +22,11 @@ impl Shard {
         self.probes.push(key);
     }
 
+    /// The number of probes to be answered. It includes some that are gone.
+    pub(in crate::relay) fn probes_len(&self) -> usize {
+        self.probes.len()
+    }
+
     /// The next probe to be answered with [`Shard::answer_probe`].
     pub(crate) fn poll_probe(&mut self) -> Option<ClientKey> {
         self.probes.pop()
