@@ -18,6 +18,7 @@ mod bounds;
 mod error;
 mod explain;
 mod file;
+mod history;
 mod human;
 mod layers;
 mod lists;
@@ -44,8 +45,8 @@ pub use proxies::ProxySource;
 pub use setting::markdown_table;
 pub(crate) use tls_files::pem_file;
 pub use types::{
-    Config, Keepalive, Limits, Log, LogFormat, LogLevel, Metrics, ProxyProtocol, Publish, Relay,
-    Server, Shutdown, SlowConsumer, SlowConsumerPolicy, Tls, Topics,
+    Config, History, Keepalive, Limits, Log, LogFormat, LogLevel, Metrics, ProxyProtocol, Publish,
+    Relay, Server, Shutdown, SlowConsumer, SlowConsumerPolicy, Tls, Topics,
 };
 pub use warnings::Warning;
 

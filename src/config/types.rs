@@ -32,6 +32,8 @@ pub struct Config {
     pub slow_consumer: SlowConsumer,
     /// The section `keepalive`.
     pub keepalive: Keepalive,
+    /// The section `history`.
+    pub history: History,
     /// The section `shutdown`.
     pub shutdown: Shutdown,
     /// The section `metrics`.
@@ -261,6 +263,25 @@ pub struct Keepalive {
     pub pong_timeout: Duration,
 }
 
+/// `history`: how much of each topic is kept for clients that come back.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(
+    default,
+    deny_unknown_fields,
+    expecting = "a mapping such as `max_age: 2m`"
+)]
+pub struct History {
+    /// The longest time that a message is kept. Zero keeps none.
+    #[serde(with = "units::duration")]
+    pub max_age: Duration,
+    /// The most that the messages of one topic may take in memory, in bytes.
+    #[serde(with = "units::size")]
+    pub max_bytes: usize,
+    /// The most messages that are kept of one topic. 0 is no limit.
+    #[serde(deserialize_with = "units::count")]
+    pub max_messages: usize,
+}
+
 /// `shutdown`: the end of the relay.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(
@@ -417,6 +438,16 @@ impl Default for Keepalive {
         Keepalive {
             ping_interval: Duration::from_secs(25),
             pong_timeout: Duration::from_secs(20),
+        }
+    }
+}
+
+impl Default for History {
+    fn default() -> Self {
+        History {
+            max_age: Duration::ZERO,
+            max_bytes: 1 << 20,
+            max_messages: 0,
         }
     }
 }

@@ -257,6 +257,32 @@ pub const METRICS: &[Metric] = &[
         "Memory of the messages in topic logs, in bytes, with their overhead.",
     ),
     gauge(
+        "fanwire_history_bytes",
+        Source::Total(Stat::HistoryBytes),
+        "Memory of messages that are kept for clients that come later (history), in bytes.",
+    ),
+    gauge(
+        "fanwire_topics_with_history",
+        Source::Total(Stat::TopicsWithHistory),
+        "Topics with messages that are kept for clients that come later.",
+    ),
+    gauge(
+        "fanwire_replay_bytes",
+        Source::Total(Stat::ReplayBytes),
+        "Memory of kept messages that are being sent to clients far behind, in bytes.",
+    ),
+    counter(
+        "fanwire_replayed_deliveries_total",
+        Source::Total(Stat::Replayed),
+        "Deliveries of messages that were published before the client connected. They are also counted as offered.",
+    ),
+    counter(
+        "fanwire_resumes_total",
+        Source::Cases("result", RESUMES),
+        "Clients that came back with a position, by what they were told: nothing is lost (full), so many messages are lost \
+         (partial), or the position is not known (unknown).",
+    ),
+    gauge(
         "fanwire_coalescing_bytes",
         Source::Total(Stat::CoalescingBytes),
         "Memory of messages that wait for the next fan-out of their topic (relay.coalesce), in bytes.",
@@ -418,9 +444,16 @@ const DISCONNECTIONS: &[(&str, Stat)] = &[
     ("rate", Stat::DisconnectedRate),
     ("control_rate", Stat::DisconnectedControlRate),
     ("publish_denied", Stat::DisconnectedPublishDenied),
+    ("reserved_text", Stat::DisconnectedReservedText),
     ("memory", Stat::DisconnectedMemory),
     ("shutdown", Stat::DisconnectedShutdown),
     ("internal_error", Stat::DisconnectedInternal),
+];
+
+const RESUMES: &[(&str, Stat)] = &[
+    ("full", Stat::ResumedFull),
+    ("partial", Stat::ResumedPartly),
+    ("unknown", Stat::ResumedUnknown),
 ];
 
 /// The reasons for which a connection is not upgraded, and their counters.

@@ -52,6 +52,8 @@ pub enum Stat {
     DisconnectedControlRate,
     /// The client sent a message and may not: closed with 1008.
     DisconnectedPublishDenied,
+    /// The client sent a text that begins with U+0000: closed with 1008.
+    DisconnectedReservedText,
     /// The relay was short of memory, and the client held the most: closed with 1013.
     DisconnectedMemory,
     /// The relay is shutting down: closed with 1001.
@@ -100,7 +102,7 @@ pub enum Stat {
     WritesBlocked,
     /// Write calls that failed.
     WritesFailed,
-    /// Gauge: members whose socket accepts no more for now.
+    /// Gauge: members whose socket accepts no more for now, with those that replay kept messages.
     MembersLagging,
     /// Gauge: memory of the logs of topics, in bytes, with what stands around the messages.
     LogBytes,
@@ -110,6 +112,20 @@ pub enum Stat {
     Coalesced,
     /// Turns in which all waiting messages went out at once, because they were more than may wait.
     CoalescingLimitReached,
+    /// Gauge: memory of messages that are kept for clients that come later, in bytes.
+    HistoryBytes,
+    /// Gauge: topics with such messages.
+    TopicsWithHistory,
+    /// Gauge: memory of messages that are replayed to clients far behind, in bytes.
+    ReplayBytes,
+    /// Clients that came back and missed nothing.
+    ResumedFull,
+    /// Clients that came back and were told how many messages are gone.
+    ResumedPartly,
+    /// Clients that came back from a place that is not known.
+    ResumedUnknown,
+    /// Deliveries of messages that were sent before the client came. They count as offered and delivered, too.
+    Replayed,
     /// Gauge: topics with members on the shard.
     Topics,
     /// Gauge: topics the shard owns.

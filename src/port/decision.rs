@@ -5,8 +5,10 @@
 
 use core::net::IpAddr;
 
+use super::start::{self, BadLast};
 use super::terms::{Form, Selection, Terms};
 use super::topic_name::{TopicError, topic_name};
+use super::words;
 use crate::access::Access;
 use crate::config::{Config, ProxySource, Topics};
 use crate::http::forwarded::{self, Forwarded};
@@ -36,6 +38,8 @@ pub(crate) struct Port {
     subprotocols: Vec<Subprotocol>,
     /// The proxies that name their clients in each request.
     proxies: Vec<ProxySource>,
+    /// Whether topics keep messages for clients that come later.
+    keeps_history: bool,
 }
 
 impl Port {
@@ -47,6 +51,7 @@ impl Port {
             access: Access::new(config),
             subprotocols: config.server.subprotocols.clone(),
             proxies: config.server.trusted_proxies.clone(),
+            keeps_history: !config.history.max_age.is_zero(),
         }
     }
 
@@ -66,11 +71,18 @@ impl Port {
         let upgrade = handshake::upgrade(&head)?;
         let topic = topic_name(self.topics, upgrade.target.path).map_err(TopicError::refusal)?;
         let permission = self.access.admit(&head)?;
+        let start = if self.keeps_history {
+            let start = start::start(&head, upgrade.target.query);
+            Some(start.map_err(|BadLast| Refusal::LAST)?)
+        } else {
+            None
+        };
         let terms = Terms {
             topic,
             form: Form::Frames,
             permission,
             subprotocol: self.select(&upgrade.offer),
+            start,
             accept_key: upgrade.accept_key,
         };
         let forwarded =
@@ -95,9 +107,13 @@ impl Port {
         if offer.len() == 0 {
             return Selection::NotOffered;
         }
-        let selected = self.subprotocols.iter().find_map(|entry| match entry {
-            Subprotocol::Any => offer.first(),
-            Subprotocol::Name(name) => offer.has(name).then_some(&**name),
+        let own = [words::PROTOCOL, words::RAW];
+        let mut own = own.into_iter().skip(usize::from(!self.keeps_history));
+        let selected = own.find(|name| offer.has(name)).or_else(|| {
+            self.subprotocols.iter().find_map(|entry| match entry {
+                Subprotocol::Any => offer.first(),
+                Subprotocol::Name(name) => offer.has(name).then_some(&**name),
+            })
         });
         match selected {
             Some(name) => Selection::Selected(name.into()),
@@ -156,7 +172,11 @@ mod tests {
             (terms.form, terms.permission),
             (Form::Frames, Permission::Listen)
         );
-        assert!(terms.response(None).starts_with(b"HTTP/1.1 101 "));
+        assert!(
+            terms
+                .response(None, None, false)
+                .starts_with(b"HTTP/1.1 101 ")
+        );
     }
 
     /// The answer to a head of a relay with the health path `/healthz`.
@@ -226,7 +246,7 @@ mod tests {
         };
         let fields = format!("Sec-WebSocket-Protocol: {offer}\r\n");
         let terms = decide(listed, "/", &fields).unwrap();
-        let answer = String::from_utf8(terms.response(None).into()).unwrap();
+        let answer = String::from_utf8(terms.response(None, None, false).into()).unwrap();
         match terms.subprotocol {
             Selection::Selected(name) => {
                 assert!(answer.contains(&format!("\r\nSec-WebSocket-Protocol: {name}\r\n")));

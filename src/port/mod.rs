@@ -5,5 +5,8 @@
 //! here knows a shard, a member or the owner of a topic.
 
 pub(crate) mod decision;
+pub(crate) mod position;
+pub(crate) mod start;
 pub(crate) mod terms;
 pub(crate) mod topic_name;
+pub(crate) mod words;

@@ -6,10 +6,12 @@
 use std::sync::Arc;
 
 use crate::ids::{ClientKey, Seq, ShardId};
+use crate::port::position::Start;
 use crate::port::topic_name::TopicName;
 use crate::relay::batch::Batch;
 use crate::relay::batch::audience::Audience;
 use crate::relay::batch::draft::Draft;
+use crate::relay::batch::past::Resumed;
 
 /// A hold: publishers of a topic are not read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +35,8 @@ pub enum Envelope {
         client: ClientKey,
         /// The topic's members on that shard, with those who are joining.
         audience: Audience,
+        /// The beginning of its stream, if the topic keeps messages.
+        start: Option<Box<Start>>,
     },
     /// The owner's answer: the client's first message will be number `next`.
     Subscribed {
@@ -42,6 +46,8 @@ pub enum Envelope {
         client: ClientKey,
         /// The number that the topic's next message will have.
         next: Seq,
+        /// The answer to `start`.
+        resumed: Option<Box<Resumed>>,
         /// The hold on the topic's publishers, if there is one.
         held: Option<Hold>,
     },

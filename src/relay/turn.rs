@@ -306,6 +306,7 @@ impl Turn {
         let next = [
             self.shard.next_review(),
             self.shard.next_close(),
+            self.shard.next_expiry(),
             deadline,
             next_read,
             heartbeat,

@@ -72,6 +72,7 @@ pub use crate::net::unix::BindError;
 use crate::net::vitals::Vitals;
 use crate::net::worker::{ALARM, Parts, WAKER, Worker};
 use crate::panics;
+use crate::port::position::Epoch;
 use crate::relay::router::Router;
 use crate::relay::shard::{Settings, Shard};
 
@@ -326,7 +327,8 @@ impl Workers {
         let router = Router::new(count, RandomState::new().hash_one(0));
         let mut resolved = config.clone();
         resolved.limits.max_buffered_bytes = sizes.max_buffered_bytes;
-        let settings = Settings::new(&resolved, count);
+        let epoch = Epoch::from_bits(RandomState::new().hash_one(1));
+        let settings = Settings::new(&resolved, count).in_epoch(epoch);
         let clock = Clock::start();
         let complaints = Arc::new(Complaints::default());
         let polls: Vec<Poll> = (0..count).map(|_| Poll::new()).collect::<io::Result<_>>()?;

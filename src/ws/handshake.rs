@@ -109,6 +109,8 @@ refusals! {
     TARGET = BadRequest, BadRequest, "The request's target must be a path, or a URL with a valid host. It must have no user and no #.\n";
     /// There is no `Host`, there are two, or it is not valid.
     HOST = BadRequest, BadRequest, "The request must have exactly one Host: a name or an address, and a port if it is not the default.\n";
+    /// `?last=` cannot be read.
+    LAST = BadRequest, BadRequest, "last must be a number of messages, or a time such as 30s.\n";
     /// There are two `Origin`s.
     TWO_ORIGINS = BadRequest, BadRequest, "Origin must not be there twice.\n";
     /// The request announces a body.

@@ -40,6 +40,7 @@ mod probe;
 mod program;
 mod proxy;
 mod relaying;
+mod resume;
 mod shutdown;
 mod signals;
 mod start;

@@ -22,7 +22,8 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 const SMALL_RECEIVE_BUFFER: usize = 32 << 10;
 
 /// The reasons for a disconnection. Their counters add up to `Disconnections`.
-const REASONS: [Stat; 13] = [
+const REASONS: [Stat; 14] = [
+    Stat::DisconnectedReservedText,
     Stat::DisconnectedByClient,
     Stat::DisconnectedLost,
     Stat::DisconnectedProtocol,
@@ -40,12 +41,12 @@ const REASONS: [Stat; 13] = [
 
 /// The gauges that are 0 when nobody is connected.
 const GAUGES: [Stat; 9] = [
+    Stat::ReplayBytes,
     Stat::CoalescingBytes,
     Stat::ConnectedClients,
     Stat::MembersLagging,
     Stat::LogBytes,
     Stat::Topics,
-    Stat::OwnedTopics,
     Stat::TopicsHeld,
     Stat::PartialBytes,
     Stat::CarriedBytes,
@@ -172,6 +173,12 @@ impl World {
         for gauge in GAUGES {
             assert_eq!(stats.value(gauge), 0, "{gauge:?} with nobody connected");
         }
+        let (owned, kept) = (Stat::OwnedTopics, Stat::TopicsWithHistory);
+        assert_eq!(
+            stats.value(owned),
+            stats.value(kept),
+            "only kept messages keep a topic"
+        );
         stats
     }
 }

@@ -20,7 +20,8 @@ impl World {
             0..35 => self.transmit(id),
             35..60 => self.read(id),
             60..90 => self.publish(id),
-            90..93 => self.ping(id),
+            90..92 => self.ping(id),
+            92 => self.probe(id),
             93..95 => self.resume_reading(id),
             95..97 => self.leave_in_order(id),
             _ => self.trouble(id),
@@ -100,6 +101,18 @@ impl World {
         self.peers[id].say(&bytes);
         let end = self.peers[id].queued_bytes;
         self.model.ping(id, end, number);
+    }
+
+    /// The client asks where it is.
+    fn probe(&mut self, id: usize) {
+        if !self.peers[id].may_speak() || !self.peers[id].wish.has_words {
+            return;
+        }
+        let bytes = peer::message(true, b"\0", &mut self.rng);
+        self.peers[id].say(&bytes);
+        let end = self.peers[id].queued_bytes;
+        self.model.probe(id, end);
+        self.tally.note(Event::Probe);
     }
 
     fn resume_reading(&mut self, id: usize) {

@@ -628,8 +628,10 @@ impl World {
             let (waiting, until) = (shard.waiting_messages(name), shard.waits_until(name));
             let may_wait = !shard.is_draining() && !self.hosts[host].is_cut;
             let began = shard.now();
+            let numbers = shard.numbers(name);
             let model = &mut self.model;
             before[topic] = model.number(host, topic, waiting, until, began, may_wait);
+            model.note_numbers(topic, numbers);
             if waiting > 0 {
                 self.tally.note(Event::Wait);
             }

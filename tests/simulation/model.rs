@@ -4,6 +4,8 @@
 //! confirmed a member. It computes the order of each topic, and from it the exact sequence that each member must get:
 //! every message complete and once. The model compares every message when it leaves.
 
+pub(crate) mod positions;
+
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
@@ -12,6 +14,7 @@ use fanwire::internals::relay::PER_MEMBER;
 use fanwire::internals::ws::frame_len;
 use fanwire::internals::{ClientKey, Timestamp};
 
+use self::positions::Asked;
 use crate::plan::Plan;
 use crate::stream::Item;
 
@@ -47,6 +50,8 @@ struct Topic {
     mirrored: Vec<usize>,
     /// By shard: the same when its drain began.
     mirrored_before_drain: Vec<usize>,
+    /// The present or the last one.
+    life: Life,
 }
 
 /// A client that was confirmed.
@@ -60,6 +65,19 @@ struct Member {
     skipped: usize,
     /// It was sent Close, or its connection is closed.
     is_over: bool,
+    /// The topic's life, once the model knows it.
+    life: Option<Life>,
+    /// It was told where its stream begins.
+    is_told: bool,
+}
+
+/// A span in which the relay does not forget the topic.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Life {
+    /// The distance from a place in the order to its number.
+    base: u64,
+    /// The place of its first message.
+    born: usize,
 }
 
 /// The model's knowledge of a client.
@@ -82,6 +100,11 @@ struct Client {
     close: Option<(u16, String)>,
     /// The status of the response.
     status: Option<u16>,
+    asked: Asked,
+    /// It understands the relay's own words.
+    has_words: bool,
+    /// Questions not yet answered, each with the place in the client's bytes where it ends.
+    probes: VecDeque<u64>,
 }
 
 /// The model of the world.
@@ -91,6 +114,9 @@ pub(crate) struct Model {
     max_lag_bytes: usize,
     echo: bool,
     pings: bool,
+    has_history: bool,
+    /// The limits on what is kept are never reached.
+    keeps_everything: bool,
     coalesce: Duration,
     /// In a drain, clients are closed one after the other.
     has_spread: bool,
@@ -117,6 +143,7 @@ impl Model {
             waits_until: None,
             mirrored: vec![0; plan.shards],
             mirrored_before_drain: vec![0; plan.shards],
+            life: Life::default(),
         };
         Model {
             policy: plan.config.slow_consumer.policy,
@@ -125,6 +152,8 @@ impl Model {
             coalesce: plan.config.relay.coalesce,
             has_spread: !plan.config.shutdown.spread.is_zero(),
             pings: !plan.config.keepalive.ping_interval.is_zero(),
+            has_history: plan.has_history(),
+            keeps_everything: plan.keeps_everything(),
             messages: Vec::new(),
             topics: plan.topics.iter().map(|_| topic()).collect(),
             clients: Vec::new(),
@@ -147,6 +176,9 @@ impl Model {
             member: None,
             close: None,
             status: None,
+            asked: Asked::default(),
+            has_words: false,
+            probes: VecDeque::new(),
         });
     }
 
@@ -247,6 +279,7 @@ impl Model {
         let join = self.confirmed.remove(&(shard, key));
         let join = join.expect("a client joins once its topic's owner has confirmed it");
         self.join_at(client, join);
+        self.note_life(client);
     }
 
     /// The client is a member of a topic of its own shard.
@@ -269,6 +302,8 @@ impl Model {
             next: join,
             skipped: 0,
             is_over: false,
+            life: None,
+            is_told: false,
         });
     }
 
@@ -317,7 +352,7 @@ impl Model {
         }
         topic.order.append(&mut topic.pending);
         topic.mirrored[shard] = topic.order.len();
-        let numbered = &topic.order[before..];
+        let numbered = &self.topics[topic_key].order[before..];
         if numbered.is_empty() {
             return before;
         }
@@ -373,6 +408,9 @@ impl Model {
         }
         match item {
             Item::Response(status) => self.on_response(client, *status, may_be_refused),
+            Item::Message { payload, .. } if self.is_words(client, item) => {
+                self.on_words(client, payload);
+            }
             Item::Message { is_text, payload } => self.on_message(client, *is_text, payload),
             Item::Ping => assert!(self.pings, "a ping although there are to be none"),
             Item::Pong(payload) => self.on_pong(client, payload),
@@ -416,7 +454,7 @@ impl Model {
                 break;
             }
             assert!(
-                self.policy == SlowConsumerPolicy::Drop,
+                self.policy == SlowConsumerPolicy::Drop && !client.has_words,
                 "not the message that comes next: a gap, a repetition or another order \
                  (place {} of client {client_key}, {} bytes of client {} expected, {} bytes sent)",
                 member.next - 1,
@@ -441,9 +479,15 @@ impl Model {
     }
 
     fn on_close(&mut self, client: usize, code: u16, reason: &str) {
+        let reason = &*self.take_position(client, reason);
         if reason == "slow consumer: too far behind" {
-            let is_policy = self.policy == SlowConsumerPolicy::Disconnect;
-            assert!(is_policy, "disconnected for a lag under another policy");
+            // A client that replays may be overtaken by what is dropped from the history.
+            let is_allowed = match self.policy {
+                SlowConsumerPolicy::Disconnect => true,
+                SlowConsumerPolicy::Backpressure => self.clients[client].asked != Asked::Nothing,
+                SlowConsumerPolicy::Drop => false,
+            };
+            assert!(is_allowed, "disconnected for a lag under another policy");
         }
         if code == 1001 && reason.starts_with(FAREWELL) && self.policy != SlowConsumerPolicy::Drop {
             self.check_leaver(client);
@@ -551,6 +595,11 @@ impl Model {
         clients.filter_map(|client| client.member.as_ref())
     }
 
+    /// Whether laggards skip messages.
+    fn skips(&self) -> bool {
+        self.policy == SlowConsumerPolicy::Drop
+    }
+
     /// Whether the shard has read `count` bytes of the client.
     pub(crate) fn has_read(&self, client: usize, count: u64) -> bool {
         self.clients[client].consumed >= count
@@ -597,6 +646,7 @@ impl Model {
             mirrored, end,
             "client {client_key}: its shard lacks messages"
         );
+        self.check_probes(client_key);
         let owed = self.owed_to(client_key, client);
         let is_lossy = self.policy == SlowConsumerPolicy::Drop;
         assert!(

@@ -16,7 +16,8 @@ const WINDOW_SHARE: usize = 4;
 impl World {
     /// Some outsider may publish to a topic.
     pub(crate) fn publish_from_outside(&mut self, host: usize, shard: &mut Shard) {
-        if self.is_settling || !self.rng.percent(self.plan.outside) {
+        // Outsiders are not read either while an inbox is full.
+        if self.is_settling || self.find_congestion(host) || !self.rng.percent(self.plan.outside) {
             return;
         }
         let topic = self.rng.below(self.plan.topics.len());
@@ -24,7 +25,9 @@ impl World {
         match self.offer_from_outside(host, shard, topic, is_text, payload) {
             Ok(()) => self.tally.note(Event::Outside),
             Err(NotTaken::WindowFull) => self.tally.note(Event::OutsideWaits),
-            Err(NotTaken::Draining | NotTaken::TooLong | NotTaken::InvalidUtf8) => {}
+            Err(
+                NotTaken::Draining | NotTaken::TooLong | NotTaken::InvalidUtf8 | NotTaken::Reserved,
+            ) => {}
         }
     }
 
@@ -63,7 +66,7 @@ impl World {
             Err(NotTaken::Draining) => {
                 assert!(shard.is_draining() || self.hosts[host].is_cut);
             }
-            Err(error @ (NotTaken::TooLong | NotTaken::InvalidUtf8)) => {
+            Err(error @ (NotTaken::TooLong | NotTaken::InvalidUtf8 | NotTaken::Reserved)) => {
                 panic!("a message that keeps the limits is refused: {error:?}")
             }
         }

@@ -7,11 +7,15 @@ use std::io::Read;
 use fanwire::internals::{ClientKey, Timestamp};
 
 use crate::counterpart::Counterpart;
+use crate::model::positions::Asked;
 use crate::pipe::Pipe;
 use crate::plan::{HEALTH_PATH, Plan};
 use crate::rng::Rng;
 use crate::stream::{Item, Stream};
 use crate::transport::Transport;
+
+/// The epoch of a relay that draws none.
+const EPOCH: &str = "00000000000";
 
 /// The reactions of a client.
 #[derive(Clone, Copy, Debug)]
@@ -36,6 +40,24 @@ pub(crate) enum Request {
     Bad,
     /// The beginning of a request, and nothing more.
     Half,
+}
+
+/// The place where a client's stream is to begin, and whether it understands the relay's own words.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Wish {
+    pub(crate) asked: Asked,
+    pub(crate) has_words: bool,
+}
+
+impl Wish {
+    fn query(&self) -> Option<String> {
+        match &self.asked {
+            Asked::Nothing => None,
+            Asked::Number(number) => Some(format!("since={EPOCH}-{number}")),
+            Asked::Nonsense => Some("since=nonsense".into()),
+            Asked::Last(most) => Some(format!("last={most}")),
+        }
+    }
 }
 
 /// A client.
@@ -92,10 +114,11 @@ pub(crate) struct Peer {
     pub(crate) queued_bytes: u64,
     /// The number of those that are the request.
     pub(crate) request_bytes: u64,
+    pub(crate) wish: Wish,
 }
 
 impl Peer {
-    pub(crate) fn connect(id: usize, topic: usize, plan: &Plan, rng: &mut Rng) -> Peer {
+    pub(crate) fn connect(id: usize, topic: usize, wish: Wish, plan: &Plan, rng: &mut Rng) -> Peer {
         let trouble = plan.trouble;
         let request = match rng.percent(trouble) {
             true if rng.percent(30) => Request::Half,
@@ -146,9 +169,15 @@ impl Peer {
             to_send: VecDeque::new(),
             queued_bytes: 0,
             request_bytes: 0,
+            wish: Wish::default(),
         };
-        let target = crate::plan::TOPICS[topic].0;
-        peer.say(request_head(request, target, rng).as_bytes());
+        peer.wish = wish;
+        if request != Request::Upgrade {
+            // With a single topic, a request with another path is a good one.
+            peer.wish.asked = Asked::Nothing;
+        }
+        let head = request_head(request, topic, &peer.wish, rng);
+        peer.say(head.as_bytes());
         peer.request_bytes = peer.queued_bytes;
         peer
     }
@@ -365,10 +394,21 @@ pub(crate) fn offence(max_message_bytes: usize, rng: &mut Rng) -> Vec<u8> {
     }
 }
 
-fn request_head(request: Request, target: &str, rng: &mut Rng) -> String {
+fn request_head(request: Request, topic: usize, wish: &Wish, rng: &mut Rng) -> String {
+    let mut target = crate::plan::TOPICS[topic].0.to_owned();
+    if let Some(query) = wish.query() {
+        target.push(if target.contains('?') { '&' } else { '?' });
+        target.push_str(&query);
+    }
+    let target = &*target;
+    let offer = if wish.has_words {
+        "Sec-WebSocket-Protocol: fanwire.v1\r\n"
+    } else {
+        ""
+    };
     let good = format!(
         "GET {target} HTTP/1.1\r\nHost: relay\r\nConnection: keep-alive, Upgrade\r\nUpgrade: websocket\r\n\
-         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n{offer}\r\n"
     );
     match request {
         Request::Upgrade => good,

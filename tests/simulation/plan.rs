@@ -114,7 +114,24 @@ const RARE: [Moment; 5] = [
     Moment::CloseAwaited,
 ];
 
+/// The longest life of a world, in the clock of its hosts.
+const LIFE: Duration = Duration::from_hours(24_000);
+
 impl Plan {
+    /// Whether topics keep messages.
+    pub(crate) fn has_history(&self) -> bool {
+        !self.config.history.max_age.is_zero()
+    }
+
+    /// Whether what is kept has no limit that a world reaches.
+    pub(crate) fn keeps_everything(&self) -> bool {
+        let history = &self.config.history;
+        let room = self.config.limits.max_buffered_bytes / self.shards;
+        history.max_age >= LIFE
+            && history.max_messages == 0
+            && history.max_bytes.min(room) >= 1 << 30
+    }
+
     pub(crate) fn draw(rng: &mut Rng) -> Plan {
         let ending = rng.pick(&[
             Ending::Drain,
@@ -219,5 +236,23 @@ fn config(rng: &mut Rng) -> Config {
     };
     config.keepalive.pong_timeout = millis(rng);
     config.shutdown.spread = Duration::from_millis(rng.pick(&[0, 0, 2, 200, 5_000]));
+    if rng.percent(35) {
+        keep_history(&mut config, rng);
+    }
     config
+}
+
+/// Topics keep messages. A client that counts gets its own messages, too.
+fn keep_history(config: &mut Config, rng: &mut Rng) {
+    config.relay.echo = true;
+    let lag = config.slow_consumer.max_lag_bytes;
+    if rng.percent(30) {
+        config.history.max_age = LIFE;
+        config.history.max_bytes = 1 << 30;
+        config.limits.max_buffered_bytes = 1 << 40;
+        return;
+    }
+    config.history.max_age = rng.pick(&[1, 5, 60, 3600].map(Duration::from_secs));
+    config.history.max_bytes = rng.pick(&[lag / 8, lag / 2, 2 * lag, 16 * lag]);
+    config.history.max_messages = rng.pick(&[0, 0, 1, 20, 200]);
 }

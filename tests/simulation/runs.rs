@@ -19,7 +19,7 @@ use crate::world::World;
 const SEEDS_PER_LINE: u64 = 1_000;
 
 /// The counters that an ordinary run must reach, with the least value of each.
-const CORNERS: [(Stat, u64); 28] = [
+const CORNERS: [(Stat, u64); 32] = [
     (Stat::Messages, 50_000),
     (Stat::Coalesced, 4_000),
     (Stat::Connections, 5_000),
@@ -28,6 +28,10 @@ const CORNERS: [(Stat, u64); 28] = [
     (Stat::Delivered, 200_000),
     (Stat::Dropped, 1_000),
     (Stat::Discarded, 5_000),
+    (Stat::Replayed, 1_000),
+    (Stat::ResumedFull, 20),
+    (Stat::ResumedPartly, 20),
+    (Stat::ResumedUnknown, 20),
     (Stat::BytesIn, 50_000_000),
     (Stat::BytesOut, 100_000_000),
     (Stat::DisconnectedByClient, 500),

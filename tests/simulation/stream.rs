@@ -1,6 +1,8 @@
 //! An independent reader of a client's input: one HTTP response, then frames (RFC 6455, section 5.2). It checks every
 //! rule that binds a server, and shares nothing with the relay's code.
 
+use crate::model::positions::Told;
+
 /// An item that a server sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Item {
@@ -39,6 +41,8 @@ pub(crate) struct Stream {
     partial: Vec<u8>,
     /// The bytes of all items so far.
     offset: u64,
+    /// The place where the stream begins, as the head of the response says.
+    pub(crate) told: Option<Told>,
 }
 
 impl Stream {
@@ -68,6 +72,10 @@ impl Stream {
                     return Ok(None);
                 };
                 let status = status(bytes)?;
+                let head = &String::from_utf8_lossy(&bytes[..end]);
+                let (position, lost) =
+                    (field(head, "Fanwire-Position"), field(head, "Fanwire-Lost"));
+                self.told = Told::of_fields(position, lost);
                 self.state = if status == 101 {
                     State::Frames
                 } else {
@@ -89,6 +97,11 @@ impl Stream {
             State::Closed => Err(format!("{} bytes behind Close", bytes.len())),
         }
     }
+}
+
+fn field<'a>(head: &'a str, name: &str) -> Option<&'a str> {
+    let mut lines = head.split("\r\n");
+    lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(": "))
 }
 
 fn status(head: &[u8]) -> Result<u16, String> {

@@ -133,6 +133,8 @@ pub(crate) enum Event {
     Patience,
     /// Reads wait, because an inbox is full.
     Congestion,
+    /// A client asks where it is.
+    Probe,
     /// An outsider publishes to a topic,
     Outside,
     /// or has to wait, because too much of its kind is on its way.
@@ -175,7 +177,7 @@ pub(crate) enum Event {
 }
 
 /// The least number of times that each event must happen in an ordinary run. It is about a third of the usual number.
-pub(crate) const LEAST: [(Event, u64); 86] = [
+pub(crate) const LEAST: [(Event, u64); 87] = [
     (Event::Reset(Stage::Unaccepted), 20),
     (Event::Reset(Stage::Moving), 1),
     (Event::Reset(Stage::Greeting), 100),
@@ -246,6 +248,7 @@ pub(crate) const LEAST: [(Event, u64); 86] = [
     (Event::PauseMidTurn, 100),
     (Event::Patience, 1_500),
     (Event::Congestion, 1_000),
+    (Event::Probe, 80),
     (Event::Outside, 7_000),
     (Event::OutsideWaits, 1_000),
     (Event::Wait, 30_000),

@@ -15,10 +15,16 @@ use fanwire::server::Stats;
 
 use crate::host::Host;
 use crate::model::Model;
+use crate::model::positions::Asked;
+use crate::peer::Wish;
 use crate::peer::{Peer, Request};
 use crate::plan::Plan;
 use crate::rng::Rng;
 use crate::tally::{Event, Tally};
+use fanwire::config::SlowConsumerPolicy;
+
+/// The longest time that the clock goes on at once.
+const LONGEST_JUMP: Duration = Duration::from_hours(2);
 
 /// Something on its way between two shards.
 #[derive(Debug)]
@@ -195,7 +201,12 @@ impl World {
             .map_or(Duration::ZERO, |due| due.since(self.now));
         let millis = self.rng.pick(&[1, 5, 30, 100, 1_000, 30_000]);
         let most = Duration::from_millis(millis);
-        let jump = if self.rng.percent(50) { next } else { most };
+        // Nobody waits for hours but messages that are to be kept for the whole life of a world.
+        let jump = if self.rng.percent(50) && next < LONGEST_JUMP {
+            next
+        } else {
+            most
+        };
         self.tell(|| format!("the clock jumps by {jump:?}"));
         self.let_time_pass(self.now + jump);
     }
@@ -248,7 +259,8 @@ impl World {
     fn connect(&mut self) {
         let id = self.peers.len();
         let target = self.rng.below(self.plan.topics.len());
-        let peer = Peer::connect(id, target, &self.plan, &mut self.rng);
+        let wish = self.wish(target);
+        let peer = Peer::connect(id, target, wish, &self.plan, &mut self.rng);
         self.tell(|| {
             let Peer {
                 host,
@@ -261,8 +273,32 @@ impl World {
             )
         });
         self.model.connect(peer.host, peer.topic);
+        let Wish { asked, has_words } = peer.wish.clone();
+        self.model.ask(id, asked, has_words);
         self.hosts[peer.host].sockets.push_back(id);
         self.peers.push(peer);
+    }
+
+    /// The place that a client asks for, if topics keep messages.
+    fn wish(&mut self, topic: usize) -> Wish {
+        if !self.plan.has_history() {
+            return Wish::default();
+        }
+        let choice = self.rng.below(1_000_000);
+        let known = self.model.any_number(topic, choice);
+        let asked = match (self.rng.below(10), known) {
+            (0..5, Some(number)) => {
+                Asked::Number(number.saturating_sub(self.rng.pick(&[0, 0, 1, 50])))
+            }
+            (5, Some(number)) => Asked::Number(number + 1_000_000),
+            (6, _) => Asked::Nonsense,
+            (7, _) => Asked::Last(self.rng.pick(&[0, 1, 10, 10_000])),
+            _ => Asked::Nothing,
+        };
+        // Without words, a client that may be made to skip is not told where it begins.
+        let skips = self.plan.config.slow_consumer.policy == SlowConsumerPolicy::Drop;
+        let has_words = self.rng.percent(60) || skips && asked != Asked::Nothing;
+        Wish { asked, has_words }
     }
 
     /// Whether the client's host has a connection to it.

@@ -74,6 +74,9 @@ impl World {
             }
             let may_be_refused = self.may_be_refused(shard, id, &item);
             let is_out_of_patience = self.is_out_of_patience(shard, id);
+            if let Item::Response(101) = item {
+                self.model.on_fields(id, self.peers[id].stream.told);
+            }
             self.model
                 .written(id, &item, may_be_refused, is_out_of_patience);
             if is_held_back {

@@ -7,6 +7,7 @@
 pub(crate) mod audience;
 pub(crate) mod draft;
 pub(crate) mod drafts;
+pub(crate) mod past;
 
 use std::ops::Range;
 use std::sync::Arc;

@@ -8,8 +8,10 @@
 //! It knows shards and no members. Its envelopes leave through the [`Outbox`], also those to its own shard.
 
 pub(crate) mod coalesce;
+pub(crate) mod history;
 mod pending;
 mod sequencer;
+mod shelf;
 pub(crate) mod topic;
 
 use std::collections::HashMap;
@@ -19,10 +21,13 @@ use std::time::Duration;
 use slab::Slab;
 
 use self::coalesce::{Agenda, Coalesce};
+use self::history::Retention;
 use self::pending::Gauged;
+use self::shelf::Shelf;
 use self::topic::OwnedTopic;
-use crate::ids::{ClientKey, ShardId};
+use crate::ids::{ClientKey, Seq, ShardId};
 use crate::metrics::stats::{Stat, Stats};
+use crate::port::position::{Epoch, Start};
 use crate::port::topic_name::TopicName;
 use crate::relay::batch::Batch;
 use crate::relay::batch::audience::Audience;
@@ -51,6 +56,11 @@ pub(crate) struct Desk<'a> {
 pub(crate) struct Owner {
     coalesce: Coalesce,
     max_waiting_bytes: u64,
+    epoch: Epoch,
+    retention: Option<Retention>,
+    /// The highest number that a forgotten topic's next message would have had. New topics start there, so a number never
+    /// names two messages of a topic.
+    high_water: Seq,
     topics: Slab<OwnedTopic>,
     slots_by_name: HashMap<TopicName, usize>,
     /// Topics that got something in this turn.
@@ -61,14 +71,25 @@ pub(crate) struct Owner {
     deserted: Vec<TopicName>,
     /// Topics whose publishers wait for laggards, for a time.
     granted: Vec<usize>,
+    /// Topics that keep messages.
+    shelf: Shelf,
 }
 
 impl Owner {
     /// An owner of no topic, on a shard that may hold `max_buffered_bytes`.
-    pub(crate) fn new(coalesce: Coalesce, max_buffered_bytes: u64) -> Self {
+    pub(crate) fn new(
+        coalesce: Coalesce,
+        max_buffered_bytes: u64,
+        epoch: Epoch,
+        retention: Option<Retention>,
+    ) -> Self {
         Owner {
             coalesce,
             max_waiting_bytes: max_buffered_bytes / WAITING_SHARE,
+            epoch,
+            retention,
+            high_water: Seq(0),
+            shelf: Shelf::default(),
             topics: Slab::new(),
             slots_by_name: HashMap::new(),
             published: Vec::new(),
@@ -82,7 +103,8 @@ impl Owner {
         if let Some(&slot) = self.slots_by_name.get(name) {
             return slot;
         }
-        let slot = self.topics.insert(OwnedTopic::new(name.clone()));
+        let topic = OwnedTopic::born(name.clone(), self.high_water, self.retention);
+        let slot = self.topics.insert(topic);
         self.slots_by_name.insert(name.clone(), slot);
         stats.inc(Stat::OwnedTopics);
         slot
@@ -93,25 +115,34 @@ impl Owner {
         Some((slot, &mut self.topics[slot]))
     }
 
-    /// `client` of `from` joins: it gets what is numbered from now on.
+    /// `client` of `from` joins: it gets what is numbered from now on, and what is kept from `start` on.
     pub(crate) fn on_subscribe(
         &mut self,
         name: TopicName,
         from: ShardId,
         client: ClientKey,
         audience: Audience,
+        start: Option<Start>,
         desk: &mut Desk<'_>,
     ) {
         let slot = self.slot_named(&name, desk.stats);
         let topic = &mut self.topics[slot];
         topic.subscribe(from, audience);
+        let next = topic.next();
+        let history = topic.history.as_mut().zip(start);
+        let resumed = history.map(|(history, start)| {
+            history.drop_expired(desk.now);
+            Box::new(history.resume(start, self.epoch, next, desk.now))
+        });
         let subscribed = Envelope::Subscribed {
             topic: name,
             client,
-            next: topic.next(),
+            next,
+            resumed,
             held: topic.held(),
         };
         desk.outbox.send(from, subscribed);
+        self.shelve(slot, desk.stats);
     }
 
     /// `from` has no member left.
@@ -121,6 +152,7 @@ impl Owner {
         };
         topic.unsubscribe(from, desk.now);
         self.tell_if_held(slot, desk);
+        self.shelve(slot, desk.stats);
         self.deserted.push(name);
     }
 
@@ -295,6 +327,9 @@ impl Owner {
                 };
                 desk.outbox.send(shard, deliver);
             }
+            if let Some(history) = &mut topic.history {
+                history.append(batch, desk.now);
+            }
         }
         // Outsiders get their window back as members do: not while publishers are held.
         if is_in_haste || topic.held().is_none() {
@@ -303,6 +338,59 @@ impl Owner {
         if topic.is_unused() {
             self.deserted.push(topic.name.clone());
         }
+        self.shelve(slot, desk.stats);
+    }
+
+    /// Brings the topic's place on the shelf up to date, and the gauge of its messages.
+    fn shelve(&mut self, slot: usize, stats: &mut Stats) {
+        let topic = &mut self.topics[slot];
+        let Some(history) = &topic.history else {
+            return;
+        };
+        let expires_at = history.expires_at();
+        let place = expires_at.map(|at| Shelf::place(topic.has_subscribers(), at));
+        let after = history.memory_bytes();
+        let before = std::mem::replace(&mut topic.gauged_history_bytes, after);
+        stats.replace(Stat::HistoryBytes, before, after);
+        match (topic.shelved, place) {
+            (None, Some(_)) => stats.inc(Stat::TopicsWithHistory),
+            (Some(_), None) => {
+                stats.dec(Stat::TopicsWithHistory);
+                self.deserted.push(topic.name.clone());
+            }
+            (None, None) | (Some(_), Some(_)) => {}
+        }
+        self.shelf.shift(slot, topic.shelved, place);
+        topic.shelved = place;
+    }
+
+    /// Drops messages that are too old. Called when the turn is over, before [`Owner::forget_unused`].
+    pub(crate) fn drop_expired(&mut self, now: Timestamp, stats: &mut Stats) {
+        while !self.shelf.is_empty()
+            && let Some(slot) = self.shelf.first_expired(now)
+        {
+            if let Some(history) = &mut self.topics[slot].history {
+                history.drop_expired(now);
+            }
+            self.shelve(slot, stats);
+        }
+    }
+
+    /// Drops the messages that the shard can spare most easily, because memory is short. Says whether there were any.
+    pub(crate) fn give_way(&mut self, stats: &mut Stats) -> bool {
+        let Some(slot) = self.shelf.first() else {
+            return false;
+        };
+        if let Some(history) = &mut self.topics[slot].history {
+            history.drop_oldest();
+        }
+        self.shelve(slot, stats);
+        true
+    }
+
+    /// The moment at which the next message becomes too old.
+    pub(crate) fn next_expiry(&self) -> Option<Timestamp> {
+        self.shelf.next_expiry()
     }
 
     /// The moment of the next fan-out that waits, to the microsecond. Event loops count in milliseconds, which is too
@@ -320,6 +408,8 @@ impl Owner {
             if !topic.is_unused() {
                 continue;
             }
+            let next = topic.next();
+            self.high_water = self.high_water.max(next);
             self.topics.remove(slot);
             self.slots_by_name.remove(&name);
             stats.dec(Stat::OwnedTopics);
@@ -343,6 +433,13 @@ impl Owner {
         slot.map_or(0, |&slot| self.topics[slot].pending().messages())
     }
 
+    /// The numbers of a topic's first message and of its next one. For tests.
+    pub(crate) fn numbers(&self, topic: &str) -> Option<(u64, u64)> {
+        let slot = self.slots_by_name.get(topic)?;
+        let topic = &self.topics[*slot];
+        Some((topic.history.as_ref()?.born().0, topic.next().0))
+    }
+
     /// The moment at which a topic's waiting messages are due. For tests.
     pub(crate) fn waits_until(&self, topic: &str) -> Option<Timestamp> {
         let slot = self.slots_by_name.get(topic)?;
@@ -351,7 +448,7 @@ impl Owner {
 
     /// Checks the agenda and the gauges against the topics. For tests.
     pub(crate) fn check(&self, stats: &Stats) {
-        let (mut waiting, mut costs) = (0, 0);
+        let (mut waiting, mut costs, mut kept, mut shelved) = (0, 0, 0, 0);
         for (slot, topic) in &self.topics {
             assert_eq!(topic.due().is_none(), topic.pending().is_empty());
             if let Some(due) = topic.due() {
@@ -363,7 +460,18 @@ impl Owner {
                 costs += topic.pending().cost_bytes();
             }
             assert!(!topic.is_unused(), "a topic that nobody uses is forgotten");
+            let history = topic.history.as_ref().map(|history| history.memory_bytes());
+            assert_eq!(topic.gauged_history_bytes, history.unwrap_or(0));
+            kept += topic.gauged_history_bytes;
+            if let Some(place) = topic.shelved {
+                assert!(self.shelf.contains(slot, place), "kept messages expire");
+                shelved += 1;
+            }
+            assert_eq!(topic.shelved.is_some(), topic.gauged_history_bytes > 0);
         }
+        assert_eq!(kept, stats.value(Stat::HistoryBytes));
+        assert_eq!(shelved, self.shelf.len());
+        assert_eq!(shelved as u64, stats.value(Stat::TopicsWithHistory));
         assert_eq!(waiting, self.agenda.len());
         assert_eq!(costs, stats.value(Stat::CoalescingBytes));
         assert!(costs <= self.max_waiting_bytes);

@@ -16,7 +16,7 @@ use crate::relay::batch::draft::Draft;
 /// See the module.
 #[derive(Debug)]
 pub(super) enum Sequencer {
-    /// Counts from 0, for as long as the topic lives.
+    /// Counts on from where no topic of the shard has been yet, for as long as the topic lives.
     Local {
         /// The number of the next message.
         next: Seq,
@@ -24,9 +24,9 @@ pub(super) enum Sequencer {
 }
 
 impl Sequencer {
-    /// A sequencer of this process that has numbered nothing.
-    pub(super) fn local() -> Self {
-        Sequencer::Local { next: Seq(0) }
+    /// A sequencer of this process whose first message is number `next`.
+    pub(super) fn local(next: Seq) -> Self {
+        Sequencer::Local { next }
     }
 
     /// The number of the next message that subscribers get.

@@ -4,8 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::coalesce::Coalesce;
+use super::history::{History, Retention};
 use super::pending::{Gauged, Pending};
 use super::sequencer::Sequencer;
+use super::shelf::Shelved;
 use crate::ids::{Seq, ShardId};
 use crate::port::topic_name::TopicName;
 use crate::relay::batch::Batch;
@@ -32,6 +34,12 @@ pub struct OwnedTopic {
     told: Option<Hold>,
     /// Messages that are published and not numbered.
     pending: Pending,
+    /// Numbered messages for clients that come later, if the topic keeps any.
+    pub(super) history: Option<Box<History>>,
+    /// Its place in the list of topics with a history, if it has one.
+    pub(super) shelved: Option<Shelved>,
+    /// Memory of these messages that the shard's gauge counts, in bytes.
+    pub(super) gauged_history_bytes: u64,
     /// Bytes of outsiders that are numbered, of which their shards have not been told. A shard is here once.
     unacknowledged: Vec<(ShardId, u64)>,
     /// It is in the turn's list of topics that got messages.
@@ -51,16 +59,24 @@ struct Subscriber {
 }
 
 impl OwnedTopic {
-    /// A topic without subscribers and messages.
+    /// A topic without subscribers and messages, which keeps none.
     pub fn new(name: TopicName) -> Self {
+        OwnedTopic::born(name, Seq(0), None)
+    }
+
+    /// A topic without subscribers and messages, whose first message is number `next`.
+    pub(super) fn born(name: TopicName, next: Seq, retention: Option<Retention>) -> Self {
         OwnedTopic {
             name,
-            sequencer: Sequencer::local(),
+            sequencer: Sequencer::local(next),
             subscribers: Vec::new(),
             holders: Vec::new(),
             allowance: Allowance::default(),
             told: None,
             pending: Pending::default(),
+            history: retention.map(|retention| Box::new(History::new(retention, next))),
+            shelved: None,
+            gauged_history_bytes: 0,
             unacknowledged: Vec::new(),
             is_listed: false,
             open_from: Timestamp(0),
@@ -94,9 +110,21 @@ impl OwnedTopic {
         (std::mem::replace(&mut self.told, held) != held).then_some(held)
     }
 
-    /// Whether the topic may be forgotten: it has no subscriber, nothing to number, and nothing to tell outsiders.
+    /// Whether the topic may be forgotten: it has no subscriber, nothing to number, nothing to tell outsiders, and keeps no
+    /// message.
     pub(crate) fn is_unused(&self) -> bool {
-        self.subscribers.is_empty() && self.pending.is_empty() && self.unacknowledged.is_empty()
+        self.subscribers.is_empty()
+            && self.pending.is_empty()
+            && self.unacknowledged.is_empty()
+            && self
+                .history
+                .as_ref()
+                .is_none_or(|history| history.is_empty())
+    }
+
+    /// Whether some shard has members.
+    pub(super) fn has_subscribers(&self) -> bool {
+        !self.subscribers.is_empty()
     }
 
     /// Adds a shard, which may be there already, and notes its members.

@@ -26,6 +26,8 @@ pub(crate) enum Departure {
     Rate,
     /// It sent more control frames, or frames that bring nothing, than `limits.control_frames_per_second` allows.
     ControlRate,
+    /// It sent a text that begins with U+0000, as only the relay's own words do.
+    ReservedText,
     /// It sent a message, and `relay.publish` does not allow that.
     PublishDenied,
     /// The relay is short of memory, and holds too much for this client or because it lags.
@@ -67,6 +69,7 @@ impl Departure {
             Departure::Pong => Stat::DisconnectedPong,
             Departure::Rate => Stat::DisconnectedRate,
             Departure::ControlRate => Stat::DisconnectedControlRate,
+            Departure::ReservedText => Stat::DisconnectedReservedText,
             Departure::PublishDenied => Stat::DisconnectedPublishDenied,
             Departure::Memory => Stat::DisconnectedMemory,
             Departure::Shutdown => Stat::DisconnectedShutdown,
@@ -89,6 +92,7 @@ impl Departure {
             | Departure::Rate
             | Departure::ControlRate
             | Departure::PublishDenied
+            | Departure::ReservedText
             | Departure::Internal => Stat::HandshakeLost,
         }
     }
@@ -103,6 +107,7 @@ impl Departure {
             | Departure::Rate
             | Departure::ControlRate
             | Departure::PublishDenied
+            | Departure::ReservedText
             | Departure::Memory => true,
             Departure::ByClient
             | Departure::Lost
@@ -131,6 +136,9 @@ impl Departure {
             Departure::Pong => Farewell::Fail(CloseCode::TIMEOUT, "no pong in time"),
             Departure::Rate => Farewell::Fail(CloseCode::POLICY, "too many messages"),
             Departure::ControlRate => Farewell::Fail(CloseCode::POLICY, "too many control frames"),
+            Departure::ReservedText => {
+                Farewell::Fail(CloseCode::POLICY, "reserved: begins with U+0000")
+            }
             Departure::PublishDenied => Farewell::Fail(CloseCode::POLICY, "not allowed to publish"),
             Departure::Memory => {
                 Farewell::Fail(CloseCode::TRY_AGAIN_LATER, "the relay is short of memory")
@@ -154,6 +162,7 @@ pub fn close_frames() -> Vec<(u16, &'static str)> {
         Departure::Lag,
         Departure::Stall,
         Departure::Pong,
+        Departure::ReservedText,
         Departure::Rate,
         Departure::ControlRate,
         Departure::PublishDenied,

@@ -155,6 +155,17 @@ impl Policy {
         lag_bytes > self.release_mark()
     }
 
+    /// Whether a client that resumes `lag_bytes` behind replays first, and becomes a member later. With a single batch to go it
+    /// does not: on a busy topic with large messages, it would replay for ever.
+    pub(crate) fn has_to_replay(&self, lag_bytes: u64, is_one_batch: bool) -> bool {
+        let most = if is_one_batch {
+            self.max_lag_bytes
+        } else {
+            self.release_mark()
+        };
+        lag_bytes > most
+    }
+
     /// Whether a publisher that lags by `lag_bytes` may be read.
     pub(crate) fn may_publish(&self, lag_bytes: u64) -> bool {
         lag_bytes <= self.max_lag_bytes / OWN_LAG_SHARE

@@ -252,6 +252,7 @@ impl Shard {
             return;
         };
         let (name, form) = (terms.topic.clone(), terms.form);
+        let start = terms.start.map(Box::new);
         let key = self.topic_named(&name);
         let topic = &mut self.topics[key];
         topic.audience.enter(form);
@@ -262,6 +263,7 @@ impl Shard {
             from: self.id,
             client,
             audience,
+            start,
         };
         self.outbox.send(owner, subscribe);
     }

@@ -21,7 +21,7 @@ impl Shard {
         let mut lagging = 0;
         for (key, client) in self.clients.iter() {
             self.check_client(key, client);
-            lagging += u64::from(client.blocked && client.member.is_some());
+            lagging += u64::from(client.blocked && client.topic().is_some());
         }
         let mut log_bytes = 0;
         for (_, topic) in self.topics.iter() {
@@ -31,6 +31,11 @@ impl Shard {
         self.memory
             .check(self.clients.iter(), &self.topics, &self.stats);
         self.owner.check(&self.stats);
+        let replays = self.clients.iter().filter_map(|(key, client)| {
+            let replaying = client.replay()?;
+            Some((key, replaying.list, replaying.replay.past()))
+        });
+        self.replays.check(replays, &self.stats);
         assert_eq!(self.stats.value(Stat::MembersLagging), lagging);
         assert_eq!(self.stats.value(Stat::LogBytes), log_bytes);
         assert_eq!(self.stats.value(Stat::Topics), self.topics.len() as u64);
@@ -54,7 +59,12 @@ impl Shard {
             "nobody will answer a health check"
         );
         if let Some(member) = &client.member {
+            assert!(client.replay().is_none(), "a client has one place");
             self.check_member(key, client, member);
+        }
+        if let Some(replaying) = client.replay() {
+            let is_waiting = client.blocked || client.urgent || replaying.has_asked;
+            assert!(is_waiting, "nothing will send a client what it is owed");
         }
     }
 

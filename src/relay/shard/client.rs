@@ -11,15 +11,18 @@ use super::arrival::{Arrival, Stage, Undecoded};
 use super::carry::{Carry, CarryProgress};
 use super::control::PendingControl;
 use super::phase::{Phase, Step};
+use super::replays::PastKey;
 use super::sharing::SharedKey;
 use crate::access::Permission;
 use crate::http::response::Body;
+use crate::port::position::Position;
 use crate::port::terms::Terms;
 use crate::relay::patience::Pause;
 use crate::relay::policy::departure::Departure;
 use crate::relay::policy::rate::Buckets;
 use crate::relay::topic::TopicKey;
 use crate::relay::topic::member::{Member, Rest};
+use crate::relay::topic::replay::Replay;
 use crate::time::Timestamp;
 use crate::ws::decode::Decoder;
 use crate::ws::encode::ControlFrame;
@@ -58,6 +61,43 @@ pub(super) struct Leaving {
     pub(super) published_bytes: u64,
     /// The member is cut if it has not departed by then; `None` in a shutdown, in which all connections are cut at once.
     pub(super) latest: Option<Timestamp>,
+}
+
+/// A client that reads a list of kept messages, and has no cursor in the log.
+#[derive(Debug)]
+pub(super) struct Replaying {
+    /// Its place in the list.
+    pub(super) replay: Replay,
+    /// The list, as the shard's gauges know it.
+    pub(super) list: PastKey,
+    /// The list is over, and the topic's owner has been asked for the rest.
+    pub(super) has_asked: bool,
+}
+
+impl Replaying {
+    /// A client at the beginning of its part of a list.
+    pub(super) fn new(replay: Replay, list: PastKey) -> Self {
+        Replaying {
+            replay,
+            list,
+            has_asked: false,
+        }
+    }
+}
+
+/// Parts of a client that few clients have at a time.
+#[derive(Debug, Default)]
+struct Rare {
+    /// The rest of what it must have before it leaves at the head; `None` if the head is enough.
+    leaving: Option<Leaving>,
+    /// Its place in kept messages, while it is too far behind for a place in the log.
+    replay: Option<Replaying>,
+}
+
+impl Rare {
+    fn is_empty(&self) -> bool {
+        self.leaving.is_none() && self.replay.is_none()
+    }
 }
 
 /// Bytes that are held for one client alone.
@@ -119,8 +159,8 @@ pub(super) struct Client {
     pub(super) decoder: Decoder,
     /// Present until the client has joined and its early frames are decoded, and later while frames that have been read wait.
     pub(super) arrival: Option<Box<Arrival>>,
-    /// The rest of what it must have before it leaves at the head; `None` if the head is enough.
-    pub(super) leaving: Option<Box<Leaving>>,
+    /// Parts of a client that few clients have at a time; `None` if it has none of them.
+    rare: Option<Box<Rare>>,
     /// The time of the last read that brought something.
     pub(super) last_read: Timestamp,
     /// The messages and control frames that it may still send at its rates.
@@ -140,6 +180,8 @@ pub(super) struct Client {
     pub(super) has_failed: bool,
     /// In the shard's list of clients that may have something to read.
     pub(super) is_ready: bool,
+    /// Understands the relay's own words.
+    pub(super) has_words: bool,
     /// The last visit was expensive. The next one waits behind those to other clients.
     pub(super) is_heavy: bool,
 }
@@ -158,6 +200,7 @@ impl Client {
             urgent: false,
             reading: Reading::Allowed,
             may_publish: false,
+            has_words: false,
             publisher: false,
             has_published: false,
             pinged: false,
@@ -168,7 +211,7 @@ impl Client {
             member: None,
             decoder: Decoder::default(),
             arrival: Some(Box::default()),
-            leaving: None,
+            rare: None,
             last_read: now,
             buckets: Buckets::default(),
             output_since: now,
@@ -199,6 +242,7 @@ impl Client {
     /// Grants its request. `early` are the bytes that came behind the request.
     pub(super) fn grant(&mut self, terms: Terms, early: Vec<u8>) {
         self.may_publish = terms.permission == Permission::Publish;
+        self.has_words = terms.has_words();
         let (stage, early) = (Stage::Granted(terms), Undecoded::new(early));
         self.arrival = Some(Box::new(Arrival { stage, early }));
         self.take(Step::Grant);
@@ -210,6 +254,57 @@ impl Client {
             arrival.place(topic);
         }
         self.take(Step::Place);
+    }
+
+    /// The topic of an open client.
+    pub(super) fn topic(&self) -> Option<TopicKey> {
+        let replayed = || self.replay().map(|replaying| replaying.replay.topic);
+        let member = self.member.as_ref();
+        member.map(|member| member.topic).or_else(replayed)
+    }
+
+    /// Its place in kept messages, if it has no place in the log.
+    pub(super) fn replay(&self) -> Option<&Replaying> {
+        self.rare.as_ref()?.replay.as_ref()
+    }
+
+    /// The same, to move on.
+    pub(super) fn replay_mut(&mut self) -> Option<&mut Replaying> {
+        self.rare.as_mut()?.replay.as_mut()
+    }
+
+    /// Gives it a place in kept messages.
+    pub(super) fn set_replay(&mut self, replaying: Replaying) {
+        self.rare.get_or_insert_default().replay = Some(replaying);
+    }
+
+    /// Takes that place.
+    pub(super) fn take_replay(&mut self) -> Option<Replaying> {
+        let replaying = self.rare.as_mut()?.replay.take();
+        self.rare.take_if(|rare| rare.is_empty());
+        replaying
+    }
+
+    fn leaving(&self) -> Option<&Leaving> {
+        self.rare.as_ref()?.leaving.as_ref()
+    }
+
+    /// Sets what it must have before it leaves at the head.
+    pub(super) fn set_leaving(&mut self, leaving: Leaving) {
+        self.rare.get_or_insert_default().leaving = Some(leaving);
+    }
+
+    /// Takes that.
+    pub(super) fn take_leaving(&mut self) -> Option<Leaving> {
+        let leaving = self.rare.as_mut()?.leaving.take();
+        self.rare.take_if(|rare| rare.is_empty());
+        leaving
+    }
+
+    /// Whether it waits with other publishers while its topic is closed to them. A client with the relay's own words does not:
+    /// it may ask where it is at any time.
+    pub(super) fn has_to_wait(&self) -> bool {
+        self.publisher && !self.has_words
     }
 
     /// The terms of a client whose place is undecided.
@@ -328,7 +423,7 @@ impl Client {
         for time in [&mut self.last_read, &mut self.output_since, &mut self.due] {
             *time = *time + span;
         }
-        if let Some(leaving) = &mut self.leaving {
+        if let Some(leaving) = self.rare.as_mut().and_then(|rare| rare.leaving.as_mut()) {
             leaving.latest = leaving.latest.map(|latest| latest + span);
         }
         if self.reading == Reading::Allowed {
@@ -388,25 +483,32 @@ impl Client {
         self.queue_control(|control| control.close(frame));
     }
 
-    /// Moves pending control frames to the front. Only at a frame boundary.
-    pub(super) fn take_up_control(&mut self) {
+    /// Moves pending control frames, and the relay's own words, to the front. Only at a frame boundary, which is `at`; `None`
+    /// if no words are pending.
+    pub(super) fn take_up_control(&mut self, at: Option<Position>) {
         if self.carry.is_some() {
             return;
         }
         if let Some(control) = self.control.take() {
-            self.carry_plain(control.into_bytes());
+            self.carry_plain(control.into_bytes(at));
         }
+    }
+
+    /// Whether the relay's own words are to be sent.
+    pub(super) fn has_pending_words(&self) -> bool {
+        let control = self.control.as_ref();
+        control.is_some_and(|control| control.has_words())
     }
 
     /// Whether all messages that the client published before it was to leave have come back to the topic's log.
     pub(super) fn has_back_what_it_published(&self, returned_bytes: u64) -> bool {
-        let leaving = self.leaving.as_ref();
+        let leaving = self.leaving();
         leaving.is_none_or(|leaving| leaving.published_bytes <= returned_bytes)
     }
 
     /// The latest moment until which a leaving member is waited for; `None` in a shutdown.
     pub(super) fn leaving_deadline(&self) -> Option<Timestamp> {
-        self.leaving.as_ref()?.latest
+        self.leaving()?.latest
     }
 
     /// Whether nothing waits besides what the log has.
@@ -477,10 +579,10 @@ mod tests {
         let mut client = client();
         client.carry_message(rest());
         client.queue_control(PendingControl::ping);
-        client.take_up_control();
+        client.take_up_control(None);
         assert_eq!(client.carry().unwrap(), b"rest");
         client.advance_carry(4);
-        client.take_up_control();
+        client.take_up_control(None);
         assert_eq!(client.carry().unwrap(), b"\x89\x00");
     }
 }

@@ -1,10 +1,13 @@
 //! The control frames that a client is sent at the next frame boundary.
 //!
 //! A client queues them here and sends them as one load. Their size is limited whatever the client does. Pongs wait up to a
-//! limit; beyond it only the newest is kept, as RFC 6455, section 5.5.3, allows. A ping is one bit. Nothing follows a Close.
+//! limit; beyond it only the newest is kept, as RFC 6455, section 5.5.3, allows. A ping is one bit. The relay's own words
+//! are a data frame, and go with them. Nothing follows a Close.
 
 use bytes::Bytes;
 
+use crate::port::position::Position;
+use crate::port::words;
 use crate::ws::encode::ControlFrame;
 use crate::ws::frame::ControlPayload;
 
@@ -18,6 +21,12 @@ pub(super) struct PendingControl {
     /// Whole frames, in the order of the pings.
     pongs: Vec<u8>,
     ping: bool,
+    /// The client has asked where it is.
+    probe: bool,
+    /// Messages that were skipped, of which the client has not been told.
+    skipped: u64,
+    /// The place that the client will have reached, once nothing can move it any more.
+    at: Option<Position>,
     close: Option<ControlFrame>,
 }
 
@@ -35,16 +44,42 @@ impl PendingControl {
         self.ping = true;
     }
 
+    /// Tells the client where it is. Several questions have one answer.
+    pub(super) fn probe(&mut self) {
+        self.probe = true;
+    }
+
+    /// Tells the client that `lost` more messages were skipped.
+    pub(super) fn skipped(&mut self, lost: u64) {
+        self.skipped += lost;
+    }
+
+    /// Whether something is to be said that needs the client's position.
+    pub(super) fn has_words(&self) -> bool {
+        self.probe || self.skipped > 0
+    }
+
+    /// The client leaves, and will be at `at` when this is sent.
+    pub(super) fn settle(&mut self, at: Option<Position>) {
+        self.at = at.filter(|_| self.has_words());
+    }
+
     /// Ends the stream. Only the first Close counts.
     pub(super) fn close(&mut self, frame: ControlFrame) {
         self.close.get_or_insert(frame);
     }
 
-    /// The frames as they go on the wire.
-    pub(super) fn into_bytes(self) -> Bytes {
+    /// The frames as they go on the wire. The relay's own words say that the client is `at` its position; `None` if there are
+    /// none to say.
+    pub(super) fn into_bytes(self, at: Option<Position>) -> Bytes {
         let mut bytes = self.pongs;
         if self.ping {
             bytes.extend_from_slice(ControlFrame::ping(&ControlPayload::EMPTY).as_slice());
+        }
+        let at = at.or(self.at);
+        debug_assert!(at.is_some() || self.skipped == 0, "a skip is told");
+        if let Some(at) = at {
+            bytes.extend_from_slice(&words::place(at, self.skipped));
         }
         if let Some(close) = &self.close {
             bytes.extend_from_slice(close.as_slice());
@@ -69,7 +104,7 @@ mod tests {
         control.pong(&pong(b"1"));
         control.pong(&pong(b"2"));
         assert_eq!(
-            control.into_bytes(),
+            control.into_bytes(None),
             b"\x8a\x011\x8a\x012\x89\x00\x88\x00"[..]
         );
     }
@@ -82,7 +117,7 @@ mod tests {
             for n in 1..=count {
                 control.pong(&pong(&payload(n)));
             }
-            let bytes = control.into_bytes();
+            let bytes = control.into_bytes(None);
             assert!(bytes.len() <= MAX_PONG_BYTES);
             assert!(bytes.ends_with(pong(&payload(count)).as_slice()));
             let is_complete = bytes.len() == usize::from(count) * 127;

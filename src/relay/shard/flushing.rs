@@ -13,6 +13,7 @@ use super::topics::Topics;
 use super::{Effect, Shard};
 use crate::ids::{ClientId, ClientKey};
 use crate::metrics::stats::Stat;
+use crate::port::position::Position;
 use crate::relay::policy::departure::Departure;
 use crate::relay::policy::{Policy, Verdict};
 use crate::relay::topic::log::Log;
@@ -79,6 +80,11 @@ impl Shard {
                 None => member.gather(log, own, slices),
                 Some(_) => member.gather_rest_of_frame(log, slices),
             };
+        } else if let Some(replaying) = client.replay() {
+            total += match client.control {
+                None => replaying.replay.gather(slices),
+                Some(_) => replaying.replay.gather_rest_of_frame(slices),
+            };
         }
         total
     }
@@ -91,13 +97,7 @@ impl Shard {
             return;
         };
         let Some(member) = &client.member else {
-            if client.phase().may_send() {
-                client.take_up_control();
-                if client.carry().is_none() {
-                    self.finish_if_done(key);
-                }
-            }
-            return;
+            return self.prepare_other(key);
         };
         if client.blocked {
             return self.judge(key);
@@ -109,10 +109,40 @@ impl Shard {
         let is_done = client.leaves_at_head
             && member.is_at_head(&topic.log)
             && client.has_back_what_it_published(topic.returned_bytes());
-        client.take_up_control();
+        if client.control.is_some() {
+            let epoch = self.settings.epoch;
+            let next = member.position(&topic.log);
+            let words = client.has_pending_words();
+            client.take_up_control(words.then_some(Position { epoch, next }));
+        }
         if is_done && client.carry().is_none() {
             self.depart(key, Departure::Shutdown);
             self.prepare(key);
+        }
+    }
+
+    /// Makes a client ready that has no place in a log: it replays, or its membership is over.
+    fn prepare_other(&mut self, key: ClientKey) {
+        let client = &mut self.clients[key];
+        if let Some(replaying) = client.replay() {
+            let replay = &replaying.replay;
+            if client.blocked || replay.is_mid_frame() {
+                return;
+            }
+            let (next, is_over) = (replay.position(), replay.is_over());
+            let epoch = self.settings.epoch;
+            let words = client.has_pending_words();
+            client.take_up_control(words.then_some(Position { epoch, next }));
+            if is_over {
+                self.ask_for_more(key);
+            }
+            return;
+        }
+        if client.phase().may_send() {
+            client.take_up_control(None);
+            if client.carry().is_none() {
+                self.finish_if_done(key);
+            }
         }
     }
 
@@ -186,6 +216,9 @@ impl Shard {
         log.relocate_blocked(before, member.cursor, key);
         client.carry_message(rest);
         client.trusted_at_bytes = log.end_bytes() + self.settings.policy.probation_bytes();
+        if client.has_words && dropped > 0 {
+            client.queue_control(|control| control.skipped(dropped));
+        }
         self.stats.add(Stat::Dropped, dropped);
         self.gauge_client(key);
         self.topics.touch(topic_key);
@@ -241,6 +274,8 @@ impl Shard {
         if let Some(member) = &client.member {
             let topic = &mut self.topics[member.topic];
             topic.log.block(member.cursor, key);
+        }
+        if client.topic().is_some() {
             self.stats.inc(Stat::MembersLagging);
         }
         self.note_blocked(key);
@@ -272,8 +307,10 @@ impl Shard {
             let topic = member.topic;
             let log = &mut self.topics[topic].log;
             log.unblock(member.cursor, key);
-            self.stats.dec(Stat::MembersLagging);
             self.topics.touch(topic);
+        }
+        if client.topic().is_some() {
+            self.stats.dec(Stat::MembersLagging);
         }
         self.outflow.make_urgent(key, &mut self.clients);
         self.reschedule(key);
@@ -318,10 +355,7 @@ fn advance_member(
     own: Option<ClientId>,
 ) -> Sent {
     let Some(member) = &mut client.member else {
-        return Sent {
-            messages: 0,
-            is_behind: false,
-        };
+        return advance_replay(client, n);
     };
     let topic_key = member.topic;
     let topic = &mut topics[topic_key];
@@ -362,5 +396,21 @@ fn place_of_own(member: &Member, log: &Log, n: usize, own: Option<ClientId>) -> 
 fn postpone_trust(member: &Member, log: &Log, expected: Option<u64>, trusted_at_bytes: &mut u64) {
     if let Some(expected) = expected {
         *trusted_at_bytes += member.place_bytes(log) - expected;
+    }
+}
+
+/// Moves a client that replays on by `n` bytes. Does nothing for other clients without a place in a log.
+#[cold]
+fn advance_replay(client: &mut Client, n: usize) -> Sent {
+    let Some(replaying) = client.replay_mut() else {
+        return Sent {
+            messages: 0,
+            is_behind: false,
+        };
+    };
+    Sent {
+        messages: replaying.replay.advance(n),
+        // At the end of the list, the next look at the client asks for more.
+        is_behind: !replaying.has_asked,
     }
 }

@@ -1,22 +1,19 @@
 //! Envelopes: what other shards say, and what the shard says to itself.
 //!
 //! The host hands envelopes to [`Shard::handle`]. Those to an owner go to [`Owner`](crate::relay::owner::Owner). This file acts
-//! on the rest as a shard with members: it completes joins and appends batches. Envelopes from one shard are handled in the
-//! order in which they were sent.
+//! on the rest as a shard with members: it appends batches, and [`joining`](super::joining) completes joins. Envelopes from
+//! one shard are handled in the order in which they were sent.
 
 use std::sync::Arc;
 
 use super::Shard;
-use super::arrival::Stage;
-use super::phase::{Phase, Step};
-use crate::ids::{ClientId, ClientKey, Seq};
+use crate::ids::ClientId;
 use crate::metrics::stats::Stat;
 use crate::port::topic_name::TopicName;
 use crate::relay::batch::Batch;
 use crate::relay::batch::draft::Source;
-use crate::relay::envelope::{Envelope, Hold};
+use crate::relay::envelope::Envelope;
 use crate::relay::topic::TopicKey;
-use crate::relay::topic::member::Member;
 
 impl Shard {
     /// Takes in an envelope from another shard.
@@ -42,7 +39,11 @@ impl Shard {
                 from,
                 client,
                 audience,
-            } => owner.on_subscribe(topic, from, client, audience, &mut desk),
+                start,
+            } => {
+                let start = start.map(|start| *start);
+                owner.on_subscribe(topic, from, client, audience, start, &mut desk);
+            }
             Envelope::Unsubscribe { topic, from } => owner.on_unsubscribe(topic, from, &mut desk),
             Envelope::Members {
                 topic,
@@ -65,8 +66,9 @@ impl Shard {
                 topic,
                 client,
                 next,
+                resumed,
                 held,
-            } => self.on_subscribed(&topic, client, next, held),
+            } => self.on_subscribed(&topic, client, next, resumed.as_deref(), held),
             Envelope::Deliver { topic, batch } => self.on_deliver(&topic, batch),
             Envelope::Numbered { topic, bytes } => self.publishing.on_numbered(&topic, bytes),
             Envelope::Held { topic, held } => self.on_held(&topic, held),
@@ -74,65 +76,6 @@ impl Shard {
             Envelope::Fence => self.on_fence(),
             Envelope::Fenced => self.on_fenced(),
         }
-    }
-
-    /// Makes a joining client a member.
-    ///
-    /// The owner's earlier batches are already in the log, or went to a membership that has ended. Its later ones begin with
-    /// `next`. So the member sees no gap and no repetition.
-    fn on_subscribed(&mut self, name: &TopicName, key: ClientKey, next: Seq, held: Option<Hold>) {
-        let date = self.date();
-        let Some(topic_key) = self.topics.find(name) else {
-            return;
-        };
-        let topic = &mut self.topics[topic_key];
-        topic.held = held;
-        let client = self.clients.get_mut(key);
-        let Some(client) = client.filter(|client| client.phase() == Phase::Joining) else {
-            return;
-        };
-        // Its moment in a spread came while it joined. Its early frames may be a reason of their own to leave.
-        let is_sent_away = client.leaves_at_head;
-        let Some(arrival) = client.arrival.take() else {
-            return;
-        };
-        let Stage::Joining(terms, _) = arrival.stage else {
-            return;
-        };
-        if topic.members().is_empty() {
-            topic.log.reset(next);
-        }
-        assert_eq!(
-            topic.log.next(),
-            next,
-            "the mirror of a topic is where its owner says it is"
-        );
-        client.member = Some(Member {
-            topic: topic_key,
-            place: topic.add(key),
-            form: terms.form,
-            cursor: topic.log.enter(),
-            is_trusted: false,
-            own_ahead: 0,
-        });
-        client.trusted_at_bytes = topic.log.end_bytes() + self.settings.policy.probation_bytes();
-        client.take(Step::Join);
-        client.carry_plain(terms.response(date));
-        self.stats.inc(Stat::Connections);
-        self.stats.inc(Stat::ConnectedClients);
-        self.outflow.make_urgent(key, &mut self.clients);
-        self.resume(key);
-        self.reschedule(key);
-        self.abandon_newcomer(key);
-        self.on_undecoded(key, arrival.early);
-        if is_sent_away {
-            self.send_newcomer_away(key);
-        }
-        if self.has_undecoded(key) {
-            // No event of its socket announces the rest.
-            self.make_ready(key);
-        }
-        self.gauge_client(key);
     }
 
     fn on_deliver(&mut self, name: &TopicName, batch: Arc<Batch>) {

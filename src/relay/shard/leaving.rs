@@ -8,12 +8,14 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::arrival::Stage;
-use super::client::{Leaving, Reading};
+use super::client::{Client, Leaving, Reading, Replaying};
 use super::phase::{Phase, Step};
 use super::{Effect, Shard};
 use crate::ids::ClientKey;
 use crate::metrics::stats::Stat;
+use crate::port::position::Position;
 use crate::relay::policy::departure::{Departure, Farewell, RETRY_PLACE};
+use crate::relay::topic::member::Rest;
 use crate::time::Timestamp;
 use crate::ws::encode::ControlFrame;
 use crate::ws::error::DecodeError;
@@ -129,12 +131,12 @@ impl Shard {
             return;
         }
         client.leaves_at_head = true;
-        let Some(member) = &client.member else {
+        let Some(topic) = client.topic() else {
             return;
         };
         if client.has_published || departure.is_some() {
-            let topic = &self.topics[member.topic];
-            client.leaving = Some(Box::new(Leaving {
+            let topic = &self.topics[topic];
+            client.set_leaving(Leaving {
                 published_bytes: if client.has_published {
                     topic.published_bytes()
                 } else {
@@ -145,7 +147,7 @@ impl Shard {
                     .is_some()
                     .then_some(now + self.settings.policy.close_timeout),
                 departure,
-            }));
+            });
         }
         client.set_reading(Reading::AwaitsPhase, now);
         self.outflow.make_urgent(key, &mut self.clients);
@@ -154,10 +156,7 @@ impl Shard {
 
     /// The reason that counts for a departure: an earlier one, if there was one.
     fn take_first_reason(&mut self, key: ClientKey, departure: Departure) -> Departure {
-        let leaving = self
-            .clients
-            .get_mut(key)
-            .and_then(|client| client.leaving.take());
+        let leaving = self.clients.get_mut(key).and_then(Client::take_leaving);
         let first = leaving.and_then(|leaving| leaving.departure);
         first.unwrap_or(departure)
     }
@@ -172,18 +171,15 @@ impl Shard {
         let (step, close) = match departure.farewell() {
             Farewell::Cut => return self.cut(key, departure),
             Farewell::Reply => (Step::QueueLast, None),
-            Farewell::Fail(code, reason) => {
-                (Step::QueueLast, Some(ControlFrame::close(code, reason)))
-            }
-            Farewell::Close(code, reason) => {
-                (Step::BeginClose, Some(ControlFrame::close(code, reason)))
-            }
+            Farewell::Fail(code, reason) => (Step::QueueLast, Some((code, reason.to_owned()))),
+            Farewell::Close(code, reason) => (Step::BeginClose, Some((code, reason.to_owned()))),
             Farewell::CloseForNow(code, template) => {
                 let pause = SHORTEST_RETRY_MS + self.chance.below(RETRY_RANGE_MS);
                 let reason = template.replace(RETRY_PLACE, &pause.to_string());
-                (Step::BeginClose, Some(ControlFrame::close(code, &reason)))
+                (Step::BeginClose, Some((code, reason)))
             }
         };
+        let at = self.sent_position(key);
         self.end_membership(key, departure, true);
         // A drain has one deadline for all, and the worker keeps it. A spread may last much longer than a Close.
         let due = if departure == Departure::Shutdown && self.drain.has_begun() {
@@ -194,8 +190,12 @@ impl Shard {
         let client = &mut self.clients[key];
         client.take(step);
         client.due = due;
-        if let Some(close) = close {
-            client.queue_close(close);
+        if let Some(control) = &mut client.control {
+            control.settle(at);
+        }
+        if let Some((code, reason)) = close {
+            let reason = at.map_or_else(|| reason.clone(), |at| with_position(&reason, at));
+            client.queue_close(ControlFrame::close(code, &reason));
         }
         self.gauge_client(key);
         self.outflow.make_urgent(key, &mut self.clients);
@@ -207,7 +207,9 @@ impl Shard {
     fn end_membership(&mut self, key: ClientKey, departure: Departure, is_told: bool) {
         self.count_departure(key, departure);
         let client = &mut self.clients[key];
-        let member = client.member.take().expect("an open client is a member");
+        let Some(member) = client.member.take() else {
+            return self.end_replay(key, is_told);
+        };
         let topic = &mut self.topics[member.topic];
         if client.blocked {
             self.stats.dec(Stat::MembersLagging);
@@ -233,6 +235,28 @@ impl Shard {
         self.resume(key);
     }
 
+    /// Ends the membership of a client that has no place in the log.
+    fn end_replay(&mut self, key: ClientKey, is_told: bool) {
+        let client = &mut self.clients[key];
+        let Replaying { replay, list, .. } =
+            client.take_replay().expect("an open client has a place");
+        if client.blocked {
+            self.stats.dec(Stat::MembersLagging);
+        }
+        let mut discarded = replay.owed();
+        if is_told {
+            let sharing = self.memory.sharing();
+            let rest = Rest::of(replay.frame_in_progress(), |batch| sharing.sharers(batch));
+            discarded -= u64::from(!rest.bytes.is_empty());
+            client.carry_message(rest);
+        }
+        self.stats.add(Stat::Discarded, discarded);
+        self.replays.leave(list, key, &mut self.stats);
+        self.topics[replay.topic].audience.leave(replay.form);
+        self.topics.touch(replay.topic);
+        self.resume(key);
+    }
+
     fn count_departure(&mut self, key: ClientKey, departure: Departure) {
         self.stats.inc(Stat::Disconnections);
         self.stats.inc(departure.stat());
@@ -252,7 +276,7 @@ impl Shard {
         let Some(client) = self.clients.remove(key) else {
             return;
         };
-        debug_assert!(client.member.is_none(), "members depart first");
+        debug_assert!(client.topic().is_none(), "members depart first");
         if client.carries_message() {
             self.stats.inc(Stat::Discarded);
         }
@@ -263,5 +287,13 @@ impl Shard {
             self.topics.touch(topic);
         }
         self.effects.push(Effect::Close(key));
+    }
+}
+
+/// A Close's reason with the position that the client has reached. A pause that it asks for comes last.
+fn with_position(reason: &str, at: Position) -> String {
+    match reason.split_once("; retry ") {
+        Some((reason, pause)) => format!("{reason}; at {at}; retry {pause}"),
+        None => format!("{reason}; at {at}"),
     }
 }

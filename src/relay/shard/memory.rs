@@ -128,7 +128,8 @@ impl Memory {
 
     /// Whether the shard holds more than its share.
     pub(super) fn is_over_share(&self, stats: &Stats) -> bool {
-        logs_bytes(stats) + clients_bytes(stats) > self.share_bytes
+        let held = logs_bytes(stats) + clients_bytes(stats);
+        held + stats.value(Stat::HistoryBytes) + stats.value(Stat::ReplayBytes) > self.share_bytes
     }
 
     /// Whether clients hold more than half of the share. If so, they give way before laggards do.

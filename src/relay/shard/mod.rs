@@ -42,6 +42,7 @@ mod draining;
 mod excusing;
 mod flushing;
 mod hearing;
+mod joining;
 mod laggards;
 mod lanes;
 mod leaving;
@@ -55,6 +56,7 @@ mod ranking;
 mod reading;
 mod ready;
 mod relief;
+mod replays;
 mod row;
 mod settling;
 mod sharing;
@@ -79,17 +81,20 @@ use self::lanes::Lanes;
 use self::memory::Memory;
 use self::outflow::Outflow;
 use self::publishing::Publishing;
+use self::replays::Replays;
 use self::spread::Spread;
 use self::timers::Wheel;
 use self::topics::Topics;
 use crate::config::Config;
-use crate::ids::{ClientId, ClientKey, ShardId};
+use crate::ids::{ClientId, ClientKey, Seq, ShardId};
 use crate::metrics::stats::{Stat, Stats};
 use crate::port::decision::Port;
+use crate::port::position::{Epoch, Position};
 use crate::relay::chance::Chance;
 use crate::relay::envelope::Envelope;
 use crate::relay::outbox::Outbox;
 use crate::relay::owner::coalesce::Coalesce;
+use crate::relay::owner::history::Retention;
 use crate::relay::owner::{Desk, Owner};
 use crate::relay::policy::Policy;
 use crate::relay::policy::rate::Rates;
@@ -126,6 +131,10 @@ pub struct Settings {
     policy: Policy,
     /// The time between two fan-outs of a topic.
     coalesce: Coalesce,
+    /// How much of each topic is kept for clients that come later; `None` for nothing.
+    retention: Option<Retention>,
+    /// The span in which numbers do not repeat.
+    epoch: Epoch,
 }
 
 impl Settings {
@@ -146,7 +155,15 @@ impl Settings {
             time_for_clients: config.shutdown.time_for_clients(),
             rates: Rates::new(&config.limits, &config.keepalive),
             policy,
+            retention: Retention::new(&config.history),
+            epoch: Epoch::from_bits(0),
         }
+    }
+
+    /// The same in another epoch. Without this, the epoch is the same in each process.
+    #[must_use]
+    pub fn in_epoch(self, epoch: Epoch) -> Self {
+        Settings { epoch, ..self }
     }
 }
 
@@ -178,6 +195,7 @@ pub struct Shard {
     ready: Lanes,
     outflow: Outflow,
     memory: Memory,
+    replays: Replays,
     drain: Drain,
     spread: Spread,
     chance: Chance,
@@ -207,12 +225,18 @@ impl Shard {
             step_frames: usize::MAX,
             clients: Clients::default(),
             topics: Topics::default(),
-            owner: Owner::new(settings.coalesce, settings.max_buffered_bytes),
+            owner: Owner::new(
+                settings.coalesce,
+                settings.max_buffered_bytes,
+                settings.epoch,
+                settings.retention,
+            ),
             publishing: Publishing::new(id),
             outbox: Outbox::new(id),
             ready: Lanes::default(),
             outflow: Outflow::new(),
             memory: Memory::new(settings.max_buffered_bytes),
+            replays: Replays::default(),
             drain: Drain::default(),
             spread: Spread::default(),
             chance: Chance::new(router.chance_seed(id)),
@@ -304,6 +328,11 @@ impl Shard {
         asked.chain(self.owner.next_review()).min()
     }
 
+    /// The time at which the next kept message is too old.
+    pub(crate) fn next_expiry(&self) -> Option<Timestamp> {
+        self.owner.next_expiry()
+    }
+
     /// The shard's counters.
     pub fn stats(&self) -> &Stats {
         &self.stats
@@ -327,6 +356,12 @@ impl Shard {
     /// The number of messages that wait in a topic that this shard owns. For tests.
     pub fn waiting_messages(&self, topic: &str) -> usize {
         self.owner.waiting_messages(topic)
+    }
+
+    /// The numbers of a topic that this shard owns and that keeps messages: of its first message since the shard knows it, and
+    /// of its next one. For tests.
+    pub fn numbers(&self, topic: &str) -> Option<(u64, u64)> {
+        self.owner.numbers(topic)
     }
 
     /// The time of the next fan-out of one such topic. For tests.
@@ -353,6 +388,28 @@ impl Shard {
     /// The client as an author whose messages are left out of its own stream; `None` if it gets them.
     fn own(&self, key: ClientKey) -> Option<ClientId> {
         (!self.settings.echo).then(|| self.id_of(key))
+    }
+
+    /// The position behind what the client has been sent, the frame in progress included; `None` if its topic keeps no
+    /// messages, or if it has no place in it.
+    fn sent_position(&self, key: ClientKey) -> Option<Position> {
+        self.settings.retention?;
+        let client = self.clients.get(key)?;
+        let (at, is_mid_frame) = match (&client.member, client.replay()) {
+            (Some(member), _) => {
+                let log = &self.topics[member.topic].log;
+                (member.position(log), member.is_mid_frame(log))
+            }
+            (None, Some(replaying)) => {
+                let replay = &replaying.replay;
+                (replay.position(), replay.is_mid_frame())
+            }
+            (None, None) => return None,
+        };
+        Some(Position {
+            epoch: self.settings.epoch,
+            next: Seq(at.0 + u64::from(is_mid_frame)),
+        })
     }
 
     /// Brings the gauges of the client's memory up to date. Each step that changes it calls this.

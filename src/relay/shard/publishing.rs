@@ -24,6 +24,8 @@ pub enum NotTaken {
     TooLong,
     /// It is a text message, but not UTF-8.
     InvalidUtf8,
+    /// It is a text that begins like the relay's own words.
+    Reserved,
     /// The relay drains or has failed: nothing is published any more.
     Draining,
 }

@@ -8,12 +8,14 @@ use std::ops::ControlFlow;
 
 use super::Shard;
 use super::arrival::{Arrival, Stage, Undecoded};
+use super::control::PendingControl;
 use super::phase::{Phase, Step};
 use super::publishing::{NotTaken, Route};
 use super::ready::Permit;
 use crate::ids::ClientKey;
 use crate::metrics::stats::Stat;
 use crate::port::topic_name::TopicName;
+use crate::port::words;
 use crate::relay::batch::draft::OVERHEAD_BYTES;
 use crate::relay::policy::departure::Departure;
 use crate::ws::close::CloseCode;
@@ -187,6 +189,11 @@ impl Shard {
     }
 
     fn on_message(&mut self, key: ClientKey, message: Message<'_>) -> ControlFlow<()> {
+        if self.settings.retention.is_some()
+            && words::is_reserved(message.kind, message.payload.as_slice())
+        {
+            return self.on_reserved(key, message.payload.as_slice());
+        }
         if let Some(departure) = self.objection(key) {
             self.depart(key, departure);
             return ControlFlow::Break(());
@@ -195,10 +202,26 @@ impl Shard {
         ControlFlow::Continue(())
     }
 
+    /// A text that begins like the relay's own words. It is a question of a client that understands the answer, or it would
+    /// speak in the relay's name.
+    fn on_reserved(&mut self, key: ClientKey, payload: &[u8]) -> ControlFlow<()> {
+        let client = &mut self.clients[key];
+        if client.topic().is_none() {
+            return ControlFlow::Continue(());
+        }
+        if !client.has_words || payload != words::PROBE {
+            self.depart(key, Departure::ReservedText);
+            return ControlFlow::Break(());
+        }
+        client.queue_control(PendingControl::probe);
+        self.outflow.make_urgent(key, &mut self.clients);
+        ControlFlow::Continue(())
+    }
+
     /// The reason why a message of this client ends its membership, if there is one.
     fn objection(&mut self, key: ClientKey) -> Option<Departure> {
         let client = &mut self.clients[key];
-        if client.member.is_none() || !self.drain.takes_messages() {
+        if client.topic().is_none() || !self.drain.takes_messages() {
             // The message is dropped in any case.
             return None;
         }
@@ -223,20 +246,15 @@ impl Shard {
     fn publish(&mut self, key: ClientKey, message: Message<'_>) {
         let author = self.own(key);
         let client = &mut self.clients[key];
-        let Some(member) = client
-            .member
-            .as_ref()
-            .filter(|_| self.drain.takes_messages())
-        else {
+        let Some(topic_key) = client.topic().filter(|_| self.drain.takes_messages()) else {
             // It comes behind our Close, behind the fence, or with the request of a client that joins behind the fence.
             return;
         };
         client.has_published = true;
-        let was_publisher = client.publisher;
+        let has_to_wait = client.has_to_wait();
         self.stats.inc(Stat::Messages);
-        let topic_key = member.topic;
         let topic = &mut self.topics[topic_key];
-        if !was_publisher && !topic.is_open_to(true, self.settings.policy.window_bytes) {
+        if !has_to_wait && !topic.is_open_to(true, self.settings.policy.window_bytes) {
             // The most that the message can cost: it is alone in its batch.
             topic.overdraft_bytes += (message.payload.as_slice().len() + OVERHEAD_BYTES) as u64;
         }
@@ -275,6 +293,9 @@ impl Shard {
         }
         if payload.len() > self.settings.max_message_bytes {
             return Err(NotTaken::TooLong);
+        }
+        if self.settings.retention.is_some() && words::is_reserved(kind, payload) {
+            return Err(NotTaken::Reserved);
         }
         if kind == MessageKind::Text && std::str::from_utf8(payload).is_err() {
             return Err(NotTaken::InvalidUtf8);

@@ -3,7 +3,7 @@
 //! The turn visits each client on the ready list and asks [`Shard::permit`] before every read. A publisher whose topic is
 //! closed, or that lags itself, is parked. It goes back on the list when its reason is gone, so no edge of its socket is lost.
 
-use super::client::Reading;
+use super::client::{Client, Reading};
 use super::phase::Phase;
 use super::{End, Shard};
 use crate::ids::ClientKey;
@@ -84,19 +84,23 @@ impl Shard {
             return Permit::Parked;
         };
         let policy = &self.settings.policy;
-        let reading = match &client.member {
+        let reading = match client.topic() {
             _ if matches!(client.phase(), Phase::Placing | Phase::Joining) => Reading::AwaitsPhase,
             None if client.awaits_host() => return Permit::Later,
             None => Reading::Allowed,
             Some(_) if self.drain.has_begun() || client.leaves_at_head => Reading::AwaitsPhase,
-            Some(member) => {
-                let topic = &mut self.topics[member.topic];
-                if !topic.is_open_to(client.publisher, policy.window_bytes) {
+            Some(topic) => {
+                let topic = &mut self.topics[topic];
+                let lag_bytes = || {
+                    let member = client.member.as_ref();
+                    member.map_or(0, |member| member.lag_bytes(&topic.log))
+                };
+                if !topic.is_open_to(client.has_to_wait(), policy.window_bytes) {
                     if client.reading != Reading::AwaitsTopic {
                         topic.waiting.push(key);
                     }
                     Reading::AwaitsTopic
-                } else if client.publisher && !policy.may_publish(member.lag_bytes(&topic.log)) {
+                } else if client.publisher && !policy.may_publish(lag_bytes()) {
                     Reading::AwaitsItself
                 } else {
                     Reading::Allowed
@@ -128,10 +132,10 @@ impl Shard {
 
     /// Removes clients that have left from the waiting list of the client's topic, when they may be most of it.
     fn forget_who_waited(&mut self, key: ClientKey) {
-        let Some(member) = self.clients.member(key) else {
+        let Some(topic) = self.clients.get(key).and_then(Client::topic) else {
             return;
         };
-        let topic = &mut self.topics[member.topic];
+        let topic = &mut self.topics[topic];
         if topic.waiting.len() <= 2 * topic.members().len() + FEW_WAITING {
             return;
         }

@@ -1,6 +1,7 @@
 //! Relief: clients and laggards give way when the shard holds more than its share of `limits.max_buffered_bytes`.
 //!
-//! A turn comes here when it settles. Clients give way if they hold more than half of the share, and logs otherwise. The
+//! A turn comes here when it settles. Messages that are kept for clients that come later give way first, and then replays of
+//! such messages. If that is not enough, clients give way if they hold more than half of the share, and logs otherwise. The
 //! largest holders give way first.
 //!
 //! A client is closed with 1013. In a topic, the members that keep the older half of its log are skipped or disconnected. Under
@@ -27,9 +28,24 @@ impl Shard {
         if !self.memory.is_over_share(&self.stats) {
             return false;
         }
+        while self.memory.is_over_share(&self.stats) && self.owner.give_way(&mut self.stats) {}
+        if !self.memory.is_over_share(&self.stats) {
+            // Kept messages are a service, and no client has lost anything that it was promised.
+            return false;
+        }
         self.stats.inc(Stat::BufferLimitReached);
+        while self.memory.is_over_share(&self.stats) && self.relieve_of_replays() {}
         while self.memory.is_over_share(&self.stats) && self.relieve_once() {}
         true
+    }
+
+    /// Ends the replays of a list. Says whether there was one.
+    fn relieve_of_replays(&mut self) -> bool {
+        let clients = self.replays.some_clients();
+        for &client in &clients {
+            self.depart(client, Departure::Memory);
+        }
+        !clients.is_empty()
     }
 
     /// Makes the largest holder give way. Says whether there was one. Members that wait for the shard itself are not blamed.

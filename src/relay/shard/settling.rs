@@ -23,6 +23,7 @@ impl Shard {
         if self.review_pressure() || is_relieved {
             self.settle_topics();
         }
+        self.owner.drop_expired(self.now, &mut self.stats);
         self.owner.forget_unused(&mut self.stats);
     }
 

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use crate::ids::{ClientKey, Seq};
 use crate::port::terms::Form;
 use crate::relay::batch::Batch;
+use crate::relay::batch::past::Past;
 
 /// An emptied log gives its table back when it had grown beyond this many batches.
 const KEPT_CAPACITY: usize = 8;
@@ -41,15 +42,21 @@ struct Entry {
     trusted: u32,
 }
 
+/// The number of a log's first batch. Older batches than that can be put in front of it.
+const FIRST_BATCH: u64 = 1 << 32;
+
+/// The end of an empty log, in bytes, for the same reason.
+const START_BYTES: u64 = 1 << 48;
+
 /// See the module.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Log {
     entries: VecDeque<Entry>,
     /// The number of `entries[0]`, counted over the life of the log.
     first: u64,
-    /// The cost as frames of all batches ever appended, in bytes.
+    /// The cost as frames of all batches ever appended, in bytes, and [`START_BYTES`].
     end_bytes: u64,
-    /// The memory that all batches ever appended took, in bytes.
+    /// The memory that all batches ever appended took, in bytes, and [`START_BYTES`].
     kept_end_bytes: u64,
     /// Members that have been sent everything.
     cursors_at_head: u32,
@@ -60,6 +67,22 @@ pub struct Log {
     /// Members whose sockets are full, by their batch, counted over the life of the log.
     blocked: BTreeSet<(u64, ClientKey)>,
     next: Seq,
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Log {
+            entries: VecDeque::new(),
+            first: FIRST_BATCH,
+            end_bytes: START_BYTES,
+            kept_end_bytes: START_BYTES,
+            cursors_at_head: 0,
+            trusted_at_head: 0,
+            first_trusted: FIRST_BATCH,
+            blocked: BTreeSet::new(),
+            next: Seq(0),
+        }
+    }
 }
 
 impl Log {
@@ -112,6 +135,52 @@ impl Log {
     pub fn enter(&mut self) -> Cursor {
         self.cursors_at_head += 1;
         self.head()
+    }
+
+    /// Adds a member in front of message `from`. The log takes those batches of `past` that it does not have: they lead from
+    /// `from` to it without a gap.
+    pub(crate) fn enter_at(&mut self, from: Seq, form: Form, past: &Past) -> Cursor {
+        for kept in past.entries()[past.index_of(from)..].iter().rev() {
+            self.prepend(&kept.batch);
+        }
+        let index = self
+            .entries
+            .partition_point(|entry| entry.batch.end() <= from);
+        let Some(entry) = self.entries.get_mut(index) else {
+            return self.enter();
+        };
+        entry.cursors += 1;
+        let first = entry.batch.first();
+        // A batch has fewer than 2³² messages.
+        let message = (from.0 - first.0) as usize;
+        Cursor {
+            batch: self.first + index as u64,
+            offset: entry.batch.encoding(form).start_of(message),
+        }
+    }
+
+    /// Puts an older batch in front, if the log does not have it.
+    fn prepend(&mut self, batch: &Arc<Batch>) {
+        let front = self.entries.front();
+        let begins_with = front.map_or(self.next, |entry| entry.batch.first());
+        if batch.first() >= begins_with {
+            return;
+        }
+        assert_eq!(
+            batch.end(),
+            begins_with,
+            "the log of a topic has no gap and no repetition"
+        );
+        let start = front.map_or(self.end_bytes, |entry| entry.start);
+        let kept_start = front.map_or(self.kept_end_bytes, |entry| entry.kept_start);
+        self.entries.push_front(Entry {
+            start: start - batch.cost_bytes(),
+            kept_start: kept_start - batch.kept_bytes(),
+            batch: batch.clone(),
+            cursors: 0,
+            trusted: 0,
+        });
+        self.first -= 1;
     }
 
     /// Lets the member at `cursor` go.
@@ -268,7 +337,7 @@ impl Log {
         }
     }
 
-    /// The cost as frames of all batches ever appended, in bytes.
+    /// The end of the log, in bytes of frames. Only differences mean something.
     pub(crate) fn end_bytes(&self) -> u64 {
         self.end_bytes
     }
@@ -374,6 +443,7 @@ mod tests {
     use crate::ids::ShardId;
     use crate::relay::batch::audience::Audience;
     use crate::relay::batch::draft::{Draft, Source};
+    use crate::relay::batch::past::Kept;
     use crate::time::Timestamp;
     use crate::ws::frame::MessageKind;
 
@@ -395,6 +465,38 @@ mod tests {
         log.leave(cursor);
         log.check(0);
         assert_eq!(log.lag_bytes(), 0);
+    }
+
+    #[test]
+    fn a_member_that_resumes_brings_the_batches_that_the_log_does_not_have() {
+        let mut log = Log::default();
+        let mut kept = Vec::new();
+        let mut cost_before = 0;
+        for batch in 0..4 {
+            let mut draft = Draft::new(Source::Members(ShardId(0)), Timestamp(0));
+            draft.push(MessageKind::Text, b"ab", None);
+            draft.push(MessageKind::Text, b"cd", None);
+            let batch = Batch::seal(Seq(10 + 2 * batch), [draft], Audience::default()).remove(0);
+            let cost = batch.cost_bytes();
+            kept.push(Kept { batch, cost_before });
+            cost_before += cost;
+        }
+        let past = Past::new(kept.into());
+        log.reset(Seq(18));
+        let late = log.enter_at(Seq(15), Form::Frames, &past);
+        log.check(1);
+        assert_eq!(late.offset(), 4);
+        let early = log.enter_at(Seq(12), Form::Frames, &past);
+        log.check(2);
+        assert_eq!(log.batch_at(early).unwrap().first(), Seq(12));
+        assert_eq!(log.batch_at(late).unwrap().first(), Seq(14));
+        assert_eq!(log.lag_of(early, Form::Frames), past.cost_from(1));
+        let live = log.enter_at(Seq(18), Form::Frames, &past);
+        assert_eq!(live, log.head());
+        append(&mut log, &[b"x"]);
+        log.leave(early);
+        log.check(2);
+        assert_eq!(log.batches_from(late).count(), 3);
     }
 
     #[test]

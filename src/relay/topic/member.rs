@@ -12,7 +12,7 @@ use std::ops::Range;
 use arrayvec::ArrayVec;
 use bytes::Bytes;
 
-use crate::ids::ClientId;
+use crate::ids::{ClientId, Seq};
 use crate::port::terms::Form;
 use crate::relay::batch::{Batch, Encoding};
 use crate::relay::topic::TopicKey;
@@ -49,6 +49,33 @@ pub(crate) struct Rest {
     pub bytes: Bytes,
     /// The batch that they are a part of and keep in memory; none if they are a copy.
     pub batch: Option<Bytes>,
+}
+
+impl Rest {
+    /// The rest of a frame in progress, if there is one.
+    ///
+    /// Shares the batch if the rest is at least half of the member's part of it, when all `sharers` split it. Otherwise
+    /// copies the rest. So stuck members keep about twice the bytes that they still need, at most.
+    pub(crate) fn of(
+        frame: Option<(&Encoding, Range<usize>)>,
+        sharers: impl Fn(&Bytes) -> usize,
+    ) -> Rest {
+        let Some((encoding, rest)) = frame else {
+            return Rest::default();
+        };
+        let batch = encoding.bytes();
+        let sharers = 1 + sharers(batch);
+        if 2 * rest.len() * sharers >= batch.len() {
+            return Rest {
+                bytes: batch.slice(rest),
+                batch: Some(batch.clone()),
+            };
+        }
+        Rest {
+            bytes: Bytes::copy_from_slice(&batch[rest]),
+            batch: None,
+        }
+    }
 }
 
 /// Bytes that are sent without a break: the rest of a batch, or up to the member's next own message in it.
@@ -169,25 +196,8 @@ impl Member {
     }
 
     /// The rest of the frame that the member is in the middle of.
-    ///
-    /// Shares the batch if the rest is at least half of the member's part of it, when all `sharers` split it. Otherwise
-    /// copies the rest. So stuck members keep about twice the bytes that they still need, at most.
     pub(crate) fn rest_of_frame(&self, log: &Log, sharers: impl Fn(&Bytes) -> usize) -> Rest {
-        let Some((encoding, rest)) = self.frame_in_progress(log) else {
-            return Rest::default();
-        };
-        let batch = encoding.bytes();
-        let sharers = 1 + sharers(batch);
-        if 2 * rest.len() * sharers >= batch.len() {
-            return Rest {
-                bytes: batch.slice(rest),
-                batch: Some(batch.clone()),
-            };
-        }
-        Rest {
-            bytes: Bytes::copy_from_slice(&batch[rest]),
-            batch: None,
-        }
+        Rest::of(self.frame_in_progress(log), sharers)
     }
 
     /// Lists the rest of the frame that the member is in the middle of, and returns the number of bytes.
@@ -230,7 +240,7 @@ impl Member {
         cursor = Run::find(log, self.form, cursor, own).map_or(log.head(), |run| run.start);
         self.relocate(log, cursor);
         // Messages that it has passed and not been sent are its own.
-        let passed = self.position(log) - before;
+        let passed = self.position(log).0 - before.0;
         self.own_ahead -= (passed - messages) as u32;
         messages
     }
@@ -284,17 +294,17 @@ impl Member {
     }
 
     /// The number of the message that the cursor is in or in front of.
-    fn position(&self, log: &Log) -> u64 {
-        log.batch_at(self.cursor).map_or(log.next().0, |batch| {
+    pub(crate) fn position(&self, log: &Log) -> Seq {
+        log.batch_at(self.cursor).map_or(log.next(), |batch| {
             let index = batch.encoding(self.form).index_at(self.cursor.offset());
-            batch.first().0 + index as u64
+            Seq(batch.first().0 + index as u64)
         })
     }
 
     /// Messages that the member has not been sent to the last byte. In constant time: all members of a large topic may leave at
     /// once.
     pub(crate) fn owed(&self, log: &Log) -> u64 {
-        log.next().0 - self.position(log) - u64::from(self.own_ahead)
+        log.next().0 - self.position(log).0 - u64::from(self.own_ahead)
     }
 
     /// Its lag, in bytes.

@@ -2,6 +2,7 @@
 
 pub(crate) mod log;
 pub(crate) mod member;
+pub(crate) mod replay;
 pub(crate) mod roster;
 
 use std::sync::Arc;

@@ -134,6 +134,7 @@ fn the_end_of_a_wait_for_laggards_ends_the_sleep() {
         topic: topic.clone(),
         from,
         client: ClientKey::first_in(0),
+        start: None,
         audience: Audience::of(Form::Frames, 1),
     });
     let hold = Hold::Grace;

@@ -73,6 +73,7 @@ fn a_close_behind_the_request_is_heard_although_the_drain_began_between() {
         topic: path.as_str().into(),
         client,
         next: Seq(0),
+        resumed: None,
         held: None,
     });
     // The fence of the other shard, and its answer to ours.

@@ -233,6 +233,7 @@ fn a_flood_behind_the_request_is_taken_in_to_its_end_although_the_owner_answers_
         topic: path_elsewhere().as_str().into(),
         client,
         next: Seq(0),
+        resumed: None,
         held: None,
     });
     let mut host = Flooded {
