@@ -18,7 +18,7 @@ pub(crate) struct Kept {
 }
 
 /// See the module. The batches follow one another without a gap.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Past {
     entries: Box<[Kept]>,
     cost_end: u64,

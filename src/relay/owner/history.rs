@@ -181,11 +181,13 @@ impl History {
             Start::LastMessages(most) => (Seq(next.0.saturating_sub(most)).max(oldest), Some(0)),
             Start::LastTime(span) => (self.first_since(now, span).unwrap_or(next), Some(0)),
         };
-        Resumed {
-            from,
-            lost,
-            past: self.past(),
-        }
+        // Most clients that join ask for nothing, and need no list.
+        let past = if from < next {
+            self.past()
+        } else {
+            Arc::default()
+        };
+        Resumed { from, lost, past }
     }
 
     /// The number of the first message of the last `span`.
@@ -281,6 +283,7 @@ mod tests {
     fn a_late_joiner_gets_the_last_messages_or_those_of_the_last_time() {
         let mut history = history(|_| {}, 5);
         assert_eq!(resume(&mut history, Start::Now, 20), (20, Some(0)));
+        assert!(history.past.is_none(), "nobody needs the list");
         assert_eq!(
             resume(&mut history, Start::LastMessages(3), 20),
             (17, Some(0))
