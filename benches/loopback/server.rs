@@ -122,8 +122,10 @@ pub(crate) fn serve_relay(
     }
     config.relay.coalesce = coalesce.unwrap_or(config.relay.coalesce);
     config.server.tls.enabled = tls;
-    config.server.tls.cert_file = Some(key_file("ec_cert.pem"));
-    config.server.tls.key_file = Some(key_file("ec_sec1.pem"));
+    if config.server.tls.enabled {
+        config.server.tls.cert_file = Some(key_file("ec_cert.pem"));
+        config.server.tls.key_file = Some(key_file("ec_sec1.pem"));
+    }
     let relay = Relay::start(&config).map_err(io::Error::other)?;
     let writes = [
         Stat::WritesFull,
