@@ -39,11 +39,12 @@ fn connect(relay: &RelayHandle, topic: &str) -> WebSocket<TcpStream> {
     tungstenite::client(url, stream).unwrap().0
 }
 
-fn three_workers() -> Sizes {
-    Sizes {
+fn three_workers(control: &ControlBox) -> Workers {
+    let sizes = Sizes {
         workers: 3,
         max_buffered_bytes: 1 << 30,
-    }
+    };
+    Workers::build(&Config::default(), sizes, 100, None, control, None).unwrap()
 }
 
 #[test]
@@ -137,15 +138,7 @@ fn control_box() -> (ControlBox, Poll) {
 #[test]
 fn when_a_worker_cannot_be_started_the_ones_that_run_are_stopped_and_joined() {
     let (control, _poll) = control_box();
-    let workers = Workers::build(
-        &Config::default(),
-        three_workers(),
-        100,
-        None,
-        &control,
-        None,
-    )
-    .unwrap();
+    let workers = three_workers(&control);
     let ended: [Arc<AtomicBool>; 2] = Default::default();
     let mut threads = ended.clone().into_iter();
     let spawn = |name: String, work: Work| {
@@ -167,15 +160,7 @@ fn when_a_worker_cannot_be_started_the_ones_that_run_are_stopped_and_joined() {
 #[test]
 fn a_worker_that_stands_still_is_left_behind_and_the_others_are_joined() {
     let (control, _poll) = control_box();
-    let workers = Workers::build(
-        &Config::default(),
-        three_workers(),
-        100,
-        None,
-        &control,
-        None,
-    )
-    .unwrap();
+    let workers = three_workers(&control);
     let (release, stand_still) = mpsc::channel::<()>();
     let mut stand_still = Some(stand_still);
     let spawn = |name: String, work: Work| {

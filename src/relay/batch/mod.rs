@@ -65,6 +65,15 @@ impl Encoding {
         offset == 0 || self.ends.binary_search(&offset).is_ok()
     }
 
+    /// The rest of the message that is begun at `offset`, within [`Encoding::bytes`]; `None` between two messages.
+    pub(crate) fn rest_of_message(&self, offset: u32) -> Option<Range<usize>> {
+        if self.is_boundary(offset) {
+            return None;
+        }
+        let end = self.range(self.index_at(offset)).end;
+        Some(offset as usize..end as usize)
+    }
+
     fn cost_bytes(&self) -> usize {
         self.bytes.len() + size_of_val(&*self.ends)
     }
@@ -147,6 +156,18 @@ impl Batch {
         match form {
             Form::Frames => &self.frames,
         }
+    }
+
+    /// The number of the message at `offset` of `form`.
+    pub(crate) fn number_at(&self, form: Form, offset: u32) -> Seq {
+        Seq(self.first.0 + self.encoding(form).index_at(offset) as u64)
+    }
+
+    /// The offset of message `number` in `form`. The batch has the message.
+    pub(crate) fn offset_of(&self, form: Form, number: Seq) -> u32 {
+        // A batch has fewer than 2³² messages.
+        let index = (number.0 - self.first.0) as usize;
+        self.encoding(form).start_of(index)
     }
 
     /// Bytes that the messages cost as frames. Lag is counted in this, whatever form a member reads. It includes the batch's

@@ -484,7 +484,7 @@ impl Client {
     }
 
     /// Moves pending control frames, and the relay's own words, to the front. Only at a frame boundary, which is `at`; `None`
-    /// if no words are pending.
+    /// for a client without a place in a topic.
     pub(super) fn take_up_control(&mut self, at: Option<Position>) {
         if self.carry.is_some() {
             return;
@@ -492,12 +492,6 @@ impl Client {
         if let Some(control) = self.control.take() {
             self.carry_plain(control.into_bytes(at));
         }
-    }
-
-    /// Whether the relay's own words are to be sent.
-    pub(super) fn has_pending_words(&self) -> bool {
-        let control = self.control.as_ref();
-        control.is_some_and(|control| control.has_words())
     }
 
     /// Whether all messages that the client published before it was to leave have come back to the topic's log.

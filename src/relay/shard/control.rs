@@ -55,7 +55,7 @@ impl PendingControl {
     }
 
     /// Whether something is to be said that needs the client's position.
-    pub(super) fn has_words(&self) -> bool {
+    fn has_words(&self) -> bool {
         self.probe || self.skipped > 0
     }
 
@@ -69,14 +69,14 @@ impl PendingControl {
         self.close.get_or_insert(frame);
     }
 
-    /// The frames as they go on the wire. The relay's own words say that the client is `at` its position; `None` if there are
-    /// none to say.
+    /// The frames as they go on the wire. If there are words of the relay's own to say, they say that the client is `at` its
+    /// position.
     pub(super) fn into_bytes(self, at: Option<Position>) -> Bytes {
+        let at = at.filter(|_| self.has_words()).or(self.at);
         let mut bytes = self.pongs;
         if self.ping {
             bytes.extend_from_slice(ControlFrame::ping(&ControlPayload::EMPTY).as_slice());
         }
-        let at = at.or(self.at);
         debug_assert!(at.is_some() || self.skipped == 0, "a skip is told");
         if let Some(at) = at {
             bytes.extend_from_slice(&words::place(at, self.skipped));

@@ -112,8 +112,7 @@ impl Shard {
         if client.control.is_some() {
             let epoch = self.settings.epoch;
             let next = member.position(&topic.log);
-            let words = client.has_pending_words();
-            client.take_up_control(words.then_some(Position { epoch, next }));
+            client.take_up_control(Some(Position { epoch, next }));
         }
         if is_done && client.carry().is_none() {
             self.depart(key, Departure::Shutdown);
@@ -131,8 +130,7 @@ impl Shard {
             }
             let (next, is_over) = (replay.position(), replay.is_over());
             let epoch = self.settings.epoch;
-            let words = client.has_pending_words();
-            client.take_up_control(words.then_some(Position { epoch, next }));
+            client.take_up_control(Some(Position { epoch, next }));
             if is_over {
                 self.ask_for_more(key);
             }

@@ -150,12 +150,9 @@ impl Log {
             return self.enter();
         };
         entry.cursors += 1;
-        let first = entry.batch.first();
-        // A batch has fewer than 2³² messages.
-        let message = (from.0 - first.0) as usize;
         Cursor {
             batch: self.first + index as u64,
-            offset: entry.batch.encoding(form).start_of(message),
+            offset: entry.batch.offset_of(form, from),
         }
     }
 

@@ -211,12 +211,7 @@ impl Member {
 
     fn frame_in_progress<'a>(&self, log: &'a Log) -> Option<(&'a Encoding, Range<usize>)> {
         let encoding = log.batch_at(self.cursor)?.encoding(self.form);
-        let offset = self.cursor.offset();
-        if encoding.is_boundary(offset) {
-            return None;
-        }
-        let end = encoding.range(encoding.index_at(offset)).end;
-        Some((encoding, offset as usize..end as usize))
+        Some((encoding, encoding.rest_of_message(self.cursor.offset())?))
     }
 
     /// Moves on by the `n` bytes that the kernel took of those that [`Member::gather`] listed, and past own messages behind
@@ -296,8 +291,7 @@ impl Member {
     /// The number of the message that the cursor is in or in front of.
     pub(crate) fn position(&self, log: &Log) -> Seq {
         log.batch_at(self.cursor).map_or(log.next(), |batch| {
-            let index = batch.encoding(self.form).index_at(self.cursor.offset());
-            Seq(batch.first().0 + index as u64)
+            batch.number_at(self.form, self.cursor.offset())
         })
     }
 

@@ -35,11 +35,7 @@ impl Replay {
     pub(crate) fn new(topic: TopicKey, form: Form, from: Seq, past: Arc<Past>) -> Self {
         let index = past.index_of(from);
         let entry = past.entries().get(index);
-        let offset = entry.map_or(0, |kept| {
-            let message = from.0 - kept.batch.first().0;
-            // A batch has fewer than 2³² messages.
-            kept.batch.encoding(form).start_of(message as usize)
-        });
+        let offset = entry.map_or(0, |kept| kept.batch.offset_of(form, from));
         Replay {
             topic,
             form,
@@ -69,8 +65,7 @@ impl Replay {
     pub(crate) fn position(&self) -> Seq {
         let entry = self.past.entries().get(self.index);
         entry.map_or(self.end, |kept| {
-            let message = kept.batch.encoding(self.form).index_at(self.offset);
-            Seq(kept.batch.first().0 + message as u64)
+            kept.batch.number_at(self.form, self.offset)
         })
     }
 
@@ -112,11 +107,7 @@ impl Replay {
     /// The encoding that holds the frame in progress, and the rest of that frame.
     pub(crate) fn frame_in_progress(&self) -> Option<(&Encoding, Range<usize>)> {
         let encoding = self.encoding(self.index)?;
-        if encoding.is_boundary(self.offset) {
-            return None;
-        }
-        let end = encoding.range(encoding.index_at(self.offset)).end;
-        Some((encoding, self.offset as usize..end as usize))
+        Some((encoding, encoding.rest_of_message(self.offset)?))
     }
 
     /// Moves on by the `n` bytes that the kernel took. Returns the number of messages that this completes.
