@@ -90,7 +90,7 @@ pub struct Server {
     /// The subprotocols that the relay may select, in its order; empty selects none.
     #[serde(with = "lists")]
     pub subprotocols: Vec<Subprotocol>,
-    /// The path of health checks on the relay's own port. It is no topic.
+    /// The path of health checks on the relay's own port. It is not a topic.
     pub health_path: Option<String>,
     /// Trusted proxies that name their clients in `X-Forwarded-For` or `Forwarded`.
     #[serde(with = "lists")]

@@ -31,7 +31,7 @@ pub(crate) enum Decision {
 /// The rules that decide. They are the same on all shards.
 #[derive(Clone, Debug)]
 pub(crate) struct Port {
-    /// The path of health checks. It is no topic.
+    /// The path of health checks. It is not a topic.
     health_path: Option<String>,
     topics: Topics,
     access: Access,

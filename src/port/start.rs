@@ -27,7 +27,7 @@ pub(crate) struct BadLast;
 ///
 /// # Errors
 ///
-/// `?last=` cannot be read. A position that cannot be read is no error, but [`Start::Unknown`].
+/// `?last=` cannot be read. A position that cannot be read is [`Start::Unknown`], and not an error.
 pub(crate) fn start(head: &RequestHead<'_>, query: &str) -> Result<Start, BadLast> {
     let field = head.values(FIELD).next();
     let asked = field.map(String::from_utf8_lossy).or_else(|| {
