@@ -236,9 +236,9 @@ fn told(heading: &str) -> BTreeSet<(u16, String)> {
 }
 
 /// Asserts that the table has exactly what the code says.
-fn assert_told(heading: &str, said: impl Iterator<Item = (u16, &'static str)>) {
+fn assert_told(heading: &str, said: impl Iterator<Item = (u16, impl AsRef<str>)>) {
     let said: BTreeSet<_> = said
-        .map(|(number, text)| (number, text.trim_end().to_owned()))
+        .map(|(number, text)| (number, text.as_ref().trim_end().to_owned()))
         .collect();
     let told = told(heading);
     let missing: Vec<_> = said.difference(&told).collect();

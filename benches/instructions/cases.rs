@@ -6,7 +6,7 @@ use std::hint::black_box;
 use std::time::Duration;
 
 use fanwire::internals::mailbox::{Mailbox, Wake};
-use fanwire::internals::port::Form;
+use fanwire::internals::port::{Epoch, Form};
 use fanwire::internals::relay::{Audience, Batch, Coalesce, Draft, Log, OwnedTopic, Source};
 use fanwire::internals::ws::{Decoder, Event, MessageKind};
 use fanwire::internals::{ClientId, ClientKey, Seq, ShardId, Timestamp};
@@ -188,6 +188,7 @@ fn sequence(iterations: usize, drafts: u16) {
         generation: 0,
     };
     let mut topic = OwnedTopic::new("/".into());
+    let epoch = Epoch::from_bits(0);
     for shard in (0..drafts).map(ShardId) {
         topic.subscribe(shard, Audience::of(Form::Frames, 1));
     }
@@ -201,7 +202,7 @@ fn sequence(iterations: usize, drafts: u16) {
             }
             topic.publish(draft, Audience::of(Form::Frames, 1));
         }
-        let (batches, _) = topic.sequence(now, &coalesce);
+        let (batches, _) = topic.sequence(now, &coalesce, &epoch);
         messages += batches.iter().map(|batch| batch.len()).sum::<usize>();
         black_box(batches);
     }
@@ -215,7 +216,7 @@ fn append(iterations: usize) {
         draft.push(MessageKind::Binary, &[b'x'; SMALL], None);
         draft
     });
-    let batches = Batch::seal(Seq(0), drafts, Audience::of(Form::Frames, 1));
+    let batches = Batch::seal(Seq(0), drafts, Audience::of(Form::Frames, 1), None);
     let mut log = Log::default();
     for _ in 0..iterations {
         log.reset(Seq(0));

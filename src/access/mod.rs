@@ -51,8 +51,13 @@ impl Access {
         }
     }
 
+    /// Whether pages of every site may connect.
+    pub(crate) fn is_open_to_all_origins(&self) -> bool {
+        self.allowed_origins.is_empty()
+    }
+
     /// Checks the Origin. A client that sends none is not a browser, and could as well have claimed one that is let in.
-    fn check_origin(&self, head: &RequestHead<'_>) -> Result<(), Refusal> {
+    pub(crate) fn check_origin(&self, head: &RequestHead<'_>) -> Result<(), Refusal> {
         let mut values = head.values("origin");
         let claimed = values.next();
         if values.next().is_some() {

@@ -62,7 +62,7 @@ impl Status {
 
 impl Status {
     /// Whether the same request may succeed later.
-    fn is_temporary(self) -> bool {
+    pub(crate) fn is_temporary(self) -> bool {
         matches!(self, Status::TooManyRequests | Status::ServiceUnavailable)
     }
 }

@@ -162,12 +162,23 @@ pub const METRICS: &[Metric] = &[
     counter(
         "websocket_connections_total",
         Source::Total(Stat::Connections),
-        "Clients whose upgrade to WebSocket succeeded.",
+        "Clients whose request was granted: an upgrade to WebSocket, or an event stream.",
     ),
     counter(
         "websocket_disconnections_total",
         Source::Total(Stat::Disconnections),
         "Clients that have disconnected, for any reason.",
+    ),
+    gauge(
+        "fanwire_members",
+        Source::Cases(
+            "form",
+            &[
+                ("frames", Stat::MembersByFrames),
+                ("events", Stat::MembersByEvents),
+            ],
+        ),
+        "Connected clients, by the form in which they read: WebSocket frames, or server-sent events.",
     ),
     gauge(
         "fanwire_max_connections",

@@ -12,11 +12,15 @@ use crossbeam_utils::CachePadded;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(usize)]
 pub enum Stat {
-    /// Gauge: clients that were answered 101 and are not counted as disconnected.
+    /// Gauge: clients whose request was granted (101, or 200 for an event stream), and that are not counted as disconnected.
     ConnectedClients,
+    /// Gauge: those of them that speak WebSocket.
+    MembersByFrames,
+    /// Gauge: those of them that read an event stream.
+    MembersByEvents,
     /// Messages accepted from clients.
     Messages,
-    /// Clients answered 101.
+    /// Clients whose request was granted.
     Connections,
     /// Clients gone, for whatever reason: the sum of the `Disconnected*` below.
     Disconnections,
@@ -32,7 +36,7 @@ pub enum Stat {
     BytesIn,
     /// Bytes the kernel accepted for clients.
     BytesOut,
-    /// The client sent Close.
+    /// The client sent Close, or ended its event stream.
     DisconnectedByClient,
     /// The connection ended or failed without a Close from the client.
     DisconnectedLost,

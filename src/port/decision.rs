@@ -1,12 +1,13 @@
 //! The decision on a request. A shard asks for it once the request's head is complete.
 //!
-//! The order is fixed: whether the request is a health check, or else an upgrade, its topic, access, and last the terms. So
-//! an access rule could depend on the topic, and a refused client learns nothing about terms.
+//! The order is fixed: whether the request is a health check, or else an event stream or an upgrade, its topic, access, and
+//! last the terms. So an access rule could depend on the topic, and a refused client learns nothing about terms.
 
 use core::net::IpAddr;
 
+use super::events::{self, Readers};
 use super::start::{self, BadLast};
-use super::terms::{Form, Selection, Terms};
+use super::terms::{Answer, Form, Selection, Terms};
 use super::topic_name::{TopicError, topic_name};
 use super::words;
 use crate::access::Access;
@@ -16,14 +17,16 @@ use crate::http::percent;
 use crate::http::request::RequestHead;
 use crate::http::response::Body;
 use crate::http::routes::is_read;
-use crate::ws::handshake::{self, Refusal};
+use crate::http::target::TargetUri;
+use crate::ws::handshake::{self, Refusal, Upgrade};
 use crate::ws::subprotocol::{Offer, Subprotocol};
 
 /// The answer to a request that is not refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Decision {
-    /// The client joins a topic and speaks WebSocket. Here is what a trusted proxy says about it, if there is one.
-    Upgrade(Terms, Option<Forwarded>),
+    /// The client joins a topic on these terms: it speaks WebSocket, or reads an event stream. Here is what a trusted proxy
+    /// says about it, if there is one.
+    Join(Terms, Option<Forwarded>),
     /// A health check, answered with the state of the relay and with this body.
     Probe(Body),
 }
@@ -68,26 +71,55 @@ impl Port {
         if self.is_probe(&head) {
             return Ok(Decision::Probe(Body::for_method(head.method)));
         }
-        let upgrade = handshake::upgrade(&head)?;
-        let topic = topic_name(self.topics, upgrade.target.path).map_err(TopicError::refusal)?;
+        let asked = Asked::of(&head)?;
+        let target = asked.target();
+        let topic = topic_name(self.topics, target.path).map_err(TopicError::refusal)?;
         let permission = self.access.admit(&head)?;
         let start = if self.keeps_history {
-            let start = start::start(&head, upgrade.target.query);
+            let start = start::start(&head, target.query);
             Some(start.map_err(|BadLast| Refusal::LAST)?)
         } else {
             None
         };
+        let (form, subprotocol, answer) = match asked {
+            Asked::Upgrade(upgrade) => (
+                Form::Frames,
+                self.select(&upgrade.offer),
+                Answer::Upgrade(upgrade.accept_key),
+            ),
+            Asked::Events(_) => (
+                Form::Events,
+                Selection::NotOffered,
+                Answer::Events(self.readers(&head)),
+            ),
+        };
         let terms = Terms {
             topic,
-            form: Form::Frames,
+            form,
             permission,
-            subprotocol: self.select(&upgrade.offer),
+            subprotocol,
             start,
-            accept_key: upgrade.accept_key,
+            answer,
         };
         let forwarded =
             is_forwarded.then(|| forwarded::client(&head, |address| self.trusts(address)));
-        Ok(Decision::Upgrade(terms, forwarded))
+        Ok(Decision::Join(terms, forwarded))
+    }
+
+    /// The pages that may read the event stream that a request asks for; `None` if it asks for none, or for one that it may
+    /// never get. For a request that is refused for now, whose tokens nobody looks at.
+    pub(crate) fn readers_of_stream(&self, head: &[u8]) -> Option<Readers> {
+        let head = RequestHead::parse(head).ok()?;
+        if self.is_probe(&head) || !events::is_asked(&head) {
+            return None;
+        }
+        events::target(&head).ok()?;
+        self.access.check_origin(&head).ok()?;
+        Some(self.readers(&head))
+    }
+
+    fn readers(&self, head: &RequestHead<'_>) -> Readers {
+        Readers::of(head, self.access.is_open_to_all_origins())
     }
 
     /// Whether a request is a health check. Neither its version nor an `Upgrade` counts: balancers send HTTP/1.0, and some
@@ -122,6 +154,30 @@ impl Port {
     }
 }
 
+/// A request that asks for a topic.
+enum Asked<'a> {
+    /// To speak WebSocket.
+    Upgrade(Upgrade<'a>),
+    /// To read an event stream.
+    Events(TargetUri<'a>),
+}
+
+impl<'a> Asked<'a> {
+    fn of(head: &RequestHead<'a>) -> Result<Self, Refusal> {
+        if events::is_asked(head) {
+            return events::target(head).map(Asked::Events);
+        }
+        handshake::upgrade(head).map(Asked::Upgrade)
+    }
+
+    fn target(&self) -> TargetUri<'a> {
+        match self {
+            Asked::Upgrade(upgrade) => upgrade.target,
+            Asked::Events(target) => *target,
+        }
+    }
+}
+
 impl TopicError {
     /// The answer to a client whose path does not name a topic.
     fn refusal(self) -> Refusal {
@@ -138,7 +194,10 @@ mod tests {
     use super::*;
     use crate::access::Permission;
     use crate::config::Publish;
+    use crate::port::position::Start;
+    use crate::port::terms::{Beginning, Welcome};
     use crate::ws::handshake::RefusalKind;
+    use std::time::Duration;
 
     fn decide(
         change: impl FnOnce(&mut Config),
@@ -152,8 +211,8 @@ mod tests {
              Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n{fields}\r\n"
         );
         match Port::new(&config).decide(request.as_bytes(), false) {
-            Ok(Decision::Upgrade(terms, None)) => Ok(terms),
-            Ok(Decision::Upgrade(_, Some(_))) => panic!("no proxy was there"),
+            Ok(Decision::Join(terms, None)) => Ok(terms),
+            Ok(Decision::Join(_, Some(_))) => panic!("no proxy was there"),
             Ok(Decision::Probe(_)) => panic!("a probe"),
             Err(refusal) => Err(refusal.kind),
         }
@@ -172,11 +231,8 @@ mod tests {
             (terms.form, terms.permission),
             (Form::Frames, Permission::Listen)
         );
-        assert!(
-            terms
-                .response(None, None, false)
-                .starts_with(b"HTTP/1.1 101 ")
-        );
+        let response = terms.response(Welcome::default());
+        assert!(response.starts_with(b"HTTP/1.1 101 "));
     }
 
     /// The answer to a head of a relay with the health path `/healthz`.
@@ -185,7 +241,7 @@ mod tests {
         config.server.health_path = Some("/healthz".into());
         match Port::new(&config).decide(head.as_bytes(), false) {
             Ok(Decision::Probe(body)) => Ok(Some(body)),
-            Ok(Decision::Upgrade(..)) => Ok(None),
+            Ok(Decision::Join(..)) => Ok(None),
             Err(refusal) => Err(refusal.kind),
         }
     }
@@ -246,7 +302,7 @@ mod tests {
         };
         let fields = format!("Sec-WebSocket-Protocol: {offer}\r\n");
         let terms = decide(listed, "/", &fields).unwrap();
-        let answer = String::from_utf8(terms.response(None, None, false).into()).unwrap();
+        let answer = String::from_utf8(terms.response(Welcome::default()).into()).unwrap();
         match terms.subprotocol {
             Selection::Selected(name) => {
                 assert!(answer.contains(&format!("\r\nSec-WebSocket-Protocol: {name}\r\n")));
@@ -279,6 +335,71 @@ mod tests {
         assert_eq!(selected(&["*"], "fanwire.v1, Bearer.x, c"), Ok("c".into()));
         assert_eq!(selected(&["*"], "bearer.x"), Err(true));
         assert_eq!(selected(&["*"], ", a b"), Err(false));
+    }
+
+    /// The terms of a request for an event stream with this head, of a relay with a history.
+    fn events(head: &str) -> Result<Terms, RefusalKind> {
+        let mut config = Config::default();
+        config.history.max_age = Duration::from_mins(1);
+        match Port::new(&config).decide(head.as_bytes(), false) {
+            Ok(Decision::Join(terms, _)) => Ok(terms),
+            Ok(Decision::Probe(_)) => panic!("a probe"),
+            Err(refusal) => Err(refusal.kind),
+        }
+    }
+
+    #[test]
+    fn an_event_stream_is_granted_over_http_1_0_as_well() {
+        let accept = "Accept: text/event-stream\r\n";
+        for head in [
+            format!("GET /a%20b?since=e-7 HTTP/1.0\r\n{accept}\r\n"),
+            format!("GET /a%20b HTTP/1.1\r\nHost: a\r\nLast-Event-ID: e-7\r\n{accept}\r\n"),
+        ] {
+            let terms = events(&head).unwrap();
+            assert_eq!((&*terms.topic, terms.form), ("/a b", Form::Events));
+            assert_eq!(terms.start, Some(Start::At("e-7".parse().unwrap())));
+            let beginning = Beginning {
+                at: "e-9".parse().unwrap(),
+                lost: Some(2),
+            };
+            let response = terms.response(Welcome {
+                beginning: Some(beginning),
+                pause_ms: 1500,
+                ..Welcome::default()
+            });
+            let response = String::from_utf8(response.to_vec()).unwrap();
+            assert!(response.starts_with("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"));
+            assert!(response.ends_with(
+                "\r\nConnection: close\r\nFanwire-Position: e-9\r\nFanwire-Lost: 2\r\n\r\n\
+                 retry: 1500\nid: e-9\nevent: fanwire\ndata: {\"at\":\"e-9\",\"lost\":2}\n\n"
+            ));
+        }
+    }
+
+    #[test]
+    fn without_a_history_an_event_stream_names_no_place() {
+        let head = "GET / HTTP/1.0\r\nAccept: text/event-stream\r\n\r\n";
+        let response = events(head).unwrap().response(Welcome {
+            pause_ms: 1500,
+            ..Welcome::default()
+        });
+        assert!(response.ends_with(b"\r\nConnection: close\r\n\r\nretry: 1500\n\n"));
+    }
+
+    #[test]
+    fn an_event_stream_that_breaks_a_rule_is_refused() {
+        let accept = "Accept: text/event-stream\r\n";
+        for fields in [
+            accept,
+            &format!("Host: a b\r\n{accept}"),
+            &format!("Host: a\r\nContent-Length: 1\r\n{accept}"),
+            &format!("Host: a\r\nOrigin: a\r\nOrigin: b\r\n{accept}"),
+        ] {
+            let head = format!("GET / HTTP/1.1\r\n{fields}\r\n");
+            assert_eq!(events(&head), Err(RefusalKind::BadRequest), "{head}");
+        }
+        let head = format!("GET /%zz HTTP/1.1\r\nHost: a\r\n{accept}\r\n");
+        assert_eq!(events(&head), Err(RefusalKind::BadRequest));
     }
 
     #[test]

@@ -5,6 +5,8 @@
 //! here knows a shard, a member or the owner of a topic.
 
 pub(crate) mod decision;
+pub(crate) mod events;
+pub(crate) mod form;
 pub(crate) mod position;
 pub(crate) mod start;
 pub(crate) mod terms;

@@ -1,34 +1,20 @@
 //! The terms that a client negotiated: one value, made by the decision on its request.
 //!
-//! The terms stay with the client until it has joined, also when it moves to another shard. The 101 is built from them last.
+//! The terms stay with the client until it has joined, also when it moves to another shard. The response is built from them
+//! last: the 101, or the 200 of an event stream.
 
 use std::fmt::Display;
 
 use bytes::Bytes;
 
+use super::events::{self, Readers};
+pub use super::form::Form;
 use super::position::{Position, Start};
 use super::topic_name::TopicName;
 use super::words::{self, Lost};
 use crate::access::Permission;
 use crate::time::WallTime;
 use crate::ws::handshake::AcceptKey;
-
-/// The encoding in which a member reads its topic.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Form {
-    /// Frames of RFC 6455, without an extension.
-    Frames,
-}
-
-impl Form {
-    /// The number of forms.
-    pub(crate) const COUNT: usize = 1;
-
-    /// The form's place in a table of all forms.
-    pub(crate) const fn index(self) -> usize {
-        self as usize
-    }
-}
 
 /// The answer to a client's offer of subprotocols.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -76,46 +62,102 @@ pub(crate) struct Terms {
     pub subprotocol: Selection,
     /// The beginning of its stream; `None` if its topic keeps no messages.
     pub start: Option<Start>,
-    /// The proof that its handshake was understood (RFC 6455, section 4.2.2).
-    pub accept_key: AcceptKey,
+    /// The kind of response that it gets.
+    pub answer: Answer,
+}
+
+/// The answer to a request that is granted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Answer {
+    /// A 101, with the proof that the handshake was understood (RFC 6455, section 4.2.2).
+    Upgrade(AcceptKey),
+    /// A 200, whose body is an event stream that these may read.
+    Events(Readers),
+}
+
+impl Answer {
+    /// The pages that may read the event stream, if it is one.
+    pub(crate) fn readers(&self) -> Option<&Readers> {
+        match self {
+            Answer::Upgrade(_) => None,
+            Answer::Events(readers) => Some(readers),
+        }
+    }
+}
+
+/// The moment of a response, and what the relay knows then.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Welcome {
+    /// The time for `Date`.
+    pub now: Option<WallTime>,
+    /// The place where the stream begins, if the topic keeps messages.
+    pub beginning: Option<Beginning>,
+    /// The relay may leave messages out later.
+    pub may_skip: bool,
+    /// The pause after which a client that has lost its event stream comes back.
+    pub pause_ms: u64,
 }
 
 impl Terms {
-    /// Whether the client understands the relay's own words.
+    /// Whether the client understands the relay's own words. In an event stream, they are events of their own.
     pub(crate) fn has_words(&self) -> bool {
-        self.subprotocol.name() == Some(words::PROTOCOL)
+        self.form == Form::Events || self.subprotocol.name() == Some(words::PROTOCOL)
     }
 
-    /// The 101 response, with the time in its `Date`. After it, the connection speaks WebSocket. `beginning` is the place where
-    /// the stream begins, if the topic keeps messages, and `may_skip` says that the relay may leave messages out later.
-    pub(crate) fn response(
-        &self,
-        now: Option<WallTime>,
-        beginning: Option<Beginning>,
-        may_skip: bool,
-    ) -> Bytes {
-        let mut response = self.accept_key.response(self.subprotocol.name(), now);
-        let Some(Beginning { at, lost }) = beginning else {
+    /// The response. After it, the connection speaks WebSocket or is an event stream.
+    pub(crate) fn response(&self, welcome: Welcome) -> Bytes {
+        match &self.answer {
+            Answer::Upgrade(accept_key) => self.switch(*accept_key, welcome),
+            Answer::Events(readers) => self.open_stream(readers, welcome),
+        }
+    }
+
+    /// The 101.
+    fn switch(&self, accept_key: AcceptKey, welcome: Welcome) -> Bytes {
+        let mut response = accept_key.response(self.subprotocol.name(), welcome.now);
+        let Some(Beginning { at, lost }) = welcome.beginning else {
             return Bytes::from(response);
         };
         if self.has_words() {
-            response.extend_from_slice(&words::hello(at, lost));
-        } else if !may_skip {
+            words::push_hello(&mut response, self.form, at, lost);
+        } else if !welcome.may_skip {
             // A client that is not told of skips could not count on from there.
-            push_field(&mut response, "Fanwire-Position", at);
-            if self.start != Some(Start::Now) {
-                match lost {
-                    Some(lost) => push_field(&mut response, "Fanwire-Lost", lost),
-                    None => push_field(&mut response, "Fanwire-Lost", "unknown"),
-                }
-            }
+            response.truncate(response.len() - 2);
+            self.push_fields(&mut response, at, lost);
+            response.extend_from_slice(b"\r\n");
         }
         Bytes::from(response)
     }
+
+    /// The 200 of an event stream, with its first event.
+    fn open_stream(&self, readers: &Readers, welcome: Welcome) -> Bytes {
+        let mut response = events::head(readers, welcome.now);
+        if let Some(Beginning { at, lost }) = welcome.beginning {
+            self.push_fields(&mut response, at, lost);
+        }
+        response.extend_from_slice(b"\r\n");
+        events::push_pause(&mut response, welcome.pause_ms);
+        match welcome.beginning {
+            Some(Beginning { at, lost }) => {
+                words::push_hello(&mut response, self.form, at, lost);
+            }
+            None => response.push(b'\n'),
+        }
+        Bytes::from(response)
+    }
+
+    /// Appends the fields that say where the stream begins.
+    fn push_fields(&self, response: &mut Vec<u8>, at: Position, lost: Lost) {
+        push_field(response, "Fanwire-Position", at);
+        if self.start != Some(Start::Now) {
+            match lost {
+                Some(lost) => push_field(response, "Fanwire-Lost", lost),
+                None => push_field(response, "Fanwire-Lost", "unknown"),
+            }
+        }
+    }
 }
 
-/// Puts a field in front of the empty line that ends a response's head.
 fn push_field(response: &mut Vec<u8>, name: &str, value: impl Display) {
-    response.truncate(response.len() - 2);
-    response.extend_from_slice(format!("{name}: {value}\r\n\r\n").as_bytes());
+    response.extend_from_slice(format!("{name}: {value}\r\n").as_bytes());
 }

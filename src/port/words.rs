@@ -1,13 +1,19 @@
-//! The relay's own words in a stream, which clients with the subprotocol `fanwire.v1` understand.
+//! The relay's own words in a stream.
 //!
-//! A text message that begins with U+0000 is the relay's own; every other message is the topic's. Nobody else may publish such
-//! a text where a topic keeps messages.
+//! Clients with the subprotocol `fanwire.v1` understand them. For them, a text message that begins with U+0000 is the
+//! relay's own; every other message is the topic's. Nobody else may publish such a text where a topic keeps messages.
+//!
+//! In an event stream, the relay's own words are events named `fanwire`, with the same JSON. Here is the only place that
+//! writes either.
 
 use std::fmt::Write;
 
 use bytes::Bytes;
 
+use super::events;
+use super::form::Form;
 use super::position::Position;
+use crate::ws::close::CloseCode;
 use crate::ws::encode::push_message;
 use crate::ws::frame::MessageKind;
 
@@ -28,27 +34,53 @@ pub(crate) fn is_reserved(kind: MessageKind, payload: &[u8]) -> bool {
 /// The number of messages that are gone; `None` if it is not known.
 pub(crate) type Lost = Option<u64>;
 
-/// The first words: the place where the stream begins, and what is gone before it.
-pub(crate) fn hello(at: Position, lost: Lost) -> Bytes {
+/// Appends the first words: the place where the stream begins, and what is gone before it.
+pub(crate) fn push_hello(out: &mut Vec<u8>, form: Form, at: Position, lost: Lost) {
     let lost = lost.map_or_else(|| "null".to_owned(), |lost| lost.to_string());
-    frame(&format!("\0{{\"at\":\"{at}\",\"lost\":{lost}}}"))
+    let json = format!("{{\"at\":\"{at}\",\"lost\":{lost}}}");
+    push(out, form, Some(at), &json);
 }
 
-/// The place that the client has reached. `lost` messages were skipped right before it, if any.
-pub(crate) fn place(at: Position, lost: u64) -> Bytes {
-    let mut text = format!("\0{{\"at\":\"{at}\"");
-    if lost > 0 {
-        // Writing to a string does not fail.
-        let _ = write!(text, ",\"lost\":{lost}");
+/// Appends the place that the client has reached. `lost` messages were skipped right before it, if any.
+///
+/// A topic that keeps no messages has no places. Then only an event stream is told what was skipped.
+pub(crate) fn push_place(out: &mut Vec<u8>, form: Form, at: Option<Position>, lost: u64) {
+    let at_member = at.map(|at| format!("\"at\":\"{at}\""));
+    let lost_member = (lost > 0).then(|| format!("\"lost\":{lost}"));
+    let members: Vec<String> = at_member.into_iter().chain(lost_member).collect();
+    push(out, form, at, &format!("{{{}}}", members.join(",")));
+}
+
+/// The last words of an event stream, in the place of a Close: with the same code and reason, the place that the client has
+/// reached, and the pause after which it is to come back, if they are known.
+pub(crate) fn end(
+    at: Option<Position>,
+    code: CloseCode,
+    reason: &str,
+    pause_ms: Option<u64>,
+) -> Bytes {
+    let mut json = String::from("{");
+    // Writing to a string does not fail.
+    if let Some(at) = at {
+        let _ = write!(json, "\"at\":\"{at}\",");
     }
-    text.push('}');
-    frame(&text)
+    let _ = write!(json, "\"code\":{},\"reason\":\"{reason}\"", code.value());
+    let mut out = Vec::new();
+    if let Some(pause_ms) = pause_ms {
+        let _ = write!(json, ",\"retry\":{pause_ms}");
+        events::push_pause(&mut out, pause_ms);
+    }
+    json.push('}');
+    events::push_own(&mut out, at, &json);
+    Bytes::from(out)
 }
 
-fn frame(text: &str) -> Bytes {
-    let mut frame = Vec::new();
-    push_message(&mut frame, MessageKind::Text, text.as_bytes());
-    Bytes::from(frame)
+/// Appends words in a form. They are JSON in one line.
+fn push(out: &mut Vec<u8>, form: Form, at: Option<Position>, json: &str) {
+    match form {
+        Form::Frames => push_message(out, MessageKind::Text, format!("\0{json}").as_bytes()),
+        Form::Events => events::push_own(out, at, json),
+    }
 }
 
 #[cfg(test)]
@@ -61,19 +93,43 @@ mod tests {
 
     #[test]
     fn the_words_are_json_behind_a_zero() {
-        let text = |frame: Bytes| String::from_utf8(frame[2..].to_vec()).unwrap();
+        let hello = |lost| {
+            let mut frame = Vec::new();
+            push_hello(&mut frame, Form::Frames, at(), lost);
+            String::from_utf8(frame[2..].to_vec()).unwrap()
+        };
+        let place = |lost| {
+            let mut frame = Vec::new();
+            push_place(&mut frame, Form::Frames, Some(at()), lost);
+            String::from_utf8(frame[2..].to_vec()).unwrap()
+        };
+        assert_eq!(hello(Some(0)), "\0{\"at\":\"k3J9aZpQ-17234\",\"lost\":0}");
+        assert_eq!(hello(None), "\0{\"at\":\"k3J9aZpQ-17234\",\"lost\":null}");
+        assert_eq!(place(0), "\0{\"at\":\"k3J9aZpQ-17234\"}");
+        assert_eq!(place(83), "\0{\"at\":\"k3J9aZpQ-17234\",\"lost\":83}");
+    }
+
+    #[test]
+    fn in_an_event_stream_all_words_carry_the_place_as_their_id() {
+        let mut out = Vec::new();
+        push_hello(&mut out, Form::Events, at(), Some(0));
+        push_place(&mut out, Form::Events, Some(at()), 83);
+        push_place(&mut out, Form::Events, None, 83);
+        out.extend(end(
+            Some(at()),
+            CloseCode::GOING_AWAY,
+            "going away",
+            Some(99),
+        ));
+        out.extend(end(None, CloseCode::INTERNAL, "internal error", None));
         assert_eq!(
-            text(hello(at(), Some(0))),
-            "\0{\"at\":\"k3J9aZpQ-17234\",\"lost\":0}"
-        );
-        assert_eq!(
-            text(hello(at(), None)),
-            "\0{\"at\":\"k3J9aZpQ-17234\",\"lost\":null}"
-        );
-        assert_eq!(text(place(at(), 0)), "\0{\"at\":\"k3J9aZpQ-17234\"}");
-        assert_eq!(
-            text(place(at(), 83)),
-            "\0{\"at\":\"k3J9aZpQ-17234\",\"lost\":83}"
+            String::from_utf8(out).unwrap(),
+            "id: k3J9aZpQ-17234\nevent: fanwire\ndata: {\"at\":\"k3J9aZpQ-17234\",\"lost\":0}\n\n\
+             id: k3J9aZpQ-17234\nevent: fanwire\ndata: {\"at\":\"k3J9aZpQ-17234\",\"lost\":83}\n\n\
+             event: fanwire\ndata: {\"lost\":83}\n\n\
+             retry: 99\nid: k3J9aZpQ-17234\nevent: fanwire\ndata: {\"at\":\"k3J9aZpQ-17234\",\"code\":1001,\
+             \"reason\":\"going away\",\"retry\":99}\n\n\
+             event: fanwire\ndata: {\"code\":1011,\"reason\":\"internal error\"}\n\n"
         );
     }
 

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use crate::ids::{ClientKey, Seq, ShardId};
 use crate::port::position::Start;
+use crate::port::terms::Form;
 use crate::port::topic_name::TopicName;
 use crate::relay::batch::Batch;
 use crate::relay::batch::audience::Audience;
@@ -35,6 +36,8 @@ pub enum Envelope {
         client: ClientKey,
         /// The topic's members on that shard, with those who are joining.
         audience: Audience,
+        /// The form that the client reads.
+        form: Form,
         /// The beginning of its stream, if the topic keeps messages.
         start: Option<Box<Start>>,
     },

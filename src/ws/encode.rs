@@ -6,7 +6,8 @@
 
 use super::close::CloseCode;
 use super::frame::{
-    ControlKind, ControlPayload, HEADROOM, MAX_CONTROL_PAYLOAD_BYTES, MessageKind, ServerHeader,
+    ControlKind, ControlPayload, HEADROOM, LEN_IS_U16, LEN_IS_U64, MAX_CONTROL_PAYLOAD_BYTES,
+    MessageKind, ServerHeader,
 };
 
 /// Appends one message as one frame: a header of 2, 4 or 10 bytes, then `payload`.
@@ -16,6 +17,21 @@ pub fn push_message(out: &mut Vec<u8>, kind: MessageKind, payload: &[u8]) {
     out.reserve(HEADROOM + payload.len());
     out.extend_from_slice(header.as_slice());
     out.extend_from_slice(payload);
+}
+
+/// The kind and the payload of a frame that [`push_message`] has made, or `Assembled::into_frame`.
+pub(crate) fn parts_of(frame: &[u8]) -> (MessageKind, &[u8]) {
+    let kind = if frame[0] & 0x0f == MessageKind::Text as u8 {
+        MessageKind::Text
+    } else {
+        MessageKind::Binary
+    };
+    let header_len = match frame[1] {
+        LEN_IS_U16 => 4,
+        LEN_IS_U64 => 10,
+        _ => 2,
+    };
+    (kind, &frame[header_len..])
 }
 
 /// The number of bytes that [`push_message`] appends for a payload of `payload_len` bytes.
@@ -94,7 +110,7 @@ impl std::fmt::Debug for ControlFrame {
 
 #[cfg(test)]
 mod tests {
-    use super::{ControlFrame, frame_len, push_message};
+    use super::{ControlFrame, frame_len, parts_of, push_message};
     use crate::ws::close::CloseCode;
     use crate::ws::frame::{ControlPayload, MessageKind};
 
@@ -104,6 +120,17 @@ mod tests {
         push_message(&mut out, MessageKind::Text, b"hi");
         push_message(&mut out, MessageKind::Binary, &[9]);
         assert_eq!(out, [0x81, 2, b'h', b'i', 0x82, 1, 9]);
+    }
+
+    #[test]
+    fn a_frame_is_taken_apart_again_whatever_its_length() {
+        for kind in [MessageKind::Text, MessageKind::Binary] {
+            for len in [0, 1, 125, 126, 65_535, 65_536] {
+                let (mut frame, payload) = (Vec::new(), vec![b'x'; len]);
+                push_message(&mut frame, kind, &payload);
+                assert_eq!(parts_of(&frame), (kind, &*payload), "{len}");
+            }
+        }
     }
 
     #[test]

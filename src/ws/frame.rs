@@ -19,9 +19,9 @@ pub(crate) const MAX_CONTROL_PAYLOAD_BYTES: usize = 125;
 /// The longest payload length that the header's second byte can hold.
 const MAX_SHORT_LEN: u64 = 125;
 /// Instead of a length: two bytes of length follow.
-const LEN_IS_U16: u8 = 126;
+pub(super) const LEN_IS_U16: u8 = 126;
 /// Instead of a length: eight bytes of length follow.
-const LEN_IS_U64: u8 = 127;
+pub(super) const LEN_IS_U64: u8 = 127;
 
 const FIN: u8 = 0x80;
 const MASKED: u8 = 0x80;

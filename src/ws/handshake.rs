@@ -114,7 +114,7 @@ refusals! {
     /// There are two `Origin`s.
     TWO_ORIGINS = BadRequest, BadRequest, "Origin must not be there twice.\n";
     /// The request announces a body.
-    BODY = BadRequest, BadRequest, "An upgrade must not have a body.\n";
+    BODY = BadRequest, BadRequest, "A GET must not have a body.\n";
     /// The key of the handshake is missing, is not one, or is there twice.
     KEY = BadRequest, BadRequest, "The request must have one Sec-WebSocket-Key: 16 bytes in base64.\n";
     /// The request's credentials are not valid (RFC 6750, section 3).
@@ -152,6 +152,11 @@ impl Refusal {
             body: Body::for_method(method),
             ..self
         }
+    }
+
+    /// Whether the same request may be granted later.
+    pub(crate) fn is_temporary(&self) -> bool {
+        self.status.is_temporary()
     }
 
     /// The number of the status.

@@ -107,11 +107,18 @@ impl Sockets {
         self.refuse_in_order(shard, key, Refusal::PER_IP);
     }
 
-    /// Refuses a connection that counts among those refused in order.
+    /// Refuses a connection that counts among those refused in order. Over TLS it is cut, because the request that the answer
+    /// depends on comes behind an expensive handshake.
     pub(super) fn refuse_in_order(&mut self, shard: &mut Shard, key: ClientKey, refusal: Refusal) {
+        let mut is_handshaking = false;
         if let Some(conn) = self.conn(key) {
             conn.refused = true;
+            is_handshaking = conn.is_handshaking();
         }
-        shard.refuse(key, refusal);
+        if is_handshaking {
+            shard.refuse_now(key, refusal);
+        } else {
+            shard.refuse(key, refusal);
+        }
     }
 }

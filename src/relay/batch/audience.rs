@@ -40,6 +40,17 @@ impl Audience {
         self
     }
 
+    /// Whether some member reads `form`.
+    pub(crate) fn reads(self, form: Form) -> bool {
+        self.by_form[form.index()] > 0
+    }
+
+    /// Whether some form had readers `before` and has none now. It would be made for nobody.
+    pub(crate) fn has_lost_a_form(self, before: Audience) -> bool {
+        let mut counts = self.by_form.into_iter().zip(before.by_form);
+        counts.any(|(now, before)| now == 0 && before > 0)
+    }
+
     /// The members of all forms.
     pub(crate) fn total(self) -> u32 {
         self.by_form.into_iter().fold(0, u32::saturating_add)
@@ -49,6 +60,20 @@ impl Audience {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_form_is_lost_with_its_last_reader() {
+        let mut before = Audience::of(Form::Frames, 2);
+        before.enter(Form::Events);
+        before.enter(Form::Events);
+        let mut now = before;
+        now.leave(Form::Events);
+        assert!(now.reads(Form::Events) && !now.has_lost_a_form(before));
+        now.leave(Form::Events);
+        assert!(!now.reads(Form::Events) && now.has_lost_a_form(before));
+        assert!(!before.has_lost_a_form(now));
+        assert_eq!((before.total(), now.total()), (4, 2));
+    }
 
     #[test]
     fn audiences_of_shards_add_up() {

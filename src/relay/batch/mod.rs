@@ -7,6 +7,7 @@
 pub(crate) mod audience;
 pub(crate) mod draft;
 pub(crate) mod drafts;
+mod events;
 pub(crate) mod past;
 
 use std::ops::Range;
@@ -15,13 +16,14 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::ids::{ClientId, Seq};
+use crate::port::position::Epoch;
 use crate::port::terms::Form;
 use crate::relay::batch::audience::Audience;
 use crate::relay::batch::draft::{Authored, Draft, OVERHEAD_BYTES, Parts, Share, Source};
 use crate::time::Timestamp;
 
 /// The messages of a batch in one form, one after the other.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Encoding {
     bytes: Bytes,
     ends: Box<[u32]>,
@@ -51,6 +53,11 @@ impl Encoding {
         start..self.ends[index]
     }
 
+    fn message(&self, index: usize) -> &[u8] {
+        let range = self.range(index);
+        &self.bytes[range.start as usize..range.end as usize]
+    }
+
     /// The offset of message `index`. If `index` is the number of messages, the end.
     pub(crate) fn start_of(&self, index: usize) -> u32 {
         if index == self.ends.len() {
@@ -74,42 +81,51 @@ impl Encoding {
         Some(offset as usize..end as usize)
     }
 
+    /// Bytes that it takes in memory.
     fn cost_bytes(&self) -> usize {
         self.bytes.len() + size_of_val(&*self.ends)
     }
 }
 
 /// See the module.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Batch {
     first: Seq,
     frames: Encoding,
+    /// Present if somebody reads them. Most topics have no such readers.
+    events: Option<Box<Encoding>>,
     /// The runs of each author, sorted by author; empty if members get their own messages back.
     authors: Box<[Authored]>,
     decoded_at: Timestamp,
     shares: Box<[Share]>,
     cost_bytes: u64,
+    kept_bytes: u64,
 }
 
 impl Batch {
-    /// Numbers `drafts` from `first` on, each as a batch, in the forms that `audience` reads.
+    /// Numbers `drafts` from `first` on, each as a batch, in the forms that `audience` reads. Events are named by their
+    /// positions in `epoch`; `None` if the topic keeps no messages.
     pub fn seal(
         first: Seq,
         drafts: impl IntoIterator<Item = Draft>,
         audience: Audience,
+        epoch: Option<&Epoch>,
     ) -> Vec<Arc<Batch>> {
         let mut next = first;
         drafts
             .into_iter()
             .map(|draft| {
-                let batch = Batch::number(next, draft, audience);
+                let mut batch = Batch::number(next, draft);
+                if audience.reads(Form::Events) {
+                    batch.make_events(epoch);
+                }
                 next = batch.end();
                 Arc::new(batch)
             })
             .collect()
     }
 
-    fn number(first: Seq, draft: Draft, _audience: Audience) -> Batch {
+    fn number(first: Seq, draft: Draft) -> Batch {
         let Parts {
             bytes,
             ends,
@@ -128,11 +144,41 @@ impl Batch {
         Batch {
             first,
             frames,
+            events: None,
             authors,
             decoded_at,
             shares: shares.into_boxed_slice(),
             cost_bytes,
+            kept_bytes: cost_bytes,
         }
+    }
+
+    fn make_events(&mut self, epoch: Option<&Epoch>) {
+        let frames = (0..self.len()).map(|index| self.frames.message(index));
+        let frame_bytes = self.frames.bytes.len();
+        let (bytes, ends) = events::encode(frames, frame_bytes, self.first, epoch);
+        let bytes = Bytes::from(bytes);
+        let events = Encoding { bytes, ends };
+        self.kept_bytes += events.cost_bytes() as u64;
+        self.events = Some(Box::new(events));
+    }
+
+    /// Whether it has the messages in a form.
+    pub(crate) fn has(&self, form: Form) -> bool {
+        match form {
+            Form::Frames => true,
+            Form::Events => self.events.is_some(),
+        }
+    }
+
+    /// The same messages, also in `form`. The bytes of the frames are shared.
+    pub(crate) fn with(&self, form: Form, epoch: Option<&Epoch>) -> Batch {
+        let mut batch = self.clone();
+        match form {
+            Form::Frames => {}
+            Form::Events => batch.make_events(epoch),
+        }
+        batch
     }
 
     /// The number of the first message.
@@ -151,10 +197,14 @@ impl Batch {
         self.frames.ends.len()
     }
 
-    /// The messages in a form.
+    /// The messages in a form, which somebody in the audience reads.
     pub(crate) fn encoding(&self, form: Form) -> &Encoding {
         match form {
             Form::Frames => &self.frames,
+            Form::Events => {
+                let events = self.events.as_ref();
+                events.expect("a batch has the forms that its audience reads")
+            }
         }
     }
 
@@ -178,15 +228,17 @@ impl Batch {
 
     /// Bytes that the batch takes in memory: its messages in all forms, and its own overhead.
     pub(crate) fn kept_bytes(&self) -> u64 {
-        // Frames are the only form, so what is kept is what counts as lag.
-        self.cost_bytes
+        self.kept_bytes
     }
 
     /// Bytes of frames before `offset` of `form`. In a form that is not frames, only whole messages count.
-    #[expect(clippy::unused_self, reason = "a form other than frames needs it")]
     pub(crate) fn bytes_before(&self, form: Form, offset: u32) -> u64 {
         match form {
             Form::Frames => u64::from(offset),
+            Form::Events => {
+                let index = self.encoding(form).index_at(offset);
+                u64::from(self.frames.start_of(index))
+            }
         }
     }
 
@@ -254,7 +306,7 @@ mod tests {
         for draft in drafts {
             draft.join_behind(&mut joined);
         }
-        Batch::seal(first, joined, Audience::default())
+        Batch::seal(first, joined, Audience::default(), None)
     }
 
     #[test]
@@ -277,6 +329,34 @@ mod tests {
                 && !frames(&batch).is_boundary(5)
                 && frames(&batch).is_boundary(11)
         );
+    }
+
+    #[test]
+    fn events_are_made_for_those_who_read_them_and_lag_is_that_of_the_frames() {
+        let audience = Audience::of(Form::Events, 1);
+        let epoch = Epoch::from_bits(7);
+        let mut text = Draft::new(HERE, Timestamp(7));
+        text.push(MessageKind::Text, b"a\nb", None);
+        text.push(MessageKind::Binary, &[0xff; 300], None);
+        let batch = Batch::seal(Seq(5), [text], audience, Some(&epoch)).remove(0);
+        let events = batch.encoding(Form::Events);
+        let first = format!("id: {}-6\ndata: a\ndata: b\n\n", epoch.as_str());
+        let second = format!(
+            "id: {}-7\nevent: binary\ndata: {}\n\n",
+            epoch.as_str(),
+            "/".repeat(400)
+        );
+        assert_eq!(events.bytes(), &[first.clone(), second].concat());
+        assert_eq!(events.index_at(first.len() as u32), 1);
+        assert_eq!(batch.bytes_before(Form::Events, first.len() as u32 - 1), 0);
+        assert_eq!(batch.bytes_before(Form::Events, first.len() as u32), 5);
+        assert_eq!(
+            batch.bytes_before(Form::Events, events.bytes().len() as u32 - 1),
+            5
+        );
+        let of_events = events.bytes().len() + 2 * size_of::<u32>();
+        assert_eq!(batch.kept_bytes(), batch.cost_bytes() + of_events as u64);
+        assert!(!seal(Seq(0), [draft(&[b"a"])])[0].has(Form::Events));
     }
 
     #[test]

@@ -2,6 +2,12 @@
 //!
 //! They are the batches that members were sent, shared and not copied. Whole batches are dropped, the oldest first: when
 //! they are too old, too many or too large, or when the shard is short of memory.
+//!
+//! A client may read a form in which nobody else did when a batch was numbered. Then the batch is made again with that form,
+//! once, and takes the place of the old one.
+//!
+//! `history.max_bytes` counts frames alone, so a reader of events does not drop what others may come back for. The shard's
+//! gauge counts the memory of all forms.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -10,6 +16,7 @@ use std::time::Duration;
 use crate::config;
 use crate::ids::Seq;
 use crate::port::position::{Epoch, Start};
+use crate::port::terms::Form;
 use crate::relay::batch::Batch;
 use crate::relay::batch::past::{Kept, Past, Resumed};
 use crate::time::Timestamp;
@@ -129,7 +136,8 @@ impl History {
             return false;
         };
         let rest = self.messages - first.kept.batch.len() as u64;
-        self.kept_bytes > self.retention.max_bytes || rest >= self.retention.max_messages
+        let cost_bytes = self.cost_end - first.kept.cost_before;
+        cost_bytes > self.retention.max_bytes || rest >= self.retention.max_messages
     }
 
     /// Drops the oldest batch, if there is one.
@@ -160,19 +168,19 @@ impl History {
         Some(Timestamp(exact.0.div_ceil(step) * step))
     }
 
-    /// The messages for a client that asks for `start`; the topic's next message is number `next`.
+    /// The messages for a client that asks for `start` and reads `form`; the topic's next message is number `next` of `epoch`.
     pub(super) fn resume(
         &mut self,
         start: Start,
-        epoch: Epoch,
-        next: Seq,
+        form: Form,
+        (epoch, next): (&Epoch, Seq),
         now: Timestamp,
     ) -> Resumed {
         let oldest = self.oldest(next);
         let (from, lost) = match start {
             Start::Now => (next, Some(0)),
             Start::At(position)
-                if position.epoch == epoch && (self.born..=next).contains(&position.next) =>
+                if position.epoch == *epoch && (self.born..=next).contains(&position.next) =>
             {
                 let lost = oldest.0.saturating_sub(position.next.0);
                 (position.next.max(oldest), Some(lost))
@@ -183,6 +191,7 @@ impl History {
         };
         // Most clients that join ask for nothing, and need no list.
         let past = if from < next {
+            self.make(form, from, epoch);
             self.past()
         } else {
             Arc::default()
@@ -195,6 +204,22 @@ impl History {
         let is_older = |entry: &Entry| now.since(entry.numbered_at) > span;
         let index = self.entries.partition_point(is_older);
         Some(self.entries.get(index)?.kept.batch.first())
+    }
+
+    /// Makes the form for the messages from `from` on that do not have it.
+    fn make(&mut self, form: Form, from: Seq, epoch: &Epoch) {
+        let is_before = |entry: &Entry| entry.kept.batch.end() <= from;
+        let first = self.entries.partition_point(is_before);
+        for entry in self.entries.range_mut(first..) {
+            let batch = &mut entry.kept.batch;
+            if batch.has(form) {
+                continue;
+            }
+            let made = Arc::new(batch.with(form, Some(epoch)));
+            self.kept_bytes += made.kept_bytes() - batch.kept_bytes();
+            *batch = made;
+            self.past = None;
+        }
     }
 
     /// The present list. It is made once for all who ask before the next message.
@@ -245,14 +270,15 @@ mod tests {
                 draft.push(MessageKind::Text, &[b'x'; 100], None);
             }
             let first = Seq(10 + 2 * batch);
-            let sealed = Batch::seal(first, [draft], Audience::default());
+            let sealed = Batch::seal(first, [draft], Audience::default(), None);
             history.append(sealed[0].clone(), START + SECOND * batch as u32);
         }
         history
     }
 
     fn resume(history: &mut History, start: Start, next: u64) -> (u64, Option<u64>) {
-        let resumed = history.resume(start, epoch(), Seq(next), START + 4 * SECOND);
+        let here = (&epoch(), Seq(next));
+        let resumed = history.resume(start, Form::Frames, here, START + 4 * SECOND);
         (resumed.from.0, resumed.lost)
     }
 
@@ -316,10 +342,43 @@ mod tests {
     }
 
     #[test]
+    fn a_form_that_nobody_read_is_made_once_and_does_not_drop_what_others_may_want() {
+        let one = history(|_| {}, 1).kept_bytes as usize;
+        let mut history = history(|config| config.max_bytes = 3 * one, 3);
+        let before = history.memory_bytes();
+        let mut read = |form, from| {
+            let resumed = history.resume(at(from), form, (&epoch(), Seq(16)), START);
+            (resumed.past, history.memory_bytes())
+        };
+        let (frames, _) = read(Form::Frames, 10);
+        let (events, after) = read(Form::Events, 13);
+        let has = |past: &Past| {
+            let batches = past.entries().iter();
+            batches
+                .map(|kept| kept.batch.has(Form::Events))
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(has(&frames), [false; 3]);
+        assert_eq!(has(&events), [false, true, true]);
+        let made: u64 = events.entries()[1..]
+            .iter()
+            .map(|kept| kept.batch.kept_bytes() - kept.batch.cost_bytes())
+            .sum();
+        assert_eq!(after, before + made);
+        // The next reader gets the same list, and the history is as long as before.
+        assert!(Arc::ptr_eq(&events, &read(Form::Events, 12).0));
+        assert_eq!(has(&read(Form::Events, 10).0), [true; 3]);
+        assert_eq!(history.entries.len(), 3);
+        let bytes = history.entries[2].kept.batch.encoding(Form::Events).bytes();
+        let text = format!("id: {}-16\ndata: {}\n\n", epoch().as_str(), "x".repeat(100));
+        assert!(bytes.ends_with(text.as_bytes()));
+    }
+
+    #[test]
     fn all_who_resume_before_the_next_message_share_a_list() {
         let mut history = history(|_| {}, 3);
         let past = |history: &mut History| {
-            let resumed = history.resume(at(12), epoch(), Seq(16), START);
+            let resumed = history.resume(at(12), Form::Frames, (&epoch(), Seq(16)), START);
             resumed.past
         };
         let first = past(&mut history);

@@ -28,6 +28,7 @@ use self::topic::OwnedTopic;
 use crate::ids::{ClientKey, Seq, ShardId};
 use crate::metrics::stats::{Stat, Stats};
 use crate::port::position::{Epoch, Start};
+use crate::port::terms::Form;
 use crate::port::topic_name::TopicName;
 use crate::relay::batch::Batch;
 use crate::relay::batch::audience::Audience;
@@ -119,9 +120,9 @@ impl Owner {
     pub(crate) fn on_subscribe(
         &mut self,
         name: TopicName,
-        from: ShardId,
-        client: ClientKey,
+        (from, client): (ShardId, ClientKey),
         audience: Audience,
+        form: Form,
         start: Option<Start>,
         desk: &mut Desk<'_>,
     ) {
@@ -132,7 +133,7 @@ impl Owner {
         let history = topic.history.as_mut().zip(start);
         let resumed = history.map(|(history, start)| {
             history.drop_expired(desk.now);
-            Box::new(history.resume(start, self.epoch, next, desk.now))
+            Box::new(history.resume(start, form, (&self.epoch, next), desk.now))
         });
         let subscribed = Envelope::Subscribed {
             topic: name,
@@ -304,7 +305,7 @@ impl Owner {
         }
         desk.stats
             .add(Stat::Coalesced, topic.pending().waited() as u64);
-        let (batches, gauged) = topic.sequence(desk.now, &self.coalesce);
+        let (batches, gauged) = topic.sequence(desk.now, &self.coalesce, &self.epoch);
         gauge(desk.stats, gauged);
         self.spread(slot, batches, is_in_haste, desk);
     }

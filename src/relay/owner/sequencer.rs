@@ -9,6 +9,7 @@
 use std::sync::Arc;
 
 use crate::ids::Seq;
+use crate::port::position::Epoch;
 use crate::relay::batch::Batch;
 use crate::relay::batch::audience::Audience;
 use crate::relay::batch::draft::Draft;
@@ -36,11 +37,17 @@ impl Sequencer {
         }
     }
 
-    /// Takes drafts to number, and hands back what is numbered: batches in the forms that `audience` reads.
-    pub(super) fn submit(&mut self, drafts: Vec<Draft>, audience: Audience) -> Vec<Arc<Batch>> {
+    /// Takes drafts to number, and hands back what is numbered: batches in the forms that `audience` reads. If the topic keeps
+    /// messages, their positions are in `epoch`.
+    pub(super) fn submit(
+        &mut self,
+        drafts: Vec<Draft>,
+        audience: Audience,
+        epoch: Option<&Epoch>,
+    ) -> Vec<Arc<Batch>> {
         match self {
             Sequencer::Local { next } => {
-                let batches = Batch::seal(*next, drafts, audience);
+                let batches = Batch::seal(*next, drafts, audience, epoch);
                 *next = batches.last().map_or(*next, |last| last.end());
                 batches
             }

@@ -9,6 +9,7 @@ use super::pending::{Gauged, Pending};
 use super::sequencer::Sequencer;
 use super::shelf::Shelved;
 use crate::ids::{Seq, ShardId};
+use crate::port::position::Epoch;
 use crate::port::topic_name::TopicName;
 use crate::relay::batch::Batch;
 use crate::relay::batch::audience::Audience;
@@ -248,14 +249,21 @@ impl OwnedTopic {
         self.pending.note_wait();
     }
 
-    /// Numbers the pending messages, for a fan-out that begins `now`.
-    pub fn sequence(&mut self, now: Timestamp, coalesce: &Coalesce) -> (Vec<Arc<Batch>>, Gauged) {
+    /// Numbers the pending messages, for a fan-out that begins `now`. If the topic keeps messages, they have positions in
+    /// `epoch`.
+    pub fn sequence(
+        &mut self,
+        now: Timestamp,
+        coalesce: &Coalesce,
+        epoch: &Epoch,
+    ) -> (Vec<Arc<Batch>>, Gauged) {
         self.is_listed = false;
         self.is_waiting = false;
         let audience = self.audience();
         self.open_from = now + coalesce.interval(audience.total());
         let (drafts, gauged) = self.pending.take();
-        (self.sequencer.submit(drafts, audience), gauged)
+        let epoch = self.history.is_some().then_some(epoch);
+        (self.sequencer.submit(drafts, audience, epoch), gauged)
     }
 
     /// Notes how many bytes of a batch came from outsiders.
@@ -287,6 +295,7 @@ mod tests {
     use super::*;
     use crate::port::terms::Form;
     use crate::relay::policy::grace::{GRACE, WITHOUT_PROGRESS};
+    use crate::ws::frame::MessageKind;
 
     const A: ShardId = ShardId(0);
     const B: ShardId = ShardId(1);
@@ -313,6 +322,22 @@ mod tests {
         assert_eq!(topic.take_news(), None);
         topic.release(B, false, START);
         assert_eq!(topic.take_news(), Some(None));
+    }
+
+    #[test]
+    fn a_draft_says_which_forms_its_shard_reads() {
+        let mut topic = topic();
+        let coalesce = Coalesce::new(Duration::ZERO, 1);
+        let epoch = Epoch::from_bits(7);
+        let mut readers = one();
+        readers.enter(Form::Events);
+        for (audience, has_events) in [(readers, true), (one(), false), (readers, true)] {
+            let mut draft = Draft::new(Source::Members(A), START);
+            draft.push(MessageKind::Text, b"x", None);
+            topic.publish(draft, audience);
+            let (batches, _) = topic.sequence(START, &coalesce, &epoch);
+            assert_eq!(batches[0].has(Form::Events), has_events);
+        }
     }
 
     #[test]

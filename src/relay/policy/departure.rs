@@ -14,6 +14,8 @@ pub(crate) enum Departure {
     Lost,
     /// It ended its side of the connection without a Close. It may still read.
     Ended,
+    /// It ended its side of an event stream, as its clients do to leave.
+    Hangup,
     /// It broke the protocol or a limit on messages.
     Protocol(DecodeError),
     /// It lagged by more than `slow_consumer.max_lag_bytes`.
@@ -26,6 +28,8 @@ pub(crate) enum Departure {
     Rate,
     /// It sent more control frames, or frames that bring nothing, than `limits.control_frames_per_second` allows.
     ControlRate,
+    /// It sent more behind its request for an event stream than `limits.control_frames_per_second` allows.
+    Surplus,
     /// It sent a text that begins with U+0000, as only the relay's own words do.
     ReservedText,
     /// It sent a message, and `relay.publish` does not allow that.
@@ -49,18 +53,18 @@ pub(crate) enum Farewell {
     Fail(CloseCode, &'static str),
     /// Close, and the client's Close is waited for (section 7.1.2).
     Close(CloseCode, &'static str),
-    /// The same. The client is asked to come back after a pause, whose milliseconds go to the [place](RETRY_PLACE) in the reason.
+    /// The same. The client is asked to come back after a pause, which ends the reason.
     CloseForNow(CloseCode, &'static str),
 }
 
-/// The place of a number of milliseconds in a reason.
-pub(crate) const RETRY_PLACE: &str = "MS";
+/// The end of the reason of a Close that asks the client to come back after a number of milliseconds.
+const RETRY: &str = "; retry MS";
 
 impl Departure {
     /// The counter of this reason.
     pub(crate) fn stat(self) -> Stat {
         match self {
-            Departure::ByClient => Stat::DisconnectedByClient,
+            Departure::ByClient | Departure::Hangup => Stat::DisconnectedByClient,
             Departure::Lost | Departure::Ended => Stat::DisconnectedLost,
             Departure::Protocol(DecodeError::MessageTooBig) => Stat::DisconnectedTooBig,
             Departure::Protocol(_) => Stat::DisconnectedProtocol,
@@ -68,7 +72,7 @@ impl Departure {
             Departure::Stall => Stat::DisconnectedStall,
             Departure::Pong => Stat::DisconnectedPong,
             Departure::Rate => Stat::DisconnectedRate,
-            Departure::ControlRate => Stat::DisconnectedControlRate,
+            Departure::ControlRate | Departure::Surplus => Stat::DisconnectedControlRate,
             Departure::ReservedText => Stat::DisconnectedReservedText,
             Departure::PublishDenied => Stat::DisconnectedPublishDenied,
             Departure::Memory => Stat::DisconnectedMemory,
@@ -85,12 +89,14 @@ impl Departure {
             Departure::ByClient
             | Departure::Lost
             | Departure::Ended
+            | Departure::Hangup
             | Departure::Protocol(_)
             | Departure::Lag
             | Departure::Stall
             | Departure::Pong
             | Departure::Rate
             | Departure::ControlRate
+            | Departure::Surplus
             | Departure::PublishDenied
             | Departure::ReservedText
             | Departure::Internal => Stat::HandshakeLost,
@@ -106,12 +112,14 @@ impl Departure {
             | Departure::Pong
             | Departure::Rate
             | Departure::ControlRate
+            | Departure::Surplus
             | Departure::PublishDenied
             | Departure::ReservedText
             | Departure::Memory => true,
             Departure::ByClient
             | Departure::Lost
             | Departure::Ended
+            | Departure::Hangup
             | Departure::Shutdown
             | Departure::Internal => false,
         }
@@ -126,6 +134,7 @@ impl Departure {
                 CloseCode::NORMAL,
                 "you ended the connection without a Close",
             ),
+            Departure::Hangup => Farewell::Fail(CloseCode::NORMAL, "you ended the connection"),
             Departure::Protocol(error) => Farewell::Fail(error.close_code(), error.reason()),
             Departure::Lag => {
                 Farewell::Close(CloseCode::TRY_AGAIN_LATER, "slow consumer: too far behind")
@@ -136,6 +145,7 @@ impl Departure {
             Departure::Pong => Farewell::Fail(CloseCode::TIMEOUT, "no pong in time"),
             Departure::Rate => Farewell::Fail(CloseCode::POLICY, "too many messages"),
             Departure::ControlRate => Farewell::Fail(CloseCode::POLICY, "too many control frames"),
+            Departure::Surplus => Farewell::Fail(CloseCode::POLICY, "too much behind the request"),
             Departure::ReservedText => {
                 Farewell::Fail(CloseCode::POLICY, "reserved: begins with U+0000")
             }
@@ -143,9 +153,7 @@ impl Departure {
             Departure::Memory => {
                 Farewell::Fail(CloseCode::TRY_AGAIN_LATER, "the relay is short of memory")
             }
-            Departure::Shutdown => {
-                Farewell::CloseForNow(CloseCode::GOING_AWAY, "going away; retry MS")
-            }
+            Departure::Shutdown => Farewell::CloseForNow(CloseCode::GOING_AWAY, "going away"),
             Departure::Internal => Farewell::Close(CloseCode::INTERNAL, "internal error"),
         }
     }
@@ -153,7 +161,7 @@ impl Departure {
 
 /// All codes and reasons that the relay sends in a Close of its own. `tests/docs.rs` compares them with the page for authors
 /// of clients.
-pub fn close_frames() -> Vec<(u16, &'static str)> {
+pub fn close_frames() -> Vec<(u16, String)> {
     let faults = DecodeError::ALL.map(Departure::Protocol);
     let others = [
         Departure::ByClient,
@@ -173,9 +181,10 @@ pub fn close_frames() -> Vec<(u16, &'static str)> {
     let all = faults.into_iter().chain(others);
     all.filter_map(|departure| match departure.farewell() {
         Farewell::Cut | Farewell::Reply => None,
-        Farewell::Fail(code, reason)
-        | Farewell::Close(code, reason)
-        | Farewell::CloseForNow(code, reason) => Some((code.value(), reason)),
+        Farewell::Fail(code, reason) | Farewell::Close(code, reason) => {
+            Some((code.value(), reason.to_owned()))
+        }
+        Farewell::CloseForNow(code, reason) => Some((code.value(), format!("{reason}{RETRY}"))),
     })
     .collect()
 }

@@ -6,8 +6,10 @@
 use crate::http::forwarded::Forwarded;
 use crate::http::request::HeadScanner;
 use crate::http::response::Body;
+use crate::port::events;
 use crate::port::terms::Terms;
 use crate::relay::topic::TopicKey;
+use crate::ws::handshake::Refusal;
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -72,6 +74,8 @@ pub(super) enum Stage {
         head: Vec<u8>,
         /// A trusted proxy names the client in the head.
         is_forwarded: bool,
+        /// The client is refused for now. The rest of its head says whether an event stream must say so.
+        refusal: Option<Refusal>,
     },
     /// The request is a health check. Its answer has this body.
     Probe(Body),
@@ -91,6 +95,7 @@ impl Default for Stage {
             scanner: HeadScanner::default(),
             head: Vec::new(),
             is_forwarded: false,
+            refusal: None,
         }
     }
 }
@@ -119,6 +124,19 @@ impl Arrival {
             | Stage::AwaitsSeat(..)
             | Stage::Joining(..)
             | Stage::Joined => None,
+        }
+    }
+
+    /// Whether the part of the head that has come names the media type of event streams.
+    pub(super) fn mentions_events(&self) -> bool {
+        match &self.stage {
+            Stage::Head { head, .. } => events::is_mentioned(head),
+            Stage::Preface
+            | Stage::Probe(_)
+            | Stage::AwaitsSeat(..)
+            | Stage::Granted(_)
+            | Stage::Joining(..)
+            | Stage::Joined => false,
         }
     }
 

@@ -8,6 +8,8 @@
 //! The shard does not decide where a client lives. It asks the host with [`Shard::poll_undecided`]; the host lets the client
 //! stay or takes it out. Clients that are still undecided when the turn decides stay.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 
 use super::Shard;
@@ -17,7 +19,8 @@ use super::phase::Phase;
 use crate::ids::{ClientKey, ShardId};
 use crate::metrics::stats::Stat;
 use crate::port::decision::Decision;
-use crate::port::terms::{Selection, Terms};
+use crate::port::events::{self, Readers};
+use crate::port::terms::{Form, Selection, Terms};
 use crate::port::topic_name::TopicName;
 use crate::relay::envelope::Envelope;
 use crate::relay::policy::departure::refusal_stat;
@@ -42,6 +45,17 @@ pub struct Undecided {
     pub owner: ShardId,
 }
 
+/// The longest wait for the rest of a request that is refused for now. Clients send it at once.
+const REST_OF_HEAD: Duration = Duration::from_secs(1);
+
+/// The frames behind a request. The bytes behind the request for an event stream mean nothing.
+fn early_frames(terms: &Terms, rest: &[u8]) -> Vec<u8> {
+    match terms.form {
+        Form::Frames => rest.to_vec(),
+        Form::Events => Vec::new(),
+    }
+}
+
 impl Transfer {
     /// Bytes of the client that are not decoded yet.
     pub fn weight_bytes(&self) -> usize {
@@ -62,15 +76,20 @@ impl Shard {
     }
 
     fn accept_with(&mut self, stage: Stage) -> ClientKey {
+        let key = self.insert(stage);
+        if self.drain.is_announced() {
+            self.refuse(key, Refusal::SHUTDOWN);
+        }
+        key
+    }
+
+    fn insert(&mut self, stage: Stage) -> ClientKey {
         let due = self.now + self.settings.handshake_timeout;
         let key = self.clients.insert(self.now, due);
         if let Some(arrival) = &mut self.clients[key].arrival {
             arrival.stage = stage;
         }
         self.reschedule(key);
-        if self.drain.is_announced() {
-            self.refuse(key, Refusal::SHUTDOWN);
-        }
         key
     }
 
@@ -104,15 +123,17 @@ impl Shard {
             scanner,
             head,
             is_forwarded,
+            refusal,
         } = &mut arrival.stage
         else {
             // The host has not looked at the request yet.
             arrival.early.extend(input);
             return;
         };
+        let refusal = *refusal;
         let end = match scanner.push(input, self.settings.max_header_bytes) {
             Ok(end) => end,
-            Err(error) => return self.refuse(key, Refusal::from(error)),
+            Err(error) => return self.refuse_now(key, Refusal::from(error)),
         };
         let Some(end) = end else {
             head.extend_from_slice(input);
@@ -125,11 +146,19 @@ impl Shard {
         } else {
             &mut [&earlier, &*last].concat()
         };
+        if let Some(refusal) = refusal {
+            let readers = self.settings.port.readers_of_stream(whole);
+            return self.answer_refused(key, refusal, readers.as_ref());
+        }
         match self.settings.port.decide(whole, is_forwarded) {
             // Frames may come in the same packet as the request: a client need not wait for the 101.
-            Ok(Decision::Upgrade(terms, None)) => self.grant(key, terms, rest.to_vec()),
-            Ok(Decision::Upgrade(terms, Some(forwarded))) => {
-                self.await_seat(key, terms, forwarded, rest.to_vec());
+            Ok(Decision::Join(terms, None)) => {
+                let early = early_frames(&terms, rest);
+                self.grant(key, terms, early);
+            }
+            Ok(Decision::Join(terms, Some(forwarded))) => {
+                let early = early_frames(&terms, rest);
+                self.await_seat(key, terms, forwarded, early);
             }
             Ok(Decision::Probe(body)) => self.note_probe(key, body),
             Err(refusal) => self.refuse(key, refusal),
@@ -157,22 +186,76 @@ impl Shard {
     }
 
     /// Refuses a client, whether its request has come or not, and closes the connection in order. While a proxy's header is
-    /// awaited, it closes without an answer.
+    /// awaited, it closes without an answer. The first refusal counts.
+    ///
+    /// If the client may be granted the same later, its request is awaited for a short time. An event stream must be told in
+    /// another way.
     pub fn refuse(&mut self, key: ClientKey, refusal: Refusal) {
-        let date = self.date();
         let Some(client) = self
             .clients
-            .get(key)
-            .filter(|client| client.phase() == Phase::Requesting)
+            .get_mut(key)
+            .filter(|client| client.phase() == Phase::Requesting && client.refusal().is_none())
         else {
             return;
         };
         if client.awaits_preface() {
             return self.turn_away(key, refusal.kind);
         }
+        self.count_refusal(key, refusal);
+        let client = &mut self.clients[key];
+        let stage = client.arrival.as_mut().map(|arrival| &mut arrival.stage);
+        match stage {
+            Some(Stage::Head { refusal: last, .. }) if refusal.is_temporary() => {
+                *last = Some(refusal);
+                client.due = client.due.min(self.now + REST_OF_HEAD);
+                self.reschedule(key);
+            }
+            Some(Stage::AwaitsSeat(terms, _)) => {
+                let readers = terms.answer.readers().cloned();
+                self.answer_refused(key, refusal, readers.as_ref());
+            }
+            Some(
+                Stage::Preface
+                | Stage::Head { .. }
+                | Stage::Probe(_)
+                | Stage::Granted(_)
+                | Stage::Joining(..)
+                | Stage::Joined,
+            )
+            | None => self.answer_refused(key, refusal, None),
+        }
+    }
+
+    /// Refuses a client at once, whatever it asks for. A refusal that waited for the rest of its request counts instead.
+    pub(crate) fn refuse_now(&mut self, key: ClientKey, refusal: Refusal) {
+        let waiting = self.clients.get(key).and_then(Client::refusal);
+        if waiting.is_none() {
+            self.count_refusal(key, refusal);
+        }
+        self.answer_refused(key, waiting.unwrap_or(refusal), None);
+    }
+
+    fn count_refusal(&mut self, key: ClientKey, refusal: Refusal) {
         self.stats.inc(refusal_stat(refusal.kind));
-        tracing::debug!(shard = self.id.0, client = key.slot, kind = ?refusal.kind, "an upgrade is refused");
-        self.end_with(key, Some(Bytes::from(refusal.encode(date))));
+        tracing::debug!(shard = self.id.0, client = key.slot, kind = ?refusal.kind, "a request is refused");
+    }
+
+    /// Answers a client that is refused. If it asks for an event stream that it may get later, these `readers` may read the
+    /// answer.
+    pub(super) fn answer_refused(
+        &mut self,
+        key: ClientKey,
+        refusal: Refusal,
+        readers: Option<&Readers>,
+    ) {
+        let answer = match readers {
+            Some(readers) if refusal.is_temporary() => {
+                let pause_ms = self.draw_pause_ms();
+                events::refusal(&refusal, readers, pause_ms, self.date())
+            }
+            Some(_) | None => Bytes::from(refusal.encode(self.date())),
+        };
+        self.end_with(key, Some(answer));
     }
 
     /// The number of undecided clients. It includes some that are gone.
@@ -233,13 +316,13 @@ impl Shard {
     /// Takes in a client from another shard. It joins from here, even if this shard does not own its topic: no client moves
     /// twice.
     pub fn transfer_in(&mut self, transfer: Transfer) -> ClientKey {
-        let key = self.accept();
-        let client = &mut self.clients[key];
-        if client.phase() != Phase::Requesting {
-            // The drain has begun, and the client was refused.
+        let key = self.insert(Stage::default());
+        if self.drain.is_announced() {
+            self.count_refusal(key, Refusal::SHUTDOWN);
+            self.answer_refused(key, Refusal::SHUTDOWN, transfer.terms.answer.readers());
             return key;
         }
-        client.grant(transfer.terms, transfer.early);
+        self.clients[key].grant(transfer.terms, transfer.early);
         self.stay(key);
         // If another shard owns the topic, the early frames wait for its answer.
         self.gauge_client(key);
@@ -263,6 +346,7 @@ impl Shard {
             from: self.id,
             client,
             audience,
+            form,
             start,
         };
         self.outbox.send(owner, subscribe);

@@ -16,7 +16,7 @@ use super::sharing::SharedKey;
 use crate::access::Permission;
 use crate::http::response::Body;
 use crate::port::position::Position;
-use crate::port::terms::Terms;
+use crate::port::terms::{Form, Terms};
 use crate::relay::patience::Pause;
 use crate::relay::policy::departure::Departure;
 use crate::relay::policy::rate::Buckets;
@@ -25,7 +25,7 @@ use crate::relay::topic::member::{Member, Rest};
 use crate::relay::topic::replay::Replay;
 use crate::time::Timestamp;
 use crate::ws::decode::Decoder;
-use crate::ws::encode::ControlFrame;
+use crate::ws::handshake::Refusal;
 
 /// Whether a client is read. If not, this is the event that makes the shard read it again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,6 +38,17 @@ pub(super) enum Reading {
     AwaitsTopic,
     /// It waits for its own cursor, because it publishes faster than it reads.
     AwaitsItself,
+}
+
+/// The way in which a client is told the relay's own words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Voice {
+    /// None: it gets frames, and would take the words for messages.
+    Silent,
+    /// As frames that it can tell from messages.
+    Frames,
+    /// As events. Pings and Closes are events or comments, too.
+    Events,
 }
 
 /// The last that is known of a client's output.
@@ -180,8 +191,8 @@ pub(super) struct Client {
     pub(super) has_failed: bool,
     /// In the shard's list of clients that may have something to read.
     pub(super) is_ready: bool,
-    /// Understands the relay's own words.
-    pub(super) has_words: bool,
+    /// The way in which it is told the relay's own words. Until its request is granted, it may be any.
+    voice: Voice,
     /// The last visit was expensive. The next one waits behind those to other clients.
     pub(super) is_heavy: bool,
 }
@@ -200,7 +211,7 @@ impl Client {
             urgent: false,
             reading: Reading::Allowed,
             may_publish: false,
-            has_words: false,
+            voice: Voice::Silent,
             publisher: false,
             has_published: false,
             pinged: false,
@@ -231,6 +242,16 @@ impl Client {
         self.phase
     }
 
+    /// Whether it reads an event stream. Then nothing that it sends means anything.
+    pub(super) fn is_stream(&self) -> bool {
+        self.voice == Voice::Events
+    }
+
+    /// Whether it understands the relay's own words.
+    pub(super) fn has_words(&self) -> bool {
+        self.voice != Voice::Silent
+    }
+
     /// Moves the client on by `step`.
     pub(super) fn take(&mut self, step: Step) {
         let Some(next) = self.phase.after(step) else {
@@ -241,8 +262,13 @@ impl Client {
 
     /// Grants its request. `early` are the bytes that came behind the request.
     pub(super) fn grant(&mut self, terms: Terms, early: Vec<u8>) {
-        self.may_publish = terms.permission == Permission::Publish;
-        self.has_words = terms.has_words();
+        self.voice = match terms.form {
+            Form::Events => Voice::Events,
+            Form::Frames if terms.has_words() => Voice::Frames,
+            Form::Frames => Voice::Silent,
+        };
+        // An event stream has no way to publish.
+        self.may_publish = terms.permission == Permission::Publish && !self.is_stream();
         let (stage, early) = (Stage::Granted(terms), Undecoded::new(early));
         self.arrival = Some(Box::new(Arrival { stage, early }));
         self.take(Step::Grant);
@@ -304,7 +330,7 @@ impl Client {
     /// Whether it waits with other publishers while its topic is closed to them. A client with the relay's own words does not:
     /// it may ask where it is at any time.
     pub(super) fn has_to_wait(&self) -> bool {
-        self.publisher && !self.has_words
+        self.publisher && !self.has_words()
     }
 
     /// The terms of a client whose place is undecided.
@@ -316,6 +342,26 @@ impl Client {
     pub(super) fn awaits_preface(&self) -> bool {
         let arrival = self.arrival.as_ref();
         arrival.is_some_and(|arrival| matches!(arrival.stage, Stage::Preface))
+    }
+
+    /// The refusal that waits for the rest of its request, which says how to answer.
+    pub(super) fn refusal(&self) -> Option<Refusal> {
+        let arrival = self.arrival.as_ref()?;
+        match arrival.stage {
+            Stage::Head { refusal, .. } => refusal,
+            Stage::Preface
+            | Stage::Probe(_)
+            | Stage::AwaitsSeat(..)
+            | Stage::Granted(_)
+            | Stage::Joining(..)
+            | Stage::Joined => None,
+        }
+    }
+
+    /// Whether it may ask for an event stream, as far as its request has come.
+    pub(super) fn mentions_events(&self) -> bool {
+        let arrival = self.arrival.as_ref();
+        arrival.is_some_and(|arrival| arrival.mentions_events())
     }
 
     /// The body that the answer to its health check has; `None` if it does not wait for one.
@@ -478,9 +524,15 @@ impl Client {
         queue(self.control.get_or_insert_default());
     }
 
-    /// Queues Close as the last frame.
-    pub(super) fn queue_close(&mut self, frame: ControlFrame) {
-        self.queue_control(|control| control.close(frame));
+    /// Queues the last words: a Close, or the last event.
+    pub(super) fn queue_end(&mut self, words: Bytes) {
+        self.queue_control(|control| control.end(words));
+    }
+
+    /// Queues a comment, which shows the client and everything on the way that the stream lives.
+    pub(super) fn keep_stream_alive(&mut self, now: Timestamp) {
+        self.output_since = now;
+        self.queue_control(PendingControl::ping);
     }
 
     /// Moves pending control frames, and the relay's own words, to the front. Only at a frame boundary, which is `at`; `None`
@@ -490,7 +542,7 @@ impl Client {
             return;
         }
         if let Some(control) = self.control.take() {
-            self.carry_plain(control.into_bytes(at));
+            self.carry_plain(control.into_bytes(self.is_stream(), at));
         }
     }
 

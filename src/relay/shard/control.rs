@@ -3,10 +3,14 @@
 //! A client queues them here and sends them as one load. Their size is limited whatever the client does. Pongs wait up to a
 //! limit; beyond it only the newest is kept, as RFC 6455, section 5.5.3, allows. A ping is one bit. The relay's own words
 //! are a data frame, and go with them. Nothing follows a Close.
+//!
+//! In an event stream, a comment takes the place of a ping, and a last event that of the Close.
 
 use bytes::Bytes;
 
+use crate::port::events;
 use crate::port::position::Position;
+use crate::port::terms::Form;
 use crate::port::words;
 use crate::ws::encode::ControlFrame;
 use crate::ws::frame::ControlPayload;
@@ -27,7 +31,8 @@ pub(super) struct PendingControl {
     skipped: u64,
     /// The place that the client will have reached, once nothing can move it any more.
     at: Option<Position>,
-    close: Option<ControlFrame>,
+    /// The Close, or the last event.
+    last: Option<Bytes>,
 }
 
 impl PendingControl {
@@ -64,25 +69,35 @@ impl PendingControl {
         self.at = at.filter(|_| self.has_words());
     }
 
-    /// Ends the stream. Only the first Close counts.
-    pub(super) fn close(&mut self, frame: ControlFrame) {
-        self.close.get_or_insert(frame);
+    /// Ends the stream. Only the first end counts.
+    pub(super) fn end(&mut self, words: Bytes) {
+        self.last.get_or_insert(words);
     }
 
-    /// The frames as they go on the wire. If there are words of the relay's own to say, they say that the client is `at` its
-    /// position.
-    pub(super) fn into_bytes(self, at: Option<Position>) -> Bytes {
+    /// The bytes as they go on the wire. If there are words of the relay's own to say, they say that the client is `at` its
+    /// position. If it `is_stream`, it reads events.
+    pub(super) fn into_bytes(self, is_stream: bool, at: Option<Position>) -> Bytes {
+        let form = if is_stream {
+            Form::Events
+        } else {
+            Form::Frames
+        };
         let at = at.filter(|_| self.has_words()).or(self.at);
         let mut bytes = self.pongs;
         if self.ping {
-            bytes.extend_from_slice(ControlFrame::ping(&ControlPayload::EMPTY).as_slice());
+            if is_stream {
+                bytes.extend_from_slice(events::KEEP_ALIVE);
+            } else {
+                bytes.extend_from_slice(ControlFrame::ping(&ControlPayload::EMPTY).as_slice());
+            }
         }
-        debug_assert!(at.is_some() || self.skipped == 0, "a skip is told");
-        if let Some(at) = at {
-            bytes.extend_from_slice(&words::place(at, self.skipped));
+        let is_told = is_stream || at.is_some();
+        debug_assert!(is_told || self.skipped == 0, "a skip is told");
+        if at.is_some() || self.skipped > 0 {
+            words::push_place(&mut bytes, form, at, self.skipped);
         }
-        if let Some(close) = &self.close {
-            bytes.extend_from_slice(close.as_slice());
+        if let Some(last) = &self.last {
+            bytes.extend_from_slice(last);
         }
         Bytes::from(bytes)
     }
@@ -99,13 +114,35 @@ mod tests {
     #[test]
     fn pongs_go_first_and_in_the_order_of_the_pings() {
         let mut control = PendingControl::default();
-        control.close(ControlFrame::close_reply(None));
+        control.end(Bytes::copy_from_slice(
+            ControlFrame::close_reply(None).as_slice(),
+        ));
         control.ping();
         control.pong(&pong(b"1"));
         control.pong(&pong(b"2"));
         assert_eq!(
-            control.into_bytes(None),
+            control.into_bytes(false, None),
             b"\x8a\x011\x8a\x012\x89\x00\x88\x00"[..]
+        );
+    }
+
+    #[test]
+    fn in_an_event_stream_each_of_them_is_an_event_or_a_comment() {
+        let mut control = PendingControl::default();
+        control.end(Bytes::from_static(b"data: end\n\n"));
+        control.ping();
+        control.skipped(2);
+        control.skipped(1);
+        let at = Some("e-9".parse().unwrap());
+        assert_eq!(
+            control.into_bytes(true, at),
+            ":\n\nid: e-9\nevent: fanwire\ndata: {\"at\":\"e-9\",\"lost\":3}\n\ndata: end\n\n"
+        );
+        let mut control = PendingControl::default();
+        control.skipped(4);
+        assert_eq!(
+            control.into_bytes(true, None),
+            "event: fanwire\ndata: {\"lost\":4}\n\n"
         );
     }
 
@@ -117,7 +154,7 @@ mod tests {
             for n in 1..=count {
                 control.pong(&pong(&payload(n)));
             }
-            let bytes = control.into_bytes(None);
+            let bytes = control.into_bytes(false, None);
             assert!(bytes.len() <= MAX_PONG_BYTES);
             assert!(bytes.ends_with(pong(&payload(count)).as_slice()));
             let is_complete = bytes.len() == usize::from(count) * 127;

@@ -87,6 +87,9 @@ impl Shard {
             return Some(client.due);
         }
         let next_review = client.output_since() + self.settings.ping_interval / REVIEWS_PER_PING;
+        if client.is_stream() {
+            return Some(next_review);
+        }
         Some(next_review.min(client.last_read + self.settings.ping_interval))
     }
 
@@ -98,7 +101,7 @@ impl Shard {
             Phase::Requesting if client.awaits_preface() => {
                 self.turn_away(key, RefusalKind::ProxyHeader);
             }
-            Phase::Requesting => self.refuse(key, Refusal::TIMEOUT),
+            Phase::Requesting => self.refuse_now(key, Refusal::TIMEOUT),
             Phase::Placing | Phase::Joining => self.cut(key, Departure::Lost),
             Phase::Closing | Phase::Finishing | Phase::Lingering => self.remove(key),
             Phase::Open => self.on_deadline_of_member(key),
@@ -119,6 +122,8 @@ impl Shard {
             self.depart(key, Departure::Stall);
         } else if client.pinged && client.reading == Reading::Allowed {
             self.depart(key, Departure::Pong);
+        } else if client.is_stream() {
+            self.keep_stream_alive(key);
         } else if client.pinged || self.is_silent(key) {
             // A parked client is pinged again and again: its pong cannot be read, but if it is gone, its system answers
             // with a reset.

@@ -13,7 +13,6 @@ use super::topics::Topics;
 use super::{Effect, Shard};
 use crate::ids::{ClientId, ClientKey};
 use crate::metrics::stats::Stat;
-use crate::port::position::Position;
 use crate::relay::policy::departure::Departure;
 use crate::relay::policy::{Policy, Verdict};
 use crate::relay::topic::log::Log;
@@ -110,9 +109,8 @@ impl Shard {
             && member.is_at_head(&topic.log)
             && client.has_back_what_it_published(topic.returned_bytes());
         if client.control.is_some() {
-            let epoch = self.settings.epoch;
             let next = member.position(&topic.log);
-            client.take_up_control(Some(Position { epoch, next }));
+            client.take_up_control(self.settings.position(next));
         }
         if is_done && client.carry().is_none() {
             self.depart(key, Departure::Shutdown);
@@ -129,8 +127,7 @@ impl Shard {
                 return;
             }
             let (next, is_over) = (replay.position(), replay.is_over());
-            let epoch = self.settings.epoch;
-            client.take_up_control(Some(Position { epoch, next }));
+            client.take_up_control(self.settings.position(next));
             if is_over {
                 self.ask_for_more(key);
             }
@@ -214,7 +211,7 @@ impl Shard {
         log.relocate_blocked(before, member.cursor, key);
         client.carry_message(rest);
         client.trusted_at_bytes = log.end_bytes() + self.settings.policy.probation_bytes();
-        if client.has_words && dropped > 0 {
+        if client.has_words() && dropped > 0 {
             client.queue_control(|control| control.skipped(dropped));
         }
         self.stats.add(Stat::Dropped, dropped);

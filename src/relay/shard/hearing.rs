@@ -39,10 +39,11 @@ impl Shard {
                 from,
                 client,
                 audience,
+                form,
                 start,
             } => {
                 let start = start.map(|start| *start);
-                owner.on_subscribe(topic, from, client, audience, start, &mut desk);
+                owner.on_subscribe(topic, (from, client), audience, form, start, &mut desk);
             }
             Envelope::Unsubscribe { topic, from } => owner.on_unsubscribe(topic, from, &mut desk),
             Envelope::Members {

@@ -13,7 +13,7 @@ use super::phase::{Phase, Step};
 use crate::ids::{ClientKey, Seq};
 use crate::metrics::stats::Stat;
 use crate::port::position::{Position, Start};
-use crate::port::terms::{Beginning, Form, Terms};
+use crate::port::terms::{Beginning, Form, Terms, Welcome};
 use crate::port::topic_name::TopicName;
 use crate::relay::batch::past::Resumed;
 use crate::relay::envelope::{Envelope, Hold};
@@ -21,6 +21,14 @@ use crate::relay::policy::departure::Departure;
 use crate::relay::topic::TopicKey;
 use crate::relay::topic::member::Member;
 use crate::relay::topic::replay::Replay;
+
+/// The gauge of members that read a form.
+pub(super) fn members_stat(form: Form) -> Stat {
+    match form {
+        Form::Frames => Stat::MembersByFrames,
+        Form::Events => Stat::MembersByEvents,
+    }
+}
 
 impl Shard {
     /// The owner's answer to a client that joins or replays.
@@ -54,9 +62,14 @@ impl Shard {
         }
     }
 
-    /// Sends a joining client its 101, and gives it its place.
+    /// Sends a joining client its response, and gives it its place.
     fn welcome(&mut self, topic: TopicKey, key: ClientKey, next: Seq, resumed: Option<&Resumed>) {
-        let date = self.date();
+        let now = self.date();
+        let pause_ms = if self.clients[key].is_stream() {
+            self.draw_pause_ms()
+        } else {
+            0
+        };
         let client = &mut self.clients[key];
         // Its moment in a spread came while it joined. Its early frames may be a reason of their own to leave.
         let is_sent_away = client.leaves_at_head;
@@ -74,10 +87,15 @@ impl Shard {
             lost: resumed.lost,
         });
         client.take(Step::Join);
-        let may_skip = self.settings.policy.skips();
-        client.carry_plain(terms.response(date, beginning, may_skip));
+        client.carry_plain(terms.response(Welcome {
+            now,
+            beginning,
+            may_skip: self.settings.policy.skips(),
+            pause_ms,
+        }));
         self.stats.inc(Stat::Connections);
         self.stats.inc(Stat::ConnectedClients);
+        self.stats.inc(members_stat(terms.form));
         self.count_resume(&terms, resumed);
         self.take_place(topic, key, terms.form, next, resumed);
         self.outflow.make_urgent(key, &mut self.clients);
@@ -177,12 +195,14 @@ impl Shard {
             epoch: self.settings.epoch,
             next: replaying.replay.position(),
         };
+        let form = replaying.replay.form;
         let topic = &mut self.topics[replaying.replay.topic];
         let subscribe = Envelope::Subscribe {
             topic: topic.name.clone(),
             from: self.id,
             client: key,
             audience: topic.tell_audience(),
+            form,
             start: Some(Box::new(Start::At(position))),
         };
         self.outbox.send(topic.owner, subscribe);
@@ -214,7 +234,7 @@ impl Shard {
         }
         self.stats.add(Stat::Dropped, lost);
         let client = &mut self.clients[key];
-        if client.has_words {
+        if client.has_words() {
             client.queue_control(|control| control.skipped(lost));
         }
         true

@@ -9,16 +9,20 @@ use bytes::Bytes;
 
 use super::arrival::Stage;
 use super::client::{Client, Leaving, Reading, Replaying};
+use super::joining::members_stat;
 use super::phase::{Phase, Step};
 use super::{Effect, Shard};
 use crate::ids::ClientKey;
 use crate::metrics::stats::Stat;
 use crate::port::position::Position;
-use crate::relay::policy::departure::{Departure, Farewell, RETRY_PLACE};
+use crate::port::words;
+use crate::relay::policy::departure::{Departure, Farewell};
 use crate::relay::topic::member::Rest;
 use crate::time::Timestamp;
+use crate::ws::close::CloseCode;
 use crate::ws::encode::ControlFrame;
 use crate::ws::error::DecodeError;
+use crate::ws::handshake::Refusal;
 
 /// The longest wait for a client's end when ours is shut. Web servers linger about as long.
 pub(super) const LINGER: Duration = Duration::from_secs(2);
@@ -61,12 +65,24 @@ impl Shard {
             }
             Phase::Requesting if end == End::TlsFailed => {
                 // The TLS layer has refused it. A reset could destroy its alert on the way.
-                self.stats.inc(Stat::HandshakeTls);
+                if client.refusal().is_none() {
+                    self.stats.inc(Stat::HandshakeTls);
+                }
                 self.end_with(key, None);
+            }
+            Phase::Requesting if end == End::Eof && client.refusal().is_some() => {
+                // The rest of its request does not come any more.
+                client.ended = true;
+                self.refuse_now(key, Refusal::SHUTDOWN);
             }
             Phase::Open if end == End::Eof => {
                 client.ended = true;
-                self.leave_at_head(key, Some(Departure::Ended));
+                let departure = if client.is_stream() {
+                    Departure::Hangup
+                } else {
+                    Departure::Ended
+                };
+                self.leave_at_head(key, Some(departure));
             }
             Phase::Requesting | Phase::Placing | Phase::Joining | Phase::Open => {
                 self.cut(key, Departure::Lost);
@@ -98,7 +114,7 @@ impl Shard {
         };
         match client.phase() {
             // Nobody is missed.
-            Phase::Requesting if client.is_probe() => {}
+            Phase::Requesting if client.is_probe() || client.refusal().is_some() => {}
             Phase::Requesting | Phase::Placing | Phase::Joining => {
                 self.stats.inc(departure.handshake_stat());
             }
@@ -161,6 +177,11 @@ impl Shard {
         first.unwrap_or(departure)
     }
 
+    /// A pause for a client that is to come back. Each gets its own.
+    pub(super) fn draw_pause_ms(&mut self) -> u64 {
+        SHORTEST_RETRY_MS + self.chance.below(RETRY_RANGE_MS)
+    }
+
     /// A member leaves. Its topic forgets it, and it is told why if it can be.
     pub(super) fn depart(&mut self, key: ClientKey, departure: Departure) {
         let departure = self.take_first_reason(key, departure);
@@ -168,17 +189,19 @@ impl Shard {
             return;
         };
         debug_assert_eq!(client.phase(), Phase::Open, "{departure:?}");
-        let (step, close) = match departure.farewell() {
+        let is_stream = client.is_stream();
+        let (step, last_words) = match departure.farewell() {
             Farewell::Cut => return self.cut(key, departure),
             Farewell::Reply => (Step::QueueLast, None),
-            Farewell::Fail(code, reason) => (Step::QueueLast, Some((code, reason.to_owned()))),
-            Farewell::Close(code, reason) => (Step::BeginClose, Some((code, reason.to_owned()))),
-            Farewell::CloseForNow(code, template) => {
-                let pause = SHORTEST_RETRY_MS + self.chance.below(RETRY_RANGE_MS);
-                let reason = template.replace(RETRY_PLACE, &pause.to_string());
-                (Step::BeginClose, Some((code, reason)))
+            Farewell::Fail(code, reason) => (Step::QueueLast, Some((code, reason, None))),
+            Farewell::Close(code, reason) => (Step::BeginClose, Some((code, reason, None))),
+            Farewell::CloseForNow(code, reason) => {
+                let pause_ms = self.draw_pause_ms();
+                (Step::BeginClose, Some((code, reason, Some(pause_ms))))
             }
         };
+        // Nobody answers the end of an event stream.
+        let step = if is_stream { Step::QueueLast } else { step };
         let at = self.sent_position(key);
         self.end_membership(key, departure, true);
         // A drain has one deadline for all, and the worker keeps it. A spread may last much longer than a Close.
@@ -193,9 +216,12 @@ impl Shard {
         if let Some(control) = &mut client.control {
             control.settle(at);
         }
-        if let Some((code, reason)) = close {
-            let reason = at.map_or_else(|| reason.clone(), |at| with_position(&reason, at));
-            client.queue_close(ControlFrame::close(code, &reason));
+        if let Some((code, reason, pause_ms)) = last_words {
+            client.queue_end(if is_stream {
+                words::end(at, code, reason, pause_ms)
+            } else {
+                close(at, code, reason, pause_ms)
+            });
         }
         self.gauge_client(key);
         self.outflow.make_urgent(key, &mut self.clients);
@@ -225,6 +251,7 @@ impl Shard {
         self.stats.add(Stat::Discarded, discarded);
         let (place, topic_key) = (member.place, member.topic);
         topic.audience.leave(member.form);
+        self.stats.dec(members_stat(member.form));
         member.leave(&mut topic.log);
         for (moved, place) in topic.remove(place) {
             let moved = self.clients[moved].member.as_mut();
@@ -253,6 +280,7 @@ impl Shard {
         self.stats.add(Stat::Discarded, discarded);
         self.replays.leave(list, key, &mut self.stats);
         self.topics[replay.topic].audience.leave(replay.form);
+        self.stats.dec(members_stat(replay.form));
         self.topics.touch(replay.topic);
         self.resume(key);
     }
@@ -290,10 +318,10 @@ impl Shard {
     }
 }
 
-/// A Close's reason with the position that the client has reached. A pause that it asks for comes last.
-fn with_position(reason: &str, at: Position) -> String {
-    match reason.split_once("; retry ") {
-        Some((reason, pause)) => format!("{reason}; at {at}; retry {pause}"),
-        None => format!("{reason}; at {at}"),
-    }
+/// A Close. Its reason ends with the position that the client has reached, and a pause that it asks for comes last.
+fn close(at: Option<Position>, code: CloseCode, reason: &str, pause_ms: Option<u64>) -> Bytes {
+    let at = at.map_or_else(String::new, |at| format!("; at {at}"));
+    let pause = pause_ms.map_or_else(String::new, |pause_ms| format!("; retry {pause_ms}"));
+    let frame = ControlFrame::close(code, &format!("{reason}{at}{pause}"));
+    Bytes::copy_from_slice(frame.as_slice())
 }

@@ -61,6 +61,7 @@ mod row;
 mod settling;
 mod sharing;
 mod spread;
+mod streaming;
 #[cfg(test)]
 mod tests;
 mod timers;
@@ -164,6 +165,12 @@ impl Settings {
     #[must_use]
     pub fn in_epoch(self, epoch: Epoch) -> Self {
         Settings { epoch, ..self }
+    }
+
+    /// The position in front of message `next`, as clients are told it; `None` if topics keep no messages.
+    fn position(&self, next: Seq) -> Option<Position> {
+        let epoch = self.epoch;
+        self.retention.map(|_| Position { epoch, next })
     }
 }
 
@@ -393,7 +400,6 @@ impl Shard {
     /// The position behind what the client has been sent, the frame in progress included; `None` if its topic keeps no
     /// messages, or if it has no place in it.
     fn sent_position(&self, key: ClientKey) -> Option<Position> {
-        self.settings.retention?;
         let client = self.clients.get(key)?;
         let (at, is_mid_frame) = match (&client.member, client.replay()) {
             (Some(member), _) => {
@@ -406,10 +412,7 @@ impl Shard {
             }
             (None, None) => return None,
         };
-        Some(Position {
-            epoch: self.settings.epoch,
-            next: Seq(at.0 + u64::from(is_mid_frame)),
-        })
+        self.settings.position(Seq(at.0 + u64::from(is_mid_frame)))
     }
 
     /// Brings the gauges of the client's memory up to date. Each step that changes it calls this.

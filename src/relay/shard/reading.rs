@@ -6,6 +6,8 @@
 
 use std::ops::ControlFlow;
 
+use bytes::Bytes;
+
 use super::Shard;
 use super::arrival::{Arrival, Stage, Undecoded};
 use super::control::PendingControl;
@@ -36,6 +38,9 @@ impl Shard {
         };
         match phase {
             Phase::Requesting => self.on_request_bytes(key, input),
+            Phase::Placing | Phase::Joining | Phase::Open if self.clients[key].is_stream() => {
+                self.on_surplus(key);
+            }
             Phase::Placing | Phase::Joining => self.keep_early(key, input),
             Phase::Open | Phase::Closing => {
                 let left = self.on_frames(key, input);
@@ -209,7 +214,7 @@ impl Shard {
         if client.topic().is_none() {
             return ControlFlow::Continue(());
         }
-        if !client.has_words || payload != words::PROBE {
+        if !client.has_words() || payload != words::PROBE {
             self.depart(key, Departure::ReservedText);
             return ControlFlow::Break(());
         }
@@ -323,7 +328,8 @@ impl Shard {
         };
         match client.phase() {
             Phase::Open => {
-                client.queue_close(ControlFrame::close_reply(code));
+                let reply = ControlFrame::close_reply(code);
+                client.queue_end(Bytes::copy_from_slice(reply.as_slice()));
                 self.depart(key, Departure::ByClient);
             }
             // It has our Close and has answered. Nothing is on its way that a reset could destroy.

@@ -97,7 +97,11 @@ impl Shard {
     fn relieve_of_client(&mut self, key: ClientKey) {
         let client = &mut self.clients[key];
         match client.phase() {
-            Phase::Requesting => self.refuse(key, Refusal::CAPACITY),
+            Phase::Requesting if client.mentions_events() => {
+                // Its request does not fit any more. An `EventSource` comes back after a failed connection, but not after a 503.
+                self.cut(key, Departure::Memory);
+            }
+            Phase::Requesting => self.refuse_now(key, Refusal::CAPACITY),
             Phase::Open => {
                 // Nothing more is read from it.
                 client.decoder = Decoder::default();

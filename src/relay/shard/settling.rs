@@ -39,8 +39,8 @@ impl Shard {
         self.hear_itself();
     }
 
-    /// Tells the owner how many members are left, if it would otherwise let messages wait far too long. Joins and messages tell
-    /// it in any case.
+    /// Tells the owner how many members are left, if it would otherwise let messages wait far too long, or make a form that
+    /// nobody reads. Joins and messages tell it in any case.
     fn tell_of_departures(&mut self, key: TopicKey) {
         if !self.is_owner_misled(&self.topics[key]) {
             return;
@@ -54,11 +54,13 @@ impl Shard {
         self.outbox.send(topic.owner, members);
     }
 
-    /// Whether the owner believes in far more members than there are. It hears in another way that none is left.
+    /// Whether the owner believes in far more members than there are, or in readers of a form that has none. It hears in
+    /// another way that nobody is left.
     pub(super) fn is_owner_misled(&self, topic: &Topic) -> bool {
-        let members = topic.audience.total();
-        let told = topic.told_audience.total();
-        members > 0 && self.settings.coalesce.is_misled(told, members)
+        let (now, told) = (topic.audience, topic.told_audience);
+        let members = now.total();
+        let is_misled = self.settings.coalesce.is_misled(told.total(), members);
+        members > 0 && (is_misled || now.has_lost_a_form(told))
     }
 
     fn forget_topic_if_unused(&mut self, key: TopicKey) {

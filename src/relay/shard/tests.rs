@@ -13,12 +13,14 @@ mod outsiders;
 mod parts;
 mod probation;
 mod spread;
+mod streaming;
 mod transfer;
 
 use self::driven::{Driven, Mail};
 use super::client::Reading;
 use super::*;
 use crate::config::{Publish, SlowConsumerPolicy};
+use crate::port::terms::Form;
 
 const PING: [u8; 6] = [0x89, 0x80, 0, 0, 0, 0];
 const UNMASKED: [u8; 2] = [0x89, 0x00];

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use crate::ids::{ClientKey, Seq};
 use crate::port::terms::Form;
 use crate::relay::batch::Batch;
-use crate::relay::batch::past::Past;
+use crate::relay::batch::past::{Kept, Past};
 
 /// An emptied log gives its table back when it had grown beyond this many batches.
 const KEPT_CAPACITY: usize = 8;
@@ -139,9 +139,15 @@ impl Log {
 
     /// Adds a member in front of message `from`. The log takes those batches of `past` that it does not have: they lead from
     /// `from` to it without a gap.
+    ///
+    /// The batches of `past` from `from` on have the form. Some that the log has may be older ones that lack it.
     pub(crate) fn enter_at(&mut self, from: Seq, form: Form, past: &Past) -> Cursor {
-        for kept in past.entries()[past.index_of(from)..].iter().rev() {
+        let past = &past.entries()[past.index_of(from)..];
+        for kept in past.iter().rev() {
             self.prepend(&kept.batch);
+        }
+        if form != Form::Frames {
+            self.adopt(form, past);
         }
         let index = self
             .entries
@@ -154,6 +160,27 @@ impl Log {
             batch: self.first + index as u64,
             offset: entry.batch.offset_of(form, from),
         }
+    }
+
+    /// Takes those batches of `past` in the place of the log's own that have a form which those lack. Members stay where they
+    /// are: what they read is the same in both.
+    fn adopt(&mut self, form: Form, past: &[Kept]) {
+        let mut more = 0;
+        for entry in &mut self.entries {
+            entry.kept_start += more;
+            if entry.batch.has(form) {
+                continue;
+            }
+            let place = past.binary_search_by_key(&entry.batch.first(), |kept| kept.batch.first());
+            let Ok(place) = place else {
+                // It lies before the first message that the reader of this form gets.
+                continue;
+            };
+            let batch = &past[place].batch;
+            more += batch.kept_bytes() - entry.batch.kept_bytes();
+            entry.batch = batch.clone();
+        }
+        self.kept_end_bytes += more;
     }
 
     /// Puts an older batch in front, if the log does not have it.
@@ -411,6 +438,11 @@ impl Log {
         let lag: u64 = batches().map(|batch| batch.cost_bytes()).sum();
         let kept: u64 = batches().map(|batch| batch.kept_bytes()).sum();
         assert_eq!((lag, kept), (self.lag_bytes(), self.kept_bytes()));
+        let mut kept_start = self.kept_end_bytes - kept;
+        for entry in &self.entries {
+            assert_eq!(entry.kept_start, kept_start, "each batch counts once");
+            kept_start += entry.batch.kept_bytes();
+        }
     }
 }
 
@@ -449,7 +481,7 @@ mod tests {
         for payload in payloads {
             draft.push(MessageKind::Text, payload, None);
         }
-        for batch in Batch::seal(log.next(), [draft], Audience::default()) {
+        for batch in Batch::seal(log.next(), [draft], Audience::default(), None) {
             log.append(batch);
         }
     }
@@ -473,7 +505,8 @@ mod tests {
             let mut draft = Draft::new(Source::Members(ShardId(0)), Timestamp(0));
             draft.push(MessageKind::Text, b"ab", None);
             draft.push(MessageKind::Text, b"cd", None);
-            let batch = Batch::seal(Seq(10 + 2 * batch), [draft], Audience::default()).remove(0);
+            let batch =
+                Batch::seal(Seq(10 + 2 * batch), [draft], Audience::default(), None).remove(0);
             let cost = batch.cost_bytes();
             kept.push(Kept { batch, cost_before });
             cost_before += cost;
@@ -494,6 +527,37 @@ mod tests {
         log.leave(early);
         log.check(2);
         assert_eq!(log.batches_from(late).count(), 3);
+    }
+
+    #[test]
+    fn a_batch_that_is_made_again_in_another_form_takes_the_place_of_the_old_one() {
+        let mut log = Log::default();
+        let laggard = log.enter();
+        for payload in [b"a", b"b", b"c"] {
+            append(&mut log, &[payload]);
+        }
+        let mut cost_before = 0;
+        let kept = log.batches_from(laggard).map(|batch| {
+            let batch = Arc::new(batch.with(Form::Events, None));
+            let kept = Kept { batch, cost_before };
+            cost_before += kept.batch.cost_bytes();
+            kept
+        });
+        let past = Past::new(kept.collect());
+        let (lag, kept) = (log.lag_bytes(), log.kept_bytes());
+        let reader = log.enter_at(Seq(1), Form::Events, &past);
+        log.check(2);
+        let has = log
+            .batches_from(laggard)
+            .map(|batch| batch.has(Form::Events));
+        assert!(has.eq([false, true, true]));
+        let event = "data: b\n\n".len();
+        let made = 2 * (event + size_of::<u32>()) as u64;
+        assert_eq!((log.lag_bytes(), log.kept_bytes()), (lag, kept + made));
+        assert_eq!(log.lag_of(reader, Form::Events), past.cost_from(1));
+        log.leave(laggard);
+        log.leave(reader);
+        log.check(0);
     }
 
     #[test]
@@ -596,7 +660,7 @@ mod tests {
         log.enter();
         let mut draft = Draft::new(Source::Members(ShardId(0)), Timestamp(0));
         draft.push(MessageKind::Text, b"x", None);
-        log.append(Batch::seal(Seq(1), [draft], Audience::default()).remove(0));
+        log.append(Batch::seal(Seq(1), [draft], Audience::default(), None).remove(0));
     }
 
     #[test]

@@ -361,7 +361,7 @@ mod tests {
                 let author = if letter == b'm' { ME } else { OTHER };
                 draft.push(MessageKind::Text, &[letter], Some(author));
             }
-            for batch in Batch::seal(log.next(), [draft], Audience::default()) {
+            for batch in Batch::seal(log.next(), [draft], Audience::default(), None) {
                 log.append(batch);
             }
         }

@@ -149,7 +149,8 @@ mod tests {
             draft.push(MessageKind::Text, b"x", None);
             draft.push(MessageKind::Text, b"x", None);
             Kept {
-                batch: Batch::seal(Seq(10 + 2 * batch), [draft], Audience::default()).remove(0),
+                batch: Batch::seal(Seq(10 + 2 * batch), [draft], Audience::default(), None)
+                    .remove(0),
                 cost_before: 0,
             }
         });

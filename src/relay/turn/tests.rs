@@ -136,6 +136,7 @@ fn the_end_of_a_wait_for_laggards_ends_the_sleep() {
         client: ClientKey::first_in(0),
         start: None,
         audience: Audience::of(Form::Frames, 1),
+        form: Form::Frames,
     });
     let hold = Hold::Grace;
     turn.shard.handle(Envelope::Hold { topic, from, hold });

@@ -214,6 +214,9 @@ fn nobody_is_taken_in_during_a_spread() {
     shard.gets(Mail::Drain);
     shard.run(usize::MAX, &mut taking_all);
     let late = shard.accept();
+    for client in [half, late] {
+        shard.sends(client, request("/").as_bytes());
+    }
     rest(&mut shard, None);
     for client in [half, late] {
         let answer = shard.writes_to(client).concat();
