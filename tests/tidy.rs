@@ -36,12 +36,16 @@ const PURE: &[&str] = &[
     "src/access/",
     "src/secrecy.rs",
     "loadtest/src/check/agreement.rs",
+    "loadtest/src/check/excuses.rs",
     "loadtest/src/check/order.rs",
+    "loadtest/src/check/position.rs",
     "loadtest/src/check/received.rs",
     "loadtest/src/check/tally.rs",
     "loadtest/src/check/window.rs",
     "loadtest/src/client/websocket/inbound.rs",
     "loadtest/src/client/websocket/wire.rs",
+    "loadtest/src/client/words.rs",
+    "loadtest/src/scenario/chance.rs",
     "loadtest/src/scenario/message.rs",
 ];
 

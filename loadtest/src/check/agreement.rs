@@ -4,9 +4,16 @@
 
 use std::collections::BTreeMap;
 
-use super::order::{Fingerprint, Likeness, Record};
+use super::order::{Fingerprint, Likeness, Record, Reference};
 
-/// The life of one connection, from when it came until it went.
+/// A position, as it is compared: by the hash of its epoch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Start {
+    pub(crate) epoch: u64,
+    pub(crate) number: u64,
+}
+
+/// The life of one client, from when it came until it went. Another life begins after a gap.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Life {
     /// Its topic.
@@ -15,6 +22,8 @@ pub(crate) struct Life {
     pub(crate) fingerprint: Fingerprint,
     /// Whether it was there from the beginning to the end.
     pub(crate) is_whole: bool,
+    /// The position before its first message, if the relay has said one.
+    pub(crate) start: Option<Start>,
 }
 
 /// The result of the comparison, over all topics.
@@ -24,6 +33,8 @@ pub(crate) struct Orders {
     pub(crate) disagreeing: u64,
     /// Connections that could not be compared, because the record of their topic is too short.
     pub(crate) uncompared: u64,
+    /// Lives whose position does not belong to their first message: others have it elsewhere.
+    pub(crate) misplaced: u64,
 }
 
 /// Compares the lives in each topic: whole ones with each other, the rest with the record of the topic. `records` has
@@ -61,10 +72,14 @@ impl Orders {
         common: Option<Fingerprint>,
     ) {
         let parts = || lives.iter().filter(|life| !life.is_whole);
-        if parts().next().is_none() {
+        let has_places = lives.iter().any(|life| life.start.is_some());
+        if parts().next().is_none() && !has_places {
             return;
         }
         let reference = record.map(Record::index);
+        if let Some(reference) = &reference {
+            self.compare_places(lives, reference);
+        }
         // The record counts only if its connection saw what most others saw.
         let reference = reference.filter(|reference| {
             common.is_some_and(|common| reference.compare(&common) != Likeness::Different)
@@ -83,6 +98,26 @@ impl Orders {
     }
 }
 
+impl Orders {
+    /// Compares the positions of the first messages. In an epoch, a position and the place in the record differ by the
+    /// same number for all.
+    fn compare_places(&mut self, lives: &[Life], reference: &Reference) {
+        let mut votes: BTreeMap<u64, BTreeMap<u64, u64>> = BTreeMap::new();
+        for life in lives {
+            let place = reference.place_of(&life.fingerprint);
+            if let (Some(start), Some(place)) = (life.start, place) {
+                let distance = start.number.wrapping_sub(place);
+                let of_epoch = votes.entry(start.epoch).or_default();
+                *of_epoch.entry(distance).or_default() += 1;
+            }
+        }
+        for of_epoch in votes.values() {
+            let most = of_epoch.values().max().unwrap_or(&0);
+            self.misplaced += of_epoch.values().sum::<u64>() - most;
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -96,7 +131,32 @@ mod tests {
             topic: 0,
             fingerprint,
             is_whole,
+            start: None,
         }
+    }
+
+    #[test]
+    fn a_position_that_belongs_to_another_message_is_found() {
+        let at = |keys: &[u64], number| Life {
+            start: Some(Start { epoch: 9, number }),
+            ..life(keys, false)
+        };
+        let whole = Life {
+            is_whole: true,
+            ..at(&[1, 2, 3], 100)
+        };
+        let orders = |lives| compare(lives, vec![Some(record(&[1, 2, 3]))]);
+        let right = orders(vec![whole, at(&[2, 3], 101), at(&[3], 102)]);
+        assert_eq!(right, Orders::default());
+        let wrong = orders(vec![whole, at(&[2, 3], 101), at(&[3], 103)]);
+        assert_eq!(wrong.misplaced, 1);
+        // Another epoch has numbers of its own.
+        let mut other = at(&[3], 7);
+        other.start = Some(Start {
+            epoch: 8,
+            number: 7,
+        });
+        assert_eq!(orders(vec![whole, other]), Orders::default());
     }
 
     fn record(keys: &[u64]) -> Record {
@@ -119,7 +179,7 @@ mod tests {
         let orders = compare(lives, vec![Some(record(&[1, 2, 3]))]);
         let expected = Orders {
             disagreeing: 2,
-            uncompared: 0,
+            ..Orders::default()
         };
         assert_eq!(orders, expected);
     }
@@ -133,8 +193,8 @@ mod tests {
         ];
         let orders = compare(lives, vec![Some(record(&[1, 3, 2]))]);
         let expected = Orders {
-            disagreeing: 0,
             uncompared: 1,
+            ..Orders::default()
         };
         assert_eq!(orders, expected);
     }

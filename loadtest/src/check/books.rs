@@ -3,8 +3,9 @@
 
 use std::sync::Arc;
 
-use super::agreement::Life;
+use super::agreement::{Life, Start};
 use super::order::Record;
+use super::position::{Counting, Judgement, Lost, Position, Word};
 use super::received::{Expected, Received, Verdict};
 use super::sent::Sent;
 use super::tally::Tally;
@@ -38,8 +39,21 @@ pub(crate) struct Books {
     pub(crate) lives: Vec<Life>,
     pub(crate) forgotten_lives: u64,
     last_delivery: u64,
+    /// Clients that came back, by what the relay said they have lost.
+    pub(crate) resumes: Resumes,
     /// Whether the run is over. Nothing is entered any more then.
     pub(crate) is_over: bool,
+}
+
+/// Clients that came back, by what the relay said they have lost.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Resumes {
+    /// Nothing.
+    pub(crate) full: u64,
+    /// A number of messages.
+    pub(crate) partial: u64,
+    /// It did not know.
+    pub(crate) unknown: u64,
 }
 
 impl Books {
@@ -61,6 +75,7 @@ impl Books {
             lives: Vec::new(),
             forgotten_lives: 0,
             last_delivery: 0,
+            resumes: Resumes::default(),
             is_over: false,
             plan,
             sent,
@@ -124,7 +139,76 @@ impl Books {
             topic: received.topic(),
             fingerprint: received.fingerprint(),
             is_whole,
+            start: received.start(),
         });
+    }
+
+    /// Enters what the relay says of a client's position.
+    pub(crate) fn on_word(&mut self, received: &mut Received, counting: &mut Counting, word: Word) {
+        match word {
+            Word::Is(at) => self.on_position(counting, &at),
+            Word::Begins(at, lost) => self.on_begin(received, counting, at, lost),
+        }
+    }
+
+    /// Compares a position that the relay says with the count.
+    pub(crate) fn on_position(&mut self, counting: &Counting, said: &Position) {
+        self.judge(counting.compare(said));
+    }
+
+    fn on_begin(
+        &mut self,
+        received: &mut Received,
+        counting: &mut Counting,
+        at: Position,
+        lost: Lost,
+    ) {
+        let start = Start {
+            epoch: at.epoch_hash(),
+            number: at.number,
+        };
+        // A skip is said in the middle of a connection. A client that is new has asked for nothing.
+        let is_return = counting.at().is_some() && !counting.has_begun();
+        let is_known = counting.at().is_some();
+        self.judge(counting.begin(at, lost));
+        self.resumes.count(lost, is_return);
+        if is_known && lost != Lost::Known(0) {
+            self.end_stretch(received);
+            match lost {
+                Lost::Known(lost) => received.excuse_told(lost),
+                Lost::Unknown => received.excuse_unknown(),
+            }
+        }
+        received.begin_at(start);
+    }
+
+    /// A client came back and asked for nothing.
+    pub(crate) fn on_unasked(&mut self, received: &mut Received) {
+        self.end_stretch(received);
+        received.excuse_unasked();
+    }
+
+    fn end_stretch(&mut self, received: &mut Received) {
+        self.on_life(received, false, None);
+        received.begin_stretch();
+    }
+
+    fn judge(&mut self, judgement: Judgement) {
+        let counts = &mut self.tally.totals.counts;
+        match judgement {
+            Judgement::Right => {}
+            Judgement::Misplaced => counts.misplaced += 1,
+            Judgement::Forgetful => counts.forgotten += 1,
+        }
+    }
+
+    /// Nothing more will come to a client: what it misses with an excuse is counted. Returns what it is still owed.
+    pub(crate) fn conclude(&mut self, received: &mut Received) -> u64 {
+        let topic = received.topic();
+        let of_topic = &self.plan.publishers_by_topic[topic as usize];
+        let sent = |local: usize| self.sent.of(of_topic[local] as usize);
+        received.conclude(sent, &mut self.tally.totals.counts);
+        received.owed(sent)
     }
 
     /// The number of messages that were sent and that a connection has not received.
@@ -257,6 +341,19 @@ impl Books {
     /// Whether the scenario allows the relay to end a connection of this kind.
     pub(crate) fn expects_ends(&self, kind: Kind) -> bool {
         self.plan.scenario == Scenario::Slow && kind == Kind::Slow
+    }
+}
+
+impl Resumes {
+    fn count(&mut self, lost: Lost, is_return: bool) {
+        if !is_return {
+            return;
+        }
+        match lost {
+            Lost::Known(0) => self.full += 1,
+            Lost::Known(_) => self.partial += 1,
+            Lost::Unknown => self.unknown += 1,
+        }
     }
 }
 

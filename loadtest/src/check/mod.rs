@@ -9,7 +9,9 @@
 
 pub(crate) mod agreement;
 pub(crate) mod books;
+pub(crate) mod excuses;
 pub(crate) mod order;
+pub(crate) mod position;
 pub(crate) mod received;
 pub(crate) mod sent;
 pub(crate) mod tally;

@@ -110,6 +110,12 @@ pub(crate) enum Likeness {
 }
 
 impl Reference {
+    /// The place of a stretch's first message in the record.
+    pub(crate) fn place_of(&self, seen: &Fingerprint) -> Option<u64> {
+        let place = self.positions.get(&seen.first)?;
+        (seen.count > 0).then_some(*place as u64)
+    }
+
     /// Compares the order that another connection saw with the same stretch of the record.
     pub(crate) fn compare(&self, seen: &Fingerprint) -> Likeness {
         if seen.count == 0 {

@@ -1,6 +1,8 @@
 //! The checks of one connection, message by message: nothing missing, nothing twice, nothing damaged, and the messages
 //! of each publisher in the order in which they were sent.
 
+use super::agreement::Start;
+use super::excuses::{Excuses, Jumped};
 use super::order::Fingerprint;
 use super::tally::Counts;
 use crate::scenario::message::{Format, Head, MAX_HEAD_BYTES};
@@ -61,7 +63,27 @@ pub(crate) struct Received {
     missing: Vec<(u32, u64)>,
     /// Whether more was missing than is remembered.
     has_forgotten: bool,
+    /// Messages that it may miss, since it came back.
+    excuses: Option<Box<Excuses>>,
+    /// The position before the first message of its fingerprint, if the relay has said one.
+    start: Option<Start>,
+    own_counts: OwnCounts,
     piecemeal: Piecemeal,
+}
+
+/// Counts of one client, over all its connections.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct OwnCounts {
+    /// Missing without a word from the relay.
+    pub(crate) lost: u64,
+    /// Came again.
+    pub(crate) repeated: u64,
+    /// Missing, and the relay said so.
+    pub(crate) told: u64,
+    /// Said to be lost, and not missing.
+    pub(crate) falsely_told: u64,
+    /// Sent while it was away, and not asked for.
+    pub(crate) missed: u64,
 }
 
 /// A message that comes in pieces.
@@ -92,6 +114,9 @@ impl Received {
             is_clean: true,
             missing: Vec::new(),
             has_forgotten: false,
+            excuses: None,
+            start: None,
+            own_counts: OwnCounts::default(),
             piecemeal: Piecemeal::default(),
         }
     }
@@ -101,6 +126,49 @@ impl Received {
         for (local, owed_from) in self.owed_from.iter_mut().enumerate() {
             *owed_from = sent(local);
         }
+        if let Some(excuses) = &mut self.excuses {
+            excuses.end(sent);
+        }
+    }
+
+    /// Notes where its stream begins or goes on.
+    pub(crate) fn begin_at(&mut self, start: Start) {
+        if self.fingerprint.count() == 0 {
+            self.start = Some(start);
+        }
+    }
+
+    /// The relay said that so many messages are lost before the next.
+    pub(crate) fn excuse_told(&mut self, lost: u64) {
+        let earlier = self.excuses.take().map(|earlier| *earlier);
+        self.excuse(Excuses::told(lost, self.next.len(), earlier));
+    }
+
+    /// The relay said that it does not know how many messages are lost before the next.
+    pub(crate) fn excuse_unknown(&mut self) {
+        self.excuse(Excuses::unknown(self.next.len()));
+    }
+
+    /// It came back and asked for nothing.
+    pub(crate) fn excuse_unasked(&mut self) {
+        self.excuse(Excuses::unasked(self.next.len()));
+    }
+
+    fn excuse(&mut self, excuses: Excuses) {
+        self.excuses = Some(Box::new(excuses));
+    }
+
+    /// The rest of a message in pieces does not come, or the message is not the topic's.
+    pub(crate) fn forget_piecemeal(&mut self) {
+        self.piecemeal = Piecemeal::default();
+    }
+
+    /// Begins another stretch: something may be missing before the next message, so the order cannot be compared across
+    /// it.
+    pub(crate) fn begin_stretch(&mut self) {
+        self.fingerprint = Fingerprint::default();
+        self.start = None;
+        self.is_whole = false;
     }
 
     /// Checks a message that arrived in one piece.
@@ -198,6 +266,11 @@ impl Received {
         counts.received += 1;
         self.next[local as usize] = head.sequence() + 1;
         self.fingerprint.push(head.key);
+        if self.excuses.is_some() {
+            // A gap before it was looked at before.
+            let sequence = head.sequence();
+            self.on_first(local, sequence, sequence, counts);
+        }
         Verdict::New { head, from }
     }
 
@@ -235,12 +308,75 @@ impl Received {
 
     #[cold]
     fn on_gap(&mut self, local: u32, from: u64, to: u64, counts: &mut Counts) {
-        counts.lost += to - from;
+        if self.excuses.is_some() {
+            let jumped = self.on_first(local, from, to, counts);
+            if jumped.lost == 0 {
+                return;
+            }
+        } else {
+            self.count_lost(to - from, counts);
+        }
         self.is_clean = false;
         let room = MISSING_REMEMBERED - self.missing.len();
         self.has_forgotten |= to - from > room as u64;
         self.missing
             .extend((from..to).take(room).map(|sequence| (local, sequence)));
+    }
+
+    /// Asks the excuses about the messages before the first one of a publisher.
+    #[cold]
+    fn on_first(&mut self, local: u32, from: u64, to: u64, counts: &mut Counts) -> Jumped {
+        let Some(mut excuses) = self.excuses.take() else {
+            return Jumped::default();
+        };
+        let jumped = excuses.on_first(local as usize, from, to);
+        self.count_jumped(jumped, counts);
+        if excuses.is_used_up() {
+            self.count_falsely_told(excuses.left(), counts);
+        } else {
+            self.excuses = Some(excuses);
+        }
+        jumped
+    }
+
+    fn count_jumped(&mut self, jumped: Jumped, counts: &mut Counts) {
+        counts.told += jumped.told;
+        counts.missed += jumped.missed;
+        self.own_counts.told += jumped.told;
+        self.own_counts.missed += jumped.missed;
+        self.count_lost(jumped.lost, counts);
+    }
+
+    fn count_lost(&mut self, lost: u64, counts: &mut Counts) {
+        counts.lost += lost;
+        self.own_counts.lost += lost;
+    }
+
+    fn count_falsely_told(&mut self, left: u64, counts: &mut Counts) {
+        counts.falsely_told += left;
+        self.own_counts.falsely_told += left;
+    }
+
+    /// Nothing more will come: what has an excuse is counted by it. The rest is still owed.
+    pub(crate) fn conclude(&mut self, sent: impl Fn(usize) -> u64, counts: &mut Counts) {
+        let Some(mut excuses) = self.excuses.take() else {
+            return;
+        };
+        for local in 0..self.next.len() {
+            let (from, to) = (self.next[local], sent(local));
+            if excuses.is_pending(local) && from < to {
+                let mut jumped = excuses.on_first(local, from, to);
+                // These are still owed.
+                self.next[local] = to - std::mem::take(&mut jumped.lost);
+                self.count_jumped(jumped, counts);
+            }
+        }
+        self.count_falsely_told(excuses.left(), counts);
+    }
+
+    /// Counts of this client.
+    pub(crate) fn own_counts(&self) -> OwnCounts {
+        self.own_counts
     }
 
     #[cold]
@@ -255,7 +391,9 @@ impl Received {
         let missed = (local, head.sequence());
         if let Some(at) = self.missing.iter().position(|missing| *missing == missed) {
             self.missing.swap_remove(at);
-            counts.lost -= 1;
+            // Of a gap that was excused in part, all are remembered.
+            counts.lost = counts.lost.saturating_sub(1);
+            self.own_counts.lost = self.own_counts.lost.saturating_sub(1);
             counts.out_of_order += 1;
             return Verdict::Late(head);
         }
@@ -265,6 +403,7 @@ impl Received {
             return Verdict::Late(head);
         }
         counts.duplicated += 1;
+        self.own_counts.repeated += 1;
         Verdict::Odd
     }
 
@@ -294,14 +433,21 @@ impl Received {
     /// The number of messages that are still owed, if each publisher of the topic has sent `sent` of it.
     pub(crate) fn owed(&self, sent: impl Fn(usize) -> u64) -> u64 {
         let others = (0..self.next.len()).filter(|local| self.own != Some(*local as u32));
-        others
-            .map(|local| {
-                let from_first = self.next_of(local);
-                // From `UNSEEN` on, nothing is owed.
-                let from = from_first.unwrap_or_else(|| self.owed_from[local]);
-                sent(local).saturating_sub(from)
-            })
-            .sum()
+        let missing = others.map(|local| {
+            let from_first = self.next_of(local);
+            // From `UNSEEN` on, nothing is owed.
+            let from = from_first.unwrap_or_else(|| self.owed_from[local]);
+            (local, from, sent(local).max(from))
+        });
+        match &self.excuses {
+            Some(excuses) => excuses.clone().conclude(missing).lost,
+            None => missing.map(|(_, from, to)| to - from).sum(),
+        }
+    }
+
+    /// The position before the first message of its fingerprint.
+    pub(crate) fn start(&self) -> Option<Start> {
+        self.start
     }
 
     /// The order it has seen.

@@ -26,6 +26,16 @@ pub(crate) struct Counts {
     pub(crate) misrouted: u64,
     /// Came back to their sender, although the relay kept senders' own messages from them in the probe.
     pub(crate) echoed: u64,
+    /// Missing, and the relay said so to a client that came back, or that it had skipped.
+    pub(crate) told: u64,
+    /// Said to be lost, and not missing.
+    pub(crate) falsely_told: u64,
+    /// Sent while a client was away that asked for nothing when it came back.
+    pub(crate) missed: u64,
+    /// Positions that the relay said and that were not the counted ones.
+    pub(crate) misplaced: u64,
+    /// Positions of the relay's own epoch that it said it does not know.
+    pub(crate) forgotten: u64,
     /// Not of this run, and before its first: a relay's greetings, or messages that it kept from earlier.
     pub(crate) foreign: u64,
 }
@@ -42,12 +52,18 @@ impl Counts {
         self.corrupt += other.corrupt;
         self.misrouted += other.misrouted;
         self.echoed += other.echoed;
+        self.told += other.told;
+        self.falsely_told += other.falsely_told;
+        self.missed += other.missed;
+        self.misplaced += other.misplaced;
+        self.forgotten += other.forgotten;
         self.foreign += other.foreign;
     }
 
     /// All deliveries that were owed: those received and those missing.
     pub(crate) fn expected(&self) -> u64 {
-        self.received - self.duplicated + self.lost + self.lost_to_closes + self.outstanding
+        let missing = self.lost + self.lost_to_closes + self.outstanding + self.told;
+        self.received - self.duplicated + missing
     }
 }
 

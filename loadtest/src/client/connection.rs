@@ -4,14 +4,18 @@
 use std::io;
 
 use crate::check::books::Books;
+use crate::check::position::{Counting, Position, Word};
 use crate::check::received::Received;
 use crate::client::receiver::Receiver;
+use crate::client::story::Story;
 use crate::client::stream::{Pulled, Stream};
 use crate::client::websocket::handshake::Handshake;
 use crate::client::websocket::inbound::Inbound;
 use crate::client::websocket::outgoing::Outgoing;
 use crate::client::websocket::wire;
+use crate::client::words::{Pieces, word};
 use crate::scenario::plan::Wanted;
+use crate::scenario::protocol::Protocol;
 
 /// Reads of one connection before others have their turn.
 const READS_IN_A_ROW: usize = 4;
@@ -68,7 +72,11 @@ pub(crate) struct Conn {
     pub(crate) state: State,
     pub(crate) began: u64,
     pub(crate) received: Received,
+    pub(crate) counting: Counting,
+    /// The story of a client that comes back.
+    pub(crate) story: Option<Box<Story>>,
     inbound: Inbound,
+    pieces: Pieces,
     pub(crate) outgoing: Outgoing,
     /// Whether the kernel takes no more for now.
     pub(crate) is_blocked: bool,
@@ -81,6 +89,8 @@ pub(crate) struct Conn {
     pub(crate) departure: Option<Box<Departure>>,
     /// Whether we have sent a Close.
     pub(crate) is_leaving: bool,
+    /// Whether we have ended our side without a Close.
+    pub(crate) is_cut: bool,
     /// The code of the relay's Close, if one came.
     close: Option<u16>,
 }
@@ -91,6 +101,7 @@ impl Conn {
         generation: u32,
         stream: Stream,
         received: Received,
+        counting: Counting,
         now: u64,
     ) -> Conn {
         Conn {
@@ -99,7 +110,10 @@ impl Conn {
             state: State::Dialing(stream),
             began: now,
             received,
+            counting,
+            story: None,
             inbound: Inbound::default(),
+            pieces: Pieces::default(),
             outgoing: Outgoing::default(),
             is_blocked: false,
             is_stalled: false,
@@ -107,6 +121,7 @@ impl Conn {
             has_stalled: false,
             departure: None,
             is_leaving: false,
+            is_cut: false,
             close: None,
         }
     }
@@ -114,6 +129,12 @@ impl Conn {
     /// Whether messages flow.
     pub(crate) fn is_open(&self) -> bool {
         matches!(self.state, State::Open(_))
+    }
+
+    /// Whether it came back and does not have yet what was sent by then.
+    pub(crate) fn is_catching_up(&self) -> bool {
+        let goal = |story: &Story| story.goal.is_some();
+        self.story.as_deref().is_some_and(goal)
     }
 
     /// Takes the bytes that came behind the handshake.
@@ -172,9 +193,12 @@ impl Conn {
         let entry = Entry {
             wanted: &self.wanted,
             received: &mut self.received,
+            counting: &mut self.counting,
+            pieces: &mut self.pieces,
+            fault: None,
             outgoing: &mut self.outgoing,
             close: &mut self.close,
-            may_answer: !self.is_leaving,
+            may_answer: !self.is_leaving && !self.is_cut,
             books,
         };
         (&mut self.state, &mut self.inbound, entry)
@@ -210,6 +234,10 @@ impl Conn {
 struct Entry<'e> {
     wanted: &'e Wanted,
     received: &'e mut Received,
+    counting: &'e mut Counting,
+    pieces: &'e mut Pieces,
+    /// A word of the relay that is wrong in its form.
+    fault: Option<&'static str>,
     outgoing: &'e mut Outgoing,
     close: &'e mut Option<u16>,
     /// Whether frames may still be sent: none may follow a Close of ours (RFC 6455, 5.5.1).
@@ -221,8 +249,50 @@ impl Entry<'_> {
     /// Takes bytes apart. Returns a fault of the peer, if there is one.
     fn feed(&mut self, inbound: &mut Inbound, bytes: &[u8]) -> Option<&'static str> {
         let broken = inbound.feed(bytes, self).err();
+        let broken = broken.or(self.fault);
         // Bytes behind a Close have no meaning, so they are never wrong.
         broken.filter(|_| self.close.is_none())
+    }
+}
+
+impl Entry<'_> {
+    fn has_words(&self) -> bool {
+        self.wanted.protocol == Protocol::Positions
+    }
+
+    /// Takes the JSON of a word.
+    #[cold]
+    fn on_word(&mut self, json: &[u8]) {
+        let Some(word) = Word::parse(json) else {
+            self.fault = Some("a word of the relay that is not a position");
+            return;
+        };
+        if matches!(word, Word::Is(_)) && !self.counting.has_begun() {
+            self.fault = Some("a position before the beginning of the stream");
+            return;
+        }
+        self.books.on_word(self.received, self.counting, word);
+    }
+
+    /// Counts a message of the topic.
+    #[inline]
+    fn count(&mut self) {
+        if self.has_words() && !self.counting.has_begun() {
+            self.fault = Some("a message before the relay said where the stream begins");
+        }
+        self.counting.on_message();
+    }
+
+    /// Compares the position at the end of a Close's reason, if there is one.
+    fn on_reason(&mut self, payload: &[u8]) {
+        let reason = payload.get(2..).unwrap_or_default();
+        let reason = std::str::from_utf8(reason).unwrap_or_default();
+        let said = reason.split("; ").find_map(|part| part.strip_prefix("at "));
+        if let Some(at) = said.and_then(Position::parse)
+            && self.has_words()
+        {
+            self.books.on_position(self.counting, &at);
+        }
     }
 }
 
@@ -230,20 +300,40 @@ impl Receiver for Entry<'_> {
     #[inline]
     fn on_message(&mut self, opcode: u8, payload: &[u8]) {
         let Wanted { kind, records, .. } = *self.wanted;
+        if self.has_words()
+            && let Some(json) = word(opcode, payload)
+        {
+            return self.on_word(json);
+        }
+        self.count();
         self.books
             .on_message(self.received, kind, records, opcode, payload);
     }
 
     fn on_start(&mut self, opcode: u8) {
+        if self.has_words() {
+            *self.pieces = Pieces::start(opcode);
+        }
         self.books.on_start(self.received, opcode);
     }
 
     fn on_piece(&mut self, piece: &[u8]) {
+        if self.has_words() {
+            if self.pieces.take(piece) {
+                return;
+            }
+            *self.pieces = Pieces::Message;
+        }
         self.books.on_piece(self.received, piece);
     }
 
     fn on_end(&mut self) {
         let Wanted { kind, records, .. } = *self.wanted;
+        if let Pieces::Word(json) = std::mem::take(self.pieces) {
+            self.received.forget_piecemeal();
+            return self.on_word(&json);
+        }
+        self.count();
         self.books.on_end(self.received, kind, records);
     }
 
@@ -252,6 +342,7 @@ impl Receiver for Entry<'_> {
             wire::PING if self.may_answer => self.outgoing.push_control(wire::PONG, payload),
             wire::CLOSE if self.close.is_none() => {
                 *self.close = Some(wire::close_code(payload));
+                self.on_reason(payload);
                 if self.may_answer {
                     // The same code goes back.
                     let code = &payload[..payload.len().min(2)];

@@ -8,12 +8,15 @@
 //! and one that takes its bytes apart into messages for a `Receiver` (`receiver.rs`). `connection.rs` chooses between
 //! the protocols.
 
+mod asking;
 pub(crate) mod connection;
 pub(crate) mod probe;
 mod publisher;
 mod receiver;
 pub(crate) mod shared;
+mod story;
 pub(crate) mod stream;
 pub(crate) mod tls;
 mod websocket;
+mod words;
 pub(crate) mod worker;

@@ -10,11 +10,13 @@ use tungstenite::client::client_with_config;
 use tungstenite::protocol::WebSocketConfig;
 use tungstenite::{Bytes, Error, HandshakeError, Message, WebSocket};
 
+use crate::client::asking;
 use crate::client::stream::{Route, Stream};
 use crate::client::websocket::handshake;
 use crate::scenario::message::{Format, Head, key};
 use crate::scenario::options::Opcode;
 use crate::scenario::plan::Plan;
+use crate::scenario::protocol::{Protocol, Resume};
 use crate::secrets;
 
 /// Time that the server has for a connection or a handshake.
@@ -165,7 +167,12 @@ impl Prober {
     ) -> Result<Prober, String> {
         let wrong = |what: String| format!("{url} cannot be connected to: {what}");
         let stream = connected(route).map_err(|error| wrong(error.to_string()))?;
-        let request = plan.target.request(0, plan.topics)?;
+        let bare = plan.target.request(0, plan.topics)?;
+        let protocol = match plan.resume {
+            Resume::Fanwire => Protocol::Positions,
+            Resume::None => Protocol::WebSocket,
+        };
+        let request = asking::request(bare, protocol, None);
         // The messages of a run may be larger than the usual limits.
         let limits = WebSocketConfig::default()
             .max_message_size(None)
@@ -175,6 +182,12 @@ impl Prober {
         let socket = loop {
             match step {
                 Ok((socket, _)) => break socket,
+                Err(HandshakeError::Failure(error)) if asking::has_no_positions(&error) => {
+                    return Err(format!(
+                        "{url} does not say positions: it did not select the subprotocol fanwire.v1; fanwire does if \
+                         history.max_age is above 0s, and clients of other servers come back with --resume none"
+                    ));
+                }
                 Err(HandshakeError::Failure(error)) => {
                     return Err(wrong(handshake::reason(&error)));
                 }

@@ -8,6 +8,8 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use super::distribution::{Latency, Point};
+use super::returns::Returns;
 use crate::scenario::options::{Opcode, Pace};
 use crate::scenario::scenarios::Scenario;
 
@@ -44,6 +46,8 @@ pub struct Report {
     pub latency: Latency,
     /// Burst: from the first message of a burst until everybody had the last. Reconnect: from the drop until all were back.
     pub rounds: Option<Latency>,
+    /// Clients that were cut and came back: in the scenario jitter, and with `--resume`.
+    pub returns: Option<Returns>,
     /// Samples over time, one every 100 ms. Long runs have longer samples, and 1,000 at most.
     pub samples: Vec<Sample>,
     /// The generator's own CPU.
@@ -175,6 +179,10 @@ pub struct Deliveries {
     pub misrouted: u64,
     /// Messages that came back to their sender, although the relay did not send senders their own in the probe.
     pub echoed: u64,
+    /// Deliveries that were missing, and the relay said so to clients that came back or were skipped.
+    pub told: u64,
+    /// Positions that the relay said and that were not the counted ones.
+    pub misplaced: u64,
     /// Messages from elsewhere that came before this run's own: greetings, or messages that the relay kept from
     /// earlier.
     pub foreign: u64,
@@ -185,42 +193,6 @@ pub struct Deliveries {
     pub unsent: u64,
     /// Reads that brought at least one whole message. `received / reads` is the number of messages per read.
     pub reads: u64,
-}
-
-/// A distribution, in nanoseconds.
-#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
-pub struct Latency {
-    /// Number of values.
-    pub count: u64,
-    /// Smallest.
-    pub min: u64,
-    /// Mean.
-    pub mean: f64,
-    /// Median.
-    pub p50: u64,
-    /// 90th percentile.
-    pub p90: u64,
-    /// 99th percentile.
-    pub p99: u64,
-    /// 99.9th percentile.
-    pub p999: u64,
-    /// 99.99th percentile.
-    pub p9999: u64,
-    /// Largest.
-    pub max: u64,
-    /// The distribution: points of its percentile curve, ascending, for the charts.
-    pub curve: Vec<Point>,
-}
-
-/// A point of a distribution's percentile curve.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize, JsonSchema)]
-pub struct Point {
-    /// Share of values at or below, from 0 to 1.
-    pub quantile: f64,
-    /// The value in nanoseconds.
-    pub value: u64,
-    /// Values between the point before and this one.
-    pub count: u64,
 }
 
 /// One sample: the time since the sample before.

@@ -8,6 +8,7 @@
 //! in a column.
 
 pub mod chart;
+mod distribution;
 mod document;
 mod figures;
 pub(crate) mod latency;
@@ -15,6 +16,7 @@ pub(crate) mod merged;
 pub mod observer;
 pub(crate) mod page;
 pub(crate) mod progress;
+pub(crate) mod returns;
 pub(crate) mod screen;
 pub(crate) mod summary;
 pub(crate) mod table;
@@ -27,3 +29,5 @@ pub use document::{
     Check, Compared, Comparison, Configuration, Connections, Counters, Deliveries, Generator,
     Latency, Machine, Point, Report, SCHEMA_VERSION, Sample, Server, Spread, Summary,
 };
+pub(crate) use returns::LISTED;
+pub use returns::{Avalanche, ClientReturns, CutStyle, Returns};

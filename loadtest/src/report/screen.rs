@@ -6,6 +6,7 @@ use super::Verdict;
 use super::document::{Latency, Report};
 use super::unit::{Unit, counted, exact};
 use crate::scenario::options::Pace;
+use crate::scenario::protocol::Resume;
 
 /// The widest line of a sentence.
 const WIDTH: usize = 110;
@@ -20,6 +21,7 @@ pub(crate) fn summary(report: &Report) -> String {
     connections(report, &mut screen);
     deliveries(report, &mut screen);
     latencies(report, &mut screen);
+    returns(report, &mut screen);
     machines(report, &mut screen);
     judgement(report, &mut screen);
     screen
@@ -161,24 +163,82 @@ fn deliveries(report: &Report, screen: &mut String) {
     );
 }
 
+fn percentiles(latency: &Latency) -> String {
+    format!(
+        "p50 {}  p90 {}  p99 {}  p99.9 {}  p99.99 {}  max {}",
+        time(latency.p50),
+        time(latency.p90),
+        time(latency.p99),
+        time(latency.p999),
+        time(latency.p9999),
+        time(latency.max)
+    )
+}
+
 fn latencies(report: &Report, screen: &mut String) {
-    let line = |latency: &Latency| {
-        format!(
-            "p50 {}  p90 {}  p99 {}  p99.9 {}  p99.99 {}  max {}",
-            time(latency.p50),
-            time(latency.p90),
-            time(latency.p99),
-            time(latency.p999),
-            time(latency.p9999),
-            time(latency.max)
-        )
-    };
     if report.latency.count > 0 {
-        row(screen, "latency", &line(&report.latency));
+        row(screen, "latency", &percentiles(&report.latency));
     }
     if let Some(rounds) = &report.rounds {
-        let text = format!("{}: {}", exact(rounds.count), line(rounds));
+        let text = format!("{}: {}", exact(rounds.count), percentiles(rounds));
         row(screen, "rounds", &text);
+    }
+}
+
+/// Clients that were cut and came back.
+fn returns(report: &Report, screen: &mut String) {
+    let Some(returns) = &report.returns else {
+        return;
+    };
+    let cuts: u64 = returns.cuts.values().sum();
+    let styles = returns.cuts.iter();
+    let styles = styles.map(|(style, count)| format!("{} {}", exact(*count), style.name()));
+    let styles = styles.collect::<Vec<_>>().join(", ");
+    let mut text = format!(
+        "{} came back {} with {} missed until then",
+        counted(returns.clients as u64, "client", "clients"),
+        counted(returns.returned, "time", "times"),
+        counted(returns.behind, "message", "messages"),
+    );
+    if cuts > 0 {
+        let _ = write!(text, "; cut: {styles}");
+    }
+    row(screen, "returns", &text);
+    let text = if returns.resume == Resume::Fanwire {
+        format!(
+            "told of no loss {}, of some {}, of an unknown position {}; {} said to be lost and missing, {} not missing",
+            exact(returns.full),
+            exact(returns.partial),
+            exact(returns.unknown),
+            exact(returns.told),
+            exact(returns.falsely_told),
+        )
+    } else {
+        format!(
+            "{} missed while away",
+            counted(returns.missed, "message", "messages")
+        )
+    };
+    row(screen, "", &text);
+    for (what, latency) in [
+        ("replay", &returns.replay),
+        ("caught up", &returns.caught_up),
+    ] {
+        if latency.count > 0 {
+            row(screen, what, &percentiles(latency));
+        }
+    }
+    if let Some(avalanche) = &returns.avalanche {
+        let recovered = &avalanche.recovered;
+        let text = format!(
+            "{} of {} recovered: p50 {}, p99 {}, the last after {}",
+            exact(recovered.count),
+            counted(avalanche.clients, "client", "clients"),
+            time(recovered.p50),
+            time(recovered.p99),
+            time(recovered.max)
+        );
+        row(screen, "avalanche", &text);
     }
 }
 

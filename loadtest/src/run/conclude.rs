@@ -2,6 +2,7 @@
 //!
 //! The control's findings come in, and `judge.rs` adds the verdict.
 
+use std::cmp::Reverse;
 use std::thread::available_parallelism;
 
 use super::findings::{Findings, reasons};
@@ -10,8 +11,8 @@ use super::machine;
 use crate::check::agreement::{self, Orders};
 use crate::clock::seconds;
 use crate::report::{
-    Configuration, Connections, Deliveries, Generator, Machine, Report, SCHEMA_VERSION, latency,
-    per_second,
+    Avalanche, ClientReturns, Configuration, Connections, Deliveries, Generator, LISTED, Machine,
+    Report, Returns, SCHEMA_VERSION, latency, per_second,
 };
 use crate::scenario::options::Options;
 use crate::scenario::plan::Plan;
@@ -44,6 +45,7 @@ pub(crate) fn report(options: &Options, plan: &Plan, mut findings: Findings) -> 
         deliveries,
         latency: std::mem::take(&mut findings.latency),
         rounds: findings.rounds.take(),
+        returns: returns(plan, &mut findings),
         samples: std::mem::take(&mut findings.samples),
         generator,
         counters: findings.counters.take(),
@@ -128,6 +130,8 @@ fn deliveries(plan: &Plan, findings: &Findings, orders: Orders) -> Deliveries {
         corrupt: counts.corrupt,
         misrouted: counts.misrouted,
         echoed: counts.echoed,
+        told: counts.told,
+        misplaced: counts.misplaced + orders.misplaced,
         foreign: counts.foreign,
         sent_late: totals.sent_late,
         unsent: totals.taken_back
@@ -138,6 +142,55 @@ fn deliveries(plan: &Plan, findings: &Findings, orders: Orders) -> Deliveries {
                 .sum::<u64>(),
         reads: totals.reads,
     }
+}
+
+/// Clients that were cut and came back; `None` in scenarios without them.
+fn returns(plan: &Plan, findings: &mut Findings) -> Option<Returns> {
+    let clients = plan.wanted.iter().flatten();
+    let clients = clients.filter(|wanted| plan.has_story(wanted.kind)).count();
+    if clients == 0 {
+        return None;
+    }
+    let counts = findings.totals.counts;
+    let mut returns = Returns {
+        resume: plan.resume,
+        clients,
+        missed: counts.missed,
+        told: counts.told,
+        falsely_told: counts.falsely_told,
+        forgotten: counts.forgotten,
+        retried: reasons(findings.outcomes.iter().map(|of| &of.returns.retried)),
+        ..Returns::default()
+    };
+    let (mut replay, mut caught_up) = (latency::new(), latency::new());
+    let (mut recovered, mut fallen) = (latency::new(), 0);
+    for outcome in &mut findings.outcomes {
+        let of = &mut outcome.returns;
+        for (style, cuts) in &of.cuts {
+            *returns.cuts.entry(*style).or_default() += cuts;
+        }
+        returns.returned += of.returned;
+        returns.up_to_date += of.up_to_date;
+        returns.behind += of.behind;
+        returns.full += outcome.resumes.full;
+        returns.partial += outcome.resumes.partial;
+        returns.unknown += outcome.resumes.unknown;
+        latency::merge(&mut replay, &of.replays);
+        latency::merge(&mut caught_up, &of.catch_ups);
+        latency::merge(&mut recovered, &of.recoveries);
+        fallen += of.fallen;
+        returns.worst_clients.append(&mut of.clients);
+    }
+    returns.replay = latency::summarise(&replay);
+    returns.caught_up = latency::summarise(&caught_up);
+    returns.avalanche = plan.avalanche.map(|_| Avalanche {
+        clients: fallen,
+        recovered: latency::summarise(&recovered),
+    });
+    let badness = |of: &ClientReturns| (Reverse(of.wrong()), Reverse(of.slowest_replay), of.client);
+    returns.worst_clients.sort_by_key(badness);
+    returns.worst_clients.truncate(LISTED);
+    Some(returns)
 }
 
 fn generator(findings: &Findings) -> Generator {

@@ -9,9 +9,10 @@ use super::series::rise;
 use crate::check::agreement::Orders;
 use crate::client::worker::outcome::Outcome;
 use crate::report::unit::{Unit, counted};
-use crate::report::{Deliveries, Generator, Report, Sample};
+use crate::report::{Deliveries, Generator, Report, Returns, Sample};
 use crate::scenario::options::Pace;
 use crate::scenario::plan::Plan;
+use crate::scenario::protocol::Resume;
 use crate::scenario::scenarios::Scenario;
 
 /// Beyond this share of messages that were sent late, the pace was not kept.
@@ -31,6 +32,9 @@ pub(super) fn failures(report: &Report, findings: &Findings) -> Vec<String> {
         failures.push("the server's process has ended".to_owned());
     }
     delivery_failures(&report.deliveries, findings, &mut failures);
+    if let Some(returns) = &report.returns {
+        return_failures(returns, &mut failures);
+    }
     let checks = report.counters.iter().flat_map(|counters| &counters.checks);
     for check in checks.filter(|check| !check.agrees) {
         failures.push(format!(
@@ -97,6 +101,11 @@ fn delivery_failures(deliveries: &Deliveries, findings: &Findings, failures: &mu
             "deliveries came to a topic that the message was not sent to",
         ),
         (
+            deliveries.misplaced,
+            "position that the relay said was not the counted one",
+            "positions that the relay said were not the counted ones",
+        ),
+        (
             deliveries.echoed,
             "message came back to its sender, and others did not",
             "messages came back to their sender, and others did not",
@@ -121,6 +130,34 @@ fn delivery_failures(deliveries: &Deliveries, findings: &Findings, failures: &mu
     }
 }
 
+fn return_failures(returns: &Returns, failures: &mut Vec<String>) {
+    for (count, one, several) in [
+        (
+            returns.falsely_told,
+            "message was said to be lost, and was not missing",
+            "messages were said to be lost, and were not missing",
+        ),
+        (
+            returns.forgotten,
+            "time, the relay did not know a position of its own epoch",
+            "times, the relay did not know a position of its own epoch",
+        ),
+    ] {
+        if count > 0 {
+            failures.push(counted(count, one, several));
+        }
+    }
+    if let Some(avalanche) = &returns.avalanche {
+        let missing = avalanche.clients - avalanche.recovered.count;
+        if missing > 0 && returns.resume == Resume::Fanwire {
+            failures.push(format!(
+                "{} did not catch up after the avalanche",
+                counted(missing, "client", "clients")
+            ));
+        }
+    }
+}
+
 /// The warnings, a sentence each.
 pub(super) fn warnings(
     report: &Report,
@@ -139,6 +176,9 @@ pub(super) fn warnings(
     load_warnings(report, plan, findings, &mut warnings);
     delivery_warnings(report, findings, &mut warnings);
     order_warnings(report, plan, findings, orders, &mut warnings);
+    if let Some(returns) = &report.returns {
+        return_warnings(report, returns, &mut warnings);
+    }
     if plan.scenario == Scenario::Soak {
         trend_warnings(&report.samples, &mut warnings);
     }
@@ -222,6 +262,40 @@ fn delivery_warnings(report: &Report, findings: &Findings, warnings: &mut Vec<St
             "{} from elsewhere came before this run's own: greetings, or messages kept from earlier",
             counted(deliveries.foreign, "message", "messages")
         ));
+    }
+}
+
+/// Warns of what clients met that came back.
+fn return_warnings(report: &Report, returns: &Returns, warnings: &mut Vec<String>) {
+    if returns.told > 0 {
+        warnings.push(format!(
+            "{} missing, and the relay said so: its history does not reach back far enough",
+            counted(returns.told, "delivery was", "deliveries were")
+        ));
+    }
+    if returns.missed > 0 {
+        warnings.push(format!(
+            "{} missed while clients were away: they asked for nothing when they came back",
+            counted(returns.missed, "message was", "messages were")
+        ));
+    }
+    let retries: u64 = returns.retried.values().sum();
+    if retries > 0 {
+        warnings.push(format!(
+            "{} to come back failed and had to be repeated: {}",
+            counted(retries, "attempt", "attempts"),
+            listed(&returns.retried)
+        ));
+    }
+    let ended = &report.connections.ended_by_server;
+    if !ended.is_empty() && returns.resume == Resume::Fanwire {
+        warnings.push(format!(
+            "the relay ended connections whose clients then came back: {}",
+            listed(ended)
+        ));
+    }
+    if returns.returned == 0 {
+        warnings.push("nobody was cut: the load was over before the first cut".to_owned());
     }
 }
 

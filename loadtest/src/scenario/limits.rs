@@ -36,7 +36,8 @@ pub(crate) fn check(plan: &Plan) -> Result<(), String> {
     check_memory(plan)?;
     let connections = plan.most_connections() as u64;
     check_for(connections, plan.threads as u64)?;
-    check_ports(connections, plan.sources.len() as u64, ports())
+    let most_ports = plan.most_ports(!plan.target.is_local());
+    check_ports(most_ports, plan.sources.len() as u64, ports())
 }
 
 /// Checks the memory that the generator would take for its publishers.

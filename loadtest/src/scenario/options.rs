@@ -8,6 +8,7 @@ use clap::{Args, ValueEnum};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::protocol::Resume;
 use super::scenarios::Scenario;
 
 /// Kind of message.
@@ -134,9 +135,35 @@ pub struct Options {
     /// Burst and reconnect: time between two rounds.
     #[arg(long, default_value = "500ms", value_parser = humantime::parse_duration)]
     pub every: Duration,
+    /// Jitter and reconnect: how a client that comes back goes on. The default of jitter is fanwire, that of reconnect
+    /// none. With fanwire, the relay must keep a history.
+    #[arg(long, value_enum)]
+    pub resume: Option<Resume>,
+    /// Jitter: mean time until a client is cut, at random. 0s means never.
+    #[arg(long, default_value = "15s", value_parser = humantime::parse_duration)]
+    pub cut_every: Duration,
+    /// Jitter: time until a client that was cut comes back.
+    #[arg(long, default_value = "2s", value_parser = humantime::parse_duration)]
+    pub away: Duration,
+    /// Jitter: all clients are cut at once, this long after the measurement began, and come back within a second.
+    #[arg(long, value_name = "AT", value_parser = humantime::parse_duration)]
+    pub avalanche: Option<Duration>,
+    /// Jitter: the same seed cuts the same clients at the same times.
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
 }
 
 impl Options {
+    /// The way in which a client that comes back goes on.
+    pub(crate) fn resume(&self) -> Resume {
+        let by_default = if self.scenario == Scenario::Jitter {
+            Resume::Fanwire
+        } else {
+            Resume::None
+        };
+        self.resume.unwrap_or(by_default)
+    }
+
     /// The kind of the run's messages.
     pub(crate) fn opcode(&self) -> Opcode {
         if self.text {

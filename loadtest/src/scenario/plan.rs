@@ -4,8 +4,10 @@
 use std::net::Ipv4Addr;
 use std::thread::available_parallelism;
 
+use super::chance::Chance;
 use super::message::{Format, MAX_PUBLISHERS};
 use super::options::{Options, Pace};
+use super::protocol::{Protocol, Resume};
 use super::refusals;
 use super::scenarios::Scenario;
 use super::target::Target;
@@ -17,8 +19,14 @@ const DEFAULT_WINDOW: usize = 64;
 /// Messages a second of a soak by default.
 const SOAK_RATE: f64 = 1_000.0;
 
+/// Messages a second of each publisher in the scenario jitter by default.
+const JITTER_RATE: f64 = 10.0;
+
 /// The most source addresses: a /16.
 const MAX_SOURCES: u32 = 1 << 16;
+
+/// Time for which a port rests, in nanoseconds.
+const RESTING: u64 = 60 * SECOND;
 
 /// The part that a connection plays.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,6 +39,8 @@ pub(crate) enum Kind {
     Returning,
     /// Comes and goes.
     Passing,
+    /// Is cut at random, comes back and goes on.
+    Jittery,
 }
 
 /// A connection to be opened.
@@ -42,10 +52,14 @@ pub(crate) struct Wanted {
     pub(crate) publisher: Option<u32>,
     /// Its part.
     pub(crate) kind: Kind,
+    /// The way in which it speaks with the relay.
+    pub(crate) protocol: Protocol,
     /// Whether it records the order of its topic. Connections that are not there all the time are compared with the record.
     pub(crate) records: bool,
     /// The address it connects from, by its place in the list.
     pub(crate) source: usize,
+    /// Its number among the subscribers, from 0.
+    pub(crate) client: usize,
 }
 
 /// The place of a publisher: its topic, and its number among the publishers there.
@@ -89,6 +103,16 @@ pub(crate) struct Plan {
     pub(crate) burst: Vec<u64>,
     /// Time between rounds.
     pub(crate) every: u64,
+    /// The way in which clients that come back go on.
+    pub(crate) resume: Resume,
+    /// Jitter: mean time until a client is cut; `None` for never.
+    pub(crate) cut_every: Option<u64>,
+    /// Jitter: time until a client that was cut comes back.
+    pub(crate) away: u64,
+    /// Jitter: time from the beginning of the measurement until all are cut at once.
+    pub(crate) avalanche: Option<u64>,
+    /// Jitter: its draws.
+    pub(crate) chance: Chance,
     /// Whether the relay sends publishers their own messages. The probe fills it in.
     pub(crate) echo: bool,
 }
@@ -121,6 +145,11 @@ impl Plan {
             stall: nanos(options.stall),
             burst: Vec::new(),
             every: nanos(options.every),
+            resume: options.resume(),
+            cut_every: Some(nanos(options.cut_every)).filter(|mean| *mean > 0),
+            away: nanos(options.away),
+            avalanche: options.avalanche.map(nanos),
+            chance: Chance { seed: options.seed },
             echo: false,
         };
         plan.add_subscribers(options)?;
@@ -144,6 +173,20 @@ impl Plan {
         self.wanted.iter().map(Vec::len).sum()
     }
 
+    /// The most ports that connections take at a time. A port rests for a minute when our side has ended its connection.
+    /// Linux takes such a port again at once on the same machine, and not always towards another.
+    pub(crate) fn most_ports(&self, is_far: bool) -> u64 {
+        let all = self.most_connections() as u64;
+        let Some(mean) = self
+            .cut_every
+            .filter(|_| is_far && self.scenario == Scenario::Jitter)
+        else {
+            return all;
+        };
+        let cuts_per_rest = all as f64 * RESTING as f64 / (mean + self.away) as f64;
+        all + whole(cuts_per_rest)
+    }
+
     /// The most connections at a time.
     pub(crate) fn most_connections(&self) -> usize {
         let passing = if self.scenario == Scenario::Churn {
@@ -153,6 +196,15 @@ impl Plan {
             0
         };
         self.connections() + passing
+    }
+
+    /// Whether a client of this kind has a story: it comes back as the same client.
+    pub(crate) fn has_story(&self, kind: Kind) -> bool {
+        match kind {
+            Kind::Jittery => true,
+            Kind::Returning => self.resume == Resume::Fanwire,
+            Kind::Steady | Kind::Slow | Kind::Passing => false,
+        }
     }
 
     /// Whether a topic has a publisher and no other member.
@@ -205,6 +257,7 @@ impl Plan {
             let kind = match options.scenario {
                 Scenario::Slow if is_slow(place, options.slow_share) => Kind::Slow,
                 Scenario::Reconnect if place > 0 => Kind::Returning,
+                Scenario::Jitter if place > 0 => Kind::Jittery,
                 Scenario::Fanout
                 | Scenario::Chat
                 | Scenario::Idle
@@ -212,17 +265,24 @@ impl Plan {
                 | Scenario::Slow
                 | Scenario::Burst
                 | Scenario::Reconnect
+                | Scenario::Jitter
                 | Scenario::Soak => Kind::Steady,
             };
             let publisher = (options.scenario == Scenario::Chat && topic < self.active_topics)
                 .then(|| self.new_publisher(topic));
+            let protocol = match self.resume {
+                Resume::Fanwire => Protocol::Positions,
+                Resume::None => Protocol::WebSocket,
+            };
             // The first of a topic is never one that stalls or drops.
             self.add(Wanted {
                 topic: topic as u32,
                 publisher,
                 kind,
+                protocol,
                 records: place == 0 && self.scenario.has_partial_members(),
                 source: index,
+                client: index,
             });
         }
         if self.scenario.has_partial_members() && per_topic < 2 {
@@ -243,8 +303,10 @@ impl Plan {
                 topic: topic as u32,
                 publisher: Some(publisher),
                 kind: Kind::Steady,
+                protocol: Protocol::WebSocket,
                 records: false,
                 source: index + self.sources.len() / 2,
+                client: 0,
             });
         }
         Ok(())
@@ -333,6 +395,9 @@ fn pace(options: &Options) -> Option<Pace> {
     Some(match (options.rate, options.window) {
         (Some(rate), _) => Pace::Rate(rate),
         (None, None) if options.scenario == Scenario::Soak => Pace::Rate(SOAK_RATE),
+        (None, None) if options.scenario == Scenario::Jitter => {
+            Pace::Rate(JITTER_RATE * options.publishers as f64)
+        }
         (None, window) => Pace::Window(window.unwrap_or(DEFAULT_WINDOW)),
     })
 }

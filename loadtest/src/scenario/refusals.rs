@@ -22,6 +22,12 @@ const MAX_PATIENCE: Duration = Duration::from_mins(10);
 /// The shortest quiet part of a round: the next round is announced in it.
 const MIN_EVERY: Duration = Duration::from_millis(5);
 
+/// The shortest mean life of a client that is cut at random.
+const MIN_LIFE: Duration = Duration::from_millis(100);
+
+/// The longest time that a client stays away.
+const MAX_AWAY: Duration = Duration::from_mins(10);
+
 /// Refuses options that make no sense.
 pub(super) fn check(options: &Options) -> Result<(), String> {
     check_counts(options)?;
@@ -85,8 +91,30 @@ fn check_particular(options: &Options) -> Result<(), String> {
     if scenario == Scenario::Slow && options.stall < Duration::from_millis(1) {
         return Err("--stall: it must be 1ms or more".into());
     }
+    if scenario == Scenario::Jitter {
+        check_jitter(options)?;
+    }
     if scenario.has_rounds() && options.every < MIN_EVERY {
         return Err("--every: it must be 5ms or more".into());
+    }
+    Ok(())
+}
+
+fn check_jitter(options: &Options) -> Result<(), String> {
+    if !options.cut_every.is_zero() && options.cut_every < MIN_LIFE {
+        return Err("--cut-every: it must be 100ms or more, or 0s for never".into());
+    }
+    if options.away > MAX_AWAY {
+        return Err("--away: it must be 10m or less".into());
+    }
+    if options.avalanche.is_some_and(|at| at >= options.duration) {
+        return Err(
+            "--avalanche: it must be less than --duration, so that the clients are back in time"
+                .into(),
+        );
+    }
+    if options.cut_every.is_zero() && options.avalanche.is_none() {
+        return Err("--cut-every 0s: nobody is ever cut; name an --avalanche as well".into());
     }
     Ok(())
 }

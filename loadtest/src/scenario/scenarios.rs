@@ -27,12 +27,14 @@ pub enum Scenario {
     Burst,
     /// A fan-out in which all subscribers but one in each topic drop at once and return, in rounds.
     Reconnect,
+    /// A fan-out in which each subscriber is cut at random, comes back and goes on where it was.
+    Jitter,
     /// A fan-out at a moderate rate for a long time, to see whether memory or latency grows.
     Soak,
 }
 
 /// Options that only some scenarios have, by their names in `Options`.
-pub(crate) const PARTICULAR: [&str; 12] = [
+pub(crate) const PARTICULAR: [&str; 17] = [
     "publishers",
     "size",
     "text",
@@ -45,6 +47,11 @@ pub(crate) const PARTICULAR: [&str; 12] = [
     "stall",
     "burst",
     "every",
+    "resume",
+    "cut_every",
+    "away",
+    "avalanche",
+    "seed",
 ];
 
 /// The traits that set a scenario apart.
@@ -112,7 +119,12 @@ impl Scenario {
             Scenario::Reconnect => Traits {
                 has_rounds: true,
                 has_partial_members: true,
-                options: &["every"],
+                options: &["every", "resume"],
+                ..FANOUT
+            },
+            Scenario::Jitter => Traits {
+                has_partial_members: true,
+                options: &["resume", "cut_every", "away", "avalanche", "seed"],
                 ..FANOUT
             },
         }

@@ -1,6 +1,6 @@
 //! The relay's URL: taken apart, and made into the requests that open its topics.
 
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 
 use tungstenite::client::IntoClientRequest;
 use tungstenite::handshake::client::Request;
@@ -72,6 +72,12 @@ impl Target {
                 .copied()
                 .ok_or_else(|| format!("--url: {} has no address", self.host)),
         }
+    }
+
+    /// Whether the host is this machine, by its name.
+    pub(crate) fn is_local(&self) -> bool {
+        let is_loopback = |address: IpAddr| address.is_loopback();
+        self.host == "localhost" || self.host.parse().is_ok_and(is_loopback)
     }
 
     /// The URL of a topic. With several topics, the path has a number behind it.

@@ -5,55 +5,13 @@ use std::fs;
 use std::path::PathBuf;
 
 use fanwire::config::{Config, SlowConsumerPolicy};
-use fanwire::server::{Relay, RelayHandle, Stat};
+use fanwire::server::Stat;
 use loadtest::report::Report;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use tempfile::TempDir;
 
 use crate::support::{load, pass, refused};
-
-/// A relay that ends with the test.
-struct World(Option<RelayHandle>);
-
-impl World {
-    fn start(adjust: impl FnOnce(&mut Config)) -> World {
-        let mut config = Config::default();
-        config.server.host = "127.0.0.1".into();
-        config.server.port = 0;
-        config.server.workers = 2;
-        // Even a few clients are on both workers.
-        config.server.fill_workers_to = 0;
-        config.metrics.port = 0;
-        adjust(&mut config);
-        World(Some(Relay::start(&config).expect("the relay starts")))
-    }
-
-    fn relay(&self) -> &RelayHandle {
-        self.0.as_ref().expect("it runs until the end")
-    }
-
-    /// The options that name it.
-    fn here(&self) -> String {
-        format!("--url ws://{}/topic", self.relay().address())
-    }
-
-    fn metrics(&self) -> String {
-        let address = self.relay().metrics_address().expect("metrics are on");
-        format!("--metrics-url http://{address}/metrics")
-    }
-}
-
-impl Drop for World {
-    fn drop(&mut self) {
-        if let Some(relay) = self.0.take() {
-            relay.shutdown();
-            let ended = relay.join();
-            if !std::thread::panicking() {
-                ended.expect("the relay ends well");
-            }
-        }
-    }
-}
+use crate::world::World;
 
 #[test]
 fn every_scenario_passes() {

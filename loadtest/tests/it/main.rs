@@ -5,9 +5,13 @@
 
 mod fanwire_relay;
 mod faults;
+mod keeper;
+mod lies;
 mod oddities;
 mod program;
 mod relay;
+mod returning;
 #[path = "../silent/mod.rs"]
 mod silent;
 mod support;
+mod world;

@@ -5,10 +5,14 @@ use std::sync::atomic::Ordering;
 use mio::Interest;
 
 use super::Worker;
+use super::absent::{Absence, Call, absence};
 use super::id::Id;
+use crate::check::position::Counting;
 use crate::check::received::Received;
+use crate::client::asking;
 use crate::client::connection::{Conn, State};
 use crate::client::shared::Phase;
+use crate::client::story::Story;
 use crate::client::stream::Stream;
 use crate::client::websocket::handshake::{Handshake, Progress};
 use crate::scenario::plan::{Kind, Wanted};
@@ -20,24 +24,24 @@ impl Worker {
     /// Begins to open connections, as many as may be opening at a time.
     pub(super) fn dial(&mut self) {
         while self.connecting < self.plan.connecting_per_thread {
-            let Some(wanted) = self.queue.pop_front() else {
+            let Some(call) = self.queue.pop_front() else {
                 return;
             };
-            if let Err(error) = self.dial_one(wanted) {
-                self.on_failure(wanted, error.to_string());
+            match self.dial_one(call.wanted) {
+                Ok((stream, id)) => self.begin(call, stream, id),
+                Err(error) => self.on_failure(call.wanted, call.absence, error.to_string()),
             }
             self.publish_in_between();
         }
     }
 
-    fn dial_one(&mut self, wanted: Wanted) -> std::io::Result<()> {
+    fn dial_one(&mut self, wanted: Wanted) -> std::io::Result<(Stream, Id)> {
         let sources = &self.plan.sources;
         let source = (!sources.is_empty()).then(|| sources[wanted.source % sources.len()]);
         let mut stream = Stream::dial(&self.route, source, wanted.kind == Kind::Slow)?;
         self.generation = (self.generation + 1) & 0x7fff_ffff;
-        let entry = self.conns.vacant_entry();
         let id = Id {
-            key: entry.key(),
+            key: self.conns.vacant_key(),
             generation: self.generation,
         };
         // It is registered once, for reading and writing: events are edges.
@@ -46,16 +50,42 @@ impl Worker {
             id.token(),
             Interest::READABLE | Interest::WRITABLE,
         )?;
+        Ok((stream, id))
+    }
+
+    /// Takes in a connection that is being opened, to the place that it was registered for.
+    fn begin(&mut self, call: Call, stream: Stream, id: Id) {
+        let wanted = call.wanted;
+        let conn = match call.absence.map(|absence| *absence) {
+            Some(absence) => {
+                let (received, counting) = (absence.received, absence.counting);
+                let mut story = absence.story;
+                story.began = self.now;
+                let generation = id.generation;
+                let mut conn = Conn::new(wanted, generation, stream, received, counting, self.now);
+                conn.story = Some(story);
+                conn
+            }
+            None => self.new_client(wanted, stream, id),
+        };
+        let key = self.conns.insert(conn);
+        debug_assert_eq!(key, id.key, "nothing was inserted meanwhile");
+        self.connecting += 1;
+        self.duties.expect_opening(self.now + PATIENCE, id);
+    }
+
+    fn new_client(&self, wanted: Wanted, stream: Stream, id: Id) -> Conn {
         let publishers = self.plan.publishers_by_topic[wanted.topic as usize].len();
         let is_whole = self.phase == Phase::Connect;
         let own = wanted.publisher.filter(|_| !self.plan.echo);
         let own = own.map(|own| self.plan.places[own as usize].local);
         let received = Received::new(wanted.topic, publishers, is_whole, own);
-        let conn = Conn::new(wanted, self.generation, stream, received, self.now);
-        entry.insert(conn);
-        self.connecting += 1;
-        self.duties.expect_opening(self.now + PATIENCE, id);
-        Ok(())
+        let counting = Counting::default();
+        let mut conn = Conn::new(wanted, id.generation, stream, received, counting, self.now);
+        if self.plan.has_story(wanted.kind) {
+            conn.story = Some(Box::new(Story::default()));
+        }
+        conn
     }
 
     /// Goes on with a connection that is being opened.
@@ -68,8 +98,10 @@ impl Worker {
                     return;
                 }
                 Ok(true) => {
-                    let request = self.requests[conn.wanted.topic as usize].clone();
-                    match Handshake::start(stream, fresh(request)) {
+                    let plain = self.requests[conn.wanted.topic as usize].clone();
+                    let (protocol, from) = (conn.wanted.protocol, conn.counting.at());
+                    let request = asking::request(plain, protocol, from);
+                    match Handshake::start(stream, request) {
                         Ok(handshake) => handshake.proceed(),
                         Err(reason) => Progress::Failed(reason),
                     }
@@ -96,6 +128,8 @@ impl Worker {
         let wanted = conn.wanted;
         self.books
             .on_open(&conn.received, wanted.kind, wanted.publisher);
+        self.on_answered(id);
+        let conn = &mut self.conns[id.key];
         let outlook = conn.take_first_bytes(behind, &mut self.books);
         if !conn.outgoing.is_empty() {
             // The answer to a Close that came with the 101. If it cannot be sent, the next read will tell.
@@ -110,11 +144,15 @@ impl Worker {
             self.sending.connect(publisher, id.key);
         }
         self.settle_wanted(wanted.kind);
-        if self.phase == Phase::Load {
+        if self.phase > Phase::Connect {
             self.duties.expect_joining(self.now, id);
+        }
+        if self.phase == Phase::Load {
             self.duties
                 .plan_life(self.now, id, wanted.kind, self.plan.stall);
+            self.plan_cut(self.now, id);
         }
+        self.follow_return(id);
         self.on_outlook(id, outlook);
     }
 
@@ -122,10 +160,16 @@ impl Worker {
     pub(super) fn give_up(&mut self, id: Id, reason: String) {
         let conn = self.conns.remove(id.key);
         self.connecting -= 1;
-        self.on_failure(conn.wanted, reason);
+        let is_back = conn.story.as_ref().is_some_and(|story| story.cuts > 0);
+        let wanted = conn.wanted;
+        let absence = absence(conn).filter(|_| is_back);
+        self.on_failure(wanted, absence, reason);
     }
 
-    fn on_failure(&mut self, wanted: Wanted, reason: String) {
+    fn on_failure(&mut self, wanted: Wanted, absence: Option<Box<Absence>>, reason: String) {
+        if let Some(absence) = absence {
+            return self.retry(absence, reason);
+        }
         *self.failed.entry(reason).or_default() += 1;
         self.settle_wanted(wanted.kind);
     }
@@ -140,15 +184,4 @@ impl Worker {
             self.check_round();
         }
     }
-}
-
-/// The same request with a key of its own (RFC 6455, 4.1).
-fn fresh(
-    mut request: tungstenite::handshake::client::Request,
-) -> tungstenite::handshake::client::Request {
-    let key = tungstenite::handshake::client::generate_key();
-    if let Ok(value) = key.parse() {
-        request.headers_mut().insert("Sec-WebSocket-Key", value);
-    }
-    request
 }

@@ -37,6 +37,12 @@ pub(super) enum Duty {
     Resume(Id),
     /// A client that the relay has ended returns.
     Rejoin,
+    /// A client is cut.
+    Cut(Id),
+    /// A client that is away comes back, by its place among those.
+    Return(usize),
+    /// All clients are cut.
+    Avalanche,
     /// A client comes.
     Arrive,
     /// A late comer has joined for certain.
@@ -124,7 +130,7 @@ impl Duties {
                 let stay = SHORTEST_STAY + spread(self.arrivals, LONGER_STAY);
                 self.add(now + stay, Duty::Depart(id));
             }
-            Kind::Steady | Kind::Returning => {}
+            Kind::Steady | Kind::Returning | Kind::Jittery => {}
         }
     }
 

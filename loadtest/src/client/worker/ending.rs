@@ -1,21 +1,28 @@
 //! A worker's connections end: by the relay, by us, or all together when the run is over.
 
 use super::Worker;
+use super::absent::client_row;
 use super::id::Id;
 use crate::client::connection::{Conn, End};
 use crate::client::shared::Phase;
 use crate::scenario::options::Pace;
 use crate::scenario::plan::Kind;
+use crate::scenario::protocol::Resume;
 
 impl Worker {
     /// Takes out a connection that the relay has ended, with or without our Close before it.
     pub(super) fn on_end(&mut self, id: Id, end: &End) {
-        let Some(conn) = self.take(id) else {
+        let Some(mut conn) = self.take(id) else {
             return;
         };
         if conn.is_leaving || self.phase == Phase::Close {
             self.enter_life(&conn, false);
             return;
+        }
+        let is_broken = matches!(end, End::Broken(_));
+        if conn.is_cut && !is_broken {
+            // It ended as we did.
+            return self.send_away(conn, self.plan.away);
         }
         let reason = match end {
             End::Closed(code) => code.to_string(),
@@ -28,6 +35,9 @@ impl Worker {
         if let End::Broken(_) = end {
             counts.corrupt += 1;
         }
+        if conn.story.is_some() && !is_broken && self.plan.resume == Resume::Fanwire {
+            return self.send_away(conn, self.plan.away);
+        }
         let is_slow = self.books.expects_ends(conn.wanted.kind);
         // A client that does not read cannot be told, and the relay need not wait for ever.
         let was_told = match end {
@@ -38,7 +48,11 @@ impl Worker {
         if !(was_told && is_slow) {
             self.unexpected_ends += 1;
         }
-        let owed = self.books.owed(&conn.received);
+        let owed = self.books.conclude(&mut conn.received);
+        if let Some(story) = conn.story.take() {
+            let row = client_row(&conn.wanted, &conn.received, &story, owed);
+            self.returns.clients.push(row);
+        }
         let counts = &mut self.books.tally.totals.counts;
         if was_told {
             counts.lost_to_closes += owed;
@@ -53,9 +67,13 @@ impl Worker {
 
     /// Drops a connection without a Close.
     pub(super) fn drop_conn(&mut self, id: Id) {
-        if let Some(conn) = self.take(id) {
-            self.enter_life(&conn, false);
+        let Some(conn) = self.take(id) else {
+            return;
+        };
+        if conn.is_cut && self.phase < Phase::Close {
+            return self.send_away(conn, self.plan.away);
         }
+        self.enter_life(&conn, false);
     }
 
     /// Sends a Close, and waits for the answer.
@@ -74,7 +92,7 @@ impl Worker {
     }
 
     /// Takes a connection out, if it is still there.
-    fn take(&mut self, id: Id) -> Option<Conn> {
+    pub(super) fn take(&mut self, id: Id) -> Option<Conn> {
         self.conn(id)?;
         let conn = self.conns.remove(id.key);
         if conn.is_open() {
@@ -121,30 +139,9 @@ impl Worker {
             let (start, end) = (self.shared.load_start(), self.shared.measured().1);
             self.sending.stop(&self.plan, start, end);
         }
-        self.queue.clear();
-        let is_cut_short = self.shared.is_cut_short();
-        for (_, conn) in &mut self.conns {
-            if !conn.is_open() {
-                continue;
-            }
-            let publisher = conn.wanted.publisher;
-            let owed = if conn.is_leaving {
-                0
-            } else {
-                self.books.owed(&conn.received)
-            };
-            if owed > 0 {
-                let counts = &mut self.books.tally.totals.counts;
-                if is_cut_short {
-                    counts.outstanding += owed;
-                } else {
-                    counts.lost += owed;
-                }
-                conn.received.mark_unclean();
-            }
-            let is_whole = conn.received.is_whole() && !conn.is_leaving;
-            self.stayed += u64::from(is_whole);
-            self.books.on_life(&conn.received, is_whole, publisher);
+        self.give_up_absent();
+        for id in self.ids(Conn::is_open) {
+            self.conclude_conn(id);
         }
         self.books.is_over = true;
         let ids: Vec<Id> = self.ids(|_| true);
@@ -152,6 +149,38 @@ impl Worker {
             if !self.conns[id.key].is_leaving {
                 self.say_goodbye(id);
             }
+        }
+    }
+
+    /// Nothing more comes to an open connection: what it is owed is lost.
+    fn conclude_conn(&mut self, id: Id) {
+        let conn = &mut self.conns[id.key];
+        let owed = if conn.is_leaving {
+            0
+        } else {
+            self.books.conclude(&mut conn.received)
+        };
+        if owed > 0 {
+            conn.received.mark_unclean();
+        }
+        let is_whole = conn.received.is_whole() && !conn.is_leaving;
+        self.stayed += u64::from(is_whole);
+        let publisher = conn.wanted.publisher;
+        self.books.on_life(&conn.received, is_whole, publisher);
+        if let Some(story) = conn.story.take() {
+            let row = client_row(&conn.wanted, &conn.received, &story, owed);
+            self.returns.clients.push(row);
+        }
+        self.count_owed(owed);
+    }
+
+    /// Counts deliveries that did not come until the end.
+    pub(super) fn count_owed(&mut self, owed: u64) {
+        let counts = &mut self.books.tally.totals.counts;
+        if self.shared.is_cut_short() {
+            counts.outstanding += owed;
+        } else {
+            counts.lost += owed;
         }
     }
 

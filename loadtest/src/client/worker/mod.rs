@@ -3,12 +3,14 @@
 //! It works in turns: it reads what has come, does what is due, sends what may be sent, tells the other threads, and
 //! waits. All that it sends on a connection in one turn leaves in one write. The files of this folder are its parts.
 
+pub(crate) mod absent;
 mod connecting;
 mod duties;
 mod ending;
 mod id;
 pub(crate) mod outcome;
 mod publishing;
+mod returning;
 mod rounds;
 mod sending;
 mod timed;
@@ -25,6 +27,7 @@ use mio::{Events, Poll, Token};
 use slab::Slab;
 use tungstenite::handshake::client::Request;
 
+use self::absent::{Call, Returns};
 use self::duties::Duties;
 use self::id::Id;
 use self::outcome::Outcome;
@@ -35,7 +38,7 @@ use crate::client::shared::{Phase, Shared};
 use crate::client::stream::Route;
 use crate::clock::{Clock, Timer, thread_cpu, thread_wait};
 use crate::report::latency;
-use crate::scenario::plan::{Plan, Wanted};
+use crate::scenario::plan::Plan;
 
 /// Wakes a thread.
 pub(crate) const WAKER: Token = Token(usize::MAX);
@@ -76,7 +79,7 @@ pub(crate) struct Worker {
     /// Connections with more to read.
     ready: Vec<Id>,
     /// Connections to be opened.
-    queue: VecDeque<Wanted>,
+    queue: VecDeque<Call>,
     /// Handshakes in flight.
     connecting: usize,
     /// Connections that are to be back before the round is over.
@@ -84,6 +87,7 @@ pub(crate) struct Worker {
     /// The round that has begun.
     round: u64,
     duties: Duties,
+    returns: Returns,
     sending: Sending,
     forgiven: u64,
     cpu: Cpu,
@@ -121,11 +125,12 @@ impl Worker {
             generation: 0,
             books: Books::new(plan.clone(), shared.sent.clone(), index),
             ready: Vec::new(),
-            queue: plan.wanted[index].iter().copied().collect(),
+            queue: plan.wanted[index].iter().copied().map(Call::new).collect(),
             connecting: 0,
             awaited: 0,
             round: 0,
             duties: Duties::new(plan.arrival_interval),
+            returns: Returns::new(),
             sending: Sending::new(&plan, index),
             forgiven: 0,
             cpu: Cpu::default(),
@@ -258,6 +263,9 @@ impl Worker {
             // A Pong or the answer to a Close, now and then. If it cannot be sent, the next read will tell.
             let _ = conn.flush();
         }
+        if conn.is_catching_up() {
+            self.follow_return(id);
+        }
         self.on_outlook(id, outlook);
     }
 
@@ -326,7 +334,7 @@ impl Worker {
     fn start_drain(&mut self) {
         self.mark_cpu();
         self.publish();
-        self.queue.clear();
+        self.call_back_all();
         self.resume_all();
         self.check_settled();
     }
@@ -411,6 +419,8 @@ impl Worker {
             forgotten_lives: self.books.forgotten_lives,
             records: std::mem::take(&mut self.books.records),
             stayed: self.stayed,
+            resumes: self.books.resumes,
+            returns: self.returns,
         }
     }
 }

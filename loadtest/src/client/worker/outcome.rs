@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use hdrhistogram::Histogram;
 
+use super::absent::Returns;
 use crate::check::agreement::Life;
+use crate::check::books::Resumes;
 use crate::check::order::Record;
 
 /// The findings of a thread.
@@ -31,4 +33,8 @@ pub(crate) struct Outcome {
     pub(crate) stayed: u64,
     /// The number of times that a slow subscriber stopped reading.
     pub(crate) stalls: u64,
+    /// Clients that came back, by what the relay said.
+    pub(crate) resumes: Resumes,
+    /// Clients that come back.
+    pub(crate) returns: Returns,
 }

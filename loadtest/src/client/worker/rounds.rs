@@ -3,6 +3,7 @@
 use std::sync::atomic::Ordering;
 
 use super::Worker;
+use super::absent::Call;
 use crate::client::shared::Phase;
 use crate::scenario::plan::Kind;
 use crate::scenario::scenarios::Scenario;
@@ -22,8 +23,12 @@ impl Worker {
                 self.awaited = ids.len();
                 for id in ids {
                     let wanted = self.conns[id.key].wanted;
-                    self.drop_conn(id);
-                    self.queue.push_back(wanted);
+                    if self.plan.has_story(wanted.kind) {
+                        self.let_go(id, 0);
+                    } else {
+                        self.drop_conn(id);
+                        self.queue.push_back(Call::new(wanted));
+                    }
                     self.publish_in_between();
                 }
             }
@@ -32,6 +37,7 @@ impl Worker {
             | Scenario::Idle
             | Scenario::Churn
             | Scenario::Slow
+            | Scenario::Jitter
             | Scenario::Soak => {}
         }
         self.check_round();

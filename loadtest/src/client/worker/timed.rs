@@ -3,13 +3,15 @@
 use std::sync::atomic::Ordering;
 
 use super::Worker;
+use super::absent::Call;
 use super::connecting::PATIENCE;
 use super::duties::Duty;
 use super::id::Id;
-use crate::client::connection::Departure;
+use crate::client::connection::{Conn, Departure};
 use crate::client::shared::{Phase, TICK};
 use crate::clock::{MILLISECOND, SECOND};
 use crate::scenario::plan::{Kind, Wanted};
+use crate::scenario::protocol::Protocol;
 use crate::scenario::scenarios::Scenario;
 
 /// Time between two checks whether all has come.
@@ -25,11 +27,14 @@ impl Worker {
     /// Plans the duties that begin with the load.
     pub(super) fn start_duties(&mut self) {
         let start = self.shared.load_start();
-        for (key, conn) in self.conns.iter().filter(|(_, conn)| conn.is_open()) {
-            let generation = conn.generation;
-            let id = Id { key, generation };
-            self.duties
-                .plan_life(start, id, conn.wanted.kind, self.plan.stall);
+        for id in self.ids(Conn::is_open) {
+            let kind = self.conns[id.key].wanted.kind;
+            self.duties.plan_life(start, id, kind, self.plan.stall);
+            self.plan_cut(start, id);
+        }
+        if let Some(after) = self.plan.avalanche {
+            let (measured, _) = self.shared.measured();
+            self.duties.add(measured + after, Duty::Avalanche);
         }
         if self.plan.scenario == Scenario::Churn {
             self.duties.add(start, Duty::Arrive);
@@ -61,17 +66,26 @@ impl Worker {
                 }
             }
             Duty::Ended(id) => self.drop_conn(id),
+            Duty::Cut(id) if is_loading => self.cut(id),
+            Duty::Return(key) => self.come_back(key),
+            Duty::Avalanche if is_loading => self.avalanche(at),
             Duty::Stall(id) if is_loading => self.stall(id),
             Duty::Resume(id) => self.resume(id, is_loading),
             Duty::Rejoin => {
                 let wanted = self.duties.pop_rejoining();
-                self.queue.extend(wanted.filter(|_| is_loading));
+                self.queue
+                    .extend(wanted.filter(|_| is_loading).map(Call::new));
             }
             Duty::Arrive if is_loading => self.arrive(at),
             Duty::Joined(id) => self.joined(id),
             Duty::Depart(id) if is_loading => self.depart(id),
             Duty::Leave(id) if is_loading => self.leave(at, id),
-            Duty::Stall(_) | Duty::Arrive | Duty::Depart(_) | Duty::Leave(_) => {}
+            Duty::Cut(_)
+            | Duty::Avalanche
+            | Duty::Stall(_)
+            | Duty::Arrive
+            | Duty::Depart(_)
+            | Duty::Leave(_) => {}
         }
     }
 
@@ -117,13 +131,15 @@ impl Worker {
             return;
         }
         let number = arrival as usize * self.plan.threads + self.index;
-        self.queue.push_back(Wanted {
+        self.queue.push_back(Call::new(Wanted {
             topic: (number % self.plan.topics) as u32,
             publisher: None,
             kind: Kind::Passing,
+            protocol: Protocol::WebSocket,
             records: false,
             source: number,
-        });
+            client: number,
+        }));
     }
 
     fn joined(&mut self, id: Id) {
@@ -199,7 +215,7 @@ impl Worker {
 
     fn is_settled(&self) -> bool {
         // The relay counts a client when it answers the handshake, and we when the answer has come.
-        let is_nobody_coming = self.connecting == 0;
+        let is_nobody_coming = self.connecting == 0 && !self.is_anybody_away();
         let has_sent_all = self.sending.next_due() >= self.shared.measured().1;
         is_nobody_coming
             && has_sent_all

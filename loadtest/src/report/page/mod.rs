@@ -7,6 +7,7 @@
 mod charts;
 mod comparison;
 mod parts;
+mod returns;
 mod run;
 
 use data_encoding::BASE64;

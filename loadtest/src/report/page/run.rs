@@ -4,6 +4,7 @@ use maud::{Markup, html};
 
 use super::charts;
 use super::parts::{self, Fact, facts, tile};
+use super::returns;
 use crate::report::chart::Series;
 use crate::report::document::{Latency, Report, Sample, Server};
 use crate::report::unit::{Unit, exact};
@@ -35,10 +36,12 @@ pub(super) fn body(report: &Report) -> Markup {
             @if report.deliveries.expected > 0 || report.deliveries.published > 0 {
                 section { h2 { "Deliveries" } (deliveries(report)) }
             }
+            (returns::section(report))
             section { h2 { "Connections" } (connections(report)) }
             section { h2 { "Load" } (parts::configuration(&report.configuration)) }
             section { h2 { "Machine and generator" } (parts::machine(&report.machine, &generator(report))) }
         }
+        (returns::clients(report))
         (counters(report))
         h2 { "Configurations" }
         h3 { "Generator" }
@@ -177,6 +180,7 @@ fn charts(report: &Report) -> Markup {
             @if !distribution.is_empty() {
                 (parts::chart(&distribution, "chart-percentiles", note))
             }
+            (returns::chart(report))
             @for (index, (chart, note)) in over_time.iter().enumerate() {
                 (parts::chart(chart, &format!("chart-{index}"), note))
             }
@@ -185,9 +189,17 @@ fn charts(report: &Report) -> Markup {
 }
 
 fn latencies(report: &Report) -> Markup {
+    let returns = report.returns.as_ref();
+    let avalanche = returns.and_then(|returns| returns.avalanche.as_ref());
     let rows = [
         ("Deliveries", Some(&report.latency)),
         ("Rounds", report.rounds.as_ref()),
+        ("Replays", report.returns.as_ref().map(|it| &it.replay)),
+        ("Caught up", report.returns.as_ref().map(|it| &it.caught_up)),
+        (
+            "After the avalanche",
+            avalanche.map(|avalanche| &avalanche.recovered),
+        ),
         ("Opening handshakes", Some(&report.connections.handshake)),
     ];
     html! {
@@ -238,6 +250,8 @@ fn deliveries(report: &Report) -> Markup {
             "Subscribers that disagree about the order",
             count(deliveries.disagreeing),
         ),
+        ("Lost, and said to be", count(deliveries.told)),
+        ("Positions said wrongly", count(deliveries.misplaced)),
         ("Corrupt", count(deliveries.corrupt)),
         ("Misrouted", count(deliveries.misrouted)),
         ("Back to their sender", count(deliveries.echoed)),

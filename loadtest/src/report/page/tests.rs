@@ -10,7 +10,9 @@ use crate::report::document::{
     Point, Report, SCHEMA_VERSION, Sample, Server,
 };
 use crate::report::summary;
+use crate::report::{Avalanche, ClientReturns, CutStyle, Returns};
 use crate::scenario::options::{Opcode, Pace};
+use crate::scenario::protocol::Resume;
 use crate::scenario::scenarios::Scenario;
 
 /// Markup in place of an address, a command line, a configuration, a counter or a reason.
@@ -74,6 +76,7 @@ fn made_up(factor: f64) -> Report {
         },
         latency,
         rounds: None,
+        returns: None,
         samples,
         generator: Generator {
             cpu_seconds: 9.2,
@@ -162,6 +165,45 @@ fn server(factor: f64) -> Server {
         rss_after_bytes: 13 << 20,
         rss_closed_bytes: 8 << 20,
         bytes_per_connection: Some(432.0 * factor),
+    }
+}
+
+#[test]
+fn clients_that_came_back_have_a_chart_a_table_and_rows() {
+    let mut report = made_up(1.0);
+    assert!(!of_run(&report).contains("came back"));
+    report.returns = Some(Returns {
+        resume: Resume::Fanwire,
+        clients: 999,
+        cuts: BTreeMap::from([(CutStyle::Rst, 7_001)]),
+        returned: 7_001,
+        full: 7_000,
+        partial: 1,
+        told: 83,
+        replay: latency(0.5),
+        caught_up: latency(0.7),
+        avalanche: Some(Avalanche {
+            clients: 999,
+            recovered: latency(3.0),
+        }),
+        worst_clients: vec![ClientReturns {
+            client: 412,
+            repeated: 5,
+            ..ClientReturns::default()
+        }],
+        ..Returns::default()
+    });
+    let page = of_run(&report);
+    for part in [
+        "Clients that came back",
+        "Time to catch up by percentile",
+        "after the avalanche",
+        "7,001 reset",
+        "Until the last had caught up",
+        ">412<",
+        "Said to be lost, and missing",
+    ] {
+        assert!(page.contains(part), "{part}");
     }
 }
 

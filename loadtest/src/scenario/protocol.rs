@@ -1,0 +1,27 @@
+//! The ways in which a connection may speak with the relay, and in which a client that comes back goes on.
+
+use clap::ValueEnum;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// The way in which a client that comes back goes on.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum Resume {
+    /// It begins anew: messages sent while it was away are missed.
+    #[default]
+    None,
+    /// It goes on where it was, by fanwire's positions: the subprotocol fanwire.v1 and ?since=.
+    Fanwire,
+}
+
+/// The way in which a connection speaks with the relay.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Protocol {
+    /// WebSocket, nothing else.
+    WebSocket,
+    /// WebSocket with the subprotocol `fanwire.v1`: the relay says where the stream begins.
+    Positions,
+}

@@ -1,0 +1,103 @@
+//! Lies of relays that keep messages. Each is told once, to one client among several: the run must fail and name it.
+
+use loadtest::report::Report;
+
+use crate::keeper::{Keeper, Lie};
+use crate::support::{load_until, pass};
+
+/// Clients that are cut often, and miss something each time.
+const JITTER: &str =
+    "jitter --subscribers 6 --publishers 2 --rate 2000 --cut-every 150ms --away 50ms";
+
+/// Runs against a relay until it has lied, and expects that it is found out.
+fn found(lie: Lie, options: &str) -> Report {
+    let keeper = Keeper::start(lie);
+    let report = load_until(&format!("{options} --url {}", keeper.url()), || {
+        keeper.lies() > 0
+    });
+    assert!(keeper.lies() > 0, "{lie:?} was not told");
+    assert!(!report.passed, "{lie:?} was not found out");
+    report
+}
+
+fn says(report: &Report, words: &str) -> bool {
+    report
+        .failures
+        .iter()
+        .any(|failure| failure.contains(words))
+}
+
+#[test]
+fn a_relay_that_keeps_its_promise_passes() {
+    let keeper = Keeper::start(Lie::None);
+    let report = pass(&format!("{JITTER} --duration 1s --url {}", keeper.url()));
+    let returns = report.returns.unwrap();
+    assert!(returns.returned > 0 && returns.behind > 0);
+}
+
+#[test]
+fn a_message_that_is_replayed_although_the_client_has_it_is_found() {
+    let report = found(Lie::Repeat, JITTER);
+    assert_eq!(report.deliveries.duplicated, 1);
+    let worst = report.returns.unwrap().worst_clients[0];
+    assert_eq!((worst.repeated, worst.lost), (1, 0));
+}
+
+#[test]
+fn a_message_that_is_left_out_of_a_replay_is_found() {
+    let report = found(Lie::Skip, JITTER);
+    assert_eq!(report.deliveries.lost, 1);
+    assert_eq!(report.returns.unwrap().worst_clients[0].lost, 1);
+}
+
+#[test]
+fn messages_that_are_said_to_be_lost_and_come_all_the_same_are_found() {
+    let report = found(Lie::SayLost, JITTER);
+    let returns = report.returns.as_ref().unwrap();
+    assert_eq!((returns.falsely_told, returns.told), (3, 0));
+    assert!(says(
+        &report,
+        "3 messages were said to be lost, and were not missing"
+    ));
+}
+
+#[test]
+fn more_messages_lost_than_were_said_are_found() {
+    let report = found(Lie::SayTooFew, JITTER);
+    assert_eq!((report.deliveries.told, report.deliveries.lost), (1, 2));
+}
+
+#[test]
+fn losses_that_do_not_fit_the_position_are_found() {
+    let report = found(Lie::SayNoPlace, JITTER);
+    assert!(
+        says(&report, "that the relay said w"),
+        "{:?}",
+        report.failures
+    );
+}
+
+#[test]
+fn a_position_of_its_own_epoch_that_the_relay_does_not_know_is_found() {
+    let report = found(Lie::SayUnknown, JITTER);
+    assert_eq!(report.returns.as_ref().unwrap().forgotten, 1);
+    assert!(says(&report, "did not know a position of its own epoch"));
+}
+
+#[test]
+fn a_message_in_the_place_of_another_is_found() {
+    let report = found(Lie::Exchange, JITTER);
+    let found = &report.deliveries;
+    assert_eq!((found.duplicated, found.lost), (1, 1));
+}
+
+#[test]
+fn a_close_that_says_another_position_is_found() {
+    let report = found(Lie::CloseElsewhere, JITTER);
+    assert!(report.deliveries.misplaced > 0);
+    assert!(
+        says(&report, "that the relay said w"),
+        "{:?}",
+        report.failures
+    );
+}
