@@ -41,6 +41,8 @@ pub(crate) struct Books {
     last_delivery: u64,
     /// Clients that came back, by what the relay said they have lost.
     pub(crate) resumes: Resumes,
+    /// Room for the payload of an event, used again for each.
+    pub(crate) decoded: Vec<u8>,
     /// Whether the run is over. Nothing is entered any more then.
     pub(crate) is_over: bool,
 }
@@ -76,6 +78,7 @@ impl Books {
             forgotten_lives: 0,
             last_delivery: 0,
             resumes: Resumes::default(),
+            decoded: Vec::new(),
             is_over: false,
             plan,
             sent,
@@ -156,6 +159,16 @@ impl Books {
         self.judge(counting.compare(said));
     }
 
+    /// Enters the id of an event that is not the counted position.
+    #[cold]
+    pub(crate) fn on_other_position(&mut self, counting: &mut Counting, id: &[u8]) {
+        self.judge(Judgement::Misplaced);
+        let said = std::str::from_utf8(id).ok().and_then(Position::parse);
+        if let Some(said) = said {
+            counting.correct(said);
+        }
+    }
+
     fn on_begin(
         &mut self,
         received: &mut Received,
@@ -180,6 +193,12 @@ impl Books {
             }
         }
         received.begin_at(start);
+    }
+
+    /// The relay has skipped messages, in a topic without positions.
+    pub(crate) fn on_skip(&mut self, received: &mut Received, lost: u64) {
+        self.end_stretch(received);
+        received.excuse_told(lost);
     }
 
     /// A client came back and asked for nothing.

@@ -142,10 +142,39 @@ impl Counting {
         judgement
     }
 
+    /// Whether a text is the counted position.
+    #[inline]
+    pub(crate) fn is_at(&self, text: &[u8]) -> bool {
+        let Some(at) = &self.at else {
+            return false;
+        };
+        // Without making a text of the count, since every event is compared.
+        let rest = text.strip_prefix(at.epoch.as_bytes());
+        let digits = rest.and_then(|rest| rest.strip_prefix(b"-"));
+        digits.is_some_and(|digits| is_number(digits, at.number))
+    }
+
+    /// Takes a position that is not the counted one: one fault is counted once.
+    pub(crate) fn correct(&mut self, at: Position) {
+        self.at = Some(at);
+    }
+
     /// Compares a position with the count.
     pub(crate) fn compare(&self, said: &Position) -> Judgement {
         Judgement::of(self.at.as_ref() == Some(said))
     }
+}
+
+/// Whether these are the digits of a number, without a zero in front.
+#[inline]
+fn is_number(digits: &[u8], mut number: u64) -> bool {
+    for digit in digits.iter().rev() {
+        if u64::from(digit.wrapping_sub(b'0')) != number % 10 {
+            return false;
+        }
+        number /= 10;
+    }
+    number == 0 && !digits.is_empty() && (digits.len() == 1 || digits[0] != b'0')
 }
 
 impl Judgement {
@@ -184,6 +213,25 @@ mod tests {
             assert_eq!(Position::parse(text), None, "{text}");
         }
         assert_ne!(at("a-1").epoch_hash(), at("b-1").epoch_hash());
+    }
+
+    #[test]
+    fn a_text_is_the_counted_position_or_not() {
+        for number in [0, 7, 10, 1_000, 123_456] {
+            let mut counting = Counting::default();
+            assert!(!counting.is_at(b"a-0"));
+            counting.begin(at(&format!("abc-{number}")), Lost::Known(0));
+            assert!(counting.is_at(format!("abc-{number}").as_bytes()));
+            for other in [
+                format!("abc-{}", number + 1),
+                format!("abc-0{number}"),
+                format!("abd-{number}"),
+                format!("abc{number}"),
+                "abc-".to_owned(),
+            ] {
+                assert!(!counting.is_at(other.as_bytes()), "{other}");
+            }
+        }
     }
 
     #[test]

@@ -4,18 +4,16 @@
 use std::io;
 
 use crate::check::books::Books;
-use crate::check::position::{Counting, Position, Word};
+use crate::check::position::Counting;
 use crate::check::received::Received;
-use crate::client::receiver::Receiver;
+use crate::client::entry::{Entry, Reader};
+use crate::client::opening::Opening;
 use crate::client::story::Story;
 use crate::client::stream::{Pulled, Stream};
-use crate::client::websocket::handshake::Handshake;
-use crate::client::websocket::inbound::Inbound;
 use crate::client::websocket::outgoing::Outgoing;
 use crate::client::websocket::wire;
-use crate::client::words::{Pieces, word};
+use crate::client::words::Pieces;
 use crate::scenario::plan::Wanted;
-use crate::scenario::protocol::Protocol;
 
 /// Reads of one connection before others have their turn.
 const READS_IN_A_ROW: usize = 4;
@@ -25,7 +23,7 @@ pub(crate) enum State {
     /// TCP is being connected.
     Dialing(Stream),
     /// TLS or the opening handshake is under way.
-    Opening(Handshake),
+    Opening(Opening),
     /// Messages flow.
     Open(Stream),
     /// Between two states, or gone.
@@ -75,7 +73,7 @@ pub(crate) struct Conn {
     pub(crate) counting: Counting,
     /// The story of a client that comes back.
     pub(crate) story: Option<Box<Story>>,
-    inbound: Inbound,
+    reader: Reader,
     pieces: Pieces,
     pub(crate) outgoing: Outgoing,
     /// Whether the kernel takes no more for now.
@@ -112,7 +110,7 @@ impl Conn {
             received,
             counting,
             story: None,
-            inbound: Inbound::default(),
+            reader: Reader::new(wanted.protocol),
             pieces: Pieces::default(),
             outgoing: Outgoing::default(),
             is_blocked: false,
@@ -139,8 +137,8 @@ impl Conn {
 
     /// Takes the bytes that came behind the handshake.
     pub(crate) fn take_first_bytes(&mut self, bytes: &[u8], books: &mut Books) -> Outlook {
-        let (_, inbound, mut entry) = self.parts(books);
-        let broken = entry.feed(inbound, bytes);
+        let (_, reader, mut entry) = self.parts(books);
+        let broken = entry.feed(reader, bytes);
         self.outlook(broken, Outlook::More)
     }
 
@@ -155,7 +153,7 @@ impl Conn {
     ) -> Outlook {
         for _ in 0..READS_IN_A_ROW {
             let received_before = books.tally.totals.counts.received;
-            let (state, inbound, mut entry) = self.parts(books);
+            let (state, reader, mut entry) = self.parts(books);
             let State::Open(stream) = state else {
                 return Outlook::Wait;
             };
@@ -166,7 +164,7 @@ impl Conn {
                     entry.books.now = clock.now();
                 }
                 if broken.is_none() {
-                    broken = entry.feed(inbound, bytes);
+                    broken = entry.feed(reader, bytes);
                 }
             });
             books.on_read(received_before);
@@ -186,10 +184,7 @@ impl Conn {
     }
 
     /// Its stream, the reader of its bytes, and the entry for their messages.
-    fn parts<'c>(
-        &'c mut self,
-        books: &'c mut Books,
-    ) -> (&'c mut State, &'c mut Inbound, Entry<'c>) {
+    fn parts<'c>(&'c mut self, books: &'c mut Books) -> (&'c mut State, &'c mut Reader, Entry<'c>) {
         let entry = Entry {
             wanted: &self.wanted,
             received: &mut self.received,
@@ -201,7 +196,7 @@ impl Conn {
             may_answer: !self.is_leaving && !self.is_cut,
             books,
         };
-        (&mut self.state, &mut self.inbound, entry)
+        (&mut self.state, &mut self.reader, entry)
     }
 
     /// The next step: a Close or a broken protocol ends the connection, otherwise it is `otherwise`.
@@ -227,129 +222,5 @@ impl Conn {
         };
         self.is_blocked = !self.outgoing.send(stream)?;
         Ok(())
-    }
-}
-
-/// Enters the messages of a connection in the books, and answers its control frames.
-struct Entry<'e> {
-    wanted: &'e Wanted,
-    received: &'e mut Received,
-    counting: &'e mut Counting,
-    pieces: &'e mut Pieces,
-    /// A word of the relay that is wrong in its form.
-    fault: Option<&'static str>,
-    outgoing: &'e mut Outgoing,
-    close: &'e mut Option<u16>,
-    /// Whether frames may still be sent: none may follow a Close of ours (RFC 6455, 5.5.1).
-    may_answer: bool,
-    books: &'e mut Books,
-}
-
-impl Entry<'_> {
-    /// Takes bytes apart. Returns a fault of the peer, if there is one.
-    fn feed(&mut self, inbound: &mut Inbound, bytes: &[u8]) -> Option<&'static str> {
-        let broken = inbound.feed(bytes, self).err();
-        let broken = broken.or(self.fault);
-        // Bytes behind a Close have no meaning, so they are never wrong.
-        broken.filter(|_| self.close.is_none())
-    }
-}
-
-impl Entry<'_> {
-    fn has_words(&self) -> bool {
-        self.wanted.protocol == Protocol::Positions
-    }
-
-    /// Takes the JSON of a word.
-    #[cold]
-    fn on_word(&mut self, json: &[u8]) {
-        let Some(word) = Word::parse(json) else {
-            self.fault = Some("a word of the relay that is not a position");
-            return;
-        };
-        if matches!(word, Word::Is(_)) && !self.counting.has_begun() {
-            self.fault = Some("a position before the beginning of the stream");
-            return;
-        }
-        self.books.on_word(self.received, self.counting, word);
-    }
-
-    /// Counts a message of the topic.
-    #[inline]
-    fn count(&mut self) {
-        if self.has_words() && !self.counting.has_begun() {
-            self.fault = Some("a message before the relay said where the stream begins");
-        }
-        self.counting.on_message();
-    }
-
-    /// Compares the position at the end of a Close's reason, if there is one.
-    fn on_reason(&mut self, payload: &[u8]) {
-        let reason = payload.get(2..).unwrap_or_default();
-        let reason = std::str::from_utf8(reason).unwrap_or_default();
-        let said = reason.split("; ").find_map(|part| part.strip_prefix("at "));
-        if let Some(at) = said.and_then(Position::parse)
-            && self.has_words()
-        {
-            self.books.on_position(self.counting, &at);
-        }
-    }
-}
-
-impl Receiver for Entry<'_> {
-    #[inline]
-    fn on_message(&mut self, opcode: u8, payload: &[u8]) {
-        let Wanted { kind, records, .. } = *self.wanted;
-        if self.has_words()
-            && let Some(json) = word(opcode, payload)
-        {
-            return self.on_word(json);
-        }
-        self.count();
-        self.books
-            .on_message(self.received, kind, records, opcode, payload);
-    }
-
-    fn on_start(&mut self, opcode: u8) {
-        if self.has_words() {
-            *self.pieces = Pieces::start(opcode);
-        }
-        self.books.on_start(self.received, opcode);
-    }
-
-    fn on_piece(&mut self, piece: &[u8]) {
-        if self.has_words() {
-            if self.pieces.take(piece) {
-                return;
-            }
-            *self.pieces = Pieces::Message;
-        }
-        self.books.on_piece(self.received, piece);
-    }
-
-    fn on_end(&mut self) {
-        let Wanted { kind, records, .. } = *self.wanted;
-        if let Pieces::Word(json) = std::mem::take(self.pieces) {
-            self.received.forget_piecemeal();
-            return self.on_word(&json);
-        }
-        self.count();
-        self.books.on_end(self.received, kind, records);
-    }
-
-    fn on_control(&mut self, opcode: u8, payload: &[u8]) {
-        match opcode {
-            wire::PING if self.may_answer => self.outgoing.push_control(wire::PONG, payload),
-            wire::CLOSE if self.close.is_none() => {
-                *self.close = Some(wire::close_code(payload));
-                self.on_reason(payload);
-                if self.may_answer {
-                    // The same code goes back.
-                    let code = &payload[..payload.len().min(2)];
-                    self.outgoing.push_control(wire::CLOSE, code);
-                }
-            }
-            _ => {}
-        }
     }
 }

@@ -10,6 +10,10 @@
 
 mod asking;
 pub(crate) mod connection;
+mod entry;
+mod events;
+mod http;
+mod opening;
 pub(crate) mod probe;
 mod publisher;
 mod receiver;

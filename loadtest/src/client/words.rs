@@ -8,6 +8,28 @@ use super::websocket::wire::TEXT;
 /// The longest word that is put together from pieces.
 const MAX_WORD: usize = 1 << 10;
 
+/// Words of the relay that only an event stream has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Own {
+    /// The end, in the place of a Close: its code, or the status of a refusal.
+    End(u16),
+    /// So many messages were skipped, in a topic that has no positions.
+    Lost(u64),
+}
+
+impl Own {
+    /// Reads the JSON; `None` if it is something else, such as a position.
+    pub(crate) fn parse(json: &[u8]) -> Option<Own> {
+        let value: serde_json::Value = serde_json::from_slice(json).ok()?;
+        let code = value.get("code").or_else(|| value.get("status"));
+        if let Some(code) = code.and_then(serde_json::Value::as_u64) {
+            return code.try_into().ok().map(Own::End);
+        }
+        let lost = value.get("lost")?.as_u64()?;
+        value.get("at").is_none().then_some(Own::Lost(lost))
+    }
+}
+
 /// The JSON of a word, if a message in one piece is one.
 #[inline]
 pub(crate) fn word(opcode: u8, payload: &[u8]) -> Option<&[u8]> {
@@ -59,6 +81,20 @@ impl Pieces {
 mod tests {
     use super::super::websocket::wire::BINARY;
     use super::*;
+
+    #[test]
+    fn the_end_of_an_event_stream_is_told_from_a_position() {
+        let parse = |text: &str| Own::parse(text.as_bytes());
+        let end = r#"{"at":"a-1","code":1001,"reason":"going away","retry":99}"#;
+        assert_eq!(parse(end), Some(Own::End(1001)));
+        assert_eq!(
+            parse(r#"{"status":503,"error":"full"}"#),
+            Some(Own::End(503))
+        );
+        assert_eq!(parse(r#"{"lost":83}"#), Some(Own::Lost(83)));
+        assert_eq!(parse(r#"{"at":"a-1","lost":83}"#), None);
+        assert_eq!(parse("{"), None);
+    }
 
     #[test]
     fn texts_that_begin_with_zero_are_words_and_nothing_else_is() {

@@ -67,6 +67,8 @@ pub struct Configuration {
     pub url: String,
     /// Connections that listen.
     pub subscribers: usize,
+    /// Those among them that read server-sent events.
+    pub sse_subscribers: usize,
     /// Connections that send.
     pub publishers: usize,
     /// Topics that they are spread over.

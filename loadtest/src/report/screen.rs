@@ -40,6 +40,9 @@ fn title(report: &Report, screen: &mut String) {
     let kind = asked.opcode.name();
     let _ = writeln!(screen, "{} against {}", asked.scenario.name(), asked.url);
     let mut load = counted(asked.subscribers as u64, "subscriber", "subscribers");
+    if asked.sse_subscribers > 0 {
+        let _ = write!(load, " ({} by events)", exact(asked.sse_subscribers as u64));
+    }
     if asked.publishers > 0 {
         let _ = write!(
             load,

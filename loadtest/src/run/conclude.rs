@@ -76,6 +76,7 @@ fn configuration(options: &Options, plan: &Plan) -> Configuration {
         scenario: plan.scenario,
         url: secrets::hide_in(&options.url),
         subscribers: options.subscribers,
+        sse_subscribers: plan.event_readers(),
         publishers,
         topics: plan.topics,
         active_topics: plan.topics_with_publishers(),

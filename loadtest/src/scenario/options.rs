@@ -108,6 +108,9 @@ pub struct Options {
     /// A file with the relay's configuration. Its text is kept with the report, without its secrets.
     #[arg(long)]
     pub server_config: Option<PathBuf>,
+    /// Share of the subscribers that read server-sent events instead of a WebSocket: 0.25, or 25%.
+    #[arg(long, default_value = "0", value_name = "SHARE", value_parser = share)]
+    pub sse: f64,
     /// Accepts any certificate.
     #[arg(long)]
     pub insecure: bool,
@@ -151,6 +154,17 @@ pub struct Options {
     /// Jitter: the same seed cuts the same clients at the same times.
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
+}
+
+/// Reads a share: a number from 0 to 1, or a percentage.
+fn share(text: &str) -> Result<f64, String> {
+    let (number, whole) = match text.strip_suffix('%') {
+        Some(number) => (number, 100.0),
+        None => (text, 1.0),
+    };
+    let share = number.parse::<f64>().map(|number| number / whole);
+    let share = share.ok().filter(|share| (0.0..=1.0).contains(share));
+    share.ok_or_else(|| "it must be from 0 to 1, or a percentage such as 25%".to_owned())
 }
 
 impl Options {
@@ -208,5 +222,27 @@ impl Options {
         let matches = command.try_get_matches_from(line.split(' '));
         let matches = matches.expect("a test's line makes sense");
         Options::from_arg_matches(&matches).expect("clap has checked them")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_share_is_a_number_or_a_percentage() {
+        for (text, expected) in [
+            ("0", 0.0),
+            ("0.25", 0.25),
+            ("25%", 0.25),
+            ("100%", 1.0),
+            ("1", 1.0),
+        ] {
+            let read = share(text).unwrap();
+            assert!((read - expected).abs() < 1e-9, "{text}");
+        }
+        for text in ["", "2", "101%", "-1", "NaN", "half"] {
+            assert!(share(text).is_err(), "{text}");
+        }
     }
 }

@@ -173,6 +173,13 @@ impl Plan {
         self.wanted.iter().map(Vec::len).sum()
     }
 
+    /// The number of subscribers that read server-sent events.
+    pub(crate) fn event_readers(&self) -> usize {
+        let all = self.wanted.iter().flatten();
+        all.filter(|wanted| wanted.protocol == Protocol::Events)
+            .count()
+    }
+
     /// The most ports that connections take at a time. A port rests for a minute when our side has ended its connection.
     /// Linux takes such a port again at once on the same machine, and not always towards another.
     pub(crate) fn most_ports(&self, is_far: bool) -> u64 {
@@ -271,6 +278,7 @@ impl Plan {
             let publisher = (options.scenario == Scenario::Chat && topic < self.active_topics)
                 .then(|| self.new_publisher(topic));
             let protocol = match self.resume {
+                _ if is_among(place, options.sse) => Protocol::Events,
                 Resume::Fanwire => Protocol::Positions,
                 Resume::None => Protocol::WebSocket,
             };
@@ -356,11 +364,17 @@ pub(crate) fn window_slots(in_flight: usize) -> Option<usize> {
     in_flight.max(1).checked_next_power_of_two()
 }
 
+/// Whether a member belongs to a share, by its place in the topic. The share is spread evenly, and the first member belongs
+/// to it only if all do.
+fn is_among(place: usize, share: f64) -> bool {
+    let until = |place: usize| (place as f64 * share + 1e-9).floor();
+    until(place + 1) > until(place)
+}
+
 /// Whether a member stalls, by its place in the topic. Those that stall are spread evenly, and the first member never
 /// stalls.
 fn is_slow(place: usize, share: f64) -> bool {
-    let until = |place: usize| (place as f64 * share + 1e-9).floor();
-    place > 0 && until(place + 1) > until(place)
+    place > 0 && is_among(place, share)
 }
 
 fn threads(options: &Options) -> usize {

@@ -24,4 +24,16 @@ pub(crate) enum Protocol {
     WebSocket,
     /// WebSocket with the subprotocol `fanwire.v1`: the relay says where the stream begins.
     Positions,
+    /// HTTP: it reads server-sent events, and sends nothing.
+    Events,
+}
+
+impl Protocol {
+    /// Whether a connection ends with a Close.
+    pub(crate) fn has_close(self) -> bool {
+        match self {
+            Protocol::WebSocket | Protocol::Positions => true,
+            Protocol::Events => false,
+        }
+    }
 }

@@ -34,7 +34,7 @@ pub enum Scenario {
 }
 
 /// Options that only some scenarios have, by their names in `Options`.
-pub(crate) const PARTICULAR: [&str; 17] = [
+pub(crate) const PARTICULAR: [&str; 18] = [
     "publishers",
     "size",
     "text",
@@ -52,6 +52,7 @@ pub(crate) const PARTICULAR: [&str; 17] = [
     "away",
     "avalanche",
     "seed",
+    "sse",
 ];
 
 /// The traits that set a scenario apart.
@@ -162,6 +163,8 @@ impl Scenario {
             "publishers" => traits.has_publishers,
             "size" | "text" | "binary" | "active" => traits.sends,
             "rate" | "window" => traits.is_paced,
+            // Those who read events cannot send.
+            "sse" => traits.has_publishers || !traits.sends,
             _ => !PARTICULAR.contains(&id) || traits.options.contains(&id),
         }
     }

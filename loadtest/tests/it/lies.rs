@@ -5,6 +5,10 @@ use loadtest::report::Report;
 use crate::keeper::{Keeper, Lie};
 use crate::support::{load_until, pass};
 
+/// Half of the clients read events. One is cut now and then.
+const EVENTS: &str =
+    "jitter --subscribers 8 --publishers 2 --rate 2000 --cut-every 300ms --away 50ms --sse 50%";
+
 /// Clients that are cut often, and miss something each time.
 const JITTER: &str =
     "jitter --subscribers 6 --publishers 2 --rate 2000 --cut-every 150ms --away 50ms";
@@ -100,4 +104,50 @@ fn a_close_that_says_another_position_is_found() {
         "{:?}",
         report.failures
     );
+}
+
+#[test]
+fn clients_that_read_events_are_checked_like_all_others() {
+    let keeper = Keeper::start(Lie::None);
+    for (line, readers) in [
+        (format!("{EVENTS} --duration 1s"), 4),
+        (format!("{EVENTS} --duration 1s --text"), 4),
+        ("fanout --subscribers 4 --sse 1".to_owned(), 4),
+        (
+            "fanout --subscribers 4 --sse 25% --text --size 3000".to_owned(),
+            1,
+        ),
+        (
+            "burst --subscribers 4 --sse 0.5 --burst 20 --every 20ms".to_owned(),
+            2,
+        ),
+    ] {
+        let report = pass(&format!("{line} --url {}", keeper.url()));
+        assert_eq!(report.configuration.sse_subscribers, readers, "{line}");
+    }
+    let report = pass(&format!(
+        "idle --subscribers 4 --sse 1 --url {}",
+        keeper.url()
+    ));
+    assert_eq!(report.connections.opened, 4);
+}
+
+#[test]
+fn an_event_with_the_id_of_another_is_found() {
+    let report = found(Lie::MisnumberEvent, EVENTS);
+    assert!(report.deliveries.misplaced > 0);
+    assert_eq!((report.deliveries.lost, report.deliveries.corrupt), (0, 0));
+}
+
+#[test]
+fn an_event_with_another_payload_is_found() {
+    let report = found(Lie::SpoilEvent, EVENTS);
+    assert_eq!(report.deliveries.corrupt, 1);
+}
+
+#[test]
+fn lies_to_readers_of_events_that_come_back_are_found() {
+    for lie in [Lie::Repeat, Lie::Skip, Lie::SayLost, Lie::SayUnknown] {
+        found(lie, &EVENTS.replace("50%", "100%"));
+    }
 }

@@ -9,13 +9,13 @@ use super::absent::{Absence, Call, absence};
 use super::id::Id;
 use crate::check::position::Counting;
 use crate::check::received::Received;
-use crate::client::asking;
 use crate::client::connection::{Conn, State};
+use crate::client::opening::{Opening, Progress};
 use crate::client::shared::Phase;
 use crate::client::story::Story;
 use crate::client::stream::Stream;
-use crate::client::websocket::handshake::{Handshake, Progress};
 use crate::scenario::plan::{Kind, Wanted};
+use crate::scenario::protocol::Resume;
 
 /// Time that TCP, TLS and the opening handshake may take together, in nanoseconds.
 pub(super) const PATIENCE: u64 = 15 * crate::clock::SECOND;
@@ -58,7 +58,12 @@ impl Worker {
         let wanted = call.wanted;
         let conn = match call.absence.map(|absence| *absence) {
             Some(absence) => {
-                let (received, counting) = (absence.received, absence.counting);
+                let received = absence.received;
+                let counting = match self.plan.resume {
+                    Resume::Fanwire => absence.counting,
+                    // It asks for nothing, so its count begins anew.
+                    Resume::None => Counting::default(),
+                };
                 let mut story = absence.story;
                 story.began = self.now;
                 let generation = id.generation;
@@ -98,24 +103,20 @@ impl Worker {
                     return;
                 }
                 Ok(true) => {
-                    let plain = self.requests[conn.wanted.topic as usize].clone();
+                    let plain = &self.requests[conn.wanted.topic as usize];
                     let (protocol, from) = (conn.wanted.protocol, conn.counting.at());
-                    let request = asking::request(plain, protocol, from);
-                    match Handshake::start(stream, request) {
-                        Ok(handshake) => handshake.proceed(),
-                        Err(reason) => Progress::Failed(reason),
-                    }
+                    Opening::start(stream, plain, protocol, from)
                 }
                 Err(error) => Progress::Failed(error.to_string()),
             },
-            State::Opening(handshake) => handshake.proceed(),
+            State::Opening(opening) => opening.proceed(),
             state @ (State::Open(_) | State::Gone) => {
                 conn.state = state;
                 return;
             }
         };
         match progress {
-            Progress::Waits(handshake) => conn.state = State::Opening(handshake),
+            Progress::Waits(opening) => conn.state = State::Opening(opening),
             Progress::Done(stream, behind) => self.on_opened(id, stream, &behind),
             Progress::Failed(reason) => self.give_up(id, reason),
         }

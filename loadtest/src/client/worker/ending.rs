@@ -81,7 +81,7 @@ impl Worker {
         let Some(conn) = self.conn(id) else {
             return;
         };
-        if !conn.is_open() {
+        if !conn.is_open() || !conn.wanted.protocol.has_close() {
             self.drop_conn(id);
             return;
         }

@@ -110,6 +110,10 @@ pub(super) fn configuration(configuration: &Configuration) -> Markup {
         ("URL", Some(configuration.url.clone())),
         ("Scenario", Some(configuration.scenario.name())),
         ("Subscribers", count(configuration.subscribers)),
+        (
+            "Of these by server-sent events",
+            count(configuration.sse_subscribers).filter(|_| configuration.sse_subscribers > 0),
+        ),
         ("Publishers", count(configuration.publishers)),
         ("Topics", Some(topics)),
         ("Payload", Some(payload(configuration))),

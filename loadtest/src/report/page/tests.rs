@@ -34,6 +34,7 @@ fn made_up(factor: f64) -> Report {
             scenario: Scenario::Fanout,
             url: "ws://127.0.0.1:8443/load".to_owned(),
             subscribers: 1000,
+            sse_subscribers: 0,
             publishers: 1,
             topics: 1,
             active_topics: 1,

@@ -1,0 +1,67 @@
+//! The opening of a connection, by the protocol that it speaks.
+
+use tungstenite::handshake::client::Request;
+
+use super::asking;
+use super::events::opening as events;
+use super::stream::Stream;
+use super::websocket::handshake::{self, Handshake};
+use crate::check::position::Position;
+use crate::scenario::protocol::Protocol;
+
+/// A connection that is being opened.
+pub(crate) enum Opening {
+    /// A WebSocket.
+    WebSocket(Handshake),
+    /// An event stream.
+    Events(events::Opening),
+}
+
+/// The state of an opening after a step.
+pub(crate) enum Progress {
+    /// It waits for the peer.
+    Waits(Opening),
+    /// It is done. The bytes came behind the head of the answer.
+    Done(Stream, Vec<u8>),
+    /// It failed, for this reason.
+    Failed(String),
+}
+
+impl Opening {
+    /// Begins on a stream that is connected. `plain` asks for the topic, and `from` is the position to go on from.
+    pub(crate) fn start(
+        stream: Stream,
+        plain: &Request,
+        protocol: Protocol,
+        from: Option<&Position>,
+    ) -> Progress {
+        match protocol {
+            Protocol::WebSocket | Protocol::Positions => {
+                let request = asking::request(plain.clone(), protocol, from);
+                match Handshake::start(stream, request) {
+                    Ok(handshake) => Opening::WebSocket(handshake).proceed(),
+                    Err(reason) => Progress::Failed(reason),
+                }
+            }
+            Protocol::Events => {
+                Opening::Events(events::Opening::new(stream, plain, from)).proceed()
+            }
+        }
+    }
+
+    /// Goes on as far as it can.
+    pub(crate) fn proceed(self) -> Progress {
+        match self {
+            Opening::WebSocket(handshake) => match handshake.proceed() {
+                handshake::Progress::Waits(it) => Progress::Waits(Opening::WebSocket(it)),
+                handshake::Progress::Done(stream, behind) => Progress::Done(stream, behind),
+                handshake::Progress::Failed(reason) => Progress::Failed(reason),
+            },
+            Opening::Events(opening) => match opening.proceed() {
+                events::Progress::Waits(it) => Progress::Waits(Opening::Events(it)),
+                events::Progress::Done(stream, behind) => Progress::Done(stream, behind),
+                events::Progress::Failed(reason) => Progress::Failed(reason),
+            },
+        }
+    }
+}
