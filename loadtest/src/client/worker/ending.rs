@@ -127,7 +127,7 @@ impl Worker {
 
     fn enter_life(&mut self, conn: &Conn, is_whole: bool) {
         // When the run is over, all lives were entered.
-        if self.phase != Phase::Close && conn.is_open() {
+        if !self.books.is_over && conn.is_open() {
             self.books
                 .on_life(&conn.received, is_whole, conn.wanted.publisher);
         }
