@@ -2,7 +2,7 @@
 
 use fanwire::config::SlowConsumerPolicy;
 
-use crate::peer;
+use crate::peer::{self, Request};
 use crate::tally::{Event, Stage};
 use crate::world::World;
 
@@ -87,6 +87,17 @@ impl World {
         if is_text && len > 12 {
             payload[8..12].copy_from_slice("\u{1f980}".as_bytes());
         }
+        if is_text && len > 16 && rng.percent(20) {
+            // Lines, some of them empty.
+            for _ in 0..rng.within(1..=6) {
+                let at = rng.within(12..=len - 1);
+                payload[at] = rng.pick(b"\n\n\r");
+            }
+            if rng.percent(30) {
+                let at = rng.within(12..=len - 2);
+                payload[at..at + 2].copy_from_slice(b"\r\n");
+            }
+        }
         payload.truncate(len);
         (is_text, payload)
     }
@@ -150,6 +161,12 @@ impl World {
         match kind {
             0 => self.peers[id].has_vanished = true,
             1 => self.peers[id].shuts_when_sent = true,
+            _ if self.peers[id].request == Request::Events && !self.peers[id].is_gone() => {
+                // Nothing that a reader of events says means anything.
+                let junk = vec![b'x'; self.rng.within(1..=200)];
+                self.peers[id].say(&junk);
+                self.tally.note(Event::Junk);
+            }
             _ if self.peers[id].may_speak() => {
                 let most = self.plan.config.limits.max_message_bytes;
                 let bytes = peer::offence(most, &mut self.rng);

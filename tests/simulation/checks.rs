@@ -9,7 +9,8 @@ use crate::plan::{Ending, Plan};
 use crate::world::World;
 
 /// The reasons for a disconnection, which add up to all disconnections.
-const REASONS: [Stat; 10] = [
+const REASONS: [Stat; 11] = [
+    Stat::DisconnectedControlRate,
     Stat::DisconnectedByClient,
     Stat::DisconnectedLost,
     Stat::DisconnectedProtocol,
@@ -29,7 +30,9 @@ const EMPTY_MESSAGE_BYTES: usize = 6;
 const MARK_BYTES: usize = size_of::<u32>() + size_of::<ClientId>();
 
 /// Gauges that are 0 when nobody is connected.
-const GAUGES: [Stat; 9] = [
+const GAUGES: [Stat; 11] = [
+    Stat::MembersByFrames,
+    Stat::MembersByEvents,
     Stat::ReplayBytes,
     Stat::CoalescingBytes,
     Stat::ConnectedClients,
@@ -61,6 +64,11 @@ impl World {
         assert_eq!(
             value(Stat::Connections) - departures,
             value(Stat::ConnectedClients)
+        );
+        assert_eq!(
+            value(Stat::MembersByFrames) + value(Stat::MembersByEvents),
+            value(Stat::ConnectedClients),
+            "each member reads one form"
         );
         let reasons: u64 = REASONS.iter().map(|&reason| value(reason)).sum();
         assert_eq!(reasons, departures, "one reason for each departure");
@@ -104,7 +112,8 @@ impl World {
         let on_its_way = self.most_on_its_way_bytes();
         let held = self.hosts[host].value(Stat::LogBytes);
         let limit = self.plan.config.slow_consumer.max_lag_bytes;
-        let most = (self.plan.topics.len() * limit + on_its_way) as u64;
+        let growth = self.plan.growth();
+        let most = (growth * (self.plan.topics.len() * limit + on_its_way)) as u64;
         assert!(held <= most, "the logs hold {held} bytes, {most} at most");
         let partial = self.hosts[host].value(Stat::PartialBytes);
         let limits = &self.plan.config.limits;
@@ -129,7 +138,7 @@ impl World {
             .plan
             .config
             .buffered_bytes_per_shard(self.plan.shards as u16);
-        let most = share + on_its_way as u64;
+        let most = share + (growth * on_its_way) as u64;
         assert!(all <= most, "{all} bytes are held, {most} at most");
     }
 

@@ -24,6 +24,7 @@ mod acts;
 mod checks;
 mod counterpart;
 mod ending;
+mod events;
 mod host;
 mod model;
 mod outsiders;
@@ -86,6 +87,10 @@ fn trials() -> Vec<Trial> {
         }),
         Trial::test("replay", || replay().map_err(Failed::from)),
         unit("a_torn_frame_is_noticed", stream::a_torn_frame_is_noticed),
+        unit(
+            "events_are_read_by_the_rules",
+            events::events_are_read_by_the_rules,
+        ),
         unit(
             "nothing_may_follow_a_close",
             stream::nothing_may_follow_a_close,

@@ -4,14 +4,15 @@
 //! confirmed a member. It computes the order of each topic, and from it the exact sequence that each member must get:
 //! every message complete and once. The model compares every message when it leaves.
 
+mod leavers;
 pub(crate) mod positions;
+mod streams;
 
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
 use fanwire::config::SlowConsumerPolicy;
 use fanwire::internals::relay::PER_MEMBER;
-use fanwire::internals::ws::frame_len;
 use fanwire::internals::{ClientKey, Timestamp};
 
 use self::positions::Asked;
@@ -103,6 +104,8 @@ struct Client {
     asked: Asked,
     /// It understands the relay's own words.
     has_words: bool,
+    /// It reads an event stream.
+    is_stream: bool,
     /// Questions not yet answered, each with the place in the client's bytes where it ends.
     probes: VecDeque<u64>,
 }
@@ -178,6 +181,7 @@ impl Model {
             status: None,
             asked: Asked::default(),
             has_words: false,
+            is_stream: false,
             probes: VecDeque::new(),
         });
     }
@@ -414,6 +418,14 @@ impl Model {
             Item::Message { is_text, payload } => self.on_message(client, *is_text, payload),
             Item::Ping => assert!(self.pings, "a ping although there are to be none"),
             Item::Pong(payload) => self.on_pong(client, payload),
+            Item::Event {
+                is_text,
+                payload,
+                id,
+            } => self.on_event(client, *is_text, payload, *id),
+            Item::Words(words) => self.on_stream_words(client, words, may_be_refused),
+            Item::Pause(_) => self.on_pause(client),
+            Item::Comment => assert!(self.pings, "a comment although there are to be none"),
             Item::Close { code, reason } => self.on_close(client, *code, reason),
         }
     }
@@ -422,6 +434,8 @@ impl Model {
         let client = &mut self.clients[client];
         client.status = Some(status);
         match status {
+            // The first event says whether it is a stream.
+            200 if client.is_stream => {}
             101 => assert!(
                 client.member.is_some(),
                 "101 before the topic's owner has confirmed"
@@ -438,7 +452,8 @@ impl Model {
         let topic = &self.topics[client.topic];
         let mirrored = topic.mirrored[client.shard];
         let member = client.member.as_mut().expect("messages are for members");
-        let is_it = |message: &Message| message.is_text == is_text && message.payload == payload;
+        let is_stream = client.is_stream;
+        let is_it = |message: &Message| message.reads_as(is_stream, is_text, payload);
         loop {
             assert!(
                 member.next < mirrored,
@@ -496,62 +511,6 @@ impl Model {
         let member = client.member.as_mut().expect("Close is for members");
         member.is_over = true;
         client.close = Some((code, reason.to_owned()));
-    }
-
-    /// A client that is told that the relay is going away has got everything that its shard had when the drain began, and back
-    /// all that it published.
-    fn check_leaver(&self, client_key: usize) {
-        let client = &self.clients[client_key];
-        let topic = &self.topics[client.topic];
-        let member = client.member.as_ref().expect("Close is for members");
-        let is_own = |&&message: &&usize| self.messages[message].publisher == client_key;
-        let before = topic.mirrored_before_drain[client.shard];
-        let withheld = topic.order.get(member.next..before).unwrap_or_default();
-        let withheld = withheld
-            .iter()
-            .filter(|message| self.echo || !is_own(message));
-        assert_eq!(
-            withheld.count(),
-            0,
-            "client {client_key} left without what was there before the drain"
-        );
-        let under_way = topic.accepted[client.shard].iter().chain(&topic.pending);
-        let unsent = topic.order[member.next..].iter().chain(under_way);
-        let own = if self.echo {
-            unsent.filter(is_own).count()
-        } else {
-            0
-        };
-        assert_eq!(
-            own, 0,
-            "client {client_key} left before it had back what it published"
-        );
-    }
-
-    /// A client that broke the protocol must first get back what it had published before, unless it lags too far. Then
-    /// it is told of its violation.
-    fn check_violator(&self, client_key: usize) {
-        if self.policy == SlowConsumerPolicy::Drop || !self.echo {
-            return;
-        }
-        let client = &self.clients[client_key];
-        let topic = &self.topics[client.topic];
-        let member = client.member.as_ref().expect("Close is for members");
-        let unsent = topic.order[member.next..].iter();
-        let lens = unsent
-            .clone()
-            .map(|&message| self.messages[message].payload.len());
-        let lag: usize = lens.map(frame_len).sum();
-        if self.policy == SlowConsumerPolicy::Disconnect && lag > self.max_lag_bytes {
-            return;
-        }
-        let under_way = topic.accepted[client.shard].iter().chain(&topic.pending);
-        let is_own = |&&message: &&usize| self.messages[message].publisher == client_key;
-        let withheld = unsent.chain(under_way).filter(is_own).count();
-        assert_eq!(
-            withheld, 0,
-            "client {client_key} was failed before it had back what it published"
-        );
     }
 
     // Checks

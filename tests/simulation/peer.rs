@@ -7,6 +7,7 @@ use std::io::Read;
 use fanwire::internals::{ClientKey, Timestamp};
 
 use crate::counterpart::Counterpart;
+use crate::events::Said;
 use crate::model::positions::Asked;
 use crate::pipe::Pipe;
 use crate::plan::{HEALTH_PATH, Plan};
@@ -34,6 +35,8 @@ pub(crate) struct Manners {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Request {
     Upgrade,
+    /// An event stream.
+    Events,
     /// A health check.
     Check,
     /// A request that must not be answered 101.
@@ -124,6 +127,7 @@ impl Peer {
             true if rng.percent(30) => Request::Half,
             true => Request::Bad,
             false if rng.percent(plan.checks) => Request::Check,
+            false if rng.percent(plan.streams) => Request::Events,
             false => Request::Upgrade,
         };
         let (transport, counterpart) = if rng.percent(plan.encrypted) {
@@ -172,7 +176,9 @@ impl Peer {
             wish: Wish::default(),
         };
         peer.wish = wish;
-        if request != Request::Upgrade {
+        if request == Request::Events {
+            peer.wish.has_words = true;
+        } else if request != Request::Upgrade {
             // With a single topic, a request with another path is a good one.
             peer.wish.asked = Asked::Nothing;
         }
@@ -254,8 +260,9 @@ impl Peer {
     pub(crate) fn messages_held_back(&self) -> usize {
         let end = self.read_offset + self.taken.len() as u64;
         let sent = end - self.transport.held_back_bytes() as u64;
-        let is_held_back =
-            |(offset, item): &&(u64, Item)| matches!(item, Item::Message { .. }) && *offset > sent;
+        let is_held_back = |(offset, item): &&(u64, Item)| {
+            matches!(item, Item::Message { .. } | Item::Event { .. }) && *offset > sent
+        };
         self.unread.iter().filter(is_held_back).count()
     }
 
@@ -314,7 +321,17 @@ impl Peer {
             Item::Ping if self.manners.answers_pings && self.may_speak() => {
                 self.say(&frame(0x8a, b"", rng));
             }
-            Item::Ping | Item::Message { .. } | Item::Pong(_) => {}
+            Item::Pause(_) => self.is_open = true,
+            Item::Words(words) => match words.said {
+                Said::Place { .. } => self.is_open = true,
+                Said::End { .. } => self.has_said_goodbye = true,
+                Said::Refused { .. } => {}
+            },
+            Item::Ping
+            | Item::Message { .. }
+            | Item::Pong(_)
+            | Item::Event { .. }
+            | Item::Comment => {}
             Item::Close { code, .. } => {
                 let is_first = !std::mem::replace(&mut self.has_said_goodbye, true);
                 if is_first && self.manners.answers_close {
@@ -394,6 +411,24 @@ pub(crate) fn offence(max_message_bytes: usize, rng: &mut Rng) -> Vec<u8> {
     }
 }
 
+/// A request for an event stream. Its place is in a field or in the query.
+fn stream_head(topic: usize, wish: &Wish, rng: &mut Rng) -> String {
+    let mut target = crate::plan::TOPICS[topic].0.to_owned();
+    let mut field = String::new();
+    match wish.query() {
+        Some(query) if rng.percent(50) && query.starts_with("since=") => {
+            field = query.replace("since=", "Last-Event-ID: ") + "\r\n";
+        }
+        Some(query) => {
+            target.push(if target.contains('?') { '&' } else { '?' });
+            target.push_str(&query);
+        }
+        None => {}
+    }
+    let (version, host) = rng.pick(&[("1.0", ""), ("1.1", "Host: relay\r\n")]);
+    format!("GET {target} HTTP/{version}\r\n{host}{field}Accept: text/event-stream\r\n\r\n")
+}
+
 fn request_head(request: Request, topic: usize, wish: &Wish, rng: &mut Rng) -> String {
     let mut target = crate::plan::TOPICS[topic].0.to_owned();
     if let Some(query) = wish.query() {
@@ -412,6 +447,7 @@ fn request_head(request: Request, topic: usize, wish: &Wish, rng: &mut Rng) -> S
     );
     match request {
         Request::Upgrade => good,
+        Request::Events => stream_head(topic, wish, rng),
         Request::Check => format!("GET {HEALTH_PATH} HTTP/1.0\r\n\r\n"),
         Request::Half => good[..rng.below(good.len())].to_owned(),
         Request::Bad => match rng.below(6) {

@@ -51,6 +51,8 @@ pub(crate) struct Plan {
     pub(crate) unseated: usize,
     /// The share of connections that are health checks, in percent.
     pub(crate) checks: usize,
+    /// The share of clients that read an event stream, in percent.
+    pub(crate) streams: usize,
     /// The share of turns in which somebody publishes from outside, in percent.
     pub(crate) outside: usize,
     /// Reads pause while an inbox holds this many bytes of messages.
@@ -123,6 +125,11 @@ impl Plan {
         !self.config.history.max_age.is_zero()
     }
 
+    /// The most that the memory of a message can be, divided by its cost as a frame. An event has names around each line.
+    pub(crate) fn growth(&self) -> usize {
+        if self.streams > 0 { 10 } else { 1 }
+    }
+
     /// Whether what is kept has no limit that a world reaches.
     pub(crate) fn keeps_everything(&self) -> bool {
         let history = &self.config.history;
@@ -162,6 +169,7 @@ impl Plan {
             proxied: rng.pick(&[0, 50, 100]),
             unseated: rng.pick(&[0, 0, 0, 20]),
             checks: rng.pick(&[0, 0, 10]),
+            streams: rng.pick(&[0, 20, 50]),
             outside: rng.pick(&[0, 0, 5, 40]),
             inbox_high_water_bytes: rng.pick(&[lag / 4, lag, 8 << 20]),
             send_buffer_bytes: rng

@@ -20,7 +20,7 @@ const SEEDS_PER_LINE: u64 = 1_000;
 
 /// The counters that an ordinary run must reach, with the least value of each.
 const CORNERS: [(Stat, u64); 32] = [
-    (Stat::Messages, 50_000),
+    (Stat::Messages, 40_000),
     (Stat::Coalesced, 4_000),
     (Stat::Connections, 5_000),
     (Stat::Transferred, 500),
@@ -32,7 +32,7 @@ const CORNERS: [(Stat, u64); 32] = [
     (Stat::ResumedFull, 20),
     (Stat::ResumedPartly, 20),
     (Stat::ResumedUnknown, 20),
-    (Stat::BytesIn, 50_000_000),
+    (Stat::BytesIn, 30_000_000),
     (Stat::BytesOut, 100_000_000),
     (Stat::DisconnectedByClient, 500),
     (Stat::DisconnectedLost, 500),

@@ -1,6 +1,7 @@
-//! An independent reader of a client's input: one HTTP response, then frames (RFC 6455, section 5.2). It checks every
+//! An independent reader of a client's input: one HTTP response, then frames (RFC 6455, section 5.2) or events. It checks every
 //! rule that binds a server, and shares nothing with the relay's code.
 
+use crate::events::{self, Said, Words};
 use crate::model::positions::Told;
 
 /// An item that a server sent.
@@ -16,6 +17,19 @@ pub(crate) enum Item {
     },
     Ping,
     Pong(Vec<u8>),
+    /// A message in an event stream.
+    Event {
+        is_text: bool,
+        payload: Vec<u8>,
+        /// The number in its id.
+        id: Option<u64>,
+    },
+    /// The relay's own words in an event stream.
+    Words(Words),
+    /// The beginning of an event stream without words.
+    Pause(u64),
+    /// A comment in an event stream.
+    Comment,
     Close {
         /// The code; 1005 if the frame had none.
         code: u16,
@@ -30,6 +44,7 @@ enum State {
     /// The body of a refusal.
     Body,
     Frames,
+    Events,
     Closed,
 }
 
@@ -76,14 +91,15 @@ impl Stream {
                 let (position, lost) =
                     (field(head, "Fanwire-Position"), field(head, "Fanwire-Lost"));
                 self.told = Told::of_fields(position, lost);
-                self.state = if status == 101 {
-                    State::Frames
-                } else {
-                    State::Body
+                let is_stream = field(head, "Content-Type") == Some("text/event-stream");
+                self.state = match status {
+                    101 => State::Frames,
+                    200 if is_stream => State::Events,
+                    _ => State::Body,
                 };
                 Ok(Some((Some(Item::Response(status)), end + 4)))
             }
-            State::Body | State::Closed if bytes.is_empty() => Ok(None),
+            State::Body | State::Events | State::Closed if bytes.is_empty() => Ok(None),
             State::Body => Ok(Some((None, bytes.len()))),
             State::Frames => {
                 let Some((item, len)) = frame(bytes)? else {
@@ -94,8 +110,33 @@ impl Stream {
                 }
                 Ok(Some((Some(item), len)))
             }
+            State::Events => {
+                let Some((item, len)) = events::block(bytes)? else {
+                    return Ok(None);
+                };
+                if let Item::Words(words) = &item {
+                    self.hear(words)?;
+                }
+                Ok(Some((Some(item), len)))
+            }
             State::Closed => Err(format!("{} bytes behind Close", bytes.len())),
         }
+    }
+}
+
+impl Stream {
+    /// The place in the first words is that in the head. Nothing follows the last ones.
+    fn hear(&mut self, words: &Words) -> Result<(), String> {
+        match words.said {
+            Said::Place { at, .. } => {
+                let head = self.told.take().map(|told| told.number);
+                if head.is_some() && head != at {
+                    return Err(format!("{head:?} in the head, and then {at:?}"));
+                }
+            }
+            Said::End { .. } | Said::Refused { .. } => self.state = State::Closed,
+        }
+        Ok(())
     }
 }
 

@@ -135,6 +135,18 @@ pub(crate) enum Event {
     Congestion,
     /// A client asks where it is.
     Probe,
+    /// A reader of events gets a message,
+    StreamedMessage,
+    /// or a comment,
+    Comment,
+    /// or hears of messages that it is not sent,
+    StreamSkip,
+    /// or of the end of its stream,
+    StreamEnd,
+    /// or that it gets none for now.
+    StreamRefused,
+    /// It sends something behind its request.
+    Junk,
     /// An outsider publishes to a topic,
     Outside,
     /// or has to wait, because too much of its kind is on its way.
@@ -177,7 +189,13 @@ pub(crate) enum Event {
 }
 
 /// The least number of times that each event must happen in an ordinary run. It is about a third of the usual number.
-pub(crate) const LEAST: [(Event, u64); 87] = [
+pub(crate) const LEAST: [(Event, u64); 93] = [
+    (Event::StreamedMessage, 10_000),
+    (Event::Comment, 100),
+    (Event::StreamSkip, 10),
+    (Event::StreamEnd, 100),
+    (Event::StreamRefused, 5),
+    (Event::Junk, 15),
     (Event::Reset(Stage::Unaccepted), 20),
     (Event::Reset(Stage::Moving), 1),
     (Event::Reset(Stage::Greeting), 100),

@@ -275,6 +275,9 @@ impl World {
         self.model.connect(peer.host, peer.topic);
         let Wish { asked, has_words } = peer.wish.clone();
         self.model.ask(id, asked, has_words);
+        if peer.request == Request::Events {
+            self.model.ask_for_events(id);
+        }
         self.hosts[peer.host].sockets.push_back(id);
         self.peers.push(peer);
     }

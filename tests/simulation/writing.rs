@@ -7,6 +7,8 @@ use fanwire::internals::ClientKey;
 use fanwire::internals::relay::{Effect, Shard, Written};
 use fanwire::server::Stat;
 
+use crate::events::{Said, Words};
+use crate::model::positions::Lost;
 use crate::peer::{Peer, Request};
 use crate::stream::Item;
 use crate::tally::Event;
@@ -69,9 +71,7 @@ impl World {
         let items = items.unwrap_or_else(|error| panic!("to client {id}: {error}"));
         for (offset, item) in items {
             self.tell(|| format!("client {id} is sent {}", describe(&item)));
-            if item == Item::Response(200) {
-                self.tally.note(Event::Check);
-            }
+            self.note_item(id, &item);
             let may_be_refused = self.may_be_refused(shard, id, &item);
             let is_out_of_patience = self.is_out_of_patience(shard, id);
             if let Item::Response(101) = item {
@@ -87,6 +87,25 @@ impl World {
             }
             self.peers[id].expect(offset, item);
         }
+    }
+
+    fn note_item(&mut self, id: usize, item: &Item) {
+        let event = match item {
+            Item::Response(200) if self.peers[id].request == Request::Check => Event::Check,
+            Item::Comment => Event::Comment,
+            Item::Event { .. } => Event::StreamedMessage,
+            Item::Words(words) => match words.said {
+                Said::Refused { .. } => Event::StreamRefused,
+                Said::End { .. } => Event::StreamEnd,
+                Said::Place {
+                    lost: Lost::Messages(1..),
+                    ..
+                } => Event::StreamSkip,
+                Said::Place { .. } => return,
+            },
+            _ => return,
+        };
+        self.tally.note(event);
     }
 
     fn note_stall(&mut self, id: usize, written: Written) {
@@ -110,12 +129,21 @@ impl World {
     fn may_be_refused(&self, shard: &Shard, id: usize, item: &Item) -> bool {
         let is_full = self.is_draining || shard.stats().value(Stat::BufferLimitReached) > 0;
         let is_too_late = *item == Item::Response(408);
-        let is_turned_away = *item == Item::Response(503) && is_full;
+        let status = match item {
+            Item::Response(status)
+            | Item::Words(Words {
+                said: Said::Refused { status },
+                ..
+            }) => Some(*status),
+            _ => None,
+        };
+        let is_turned_away = status == Some(503) && is_full;
         let peer = &self.peers[id];
         let is_right = match (peer.request, item) {
             (Request::Upgrade, Item::Response(429)) => peer.is_unseated,
+            (Request::Events, Item::Words(_)) => status == Some(429) && peer.is_unseated,
             (Request::Check, Item::Response(200)) | (Request::Bad | Request::Half, _) => true,
-            (Request::Upgrade | Request::Check, _) => false,
+            (Request::Upgrade | Request::Events | Request::Check, _) => false,
         };
         is_right || is_too_late || is_turned_away
     }
@@ -195,7 +223,7 @@ impl World {
 
 fn describe(item: &Item) -> String {
     match item {
-        Item::Message { payload, .. } => {
+        Item::Message { payload, .. } | Item::Event { payload, .. } => {
             let start = payload.get(..8).unwrap_or(payload);
             format!(
                 "{} bytes, {:?}",

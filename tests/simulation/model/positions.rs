@@ -73,7 +73,7 @@ impl Told {
 }
 
 /// The number in a position.
-fn number_of(position: &str) -> u64 {
+pub(crate) fn number_of(position: &str) -> u64 {
     let (_, number) = position.split_once('-').expect("a position has an epoch");
     number.parse().expect("a position has a number")
 }
@@ -151,6 +151,11 @@ impl Model {
 
     pub(super) fn on_words(&mut self, client: usize, payload: &[u8]) {
         let told = Told::of_words(std::str::from_utf8(payload).expect("text"));
+        self.on_told(client, told);
+    }
+
+    /// The client is told that it is here.
+    pub(super) fn on_told(&mut self, client: usize, told: Told) {
         if !self.member(client).is_told {
             return self.on_beginning(client, told);
         }
@@ -221,6 +226,11 @@ impl Model {
         member.is_told = true;
         member.join = place;
         member.next = place;
+    }
+
+    /// The number of the client's next message, if it was told where it began.
+    pub(super) fn member_number(&self, client: usize) -> Option<u64> {
+        self.member(client).number()
     }
 
     fn member(&self, client: usize) -> &Member {
