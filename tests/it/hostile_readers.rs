@@ -3,15 +3,18 @@
 //! its growth is its own. Honest readers must miss nothing.
 
 use std::io::Write;
+use std::net::TcpStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use data_encoding::BASE64;
 use fanwire::server::Stat;
 
+use crate::events::Reader;
 use crate::program::{Holdings, Program};
-use crate::support::{World, eventually};
+use crate::support::{PATIENCE, World, connect_narrowly, eventually};
 use crate::wire::{BINARY, CLOSE, FIN, TEXT, Wire, frame};
 use crate::witness::Witness;
 
@@ -174,6 +177,54 @@ fn a_client_that_never_reads_is_closed_with_1013_and_costs_the_others_nothing() 
 #[test]
 fn a_client_that_never_reads_skips_counted_messages_and_costs_the_others_nothing() {
     one_that_never_reads("drop");
+}
+
+/// Asserts that the events that a reader got before the end of its stream have no gap, and that the end has 1013.
+fn expect_end_with_1013(mut stalled: Reader<TcpStream>) {
+    let mut next = None;
+    loop {
+        let event = stalled.next();
+        if event.name == "fanwire" {
+            assert!(event.data.starts_with("{\"code\":1013,"), "{event:?}");
+            assert_eq!(stalled.try_next(), None);
+            return;
+        }
+        let payload = BASE64.decode(event.data.as_bytes()).unwrap();
+        let n = u32::from_be_bytes(*payload.first_chunk().unwrap());
+        assert!(next.is_none_or(|next| next == n), "a gap before {n}");
+        assert!(payload == message(n), "message {n} is torn");
+        next = Some(n + 1);
+    }
+}
+
+fn one_that_never_reads_events(policy: &str) {
+    let program = program(policy);
+    let witness = Witness::of_program(&program);
+    let before = program.holdings();
+    let stream = connect_narrowly(program.address);
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let stalled = Reader::open(stream, "/flood", "");
+    let flood = Flood::begin(&program, "/flood");
+    await_messages(&program, FLOOD);
+    eventually("the policy struck", || program.metric(losses(policy)) > 0.0);
+    flood.end();
+    if policy == "disconnect" {
+        program.await_metric(losses(policy), 1);
+        expect_end_with_1013(stalled);
+    } else {
+        drop(stalled);
+    }
+    end(program, &before, witness);
+}
+
+#[test]
+fn a_reader_of_events_that_never_reads_is_closed_with_1013_and_costs_the_others_nothing() {
+    one_that_never_reads_events("disconnect");
+}
+
+#[test]
+fn a_reader_of_events_that_never_reads_skips_counted_messages_and_costs_the_others_nothing() {
+    one_that_never_reads_events("drop");
 }
 
 #[test]

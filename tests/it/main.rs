@@ -17,6 +17,7 @@ mod certificates;
 mod coalescing;
 mod config;
 mod conformance;
+mod events;
 mod forwarded;
 mod frames;
 mod frozen;
