@@ -4,10 +4,12 @@
 
 use std::io::{self, IoSlice, Read, Write};
 use std::net::Shutdown;
+use std::time::Duration;
 
 use mio::event::Source;
 use mio::net::{TcpStream, UnixStream};
 use mio::{Interest, Registry, Token};
+use socket2::SockRef;
 
 /// The socket of a client.
 #[derive(Debug)]
@@ -24,6 +26,17 @@ impl Stream {
         match self {
             Stream::Tcp(stream) => stream.shutdown(Shutdown::Write),
             Stream::Unix(stream) => stream.shutdown(Shutdown::Write),
+        }
+    }
+
+    /// The connection fails when the other side's system has acknowledged nothing for `longest`, although it was sent
+    /// something. By default this takes a quarter of an hour. A process on the same machine cannot vanish like that.
+    pub(crate) fn limit_silence(&self, longest: Duration) {
+        let Stream::Tcp(stream) = self else {
+            return;
+        };
+        if let Err(error) = SockRef::from(stream).set_tcp_user_timeout(Some(longest)) {
+            tracing::debug!(%error, "a client that vanishes will be noticed late");
         }
     }
 }
@@ -99,5 +112,31 @@ impl Source for Stream {
             Stream::Tcp(stream) => stream.deregister(registry),
             Stream::Unix(stream) => stream.deregister(registry),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::*;
+
+    #[test]
+    fn a_connection_is_told_how_long_its_other_side_may_be_silent() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let stream = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let stream = TcpStream::from_std(stream);
+        let longest = Duration::from_secs(35);
+        let before = SockRef::from(&stream).tcp_user_timeout().unwrap();
+        let stream = Stream::from(stream);
+        stream.limit_silence(longest);
+        let Stream::Tcp(tcp) = &stream else {
+            unreachable!("it is TCP");
+        };
+        assert_eq!(before, None);
+        assert_eq!(
+            SockRef::from(tcp).tcp_user_timeout().unwrap(),
+            Some(longest)
+        );
     }
 }

@@ -149,13 +149,21 @@ impl World {
     }
 
     pub(crate) fn apply(&mut self, host: usize, effect: Effect) {
-        let (Effect::ShutdownWrite(key) | Effect::Close(key)) = effect;
+        let (Effect::ShutdownWrite(key) | Effect::Close(key) | Effect::LimitSilence(key, _)) =
+            effect;
         let Some(id) = self.hosts[host].peer_of(key) else {
             panic!("{effect:?} of a connection that is not there");
         };
         self.tell(|| format!("client {id}: {effect:?}"));
         match effect {
             Effect::ShutdownWrite(_) => self.shut(id),
+            Effect::LimitSilence(..) => {
+                let is_stream = self.peers[id].request == Request::Events;
+                assert!(
+                    is_stream,
+                    "client {id}: a WebSocket client is pinged instead"
+                );
+            }
             Effect::Close(_) => {
                 self.close(host, id);
                 self.hosts[host].conns[key.slot as usize] = None;

@@ -322,12 +322,16 @@ impl Host for Sockets {
     }
 
     fn apply(&mut self, effect: Effect) {
-        let (Effect::ShutdownWrite(key) | Effect::Close(key)) = effect;
+        let (Effect::ShutdownWrite(key) | Effect::Close(key) | Effect::LimitSilence(key, _)) =
+            effect;
         let Some(slot) = self.conns.get_mut(key.slot as usize) else {
             return;
         };
         match (effect, &mut *slot) {
             (Effect::ShutdownWrite(_), Some(conn)) => conn.shutdown_write(),
+            (Effect::LimitSilence(_, longest), Some(conn)) => {
+                conn.stream_mut().limit_silence(longest);
+            }
             (Effect::Close(_), Some(conn)) => {
                 conn.say_goodbye();
                 let postbox = &self.postboxes[self.id.index()];

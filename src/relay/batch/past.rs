@@ -49,7 +49,8 @@ impl Past {
         entry.map_or(0, |kept| self.cost_end - kept.cost_before)
     }
 
-    /// The number of the message behind the last one, if there is one.
+    /// The number of the message behind the last one, if there is one. For tests.
+    #[cfg(test)]
     pub(crate) fn end(&self) -> Option<Seq> {
         self.entries.last().map(|kept| kept.batch.end())
     }
@@ -64,4 +65,7 @@ pub struct Resumed {
     pub lost: Option<u64>,
     /// The messages from `from` on, and perhaps earlier ones.
     pub past: Arc<Past>,
+    /// The number behind the last message that the client can read there. If it is not that of the next message, the client
+    /// asks for the rest when it has come so far.
+    pub until: Seq,
 }

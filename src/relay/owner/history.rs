@@ -24,6 +24,10 @@ use crate::time::Timestamp;
 /// The memory of a topic that is only kept for its history, in bytes: its record, and its place in tables.
 const RECORD_BYTES: u64 = 512;
 
+/// A form is made for about so many bytes of frames when a client asks for it, which takes a few milliseconds. The client asks
+/// again when it has read them.
+const MADE_AT_ONCE_BYTES: u64 = 4 << 20;
+
 /// Batches are dropped for their age at multiples of this, so that many topics share a wake.
 const AGE_STEP: Duration = Duration::from_millis(250);
 
@@ -190,13 +194,18 @@ impl History {
             Start::LastTime(span) => (self.first_since(now, span).unwrap_or(next), Some(0)),
         };
         // Most clients that join ask for nothing, and need no list.
-        let past = if from < next {
-            self.make(form, from, epoch);
-            self.past()
+        let (until, past) = if from < next {
+            let until = self.make(form, from, epoch);
+            (until, self.past())
         } else {
-            Arc::default()
+            (next, Arc::default())
         };
-        Resumed { from, lost, past }
+        Resumed {
+            from,
+            lost,
+            past,
+            until,
+        }
     }
 
     /// The number of the first message of the last `span`.
@@ -206,20 +215,27 @@ impl History {
         Some(self.entries.get(index)?.kept.batch.first())
     }
 
-    /// Makes the form for the messages from `from` on that do not have it.
-    fn make(&mut self, form: Form, from: Seq, epoch: &Epoch) {
+    /// Makes the form for the messages from `from` on that do not have it, up to the limit of a turn. Returns the number
+    /// behind the last message before which none lacks it.
+    fn make(&mut self, form: Form, from: Seq, epoch: &Epoch) -> Seq {
         let is_before = |entry: &Entry| entry.kept.batch.end() <= from;
         let first = self.entries.partition_point(is_before);
+        let (mut until, mut cost_bytes) = (from, 0);
         for entry in self.entries.range_mut(first..) {
             let batch = &mut entry.kept.batch;
-            if batch.has(form) {
-                continue;
+            if !batch.has(form) {
+                if cost_bytes > MADE_AT_ONCE_BYTES {
+                    break;
+                }
+                cost_bytes += batch.cost_bytes();
+                let made = Arc::new(batch.with(form, Some(epoch)));
+                self.kept_bytes += made.kept_bytes() - batch.kept_bytes();
+                *batch = made;
+                self.past = None;
             }
-            let made = Arc::new(batch.with(form, Some(epoch)));
-            self.kept_bytes += made.kept_bytes() - batch.kept_bytes();
-            *batch = made;
-            self.past = None;
+            until = entry.kept.batch.end();
         }
+        until
     }
 
     /// The present list. It is made once for all who ask before the next message.
@@ -372,6 +388,33 @@ mod tests {
         let bytes = history.entries[2].kept.batch.encoding(Form::Events).bytes();
         let text = format!("id: {}-16\ndata: {}\n\n", epoch().as_str(), "x".repeat(100));
         assert!(bytes.ends_with(text.as_bytes()));
+    }
+
+    #[test]
+    fn a_form_is_made_for_a_few_megabytes_at_a_time() {
+        let config = config::History {
+            max_age: 10 * SECOND,
+            max_bytes: 1 << 30,
+            ..config::History::default()
+        };
+        let mut history = History::new(Retention::new(&config).unwrap(), Seq(0));
+        for number in 0..7 {
+            let mut draft = Draft::new(Source::Members(ShardId(0)), START);
+            draft.push(MessageKind::Text, &vec![b'x'; 1 << 20], None);
+            let sealed = Batch::seal(Seq(number), [draft], Audience::default(), None);
+            history.append(sealed[0].clone(), START);
+        }
+        let mut until = |form, from| {
+            let resumed = history.resume(at(from), form, (&epoch(), Seq(7)), START);
+            resumed.until.0
+        };
+        assert_eq!(until(Form::Frames, 1), 7);
+        let first = until(Form::Events, 1);
+        assert_eq!(first, 5);
+        // Batches that have the form cost nothing.
+        assert_eq!(until(Form::Events, 1), 7);
+        assert_eq!(until(Form::Events, 0), 7);
+        assert_eq!(until(Form::Events, 7), 7);
     }
 
     #[test]

@@ -96,6 +96,9 @@ impl Shard {
         self.stats.inc(Stat::Connections);
         self.stats.inc(Stat::ConnectedClients);
         self.stats.inc(members_stat(terms.form));
+        if terms.form == Form::Events {
+            self.watch_stream(key);
+        }
         self.count_resume(&terms, resumed);
         self.take_place(topic, key, terms.form, next, resumed);
         self.outflow.make_urgent(key, &mut self.clients);
@@ -136,19 +139,19 @@ impl Shard {
     ) {
         let topic = &mut self.topics[topic_key];
         let client = &mut self.clients[key];
-        if let Some(Resumed { from, past, .. }) = resumed {
-            let owed = next.0 - from.0;
+        if let Some(Resumed {
+            from, past, until, ..
+        }) = resumed
+        {
+            let owed = until.0 - from.0;
             self.stats.add(Stat::Offered, owed);
             self.stats.add(Stat::Replayed, owed);
             let index = past.index_of(*from);
             let is_last = index + 1 == past.entries().len();
-            if self
-                .settings
-                .policy
-                .has_to_replay(past.cost_from(index), is_last)
-            {
+            let policy = &self.settings.policy;
+            if *until < next || policy.has_to_replay(past.cost_from(index), is_last) {
                 let list = self.replays.enter(past, key, &mut self.stats);
-                let replay = Replay::new(topic_key, form, *from, past.clone());
+                let replay = Replay::new(topic_key, form, (*from, *until), past.clone());
                 client.set_replay(Replaying::new(replay, list));
                 return;
             }

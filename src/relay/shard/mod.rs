@@ -181,6 +181,8 @@ pub enum Effect {
     ShutdownWrite(ClientKey),
     /// Close it. The key means nothing from now on.
     Close(ClientKey),
+    /// Give it up when the client's system has acknowledged nothing for so long, although it was sent something.
+    LimitSilence(ClientKey, Duration),
 }
 
 /// See the module.

@@ -8,7 +8,7 @@
 //!
 //! The other steps of the shard come here from where frames would be read or sent.
 
-use super::Shard;
+use super::{Effect, Shard};
 use crate::ids::ClientKey;
 use crate::relay::policy::departure::Departure;
 
@@ -22,6 +22,15 @@ impl Shard {
         if is_open && !rates.admit_control(&mut client.buckets, self.now) {
             self.depart(key, Departure::Surplus);
         }
+    }
+
+    /// The client's stream begins. It never says anything, so only its system can show that it is there: it acknowledges
+    /// what is sent, at least the comments. Otherwise the client has vanished.
+    pub(super) fn watch_stream(&mut self, key: ClientKey) {
+        let policy = &self.settings.policy;
+        // A client that is there and reads nothing stalls before that, and has time to take the end of its stream.
+        let longest = policy.stall_timeout + policy.close_timeout;
+        self.effects.push(Effect::LimitSilence(key, longest));
     }
 
     /// Sends a comment to a client that was sent nothing for long.

@@ -26,20 +26,28 @@ pub(crate) struct Replay {
     index: usize,
     /// The byte within it.
     offset: u32,
-    /// The number of the next message when the list is over.
+    /// The batch behind the last one that is read.
+    last: usize,
+    /// The number of the next message when these are read.
     end: Seq,
 }
 
 impl Replay {
-    /// A replay of `past` from message `from` on.
-    pub(crate) fn new(topic: TopicKey, form: Form, from: Seq, past: Arc<Past>) -> Self {
+    /// A replay of `past` from message `from` on, up to message `until`.
+    pub(crate) fn new(
+        topic: TopicKey,
+        form: Form,
+        (from, until): (Seq, Seq),
+        past: Arc<Past>,
+    ) -> Self {
         let index = past.index_of(from);
         let entry = past.entries().get(index);
         let offset = entry.map_or(0, |kept| kept.batch.offset_of(form, from));
         Replay {
             topic,
             form,
-            end: past.end().unwrap_or(from),
+            last: past.index_of(until),
+            end: until,
             past,
             index,
             offset,
@@ -53,17 +61,17 @@ impl Replay {
 
     /// Whether the list is over. The owner is then asked for the rest.
     pub(crate) fn is_over(&self) -> bool {
-        self.index == self.past.entries().len()
+        self.index == self.last
     }
 
     fn encoding(&self, index: usize) -> Option<&Encoding> {
-        let kept = self.past.entries().get(index)?;
+        let kept = self.past.entries()[..self.last].get(index)?;
         Some(kept.batch.encoding(self.form))
     }
 
     /// The number of the message that it is in or in front of.
     pub(crate) fn position(&self) -> Seq {
-        let entry = self.past.entries().get(self.index);
+        let entry = self.past.entries()[..self.last].get(self.index);
         entry.map_or(self.end, |kept| {
             kept.batch.number_at(self.form, self.offset)
         })
@@ -158,7 +166,7 @@ mod tests {
     }
 
     fn replay(from: u64) -> Replay {
-        Replay::new(TopicKey(0), Form::Frames, Seq(from), past())
+        Replay::new(TopicKey(0), Form::Frames, (Seq(from), Seq(16)), past())
     }
 
     #[test]
@@ -182,6 +190,16 @@ mod tests {
             assert!(replay.is_over() && messages == 5);
             assert_eq!(replay.position(), Seq(16));
         }
+    }
+
+    #[test]
+    fn a_replay_ends_where_its_form_is_not_made_yet() {
+        let whole = (Seq(11), Seq(14));
+        let mut replay = Replay::new(TopicKey(0), Form::Frames, whole, past());
+        assert_eq!((replay.gather(&mut Slices::new()), replay.owed()), (9, 3));
+        assert_eq!(replay.advance(9), 3);
+        assert!(replay.is_over());
+        assert_eq!((replay.position(), replay.owed()), (Seq(14), 0));
     }
 
     #[test]

@@ -157,6 +157,44 @@ fn a_reader_resumes_where_a_laggard_keeps_batches_that_nobody_read_as_events() {
 }
 
 #[test]
+fn a_reader_of_a_large_history_gets_it_in_parts_and_misses_nothing() {
+    const MESSAGES: u64 = 12;
+    let mut config = keeping();
+    config.history.max_bytes = 64 << 20;
+    let (mut shards, path) = two_shards(&config);
+    let member = join(&mut shards[1], &path, b"");
+    turns(&mut shards);
+    let len = config.limits.max_message_bytes;
+    for n in 0..MESSAGES {
+        let mut frame = vec![0x81, 0xff];
+        frame.extend((len as u64).to_be_bytes());
+        frame.extend([0; 4]);
+        frame.extend(vec![b'a' + n as u8; len]);
+        shards[1].sends(member, &frame);
+        turns(&mut shards);
+    }
+    let reader = listen(&mut shards[1], &format!("{path}?last=1h"));
+    turns(&mut shards);
+    let body = body(&shards[1], reader);
+    let mut rest = body
+        .strip_prefix(&*words(0, ",\"lost\":0"))
+        .expect("a hello");
+    for n in 0..MESSAGES {
+        let data = char::from(b'a' + n as u8).to_string().repeat(len);
+        rest = rest
+            .strip_prefix(&*event(n + 1, &data))
+            .expect("the next event");
+    }
+    assert_eq!(rest, "");
+    assert!(
+        shards[1].clients[reader].member.is_some(),
+        "it has caught up"
+    );
+    let stats = [Stat::Offered, Stat::Delivered].map(|stat| shards[1].stats.value(stat));
+    assert_eq!(stats, [2 * MESSAGES; 2]);
+}
+
+#[test]
 fn a_quiet_stream_is_kept_alive_by_comments_and_needs_no_answer() {
     let config = Config::default();
     let mut shard = shard_with(&config);

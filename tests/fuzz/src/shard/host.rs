@@ -589,11 +589,13 @@ impl World {
     }
 
     fn apply(&mut self, host: usize, effect: Effect) {
-        let (Effect::ShutdownWrite(key) | Effect::Close(key)) = effect;
+        let (Effect::ShutdownWrite(key) | Effect::Close(key) | Effect::LimitSilence(key, _)) =
+            effect;
         let id = self.client_of(host, key);
         let id = id.unwrap_or_else(|| panic!("{effect:?} of a connection that is gone"));
         let client = &mut self.clients[id];
         match effect {
+            Effect::LimitSilence(..) => {}
             Effect::ShutdownWrite(_) => {
                 assert!(!client.wire.is_torn(), "shut inside a frame");
                 assert_eq!(client.held_back, 0, "shut before everything was sent");
