@@ -19,9 +19,13 @@ pub mod relay {
     pub use crate::relay::batch::draft::{Draft, OVERHEAD_BYTES, Source};
     pub use crate::relay::envelope::Envelope;
     pub use crate::relay::owner::coalesce::{Coalesce, PER_MEMBER};
+    pub use crate::relay::owner::keepsake::{Amount, Keepsake};
     pub use crate::relay::owner::topic::OwnedTopic;
     pub use crate::relay::policy::departure::close_frames;
     pub use crate::relay::router::Router;
+    pub use crate::relay::saved::Damage;
+    pub use crate::relay::saved::restore::{Restored, Restoring, Taken};
+    pub use crate::relay::saved::write::{Clocks, Writer};
     pub use crate::relay::shard::{
         Effect, Named, NotTaken, Settings, Shard, Transfer, Undecided, Written,
     };

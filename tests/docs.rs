@@ -287,7 +287,7 @@ fn the_configurations_on_the_pages_are_valid() {
     assert!(checked > 5, "only {checked} were found");
 }
 
-/// A folder whose `config.yaml` is `text`, and that has the files which TLS needs.
+/// A folder whose `config.yaml` is `text`, and that has the files which TLS needs. It stands for the folder of the unit.
 fn folder_with(text: &str) -> TempDir {
     let folder = tempfile::tempdir().unwrap();
     let key = KeyPair::generate().unwrap();
@@ -297,6 +297,8 @@ fn folder_with(text: &str) -> TempDir {
         .unwrap();
     fs::write(folder.path().join("cert.pem"), cert.pem()).unwrap();
     fs::write(folder.path().join("key.pem"), key.serialize_pem()).unwrap();
+    let here = folder.path().to_str().unwrap();
+    let text = text.replace("/var/lib/fanwire", here);
     fs::write(folder.path().join("config.yaml"), text).unwrap();
     folder
 }

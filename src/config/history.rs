@@ -10,7 +10,7 @@ use super::units::{Bytes, Span};
 /// The shortest `history.max_age` other than 0. Kept messages are looked at a few times a second.
 const MIN_AGE: Duration = Duration::from_secs(1);
 /// The longest `history.max_age`. The relay is not an archive.
-const MAX_AGE: Duration = Duration::from_hours(24);
+pub(crate) const MAX_AGE: Duration = Duration::from_hours(24);
 /// The smallest `history.max_bytes`.
 const MIN_BYTES: usize = 1 << 10;
 /// The largest `history.max_bytes`.
@@ -21,6 +21,7 @@ const MAX_MESSAGES: usize = 100_000_000;
 impl Config {
     pub(super) fn validate_history(&self) -> Result<(), ConfigError> {
         let history = &self.history;
+        self.validate_history_file()?;
         if history.max_age.is_zero() {
             return Ok(());
         }
@@ -45,6 +46,30 @@ impl Config {
         }
         Ok(())
     }
+
+    /// Whether there can be such a file is seen at the start.
+    fn validate_history_file(&self) -> Result<(), ConfigError> {
+        let Some(file) = &self.history.file else {
+            return Ok(());
+        };
+        let path = file.as_os_str().as_encoded_bytes();
+        let (problem, fix) = if self.history.max_age.is_zero() {
+            (
+                "a file is named, but history.max_age is 0s: nothing would be kept",
+                "set history.max_age, such as to 2m, or set history.file to null",
+            )
+        } else if path.contains(&0) {
+            ("the path contains a NUL", "use the path of a file")
+        } else if file.file_name().is_none() || path.ends_with(b"/") {
+            (
+                "the path does not name a file",
+                "use the path of a file, such as /var/lib/fanwire/history",
+            )
+        } else {
+            return Ok(());
+        };
+        Err(ConfigError::new(problem, fix).of_key("history.file"))
+    }
 }
 
 #[cfg(test)]
@@ -62,6 +87,26 @@ mod tests {
             text.contains("relay.echo") && text.contains("cannot count"),
             "{text}"
         );
+    }
+
+    #[test]
+    fn a_file_for_a_history_that_is_off_is_refused_and_so_is_a_path_that_names_no_file() {
+        for (age, path, problem) in [
+            (Duration::ZERO, "history", "max_age is 0s"),
+            (MIN_AGE, "", "does not name a file"),
+            (MIN_AGE, "..", "does not name a file"),
+            (MIN_AGE, "/var/lib/", "does not name a file"),
+            (MIN_AGE, "a\0b", "contains a NUL"),
+        ] {
+            let text = refusal(|config| {
+                config.history.max_age = age;
+                config.history.file = Some(path.into());
+            });
+            assert!(
+                text.contains("history.file: ") && text.contains(problem),
+                "{text}"
+            );
+        }
     }
 
     #[test]

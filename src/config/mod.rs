@@ -39,6 +39,7 @@ pub use crate::http::origin::OriginPattern;
 pub use crate::ws::subprotocol::Subprotocol;
 pub(crate) use bounds::MAX_WORKERS;
 pub use error::ConfigError;
+pub(crate) use history::MAX_AGE as MAX_HISTORY_AGE;
 pub use human::HumanSize;
 pub use layers::{DEFAULT_FILE, Layers};
 pub use proxies::ProxySource;

@@ -280,6 +280,9 @@ pub struct History {
     /// The most messages that are kept of one topic. 0 is no limit.
     #[serde(deserialize_with = "units::count")]
     pub max_messages: usize,
+    /// The file in which the history waits for the next process while the relay is restarted. A relative path starts at the
+    /// working directory.
+    pub file: Option<PathBuf>,
 }
 
 /// `shutdown`: the end of the relay.
@@ -448,6 +451,7 @@ impl Default for History {
             max_age: Duration::ZERO,
             max_bytes: 1 << 20,
             max_messages: 0,
+            file: None,
         }
     }
 }

@@ -12,6 +12,7 @@ use super::stream::Stream;
 use crate::ids::ShardId;
 use crate::mailbox::{Mailbox, Wake};
 use crate::relay::envelope::Envelope;
+use crate::relay::owner::keepsake::Keepsake;
 use crate::relay::shard::Transfer;
 use crate::ws::handshake::{Refusal, RefusalKind};
 
@@ -39,6 +40,10 @@ pub(crate) enum Mail {
 /// Mail for the control thread.
 #[derive(Debug)]
 pub(crate) enum Report {
+    /// A shard has numbered everything that will ever be published in its topics, and this is what is kept of them.
+    History(Keepsake),
+    /// The history is written, or cannot be. The writer has logged which.
+    HistoryEnded,
     /// A shard is drained, and its last client has left.
     Drained,
     /// The worker has ended before it was told to. The relay cannot go on without it.

@@ -23,6 +23,7 @@ use super::mail::{ControlBox, Postboxes};
 use super::tls::keeper::Keeper;
 use super::vitals::Vitals;
 use crate::metrics::stats::Published;
+use crate::port::position::Epoch;
 use crate::relay::shard::Shard;
 use crate::relay::turn::{Budgets, Turn};
 
@@ -55,6 +56,8 @@ pub(crate) struct Parts {
     pub clock: Clock,
     /// The TLS configuration for clients over TCP, if they speak TLS.
     pub tls: Option<Arc<Keeper>>,
+    /// The control thread is handed the history in a drain.
+    pub leaves_history: bool,
 }
 
 /// See the module.
@@ -89,10 +92,16 @@ impl Worker {
                 conns: Vec::new(),
                 scratch: super::conn::Scratch::new(parts.tls.is_some()),
                 tls: parts.tls,
+                leaves_history: parts.leaves_history,
                 has_reported: false,
                 stopped: false,
             },
         }
+    }
+
+    /// From now on the numbers are those of another epoch. Called before it runs.
+    pub(crate) fn renew_epoch(&mut self, epoch: Epoch) {
+        self.turn.shard.renew_epoch(epoch);
     }
 
     /// Runs until it is told to stop. It fails only if the kernel refuses to wait for events.

@@ -18,7 +18,7 @@ use crate::ids::Seq;
 const MAX_EPOCH_BYTES: usize = 32;
 
 /// Numbers stay below this, so that JavaScript can count.
-const MAX_NUMBER: u64 = 1 << 53;
+pub(crate) const MAX_NUMBER: u64 = 1 << 53;
 
 /// A span in which numbers do not repeat: the life of a process, or longer if its history survives it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -23,6 +23,7 @@ use super::metrics_port::MetricsPort;
 use super::pauses::Pauses;
 use super::placement::Placement;
 use super::refusals::Refusals;
+use super::saving::Saving;
 use super::supervisor::Supervisor;
 use super::watch::{FROZEN_AFTER, News, Watch};
 use crate::config::{Config, Shutdown};
@@ -59,6 +60,8 @@ pub(super) struct Parts {
     pub(super) published: Vec<Arc<Published>>,
     pub(super) placement: Placement,
     pub(super) tls: Option<Arc<Keeper>>,
+    /// Saves the history, if it is to be saved.
+    pub(super) saving: Option<Saving>,
 }
 
 /// The control loop.
@@ -76,6 +79,7 @@ pub(super) struct Control {
     placement: Placement,
     refusals: Refusals,
     tls: Option<Arc<Keeper>>,
+    saving: Option<Saving>,
     expiry: ExpiryWatch,
     signals: Option<Signals>,
     supervisor: Supervisor,
@@ -134,6 +138,7 @@ impl Control {
                 Instant::now(),
             ),
             tls: parts.tls,
+            saving: parts.saving,
             signals,
             supervisor: if with_signals {
                 Supervisor::from_environment()
@@ -209,7 +214,8 @@ impl Control {
         if let Some(ending) = self.ending {
             self.take_next_step(ending, now);
         }
-        if self.drained == self.placement.postboxes.len() {
+        let is_saved = !self.saving.as_ref().is_some_and(Saving::is_writing);
+        if self.drained == self.placement.postboxes.len() && is_saved {
             self.stop = true;
         }
     }
@@ -285,6 +291,16 @@ impl Control {
             match report {
                 Report::ShutdownRequested => self.begin_shutdown("requested"),
                 Report::ReloadRequested => self.take_reload("requested"),
+                Report::History(keepsake) => {
+                    if let Some(saving) = &mut self.saving {
+                        saving.take(keepsake);
+                    }
+                }
+                Report::HistoryEnded => {
+                    if let Some(saving) = &mut self.saving {
+                        saving.on_end();
+                    }
+                }
                 Report::Drained => self.drained += 1,
                 Report::Failed(shard, reason) => self.fail(RunError::Worker(shard, reason)),
                 Report::MetricsFailed(reason) => self.fail(RunError::Metrics(reason)),
@@ -416,6 +432,7 @@ mod tests {
             published: vec![Arc::default()],
             placement,
             tls: None,
+            saving: None,
         };
         let control = Control::new(parts, &Config::default(), false).unwrap();
         (control, address)

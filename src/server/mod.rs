@@ -22,12 +22,14 @@ mod ending;
 mod error;
 mod expiry;
 mod guard;
+mod history_file;
 mod listening;
 mod memory;
 mod metrics_port;
 mod pauses;
 mod placement;
 mod refusals;
+mod saving;
 mod supervisor;
 #[cfg(test)]
 mod tests;
@@ -45,16 +47,19 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::{self, JoinHandle};
 
 use mio::{Poll, Waker};
+use tracing::warn;
 
 use self::control::Control;
 use self::crew::Crew;
 use self::descriptors::MOST_DERIVED;
 pub use self::error::{RunError, StartError};
 use self::guard::Pulse;
+use self::history_file::HistoryFile;
 use self::memory::Sizes;
 pub use self::memory::{Bound, MemoryLimit};
 use self::metrics_port::MetricsPort;
 use self::placement::Placement;
+use self::saving::Saving;
 use crate::config::{Config, ConfigError, Warning};
 use crate::ids::ShardId;
 use crate::mailbox::Mailbox;
@@ -74,19 +79,21 @@ use crate::net::worker::{ALARM, Parts, WAKER, Worker};
 use crate::panics;
 use crate::port::position::Epoch;
 use crate::relay::router::Router;
+use crate::relay::saved::restore::Restored;
 use crate::relay::shard::{Settings, Shard};
 
 /// A relay; [`Relay::start`] makes one.
 #[derive(Debug)]
 pub enum Relay {}
 
-/// Finds what [`Relay::start`] would find wrong with a configuration: its values, the group of the Unix socket, and the files for
-/// TLS. It does not listen.
+/// Finds what [`Relay::start`] would find wrong with a configuration: its values, the group of the Unix socket, the folder of
+/// the history, and the files for TLS. It does not listen, and leaves the history alone.
 ///
 /// Returns all warnings about it on this machine. The relay starts all the same. It is for the caller to log them.
 pub fn check(config: &Config) -> Result<Vec<Warning>, ConfigError> {
     config.validate()?;
     listening::group(config)?;
+    history_file::check(config)?;
     let tls = Keeper::new(&config.server.tls)?;
     Ok(warnings::all(config, tls.as_ref()))
 }
@@ -139,6 +146,7 @@ impl Relay {
         let listener = listening::on_port(config)?;
         let address = listener.local_addr()?;
         let unix_listener = listening::on_path(config)?;
+        let mut history = HistoryFile::claim(config).map_err(StartError::Config)?;
 
         let poll = Poll::new()?;
         let control: ControlBox = Arc::new(Mailbox::new(PollWaker(Waker::new(
@@ -146,13 +154,14 @@ impl Relay {
             control::WAKER,
         )?)));
         let seats = Seats::new(config.server.max_connections_per_ip);
-        let workers = Workers::build(
+        let mut workers = Workers::build(
             config,
             sizes,
             max_connections,
             seats.as_ref(),
             &control,
             tls.as_ref(),
+            history.as_mut(),
         )?;
         let vitals = workers.vitals.clone();
         let metrics_address = Arc::new(OnceLock::new());
@@ -166,6 +175,8 @@ impl Relay {
         let published = workers.published.clone();
         let shards = published.len();
         let pulse = Arc::new(Pulse::default());
+        // All listeners are bound, and nobody is accepted yet.
+        let saving = history.map(|history| workers.leave_history(history, &control));
 
         let control_loop = Control::new(
             control::Parts {
@@ -188,6 +199,7 @@ impl Relay {
                     trusted: config.server.trusted_proxies.clone(),
                 },
                 tls,
+                saving,
             },
             config,
             with_signals,
@@ -311,6 +323,13 @@ struct Workers {
     postboxes: Postboxes,
     published: Vec<Arc<Published>>,
     vitals: Arc<Vitals>,
+    epoch: Epoch,
+    clock: Clock,
+}
+
+/// The name of a new epoch. `RandomState` is seeded by the operating system.
+fn new_epoch() -> Epoch {
+    Epoch::from_bits(RandomState::new().hash_one(1))
 }
 
 impl Workers {
@@ -321,15 +340,21 @@ impl Workers {
         seats: Option<&Arc<Seats>>,
         control: &ControlBox,
         tls: Option<&Arc<Keeper>>,
+        history: Option<&mut HistoryFile>,
     ) -> io::Result<Workers> {
         let count = sizes.workers;
         // `RandomState` is seeded by the operating system.
         let router = Router::new(count, RandomState::new().hash_one(0));
         let mut resolved = config.clone();
         resolved.limits.max_buffered_bytes = sizes.max_buffered_bytes;
-        let epoch = Epoch::from_bits(RandomState::new().hash_one(1));
-        let settings = Settings::new(&resolved, count).in_epoch(epoch);
+        let settings = Settings::new(&resolved, count).in_epoch(new_epoch());
         let clock = Clock::start();
+        let leaves_history = history.is_some();
+        let clocks = saving::clocks(clock);
+        let restored = match history {
+            Some(history) => history.restore(&settings, router, clocks),
+            None => Restored::empty(&settings, router, clocks),
+        };
         let complaints = Arc::new(Complaints::default());
         let polls: Vec<Poll> = (0..count).map(|_| Poll::new()).collect::<io::Result<_>>()?;
         let new_box = |poll: &Poll| Ok(Postbox::new(Waker::new(poll.registry(), WAKER)?));
@@ -341,8 +366,8 @@ impl Workers {
         let vitals = Arc::new(Vitals::new(postboxes.clone(), max_connections));
         let fill_to = config.server.fill_workers_to;
         let reserved = reserved_clients(max_connections, usize::from(count), fill_to);
-        let new_worker = |(id, poll): (ShardId, Poll)| {
-            let mut shard = Shard::new(id, settings.clone(), router, clock.now());
+        let new_worker = |(mut shard, poll): (Shard, Poll)| {
+            let id = shard.id();
             shard.reserve(reserved);
             Ok(Worker::new(Parts {
                 shard,
@@ -357,16 +382,38 @@ impl Workers {
                 complaints: complaints.clone(),
                 clock,
                 tls: tls.cloned(),
+                leaves_history,
             }))
         };
-        let workers = router.shards().zip(polls).map(new_worker);
+        let workers = restored.shards.into_iter().zip(polls).map(new_worker);
         let workers = workers.collect::<io::Result<_>>()?;
         Ok(Workers {
             workers,
             postboxes,
             published,
             vitals,
+            epoch: restored.epoch,
+            clock,
         })
+    }
+
+    /// Takes over the history that was restored: its file is removed. If it may still be there after a crash, the numbers are
+    /// those of a new epoch, or the next process would use them again.
+    fn leave_history(&mut self, file: HistoryFile, control: &ControlBox) -> Saving {
+        if let Err(error) = file.remove() {
+            warn!(file = %file.path().display(), %error, "history.file: the file cannot be removed; the relay begins a new epoch, and clients that come back hear that it is not known what they missed");
+            self.epoch = new_epoch();
+            for worker in &mut self.workers {
+                worker.renew_epoch(self.epoch);
+            }
+        }
+        let parts = saving::Parts {
+            file,
+            epoch: self.epoch,
+            clock: self.clock,
+            control: control.clone(),
+        };
+        Saving::new(parts, self.workers.len())
     }
 }
 

@@ -44,7 +44,7 @@ fn three_workers(control: &ControlBox) -> Workers {
         workers: 3,
         max_buffered_bytes: 1 << 30,
     };
-    Workers::build(&Config::default(), sizes, 100, None, control, None).unwrap()
+    Workers::build(&Config::default(), sizes, 100, None, control, None, None).unwrap()
 }
 
 #[test]

@@ -17,5 +17,6 @@ pub(crate) mod handshake;
 mod mask;
 mod message;
 mod partial;
+pub(crate) mod served;
 pub(crate) mod subprotocol;
 mod utf8;

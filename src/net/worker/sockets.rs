@@ -65,6 +65,8 @@ pub(super) struct Sockets {
     pub(super) tls: Option<Arc<Keeper>>,
     /// By shard: whether it has mail that it was not woken for yet.
     pub(super) to_notify: Vec<bool>,
+    /// The history is to be handed to the control thread, once it is final.
+    pub(super) leaves_history: bool,
     pub(super) has_reported: bool,
     pub(super) stopped: bool,
 }
@@ -160,6 +162,13 @@ impl Sockets {
         if let Err(error) = registered {
             tracing::debug!(%error, "a connection cannot be watched");
             shard.on_end(key, End::Failed);
+        }
+    }
+
+    fn leave_history_if_final(&mut self, shard: &Shard) {
+        if self.leaves_history && shard.is_history_final() {
+            self.leaves_history = false;
+            self.control.send(Report::History(shard.keepsake()));
         }
     }
 
@@ -350,6 +359,7 @@ impl Host for Sockets {
     fn note(&mut self, shard: &mut Shard, moment: Moment) {
         if moment == Moment::Settled {
             self.shrink();
+            self.leave_history_if_final(shard);
             self.report_if_drained(shard);
             self.published.publish(shard.stats());
         }

@@ -60,6 +60,7 @@ fn workers<const N: usize>(tls: Option<&Arc<Keeper>>) -> ([Worker; N], Postboxes
             seats: None,
             clock,
             tls: tls.cloned(),
+            leaves_history: false,
         })
     });
     (workers, postboxes)

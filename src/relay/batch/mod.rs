@@ -9,6 +9,7 @@ pub(crate) mod draft;
 pub(crate) mod drafts;
 mod events;
 pub(crate) mod past;
+pub(crate) mod restored;
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -126,13 +127,17 @@ impl Batch {
     }
 
     fn number(first: Seq, draft: Draft) -> Batch {
+        Batch::of_parts(first, draft.into_parts())
+    }
+
+    fn of_parts(first: Seq, parts: Parts) -> Batch {
         let Parts {
             bytes,
             ends,
             mut authors,
             decoded_at,
             shares,
-        } = draft.into_parts();
+        } = parts;
         // Frames are always made, because lag is counted in them.
         let frames = Encoding {
             bytes,
@@ -240,6 +245,11 @@ impl Batch {
                 u64::from(self.frames.start_of(index))
             }
         }
+    }
+
+    /// Bytes of frames.
+    pub(crate) fn frame_bytes(&self) -> u64 {
+        self.frames.bytes.len() as u64
     }
 
     /// Bytes of frames that came from `source`.

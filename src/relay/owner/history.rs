@@ -56,6 +56,16 @@ impl Retention {
             max_messages,
         })
     }
+
+    /// The longest time that a message is kept.
+    pub(crate) fn max_age(&self) -> Duration {
+        self.max_age
+    }
+
+    /// The most that the messages of a topic take in memory, in bytes.
+    pub(crate) fn max_bytes(&self) -> u64 {
+        self.max_bytes
+    }
 }
 
 /// See the module.
@@ -71,6 +81,9 @@ pub(crate) struct History {
     cost_end: u64,
     /// The present list, if somebody has asked for it.
     past: Option<Arc<Past>>,
+    /// Until then the topic is kept also if none of its messages are, so that its numbers go on without a break: its clients
+    /// were sent away by a restart, and come back.
+    remembered_until: Option<Timestamp>,
 }
 
 #[derive(Debug)]
@@ -90,6 +103,7 @@ impl History {
             kept_bytes: 0,
             cost_end: 0,
             past: None,
+            remembered_until: None,
         }
     }
 
@@ -98,14 +112,35 @@ impl History {
         self.born
     }
 
-    /// Whether no message is kept.
+    /// Keeps the topic until then, also if none of its messages are kept.
+    pub(super) fn remember_until(&mut self, until: Timestamp) {
+        self.remembered_until = Some(until);
+    }
+
+    /// The longest time that something is kept.
+    pub(super) fn max_age(&self) -> Duration {
+        self.retention.max_age
+    }
+
+    /// Whether nothing is kept: no message, and no place for clients that come back after a restart.
     pub(super) fn is_empty(&self) -> bool {
-        self.entries.is_empty()
+        self.entries.is_empty() && self.remembered_until.is_none()
+    }
+
+    /// The number of messages that are kept.
+    pub(super) fn messages(&self) -> u64 {
+        self.messages
+    }
+
+    /// The batches that are kept, oldest first, and when each was numbered.
+    pub(super) fn batches(&self) -> impl Iterator<Item = (&Arc<Batch>, Timestamp)> {
+        let entries = self.entries.iter();
+        entries.map(|entry| (&entry.kept.batch, entry.numbered_at))
     }
 
     /// Memory that it takes, in bytes; 0 if it is empty. The topic's record is a part of it.
     pub(super) fn memory_bytes(&self) -> u64 {
-        if self.entries.is_empty() {
+        if self.is_empty() {
             return 0;
         }
         let table = (self.entries.capacity() * size_of::<Entry>()) as u64;
@@ -120,6 +155,12 @@ impl History {
 
     /// Keeps a batch that was just numbered.
     pub(super) fn append(&mut self, batch: Arc<Batch>, now: Timestamp) {
+        self.append_of(batch, now);
+        self.drop_expired(now);
+    }
+
+    /// Keeps a batch that follows the last one and was numbered at `numbered_at`, within the limits but that on age.
+    pub(super) fn append_of(&mut self, batch: Arc<Batch>, numbered_at: Timestamp) {
         self.past = None;
         self.messages += batch.len() as u64;
         self.kept_bytes += batch.kept_bytes();
@@ -127,12 +168,18 @@ impl History {
         self.cost_end += batch.cost_bytes();
         self.entries.push_back(Entry {
             kept: Kept { batch, cost_before },
-            numbered_at: now,
+            numbered_at,
         });
         while self.is_too_much() {
             self.drop_oldest();
         }
-        self.drop_expired(now);
+    }
+
+    /// Drops all batches.
+    pub(super) fn drop_batches(&mut self) {
+        while !self.entries.is_empty() {
+            self.drop_oldest();
+        }
     }
 
     fn is_too_much(&self) -> bool {
@@ -144,9 +191,10 @@ impl History {
         cost_bytes > self.retention.max_bytes || rest >= self.retention.max_messages
     }
 
-    /// Drops the oldest batch, if there is one.
+    /// Drops the oldest batch. Without one, the topic is not remembered any longer.
     pub(super) fn drop_oldest(&mut self) {
         let Some(entry) = self.entries.pop_front() else {
+            self.remembered_until = None;
             return;
         };
         self.past = None;
@@ -164,11 +212,13 @@ impl History {
         }
     }
 
-    /// The moment at which the oldest batch becomes too old.
+    /// The moment at which the oldest batch becomes too old, or without one, at which the topic is not remembered any longer.
     pub(super) fn expires_at(&self) -> Option<Timestamp> {
-        let first = self.entries.front()?;
         let step = AGE_STEP.as_micros() as u64;
-        let exact = first.numbered_at + self.retention.max_age;
+        let exact = match self.entries.front() {
+            Some(first) => first.numbered_at + self.retention.max_age,
+            None => self.remembered_until?,
+        };
         Some(Timestamp(exact.0.div_ceil(step) * step))
     }
 

@@ -9,6 +9,7 @@
 
 pub(crate) mod coalesce;
 pub(crate) mod history;
+pub(crate) mod keepsake;
 mod pending;
 mod sequencer;
 mod shelf;
@@ -74,6 +75,8 @@ pub(crate) struct Owner {
     granted: Vec<usize>,
     /// Topics that keep messages.
     shelf: Shelf,
+    /// The relay is going away, and topics whose clients have left are remembered for the next process.
+    is_ending: bool,
 }
 
 impl Owner {
@@ -97,6 +100,7 @@ impl Owner {
             agenda: Agenda::default(),
             deserted: Vec::new(),
             granted: Vec::new(),
+            is_ending: false,
         }
     }
 
@@ -152,6 +156,7 @@ impl Owner {
             return;
         };
         topic.unsubscribe(from, desk.now);
+        self.remember_if_ending(slot, desk.now);
         self.tell_if_held(slot, desk);
         self.shelve(slot, desk.stats);
         self.deserted.push(name);

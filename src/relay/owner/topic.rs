@@ -85,6 +85,19 @@ impl OwnedTopic {
         }
     }
 
+    /// A topic of an earlier process: its first message was number `born`, and its next one is number `next`.
+    pub(super) fn restored(
+        name: TopicName,
+        born: Seq,
+        next: Seq,
+        retention: Option<Retention>,
+    ) -> Self {
+        OwnedTopic {
+            sequencer: Sequencer::local(next),
+            ..OwnedTopic::born(name, born, retention)
+        }
+    }
+
     /// The number of the next message.
     pub(crate) fn next(&self) -> Seq {
         self.sequencer.next()

@@ -15,6 +15,8 @@ pub(super) struct Drain {
     fences: u16,
     /// The answer to the fences is to be sent, behind this turn's messages.
     answer_due: bool,
+    /// The answer was sent: the owner has everything that will ever be published.
+    is_final: bool,
     /// Owners that have answered.
     answers: u16,
     abandoned: bool,
@@ -86,7 +88,13 @@ impl Drain {
 
     /// Whether the answer to all fences is to be sent now. True once.
     pub(super) fn take_answer(&mut self) -> bool {
+        self.is_final |= self.answer_due;
         std::mem::take(&mut self.answer_due)
+    }
+
+    /// Whether the owner has numbered everything that will ever be published.
+    pub(super) fn is_final(&self) -> bool {
+        self.is_final
     }
 
     /// One of `shards` has answered as an owner. Says whether it was the last.

@@ -29,6 +29,7 @@ impl Shard {
         if !self.drain.announce() {
             return;
         }
+        self.owner.begin_end();
         self.decide_undecided();
         self.refuse_newcomers();
         if !self.settings.spread.is_zero() {

@@ -57,6 +57,7 @@ mod reading;
 mod ready;
 mod relief;
 mod replays;
+mod restoring;
 mod row;
 mod settling;
 mod sharing;
@@ -171,6 +172,16 @@ impl Settings {
     fn position(&self, next: Seq) -> Option<Position> {
         let epoch = self.epoch;
         self.retention.map(|_| Position { epoch, next })
+    }
+
+    /// The span in which numbers do not repeat.
+    pub(in crate::relay) fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+
+    /// How much of each topic is kept, if anything is.
+    pub(in crate::relay) fn retention(&self) -> Option<Retention> {
+        self.retention
     }
 }
 

@@ -126,6 +126,11 @@ impl Control {
         if !closing.is_empty() {
             warn!(workers = ?closing, "the time is up while connections are being closed; the system closes the rest");
         }
+        // A worker may have handed in its history in its last turn.
+        self.take_reports();
+        if let Some(saving) = self.saving.take() {
+            saving.end(|| self.waits_on(&mut wait));
+        }
         if let Some(line) = self.refusals.take_line(Instant::now()) {
             info!("{line}");
         }
