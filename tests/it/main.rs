@@ -23,6 +23,7 @@ mod frames;
 mod frozen;
 mod health;
 mod health_path;
+mod history_file;
 mod hostile_config;
 mod hostile_connections;
 mod hostile_floods;

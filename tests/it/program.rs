@@ -49,6 +49,8 @@ pub(crate) struct Program {
     pub(crate) address: SocketAddr,
     pub(crate) metrics: SocketAddr,
     pub(crate) log: BufReader<PipeReader>,
+    /// The log up to the line `ready`.
+    pub(crate) beginning: String,
     _folder: TempDir,
 }
 
@@ -106,12 +108,21 @@ impl Program {
         // It holds the writing end, so the log would never end.
         drop(command);
         let mut log = BufReader::new(reader);
-        let ready = await_line(&mut log, "ready");
+        let mut beginning = String::new();
+        let ready = loop {
+            let mut line = String::new();
+            assert!(log.read_line(&mut line).unwrap() > 0, "{beginning}");
+            beginning.push_str(&line);
+            if line.contains(" ready ") {
+                break line;
+            }
+        };
         Program {
             child,
             address: field(&ready, "address"),
             metrics: field(&ready, "metrics"),
             log,
+            beginning,
             _folder: folder,
         }
     }

@@ -1,5 +1,6 @@
 //! Clients that come back: what they are told, and what they get.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use fanwire::config::{Config, SlowConsumerPolicy};
@@ -20,12 +21,16 @@ fn keeping(workers: usize, change: impl FnOnce(&mut Config)) -> World {
 
 /// Connects with or without the relay's own words.
 fn connect(world: &World, path: &str, words: bool) -> (Client, Response) {
-    let stream = std::net::TcpStream::connect(world.relay.address()).unwrap();
+    connect_to(world.relay.address(), path, words)
+}
+
+fn connect_to(address: SocketAddr, path: &str, words: bool) -> (Client, Response) {
+    let stream = std::net::TcpStream::connect(address).unwrap();
     stream.set_nodelay(true).unwrap();
     stream
         .set_read_timeout(Some(Duration::from_secs(30)))
         .unwrap();
-    let url = format!("ws://{}{path}", world.relay.address());
+    let url = format!("ws://{address}{path}");
     let mut request = url.into_client_request().unwrap();
     if words {
         let offer = "other, fanwire.v1".parse().unwrap();
@@ -38,17 +43,21 @@ fn connect(world: &World, path: &str, words: bool) -> (Client, Response) {
 }
 
 /// A client that counts.
-struct Counting {
-    client: Client,
-    epoch: String,
-    number: u64,
+pub(crate) struct Counting {
+    pub(crate) client: Client,
+    pub(crate) epoch: String,
+    pub(crate) number: u64,
     /// As the relay has said: `null` if it does not know.
-    lost: String,
+    pub(crate) lost: String,
 }
 
 impl Counting {
     fn connect(world: &World, path: &str) -> Counting {
-        let (mut client, response) = connect(world, path, true);
+        Counting::dial(world.relay.address(), path)
+    }
+
+    pub(crate) fn dial(address: SocketAddr, path: &str) -> Counting {
+        let (mut client, response) = connect_to(address, path, true);
         assert_eq!(response.headers()["sec-websocket-protocol"], "fanwire.v1");
         let hello = client.hear();
         let inner = hello.strip_prefix("\0{\"at\":\"").expect("a hello");
@@ -62,19 +71,19 @@ impl Counting {
         }
     }
 
-    fn hear(&mut self) -> String {
+    pub(crate) fn hear(&mut self) -> String {
         let message = self.client.hear();
         assert!(!message.starts_with('\0'), "{message:?}");
         self.number += 1;
         message
     }
 
-    fn at(&self) -> String {
+    pub(crate) fn at(&self) -> String {
         format!("{}-{}", self.epoch, self.number)
     }
 
     /// Asks the relay where this client is.
-    fn probe(&mut self) -> String {
+    pub(crate) fn probe(&mut self) -> String {
         self.client.say("\0");
         let answer = self.client.hear();
         let inner = answer.strip_prefix("\0{\"at\":\"").expect("an answer");
