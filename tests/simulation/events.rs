@@ -5,14 +5,14 @@ use std::fmt::Write as _;
 
 use serde_json::Value;
 
-use crate::model::positions::{Lost, number_of};
+use crate::model::positions::{Lost, Place, read_position};
 use crate::stream::Item;
 
 /// The relay's own words in a stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Words {
-    /// The number in the `id`.
-    pub(crate) id: Option<u64>,
+    /// The `id`.
+    pub(crate) id: Option<Place>,
     /// The time after which the client is to come back.
     pub(crate) pause: Option<u64>,
     pub(crate) said: Said,
@@ -21,7 +21,7 @@ pub(crate) struct Words {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Said {
     /// The client is here.
-    Place { at: Option<u64>, lost: Lost },
+    Place { at: Option<Place>, lost: Lost },
     /// The stream ends. The reason is that of the Close that another client would get.
     End { code: u16, reason: String },
     /// The client gets no stream for now.
@@ -93,7 +93,7 @@ impl Fields {
     }
 
     fn into_item(self) -> Result<Item, String> {
-        let id = self.id.as_deref().map(number_of);
+        let id = self.id.as_deref().map(read_position);
         let data = self.data.join("\n");
         match self.event.as_deref() {
             None if self.data.is_empty() => match (self.comments, id, self.pause) {
@@ -155,7 +155,7 @@ fn said(json: &str) -> Result<Said, String> {
         Some(lost) => Lost::Messages(lost.as_u64().ok_or("not a number")?),
     };
     Ok(Said::Place {
-        at: at.map(number_of),
+        at: at.map(read_position),
         lost,
     })
 }
@@ -196,7 +196,10 @@ pub(crate) fn events_are_read_by_the_rules() {
     let text = "id: e-7\r\ndata: a\rdata:  b\ndata:\n\n";
     assert_eq!(
         read(text),
-        Ok(Some((event("a\n b\n", Some(7)), text.len())))
+        Ok(Some((
+            event("a\n b\n", Some(read_position("e-7"))),
+            text.len()
+        )))
     );
     assert_eq!(read("data: a\n"), Ok(None));
     assert_eq!(read("data: a\n\r"), Ok(None));

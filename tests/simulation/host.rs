@@ -7,8 +7,8 @@ use std::io::IoSlice;
 use std::time::Duration;
 
 use fanwire::internals::relay::{
-    Budgets, Effect, Envelope, Filled, Moment, Named, Readiness, Shard, Transfer, Turn, Undecided,
-    Written,
+    Budgets, Effect, Envelope, Filled, Keepsake, Moment, Named, Readiness, Shard, Transfer, Turn,
+    Undecided, Written,
 };
 use fanwire::internals::ws::Refusal;
 use fanwire::internals::{ClientKey, ShardId, Timestamp, relay};
@@ -76,6 +76,10 @@ pub(crate) struct Host {
     pub(crate) written: Vec<u8>,
     /// The number of clients before deadlines were enforced.
     clients_before: usize,
+    /// The topics that it leaves to the next process, once they are final.
+    pub(crate) keepsake: Option<Keepsake>,
+    /// By topic: the numbers of its first message and of its next one, at that moment.
+    pub(crate) left_numbers: Vec<Option<(u64, u64)>>,
     /// In this turn, connections may be closed even if their transports hold bytes back, because of a deadline or a
     /// cut.
     pub(crate) is_ruthless: bool,
@@ -117,6 +121,8 @@ impl Host {
             clients_before: 0,
             is_short: false,
             written: Vec::new(),
+            keepsake: None,
+            left_numbers: Vec::new(),
             is_ruthless: false,
         }
     }
@@ -330,7 +336,7 @@ impl relay::Host for InTurn<'_> {
                 // Nothing more is numbered in this turn.
                 world.hosts[*host].numbered_before = Vec::new();
             }
-            Moment::Settled => {}
+            Moment::Settled => world.keep_if_final(*host, shard),
         }
     }
 }
@@ -579,7 +585,8 @@ impl World {
                 ..
             } => {
                 let topic = self.topic_named(topic);
-                self.model.confirm(from.index(), *client, topic);
+                let now = shard.now();
+                self.model.confirm(from.index(), *client, topic, now);
             }
             Envelope::Subscribed { client, .. } => joining = Some(*client),
             Envelope::Publish { topic, draft, .. } => {

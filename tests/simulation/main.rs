@@ -33,6 +33,7 @@ mod pipe;
 mod plan;
 mod reading;
 mod records;
+mod restart;
 mod rng;
 mod runs;
 mod stream;

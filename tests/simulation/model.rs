@@ -4,14 +4,17 @@
 //! confirmed a member. It computes the order of each topic, and from it the exact sequence that each member must get:
 //! every message complete and once. The model compares every message when it leaves.
 
+mod checks;
 mod leavers;
 pub(crate) mod positions;
+mod restart;
 mod streams;
 
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
 use fanwire::config::SlowConsumerPolicy;
+use fanwire::internals::port::Epoch;
 use fanwire::internals::relay::PER_MEMBER;
 use fanwire::internals::{ClientKey, Timestamp};
 
@@ -39,6 +42,8 @@ pub(crate) struct Message {
 #[derive(Debug)]
 struct Topic {
     order: Vec<usize>,
+    /// The time at which each message of the order was numbered.
+    numbered_at: Vec<Timestamp>,
     /// By shard: accepted there, and not yet at the owner.
     accepted: Vec<VecDeque<usize>>,
     /// Arrived at the owner, and not numbered.
@@ -70,6 +75,8 @@ struct Member {
     life: Option<Life>,
     /// It was told where its stream begins.
     is_told: bool,
+    /// The time at which the owner confirmed it.
+    confirmed_at: Timestamp,
 }
 
 /// A span in which the relay does not forget the topic.
@@ -97,6 +104,8 @@ struct Client {
     /// The step in which it read the 101.
     opened_at: Option<usize>,
     member: Option<Member>,
+    /// The number that it was at when its relay ended, if this means something to the present one.
+    left_at: Option<u64>,
     /// The last frame that it was sent.
     close: Option<(u16, String)>,
     /// The status of the response.
@@ -120,14 +129,18 @@ pub(crate) struct Model {
     has_history: bool,
     /// The limits on what is kept are never reached.
     keeps_everything: bool,
+    /// The longest time that a message is kept.
+    max_age: Duration,
+    /// The epoch of all numbers.
+    epoch: Epoch,
     coalesce: Duration,
     /// In a drain, clients are closed one after the other.
     has_spread: bool,
     messages: Vec<Message>,
     topics: Vec<Topic>,
     clients: Vec<Client>,
-    /// Confirmations on their way, each with its client and the place of its first message.
-    confirmed: HashMap<(usize, ClientKey), usize>,
+    /// Confirmations on their way, each with its client, the place of its first message, and the time.
+    confirmed: HashMap<(usize, ClientKey), (usize, Timestamp)>,
     /// By shard: messages whose last byte the client's transport took.
     ///
     /// The kernel may not have accepted it yet. If the connection fails then, the message counts as delivered, but the
@@ -140,6 +153,7 @@ impl Model {
     pub(crate) fn new(plan: &Plan) -> Self {
         let topic = || Topic {
             order: Vec::new(),
+            numbered_at: Vec::new(),
             accepted: vec![VecDeque::new(); plan.shards],
             pending: Vec::new(),
             fanned_out_at: None,
@@ -157,6 +171,8 @@ impl Model {
             pings: !plan.config.keepalive.ping_interval.is_zero(),
             has_history: plan.has_history(),
             keeps_everything: plan.keeps_everything(),
+            max_age: plan.config.history.max_age,
+            epoch: Epoch::from_bits(0),
             messages: Vec::new(),
             topics: plan.topics.iter().map(|_| topic()).collect(),
             clients: Vec::new(),
@@ -177,6 +193,7 @@ impl Model {
             numbered_before: self.topics[topic].order.len(),
             opened_at: None,
             member: None,
+            left_at: None,
             close: None,
             status: None,
             asked: Asked::default(),
@@ -272,27 +289,33 @@ impl Model {
     }
 
     /// The owner has confirmed the client.
-    pub(crate) fn confirm(&mut self, shard: usize, client: ClientKey, topic: usize) {
+    pub(crate) fn confirm(
+        &mut self,
+        shard: usize,
+        client: ClientKey,
+        topic: usize,
+        now: Timestamp,
+    ) {
         let next = self.topics[topic].order.len();
-        self.confirmed.insert((shard, client), next);
+        self.confirmed.insert((shard, client), (next, now));
     }
 
     /// The confirmation has arrived, and the client is a member.
     pub(crate) fn join(&mut self, client: usize, key: ClientKey) {
         let shard = self.clients[client].shard;
         let join = self.confirmed.remove(&(shard, key));
-        let join = join.expect("a client joins once its topic's owner has confirmed it");
-        self.join_at(client, join);
+        let (join, at) = join.expect("a client joins once its topic's owner has confirmed it");
+        self.join_at(client, join, at);
         self.note_life(client);
     }
 
     /// The client is a member of a topic of its own shard.
-    pub(crate) fn join_at_head(&mut self, client: usize) {
+    pub(crate) fn join_at_head(&mut self, client: usize, now: Timestamp) {
         let join = self.topics[self.clients[client].topic].order.len();
-        self.join_at(client, join);
+        self.join_at(client, join, now);
     }
 
-    fn join_at(&mut self, client: usize, join: usize) {
+    fn join_at(&mut self, client: usize, join: usize, confirmed_at: Timestamp) {
         let client = &mut self.clients[client];
         assert!(
             join >= client.numbered_before,
@@ -308,6 +331,7 @@ impl Model {
             is_over: false,
             life: None,
             is_told: false,
+            confirmed_at,
         });
     }
 
@@ -355,6 +379,7 @@ impl Model {
             topic.fanned_out_at = Some(now);
         }
         topic.order.append(&mut topic.pending);
+        topic.numbered_at.resize(topic.order.len(), now);
         topic.mirrored[shard] = topic.order.len();
         let numbered = &self.topics[topic_key].order[before..];
         if numbered.is_empty() {
@@ -588,70 +613,5 @@ impl Model {
     /// The Close that the client was sent.
     pub(crate) fn farewell(&self, client: usize) -> Option<&(u16, String)> {
         self.clients[client].close.as_ref()
-    }
-
-    /// Checks a member that reads, once nothing is on its way. It must have got every message of its topic so far. All its
-    /// own messages must be accepted, and its pings answered.
-    pub(crate) fn check_at_rest(&mut self, client_key: usize) {
-        let client = &self.clients[client_key];
-        assert!(
-            client.posted.is_empty(),
-            "client {client_key}: {} messages were not taken, and nobody will come back for them",
-            client.posted.len()
-        );
-        let end = self.topics[client.topic].order.len();
-        let mirrored = self.topics[client.topic].mirrored[client.shard];
-        assert_eq!(
-            mirrored, end,
-            "client {client_key}: its shard lacks messages"
-        );
-        self.check_probes(client_key);
-        let owed = self.owed_to(client_key, client);
-        let is_lossy = self.policy == SlowConsumerPolicy::Drop;
-        assert!(
-            owed == 0 || is_lossy,
-            "client {client_key}: {owed} messages wait for ever"
-        );
-        assert!(
-            client.pinged.is_empty(),
-            "client {client_key}: every ping is answered"
-        );
-    }
-
-    /// Checks that clients that were told that the relay is going away had got everything before.
-    pub(crate) fn check_farewells(&self) {
-        if self.policy == SlowConsumerPolicy::Drop || self.has_spread {
-            // In a spread, others go on when a client has left.
-            return;
-        }
-        for (key, client) in self.clients.iter().enumerate() {
-            let is_farewell =
-                |(code, reason): &(u16, String)| *code == 1001 && reason.starts_with(FAREWELL);
-            if !client.close.as_ref().is_some_and(is_farewell) {
-                continue;
-            }
-            let Some(member) = &client.member else {
-                continue;
-            };
-            let rest = &self.topics[client.topic].order[member.next..];
-            let is_owed = |&&message: &&usize| self.echo || self.messages[message].publisher != key;
-            let withheld = rest.iter().filter(is_owed).count();
-            assert_eq!(
-                withheld, 0,
-                "client {key} was sent away before it had everything"
-            );
-        }
-    }
-
-    /// Nothing is on its way: every accepted message is numbered.
-    pub(crate) fn check_nothing_under_way(&self) {
-        for (key, topic) in self.topics.iter().enumerate() {
-            let accepted: usize = topic.accepted.iter().map(VecDeque::len).sum();
-            assert_eq!(
-                accepted + topic.pending.len(),
-                0,
-                "messages of topic {key} were accepted and never numbered"
-            );
-        }
     }
 }

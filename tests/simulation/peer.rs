@@ -4,6 +4,7 @@
 use std::collections::VecDeque;
 use std::io::Read;
 
+use fanwire::internals::port::Epoch;
 use fanwire::internals::{ClientKey, Timestamp};
 
 use crate::counterpart::Counterpart;
@@ -14,9 +15,6 @@ use crate::plan::{HEALTH_PATH, Plan};
 use crate::rng::Rng;
 use crate::stream::{Item, Stream};
 use crate::transport::Transport;
-
-/// The epoch of a relay that draws none.
-const EPOCH: &str = "00000000000";
 
 /// The reactions of a client.
 #[derive(Clone, Copy, Debug)]
@@ -46,17 +44,31 @@ pub(crate) enum Request {
 }
 
 /// The place where a client's stream is to begin, and whether it understands the relay's own words.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(crate) struct Wish {
     pub(crate) asked: Asked,
     pub(crate) has_words: bool,
+    /// The epoch of the number that it asks for.
+    pub(crate) epoch: Epoch,
+}
+
+impl Default for Wish {
+    fn default() -> Wish {
+        Wish {
+            asked: Asked::default(),
+            has_words: false,
+            epoch: Epoch::from_bits(0),
+        }
+    }
 }
 
 impl Wish {
     fn query(&self) -> Option<String> {
         match &self.asked {
             Asked::Nothing => None,
-            Asked::Number(number) => Some(format!("since={EPOCH}-{number}")),
+            Asked::Number(number) | Asked::Foreign(number) => {
+                Some(format!("since={}-{number}", self.epoch.as_str()))
+            }
             Asked::Nonsense => Some("since=nonsense".into()),
             Asked::Last(most) => Some(format!("last={most}")),
         }

@@ -82,6 +82,8 @@ pub(crate) struct Plan {
     /// The number of hosts that are stopped in a thousand steps.
     pub(crate) pauses: usize,
     pub(crate) ending: Ending,
+    /// The number of times that the relay is started again.
+    pub(crate) restarts: usize,
     /// The start of the end, if it comes in the middle of other events. Otherwise the world comes to rest first.
     pub(crate) end_at: Option<EndAt>,
 }
@@ -197,6 +199,11 @@ impl Plan {
             }),
             steps,
             ending,
+            restarts: if config.history.max_age.is_zero() {
+                0
+            } else {
+                rng.pick(&[0, 1, 1, 2])
+            },
             config,
         }
     }

@@ -72,7 +72,7 @@ impl World {
         };
         match (joined, is_local) {
             (0, _) => {}
-            (1, true) => self.model.join_at_head(id),
+            (1, true) => self.model.join_at_head(id, shard.now()),
             (1, false) => self.model.join(id, key),
             (more, _) => panic!("{more} clients joined at once"),
         }

@@ -2,7 +2,7 @@
 //! rule that binds a server, and shares nothing with the relay's code.
 
 use crate::events::{self, Said, Words};
-use crate::model::positions::Told;
+use crate::model::positions::{Place, Told};
 
 /// An item that a server sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,7 +22,7 @@ pub(crate) enum Item {
         is_text: bool,
         payload: Vec<u8>,
         /// The number in its id.
-        id: Option<u64>,
+        id: Option<Place>,
     },
     /// The relay's own words in an event stream.
     Words(Words),
@@ -129,7 +129,7 @@ impl Stream {
     fn hear(&mut self, words: &Words) -> Result<(), String> {
         match words.said {
             Said::Place { at, .. } => {
-                let head = self.told.take().map(|told| told.number);
+                let head = self.told.take().map(|told| (told.epoch, told.number));
                 if head.is_some() && head != at {
                     return Err(format!("{head:?} in the head, and then {at:?}"));
                 }

@@ -161,6 +161,14 @@ pub(crate) enum Event {
     CloseAwaited,
     /// A host begins to close its clients one after the other.
     Spread,
+    /// The relay is started again and goes on with its history,
+    Restart,
+    /// or with the history of a process with another number of shards,
+    RestartWithOthers,
+    /// or finds it damaged,
+    RestartDamaged,
+    /// or finds none.
+    RestartWithout,
     Drain(Moment),
     /// All connections are cut, in a drain or without one.
     Cut(Moment),
@@ -189,7 +197,7 @@ pub(crate) enum Event {
 }
 
 /// The least number of times that each event must happen in an ordinary run. It is about a third of the usual number.
-pub(crate) const LEAST: [(Event, u64); 93] = [
+pub(crate) const LEAST: [(Event, u64); 97] = [
     (Event::StreamedMessage, 10_000),
     (Event::Comment, 100),
     (Event::StreamSkip, 10),
@@ -228,6 +236,10 @@ pub(crate) const LEAST: [(Event, u64); 93] = [
     (Event::Goodbye(Stage::Idle), 80),
     (Event::CloseAwaited, 300),
     (Event::Spread, 100),
+    (Event::Restart, 20),
+    (Event::RestartWithOthers, 35),
+    (Event::RestartDamaged, 14),
+    (Event::RestartWithout, 55),
     (Event::Drain(Moment::Any), 200),
     (Event::Drain(Moment::Upgrade), 40),
     (Event::Drain(Moment::Transfer), 1),

@@ -9,8 +9,9 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use fanwire::config::Topics;
-use fanwire::internals::relay::{Budgets, Envelope, Router, Settings, Shard, Transfer};
-use fanwire::internals::{ShardId, Timestamp};
+use fanwire::internals::Timestamp;
+use fanwire::internals::port::Epoch;
+use fanwire::internals::relay::{Envelope, Router, Transfer};
 use fanwire::server::Stats;
 
 use crate::host::Host;
@@ -19,6 +20,7 @@ use crate::model::positions::Asked;
 use crate::peer::Wish;
 use crate::peer::{Peer, Request};
 use crate::plan::Plan;
+use crate::restart::first_hosts;
 use crate::rng::Rng;
 use crate::tally::{Event, Tally};
 use fanwire::config::SlowConsumerPolicy;
@@ -82,19 +84,8 @@ impl World {
             plan.topics = vec!["/"];
         }
         let now = Timestamp(1_000_000);
-        let shards = u16::try_from(plan.shards).expect("a few");
-        let router = Router::new(shards, plan.router_seed);
-        let settings = Settings::new(&plan.config, plan.shards as u16);
-        let shard = |id| Shard::new(ShardId(id), settings.clone(), router, now);
-        let budgets = Budgets {
-            // Enough for a world at rest to stay so.
-            flush_clients: plan.flush_budget.max(16),
-            step_frames: plan.step_frames,
-            ..Budgets::default()
-        };
-        let hosts = (0..shards)
-            .map(|id| Host::new(shard(id), budgets, plan.scratch_bytes, plan.shards, now))
-            .collect();
+        let (router, hosts) = first_hosts(&plan, now);
+        let shards = plan.shards;
         let links = || (0..shards).map(|_| VecDeque::new()).collect();
         let world = World {
             hosts,
@@ -126,6 +117,25 @@ impl World {
 
     /// Runs the world to its end. Returns the counters of its shards and the other events.
     pub(crate) fn run(&mut self) -> (Stats, Tally) {
+        let mut stats = Vec::new();
+        loop {
+            self.live();
+            let hosts = self.hosts.iter();
+            stats.extend(hosts.map(|host| host.shard().stats().clone()));
+            if !self.restart() {
+                break;
+            }
+        }
+        for peer in &self.peers {
+            if let Some(tally) = peer.transport.tally() {
+                self.tally.add(tally);
+            }
+        }
+        (stats.into_iter().sum(), std::mem::take(&mut self.tally))
+    }
+
+    /// The life of one process, to its end.
+    fn live(&mut self) {
         let is_cut_short = (0..self.plan.steps).any(|_| {
             let is_over = self.plan.end_at.is_some_and(|end| self.is_time(end));
             if !is_over {
@@ -142,13 +152,6 @@ impl World {
         }
         self.end();
         self.check_end();
-        for peer in &self.peers {
-            if let Some(tally) = peer.transport.tally() {
-                self.tally.add(tally);
-            }
-        }
-        let stats = self.hosts.iter().map(|host| host.shard().stats().clone());
-        (stats.sum(), std::mem::take(&mut self.tally))
     }
 
     pub(crate) fn step(&mut self) {
@@ -273,7 +276,9 @@ impl World {
             )
         });
         self.model.connect(peer.host, peer.topic);
-        let Wish { asked, has_words } = peer.wish.clone();
+        let Wish {
+            asked, has_words, ..
+        } = peer.wish.clone();
         self.model.ask(id, asked, has_words);
         if peer.request == Request::Events {
             self.model.ask_for_events(id);
@@ -289,19 +294,28 @@ impl World {
         }
         let choice = self.rng.below(1_000_000);
         let known = self.model.any_number(topic, choice);
+        let mut epoch = self.model.epoch();
         let asked = match (self.rng.below(10), known) {
             (0..5, Some(number)) => {
                 Asked::Number(number.saturating_sub(self.rng.pick(&[0, 0, 1, 50])))
             }
             (5, Some(number)) => Asked::Number(number + 1_000_000),
             (6, _) => Asked::Nonsense,
+            (8, _) if epoch != Epoch::from_bits(0) => {
+                epoch = Epoch::from_bits(0);
+                Asked::Foreign(self.rng.pick(&[0, 1, 17]))
+            }
             (7, _) => Asked::Last(self.rng.pick(&[0, 1, 10, 10_000])),
             _ => Asked::Nothing,
         };
         // Without words, a client that may be made to skip is not told where it begins.
         let skips = self.plan.config.slow_consumer.policy == SlowConsumerPolicy::Drop;
         let has_words = self.rng.percent(60) || skips && asked != Asked::Nothing;
-        Wish { asked, has_words }
+        Wish {
+            asked,
+            has_words,
+            epoch,
+        }
     }
 
     /// Whether the client's host has a connection to it.

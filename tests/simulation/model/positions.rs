@@ -4,8 +4,14 @@
 //! changes only when the relay has forgotten the topic. So every position that a client is told can be compared with the
 //! place of its next message.
 
-use super::{Life, Member, Model};
+use super::{Client, Life, Member, Model};
 use crate::stream::Item;
+use std::time::Duration;
+
+use fanwire::internals::port::Epoch;
+
+/// Messages are dropped for their age at multiples of this.
+const AGE_STEP: Duration = Duration::from_millis(250);
 
 /// The place that a client asks for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -15,6 +21,8 @@ pub(crate) enum Asked {
     Nothing,
     /// A number that somebody was told.
     Number(u64),
+    /// A number of an epoch that is over.
+    Foreign(u64),
     /// Something that is not a position.
     Nonsense,
     /// So many messages.
@@ -32,6 +40,7 @@ pub(crate) enum Lost {
 /// A place that the relay has told a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Told {
+    pub(crate) epoch: Epoch,
     pub(crate) number: u64,
     pub(crate) lost: Lost,
 }
@@ -53,16 +62,20 @@ impl Told {
                 Lost::Messages(number.parse().expect("a number"))
             }
         };
+        let (epoch, number) = read_position(at);
         Told {
-            number: number_of(at),
+            epoch,
+            number,
             lost,
         }
     }
 
     /// Reads the fields of a 101, if they are there.
     pub(crate) fn of_fields(position: Option<&str>, lost: Option<&str>) -> Option<Told> {
+        let (epoch, number) = read_position(position?);
         Some(Told {
-            number: number_of(position?),
+            epoch,
+            number,
             lost: match lost {
                 None => Lost::NotSaid,
                 Some("unknown") => Lost::Unknown,
@@ -72,10 +85,14 @@ impl Told {
     }
 }
 
-/// The number in a position.
-pub(crate) fn number_of(position: &str) -> u64 {
-    let (_, number) = position.split_once('-').expect("a position has an epoch");
-    number.parse().expect("a position has a number")
+/// The epoch and the number in a position.
+pub(crate) type Place = (Epoch, u64);
+
+/// Reads a position.
+pub(crate) fn read_position(position: &str) -> Place {
+    let (epoch, number) = position.split_once('-').expect("a position has an epoch");
+    let epoch = epoch.parse().expect("an epoch is a word");
+    (epoch, number.parse().expect("a position has a number"))
 }
 
 impl Model {
@@ -123,8 +140,9 @@ impl Model {
     /// A number that a client of the topic could be at.
     pub(crate) fn any_number(&self, topic: usize, choice: usize) -> Option<u64> {
         let there = self.clients.iter().filter(|client| client.topic == topic);
+        let number = |client: &Client| client.member.as_ref()?.number();
         let numbers: Vec<u64> = there
-            .filter_map(|client| client.member.as_ref()?.number())
+            .filter_map(|client| number(client).or(client.left_at))
             .collect();
         (!numbers.is_empty()).then(|| numbers[choice % numbers.len()])
     }
@@ -173,14 +191,15 @@ impl Model {
             }
         }
         assert_eq!(
-            member.number(),
-            Some(told.number),
+            (self.epoch, member.number()),
+            (told.epoch, Some(told.number)),
             "client {client} is told another place than it has counted"
         );
     }
 
     /// The client's stream begins where it is told.
     fn on_beginning(&mut self, client: usize, told: Told) {
+        assert_eq!(told.epoch, self.epoch, "the numbers are of another epoch");
         let one = &self.clients[client];
         let topic = &self.topics[one.topic];
         let life = self
@@ -214,13 +233,21 @@ impl Model {
             (Asked::Number(asked), Lost::Unknown) => {
                 assert!(*asked < born || *asked > next, "a known place is unknown");
             }
-            (Asked::Nonsense, Lost::Unknown) => {}
+            (Asked::Nonsense | Asked::Foreign(_), Lost::Unknown) => {}
             (Asked::Last(most), Lost::Messages(0)) => {
                 // Others may have been sent since the client was confirmed.
                 let head = base + self.member(client).next as u64;
                 assert!(head - told.number <= *most, "more than the last");
             }
             (asked, lost) => panic!("{asked:?} is answered {lost:?}"),
+        }
+        let member = self.member(client);
+        if place < member.next {
+            let kept_until = topic.numbered_at[place] + self.max_age + AGE_STEP;
+            assert!(
+                kept_until > member.confirmed_at,
+                "a message is kept for too long"
+            );
         }
         let member = self.clients[client].member.as_mut().expect("a member");
         member.is_told = true;
@@ -250,7 +277,8 @@ impl Model {
         let (position, behind) = rest.split_at(rest.find(';').unwrap_or(rest.len()));
         let one = &self.clients[client];
         let member = self.member(client);
-        let told = number_of(position);
+        let (epoch, told) = read_position(position);
+        assert_eq!(epoch, self.epoch, "a Close names another epoch");
         match member.number() {
             Some(number) if one.has_words || !self.skips() => assert_eq!(
                 told, number,
@@ -273,7 +301,7 @@ impl Model {
 
 impl Member {
     /// The number of its next message, if it was told where it began.
-    fn number(&self) -> Option<u64> {
+    pub(super) fn number(&self) -> Option<u64> {
         let life = self.life.filter(|_| self.is_told)?;
         Some(life.base + self.next as u64)
     }

@@ -2,7 +2,7 @@
 
 use super::{Message, Model};
 use crate::events::{Said, Words};
-use crate::model::positions::{Lost, Told};
+use crate::model::positions::{Lost, Place, Told};
 
 impl Message {
     /// Whether a client reads the message like this. An event stream has one kind of line end.
@@ -27,15 +27,16 @@ impl Model {
         client: usize,
         is_text: bool,
         payload: &[u8],
-        id: Option<u64>,
+        id: Option<Place>,
     ) {
         self.on_message(client, is_text, payload);
         self.check_id(client, id);
     }
 
     /// An id is the position behind the event, and is there if the topic keeps messages.
-    fn check_id(&self, client: usize, id: Option<u64>) {
+    fn check_id(&self, client: usize, id: Option<Place>) {
         let counted = self.member_number(client).filter(|_| self.has_history);
+        let counted = counted.map(|number| (self.epoch, number));
         assert_eq!(
             id, counted,
             "client {client} gets another id than it has counted"
@@ -76,11 +77,18 @@ impl Model {
         self.check_id(client, words.id);
     }
 
-    fn on_place(&mut self, client: usize, at: Option<u64>, lost: Lost) {
+    fn on_place(&mut self, client: usize, at: Option<Place>, lost: Lost) {
         match (at, lost) {
-            (Some(number), lost) => {
+            (Some((epoch, number)), lost) => {
                 assert!(self.has_history, "a place where there are none");
-                self.on_told(client, Told { number, lost });
+                self.on_told(
+                    client,
+                    Told {
+                        epoch,
+                        number,
+                        lost,
+                    },
+                );
             }
             (None, Lost::Messages(lost)) if !self.has_history && lost > 0 => {
                 let member = self.clients[client].member.as_mut();
