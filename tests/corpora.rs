@@ -7,6 +7,7 @@ use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
+use fanwire::internals::relay::Damage;
 use fanwire::server::{Stat, Stats};
 
 #[allow(unreachable_pub, reason = "the fuzzer's own crate reaches it")]
@@ -35,6 +36,11 @@ fn the_upgrade_keeps_its_promises_on_the_corpus() {
 #[test]
 fn the_metrics_port_keeps_its_promises_on_the_corpus() {
     replay("metrics_http", targets::metrics_http::run);
+}
+
+#[test]
+fn histories_keep_their_promises_on_the_corpus() {
+    replay("history_file", targets::history_file::run);
 }
 
 #[test]
@@ -76,6 +82,41 @@ fn the_corpus_of_shards_gets_everywhere() {
     ] {
         assert!(totals.value(corner) > 0, "no seed gets to {corner:?}");
     }
+}
+
+#[test]
+fn the_corpus_of_histories_has_sound_ones_and_every_kind_of_damage() {
+    let outcomes: Vec<_> = corpus("history_file")
+        .iter()
+        .map(|path| targets::history_file::play(&fs::read(path).expect("a seed")))
+        .collect();
+    let sound = outcomes.iter().flatten();
+    assert!(sound.clone().count() >= 8, "{outcomes:?}");
+    assert!(sound.clone().any(|taken| taken.found == taken.kept));
+    assert!(
+        sound
+            .clone()
+            .any(|taken| taken.kept.messages < taken.found.messages)
+    );
+    for damage in [
+        Damage::NotAHistory,
+        Damage::OtherVersion(2),
+        Damage::Truncated,
+        Damage::TooLong,
+        Damage::Checksum,
+    ] {
+        assert!(outcomes.contains(&Err(damage)), "no seed has {damage:?}");
+    }
+    let mut parts: Vec<_> = outcomes
+        .iter()
+        .filter_map(|outcome| match outcome {
+            Err(Damage::Impossible(part)) => Some(*part),
+            Ok(_) | Err(_) => None,
+        })
+        .collect();
+    parts.sort_unstable();
+    parts.dedup();
+    assert_eq!(parts.len(), 12, "{parts:?}");
 }
 
 /// Runs the target on every input of its corpus and on its mutations. A failure names the input and keeps the bytes, so

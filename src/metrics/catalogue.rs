@@ -275,7 +275,7 @@ pub const METRICS: &[Metric] = &[
     gauge(
         "fanwire_topics_with_history",
         Source::Total(Stat::TopicsWithHistory),
-        "Topics with messages that are kept for clients that come later.",
+        "Topics that are kept for clients that come later, with their messages or, after a restart, with their numbers alone.",
     ),
     gauge(
         "fanwire_replay_bytes",

@@ -1,7 +1,9 @@
 //! Tests of faults that only the inside of the relay can plant.
 
+use std::fs;
 use std::io::{self, Write};
 use std::net::{TcpListener, TcpStream};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread;
@@ -13,14 +15,18 @@ use tungstenite::{Message, WebSocket};
 
 use super::control;
 use super::crew::{Crew, Work};
+use super::history_file::HistoryFile;
 use super::{Relay, RelayHandle, RunError, Sizes, Workers, metrics_port, reserved_clients};
 use crate::config::Config;
 use crate::ids::ShardId;
 use crate::mailbox::Mailbox;
 use crate::metrics::collector::Exposition;
 use crate::metrics::stats::Stat;
+use crate::net::clock::Clock;
 use crate::net::mail::{ControlBox, PollWaker, Report};
 use crate::net::vitals::Vitals;
+use crate::port::position::Epoch;
+use crate::relay::saved::write::Writer;
 
 /// A relay that spreads even a few clients over `workers`.
 fn relay_with(workers: usize) -> RelayHandle {
@@ -37,6 +43,48 @@ fn connect(relay: &RelayHandle, topic: &str) -> WebSocket<TcpStream> {
     let stream = TcpStream::connect(relay.address()).unwrap();
     let url = format!("ws://localhost/{topic}");
     tungstenite::client(url, stream).unwrap().0
+}
+
+/// A history without topics is read, and then something happens to its file. Returns the epoch of the file, and that of the
+/// relay that takes the history over.
+fn epochs_if(happens: impl FnOnce(&Path)) -> (Epoch, Epoch) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("history");
+    let mut config = Config::default();
+    config.history.max_age = Duration::from_mins(1);
+    config.history.file = Some(path.clone());
+    let epoch = Epoch::from_bits(7);
+    let mut bytes = Vec::new();
+    let writer = Writer::new(Vec::new(), super::saving::clocks(Clock::start()));
+    let written = writer.write(epoch, |piece| bytes.write_all(piece));
+    written.unwrap();
+    fs::write(&path, bytes).unwrap();
+    let sizes = Sizes {
+        workers: 2,
+        max_buffered_bytes: 1 << 30,
+    };
+    let poll = Poll::new().unwrap();
+    let waker = Waker::new(poll.registry(), control::WAKER).unwrap();
+    let control: ControlBox = Arc::new(Mailbox::new(PollWaker(waker)));
+    let mut file = HistoryFile::claim(&config).unwrap();
+    let workers = Workers::build(&config, sizes, 100, None, &control, None, file.as_mut());
+    let mut workers = workers.unwrap();
+    assert_eq!(workers.epoch, epoch);
+    happens(&path);
+    drop(workers.leave_history(file.unwrap(), &control));
+    assert!(!path.is_file());
+    (epoch, workers.epoch)
+}
+
+#[test]
+fn a_relay_goes_on_in_the_epoch_of_a_history_only_if_the_file_can_be_removed() {
+    let (file, relay) = epochs_if(|_| {});
+    assert_eq!(file, relay);
+    let (file, relay) = epochs_if(|path| {
+        fs::remove_file(path).unwrap();
+        fs::create_dir(path).unwrap();
+    });
+    assert_ne!(file, relay);
 }
 
 fn three_workers(control: &ControlBox) -> Workers {

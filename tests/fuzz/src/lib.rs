@@ -6,6 +6,7 @@
 
 pub mod decoder;
 pub mod head;
+pub mod history_file;
 pub mod input;
 pub mod metrics_http;
 pub mod shard;
