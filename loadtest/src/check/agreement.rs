@@ -5,12 +5,22 @@
 use std::collections::BTreeMap;
 
 use super::order::{Fingerprint, Likeness, Record, Reference};
+use crate::scenario::message::Key;
 
 /// A position, as it is compared: by the hash of its epoch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Start {
     pub(crate) epoch: u64,
     pub(crate) number: u64,
+}
+
+/// A message, and the position before it as the relay said to its publisher.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Placed {
+    /// Its topic.
+    pub(crate) topic: u32,
+    pub(crate) key: Key,
+    pub(crate) start: Start,
 }
 
 /// The life of one client, from when it came until it went. Another life begins after a gap.
@@ -38,16 +48,25 @@ pub(crate) struct Orders {
 }
 
 /// Compares the lives in each topic: whole ones with each other, the rest with the record of the topic. `records` has
-/// an entry for each topic.
-pub(crate) fn compare(lives: Vec<Life>, records: Vec<Option<Record>>) -> Orders {
+/// an entry for each topic. `placed` are messages whose positions the relay said to their publishers.
+pub(crate) fn compare(
+    lives: Vec<Life>,
+    records: Vec<Option<Record>>,
+    placed: Vec<Placed>,
+) -> Orders {
+    let mut placed_by_topic: Vec<Vec<Placed>> = records.iter().map(|_| Vec::new()).collect();
+    for one in placed {
+        placed_by_topic[one.topic as usize].push(one);
+    }
     let mut by_topic: Vec<Vec<Life>> = records.iter().map(|_| Vec::new()).collect();
     for life in lives {
         by_topic[life.topic as usize].push(life);
     }
     let mut orders = Orders::default();
-    for (lives, record) in by_topic.into_iter().zip(records) {
+    let topics = by_topic.into_iter().zip(records).zip(placed_by_topic);
+    for ((lives, record), placed) in topics {
         let common = orders.compare_whole(&lives);
-        orders.compare_parts(&lives, record, common);
+        orders.compare_parts(&lives, record, &placed, common);
     }
     orders
 }
@@ -69,16 +88,17 @@ impl Orders {
         &mut self,
         lives: &[Life],
         record: Option<Record>,
+        placed: &[Placed],
         common: Option<Fingerprint>,
     ) {
         let parts = || lives.iter().filter(|life| !life.is_whole);
-        let has_places = lives.iter().any(|life| life.start.is_some());
+        let has_places = !placed.is_empty() || lives.iter().any(|life| life.start.is_some());
         if parts().next().is_none() && !has_places {
             return;
         }
         let reference = record.map(Record::index);
         if let Some(reference) = &reference {
-            self.compare_places(lives, reference);
+            self.compare_places(lives, placed, reference);
         }
         // The record counts only if its connection saw what most others saw.
         let reference = reference.filter(|reference| {
@@ -101,11 +121,16 @@ impl Orders {
 impl Orders {
     /// Compares the positions of the first messages. In an epoch, a position and the place in the record differ by the
     /// same number for all.
-    fn compare_places(&mut self, lives: &[Life], reference: &Reference) {
+    fn compare_places(&mut self, lives: &[Life], placed: &[Placed], reference: &Reference) {
         let mut votes: BTreeMap<u64, BTreeMap<u64, u64>> = BTreeMap::new();
-        for life in lives {
-            let place = reference.place_of(&life.fingerprint);
-            if let (Some(start), Some(place)) = (life.start, place) {
+        let of_lives = lives
+            .iter()
+            .map(|life| (life.start, reference.place_of(&life.fingerprint)));
+        let of_posts = placed
+            .iter()
+            .map(|post| (Some(post.start), reference.place_of_key(post.key)));
+        for (start, place) in of_lives.chain(of_posts) {
+            if let (Some(start), Some(place)) = (start, place) {
                 let distance = start.number.wrapping_sub(place);
                 let of_epoch = votes.entry(start.epoch).or_default();
                 *of_epoch.entry(distance).or_default() += 1;
@@ -145,11 +170,20 @@ mod tests {
             is_whole: true,
             ..at(&[1, 2, 3], 100)
         };
-        let orders = |lives| compare(lives, vec![Some(record(&[1, 2, 3]))]);
+        let orders = |lives| compare(lives, vec![Some(record(&[1, 2, 3]))], vec![]);
         let right = orders(vec![whole, at(&[2, 3], 101), at(&[3], 102)]);
         assert_eq!(right, Orders::default());
         let wrong = orders(vec![whole, at(&[2, 3], 101), at(&[3], 103)]);
         assert_eq!(wrong.misplaced, 1);
+        // The answers to posts are compared with the same places.
+        let posted = |key, number| Placed {
+            topic: 0,
+            key,
+            start: Start { epoch: 9, number },
+        };
+        let posts = |placed| compare(vec![whole], vec![Some(record(&[1, 2, 3]))], placed);
+        assert_eq!(posts(vec![posted(2, 101)]).misplaced, 0);
+        assert_eq!(posts(vec![posted(2, 101), posted(3, 103)]).misplaced, 1);
         // Another epoch has numbers of its own.
         let mut other = at(&[3], 7);
         other.start = Some(Start {
@@ -176,7 +210,7 @@ mod tests {
             life(&[2, 3], false),
             life(&[3, 2], false),
         ];
-        let orders = compare(lives, vec![Some(record(&[1, 2, 3]))]);
+        let orders = compare(lives, vec![Some(record(&[1, 2, 3]))], vec![]);
         let expected = Orders {
             disagreeing: 2,
             ..Orders::default()
@@ -191,7 +225,7 @@ mod tests {
             life(&[1, 2, 3], true),
             life(&[2, 3], false),
         ];
-        let orders = compare(lives, vec![Some(record(&[1, 3, 2]))]);
+        let orders = compare(lives, vec![Some(record(&[1, 3, 2]))], vec![]);
         let expected = Orders {
             uncompared: 1,
             ..Orders::default()

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::agreement::{Life, Start};
 use super::order::Record;
 use super::position::{Counting, Judgement, Lost, Position, Word};
+use super::posted::{PostBooks, Posted};
 use super::received::{Expected, Received, Verdict};
 use super::sent::Sent;
 use super::tally::Tally;
@@ -41,6 +42,8 @@ pub(crate) struct Books {
     last_delivery: u64,
     /// Clients that came back, by what the relay said they have lost.
     pub(crate) resumes: Resumes,
+    /// Answers to posts.
+    pub(crate) posts: PostBooks,
     /// Room for the payload of an event, used again for each.
     pub(crate) decoded: Vec<u8>,
     /// Whether the run is over. Nothing is entered any more then.
@@ -78,6 +81,7 @@ impl Books {
             forgotten_lives: 0,
             last_delivery: 0,
             resumes: Resumes::default(),
+            posts: PostBooks::default(),
             decoded: Vec::new(),
             is_over: false,
             plan,
@@ -205,6 +209,16 @@ impl Books {
     pub(crate) fn on_unasked(&mut self, received: &mut Received) {
         self.end_stretch(received);
         received.excuse_unasked();
+    }
+
+    /// Enters the answer to a post.
+    pub(crate) fn on_answer(&mut self, posted: &Posted<'_>) {
+        let topic = self.plan.places[posted.publisher as usize].topic;
+        let is_alone = self.plan.publishers_by_topic[topic as usize].len() == 1;
+        let latency = self.now.saturating_sub(posted.sent);
+        let latency = self.is_measured(posted.sent).then_some(latency);
+        let judgement = self.posts.enter(posted, topic, is_alone, latency);
+        self.judge(judgement);
     }
 
     fn end_stretch(&mut self, received: &mut Received) {

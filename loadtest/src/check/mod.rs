@@ -12,6 +12,7 @@ pub(crate) mod books;
 pub(crate) mod excuses;
 pub(crate) mod order;
 pub(crate) mod position;
+pub(crate) mod posted;
 pub(crate) mod received;
 pub(crate) mod sent;
 pub(crate) mod tally;

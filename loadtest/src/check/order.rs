@@ -110,6 +110,11 @@ pub(crate) enum Likeness {
 }
 
 impl Reference {
+    /// The place of a message in the record.
+    pub(crate) fn place_of_key(&self, key: Key) -> Option<u64> {
+        self.positions.get(&key).map(|place| *place as u64)
+    }
+
     /// The place of a stretch's first message in the record.
     pub(crate) fn place_of(&self, seen: &Fingerprint) -> Option<u64> {
         let place = self.positions.get(&seen.first)?;

@@ -8,6 +8,7 @@ use crate::check::position::Counting;
 use crate::check::received::Received;
 use crate::client::entry::{Entry, Reader};
 use crate::client::opening::Opening;
+use crate::client::posts::Posts;
 use crate::client::story::Story;
 use crate::client::stream::{Pulled, Stream};
 use crate::client::websocket::outgoing::Outgoing;
@@ -127,6 +128,37 @@ impl Conn {
     /// Whether messages flow.
     pub(crate) fn is_open(&self) -> bool {
         matches!(self.state, State::Open(_))
+    }
+
+    /// Its requests, if it publishes by POST.
+    pub(crate) fn posts(&mut self) -> Option<&mut Posts> {
+        match &mut self.reader {
+            Reader::Posts(posts) => Some(posts),
+            Reader::WebSocket(_) | Reader::Events(_) => None,
+        }
+    }
+
+    /// Whether another message may be sent.
+    #[inline]
+    pub(crate) fn may_send(&self) -> bool {
+        let has_room = match &self.reader {
+            Reader::Posts(posts) => posts.has_room(),
+            Reader::WebSocket(_) | Reader::Events(_) => true,
+        };
+        has_room && self.outgoing.has_room()
+    }
+
+    /// A message of its publisher is sent, the one with this number.
+    #[inline]
+    pub(crate) fn on_sent(&mut self, sequence: u64, now: u64) {
+        if let Reader::Posts(posts) = &mut self.reader {
+            posts.on_sent(sequence, now);
+        }
+    }
+
+    /// Whether a request is not answered.
+    pub(crate) fn awaits_answer(&self) -> bool {
+        matches!(&self.reader, Reader::Posts(posts) if !posts.is_idle())
     }
 
     /// Whether it came back and does not have yet what was sent by then.

@@ -5,6 +5,7 @@
 use data_encoding::BASE64;
 
 use super::events::inbound::{Event, Inbound as EventsInbound, Listener};
+use super::posts::{Answer, Posts};
 use super::receiver::Receiver;
 use super::websocket::inbound::Inbound;
 use super::websocket::outgoing::Outgoing;
@@ -12,6 +13,7 @@ use super::websocket::wire;
 use super::words::{Own, Pieces, word};
 use crate::check::books::Books;
 use crate::check::position::{Counting, Position, Word};
+use crate::check::posted::Posted;
 use crate::check::received::Received;
 use crate::scenario::plan::Wanted;
 use crate::scenario::protocol::Protocol;
@@ -23,6 +25,8 @@ pub(crate) enum Reader {
     WebSocket(Inbound),
     /// Server-sent events.
     Events(Box<EventsInbound>),
+    /// Answers to posts.
+    Posts(Box<Posts>),
 }
 
 impl Reader {
@@ -31,6 +35,7 @@ impl Reader {
         match protocol {
             Protocol::WebSocket | Protocol::Positions => Reader::WebSocket(Inbound::default()),
             Protocol::Events => Reader::Events(Box::default()),
+            Protocol::Post { pipeline } => Reader::Posts(Box::new(Posts::new(pipeline))),
         }
     }
 }
@@ -56,6 +61,7 @@ impl Entry<'_> {
         let fed = match reader {
             Reader::WebSocket(inbound) => inbound.feed(bytes, self),
             Reader::Events(inbound) => inbound.feed(bytes, self),
+            Reader::Posts(posts) => posts.feed(bytes, |answer| self.on_answer(&answer)),
         };
         let broken = fed.err();
         let broken = broken.or(self.fault);
@@ -65,6 +71,21 @@ impl Entry<'_> {
 }
 
 impl Entry<'_> {
+    /// Enters the answer to a post.
+    fn on_answer(&mut self, answer: &Answer) {
+        let Some(publisher) = self.wanted.publisher else {
+            return;
+        };
+        self.books.on_answer(&Posted {
+            publisher,
+            sequence: answer.sequence,
+            sent: answer.sent,
+            status: answer.status,
+            at: answer.at.as_ref(),
+            before: answer.before.as_ref(),
+        });
+    }
+
     fn has_words(&self) -> bool {
         self.wanted.protocol == Protocol::Positions
     }

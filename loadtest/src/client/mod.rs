@@ -14,6 +14,7 @@ mod entry;
 mod events;
 mod http;
 mod opening;
+mod posts;
 pub(crate) mod probe;
 mod publisher;
 mod receiver;

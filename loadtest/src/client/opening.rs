@@ -43,6 +43,8 @@ impl Opening {
                     Err(reason) => Progress::Failed(reason),
                 }
             }
+            // Its first request is its first message.
+            Protocol::Post { .. } => Progress::Done(stream, Vec::new()),
             Protocol::Events => {
                 Opening::Events(events::Opening::new(stream, plain, from)).proceed()
             }

@@ -16,24 +16,36 @@ pub(crate) struct Publisher {
     pub(crate) target: u64,
     /// Whether it waits for its connection to take more.
     pub(crate) is_held: bool,
-    /// A whole frame, masked.
+    /// Whether its next message was counted before: the relay has refused it for now.
+    pub(crate) is_repeat: bool,
+    /// A whole frame, masked, or a whole request.
     frame: Vec<u8>,
     /// The offset of the payload in the frame.
     payload: usize,
+    is_masked: bool,
 }
 
 impl Publisher {
-    pub(crate) fn new(index: u32, format: &Format) -> Publisher {
+    /// A publisher that sends frames or, with the head of its requests, posts.
+    pub(crate) fn new(index: u32, format: &Format, post_head: Option<&str>) -> Publisher {
         let mut payload = vec![0; format.head_bytes()];
         payload.extend_from_slice(format.filler(index as usize));
         let mut frame = Vec::new();
-        wire::push_frame(format.opcode().code(), &payload, &mut frame);
+        match post_head {
+            Some(head) => {
+                frame.extend_from_slice(head.as_bytes());
+                frame.extend_from_slice(&payload);
+            }
+            None => wire::push_frame(format.opcode().code(), &payload, &mut frame),
+        }
         Publisher {
             index,
             conn: None,
             sent: 0,
             target: 0,
             is_held: false,
+            is_repeat: false,
+            is_masked: post_head.is_none(),
             payload: frame.len() - payload.len(),
             frame,
         }
@@ -51,8 +63,10 @@ impl Publisher {
         let head = &mut out[start..start + format.head_bytes()];
         let key = key(self.index, self.sent);
         format.write_head(Head { key, due }, head);
-        // The mask begins anew with each payload.
-        wire::mask(head);
+        if self.is_masked {
+            // The mask begins anew with each payload.
+            wire::mask(head);
+        }
         self.sent += 1;
     }
 }
@@ -63,9 +77,20 @@ mod tests {
     use crate::scenario::options::Opcode;
 
     #[test]
+    fn requests_carry_the_same_payload_without_a_mask() {
+        let format = Format::new(40, Opcode::Text, 3);
+        let mut publisher = Publisher::new(5, &format, Some("POST / HTTP/1.1\r\n\r\n"));
+        let mut out = Vec::new();
+        publisher.push(100, &format, &mut out);
+        let payload = out.strip_prefix(b"POST / HTTP/1.1\r\n\r\n").unwrap();
+        assert_eq!(payload.len(), 40);
+        assert_eq!(format.read_head(payload).unwrap().key, key(5, 0));
+    }
+
+    #[test]
     fn frames_carry_the_head_and_the_filler_under_the_mask() {
         let format = Format::new(40, Opcode::Binary, 3);
-        let mut publisher = Publisher::new(5, &format);
+        let mut publisher = Publisher::new(5, &format, None);
         let mut out = Vec::new();
         publisher.push(100, &format, &mut out);
         publisher.push(200, &format, &mut out);

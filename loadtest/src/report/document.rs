@@ -9,6 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use super::distribution::{Latency, Point};
+use super::posts::Posts;
 use super::returns::Returns;
 use crate::scenario::options::{Opcode, Pace};
 use crate::scenario::scenarios::Scenario;
@@ -48,6 +49,8 @@ pub struct Report {
     pub rounds: Option<Latency>,
     /// Clients that were cut and came back: in the scenario jitter, and with `--resume`.
     pub returns: Option<Returns>,
+    /// Publishers that send by POST, with `--post`.
+    pub posts: Option<Posts>,
     /// Samples over time, one every 100 ms. Long runs have longer samples, and 1,000 at most.
     pub samples: Vec<Sample>,
     /// The generator's own CPU.

@@ -15,6 +15,7 @@ pub(crate) mod latency;
 pub(crate) mod merged;
 pub mod observer;
 pub(crate) mod page;
+mod posts;
 pub(crate) mod progress;
 pub(crate) mod returns;
 pub(crate) mod screen;
@@ -29,5 +30,6 @@ pub use document::{
     Check, Compared, Comparison, Configuration, Connections, Counters, Deliveries, Generator,
     Latency, Machine, Point, Report, SCHEMA_VERSION, Sample, Server, Spread, Summary,
 };
+pub use posts::Posts;
 pub(crate) use returns::LISTED;
 pub use returns::{Avalanche, ClientReturns, CutStyle, Returns};

@@ -46,8 +46,13 @@ fn title(report: &Report, screen: &mut String) {
     if asked.publishers > 0 {
         let _ = write!(
             load,
-            ", {}, {} of {kind}",
+            ", {}{}, {} of {kind}",
             counted(asked.publishers as u64, "publisher", "publishers"),
+            if report.posts.is_some() {
+                " by POST"
+            } else {
+                ""
+            },
             Unit::Bytes.show(asked.payload_bytes as f64)
         );
     }
@@ -181,6 +186,19 @@ fn percentiles(latency: &Latency) -> String {
 fn latencies(report: &Report, screen: &mut String) {
     if report.latency.count > 0 {
         row(screen, "latency", &percentiles(&report.latency));
+    }
+    if let Some(posts) = &report.posts {
+        let answers = posts.answers.iter();
+        let answers = answers.map(|(status, count)| format!("{} × {status}", exact(*count)));
+        let answers = answers.collect::<Vec<_>>().join(", ");
+        row(
+            screen,
+            "posts",
+            &format!("{answers}; {} in flight", posts.pipeline),
+        );
+        if posts.latency.count > 0 {
+            row(screen, "", &percentiles(&posts.latency));
+        }
     }
     if let Some(rounds) = &report.rounds {
         let text = format!("{}: {}", exact(rounds.count), percentiles(rounds));

@@ -12,7 +12,7 @@ use crate::check::agreement::{self, Orders};
 use crate::clock::seconds;
 use crate::report::{
     Avalanche, ClientReturns, Configuration, Connections, Deliveries, Generator, LISTED, Machine,
-    Report, Returns, SCHEMA_VERSION, latency, per_second,
+    Posts, Report, Returns, SCHEMA_VERSION, latency, per_second,
 };
 use crate::scenario::options::Options;
 use crate::scenario::plan::Plan;
@@ -46,6 +46,7 @@ pub(crate) fn report(options: &Options, plan: &Plan, mut findings: Findings) -> 
         latency: std::mem::take(&mut findings.latency),
         rounds: findings.rounds.take(),
         returns: returns(plan, &mut findings),
+        posts: posts(plan, &findings),
         samples: std::mem::take(&mut findings.samples),
         generator,
         counters: findings.counters.take(),
@@ -58,15 +59,16 @@ pub(crate) fn report(options: &Options, plan: &Plan, mut findings: Findings) -> 
 
 /// Gathers the orders that the connections of all threads saw, and compares them.
 fn compare_orders(plan: &Plan, findings: &mut Findings) -> Orders {
-    let mut lives = Vec::new();
+    let (mut lives, mut placed) = (Vec::new(), Vec::new());
     let mut records: Vec<_> = (0..plan.topics).map(|_| None).collect();
     for outcome in &mut findings.outcomes {
         lives.append(&mut outcome.lives);
+        placed.append(&mut outcome.posts.placed);
         for (topic, record) in outcome.records.drain(..).enumerate() {
             records[topic] = records[topic].take().or(record);
         }
     }
-    agreement::compare(lives, records)
+    agreement::compare(lives, records, placed)
 }
 
 fn configuration(options: &Options, plan: &Plan) -> Configuration {
@@ -143,6 +145,29 @@ fn deliveries(plan: &Plan, findings: &Findings, orders: Orders) -> Deliveries {
                 .sum::<u64>(),
         reads: totals.reads,
     }
+}
+
+/// Publishers that send by POST; `None` without `--post`.
+fn posts(plan: &Plan, findings: &Findings) -> Option<Posts> {
+    if !plan.posts {
+        return None;
+    }
+    let mut posts = Posts {
+        pipeline: plan.pipeline,
+        ..Posts::default()
+    };
+    let mut latencies = latency::new();
+    for outcome in &findings.outcomes {
+        for (status, count) in &outcome.posts.answers {
+            *posts.answers.entry(*status).or_default() += count;
+        }
+        posts.unplaced += outcome.posts.unplaced;
+        posts.repeated += outcome.posts_repeated;
+        posts.reopened += outcome.posts_reopened;
+        latency::merge(&mut latencies, &outcome.posts.latency);
+    }
+    posts.latency = latency::summarise(&latencies);
+    Some(posts)
 }
 
 /// Clients that were cut and came back; `None` in scenarios without them.

@@ -36,6 +36,10 @@ impl Findings {
             published: self.totals.published,
             received: self.totals.counts.received,
             opened: self.opened,
+            has_posts: self
+                .outcomes
+                .iter()
+                .any(|outcome| !outcome.posts.answers.is_empty()),
             is_complete: all_stayed && self.outcomes.iter().all(|outcome| outcome.ended.is_empty()),
         }
     }

@@ -9,7 +9,7 @@ use super::series::rise;
 use crate::check::agreement::Orders;
 use crate::client::worker::outcome::Outcome;
 use crate::report::unit::{Unit, counted};
-use crate::report::{Deliveries, Generator, Report, Returns, Sample};
+use crate::report::{Deliveries, Generator, Posts, Report, Returns, Sample};
 use crate::scenario::options::Pace;
 use crate::scenario::plan::Plan;
 use crate::scenario::protocol::Resume;
@@ -32,6 +32,9 @@ pub(super) fn failures(report: &Report, findings: &Findings) -> Vec<String> {
         failures.push("the server's process has ended".to_owned());
     }
     delivery_failures(&report.deliveries, findings, &mut failures);
+    if let Some(posts) = &report.posts {
+        post_failures(posts, &mut failures);
+    }
     if let Some(returns) = &report.returns {
         return_failures(returns, &mut failures);
     }
@@ -130,6 +133,23 @@ fn delivery_failures(deliveries: &Deliveries, findings: &Findings, failures: &mu
     }
 }
 
+fn post_failures(posts: &Posts, failures: &mut Vec<String>) {
+    let refused = posts.answers.iter();
+    let refused: BTreeMap<String, u64> = refused
+        .filter(|(status, _)| **status != 202)
+        .map(|(status, count)| (status.to_string(), *count))
+        .collect();
+    let count = refused.values().sum::<u64>();
+    // Those that were sent again are a warning.
+    if count > posts.repeated {
+        failures.push(format!(
+            "{} refused for good: {}",
+            counted(count - posts.repeated, "post was", "posts were"),
+            listed(&refused)
+        ));
+    }
+}
+
 fn return_failures(returns: &Returns, failures: &mut Vec<String>) {
     for (count, one, several) in [
         (
@@ -176,6 +196,9 @@ pub(super) fn warnings(
     load_warnings(report, plan, findings, &mut warnings);
     delivery_warnings(report, findings, &mut warnings);
     order_warnings(report, plan, findings, orders, &mut warnings);
+    if let Some(posts) = &report.posts {
+        post_warnings(posts, &mut warnings);
+    }
     if let Some(returns) = &report.returns {
         return_warnings(report, returns, &mut warnings);
     }
@@ -261,6 +284,27 @@ fn delivery_warnings(report: &Report, findings: &Findings, warnings: &mut Vec<St
         warnings.push(format!(
             "{} from elsewhere came before this run's own: greetings, or messages kept from earlier",
             counted(deliveries.foreign, "message", "messages")
+        ));
+    }
+}
+
+fn post_warnings(posts: &Posts, warnings: &mut Vec<String>) {
+    if posts.repeated > 0 {
+        warnings.push(format!(
+            "{} refused for now, and sent again",
+            counted(posts.repeated, "post was", "posts were")
+        ));
+    }
+    if posts.reopened > 0 {
+        warnings.push(format!(
+            "{} between two posts, and had to be opened again",
+            counted(posts.reopened, "connection ended", "connections ended")
+        ));
+    }
+    if posts.unplaced > 0 {
+        warnings.push(format!(
+            "{} accepted without a position, so nothing could be compared with it",
+            counted(posts.unplaced, "post was", "posts were")
         ));
     }
 }

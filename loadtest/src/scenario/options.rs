@@ -111,6 +111,12 @@ pub struct Options {
     /// Share of the subscribers that read server-sent events instead of a WebSocket: 0.25, or 25%.
     #[arg(long, default_value = "0", value_name = "SHARE", value_parser = share)]
     pub sse: f64,
+    /// Publishers send each message by POST, on connections that stay open. They hear nothing.
+    #[arg(long)]
+    pub post: bool,
+    /// With --post: the most requests in flight on a connection.
+    #[arg(long, default_value_t = 1, value_name = "REQUESTS")]
+    pub pipeline: usize,
     /// Accepts any certificate.
     #[arg(long)]
     pub insecure: bool,

@@ -6,7 +6,7 @@ use std::thread::available_parallelism;
 
 use super::chance::Chance;
 use super::message::{Format, MAX_PUBLISHERS};
-use super::options::{Options, Pace};
+use super::options::{Opcode, Options, Pace};
 use super::protocol::{Protocol, Resume};
 use super::refusals;
 use super::scenarios::Scenario;
@@ -41,6 +41,8 @@ pub(crate) enum Kind {
     Passing,
     /// Is cut at random, comes back and goes on.
     Jittery,
+    /// Publishes by POST, and is no member.
+    Posting,
 }
 
 /// A connection to be opened.
@@ -113,6 +115,10 @@ pub(crate) struct Plan {
     pub(crate) avalanche: Option<u64>,
     /// Jitter: its draws.
     pub(crate) chance: Chance,
+    /// Requests in flight on a connection that publishes by POST.
+    pub(crate) pipeline: usize,
+    /// Whether publishers send by POST.
+    pub(crate) posts: bool,
     /// Whether the relay sends publishers their own messages. The probe fills it in.
     pub(crate) echo: bool,
 }
@@ -150,6 +156,8 @@ impl Plan {
             away: nanos(options.away),
             avalanche: options.avalanche.map(nanos),
             chance: Chance { seed: options.seed },
+            pipeline: options.pipeline,
+            posts: options.post && options.scenario.has_publishers(),
             echo: false,
         };
         plan.add_subscribers(options)?;
@@ -171,6 +179,23 @@ impl Plan {
     /// The number of connections to be opened at the beginning.
     pub(crate) fn connections(&self) -> usize {
         self.wanted.iter().map(Vec::len).sum()
+    }
+
+    /// The head of each request of a publisher that sends by POST; `None` if it does not.
+    pub(crate) fn post_head(&self, publisher: u32) -> Option<String> {
+        if !self.posts {
+            return None;
+        }
+        let topic = self.places[publisher as usize].topic;
+        let target = self.target.path_and_query(topic as usize, self.topics);
+        let media_type = match self.format.opcode() {
+            Opcode::Text => "text/plain; charset=utf-8",
+            Opcode::Binary => "application/octet-stream",
+        };
+        let (host, size) = (self.target.authority(), self.format.size());
+        Some(format!(
+            "POST {target} HTTP/1.1\r\nHost: {host}\r\nContent-Type: {media_type}\r\nContent-Length: {size}\r\n\r\n"
+        ))
     }
 
     /// The number of subscribers that read server-sent events.
@@ -210,12 +235,15 @@ impl Plan {
         match kind {
             Kind::Jittery => true,
             Kind::Returning => self.resume == Resume::Fanwire,
-            Kind::Steady | Kind::Slow | Kind::Passing => false,
+            Kind::Steady | Kind::Slow | Kind::Passing | Kind::Posting => false,
         }
     }
 
     /// Whether a topic has a publisher and no other member.
     pub(crate) fn has_lonely_publisher(&self) -> bool {
+        if self.posts {
+            return false;
+        }
         let mut members = vec![0_usize; self.topics];
         for wanted in self.wanted.iter().flatten() {
             members[wanted.topic as usize] += 1;
@@ -288,7 +316,7 @@ impl Plan {
                 publisher,
                 kind,
                 protocol,
-                records: place == 0 && self.scenario.has_partial_members(),
+                records: place == 0 && (self.scenario.has_partial_members() || self.posts),
                 source: index,
                 client: index,
             });
@@ -304,14 +332,20 @@ impl Plan {
 
     fn add_publishers(&mut self, publishers: usize) -> Result<(), String> {
         check_publishers(publishers)?;
+        let (kind, protocol) = if self.posts {
+            let pipeline = self.pipeline;
+            (Kind::Posting, Protocol::Post { pipeline })
+        } else {
+            (Kind::Steady, Protocol::WebSocket)
+        };
         for index in 0..publishers {
             let topic = index % self.active_topics;
             let publisher = self.new_publisher(topic);
             self.add(Wanted {
                 topic: topic as u32,
                 publisher: Some(publisher),
-                kind: Kind::Steady,
-                protocol: Protocol::WebSocket,
+                kind,
+                protocol,
                 records: false,
                 source: index + self.sources.len() / 2,
                 client: 0,

@@ -26,6 +26,11 @@ pub(crate) enum Protocol {
     Positions,
     /// HTTP: it reads server-sent events, and sends nothing.
     Events,
+    /// HTTP: it publishes by POST, and hears nothing.
+    Post {
+        /// The most requests in flight.
+        pipeline: usize,
+    },
 }
 
 impl Protocol {
@@ -33,7 +38,7 @@ impl Protocol {
     pub(crate) fn has_close(self) -> bool {
         match self {
             Protocol::WebSocket | Protocol::Positions => true,
-            Protocol::Events => false,
+            Protocol::Events | Protocol::Post { .. } => false,
         }
     }
 }

@@ -22,6 +22,9 @@ const MAX_PATIENCE: Duration = Duration::from_mins(10);
 /// The shortest quiet part of a round: the next round is announced in it.
 const MIN_EVERY: Duration = Duration::from_millis(5);
 
+/// The most requests in flight on a connection.
+const MAX_PIPELINE: usize = 10_000;
+
 /// The shortest mean life of a client that is cut at random.
 const MIN_LIFE: Duration = Duration::from_millis(100);
 
@@ -43,6 +46,7 @@ fn check_counts(options: &Options) -> Result<(), String> {
         ("--connecting", options.connecting),
         ("--publishers", options.publishers),
         ("--window", options.window.unwrap_or(1)),
+        ("--pipeline", options.pipeline),
     ];
     for (name, value) in at_least_one {
         if value == 0 {
@@ -74,6 +78,12 @@ fn check_particular(options: &Options) -> Result<(), String> {
     let is_possible = |rate: f64| rate > 0.0 && rate <= 1e9;
     if options.rate.is_some_and(|rate| !is_possible(rate)) {
         return Err("--rate: it must be above 0 and at most 1000000000 messages a second".into());
+    }
+    if options.pipeline > 1 && !options.post {
+        return Err("--pipeline: it is for publishers that send by POST; add --post".into());
+    }
+    if options.pipeline > MAX_PIPELINE {
+        return Err(format!("--pipeline: at most {MAX_PIPELINE} requests"));
     }
     if options.rate.is_some() && options.window.is_some() {
         return Err("--rate and --window: one is an open loop, the other a closed loop".into());

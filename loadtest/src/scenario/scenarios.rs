@@ -34,7 +34,7 @@ pub enum Scenario {
 }
 
 /// Options that only some scenarios have, by their names in `Options`.
-pub(crate) const PARTICULAR: [&str; 18] = [
+pub(crate) const PARTICULAR: [&str; 20] = [
     "publishers",
     "size",
     "text",
@@ -53,6 +53,8 @@ pub(crate) const PARTICULAR: [&str; 18] = [
     "avalanche",
     "seed",
     "sse",
+    "post",
+    "pipeline",
 ];
 
 /// The traits that set a scenario apart.
@@ -160,7 +162,7 @@ impl Scenario {
     pub(crate) fn has_option(self, id: &str) -> bool {
         let traits = self.traits();
         match id {
-            "publishers" => traits.has_publishers,
+            "publishers" | "post" | "pipeline" => traits.has_publishers,
             "size" | "text" | "binary" | "active" => traits.sends,
             "rate" | "window" => traits.is_paced,
             // Those who read events cannot send.

@@ -83,18 +83,29 @@ impl Target {
     /// The URL of a topic. With several topics, the path has a number behind it.
     pub(crate) fn topic_url(&self, topic: usize, topics: usize) -> String {
         let scheme = if self.is_tls { "wss" } else { "ws" };
-        let mut url = format!("{scheme}://{}{}", self.authority, self.path);
+        let target = self.path_and_query(topic, topics);
+        format!("{scheme}://{}{target}", self.authority)
+    }
+
+    /// The part of a topic's URL behind the host.
+    pub(crate) fn path_and_query(&self, topic: usize, topics: usize) -> String {
+        let mut target = self.path.clone();
         if topics > 1 {
-            if !url.ends_with('/') {
-                url.push('/');
+            if !target.ends_with('/') {
+                target.push('/');
             }
-            url.push_str(&topic.to_string());
+            target.push_str(&topic.to_string());
         }
         if let Some(query) = &self.query {
-            url.push('?');
-            url.push_str(query);
+            target.push('?');
+            target.push_str(query);
         }
-        url
+        target
+    }
+
+    /// Host and port as the URL has them.
+    pub(crate) fn authority(&self) -> &str {
+        &self.authority
     }
 
     /// The request that opens a topic.

@@ -3,7 +3,10 @@
 use loadtest::report::Report;
 
 use crate::keeper::{Keeper, Lie};
-use crate::support::{load_until, pass};
+use crate::support::{load_until, pass, refused};
+
+/// Messages are published by POST.
+const POSTS: &str = "fanout --subscribers 4 --publishers 2 --rate 2000 --post";
 
 /// Half of the clients read events. One is cut now and then.
 const EVENTS: &str =
@@ -153,4 +156,72 @@ fn lies_to_readers_of_events_that_come_back_are_found() {
     for lie in [Lie::Repeat, Lie::Skip, Lie::SayLost, Lie::SayUnknown] {
         found(lie, &EVENTS.replace("50%", "100%"));
     }
+}
+
+#[test]
+fn messages_are_published_by_post_and_their_positions_are_checked() {
+    let keeper = Keeper::start(Lie::None);
+    for line in [
+        POSTS,
+        "fanout --subscribers 4 --publishers 3 --topics 2 --post --pipeline 8 --text --size 3000",
+        "burst --subscribers 3 --publishers 2 --burst 20 --every 20ms --post --sse 34%",
+        "jitter --subscribers 6 --cut-every 150ms --away 30ms --publishers 2 --rate 1000 --post --duration 1s",
+        "fanout --subscribers 1 --post --window 1",
+    ] {
+        let report = pass(&format!("{line} --url {}", keeper.url()));
+        let posts = report.posts.unwrap();
+        assert_eq!(posts.answers.len(), 1, "{line}: {:?}", posts.answers);
+        assert!(posts.answers[&202] > 0 && posts.latency.count > 0, "{line}");
+        assert_eq!((posts.unplaced, posts.repeated), (0, 0), "{line}");
+        let is_uncompared = |warning: &String| warning.contains("not compared");
+        assert!(!report.warnings.iter().any(is_uncompared), "{line}");
+    }
+}
+
+#[test]
+fn a_post_that_is_accepted_and_thrown_away_is_found() {
+    let report = found(Lie::DropPost, POSTS);
+    assert_eq!(report.deliveries.lost, 4, "for each subscriber");
+}
+
+#[test]
+fn a_post_that_is_answered_with_the_position_of_another_is_found() {
+    let report = found(Lie::MisplacePost, POSTS);
+    assert!(report.deliveries.misplaced > 0);
+    assert_eq!(report.deliveries.lost, 0);
+}
+
+#[test]
+fn a_post_that_is_refused_for_good_is_found() {
+    for options in [POSTS.to_owned(), format!("{POSTS} --pipeline 4")] {
+        let report = found(Lie::RefusePost, &options);
+        assert_eq!(report.posts.as_ref().unwrap().answers[&403], 1);
+        assert!(
+            says(&report, "1 post was refused for good"),
+            "{:?}",
+            report.failures
+        );
+    }
+}
+
+#[test]
+fn a_post_that_is_refused_for_now_is_sent_again() {
+    let keeper = Keeper::start(Lie::HoldPost);
+    let line =
+        "fanout --subscribers 4 --publishers 2 --rate 500 --post --duration 2s --patience 3s";
+    let report = pass(&format!("{line} --url {}", keeper.url()));
+    let posts = report.posts.unwrap();
+    assert_eq!((posts.answers[&503], posts.repeated), (1, 1));
+    assert!(
+        report
+            .warnings
+            .iter()
+            .any(|warning| warning.contains("sent again"))
+    );
+}
+
+#[test]
+fn a_pipeline_without_posts_is_refused() {
+    let error = refused("fanout --url ws://127.0.0.1:1/ --pipeline 2").to_string();
+    assert!(error.contains("--post"), "{error}");
 }

@@ -80,7 +80,13 @@ impl Worker {
     }
 
     fn new_client(&self, wanted: Wanted, stream: Stream, id: Id) -> Conn {
-        let publishers = self.plan.publishers_by_topic[wanted.topic as usize].len();
+        let of_topic = &self.plan.publishers_by_topic[wanted.topic as usize];
+        // A client that only publishes hears nothing, so it is owed nothing.
+        let publishers = if wanted.kind == Kind::Posting {
+            0
+        } else {
+            of_topic.len()
+        };
         let is_whole = self.phase == Phase::Connect;
         let own = wanted.publisher.filter(|_| !self.plan.echo);
         let own = own.map(|own| self.plan.places[own as usize].local);
@@ -136,13 +142,16 @@ impl Worker {
             // The answer to a Close that came with the 101. If it cannot be sent, the next read will tell.
             let _ = conn.flush();
         }
-        self.handshakes.saturating_record(latency);
         self.connecting -= 1;
-        self.shared.boards[self.index]
-            .opened
-            .fetch_add(1, Ordering::SeqCst);
+        if wanted.kind != Kind::Posting {
+            self.handshakes.saturating_record(latency);
+            self.shared.boards[self.index]
+                .opened
+                .fetch_add(1, Ordering::SeqCst);
+        }
         if let Some(publisher) = wanted.publisher {
             self.sending.connect(publisher, id.key);
+            self.sending.release(publisher, &self.plan, &self.shared);
         }
         self.settle_wanted(wanted.kind);
         if self.phase > Phase::Connect {

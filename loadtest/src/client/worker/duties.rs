@@ -41,6 +41,8 @@ pub(super) enum Duty {
     Cut(Id),
     /// A client that is away comes back, by its place among those.
     Return(usize),
+    /// A publisher sends a message again that was refused for now.
+    Post(u32),
     /// All clients are cut.
     Avalanche,
     /// A client comes.
@@ -130,7 +132,7 @@ impl Duties {
                 let stay = SHORTEST_STAY + spread(self.arrivals, LONGER_STAY);
                 self.add(now + stay, Duty::Depart(id));
             }
-            Kind::Steady | Kind::Returning | Kind::Jittery => {}
+            Kind::Steady | Kind::Returning | Kind::Jittery | Kind::Posting => {}
         }
     }
 

@@ -19,6 +19,9 @@ impl Worker {
             self.enter_life(&conn, false);
             return;
         }
+        if self.reopens(&mut conn, end) {
+            return;
+        }
         let is_broken = matches!(end, End::Broken(_));
         if conn.is_cut && !is_broken {
             // It ended as we did.
@@ -127,7 +130,8 @@ impl Worker {
 
     fn enter_life(&mut self, conn: &Conn, is_whole: bool) {
         // When the run is over, all lives were entered.
-        if !self.books.is_over && conn.is_open() {
+        let has_one = conn.is_open() && conn.wanted.kind != Kind::Posting;
+        if !self.books.is_over && has_one {
             self.books
                 .on_life(&conn.received, is_whole, conn.wanted.publisher);
         }
@@ -162,6 +166,9 @@ impl Worker {
         };
         if owed > 0 {
             conn.received.mark_unclean();
+        }
+        if conn.wanted.kind == Kind::Posting {
+            return;
         }
         let is_whole = conn.received.is_whole() && !conn.is_leaving;
         self.stayed += u64::from(is_whole);

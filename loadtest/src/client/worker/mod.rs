@@ -9,6 +9,7 @@ mod duties;
 mod ending;
 mod id;
 pub(crate) mod outcome;
+mod posting;
 mod publishing;
 mod returning;
 mod rounds;
@@ -38,7 +39,7 @@ use crate::client::shared::{Phase, Shared};
 use crate::client::stream::Route;
 use crate::clock::{Clock, Timer, thread_cpu, thread_wait};
 use crate::report::latency;
-use crate::scenario::plan::Plan;
+use crate::scenario::plan::{Kind, Plan};
 
 /// Wakes a thread.
 pub(crate) const WAKER: Token = Token(usize::MAX);
@@ -89,6 +90,10 @@ pub(crate) struct Worker {
     duties: Duties,
     returns: Returns,
     sending: Sending,
+    /// Publishers by POST that wait until they may send a message again.
+    posts_waiting: usize,
+    posts_repeated: u64,
+    posts_reopened: u64,
     forgiven: u64,
     cpu: Cpu,
     /// CPU time of turns in which there was nothing to do, in nanoseconds. Only a thread that never sleeps has such
@@ -132,6 +137,9 @@ impl Worker {
             duties: Duties::new(plan.arrival_interval),
             returns: Returns::new(),
             sending: Sending::new(&plan, index),
+            posts_waiting: 0,
+            posts_repeated: 0,
+            posts_reopened: 0,
             forgiven: 0,
             cpu: Cpu::default(),
             idle: 0,
@@ -265,6 +273,8 @@ impl Worker {
         }
         if conn.is_catching_up() {
             self.follow_return(id);
+        } else if conn.wanted.kind == Kind::Posting {
+            self.after_answers(id);
         }
         self.on_outlook(id, outlook);
     }
@@ -285,7 +295,7 @@ impl Worker {
             self.ready.push(id);
             return;
         }
-        if let Some(publisher) = conn.wanted.publisher.filter(|_| conn.outgoing.has_room()) {
+        if let Some(publisher) = conn.wanted.publisher.filter(|_| conn.may_send()) {
             self.sending.release(publisher, &self.plan, &self.shared);
         }
     }
@@ -419,6 +429,9 @@ impl Worker {
             forgotten_lives: self.books.forgotten_lives,
             records: std::mem::take(&mut self.books.records),
             stayed: self.stayed,
+            posts: std::mem::take(&mut self.books.posts),
+            posts_repeated: self.posts_repeated,
+            posts_reopened: self.posts_reopened,
             resumes: self.books.resumes,
             returns: self.returns,
         }

@@ -8,6 +8,7 @@ use super::absent::Returns;
 use crate::check::agreement::Life;
 use crate::check::books::Resumes;
 use crate::check::order::Record;
+use crate::check::posted::PostBooks;
 
 /// The findings of a thread.
 #[derive(Debug)]
@@ -33,6 +34,12 @@ pub(crate) struct Outcome {
     pub(crate) stayed: u64,
     /// The number of times that a slow subscriber stopped reading.
     pub(crate) stalls: u64,
+    /// Answers to posts.
+    pub(crate) posts: PostBooks,
+    /// Posts that were refused for now and sent again.
+    pub(crate) posts_repeated: u64,
+    /// Connections for posts that the relay ended between two requests.
+    pub(crate) posts_reopened: u64,
     /// Clients that came back, by what the relay said.
     pub(crate) resumes: Resumes,
     /// Clients that come back.

@@ -114,20 +114,27 @@ impl Worker {
     fn push(&mut self, place: usize, due: u64) -> bool {
         let publisher = self.sending.at(place);
         let Some(key) = publisher.conn else {
+            // A connection that publishes by POST is opened again.
+            publisher.is_held = self.plan.posts;
             return false;
         };
         let conn = &mut self.conns[key];
-        if !conn.outgoing.has_room() {
+        if !conn.may_send() {
             publisher.is_held = true;
             return false;
         }
         let had_nothing = conn.outgoing.is_empty();
+        let is_repeat = std::mem::take(&mut publisher.is_repeat);
+        conn.on_sent(publisher.sent, self.now);
         publisher.push(due, &self.plan.format, conn.outgoing.messages());
         self.shared
             .sent
             .set(publisher.index as usize, publisher.sent);
         if had_nothing {
             self.sending.mark_dirty(key);
+        }
+        if is_repeat {
+            return true;
         }
         let is_measured = self.books.is_measured(due);
         let totals = &mut self.books.tally.totals;

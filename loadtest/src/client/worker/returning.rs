@@ -231,7 +231,8 @@ impl Worker {
 
     /// The load is over: whoever is away comes back at once.
     pub(super) fn call_back_all(&mut self) {
-        self.queue.retain(|call| call.absence.is_some());
+        self.queue
+            .retain(|call| call.absence.is_some() || call.wanted.kind == Kind::Posting);
         for id in self.ids(|conn| conn.is_cut) {
             self.let_go(id, 0);
         }

@@ -39,7 +39,8 @@ impl Sending {
             for (place, publisher) in of_thread.enumerate() {
                 homes[publisher as usize] = (home, place);
                 if home == thread {
-                    publishers.push(Publisher::new(publisher, &plan.format));
+                    let head = plan.post_head(publisher);
+                    publishers.push(Publisher::new(publisher, &plan.format, head.as_deref()));
                 }
             }
         }
@@ -104,6 +105,14 @@ impl Sending {
         let publisher = self.of(publisher);
         publisher.sent = publisher.sent.saturating_sub(messages);
         shared.sent.set(publisher.index as usize, publisher.sent);
+    }
+
+    /// A publisher's last message was refused for now, so it is the next one again.
+    pub(super) fn repeat(&mut self, publisher: u32, shared: &Shared) {
+        self.take_back(publisher, 1, shared);
+        let publisher = self.of(publisher);
+        publisher.is_repeat = true;
+        publisher.is_held = true;
     }
 
     /// Bytes of a publisher's frame.

@@ -68,6 +68,7 @@ impl Worker {
             Duty::Ended(id) => self.drop_conn(id),
             Duty::Cut(id) if is_loading => self.cut(id),
             Duty::Return(key) => self.come_back(key),
+            Duty::Post(publisher) => self.post_again(publisher),
             Duty::Avalanche if is_loading => self.avalanche(at),
             Duty::Stall(id) if is_loading => self.stall(id),
             Duty::Resume(id) => self.resume(id, is_loading),
@@ -219,8 +220,12 @@ impl Worker {
         let has_sent_all = self.sending.next_due() >= self.shared.measured().1;
         is_nobody_coming
             && has_sent_all
+            && self.posts_waiting == 0
             && self.conns.iter().all(|(_, conn)| {
-                conn.is_leaving || conn.outgoing.is_empty() && self.books.owed(&conn.received) == 0
+                conn.is_leaving
+                    || conn.outgoing.is_empty()
+                        && !conn.awaits_answer()
+                        && self.books.owed(&conn.received) == 0
             })
     }
 }

@@ -5,6 +5,7 @@ use maud::{Markup, html};
 use super::charts;
 use super::parts::{self, Fact, facts, tile};
 use super::returns;
+use crate::report::Posts;
 use crate::report::chart::Series;
 use crate::report::document::{Latency, Report, Sample, Server};
 use crate::report::unit::{Unit, exact};
@@ -35,6 +36,9 @@ pub(super) fn body(report: &Report) -> Markup {
         div.columns {
             @if report.deliveries.expected > 0 || report.deliveries.published > 0 {
                 section { h2 { "Deliveries" } (deliveries(report)) }
+            }
+            @if let Some(posts) = &report.posts {
+                section { h2 { "Posts" } (posts_facts(posts)) }
             }
             (returns::section(report))
             section { h2 { "Connections" } (connections(report)) }
@@ -194,6 +198,7 @@ fn latencies(report: &Report) -> Markup {
     let rows = [
         ("Deliveries", Some(&report.latency)),
         ("Rounds", report.rounds.as_ref()),
+        ("Posts", report.posts.as_ref().map(|posts| &posts.latency)),
         ("Replays", report.returns.as_ref().map(|it| &it.replay)),
         ("Caught up", report.returns.as_ref().map(|it| &it.caught_up)),
         (
@@ -259,6 +264,24 @@ fn deliveries(report: &Report) -> Markup {
         ("Sent late", count(deliveries.sent_late)),
         ("Due and never sent", count(deliveries.unsent)),
         ("Reads with whole messages", count(deliveries.reads)),
+    ])
+}
+
+fn posts_facts(posts: &Posts) -> Markup {
+    let answers = posts.answers.iter();
+    let answers = answers.map(|(status, count)| format!("{} × {status}", exact(*count)));
+    facts(&[
+        ("Answers", Some(answers.collect::<Vec<_>>().join(", "))),
+        (
+            "In flight on a connection",
+            Some(exact(posts.pipeline as u64)),
+        ),
+        (
+            "Refused for now, and sent again",
+            Some(exact(posts.repeated)),
+        ),
+        ("Connections opened again", Some(exact(posts.reopened))),
+        ("Accepted without a position", Some(exact(posts.unplaced))),
     ])
 }
 

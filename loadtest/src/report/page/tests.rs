@@ -78,6 +78,7 @@ fn made_up(factor: f64) -> Report {
         latency,
         rounds: None,
         returns: None,
+        posts: None,
         samples,
         generator: Generator {
             cpu_seconds: 9.2,
