@@ -49,6 +49,8 @@ pub(crate) struct Posts {
     refusal: Option<Refusal>,
     /// Whether nothing more is sent.
     is_stopped: bool,
+    /// Whether the relay ends the connection after its last answer.
+    is_closing: bool,
 }
 
 impl Posts {
@@ -61,17 +63,24 @@ impl Posts {
             last: None,
             refusal: None,
             is_stopped: false,
+            is_closing: false,
         }
     }
 
     /// Whether another request may be sent.
     pub(crate) fn has_room(&self) -> bool {
-        !self.is_stopped && self.in_flight.len() < self.most && self.refusal.is_none()
+        let is_over = self.is_stopped || self.is_closing;
+        !is_over && self.in_flight.len() < self.most && self.refusal.is_none()
     }
 
     /// Nothing more is sent: the relay refuses it for good.
     pub(crate) fn stop(&mut self) {
         self.is_stopped = true;
+    }
+
+    /// Whether the relay has said that this connection is over, and everything is answered.
+    pub(crate) fn is_used_up(&self) -> bool {
+        self.is_closing && self.may_reopen()
     }
 
     /// Whether the connection is worth opening again.
@@ -110,6 +119,8 @@ impl Posts {
             self.input.drain(..end);
             let request = self.in_flight.pop_front();
             let (sequence, sent) = request.ok_or("an answer without a request")?;
+            let is_close = |field: &str| field.eq_ignore_ascii_case("close");
+            self.is_closing |= head.field("connection").is_some_and(is_close);
             let at = head.field("fanwire-position").and_then(Position::parse);
             if head.status != 202 {
                 self.refusal = Some(Refusal {

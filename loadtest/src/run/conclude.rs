@@ -15,7 +15,7 @@ use crate::report::{
     Posts, Report, Returns, SCHEMA_VERSION, latency, per_second,
 };
 use crate::scenario::options::Options;
-use crate::scenario::plan::Plan;
+use crate::scenario::plan::{Kind, Plan, Wanted};
 use crate::secrets;
 
 /// A thread that was busy, or waited for a CPU, for more than this share of the time may have been the limit.
@@ -173,7 +173,8 @@ fn posts(plan: &Plan, findings: &Findings) -> Option<Posts> {
 /// Clients that were cut and came back; `None` in scenarios without them.
 fn returns(plan: &Plan, findings: &mut Findings) -> Option<Returns> {
     let clients = plan.wanted.iter().flatten();
-    let clients = clients.filter(|wanted| plan.has_story(wanted.kind)).count();
+    let is_cut = |wanted: &&Wanted| wanted.kind != Kind::Steady && plan.has_story(wanted);
+    let clients = clients.filter(is_cut).count();
     if clients == 0 {
         return None;
     }
@@ -209,10 +210,12 @@ fn returns(plan: &Plan, findings: &mut Findings) -> Option<Returns> {
     }
     returns.replay = latency::summarise(&replay);
     returns.caught_up = latency::summarise(&caught_up);
-    returns.avalanche = plan.avalanche.map(|_| Avalanche {
-        clients: fallen,
-        recovered: latency::summarise(&recovered),
-    });
+    if plan.avalanche.is_some() || fallen > 0 {
+        returns.avalanche = Some(Avalanche {
+            clients: fallen,
+            recovered: latency::summarise(&recovered),
+        });
+    }
     let badness = |of: &ClientReturns| (Reverse(of.wrong()), Reverse(of.slowest_replay), of.client);
     returns.worst_clients.sort_by_key(badness);
     returns.worst_clients.truncate(LISTED);

@@ -230,12 +230,19 @@ impl Plan {
         self.connections() + passing
     }
 
-    /// Whether a client of this kind has a story: it comes back as the same client.
-    pub(crate) fn has_story(&self, kind: Kind) -> bool {
-        match kind {
+    /// Whether a client has a story: it comes back as the same client.
+    pub(crate) fn has_story(&self, wanted: &Wanted) -> bool {
+        let goes_on = self.resume == Resume::Fanwire;
+        match wanted.kind {
             Kind::Jittery => true,
-            Kind::Returning => self.resume == Resume::Fanwire,
-            Kind::Steady | Kind::Slow | Kind::Passing | Kind::Posting => false,
+            Kind::Returning => goes_on,
+            // It is never cut, but comes back when the relay restarts. In a closed loop, publishers would wait for it.
+            Kind::Steady => {
+                let is_open_loop = matches!(self.pace, Some(Pace::Rate(_)));
+                let is_member = wanted.publisher.is_none();
+                goes_on && self.scenario == Scenario::Jitter && is_open_loop && is_member
+            }
+            Kind::Slow | Kind::Passing | Kind::Posting => false,
         }
     }
 

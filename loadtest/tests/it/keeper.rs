@@ -19,6 +19,9 @@ use tungstenite::{Error, Message, WebSocket};
 /// A pause when there is nothing to do.
 const NAP: Duration = Duration::from_micros(200);
 
+/// Time for which nobody is let in after a restart.
+const DOWN: Duration = Duration::from_millis(300);
+
 /// Time that a client has for the head of its request.
 const HEAD: Duration = Duration::from_secs(2);
 
@@ -55,6 +58,8 @@ pub(crate) enum Lie {
     RefusePost,
     /// A post is refused for now.
     HoldPost,
+    /// No lie: all clients are sent away as by a restart, and the messages are kept.
+    Restart,
 }
 
 /// Messages with their opcode: whether each is text.
@@ -83,6 +88,7 @@ struct Client {
     counted: usize,
     has_words: bool,
     is_gone: bool,
+    is_closing: bool,
     unsent: Vec<u8>,
 }
 
@@ -91,6 +97,8 @@ struct Hub {
     lies: Arc<AtomicU64>,
     logs: HashMap<String, Log>,
     clients: Vec<Client>,
+    /// Until when nobody is let in after a restart.
+    closed_until: Option<Instant>,
 }
 
 impl Keeper {
@@ -105,13 +113,17 @@ impl Keeper {
             lies: lies.clone(),
             logs: HashMap::new(),
             clients: Vec::new(),
+            closed_until: None,
         };
         let stopped = is_stopped.clone();
         let thread = thread::spawn(move || {
             while !stopped.load(Ordering::SeqCst) {
-                while let Ok((stream, _)) = listener.accept() {
+                while hub.is_open()
+                    && let Ok((stream, _)) = listener.accept()
+                {
                     hub.accept(stream);
                 }
+                hub.restart();
                 if !hub.turn() {
                     thread::sleep(NAP);
                 }
@@ -182,6 +194,44 @@ impl Hub {
         is_now
     }
 
+    fn is_open(&self) -> bool {
+        self.closed_until
+            .is_none_or(|until| Instant::now() >= until)
+    }
+
+    /// Sends all clients away. Connections that publish are ended with their next answer.
+    fn restart(&mut self) {
+        let is_time = self.logs.values().any(|log| log.len() > 200);
+        if !is_time || !self.lies(Lie::Restart) {
+            return;
+        }
+        self.closed_until = Some(Instant::now() + DOWN);
+        for client in &mut self.clients {
+            let at = client.counted;
+            match &mut client.io {
+                Io::Socket(socket) => {
+                    let frame = CloseFrame {
+                        code: 1001.into(),
+                        reason: format!("going away; at fake-{at}; retry 100").into(),
+                    };
+                    // The client may be gone already.
+                    let _ = socket.close(Some(frame));
+                    let _ = socket.flush();
+                    client.next = usize::MAX;
+                }
+                Io::Events(_) => {
+                    let end =
+                        format!("{{\"at\":\"fake-{at}\",\"code\":1001,\"reason\":\"going away\"}}");
+                    let event = format!("id: fake-{at}\nevent: fanwire\ndata: {end}\n\n");
+                    client.unsent.extend_from_slice(event.as_bytes());
+                    client.flush();
+                    client.is_gone = true;
+                }
+                Io::Post(..) => client.is_closing = true,
+            }
+        }
+    }
+
     fn accept(&mut self, mut stream: TcpStream) {
         let Some(head) = peek(&stream) else {
             return;
@@ -248,6 +298,7 @@ impl Hub {
             counted,
             has_words,
             is_gone: false,
+            is_closing: false,
             unsent: Vec::new(),
         });
     }
@@ -343,6 +394,13 @@ impl Hub {
                     "HTTP/1.1 503 Later\r\nRetry-After: 1\r\nContent-Length: 0\r\n\r\n",
                 );
                 continue;
+            }
+            if std::mem::take(&mut self.clients[index].is_closing) {
+                let answer = "HTTP/1.1 503 Later\r\nRetry-After: 0\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
+                self.write(index, answer);
+                self.clients[index].flush();
+                self.clients[index].is_gone = true;
+                return true;
             }
             let is_dropped = is_late && self.lies(Lie::DropPost);
             let log = self.logs.entry(path).or_default();

@@ -225,3 +225,18 @@ fn a_pipeline_without_posts_is_refused() {
     let error = refused("fanout --url ws://127.0.0.1:1/ --pipeline 2").to_string();
     assert!(error.contains("--post"), "{error}");
 }
+
+#[test]
+fn a_restart_that_keeps_the_messages_is_an_avalanche() {
+    let keeper = Keeper::start(Lie::Restart);
+    let line = "jitter --subscribers 12 --topics 2 --publishers 2 --rate 600 --post --sse 50% --cut-every 10m --duration 3s \
+                --patience 5s";
+    let report = pass(&format!("{line} --url {}", keeper.url()));
+    let returns = report.returns.unwrap();
+    let avalanche = returns.avalanche.unwrap();
+    assert_eq!((avalanche.clients, avalanche.recovered.count), (12, 12));
+    assert_eq!((returns.returned, returns.full), (12, 12));
+    assert_eq!(report.connections.ended_by_server["1001"], 12);
+    let posts = report.posts.unwrap();
+    assert!(posts.reopened >= 1 && posts.repeated >= 1, "{posts:?}");
+}

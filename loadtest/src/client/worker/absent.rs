@@ -2,7 +2,7 @@
 //!
 //! `returning.rs` sends them away and calls them back.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use hdrhistogram::Histogram;
 use slab::Slab;
@@ -22,6 +22,26 @@ pub(super) struct Absence {
     pub(super) received: Received,
     pub(super) counting: Counting,
     pub(super) story: Box<Story>,
+}
+
+/// The publishers by POST of a thread that do not send for now.
+#[derive(Debug, Default)]
+pub(super) struct Posting {
+    /// Those that wait until they may send a message again.
+    pub(super) paused: BTreeSet<u32>,
+    /// The number of those without a connection.
+    pub(super) away: usize,
+    /// Messages that were refused for now and sent again.
+    pub(super) repeated: u64,
+    /// Connections that were opened again.
+    pub(super) reopened: u64,
+}
+
+impl Posting {
+    /// Whether all of them may send.
+    pub(super) fn is_settled(&self) -> bool {
+        self.paused.is_empty() && self.away == 0
+    }
 }
 
 /// A connection that is to be opened, for a new client or one that comes back.

@@ -93,7 +93,7 @@ impl Worker {
         let received = Received::new(wanted.topic, publishers, is_whole, own);
         let counting = Counting::default();
         let mut conn = Conn::new(wanted, id.generation, stream, received, counting, self.now);
-        if self.plan.has_story(wanted.kind) {
+        if self.plan.has_story(&wanted) {
             conn.story = Some(Box::new(Story::default()));
         }
         conn
@@ -151,7 +151,10 @@ impl Worker {
         }
         if let Some(publisher) = wanted.publisher {
             self.sending.connect(publisher, id.key);
-            self.sending.release(publisher, &self.plan, &self.shared);
+            if wanted.kind == Kind::Posting && self.phase > Phase::Connect {
+                self.posting.away = self.posting.away.saturating_sub(1);
+                self.release_unless_paused(publisher);
+            }
         }
         self.settle_wanted(wanted.kind);
         if self.phase > Phase::Connect {
@@ -179,6 +182,9 @@ impl Worker {
     fn on_failure(&mut self, wanted: Wanted, absence: Option<Box<Absence>>, reason: String) {
         if let Some(absence) = absence {
             return self.retry(absence, reason);
+        }
+        if self.posts_later(wanted, &reason) {
+            return;
         }
         *self.failed.entry(reason).or_default() += 1;
         self.settle_wanted(wanted.kind);

@@ -39,7 +39,8 @@ impl Worker {
             counts.corrupt += 1;
         }
         if conn.story.is_some() && !is_broken && self.plan.resume == Resume::Fanwire {
-            return self.send_away(conn, self.plan.away);
+            let pause = self.on_fall(&mut conn);
+            return self.send_away(conn, pause);
         }
         let is_slow = self.books.expects_ends(conn.wanted.kind);
         // A client that does not read cannot be told, and the relay need not wait for ever.
@@ -175,8 +176,11 @@ impl Worker {
         let publisher = conn.wanted.publisher;
         self.books.on_life(&conn.received, is_whole, publisher);
         if let Some(story) = conn.story.take() {
-            let row = client_row(&conn.wanted, &conn.received, &story, owed);
-            self.returns.clients.push(row);
+            // One that stayed has nothing to tell.
+            if conn.wanted.kind != Kind::Steady || story.returns > 0 {
+                let row = client_row(&conn.wanted, &conn.received, &story, owed);
+                self.returns.clients.push(row);
+            }
         }
         self.count_owed(owed);
     }

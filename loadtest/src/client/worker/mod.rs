@@ -28,7 +28,7 @@ use mio::{Events, Poll, Token};
 use slab::Slab;
 use tungstenite::handshake::client::Request;
 
-use self::absent::{Call, Returns};
+use self::absent::{Call, Posting, Returns};
 use self::duties::Duties;
 use self::id::Id;
 use self::outcome::Outcome;
@@ -90,10 +90,7 @@ pub(crate) struct Worker {
     duties: Duties,
     returns: Returns,
     sending: Sending,
-    /// Publishers by POST that wait until they may send a message again.
-    posts_waiting: usize,
-    posts_repeated: u64,
-    posts_reopened: u64,
+    posting: Posting,
     forgiven: u64,
     cpu: Cpu,
     /// CPU time of turns in which there was nothing to do, in nanoseconds. Only a thread that never sleeps has such
@@ -137,9 +134,7 @@ impl Worker {
             duties: Duties::new(plan.arrival_interval),
             returns: Returns::new(),
             sending: Sending::new(&plan, index),
-            posts_waiting: 0,
-            posts_repeated: 0,
-            posts_reopened: 0,
+            posting: Posting::default(),
             forgiven: 0,
             cpu: Cpu::default(),
             idle: 0,
@@ -296,7 +291,7 @@ impl Worker {
             return;
         }
         if let Some(publisher) = conn.wanted.publisher.filter(|_| conn.may_send()) {
-            self.sending.release(publisher, &self.plan, &self.shared);
+            self.release_unless_paused(publisher);
         }
     }
 
@@ -430,8 +425,8 @@ impl Worker {
             records: std::mem::take(&mut self.books.records),
             stayed: self.stayed,
             posts: std::mem::take(&mut self.books.posts),
-            posts_repeated: self.posts_repeated,
-            posts_reopened: self.posts_reopened,
+            posts_repeated: self.posting.repeated,
+            posts_reopened: self.posting.reopened,
             resumes: self.books.resumes,
             returns: self.returns,
         }

@@ -196,30 +196,40 @@ impl Worker {
         }
     }
 
-    /// Cuts all clients at once. Each comes back within a second.
-    pub(super) fn avalanche(&mut self, at: u64) {
-        for (_, absence) in &mut self.returns.absent {
-            absence.story.fell = Some(at);
+    /// The relay has ended the connection of a client that comes back. It may have ended all of them, so each comes back
+    /// after a pause of its own, as after an avalanche.
+    pub(super) fn on_fall(&mut self, conn: &mut Conn) -> u64 {
+        let Some(story) = &mut conn.story else {
+            return 0;
+        };
+        if story.fell.is_none() {
+            story.fell = Some(self.now);
             self.returns.fallen += 1;
         }
-        for call in &mut self.queue {
-            if let Some(absence) = &mut call.absence {
-                absence.story.fell = Some(at);
-                self.returns.fallen += 1;
-            }
+        let (client, cuts) = (conn.wanted.client, story.cuts);
+        let chance = self.plan.chance;
+        chance.below(AVALANCHE, Purpose::Avalanche, client, cuts)
+    }
+
+    /// Cuts all clients at once. Each comes back within a second.
+    pub(super) fn avalanche(&mut self, at: u64) {
+        let absent = self.returns.absent.iter_mut().map(|(_, absence)| absence);
+        let queued = self.queue.iter_mut();
+        let queued = queued.filter_map(|call| call.absence.as_mut());
+        for absence in absent.chain(queued) {
+            self.returns.fallen += u64::from(absence.story.fell.replace(at).is_none());
         }
         for id in self.ids(|conn| conn.wanted.kind == Kind::Jittery) {
             let conn = &mut self.conns[id.key];
             let Some(story) = &mut conn.story else {
                 continue;
             };
-            story.fell = Some(at);
+            self.returns.fallen += u64::from(story.fell.replace(at).is_none());
             let cuts = story.cuts;
             let pause =
                 self.plan
                     .chance
                     .below(AVALANCHE, Purpose::Avalanche, conn.wanted.client, cuts);
-            self.returns.fallen += 1;
             if conn.is_open() {
                 let style = CutStyle::Gone;
                 *self.returns.cuts.entry(style).or_default() += 1;

@@ -23,7 +23,7 @@ impl Worker {
                 self.awaited = ids.len();
                 for id in ids {
                     let wanted = self.conns[id.key].wanted;
-                    if self.plan.has_story(wanted.kind) {
+                    if self.plan.has_story(&wanted) {
                         self.let_go(id, 0);
                     } else {
                         self.drop_conn(id);

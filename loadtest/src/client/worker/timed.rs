@@ -74,8 +74,11 @@ impl Worker {
             Duty::Resume(id) => self.resume(id, is_loading),
             Duty::Rejoin => {
                 let wanted = self.duties.pop_rejoining();
-                self.queue
-                    .extend(wanted.filter(|_| is_loading).map(Call::new));
+                self.queue.extend(
+                    wanted
+                        .filter(|it| is_loading || it.kind == Kind::Posting)
+                        .map(Call::new),
+                );
             }
             Duty::Arrive if is_loading => self.arrive(at),
             Duty::Joined(id) => self.joined(id),
@@ -220,7 +223,7 @@ impl Worker {
         let has_sent_all = self.sending.next_due() >= self.shared.measured().1;
         is_nobody_coming
             && has_sent_all
-            && self.posts_waiting == 0
+            && self.posting.is_settled()
             && self.conns.iter().all(|(_, conn)| {
                 conn.is_leaving
                     || conn.outgoing.is_empty()
