@@ -95,11 +95,24 @@ pub(crate) enum Judgement {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Counting {
     at: Option<Position>,
+    /// The id of the last message, from a relay that gives each its own in place of positions.
+    id: Option<Box<str>>,
     /// Whether the relay has said where the stream of this connection begins.
     has_begun: bool,
 }
 
 impl Counting {
+    /// The position or the id to go on from, once there is one.
+    pub(crate) fn token(&self) -> Option<String> {
+        let id = || self.id.as_deref().map(str::to_owned);
+        self.at.as_ref().map(Position::to_string).or_else(id)
+    }
+
+    /// Notes the id of a message.
+    pub(crate) fn note_id(&mut self, id: &str) {
+        self.id = Some(id.into());
+    }
+
     /// The position to go on from, once there is one.
     pub(crate) fn at(&self) -> Option<&Position> {
         self.at.as_ref()

@@ -6,32 +6,37 @@ use tungstenite::error::{ProtocolError, SubProtocolError};
 use tungstenite::handshake::client::{Request, generate_key};
 use tungstenite::http::{HeaderValue, Uri};
 
-use crate::check::position::Position;
 use crate::scenario::protocol::Protocol;
 
 /// The subprotocol in which fanwire says positions.
 const POSITIONS: &str = "fanwire.v1";
 
-/// The request of one connection. `from` is the position that it goes on from.
-pub(crate) fn request(mut plain: Request, protocol: Protocol, from: Option<&Position>) -> Request {
+/// The subprotocol in which nchan says ids.
+const META: &str = "ws+meta.nchan";
+
+/// The request of one connection. `from` is the position or the id that it goes on from.
+pub(crate) fn request(mut plain: Request, protocol: Protocol, from: Option<&str>) -> Request {
     let headers = plain.headers_mut();
     // Each handshake has a key of its own (RFC 6455, 4.1).
     if let Ok(key) = generate_key().parse() {
         headers.insert("Sec-WebSocket-Key", key);
     }
-    if protocol == Protocol::Positions {
-        let name = HeaderValue::from_static(POSITIONS);
-        headers.insert("Sec-WebSocket-Protocol", name);
-    }
-    if let Some(uri) = from.and_then(|from| since(plain.uri(), from)) {
+    let (name, parameter) = match protocol {
+        Protocol::Positions => (POSITIONS, "since"),
+        Protocol::Meta => (META, "last_event_id"),
+        Protocol::WebSocket | Protocol::Events | Protocol::Post { .. } => return plain,
+    };
+    let name = HeaderValue::from_static(name);
+    headers.insert("Sec-WebSocket-Protocol", name);
+    if let Some(uri) = from.and_then(|from| asking(plain.uri(), parameter, from)) {
         *plain.uri_mut() = uri;
     }
     plain
 }
 
-fn since(uri: &Uri, from: &Position) -> Option<Uri> {
+fn asking(uri: &Uri, parameter: &str, from: &str) -> Option<Uri> {
     let sign = if uri.query().is_some() { '&' } else { '?' };
-    format!("{uri}{sign}since={from}").parse().ok()
+    format!("{uri}{sign}{parameter}={from}").parse().ok()
 }
 
 /// Whether a handshake failed because the server does not speak the subprotocol.
@@ -53,17 +58,19 @@ mod tests {
 
     #[test]
     fn a_client_asks_for_its_position_beside_what_the_url_asks_for() {
-        let at = Position::parse("abc-17").unwrap();
         for (url, asked) in [
             ("ws://a/topic", "/topic?since=abc-17"),
             ("ws://a/topic?key=1", "/topic?key=1&since=abc-17"),
         ] {
             let plain = url.into_client_request().unwrap();
-            let request = request(plain, Protocol::Positions, Some(&at));
+            let request = request(plain, Protocol::Positions, Some("abc-17"));
             assert_eq!(request.uri().path_and_query().unwrap().as_str(), asked);
             assert_eq!(request.headers()["Sec-WebSocket-Protocol"], POSITIONS);
         }
         let plain = "ws://a/topic".into_client_request().unwrap();
+        let asked = request(plain.clone(), Protocol::Meta, Some("17:0"));
+        assert_eq!(asked.uri().query(), Some("last_event_id=17:0"));
+        assert_eq!(asked.headers()["Sec-WebSocket-Protocol"], META);
         let request = request(plain, Protocol::WebSocket, None);
         assert!(!request.headers().contains_key("Sec-WebSocket-Protocol"));
     }

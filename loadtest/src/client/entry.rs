@@ -5,6 +5,7 @@
 use data_encoding::BASE64;
 
 use super::events::inbound::{Event, Inbound as EventsInbound, Listener};
+use super::meta;
 use super::posts::{Answer, Posts};
 use super::receiver::Receiver;
 use super::websocket::inbound::Inbound;
@@ -33,7 +34,9 @@ impl Reader {
     /// The reader of a connection that has just been opened.
     pub(crate) fn new(protocol: Protocol) -> Reader {
         match protocol {
-            Protocol::WebSocket | Protocol::Positions => Reader::WebSocket(Inbound::default()),
+            Protocol::WebSocket | Protocol::Positions | Protocol::Meta => {
+                Reader::WebSocket(Inbound::default())
+            }
             Protocol::Events => Reader::Events(Box::default()),
             Protocol::Post { pipeline } => Reader::Posts(Box::new(Posts::new(pipeline))),
         }
@@ -84,6 +87,16 @@ impl Entry<'_> {
             at: answer.at.as_ref(),
             before: answer.before.as_ref(),
         });
+    }
+
+    /// Takes off the lines before a message, and notes its id.
+    fn without_meta<'p>(&mut self, payload: &'p [u8]) -> &'p [u8] {
+        let Some((id, message)) = meta::split(payload) else {
+            self.fault = Some("a message without its id");
+            return payload;
+        };
+        self.counting.note_id(id);
+        message
     }
 
     fn has_words(&self) -> bool {
@@ -163,12 +176,21 @@ impl Receiver for Entry<'_> {
         {
             return self.on_word(json);
         }
+        let payload = if self.wanted.protocol == Protocol::Meta {
+            self.without_meta(payload)
+        } else {
+            payload
+        };
         self.count();
         self.books
             .on_message(self.received, kind, records, opcode, payload);
     }
 
     fn on_start(&mut self, opcode: u8) {
+        if self.wanted.protocol == Protocol::Meta {
+            *self.pieces = Pieces::Whole(opcode, Vec::new());
+            return;
+        }
         if self.has_words() {
             *self.pieces = Pieces::start(opcode);
         }
@@ -176,6 +198,9 @@ impl Receiver for Entry<'_> {
     }
 
     fn on_piece(&mut self, piece: &[u8]) {
+        if let Pieces::Whole(_, message) = self.pieces {
+            return message.extend_from_slice(piece);
+        }
         if self.has_words() {
             if self.pieces.take(piece) {
                 return;
@@ -187,9 +212,13 @@ impl Receiver for Entry<'_> {
 
     fn on_end(&mut self) {
         let Wanted { kind, records, .. } = *self.wanted;
-        if let Pieces::Word(json) = std::mem::take(self.pieces) {
-            self.received.forget_piecemeal();
-            return self.on_word(&json);
+        match std::mem::take(self.pieces) {
+            Pieces::Word(json) => {
+                self.received.forget_piecemeal();
+                return self.on_word(&json);
+            }
+            Pieces::Whole(opcode, message) => return self.on_message(opcode, &message),
+            Pieces::Message | Pieces::Undecided => {}
         }
         self.count();
         self.books.on_end(self.received, kind, records);

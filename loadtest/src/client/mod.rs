@@ -13,6 +13,7 @@ pub(crate) mod connection;
 mod entry;
 mod events;
 mod http;
+mod meta;
 mod opening;
 mod posts;
 pub(crate) mod probe;

@@ -6,7 +6,6 @@ use super::asking;
 use super::events::opening as events;
 use super::stream::Stream;
 use super::websocket::handshake::{self, Handshake};
-use crate::check::position::Position;
 use crate::scenario::protocol::Protocol;
 
 /// A connection that is being opened.
@@ -28,15 +27,16 @@ pub(crate) enum Progress {
 }
 
 impl Opening {
-    /// Begins on a stream that is connected. `plain` asks for the topic, and `from` is the position to go on from.
+    /// Begins on a stream that is connected. `plain` asks for the topic, and `from` is the position or the id to go on
+    /// from.
     pub(crate) fn start(
         stream: Stream,
         plain: &Request,
         protocol: Protocol,
-        from: Option<&Position>,
+        from: Option<&str>,
     ) -> Progress {
         match protocol {
-            Protocol::WebSocket | Protocol::Positions => {
+            Protocol::WebSocket | Protocol::Positions | Protocol::Meta => {
                 let request = asking::request(plain.clone(), protocol, from);
                 match Handshake::start(stream, request) {
                     Ok(handshake) => Opening::WebSocket(handshake).proceed(),

@@ -170,7 +170,7 @@ impl Prober {
         let bare = plan.target.request(0, plan.topics)?;
         let protocol = match plan.resume {
             Resume::Fanwire => Protocol::Positions,
-            Resume::None => Protocol::WebSocket,
+            Resume::None | Resume::Nchan => Protocol::WebSocket,
         };
         let request = asking::request(bare, protocol, None);
         // The messages of a run may be larger than the usual limits.

@@ -47,6 +47,8 @@ pub(crate) enum Pieces {
     Message,
     /// A text of which no byte has come yet.
     Undecided,
+    /// It is kept until it is whole: its opcode, and its bytes so far.
+    Whole(u8, Vec<u8>),
     /// It is the relay's: its JSON so far.
     Word(Vec<u8>),
 }
@@ -66,7 +68,7 @@ impl Pieces {
         match (&mut *self, piece) {
             (Pieces::Undecided, [0, json @ ..]) => *self = Pieces::Word(json.to_vec()),
             (Pieces::Undecided, []) => {}
-            (Pieces::Undecided | Pieces::Message, _) => return false,
+            (Pieces::Undecided | Pieces::Message | Pieces::Whole(..), _) => return false,
             (Pieces::Word(word), _) => {
                 let room = MAX_WORD.saturating_sub(word.len());
                 // The rest of a longer word is cut off. It cannot be read as JSON then, so it is not overlooked.

@@ -11,6 +11,8 @@ use crate::report::observer::Observer as _;
 use crate::report::progress::Bar;
 use crate::report::{Compared, Comparison, Report, SCHEMA_VERSION, summary};
 use crate::run::{RunError, run};
+use crate::scenario::protocol::Resume;
+use crate::scenario::scenarios::Scenario;
 
 /// The server that the others are compared with by CPU.
 const FLOOR: &str = "floor";
@@ -103,6 +105,12 @@ impl Stand<'_> {
             }
             Source::Peer(peer) => Some(self.start(peer)?),
         };
+        if options.scenario == Scenario::Jitter && options.resume.is_none() {
+            options.resume = Some(match source {
+                Source::Peer(peer) => peer.resume,
+                Source::Running(_) => Resume::None,
+            });
+        }
         if let Some(started) = &started {
             options.url = format!("ws://{}/load", started.address);
             if let Some(certificate) = &started.certificate {

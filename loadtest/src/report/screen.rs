@@ -225,20 +225,21 @@ fn returns(report: &Report, screen: &mut String) {
         let _ = write!(text, "; cut: {styles}");
     }
     row(screen, "returns", &text);
-    let text = if returns.resume == Resume::Fanwire {
-        format!(
+    let text = match returns.resume {
+        Resume::Fanwire => format!(
             "told of no loss {}, of some {}, of an unknown position {}; {} said to be lost and missing, {} not missing",
             exact(returns.full),
             exact(returns.partial),
             exact(returns.unknown),
             exact(returns.told),
             exact(returns.falsely_told),
-        )
-    } else {
-        format!(
+        ),
+        // Its relay says nothing of losses.
+        Resume::Nchan => "each asked for what followed its last message".to_owned(),
+        Resume::None => format!(
             "{} missed while away",
             counted(returns.missed, "message", "messages")
-        )
+        ),
     };
     row(screen, "", &text);
     for (what, latency) in [

@@ -169,7 +169,7 @@ fn return_failures(returns: &Returns, failures: &mut Vec<String>) {
     }
     if let Some(avalanche) = &returns.avalanche {
         let missing = avalanche.clients - avalanche.recovered.count;
-        if missing > 0 && returns.resume == Resume::Fanwire {
+        if missing > 0 && returns.resume != Resume::None {
             failures.push(format!(
                 "{} did not catch up after the avalanche",
                 counted(missing, "client", "clients")
@@ -332,7 +332,7 @@ fn return_warnings(report: &Report, returns: &Returns, warnings: &mut Vec<String
         ));
     }
     let ended = &report.connections.ended_by_server;
-    if !ended.is_empty() && returns.resume == Resume::Fanwire {
+    if !ended.is_empty() && returns.resume != Resume::None {
         warnings.push(format!(
             "the relay ended connections whose clients then came back: {}",
             listed(ended)

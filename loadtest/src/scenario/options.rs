@@ -145,7 +145,7 @@ pub struct Options {
     #[arg(long, default_value = "500ms", value_parser = humantime::parse_duration)]
     pub every: Duration,
     /// Jitter and reconnect: how a client that comes back goes on. The default of jitter is fanwire, that of reconnect
-    /// none. With fanwire, the relay must keep a history.
+    /// none. With fanwire, the relay must keep a history. In a comparison, each server of jitter has its own.
     #[arg(long, value_enum)]
     pub resume: Option<Resume>,
     /// Jitter: mean time until a client is cut, at random. 0s means never.

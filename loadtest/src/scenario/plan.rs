@@ -232,7 +232,7 @@ impl Plan {
 
     /// Whether a client has a story: it comes back as the same client.
     pub(crate) fn has_story(&self, wanted: &Wanted) -> bool {
-        let goes_on = self.resume == Resume::Fanwire;
+        let goes_on = self.resume != Resume::None;
         match wanted.kind {
             Kind::Jittery => true,
             Kind::Returning => goes_on,
@@ -315,6 +315,7 @@ impl Plan {
             let protocol = match self.resume {
                 _ if is_among(place, options.sse) => Protocol::Events,
                 Resume::Fanwire => Protocol::Positions,
+                Resume::Nchan => Protocol::Meta,
                 Resume::None => Protocol::WebSocket,
             };
             // The first of a topic is never one that stalls or drops.

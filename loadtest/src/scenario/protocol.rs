@@ -15,6 +15,8 @@ pub enum Resume {
     None,
     /// It goes on where it was, by fanwire's positions: the subprotocol fanwire.v1 and ?since=.
     Fanwire,
+    /// It goes on behind the last message that it got, by the ids that nchan gives in its subprotocol ws+meta.nchan.
+    Nchan,
 }
 
 /// The way in which a connection speaks with the relay.
@@ -24,6 +26,8 @@ pub(crate) enum Protocol {
     WebSocket,
     /// WebSocket with the subprotocol `fanwire.v1`: the relay says where the stream begins.
     Positions,
+    /// WebSocket with nchan's subprotocol `ws+meta.nchan`: each message has lines with its id before it.
+    Meta,
     /// HTTP: it reads server-sent events, and sends nothing.
     Events,
     /// HTTP: it publishes by POST, and hears nothing.
@@ -37,7 +41,7 @@ impl Protocol {
     /// Whether a connection ends with a Close.
     pub(crate) fn has_close(self) -> bool {
         match self {
-            Protocol::WebSocket | Protocol::Positions => true,
+            Protocol::WebSocket | Protocol::Positions | Protocol::Meta => true,
             Protocol::Events | Protocol::Post { .. } => false,
         }
     }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::message::{Format, MAX_DUE};
 use super::options::Options;
+use super::protocol::Resume;
 use super::scenarios::Scenario;
 use crate::clock::nanos;
 
@@ -116,6 +117,9 @@ fn check_jitter(options: &Options) -> Result<(), String> {
     }
     if options.away > MAX_AWAY {
         return Err("--away: it must be 10m or less".into());
+    }
+    if options.resume() == Resume::Nchan && options.sse > 0.0 {
+        return Err("--resume nchan and --sse: nchan's events are not understood".into());
     }
     if options.avalanche.is_some_and(|at| at >= options.duration) {
         return Err(

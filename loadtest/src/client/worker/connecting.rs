@@ -60,7 +60,7 @@ impl Worker {
             Some(absence) => {
                 let received = absence.received;
                 let counting = match self.plan.resume {
-                    Resume::Fanwire => absence.counting,
+                    Resume::Fanwire | Resume::Nchan => absence.counting,
                     // It asks for nothing, so its count begins anew.
                     Resume::None => Counting::default(),
                 };
@@ -110,7 +110,8 @@ impl Worker {
                 }
                 Ok(true) => {
                     let plain = &self.requests[conn.wanted.topic as usize];
-                    let (protocol, from) = (conn.wanted.protocol, conn.counting.at());
+                    let from = conn.counting.token();
+                    let (protocol, from) = (conn.wanted.protocol, from.as_deref());
                     Opening::start(stream, plain, protocol, from)
                 }
                 Err(error) => Progress::Failed(error.to_string()),

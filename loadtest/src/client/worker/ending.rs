@@ -38,7 +38,7 @@ impl Worker {
         if let End::Broken(_) = end {
             counts.corrupt += 1;
         }
-        if conn.story.is_some() && !is_broken && self.plan.resume == Resume::Fanwire {
+        if conn.story.is_some() && !is_broken && self.plan.resume != Resume::None {
             let pause = self.on_fall(&mut conn);
             return self.send_away(conn, pause);
         }

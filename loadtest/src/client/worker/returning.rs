@@ -17,7 +17,7 @@ use crate::clock::{MILLISECOND, SECOND};
 use crate::report::CutStyle;
 use crate::scenario::chance::Purpose;
 use crate::scenario::plan::Kind;
-use crate::scenario::protocol::Resume;
+use crate::scenario::protocol::Protocol;
 
 /// The shortest time until a client that could not come back tries again, and the most that is added to it.
 const RETRY: u64 = 100 * MILLISECOND;
@@ -142,7 +142,7 @@ impl Worker {
         story.returns += 1;
         story.opened = self.now;
         self.returns.returned += 1;
-        if self.plan.resume == Resume::None {
+        if conn.counting.token().is_none() {
             self.books.on_unasked(&mut conn.received);
             if let Some(fell) = story.fell.take() {
                 self.returns.recoveries.saturating_record(self.now - fell);
@@ -180,7 +180,8 @@ impl Worker {
             return;
         };
         // Until the relay has said what is lost, nobody knows what is still to come.
-        if !conn.counting.has_begun() || conn.received.owed(|local| goal[local]) > 0 {
+        let has_words = conn.wanted.protocol != Protocol::Meta;
+        if has_words && !conn.counting.has_begun() || conn.received.owed(|local| goal[local]) > 0 {
             return;
         }
         story.goal = None;

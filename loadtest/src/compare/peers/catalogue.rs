@@ -2,6 +2,8 @@
 //!
 //! [`Peer`] describes the fields. `loadtest/README.md` has a table of the peers.
 
+use crate::scenario::protocol::Resume;
+
 use super::peer::{PLAIN, Peer, Port, Tls};
 
 const FANWIRE: &[&str] = &["{here}/fanwire", "--config-file", "{config}"];
@@ -35,6 +37,16 @@ pub const PEERS: &[Peer] = &[
         template: Some("{peers}/fanwire/config.yaml"),
         settings: "relay:\n  coalesce: 0s\n",
         tls: FANWIRE_TLS,
+        ..PLAIN
+    },
+    Peer {
+        name: "fanwire-history",
+        about: "The same with a history of two minutes, so that clients that come back go on where they were.",
+        command: FANWIRE,
+        template: Some("{peers}/fanwire/config.yaml"),
+        settings: "history:\n  max_age: 2m\n",
+        tls: FANWIRE_TLS,
+        resume: Resume::Fanwire,
         ..PLAIN
     },
     Peer {
@@ -78,6 +90,7 @@ pub const PEERS: &[Peer] = &[
         needs: &["/usr/lib/nginx/modules/ngx_nchan_module.so"],
         port: Port::Given,
         tls: NGINX_TLS,
+        resume: Resume::Nchan,
         install: "loadtest/peers/install nginx-nchan",
         ..PLAIN
     },

@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::scenario::protocol::Resume;
+
 /// The reason of a server that is to speak TLS and cannot.
 pub(super) const NO_TLS: &str = "has no TLS here";
 
@@ -31,6 +33,8 @@ pub struct Peer {
     pub(super) port: Port,
     /// The way to its certificate.
     pub(super) tls: Tls,
+    /// The way in which clients that come back go on.
+    pub(crate) resume: Resume,
     /// The command that installs it.
     pub(super) install: &'static str,
 }
@@ -66,6 +70,7 @@ pub(super) const PLAIN: Peer = Peer {
     needs: &[],
     port: Port::Said,
     tls: Tls::Never,
+    resume: Resume::None,
     install: BUILD,
 };
 
