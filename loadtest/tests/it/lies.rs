@@ -6,15 +6,14 @@ use crate::keeper::{Keeper, Lie};
 use crate::support::{load_until, pass, refused};
 
 /// Messages are published by POST.
-const POSTS: &str = "fanout --subscribers 4 --publishers 2 --rate 2000 --post";
+const POSTS: &str = "fanout --subscribers 4 --publishers 2 --rate 2000 --patience 5s --post";
 
 /// Half of the clients read events. One is cut now and then.
-const EVENTS: &str =
-    "jitter --subscribers 8 --publishers 2 --rate 2000 --cut-every 300ms --away 50ms --sse 50%";
+const EVENTS: &str = "jitter --subscribers 8 --publishers 2 --rate 2000 --cut-every 300ms --away 50ms --patience 5s --sse 50%";
 
 /// Clients that are cut often, and miss something each time.
 const JITTER: &str =
-    "jitter --subscribers 6 --publishers 2 --rate 2000 --cut-every 150ms --away 50ms";
+    "jitter --subscribers 6 --publishers 2 --rate 2000 --cut-every 150ms --away 50ms --patience 5s";
 
 /// Runs against a relay until it has lied, and expects that it is found out.
 fn found(lie: Lie, options: &str) -> Report {
@@ -115,13 +114,13 @@ fn clients_that_read_events_are_checked_like_all_others() {
     for (line, readers) in [
         (format!("{EVENTS} --duration 1s"), 4),
         (format!("{EVENTS} --duration 1s --text"), 4),
-        ("fanout --subscribers 4 --sse 1".to_owned(), 4),
+        ("fanout --subscribers 4 --sse 1 --patience 5s".to_owned(), 4),
         (
-            "fanout --subscribers 4 --sse 25% --text --size 3000".to_owned(),
+            "fanout --subscribers 4 --sse 25% --text --size 3000 --patience 5s".to_owned(),
             1,
         ),
         (
-            "burst --subscribers 4 --sse 0.5 --burst 20 --every 20ms".to_owned(),
+            "burst --subscribers 4 --sse 0.5 --burst 20 --every 20ms --patience 5s".to_owned(),
             2,
         ),
     ] {
@@ -163,10 +162,10 @@ fn messages_are_published_by_post_and_their_positions_are_checked() {
     let keeper = Keeper::start(Lie::None);
     for line in [
         POSTS,
-        "fanout --subscribers 4 --publishers 3 --topics 2 --post --pipeline 8 --text --size 3000",
-        "burst --subscribers 3 --publishers 2 --burst 20 --every 20ms --post --sse 34%",
-        "jitter --subscribers 6 --cut-every 150ms --away 30ms --publishers 2 --rate 1000 --post --duration 1s",
-        "fanout --subscribers 1 --post --window 1",
+        "fanout --subscribers 4 --publishers 3 --topics 2 --post --pipeline 8 --text --size 3000 --patience 5s",
+        "burst --subscribers 3 --publishers 2 --burst 20 --every 20ms --post --sse 34% --patience 5s",
+        "jitter --subscribers 6 --cut-every 150ms --away 30ms --publishers 2 --rate 1000 --post --duration 1s --patience 5s",
+        "fanout --subscribers 1 --post --window 1 --patience 5s",
     ] {
         let report = pass(&format!("{line} --url {}", keeper.url()));
         let posts = report.posts.unwrap();
@@ -208,7 +207,7 @@ fn a_post_that_is_refused_for_good_is_found() {
 fn a_post_that_is_refused_for_now_is_sent_again() {
     let keeper = Keeper::start(Lie::HoldPost);
     let line =
-        "fanout --subscribers 4 --publishers 2 --rate 500 --post --duration 2s --patience 3s";
+        "fanout --subscribers 4 --publishers 2 --rate 500 --post --duration 2s --patience 5s";
     let report = pass(&format!("{line} --url {}", keeper.url()));
     let posts = report.posts.unwrap();
     assert_eq!((posts.answers[&503], posts.repeated), (1, 1));

@@ -13,7 +13,7 @@ fn with_history() -> World {
 
 /// Clients that are cut about six times a second, and come back after a moment.
 const JITTER: &str = "jitter --subscribers 24 --topics 3 --publishers 6 --rate 3000 --threads 2 --cut-every 150ms \
-                      --away 20ms --duration 1s";
+                      --away 20ms --duration 1s --patience 5s";
 
 #[test]
 fn clients_that_are_cut_at_random_get_all_that_they_missed() {
@@ -54,7 +54,7 @@ fn clients_that_are_cut_at_random_get_all_that_they_missed() {
 #[test]
 fn an_avalanche_tells_when_the_last_has_caught_up() {
     let world = with_history();
-    let line = "jitter --subscribers 30 --publishers 2 --rate 500 --cut-every 0s --avalanche 200ms --duration 1500ms";
+    let line = "jitter --subscribers 30 --publishers 2 --rate 500 --cut-every 0s --avalanche 200ms --duration 1500ms --patience 5s";
     let report = pass(&format!("{line} {}", world.here()));
     let returns = report.returns.expect("clients came back");
     let avalanche = returns.avalanche.expect("there was one");
@@ -71,7 +71,7 @@ fn an_avalanche_tells_when_the_last_has_caught_up() {
 #[test]
 fn a_round_of_reconnections_goes_on_where_it_was() {
     let world = with_history();
-    let line = "reconnect --subscribers 12 --topics 2 --publishers 2 --rate 4000 --every 30ms --duration 500ms";
+    let line = "reconnect --subscribers 12 --topics 2 --publishers 2 --rate 4000 --every 30ms --duration 500ms --patience 5s";
     let report = pass(&format!("{line} --resume fanwire {}", world.here()));
     let returns = report.returns.expect("clients came back");
     assert!(returns.returned >= 10 && returns.returned == returns.full);
@@ -104,7 +104,7 @@ fn a_history_that_is_too_short_is_told_and_believed() {
         config.history.max_age = Duration::from_mins(1);
         config.history.max_messages = 20;
     });
-    let line = "jitter --subscribers 10 --publishers 2 --rate 4000 --cut-every 200ms --away 100ms --duration 800ms";
+    let line = "jitter --subscribers 10 --publishers 2 --rate 4000 --cut-every 200ms --away 100ms --duration 800ms --patience 5s";
     let report = load(&format!("{line} {}", world.here()));
     assert!(report.passed, "{:?}", report.failures);
     let returns = report.returns.expect("clients came back");
