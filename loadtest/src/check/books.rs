@@ -280,7 +280,7 @@ impl Books {
             |publisher| self.sent.of(publisher),
             &mut self.tally.totals.counts,
         );
-        self.on_verdict(verdict, kind, records);
+        self.on_verdict(verdict, received.back_since(), kind, records);
     }
 
     /// Begins a message that comes in pieces.
@@ -305,14 +305,14 @@ impl Books {
             |publisher| self.sent.of(publisher),
             counts,
         );
-        self.on_verdict(verdict, kind, records);
+        self.on_verdict(verdict, received.back_since(), kind, records);
     }
 
     #[inline]
-    fn on_verdict(&mut self, verdict: Verdict, kind: Kind, records: bool) {
+    fn on_verdict(&mut self, verdict: Verdict, back_since: u64, kind: Kind, records: bool) {
         match verdict {
             Verdict::New { head, from } => {
-                self.count(head, kind);
+                self.count(head, back_since, kind);
                 if records {
                     self.record(head);
                 }
@@ -324,7 +324,7 @@ impl Books {
                     }
                 }
             }
-            Verdict::Late(head) => self.count(head, kind),
+            Verdict::Late(head) => self.count(head, back_since, kind),
             Verdict::Odd => {}
         }
     }
@@ -337,9 +337,9 @@ impl Books {
     }
 
     #[inline]
-    fn count(&mut self, head: Head, kind: Kind) {
-        // A subscriber that does not read is late by its own doing, not the relay's.
-        if kind == Kind::Slow {
+    fn count(&mut self, head: Head, back_since: u64, kind: Kind) {
+        // A subscriber that does not read, or was away, is late by its own doing, not the relay's.
+        if kind == Kind::Slow || head.due < back_since {
             return;
         }
         let latency = self.now.saturating_sub(head.due);

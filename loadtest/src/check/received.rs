@@ -68,6 +68,8 @@ pub(crate) struct Received {
     /// The position before the first message of its fingerprint, if the relay has said one.
     start: Option<Start>,
     own_counts: OwnCounts,
+    /// The time at which it last came back. Messages that were due before it are late by the client's absence.
+    back_since: u64,
     piecemeal: Piecemeal,
 }
 
@@ -117,6 +119,7 @@ impl Received {
             excuses: None,
             start: None,
             own_counts: OwnCounts::default(),
+            back_since: 0,
             piecemeal: Piecemeal::default(),
         }
     }
@@ -372,6 +375,16 @@ impl Received {
             }
         }
         self.count_falsely_told(excuses.left(), counts);
+    }
+
+    /// It has come back.
+    pub(crate) fn come_back(&mut self, now: u64) {
+        self.back_since = now;
+    }
+
+    /// The time at which it last came back; 0 if it was never away.
+    pub(crate) fn back_since(&self) -> u64 {
+        self.back_since
     }
 
     /// Counts of this client.

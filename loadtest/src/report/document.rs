@@ -43,7 +43,8 @@ pub struct Report {
     /// Messages and deliveries.
     pub deliveries: Deliveries,
     /// Latency of deliveries: from the time a message was due (open loop) or sent (closed loop) until it was received
-    /// whole. Deliveries to subscribers that stall on purpose are left out.
+    /// whole. Deliveries to subscribers that stall on purpose are left out, and those of messages that were due before a
+    /// client came back.
     pub latency: Latency,
     /// Burst: from the first message of a burst until everybody had the last. Reconnect: from the drop until all were back.
     pub rounds: Option<Latency>,

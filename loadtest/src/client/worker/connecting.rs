@@ -137,6 +137,8 @@ impl Worker {
         self.books
             .on_open(&conn.received, wanted.kind, wanted.publisher);
         self.on_answered(id);
+        // The bytes behind the answer are read now.
+        self.books.now = self.clock.now();
         let conn = &mut self.conns[id.key];
         let outlook = conn.take_first_bytes(behind, &mut self.books);
         if !conn.outgoing.is_empty() {

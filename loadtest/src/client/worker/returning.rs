@@ -141,6 +141,7 @@ impl Worker {
         }
         story.returns += 1;
         story.opened = self.now;
+        conn.received.come_back(self.now);
         self.returns.returned += 1;
         if conn.counting.token().is_none() {
             self.books.on_unasked(&mut conn.received);
