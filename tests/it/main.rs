@@ -13,6 +13,7 @@
 
 mod access;
 mod admission;
+mod browser;
 mod certificates;
 mod coalescing;
 mod config;
@@ -38,6 +39,7 @@ mod keepalive;
 mod laggards;
 mod leaving;
 mod metrics;
+
 mod probe;
 mod program;
 mod proxy;
