@@ -128,6 +128,7 @@ const DOCUMENTS: &[&str] = &[
     "docs/coalescing.md",
     "docs/configuration.md",
     "docs/how-it-works.md",
+    "docs/http.md",
     "docs/measuring.md",
     "docs/metrics.md",
     "docs/operations.md",

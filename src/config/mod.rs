@@ -46,8 +46,8 @@ pub use proxies::ProxySource;
 pub use setting::markdown_table;
 pub(crate) use tls_files::pem_file;
 pub use types::{
-    Config, History, Keepalive, Limits, Log, LogFormat, LogLevel, Metrics, ProxyProtocol, Publish,
-    Relay, Server, Shutdown, SlowConsumer, SlowConsumerPolicy, Tls, Topics,
+    Config, History, Http, Keepalive, Limits, Log, LogFormat, LogLevel, Metrics, Page,
+    ProxyProtocol, Publish, Relay, Server, Shutdown, SlowConsumer, SlowConsumerPolicy, Tls, Topics,
 };
 pub use warnings::Warning;
 

@@ -34,6 +34,8 @@ pub struct Config {
     pub keepalive: Keepalive,
     /// The section `history`.
     pub history: History,
+    /// The section `http`.
+    pub http: Http,
     /// The section `shutdown`.
     pub shutdown: Shutdown,
     /// The section `metrics`.
@@ -285,6 +287,31 @@ pub struct History {
     pub file: Option<PathBuf>,
 }
 
+/// `http`: answers to requests that are not upgrades.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(
+    default,
+    deny_unknown_fields,
+    expecting = "a mapping such as `page: loopback`"
+)]
+pub struct Http {
+    /// The browsers that get a page to try a topic.
+    #[serde(deserialize_with = "units::word")]
+    pub page: Page,
+}
+
+/// `http.page`: the browsers that get a page to try a topic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Page {
+    /// Those on this machine.
+    Loopback,
+    /// All.
+    On,
+    /// None.
+    Off,
+}
+
 /// `shutdown`: the end of the relay.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(
@@ -452,6 +479,14 @@ impl Default for History {
             max_bytes: 1 << 20,
             max_messages: 0,
             file: None,
+        }
+    }
+}
+
+impl Default for Http {
+    fn default() -> Self {
+        Http {
+            page: Page::Loopback,
         }
     }
 }

@@ -4,7 +4,7 @@
 //! [`Authority::parse`]. It refuses an empty host and userinfo, as RFC 9110 demands for `http` (sections 4.2.1 and 4.2.4).
 //! It resolves no name.
 
-use core::net::Ipv6Addr; // only a value: `std::net` also has sockets
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr}; // only values: `std::net` also has sockets
 
 /// A valid authority, as it was sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +33,22 @@ impl<'a> Authority<'a> {
             None => return None,
         };
         Some(Authority { host, port })
+    }
+
+    /// Whether the host is this machine, whatever a name server says: `localhost`, `127.0.0.0/8` or `[::1]`.
+    pub(crate) fn is_loopback(&self) -> bool {
+        let literal = self
+            .host
+            .strip_prefix('[')
+            .and_then(|rest| rest.strip_suffix(']'));
+        let address = match literal {
+            Some(literal) => literal.parse::<Ipv6Addr>().ok().map(IpAddr::V6),
+            None => self.host.parse::<Ipv4Addr>().ok().map(IpAddr::V4),
+        };
+        match address {
+            Some(address) => address.to_canonical().is_loopback(),
+            None => self.host.eq_ignore_ascii_case("localhost"),
+        }
     }
 }
 
@@ -127,6 +143,36 @@ mod tests {
             ("a:65535", "a", Some(65535)),
         ] {
             assert_eq!(parse(text), Some((host, port)), "{text}");
+        }
+    }
+
+    #[test]
+    fn only_loopback_hosts_are_this_machine() {
+        let is_loopback = |text: &str| Authority::parse(text.as_bytes()).unwrap().is_loopback();
+        for text in [
+            "localhost",
+            "LocalHost:80",
+            "127.0.0.1:8443",
+            "127.9.9.9",
+            "[::1]",
+            "[0:0::1]:1",
+            "[::ffff:127.0.0.1]",
+        ] {
+            assert!(is_loopback(text), "{text}");
+        }
+        // A name server may send any name to this machine.
+        for text in [
+            "localhost.example",
+            "127.0.0.1.example",
+            "128.0.0.1",
+            "0.0.0.0",
+            "127.1",
+            "[::]",
+            "[::2]",
+            "[::1%25lo]",
+            "localhost.",
+        ] {
+            assert!(!is_loopback(text), "{text}");
         }
     }
 

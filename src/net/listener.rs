@@ -87,6 +87,16 @@ pub(crate) enum Peer {
     Unix,
 }
 
+impl Peer {
+    /// Whether it is a program on this machine that has not come through the Unix socket, which is for proxies.
+    pub(crate) fn is_loopback(self) -> bool {
+        match self {
+            Peer::Address(address) => address.to_canonical().is_loopback(),
+            Peer::Unix => false,
+        }
+    }
+}
+
 impl fmt::Display for Peer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

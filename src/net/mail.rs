@@ -8,6 +8,7 @@ use crossbeam_utils::CachePadded;
 use super::admission::Admission;
 use super::balance::Balance;
 use super::conn::Conn;
+use super::listener::Peer;
 use super::stream::Stream;
 use crate::ids::ShardId;
 use crate::mailbox::{Mailbox, Wake};
@@ -21,8 +22,8 @@ use crate::ws::handshake::{Refusal, RefusalKind};
 pub(crate) enum Mail {
     /// From another shard.
     Envelope(Envelope),
-    /// From the acceptor: a connection to take in.
-    Socket(Stream, Admission),
+    /// From the acceptor: a connection to take in, and its origin.
+    Socket(Stream, Peer, Admission),
     /// From another worker: a client that moves here, and its connection.
     Client(Box<(Conn, Transfer)>),
     /// From the acceptor: a connection over a limit, to be refused with an answer.

@@ -1,17 +1,18 @@
 //! The decision on a request. A shard asks for it once the request's head is complete.
 //!
-//! The order is fixed: whether the request is a health check, or else an event stream or an upgrade, its topic, access, and
-//! last the terms. So an access rule could depend on the topic, and a refused client learns nothing about terms.
+//! The order is fixed: whether the request is a health check or for the page, or else an event stream or an upgrade, its topic,
+//! access, and last the terms. So an access rule could depend on the topic, and a refused client learns nothing about terms.
 
 use core::net::IpAddr;
 
 use super::events::{self, Readers};
+use super::page;
 use super::start::{self, BadLast};
 use super::terms::{Answer, Form, Selection, Terms};
-use super::topic_name::{TopicError, topic_name};
+use super::topic_name::{TopicError, TopicName, topic_name};
 use super::words;
 use crate::access::Access;
-use crate::config::{Config, ProxySource, Topics};
+use crate::config::{Config, Page, ProxySource, Topics};
 use crate::http::forwarded::{self, Forwarded};
 use crate::http::percent;
 use crate::http::request::RequestHead;
@@ -29,6 +30,20 @@ pub(crate) enum Decision {
     Join(Terms, Option<Forwarded>),
     /// A health check, answered with the state of the relay and with this body.
     Probe(Body),
+    /// A browser that opens a topic's URL. It gets a page to try the topic.
+    Page(Body),
+}
+
+/// The other end of a connection, as the host knows it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Peer {
+    /// Any other: another machine, the Unix socket, or a client that a PROXY header has named.
+    #[default]
+    Other,
+    /// A program on this machine, over TCP, without a PROXY header.
+    Loopback,
+    /// A trusted proxy, which names the client in each request.
+    Proxy,
 }
 
 /// The rules that decide. They are the same on all shards.
@@ -37,6 +52,7 @@ pub(crate) struct Port {
     /// The path of health checks. It is not a topic.
     health_path: Option<String>,
     topics: Topics,
+    page: Page,
     access: Access,
     subprotocols: Vec<Subprotocol>,
     /// The proxies that name their clients in each request.
@@ -51,6 +67,7 @@ impl Port {
         Port {
             health_path: config.server.health_path.clone(),
             topics: config.relay.topics,
+            page: config.http.page,
             access: Access::new(config),
             subprotocols: config.server.subprotocols.clone(),
             proxies: config.server.trusted_proxies.clone(),
@@ -63,17 +80,21 @@ impl Port {
         self.proxies.iter().any(|proxy| proxy.contains(address))
     }
 
-    /// Decides on a complete request head. A trusted proxy names the client in it, if it `is_forwarded`.
+    /// Decides on a complete request head that came from this peer.
     ///
     /// Nobody looks for the client of a request that is refused: it takes no seat.
-    pub(crate) fn decide(&self, head: &[u8], is_forwarded: bool) -> Result<Decision, Refusal> {
+    pub(crate) fn decide(&self, head: &[u8], peer: Peer) -> Result<Decision, Refusal> {
         let head = RequestHead::parse(head)?;
         if self.is_probe(&head) {
             return Ok(Decision::Probe(Body::for_method(head.method)));
         }
+        if let Some(target) = self.page_target(&head, peer) {
+            self.topic(target.path)?;
+            return Ok(Decision::Page(Body::for_method(head.method)));
+        }
         let asked = Asked::of(&head)?;
         let target = asked.target();
-        let topic = topic_name(self.topics, target.path).map_err(TopicError::refusal)?;
+        let topic = self.topic(target.path)?;
         let permission = self.access.admit(&head)?;
         let start = if self.keeps_history {
             let start = start::start(&head, target.query);
@@ -102,7 +123,7 @@ impl Port {
             answer,
         };
         let forwarded =
-            is_forwarded.then(|| forwarded::client(&head, |address| self.trusts(address)));
+            (peer == Peer::Proxy).then(|| forwarded::client(&head, |address| self.trusts(address)));
         Ok(Decision::Join(terms, forwarded))
     }
 
@@ -132,6 +153,22 @@ impl Port {
         let names_it = percent::decode(uri.path, health_path.len())
             .is_ok_and(|path| path == health_path.as_bytes());
         names_it && is_read(head.method) && head.has_valid_host() && !head.has_body()
+    }
+
+    /// The target of a request that is answered with the page.
+    fn page_target<'a>(&self, head: &RequestHead<'a>, peer: Peer) -> Option<TargetUri<'a>> {
+        let is_shown = match self.page {
+            Page::On => true,
+            Page::Loopback => peer == Peer::Loopback && page::is_local(head),
+            Page::Off => false,
+        };
+        let target = head.target_uri()?;
+        (is_shown && page::is_asked_for(head)).then_some(target)
+    }
+
+    /// The topic that a path names.
+    fn topic(&self, path: &str) -> Result<TopicName, Refusal> {
+        topic_name(self.topics, path).map_err(TopicError::refusal)
     }
 
     /// Selects the first name of the relay's list that the client offers (RFC 6455, section 4.2.2).
@@ -210,10 +247,10 @@ mod tests {
             "GET {target} HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
              Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n{fields}\r\n"
         );
-        match Port::new(&config).decide(request.as_bytes(), false) {
+        match Port::new(&config).decide(request.as_bytes(), Peer::Loopback) {
             Ok(Decision::Join(terms, None)) => Ok(terms),
             Ok(Decision::Join(_, Some(_))) => panic!("no proxy was there"),
-            Ok(Decision::Probe(_)) => panic!("a probe"),
+            Ok(other @ (Decision::Probe(_) | Decision::Page(_))) => panic!("{other:?}"),
             Err(refusal) => Err(refusal.kind),
         }
     }
@@ -239,10 +276,37 @@ mod tests {
     fn probe(head: &str) -> Result<Option<Body>, RefusalKind> {
         let mut config = Config::default();
         config.server.health_path = Some("/healthz".into());
-        match Port::new(&config).decide(head.as_bytes(), false) {
+        match Port::new(&config).decide(head.as_bytes(), Peer::Other) {
             Ok(Decision::Probe(body)) => Ok(Some(body)),
-            Ok(Decision::Join(..)) => Ok(None),
+            Ok(Decision::Join(..) | Decision::Page(_)) => Ok(None),
             Err(refusal) => Err(refusal.kind),
+        }
+    }
+
+    /// Whether a browser's request with this host gets the page.
+    fn is_shown(page: Page, peer: Peer, host: &str) -> bool {
+        let mut config = Config::default();
+        config.http.page = page;
+        let head = format!("GET /room HTTP/1.1\r\nHost: {host}\r\nAccept: text/html\r\n\r\n");
+        match Port::new(&config).decide(head.as_bytes(), peer) {
+            Ok(Decision::Page(Body::Send)) => true,
+            Err(refusal) if refusal.kind == RefusalKind::NotUpgrade => false,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_page_is_for_browsers_on_this_machine_unless_it_is_for_all_or_for_none() {
+        for peer in [Peer::Other, Peer::Loopback, Peer::Proxy] {
+            for host in ["localhost", "relay.example"] {
+                let is_here = peer == Peer::Loopback && host == "localhost";
+                assert_eq!(
+                    is_shown(Page::Loopback, peer, host),
+                    is_here,
+                    "{peer:?} {host}"
+                );
+                assert!(is_shown(Page::On, peer, host) && !is_shown(Page::Off, peer, host));
+            }
         }
     }
 
@@ -341,9 +405,9 @@ mod tests {
     fn events(head: &str) -> Result<Terms, RefusalKind> {
         let mut config = Config::default();
         config.history.max_age = Duration::from_mins(1);
-        match Port::new(&config).decide(head.as_bytes(), false) {
+        match Port::new(&config).decide(head.as_bytes(), Peer::Other) {
             Ok(Decision::Join(terms, _)) => Ok(terms),
-            Ok(Decision::Probe(_)) => panic!("a probe"),
+            Ok(other @ (Decision::Probe(_) | Decision::Page(_))) => panic!("{other:?}"),
             Err(refusal) => Err(refusal.kind),
         }
     }

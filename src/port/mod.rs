@@ -7,6 +7,7 @@
 pub(crate) mod decision;
 pub(crate) mod events;
 pub(crate) mod form;
+pub(crate) mod page;
 pub(crate) mod position;
 pub(crate) mod start;
 pub(crate) mod terms;

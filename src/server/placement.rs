@@ -55,7 +55,7 @@ impl Placement {
                 self.vitals.note_admitted();
                 let worker = next_running(&mut self.serving, &self.postboxes);
                 worker.note_arrival();
-                worker.inbox.send(Mail::Socket(stream, admission));
+                worker.inbox.send(Mail::Socket(stream, peer, admission));
             }
             Err(refusal) => self.refuse(stream, peer, refusal),
         }

@@ -1,8 +1,10 @@
 //! `clients/fanwire.js` in real browsers and in Node.js, against the real relay, which is drained, killed, paused and cut off.
 
+mod devtools;
 mod engine;
 mod line;
 mod rules;
+mod shown;
 mod types;
 
 use std::net::SocketAddr;

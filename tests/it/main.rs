@@ -40,6 +40,7 @@ mod laggards;
 mod leaving;
 mod metrics;
 
+mod page;
 mod probe;
 mod program;
 mod proxy;

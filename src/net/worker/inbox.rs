@@ -11,8 +11,11 @@ impl Sockets {
     pub(super) fn on_mail(&mut self, shard: &mut Shard, mail: Mail) {
         match mail {
             Mail::Envelope(envelope) => shard.handle(envelope),
-            Mail::Socket(stream, admission) => {
-                self.take_socket(shard, stream, admission);
+            Mail::Socket(stream, peer, admission) => {
+                let key = self.take_socket(shard, stream, admission);
+                if peer.is_loopback() {
+                    shard.note_loopback(key);
+                }
             }
             Mail::Client(client) => {
                 let (conn, transfer) = *client;

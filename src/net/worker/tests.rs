@@ -96,7 +96,8 @@ fn arrival(listener: &TcpListener, admission: Admission) -> (TcpStream, Mail) {
     let (socket, _) = listener.accept().unwrap();
     socket.set_nonblocking(true).unwrap();
     let stream = Stream::Tcp(mio::net::TcpStream::from_std(socket));
-    (client, Mail::Socket(stream, admission))
+    let peer = Peer::Address(client.peer_addr().unwrap().ip());
+    (client, Mail::Socket(stream, peer, admission))
 }
 
 #[test]

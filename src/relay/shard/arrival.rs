@@ -6,6 +6,7 @@
 use crate::http::forwarded::Forwarded;
 use crate::http::request::HeadScanner;
 use crate::http::response::Body;
+use crate::port::decision::Peer;
 use crate::port::events;
 use crate::port::terms::Terms;
 use crate::relay::topic::TopicKey;
@@ -72,8 +73,8 @@ pub(super) enum Stage {
         scanner: HeadScanner,
         /// The part of the head that earlier reads brought.
         head: Vec<u8>,
-        /// A trusted proxy names the client in the head.
-        is_forwarded: bool,
+        /// The other end of the connection.
+        peer: Peer,
         /// The client is refused for now. The rest of its head says whether an event stream must say so.
         refusal: Option<Refusal>,
     },
@@ -94,7 +95,7 @@ impl Default for Stage {
         Stage::Head {
             scanner: HeadScanner::default(),
             head: Vec::new(),
-            is_forwarded: false,
+            peer: Peer::default(),
             refusal: None,
         }
     }

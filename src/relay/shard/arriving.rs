@@ -20,6 +20,7 @@ use crate::ids::{ClientKey, ShardId};
 use crate::metrics::stats::Stat;
 use crate::port::decision::Decision;
 use crate::port::events::{self, Readers};
+use crate::port::page;
 use crate::port::terms::{Form, Selection, Terms};
 use crate::port::topic_name::TopicName;
 use crate::relay::envelope::Envelope;
@@ -122,7 +123,7 @@ impl Shard {
         let Stage::Head {
             scanner,
             head,
-            is_forwarded,
+            peer,
             refusal,
         } = &mut arrival.stage
         else {
@@ -140,7 +141,7 @@ impl Shard {
             return;
         };
         let (last, rest) = input.split_at_mut(end);
-        let (earlier, is_forwarded) = (std::mem::take(head), *is_forwarded);
+        let (earlier, peer) = (std::mem::take(head), *peer);
         let whole = if earlier.is_empty() {
             last
         } else {
@@ -150,7 +151,7 @@ impl Shard {
             let readers = self.settings.port.readers_of_stream(whole);
             return self.answer_refused(key, refusal, readers.as_ref());
         }
-        match self.settings.port.decide(whole, is_forwarded) {
+        match self.settings.port.decide(whole, peer) {
             // Frames may come in the same packet as the request: a client need not wait for the 101.
             Ok(Decision::Join(terms, None)) => {
                 let early = early_frames(&terms, rest);
@@ -161,6 +162,10 @@ impl Shard {
                 self.await_seat(key, terms, forwarded, early);
             }
             Ok(Decision::Probe(body)) => self.note_probe(key, body),
+            Ok(Decision::Page(body)) => {
+                let page = page::answer(body, self.date());
+                self.end_with(key, Some(Bytes::from(page)));
+            }
             Err(refusal) => self.refuse(key, refusal),
         }
     }

@@ -10,6 +10,7 @@ use super::Shard;
 use super::arrival::{Arrival, Stage, Undecoded};
 use crate::http::forwarded::Forwarded;
 use crate::ids::ClientKey;
+use crate::port::decision::Peer;
 use crate::port::terms::Terms;
 
 /// A client whose proxy has named it.
@@ -29,10 +30,29 @@ impl Shard {
 
     /// The connection comes from a trusted proxy, which names the client in the request.
     pub fn trust(&mut self, key: ClientKey) {
-        let arrival = self.clients.get_mut(key);
-        let arrival = arrival.and_then(|client| client.arrival.as_mut());
-        if let Some(Stage::Head { is_forwarded, .. }) = arrival.map(|arrival| &mut arrival.stage) {
-            *is_forwarded = true;
+        if let Some(peer) = self.peer(key) {
+            *peer = Peer::Proxy;
+        }
+    }
+
+    /// The connection comes from this machine. It does not count if a proxy is behind it that names its client.
+    pub(crate) fn note_loopback(&mut self, key: ClientKey) {
+        if let Some(peer @ Peer::Other) = self.peer(key) {
+            *peer = Peer::Loopback;
+        }
+    }
+
+    /// The peer of a client that has not sent its request.
+    fn peer(&mut self, key: ClientKey) -> Option<&mut Peer> {
+        let arrival = self.clients.get_mut(key)?.arrival.as_mut()?;
+        match &mut arrival.stage {
+            Stage::Head { peer, .. } => Some(peer),
+            Stage::Preface
+            | Stage::Probe(_)
+            | Stage::AwaitsSeat(..)
+            | Stage::Granted(_)
+            | Stage::Joining(..)
+            | Stage::Joined => None,
         }
     }
 
