@@ -39,7 +39,6 @@ mod keepalive;
 mod laggards;
 mod leaving;
 mod metrics;
-
 mod page;
 mod probe;
 mod program;

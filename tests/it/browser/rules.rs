@@ -234,7 +234,8 @@ fn a_quiet_relay_is_asked(room: &mut Room) {
         (&down["code"], &down["reason"]),
         (&json!(1006), &json!("the connection is dead"))
     );
-    assert_eq!(relay.greet("e-6").query, "since=e-6");
+    let peer = relay.greet("e-6");
+    assert_eq!(peer.query, "since=e-6");
     room.expect("open");
 }
 
