@@ -356,3 +356,12 @@ fn the_client_keeps_its_rules_in_firefox() {
 fn the_client_keeps_its_rules_in_node() {
     keep_the_rules(Engine::node(rules::RULES.len()));
 }
+
+#[test]
+fn the_client_does_not_wait_for_ever() {
+    for engine in [Engine::chromium(1), Engine::node(1)] {
+        if let Some((_engine, mut rooms)) = engine {
+            rules::long_waits_end(&mut rooms[0]);
+        }
+    }
+}

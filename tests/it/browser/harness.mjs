@@ -18,7 +18,14 @@ export function open(orders, Fanwire, WebSocket) {
       }
     },
     send({ text }) { report({ type: "sent", taken: room.send(text), state: room.state }); },
+    // The network is back, or somebody looks at the page.
     wake() { globalThis.dispatchEvent(new Event("online")); },
+    look() { globalThis.document?.dispatchEvent(new Event("visibilitychange")) ?? acts.wake(); },
+    // From now on, time that the client waits for so long passes at once.
+    hasten({ ms }) {
+      const { setTimeout } = globalThis;
+      globalThis.setTimeout = (act, wait) => setTimeout(act, wait === ms ? 0 : wait);
+    },
     close() { room.close(); },
     source({ url }) { listen(new EventSource(url), report); },
   };

@@ -87,7 +87,7 @@ impl Peer {
 }
 
 /// Every rule needs a room.
-pub(super) const RULES: [fn(&mut Room); 8] = [
+pub(super) const RULES: [fn(&mut Room); 9] = [
     every_message_of_the_topic_counts_and_no_word_of_the_relay,
     a_skip_is_told_and_counting_goes_on_behind_it,
     an_expired_token_is_replaced,
@@ -96,6 +96,7 @@ pub(super) const RULES: [fn(&mut Room); 8] = [
     a_quiet_relay_is_asked,
     messages_wait_for_the_connection_up_to_a_limit,
     without_a_history_nobody_knows_what_is_lost,
+    a_position_is_kept_under_its_key,
 ];
 
 fn every_message_of_the_topic_counts_and_no_word_of_the_relay(room: &mut Room) {
@@ -226,7 +227,7 @@ fn a_quiet_relay_is_asked(room: &mut Room) {
     peer.say("\0{\"at\":\"e-5\"}");
     peer.say("a");
     assert_eq!(room.expect("message")["at"], "e-6");
-    room.order("wake", json!({}));
+    room.order("look", json!({}));
     assert_eq!(peer.hear(), "\0");
     // Nothing comes, although the connection stands.
     let down = room.expect("down");
@@ -237,6 +238,41 @@ fn a_quiet_relay_is_asked(room: &mut Room) {
     let peer = relay.greet("e-6");
     assert_eq!(peer.query, "since=e-6");
     room.expect("open");
+}
+
+/// The waits that are too long for a test, in a program of its own whose clock is hastened.
+pub(super) fn long_waits_end(room: &mut Room) {
+    room.order("hasten", json!({ "ms": 30_000 }));
+    let relay = Relay::new();
+    room.follow(&relay.url(), json!({}));
+    let mut peer = relay.greet("e-0");
+    room.expect("open");
+    for _ in 0..2 {
+        assert_eq!(peer.hear(), "\0");
+        peer.say("\0{\"at\":\"e-0\"}");
+    }
+    room.order("close", json!({}));
+    room.expect("close");
+    room.order("hasten", json!({ "ms": 10_000 }));
+    room.follow(&relay.url(), json!({}));
+    assert_eq!(room.expect("down")["reason"], "no answer in time");
+}
+
+fn a_position_is_kept_under_its_key(room: &mut Room) {
+    let relay = Relay::new();
+    for (query, at) in [("", "e-8"), ("since=e-8", "e-9")] {
+        room.follow(&relay.url(), json!({ "key": "room" }));
+        let mut peer = relay.accept("fanwire.v1");
+        assert_eq!(peer.query, query);
+        let begin = query.strip_prefix("since=").unwrap_or("e-7");
+        peer.say(&format!("\0{{\"at\":\"{begin}\",\"lost\":0}}"));
+        peer.say("a");
+        room.expect("open");
+        assert_eq!(room.expect("message")["at"], at);
+        // As if the page were loaded again.
+        room.order("close", json!({}));
+        room.expect("close");
+    }
 }
 
 fn messages_wait_for_the_connection_up_to_a_limit(room: &mut Room) {
