@@ -190,7 +190,7 @@ mod tests {
                 "{name}"
             );
         }
-        // The target counts, and the field beside it.
+        // A host in the target wins over the field (RFC 9112, section 3.2.2).
         let head = "GET http://relay.example/ HTTP/1.1\r\nHost: localhost\r\n\r\n";
         assert!(!is_local(&RequestHead::parse(head.as_bytes()).unwrap()));
     }

@@ -15,7 +15,7 @@ use rustix::process::Signal;
 use serde_json::json;
 
 use crate::program::Program;
-use crate::support::Client;
+use crate::support::{Client, eventually};
 use engine::{Engine, Room};
 use line::Line;
 
@@ -328,6 +328,36 @@ fn a_page_in_firefox_misses_nothing_without_saying_so() {
 #[test]
 fn a_program_in_node_misses_nothing_without_saying_so() {
     live_through_everything(Engine::node(KINDS.len()));
+}
+
+#[test]
+fn a_program_that_slept_goes_on_where_it_was() {
+    let Some((engine, mut rooms)) = Engine::node(1) else {
+        return;
+    };
+    // The relay gives a client up that does not answer.
+    let sections =
+        "history: {max_age: 5m}\nkeepalive: {ping_interval: 100ms, pong_timeout: 500ms}\n";
+    let program = Program::with(sections);
+    let mut client = Checked::follow(rooms.pop().unwrap(), program.address);
+    let mut next = 0;
+    for _ in 0..2 {
+        let mut publisher = Publisher {
+            client: program.connect("/room"),
+            next,
+        };
+        publisher.publish(HALF);
+        engine.signal(Signal::STOP);
+        // The publisher answers pings while it reads.
+        eventually("the sleeper is given up", || {
+            publisher.publish(1);
+            program.metric("websocket_connected_clients") < 1.5
+        });
+        next = publisher.leave();
+        engine.signal(Signal::CONT);
+        client.await_all(next);
+    }
+    assert_eq!(client.reports, 0);
 }
 
 /// The rules of the client, each in a room of its own.

@@ -9,6 +9,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use tungstenite::{Message, WebSocket};
 
@@ -120,6 +121,13 @@ impl Engine {
         };
         let rooms = (0..rooms).map(|_| Room::accept(orders)).collect();
         (engine, rooms)
+    }
+}
+
+impl Engine {
+    /// Stops the program, or lets it go on.
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.process), signal).unwrap();
     }
 }
 
