@@ -111,7 +111,7 @@ export class Fanwire extends EventTarget {
     this.#tell("down", { code, reason, pause });
   }
 
-  #after(ms, act) { clearTimeout(this.#timer), (this.#timer = setTimeout(act, ms)); }
+  #after(ms, act) { clearTimeout(this.#timer); this.#timer = setTimeout(act, ms); }
 
   #tell(type, facts) {
     this.dispatchEvent(Object.assign(new Event(type), facts));
