@@ -5,6 +5,7 @@ mod engine;
 mod line;
 mod rules;
 mod shown;
+mod source;
 mod types;
 
 use std::net::SocketAddr;
