@@ -4,6 +4,9 @@
 //! compares the orders that all of them saw (`agreement.rs`). This room touches no socket. It imports `scenario` and
 //! `report`.
 //!
+//! A client that comes back goes on with the same checks. It counts its messages (`position.rs`), and it may miss some if
+//! the relay says so (`excuses.rs`).
+//!
 //! **A new check of every delivery** goes into `received.rs`, which sees each message of a connection, and its count into
 //! `tally.rs`. A check that compares connections goes into `agreement.rs`.
 

@@ -5,8 +5,11 @@
 //! the books of `check`. This room imports `scenario`, `report` and `check`.
 //!
 //! **A subscriber that reads by another protocol** gets a folder beside `websocket/`: one file that opens a connection,
-//! and one that takes its bytes apart into messages for a `Receiver` (`receiver.rs`). `connection.rs` chooses between
-//! the protocols.
+//! and one that takes its bytes apart into messages for a `Receiver` (`receiver.rs`). `opening.rs` and `entry.rs` choose
+//! between the protocols.
+//!
+//! **A client that comes back** has a story (`story.rs`). Its checks and its count go on over all its connections:
+//! `worker/returning.rs` cuts it and calls it back, and `worker/absent.rs` keeps it meanwhile.
 
 mod asking;
 pub(crate) mod connection;
