@@ -13,5 +13,6 @@ mod relay;
 mod returning;
 #[path = "../silent/mod.rs"]
 mod silent;
+mod streams;
 mod support;
 mod world;
