@@ -167,6 +167,12 @@ impl<'a> Run<'a> {
 impl Member {
     /// Whether the member has been sent the beginning of a frame but not its end: no other frame may be put in.
     pub(crate) fn is_mid_frame(&self, log: &Log) -> bool {
+        // Members that keep up stand at the beginning of a batch, or at the head. Most deliveries look no further.
+        self.cursor.offset() != 0 && self.is_within_frame(log)
+    }
+
+    #[cold]
+    fn is_within_frame(&self, log: &Log) -> bool {
         log.batch_at(self.cursor)
             .is_some_and(|batch| !batch.encoding(self.form).is_boundary(self.cursor.offset()))
     }
@@ -183,9 +189,11 @@ impl Member {
         own: Option<ClientId>,
         slices: &mut Slices<'a>,
     ) -> usize {
-        let mut cursor = self.cursor;
+        let (mut cursor, head) = (self.cursor, log.head());
         let mut total = 0;
+        // Members that keep up have one batch to get. Nothing is looked for behind it.
         while !slices.is_full()
+            && cursor != head
             && let Some(run) = Run::find(log, self.form, cursor, own)
         {
             slices.push(IoSlice::new(run.bytes()));
