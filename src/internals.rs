@@ -57,7 +57,9 @@ pub mod tls {
 
 /// Requests and responses.
 pub mod http {
+    pub use crate::http::body::{BodyError, BodyReader, Framing};
     pub use crate::http::health::Health;
+    pub use crate::http::reader::Reader;
     pub use crate::http::request::{HeadScanner, MAX_HEADERS, RequestError, RequestHead, Version};
     pub use crate::http::requests::{MAX_HEAD_BYTES, Requests};
     pub use crate::http::response::{Body, Connection, Status};

@@ -44,6 +44,11 @@ fn histories_keep_their_promises_on_the_corpus() {
 }
 
 #[test]
+fn the_reader_of_requests_keeps_its_promises_on_the_corpus() {
+    replay("requests", targets::requests::run);
+}
+
+#[test]
 fn shards_keep_their_promises_on_the_corpus() {
     replay("shard", targets::shard::run);
 }

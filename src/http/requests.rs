@@ -1,9 +1,10 @@
 //! The requests on one connection to the metrics port: bytes in, requests out, one at a time and in order.
 //!
-//! The exporter pushes the bytes that it read, and takes a request once it has sent the answer to the last one. This
-//! file holds at most one head and the bytes that were read with it. [`routes`](super::routes) chooses the answers.
+//! The exporter pushes the bytes that it read, and takes a request once it has sent the answer to the last one. A
+//! [`Reader`] finds the heads, as on the relay's own port. [`routes`](super::routes) chooses the answers.
 
-use super::request::{HeadScanner, RequestError, RequestHead};
+use super::reader::Reader;
+use super::request::{RequestError, RequestHead};
 use super::response::{Body, Connection, Status};
 use super::routes::{Route, is_read, route};
 
@@ -33,10 +34,9 @@ pub struct Refused {
 /// The bytes of one connection that are not yet taken as requests.
 #[derive(Debug, Default)]
 pub struct Requests {
+    reader: Reader,
+    /// Bytes that the reader has not seen.
     received: Vec<u8>,
-    scanner: HeadScanner,
-    /// The number of bytes of `received` that the scanner has read.
-    scanned: usize,
 }
 
 impl Requests {
@@ -47,12 +47,12 @@ impl Requests {
 
     /// Bytes received and not yet taken.
     pub fn len(&self) -> usize {
-        self.received.len()
+        self.reader.head_len() + self.received.len()
     }
 
     /// Whether all bytes received were taken.
     pub fn is_empty(&self) -> bool {
-        self.received.is_empty()
+        self.len() == 0
     }
 
     /// Takes the next request, if its head has arrived.
@@ -60,19 +60,13 @@ impl Requests {
     /// # Errors
     /// An invalid request. Nothing can be taken after it.
     pub fn take(&mut self) -> Result<Option<Request>, Refused> {
-        let end = self
-            .scanner
-            .push(&self.received[self.scanned..], MAX_HEAD_BYTES)?;
-        let Some(end) = end.map(|end| self.scanned + end) else {
-            self.scanned = self.received.len();
+        let received = std::mem::take(&mut self.received);
+        let mut input = &received[..];
+        let Some(head) = self.reader.head(&mut input, MAX_HEAD_BYTES)? else {
             return Ok(None);
         };
-        let head = RequestHead::parse(&self.received[..end])?;
-        let request = Request::of(&head)?;
-        *self = Requests {
-            received: self.received.split_off(end),
-            ..Requests::default()
-        };
+        let request = Request::of(&RequestHead::parse(&head)?)?;
+        self.received = input.to_vec();
         Ok(Some(request))
     }
 }

@@ -9,5 +9,6 @@ pub mod head;
 pub mod history_file;
 pub mod input;
 pub mod metrics_http;
+pub mod requests;
 pub mod shard;
 pub mod upgrade;
