@@ -19,6 +19,7 @@ use std::time::{Duration, Instant};
 
 use fanwire::config::Config;
 use fanwire::internals::metrics;
+use fanwire::internals::port::Fault;
 use fanwire::internals::relay::close_frames;
 use fanwire::internals::ws::Refusal;
 use rcgen::{CertificateParams, KeyPair};
@@ -30,6 +31,9 @@ const README_LINES: usize = 200;
 
 /// The page that explains what clients are told.
 const CLIENTS: &str = "docs/clients.md";
+
+/// The page that explains what clients are told that use HTTP.
+const HTTP: &str = "docs/http.md";
 
 /// The longest wait for a program before a test fails. A loaded machine needs far less.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -217,11 +221,11 @@ fn headings_are_linked_as_forges_do_it() {
 
 // Texts for clients
 
-/// The numbers and texts of a table in [`CLIENTS`]: a number in the first column, texts between backticks in the second.
-fn told(heading: &str) -> BTreeSet<(u16, String)> {
-    let page = read(CLIENTS);
+/// The numbers and texts of the tables in a section: a number in the first column, texts between backticks in the second.
+fn told(page: &str, heading: &str) -> BTreeSet<(u16, String)> {
+    let text = read(page);
     let mut told = BTreeSet::new();
-    for row in section(&page, heading).lines() {
+    for row in section(&text, heading).lines() {
         let mut cells = row.split('|').skip(1).map(str::trim);
         let Some(number) = cells.next().and_then(|cell| cell.parse().ok()) else {
             continue;
@@ -229,37 +233,48 @@ fn told(heading: &str) -> BTreeSet<(u16, String)> {
         let texts = cells.next().unwrap().split('`').skip(1).step_by(2);
         for text in texts {
             let is_new = told.insert((number, text.to_owned()));
-            assert!(is_new, "{CLIENTS} has {number} {text:?} twice");
+            assert!(is_new, "{page} has {number} {text:?} twice");
         }
     }
     told
 }
 
 /// Asserts that the table has exactly what the code says.
-fn assert_told(heading: &str, said: impl Iterator<Item = (u16, impl AsRef<str>)>) {
+fn assert_told(page: &str, heading: &str, said: impl Iterator<Item = (u16, impl AsRef<str>)>) {
     let said: BTreeSet<_> = said
         .map(|(number, text)| (number, text.as_ref().trim_end().to_owned()))
         .collect();
-    let told = told(heading);
+    let told = told(page, heading);
     let missing: Vec<_> = said.difference(&told).collect();
     let stale: Vec<_> = told.difference(&said).collect();
     assert!(
         missing.is_empty() && stale.is_empty(),
-        "{CLIENTS}, {heading}: not on the page: {missing:?}; not in the code: {stale:?}"
+        "{page}, {heading}: not on the page: {missing:?}; not in the code: {stale:?}"
     );
 }
 
 #[test]
 fn the_page_has_exactly_the_close_codes_and_reasons_of_the_code() {
-    assert_told("Close codes", close_frames().into_iter());
+    assert_told(CLIENTS, "Close codes", close_frames().into_iter());
 }
 
 #[test]
 fn the_page_has_exactly_the_statuses_and_texts_of_the_code() {
     let said = Refusal::ALL.iter();
     assert_told(
+        CLIENTS,
         "HTTP statuses",
         said.map(|refusal| (refusal.code(), refusal.text())),
+    );
+}
+
+#[test]
+fn the_page_about_http_has_exactly_the_faults_of_the_code() {
+    let said = Fault::ALL.iter();
+    assert_told(
+        HTTP,
+        "Statuses",
+        said.map(|fault| (fault.code(), fault.text())),
     );
 }
 

@@ -27,6 +27,17 @@ pub(crate) enum Permission {
     Publish,
 }
 
+/// The reason why a client may not publish.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Barred {
+    /// It may not even listen.
+    Refused(Refusal),
+    /// It has no token.
+    NeedsToken,
+    /// Nobody may publish.
+    Forbidden,
+}
+
 impl Access {
     /// The rules of a configuration.
     pub(crate) fn new(config: &Config) -> Self {
@@ -48,6 +59,17 @@ impl Access {
                 Credentials::Valid => Ok(Permission::Publish),
                 Credentials::Invalid => Err(Refusal::UNAUTHORIZED),
             },
+        }
+    }
+
+    /// Lets a request in that publishes, or refuses it.
+    pub(crate) fn admit_publisher(&self, head: &RequestHead<'_>) -> Result<(), Barred> {
+        match self.admit(head).map_err(Barred::Refused)? {
+            Permission::Publish => Ok(()),
+            Permission::Listen => Err(match self.publish {
+                Publish::Everyone | Publish::Token => Barred::NeedsToken,
+                Publish::Nobody => Barred::Forbidden,
+            }),
         }
     }
 

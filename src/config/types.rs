@@ -80,7 +80,8 @@ pub struct Server {
     /// limit.
     #[serde(deserialize_with = "units::count")]
     pub max_connections_per_ip: usize,
-    /// The longest time from accept to a complete upgrade request. Received bytes do not extend it.
+    /// The longest time from accept to a complete request, and from the first byte of a later one. Received bytes do not
+    /// extend it.
     #[serde(with = "units::duration")]
     pub handshake_timeout: Duration,
     /// `TCP_NOTSENT_LOWAT` in bytes; 0 is the kernel's default.
@@ -192,14 +193,15 @@ pub enum Topics {
     expecting = "a mapping such as `max_message_bytes: 1MiB`"
 )]
 pub struct Limits {
-    /// The largest message in bytes, all fragments together. A larger one closes its sender with 1009.
+    /// The largest message in bytes, all fragments together, and the largest body of a POST. A larger message closes its
+    /// sender with 1009; a larger body is answered 413.
     #[serde(with = "units::size")]
     pub max_message_bytes: usize,
     /// The largest HTTP request head in bytes. A larger one is answered 431.
     #[serde(with = "units::size")]
     pub max_header_bytes: usize,
-    /// The average number of messages per second that a client may send. Beyond it, the client is closed with 1008. 0
-    /// is no limit.
+    /// The average number of messages per second that a client may send. Beyond it, the client is closed with 1008, and
+    /// a POST is answered 429. 0 is no limit.
     #[serde(deserialize_with = "units::count")]
     pub messages_per_second: usize,
     /// The number of messages that a client may send at once. 0 is the messages of 5 seconds.

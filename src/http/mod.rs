@@ -3,6 +3,7 @@
 //! The relay's port and the metrics port both call it. It reads requests, with their bodies, and writes responses. `routes` and
 //! `requests` serve the metrics port only, which takes no body.
 
+pub(crate) mod accept;
 pub(crate) mod authority;
 pub(crate) mod bearer;
 pub(crate) mod body;

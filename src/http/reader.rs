@@ -109,11 +109,11 @@ impl Reader {
         }
     }
 
-    /// Bytes of the present head.
-    pub fn head_len(&self) -> usize {
+    /// The part of the present head that has come.
+    pub fn part_of_head(&self) -> &[u8] {
         match &self.state {
-            State::Head { part, .. } => part.len(),
-            State::Body(_) => 0,
+            State::Head { part, .. } => part,
+            State::Body(_) => &[],
         }
     }
 
@@ -154,7 +154,7 @@ mod tests {
                 }
             }
         }
-        assert_eq!(reader.head_len(), 3);
+        assert_eq!(reader.part_of_head().len(), 3);
         found
     }
 

@@ -47,7 +47,7 @@ impl Requests {
 
     /// Bytes received and not yet taken.
     pub fn len(&self) -> usize {
-        self.reader.head_len() + self.received.len()
+        self.reader.part_of_head().len() + self.received.len()
     }
 
     /// Whether all bytes received were taken.

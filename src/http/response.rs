@@ -17,17 +17,24 @@ const RETRY_AFTER: &str = "10";
 pub enum Status {
     SwitchingProtocols = 101,
     Ok = 200,
+    Accepted = 202,
+    NoContent = 204,
     BadRequest = 400,
     Unauthorized = 401,
     Forbidden = 403,
     NotFound = 404,
     MethodNotAllowed = 405,
     RequestTimeout = 408,
+    ContentTooLarge = 413,
     UriTooLong = 414,
+    UnsupportedMediaType = 415,
+    ExpectationFailed = 417,
+    UnprocessableContent = 422,
     UpgradeRequired = 426,
     TooManyRequests = 429,
     HeaderFieldsTooLarge = 431,
     InternalServerError = 500,
+    NotImplemented = 501,
     ServiceUnavailable = 503,
     VersionNotSupported = 505,
 }
@@ -43,17 +50,24 @@ impl Status {
         match self {
             Status::SwitchingProtocols => "Switching Protocols",
             Status::Ok => "OK",
+            Status::Accepted => "Accepted",
+            Status::NoContent => "No Content",
             Status::BadRequest => "Bad Request",
             Status::Unauthorized => "Unauthorized",
             Status::Forbidden => "Forbidden",
             Status::NotFound => "Not Found",
             Status::MethodNotAllowed => "Method Not Allowed",
             Status::RequestTimeout => "Request Timeout",
+            Status::ContentTooLarge => "Content Too Large",
             Status::UriTooLong => "URI Too Long",
+            Status::UnsupportedMediaType => "Unsupported Media Type",
+            Status::ExpectationFailed => "Expectation Failed",
+            Status::UnprocessableContent => "Unprocessable Content",
             Status::UpgradeRequired => "Upgrade Required",
             Status::TooManyRequests => "Too Many Requests",
             Status::HeaderFieldsTooLarge => "Request Header Fields Too Large",
             Status::InternalServerError => "Internal Server Error",
+            Status::NotImplemented => "Not Implemented",
             Status::ServiceUnavailable => "Service Unavailable",
             Status::VersionNotSupported => "HTTP Version Not Supported",
         }
@@ -96,7 +110,10 @@ impl Body {
     }
 }
 
-/// A final response, which is any status but 101. The handshake writes the 101.
+/// The interim response to a client that waits with its body (RFC 9110, section 15.2.1).
+pub(crate) const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
+
+/// A final response, which is any status but 100 and 101. The handshake writes the 101.
 #[derive(Clone, Debug)]
 pub(crate) struct Response<'a> {
     status: Status,
@@ -118,7 +135,7 @@ impl<'a> Response<'a> {
         }
     }
 
-    /// Adds a header field. `encode` adds `Date`, `Retry-After`, `Connection` and `Content-Length` itself.
+    /// Adds a header field. `encode` adds `Date`, `Connection` and `Content-Length` itself, and `Retry-After` if it is missing.
     #[must_use]
     pub(crate) fn header(mut self, name: &'static str, value: &'a str) -> Response<'a> {
         debug_assert!(!value.contains(['\r', '\n']), "{name} has a line break");
@@ -155,13 +172,16 @@ impl<'a> Response<'a> {
         if let Some(now) = now {
             field("Date", &Date(now).to_string());
         }
-        if self.status.is_temporary() {
+        let has_own = self.headers.iter().any(|&(name, _)| name == "Retry-After");
+        if self.status.is_temporary() && !has_own {
             field("Retry-After", RETRY_AFTER);
         }
         for (name, value) in &self.headers {
             field(name, value);
         }
-        field("Content-Length", &self.body.len().to_string());
+        if self.status != Status::NoContent {
+            field("Content-Length", &self.body.len().to_string());
+        }
         field("Connection", self.connection_options(connection));
         head.push_str("\r\n");
         let mut bytes = head.into_bytes();
@@ -277,6 +297,12 @@ mod tests {
             Status::InternalServerError,
             Status::ServiceUnavailable,
             Status::VersionNotSupported,
+            Status::Accepted,
+            Status::ContentTooLarge,
+            Status::UnsupportedMediaType,
+            Status::ExpectationFailed,
+            Status::UnprocessableContent,
+            Status::NotImplemented,
         ] {
             let bytes = Response::new(status).text("x").encode(
                 Connection::Close,

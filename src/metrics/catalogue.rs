@@ -227,6 +227,26 @@ pub const METRICS: &[Metric] = &[
         "Connections that ended before an upgrade to WebSocket, by reason.",
     ),
     counter(
+        "fanwire_posts_total",
+        Source::Cases("status", POSTS),
+        "Requests that publish (POST), by the status of their answer; none for those whose connection was lost before.",
+    ),
+    counter(
+        "fanwire_posted_messages_total",
+        Source::Total(Stat::PostedMessages),
+        "Messages published by POST. They are not among websocket_messages_total.",
+    ),
+    counter(
+        "fanwire_forgotten_post_keys_total",
+        Source::Total(Stat::PostKeysForgotten),
+        "Idempotency keys that were forgotten before their five minutes were over, because there were too many.",
+    ),
+    counter(
+        "fanwire_http_requests_total",
+        Source::Cases("kind", HTTP_REQUESTS),
+        "Other requests on the relay's port that were answered: about a topic (HEAD, or JSON), and CORS (OPTIONS).",
+    ),
+    counter(
         "fanwire_unmet_subprotocol_offers_total",
         Source::Total(Stat::SubprotocolsUnmet),
         "Upgrades of clients that offered subprotocols of which none was selected (server.subprotocols); many such clients then leave.",
@@ -459,6 +479,29 @@ const DISCONNECTIONS: &[(&str, Stat)] = &[
     ("memory", Stat::DisconnectedMemory),
     ("shutdown", Stat::DisconnectedShutdown),
     ("internal_error", Stat::DisconnectedInternal),
+];
+
+const POSTS: &[(&str, Stat)] = &[
+    ("200", Stat::PostsMany),
+    ("202", Stat::PostsAccepted),
+    ("400", Stat::PostsBadRequest),
+    ("401", Stat::PostsUnauthorized),
+    ("403", Stat::PostsForbidden),
+    ("408", Stat::PostsTimeout),
+    ("413", Stat::PostsTooLarge),
+    ("414", Stat::PostsPathTooLong),
+    ("415", Stat::PostsMediaType),
+    ("417", Stat::PostsExpectation),
+    ("422", Stat::PostsReused),
+    ("429", Stat::PostsRate),
+    ("501", Stat::PostsCoding),
+    ("503", Stat::PostsUnavailable),
+    ("none", Stat::PostsLost),
+];
+
+const HTTP_REQUESTS: &[(&str, Stat)] = &[
+    ("describe", Stat::Described),
+    ("preflight", Stat::Preflights),
 ];
 
 const RESUMES: &[(&str, Stat)] = &[

@@ -68,7 +68,7 @@ pub enum Stat {
     HandshakeBadRequest,
     /// HTTP, but no upgrade to WebSocket, or of another version: 426.
     HandshakeNotUpgrade,
-    /// A method other than GET: 405.
+    /// A method that is not served: 405.
     HandshakeMethod,
     /// A path over the length limit: 414.
     HandshakePathTooLong,
@@ -92,6 +92,44 @@ pub enum Stat {
     HandshakeShutdown,
     /// TLS failed before a request was there, with an alert, or because the client spoke plain HTTP.
     HandshakeTls,
+    /// Requests that publish, by their answer: to several topics, 200.
+    PostsMany,
+    /// 202.
+    PostsAccepted,
+    /// 400, or another fault of the client that has no counter of its own.
+    PostsBadRequest,
+    /// 401.
+    PostsUnauthorized,
+    /// 403.
+    PostsForbidden,
+    /// 408.
+    PostsTimeout,
+    /// 413.
+    PostsTooLarge,
+    /// 414.
+    PostsPathTooLong,
+    /// 415.
+    PostsMediaType,
+    /// 417.
+    PostsExpectation,
+    /// 422.
+    PostsReused,
+    /// 429.
+    PostsRate,
+    /// 501.
+    PostsCoding,
+    /// 503.
+    PostsUnavailable,
+    /// None: the connection was lost before.
+    PostsLost,
+    /// Messages that were published by requests.
+    PostedMessages,
+    /// Answers to keys of requests that were forgotten before their time.
+    PostKeysForgotten,
+    /// Requests about a topic.
+    Described,
+    /// Requests of browsers that ask which requests they may send.
+    Preflights,
     /// Upgrades that were granted although no offered subprotocol was selected.
     SubprotocolsUnmet,
     /// TLS handshakes in full.

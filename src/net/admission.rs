@@ -5,36 +5,11 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map;
-use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::listener::Peer;
 use super::proxy::Preface;
-
-/// The addresses whose connections are counted together.
-///
-/// An IPv6 address counts by its first 64 bits, because a subscriber gets at least all addresses behind those (RFC 6177).
-/// A limit on single addresses would limit nobody, and its table would have no bound.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Origin {
-    /// An IPv4 address.
-    V4(u32),
-    /// The first half of an IPv6 address.
-    V6(u64),
-    /// The Unix socket: all clients that the proxies there do not name.
-    Unix,
-}
-
-impl From<IpAddr> for Origin {
-    fn from(address: IpAddr) -> Self {
-        // A socket that listens on `::` gets IPv4 addresses mapped (RFC 4291, section 2.5.5.2).
-        match address.to_canonical() {
-            IpAddr::V4(address) => Origin::V4(address.to_bits()),
-            // The upper half fits.
-            IpAddr::V6(address) => Origin::V6((address.to_bits() >> 64) as u64),
-        }
-    }
-}
+pub(crate) use crate::port::subject::Origin;
 
 impl From<Peer> for Origin {
     fn from(peer: Peer) -> Self {
@@ -140,6 +115,8 @@ impl Drop for Seat {
 
 #[cfg(test)]
 mod tests {
+    use std::net::IpAddr;
+
     use super::*;
 
     fn address(text: &str) -> IpAddr {

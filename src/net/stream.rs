@@ -3,7 +3,7 @@
 //! The acceptor makes it and sets its options. [`super::conn`] reads and writes it.
 
 use std::io::{self, IoSlice, Read, Write};
-use std::net::Shutdown;
+use std::net::{IpAddr, Shutdown};
 use std::time::Duration;
 
 use mio::event::Source;
@@ -21,6 +21,14 @@ pub(crate) enum Stream {
 }
 
 impl Stream {
+    /// The address of the peer; `None` on the same machine, and for a peer that is gone.
+    pub(crate) fn peer_address(&self) -> Option<IpAddr> {
+        match self {
+            Stream::Tcp(stream) => stream.peer_addr().ok().map(|address| address.ip()),
+            Stream::Unix(_) => None,
+        }
+    }
+
     /// Shuts the writing side.
     pub(crate) fn shutdown_write(&self) -> io::Result<()> {
         match self {

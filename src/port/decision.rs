@@ -1,25 +1,33 @@
 //! The decision on a request. A shard asks for it once the request's head is complete.
 //!
-//! The order is fixed: whether the request is a health check or for the page, or else an event stream or an upgrade, its topic,
-//! access, and last the terms. So an access rule could depend on the topic, and a refused client learns nothing about terms.
+//! The order is fixed: what kind of request it is, its topic, access, and last the terms. So an access rule could depend on the
+//! topic, and a refused client learns nothing about terms.
 
 use core::net::IpAddr;
 
-use super::events::{self, Readers};
+use super::cors::Cors;
+use super::describe::Describe;
+use super::events;
+use super::idempotency::Key;
 use super::page;
+use super::post::{self, Content, Post};
+use super::reply::{Fault, Manner, Reply};
 use super::start::{self, BadLast};
+use super::subject::Origin;
 use super::terms::{Answer, Form, Selection, Terms};
 use super::topic_name::{TopicError, TopicName, topic_name};
 use super::words;
-use crate::access::Access;
+use crate::access::{Access, Barred};
 use crate::config::{Config, Page, ProxySource, Topics};
+use crate::http::accept;
+use crate::http::body::Framing;
 use crate::http::forwarded::{self, Forwarded};
 use crate::http::percent;
-use crate::http::request::RequestHead;
+use crate::http::request::{RequestHead, Version};
 use crate::http::response::Body;
 use crate::http::routes::is_read;
 use crate::http::target::TargetUri;
-use crate::ws::handshake::{self, Refusal, Upgrade};
+use crate::ws::handshake::{self, Refusal, RefusalKind, Upgrade};
 use crate::ws::subprotocol::{Offer, Subprotocol};
 
 /// The answer to a request that is not refused.
@@ -32,6 +40,14 @@ pub(crate) enum Decision {
     Probe(Body),
     /// A browser that opens a topic's URL. It gets a page to try the topic.
     Page(Body),
+    /// The client publishes, once its body is read.
+    Publish(Box<Post>),
+    /// The client asks about a topic.
+    Describe(Box<Describe>),
+    /// The client is answered at once.
+    Answer(Box<Reply>, Manner),
+    /// The request cannot be served, and the connection is closed after the answer.
+    Decline(Decline),
 }
 
 /// The other end of a connection, as the host knows it.
@@ -44,6 +60,17 @@ pub(crate) enum Peer {
     Loopback,
     /// A trusted proxy, which names the client in each request.
     Proxy,
+}
+
+/// A request that is no upgrade and cannot be served.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Decline {
+    /// The reason.
+    pub fault: Fault,
+    /// The kind to count it by; `None` for a request that publishes, which counts by its status.
+    pub kind: Option<RefusalKind>,
+    /// How it is answered.
+    pub manner: Manner,
 }
 
 /// The rules that decide. They are the same on all shards.
@@ -59,6 +86,8 @@ pub(crate) struct Port {
     proxies: Vec<ProxySource>,
     /// Whether topics keep messages for clients that come later.
     keeps_history: bool,
+    /// Whether the port speaks TLS.
+    speaks_tls: bool,
 }
 
 impl Port {
@@ -72,7 +101,24 @@ impl Port {
             subprotocols: config.server.subprotocols.clone(),
             proxies: config.server.trusted_proxies.clone(),
             keeps_history: !config.history.max_age.is_zero(),
+            speaks_tls: config.server.tls.enabled,
         }
+    }
+
+    /// Whether topics keep messages, so that nobody may send a text in the relay's name.
+    pub(crate) fn keeps_history(&self) -> bool {
+        self.keeps_history
+    }
+
+    /// The topic that a name in a body leads to. The path of health checks leads to none.
+    pub(crate) fn topic_named(&self, name: &str) -> Option<TopicName> {
+        if self.health_path.as_deref() == Some(name) {
+            return None;
+        }
+        Some(match self.topics {
+            Topics::Path => name.into(),
+            Topics::Single => "/".into(),
+        })
     }
 
     /// Whether a proxy at this address is trusted to name its clients.
@@ -92,7 +138,14 @@ impl Port {
             self.topic(target.path)?;
             return Ok(Decision::Page(Body::for_method(head.method)));
         }
-        let asked = Asked::of(&head)?;
+        match head.method {
+            "POST" if !self.is_health_path(&head) => return Ok(self.decide_post(&head, peer)),
+            "OPTIONS" => return Ok(self.decide_options(&head)),
+            "HEAD" => return Ok(self.decide_describe(&head)),
+            "GET" if asks_for_description(&head) => return Ok(self.decide_describe(&head)),
+            _ => {}
+        }
+        let asked = Asked::of(&head).map_err(|refusal| self.worded(refusal))?;
         let target = asked.target();
         let topic = self.topic(target.path)?;
         let permission = self.access.admit(&head)?;
@@ -111,7 +164,7 @@ impl Port {
             Asked::Events(_) => (
                 Form::Events,
                 Selection::NotOffered,
-                Answer::Events(self.readers(&head)),
+                Answer::Events(Cors::of(&head, &self.access)),
             ),
         };
         let terms = Terms {
@@ -122,37 +175,123 @@ impl Port {
             start,
             answer,
         };
-        let forwarded =
-            (peer == Peer::Proxy).then(|| forwarded::client(&head, |address| self.trusts(address)));
-        Ok(Decision::Join(terms, forwarded))
+        Ok(Decision::Join(terms, self.named(&head, peer)))
     }
 
     /// The pages that may read the event stream that a request asks for; `None` if it asks for none, or for one that it may
     /// never get. For a request that is refused for now, whose tokens nobody looks at.
-    pub(crate) fn readers_of_stream(&self, head: &[u8]) -> Option<Readers> {
+    pub(crate) fn readers_of_stream(&self, head: &[u8]) -> Option<Cors> {
         let head = RequestHead::parse(head).ok()?;
         if self.is_probe(&head) || !events::is_asked(&head) {
             return None;
         }
         events::target(&head).ok()?;
         self.access.check_origin(&head).ok()?;
-        Some(self.readers(&head))
+        Some(Cors::of(&head, &self.access))
     }
 
-    fn readers(&self, head: &RequestHead<'_>) -> Readers {
-        Readers::of(head, self.access.is_open_to_all_origins())
+    /// The client that a trusted proxy names.
+    fn named(&self, head: &RequestHead<'_>, peer: Peer) -> Option<Forwarded> {
+        (peer == Peer::Proxy).then(|| forwarded::client(head, |address| self.trusts(address)))
+    }
+
+    /// A request that publishes.
+    fn decide_post(&self, head: &RequestHead<'_>, peer: Peer) -> Decision {
+        let manner = Manner::of(head, Cors::of(head, &self.access));
+        match self.post(head, peer, manner.clone()) {
+            Ok(post) => Decision::Publish(Box::new(post)),
+            Err(fault) => Decision::Decline(Decline {
+                fault,
+                kind: None,
+                manner: manner.closing(),
+            }),
+        }
+    }
+
+    fn post(&self, head: &RequestHead<'_>, peer: Peer, manner: Manner) -> Result<Post, Fault> {
+        let target = check(head)?;
+        let framing = Framing::of(head)?;
+        let content = Content::of(head)?;
+        let topic = match content {
+            Content::Many => None,
+            Content::Text | Content::Binary | Content::Lines => Some(self.topic(target.path)?),
+        };
+        self.access
+            .admit_publisher(head)
+            .map_err(|barred| match barred {
+                Barred::Refused(refusal) => Fault::from(refusal),
+                Barred::NeedsToken => Fault::TOKEN_NEEDED,
+                Barred::Forbidden => Fault::FORBIDDEN,
+            })?;
+        let named = self.named(head, peer);
+        let address = named.and_then(|named| named.address);
+        Ok(Post {
+            topic,
+            content,
+            framing,
+            awaits_continue: post::awaits_continue(head)?,
+            key: Key::of(head)?,
+            named: address.map(Origin::from),
+            manner,
+        })
+    }
+
+    /// A browser that asks which requests it may send. It needs no token for that.
+    fn decide_options(&self, head: &RequestHead<'_>) -> Decision {
+        let manner = Manner::of(head, Cors::of(head, &self.access));
+        // `OPTIONS *` asks about the whole server (RFC 9110, section 9.3.7).
+        let checked = match head.target {
+            "*" => check_host(head),
+            _ => check(head).map(|_| ()),
+        };
+        let checked = checked.and_then(|()| reject_body(head));
+        match checked.and_then(|()| self.access.check_origin(head)) {
+            Ok(()) => Decision::Answer(Box::new(Reply::preflight()), manner),
+            Err(refusal) => decline(refusal, manner),
+        }
+    }
+
+    /// A client that asks about a topic.
+    fn decide_describe(&self, head: &RequestHead<'_>) -> Decision {
+        let manner = Manner::of(head, Cors::of(head, &self.access));
+        let topic = || {
+            let target = check(head)?;
+            reject_body(head)?;
+            let topic = self.topic(target.path)?;
+            self.access.admit(head)?;
+            Ok(topic)
+        };
+        match topic() {
+            Ok(topic) => Decision::Describe(Box::new(Describe { topic, manner })),
+            Err(refusal) => decline(refusal, manner),
+        }
+    }
+
+    /// The refusal in the words for this port.
+    fn worded(&self, refusal: Refusal) -> Refusal {
+        if self.speaks_tls && refusal == Refusal::NOT_UPGRADE {
+            Refusal::NOT_UPGRADE_TLS
+        } else {
+            refusal
+        }
     }
 
     /// Whether a request is a health check. Neither its version nor an `Upgrade` counts: balancers send HTTP/1.0, and some
     /// proxies ask for an upgrade whatever they pass on. If it breaks a rule of HTTP, the handshake refuses it.
     fn is_probe(&self, head: &RequestHead<'_>) -> bool {
+        self.is_health_path(head)
+            && is_read(head.method)
+            && head.has_valid_host()
+            && !head.has_body()
+    }
+
+    fn is_health_path(&self, head: &RequestHead<'_>) -> bool {
         let (Some(health_path), Some(uri)) = (&self.health_path, head.target_uri()) else {
             return false;
         };
         // Like a topic, the path may be spelled in several ways.
-        let names_it = percent::decode(uri.path, health_path.len())
-            .is_ok_and(|path| path == health_path.as_bytes());
-        names_it && is_read(head.method) && head.has_valid_host() && !head.has_body()
+        percent::decode(uri.path, health_path.len())
+            .is_ok_and(|path| path == health_path.as_bytes())
     }
 
     /// The target of a request that is answered with the page.
@@ -215,6 +354,42 @@ impl<'a> Asked<'a> {
     }
 }
 
+/// Whether a GET asks for the description of its topic, and not for an upgrade.
+fn asks_for_description(head: &RequestHead<'_>) -> bool {
+    let is_upgrade = head.version == Version::Http11 && head.has_token("connection", "upgrade");
+    !is_upgrade && !events::is_asked(head) && accept::names(head, "application/json")
+}
+
+/// Checks the rules that HTTP has for every request, and returns its target.
+fn check<'a>(head: &RequestHead<'a>) -> Result<TargetUri<'a>, Refusal> {
+    check_host(head)?;
+    head.target_uri().ok_or(Refusal::TARGET)
+}
+
+fn check_host(head: &RequestHead<'_>) -> Result<(), Refusal> {
+    if head.has_valid_host() {
+        Ok(())
+    } else {
+        Err(Refusal::HOST)
+    }
+}
+
+fn reject_body(head: &RequestHead<'_>) -> Result<(), Refusal> {
+    if head.has_body() {
+        Err(Refusal::BODY)
+    } else {
+        Ok(())
+    }
+}
+
+fn decline(refusal: Refusal, manner: Manner) -> Decision {
+    Decision::Decline(Decline {
+        fault: refusal.into(),
+        kind: Some(refusal.kind),
+        manner: manner.closing(),
+    })
+}
+
 impl TopicError {
     /// The answer to a client whose path does not name a topic.
     fn refusal(self) -> Refusal {
@@ -250,7 +425,7 @@ mod tests {
         match Port::new(&config).decide(request.as_bytes(), Peer::Loopback) {
             Ok(Decision::Join(terms, None)) => Ok(terms),
             Ok(Decision::Join(_, Some(_))) => panic!("no proxy was there"),
-            Ok(other @ (Decision::Probe(_) | Decision::Page(_))) => panic!("{other:?}"),
+            Ok(other) => panic!("{other:?}"),
             Err(refusal) => Err(refusal.kind),
         }
     }
@@ -278,7 +453,10 @@ mod tests {
         config.server.health_path = Some("/healthz".into());
         match Port::new(&config).decide(head.as_bytes(), Peer::Other) {
             Ok(Decision::Probe(body)) => Ok(Some(body)),
-            Ok(Decision::Join(..) | Decision::Page(_)) => Ok(None),
+            Ok(Decision::Decline(Decline {
+                kind: Some(kind), ..
+            })) => Err(kind),
+            Ok(_) => Ok(None),
             Err(refusal) => Err(refusal.kind),
         }
     }
@@ -407,7 +585,7 @@ mod tests {
         config.history.max_age = Duration::from_mins(1);
         match Port::new(&config).decide(head.as_bytes(), Peer::Other) {
             Ok(Decision::Join(terms, _)) => Ok(terms),
-            Ok(other @ (Decision::Probe(_) | Decision::Page(_))) => panic!("{other:?}"),
+            Ok(other) => panic!("{other:?}"),
             Err(refusal) => Err(refusal.kind),
         }
     }

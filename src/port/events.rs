@@ -10,7 +10,9 @@ use arrayvec::ArrayString;
 use bytes::Bytes;
 use data_encoding::BASE64;
 
+use super::cors::Cors;
 use super::position::Position;
+use crate::http::accept;
 use crate::http::date::Date;
 use crate::http::request::RequestHead;
 use crate::http::target::TargetUri;
@@ -24,67 +26,11 @@ const MEDIA_TYPE: &str = "text/event-stream";
 /// Sent when a client was sent nothing for long: a comment, which no client shows to anybody.
 pub(crate) const KEEP_ALIVE: &[u8] = b":\n\n";
 
-/// The fields of a response that pages of other sites may read.
-const EXPOSED: &str = "Fanwire-Position, Fanwire-Lost, Fanwire-Members, Retry-After";
-
-/// The pages that may read a response (the CORS protocol of WHATWG Fetch). Credentials are never allowed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Readers {
-    /// Those of every site.
-    All,
-    /// Those of this origin, which the request names and the configuration allows.
-    Origin(Box<str>),
-    /// None: the request names no origin.
-    Nobody,
-}
-
-impl Readers {
-    /// The readers of the answer to an admitted request. If `is_open`, the configuration lists no origins and allows all.
-    pub(crate) fn of(head: &RequestHead<'_>, is_open: bool) -> Readers {
-        if is_open {
-            return Readers::All;
-        }
-        let origin = head.only_value("origin");
-        let origin = origin.and_then(|value| str::from_utf8(value).ok());
-        origin.map_or(Readers::Nobody, |origin| Readers::Origin(origin.into()))
-    }
-
-    fn allowed(&self) -> Option<&str> {
-        match self {
-            Readers::All => Some("*"),
-            Readers::Origin(origin) => Some(origin),
-            Readers::Nobody => None,
-        }
-    }
-}
-
 /// Whether a request asks for an event stream: a GET that accepts the media type by name, and wants no WebSocket.
 pub(crate) fn is_asked(head: &RequestHead<'_>) -> bool {
     let wants_websocket =
         head.has_token("connection", "upgrade") && head.has_token("upgrade", "websocket");
-    head.method == "GET"
-        && !wants_websocket
-        && head
-            .values("accept")
-            .flat_map(|value| value.split(|&byte| byte == b','))
-            .any(accepts_events)
-}
-
-/// Whether a media range is that of event streams, and its quality is not 0 (RFC 9110, section 12.4.2).
-fn accepts_events(range: &[u8]) -> bool {
-    let mut parts = range.split(|&byte| byte == b';').map(<[u8]>::trim_ascii);
-    let is_it = parts
-        .next()
-        .is_some_and(|name| name.eq_ignore_ascii_case(MEDIA_TYPE.as_bytes()));
-    is_it && !parts.any(is_quality_zero)
-}
-
-fn is_quality_zero(parameter: &[u8]) -> bool {
-    let [b'q' | b'Q', b'=', value @ ..] = parameter else {
-        return false;
-    };
-    matches!(value, [b'0'] | [b'0', b'.', ..])
-        && !value.iter().any(|byte| matches!(byte, b'1'..=b'9'))
+    head.method == "GET" && !wants_websocket && accept::names(head, MEDIA_TYPE)
 }
 
 /// Whether the beginning of a head names the media type. Nobody knows yet what the request asks for.
@@ -109,7 +55,7 @@ pub(crate) fn target<'a>(head: &RequestHead<'a>) -> Result<TargetUri<'a>, Refusa
 }
 
 /// The head of the response, without the empty line that ends it. There is no length: the stream ends with the connection.
-pub(crate) fn head(readers: &Readers, now: Option<WallTime>) -> Vec<u8> {
+pub(crate) fn head(cors: &Cors, now: Option<WallTime>) -> Vec<u8> {
     let mut head = String::with_capacity(384);
     head.push_str("HTTP/1.1 200 OK\r\n");
     let mut field = |name: &str, value: &str| head.extend([name, ": ", value, "\r\n"]);
@@ -121,9 +67,8 @@ pub(crate) fn head(readers: &Readers, now: Option<WallTime>) -> Vec<u8> {
     // nginx would collect events in a buffer.
     field("X-Accel-Buffering", "no");
     field("Vary", "Accept, Origin");
-    if let Some(allowed) = readers.allowed() {
-        field("Access-Control-Allow-Origin", allowed);
-        field("Access-Control-Expose-Headers", EXPOSED);
+    for (name, value) in cors.fields() {
+        field(name, value);
     }
     field("Connection", "close");
     head.into_bytes()
@@ -132,11 +77,11 @@ pub(crate) fn head(readers: &Readers, now: Option<WallTime>) -> Vec<u8> {
 /// The whole answer to a request that is refused for now. The client is to come back after a pause.
 pub(crate) fn refusal(
     refusal: &Refusal,
-    readers: &Readers,
+    cors: &Cors,
     pause_ms: u64,
     now: Option<WallTime>,
 ) -> Bytes {
-    let mut response = head(readers, now);
+    let mut response = head(cors, now);
     response.extend_from_slice(b"\r\n");
     let (status, text) = (refusal.code(), refusal.text().trim_end());
     let json = format!("{{\"status\":{status},\"error\":\"{text}\",\"retry\":{pause_ms}}}");
@@ -313,7 +258,7 @@ mod tests {
 
     #[test]
     fn a_refusal_for_now_is_a_stream_that_ends() {
-        let response = refusal(&Refusal::CAPACITY, &Readers::All, 1234, None);
+        let response = refusal(&Refusal::CAPACITY, &Cors::Anyone, 1234, None);
         let response = String::from_utf8(response.to_vec()).unwrap();
         let (head, body) = response.split_once("\r\n\r\n").unwrap();
         assert!(head.starts_with("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"));
@@ -324,17 +269,5 @@ mod tests {
             "retry: 1234\nevent: fanwire\ndata: {\"status\":503,\"error\":\"The server is full. Try again later.\",\
              \"retry\":1234}\n\n"
         );
-    }
-
-    #[test]
-    fn only_the_origin_that_asked_may_read_if_origins_are_listed() {
-        let of = |fields: &str| {
-            let request = format!("GET / HTTP/1.1\r\n{fields}\r\n");
-            Readers::of(&RequestHead::parse(request.as_bytes()).unwrap(), false)
-        };
-        let readers = of("Origin: https://a.example\r\n");
-        let head = String::from_utf8(head(&readers, None)).unwrap();
-        assert!(head.contains("\r\nAccess-Control-Allow-Origin: https://a.example\r\n"));
-        assert_eq!(of(""), Readers::Nobody);
     }
 }

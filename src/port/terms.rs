@@ -7,7 +7,8 @@ use std::fmt::Display;
 
 use bytes::Bytes;
 
-use super::events::{self, Readers};
+use super::cors::Cors;
+use super::events;
 pub use super::form::Form;
 use super::position::{Position, Start};
 use super::topic_name::TopicName;
@@ -71,16 +72,16 @@ pub(crate) struct Terms {
 pub(crate) enum Answer {
     /// A 101, with the proof that the handshake was understood (RFC 6455, section 4.2.2).
     Upgrade(AcceptKey),
-    /// A 200, whose body is an event stream that these may read.
-    Events(Readers),
+    /// A 200, whose body is an event stream that these pages may read.
+    Events(Cors),
 }
 
 impl Answer {
     /// The pages that may read the event stream, if it is one.
-    pub(crate) fn readers(&self) -> Option<&Readers> {
+    pub(crate) fn cors(&self) -> Option<&Cors> {
         match self {
             Answer::Upgrade(_) => None,
-            Answer::Events(readers) => Some(readers),
+            Answer::Events(cors) => Some(cors),
         }
     }
 }
@@ -108,7 +109,7 @@ impl Terms {
     pub(crate) fn response(&self, welcome: Welcome) -> Bytes {
         match &self.answer {
             Answer::Upgrade(accept_key) => self.switch(*accept_key, welcome),
-            Answer::Events(readers) => self.open_stream(readers, welcome),
+            Answer::Events(cors) => self.open_stream(cors, welcome),
         }
     }
 
@@ -130,8 +131,8 @@ impl Terms {
     }
 
     /// The 200 of an event stream, with its first event.
-    fn open_stream(&self, readers: &Readers, welcome: Welcome) -> Bytes {
-        let mut response = events::head(readers, welcome.now);
+    fn open_stream(&self, cors: &Cors, welcome: Welcome) -> Bytes {
+        let mut response = events::head(cors, welcome.now);
         if let Some(Beginning { at, lost }) = welcome.beginning {
             self.push_fields(&mut response, at, lost);
         }

@@ -13,6 +13,7 @@ use crate::relay::batch::Batch;
 use crate::relay::batch::audience::Audience;
 use crate::relay::batch::draft::Draft;
 use crate::relay::batch::past::Resumed;
+use crate::relay::posting::{Described, Posted, Posting, Question};
 
 /// A hold: publishers of a topic are not read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,6 +80,14 @@ pub enum Envelope {
         /// The topic's members on the sender's shard, with those who are joining.
         audience: Audience,
     },
+    /// To a topic's owner: messages of requests. The box keeps envelopes of members small.
+    Post(Box<Posting>),
+    /// From a topic's owner: what became of them.
+    Posted(Box<Posted>),
+    /// To a topic's owner: a client asks about the topic.
+    Ask(Box<Question>),
+    /// From a topic's owner: the answer.
+    Described(Box<Described>),
     /// From a topic's owner: messages of the shard's outsiders are numbered.
     Numbered {
         /// The topic.
@@ -134,12 +143,16 @@ impl Envelope {
     pub fn weight_bytes(&self) -> usize {
         match self {
             Envelope::Publish { draft, .. } => draft.len_bytes(),
+            Envelope::Post(posting) => posting.draft.len_bytes(),
             Envelope::Deliver { batch, .. } => batch.kept_bytes() as usize,
             Envelope::Subscribe { .. }
             | Envelope::Subscribed { .. }
             | Envelope::Unsubscribe { .. }
             | Envelope::Members { .. }
             | Envelope::Numbered { .. }
+            | Envelope::Posted(_)
+            | Envelope::Ask(_)
+            | Envelope::Described(_)
             | Envelope::Hold { .. }
             | Envelope::Release { .. }
             | Envelope::Held { .. }

@@ -11,6 +11,7 @@
 //! batch/              messages on their way: drafts, then batches in forms, for an audience
 //! policy/             laggards, rates, and reasons for which clients leave
 //! envelope, outbox    messages from shard to shard, and to the shard itself
+//! posting             those about requests that publish or ask
 //! saved/              what one process leaves to the next: the bytes of a history file. Knows shard/
 //! router              finds the shard that owns a topic
 //! chance              numbers that look random, from a seed
@@ -23,6 +24,7 @@ pub(crate) mod outbox;
 pub(crate) mod owner;
 pub(crate) mod patience;
 pub(crate) mod policy;
+pub(crate) mod posting;
 pub(crate) mod router;
 pub(crate) mod saved;
 pub(crate) mod shard;

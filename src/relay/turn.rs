@@ -307,6 +307,7 @@ impl Turn {
             self.shard.next_review(),
             self.shard.next_close(),
             self.shard.next_expiry(),
+            self.shard.next_census(),
             deadline,
             next_read,
             heartbeat,
@@ -459,7 +460,7 @@ impl Turn {
                 }
             }
             let end = match host.fill(&mut self.shard, key) {
-                Filled::Last(n) if !self.shard.has_undecoded(key) => {
+                Filled::Last(n) if !self.shard.has_backlog(key) => {
                     left.note(n, left.at);
                     return false;
                 }

@@ -19,6 +19,9 @@ use crate::http::target::TargetUri;
 use crate::time::WallTime;
 use crate::ws::subprotocol::Offer;
 
+/// The methods of a topic. Only GET opens a WebSocket.
+pub(crate) const ALLOWED: &str = "GET, HEAD, POST, OPTIONS";
+
 /// The protocol version that RFC 6455 defines.
 const WEBSOCKET_VERSION: &str = "13";
 
@@ -114,21 +117,23 @@ refusals! {
     /// There are two `Origin`s.
     TWO_ORIGINS = BadRequest, BadRequest, "Origin must not be there twice.\n";
     /// The request announces a body.
-    BODY = BadRequest, BadRequest, "A GET must not have a body.\n";
+    BODY = BadRequest, BadRequest, "Only POST may have a body.\n";
     /// The key of the handshake is missing, is not one, or is there twice.
     KEY = BadRequest, BadRequest, "The request must have one Sec-WebSocket-Key: 16 bytes in base64.\n";
     /// The request's credentials are not valid (RFC 6750, section 3).
     UNAUTHORIZED = Unauthorized, Unauthorized, "The token is not valid. Send one valid token, or no token to listen only.\n";
     /// The browser's page is from an origin that is not allowed (RFC 6455, section 10.2).
     ORIGIN = Origin, Forbidden, "Pages from this origin may not connect.\n";
-    /// Another method than GET.
-    METHOD = Method, MethodNotAllowed, "Only GET opens a WebSocket.\n";
+    /// Another method.
+    METHOD = Method, MethodNotAllowed, "Use GET to connect, and POST to publish.\n";
     /// The request did not arrive in time.
     TIMEOUT = Timeout, RequestTimeout, "The request took too long to arrive.\n";
     /// The target is longer than a topic name may be.
     PATH_TOO_LONG = PathTooLong, UriTooLong, "The path is too long.\n";
     /// An ordinary request.
     NOT_UPGRADE = NotUpgrade, UpgradeRequired, "This is fanwire, a WebSocket relay. Connect with a WebSocket client: ws:// instead of http://, wss:// instead of https://.\n";
+    /// An ordinary request to a port that speaks TLS.
+    NOT_UPGRADE_TLS = NotUpgrade, UpgradeRequired, "This is fanwire, a WebSocket relay. Connect with a WebSocket client, to wss:// instead of https://.\n";
     /// A draft of the WebSocket protocol.
     OLD_WEBSOCKET = NotUpgrade, UpgradeRequired, "Sec-WebSocket-Version must be 13.\n";
     /// HTTP/1.0, whose `Upgrade` does not count (RFC 9110, section 7.8).
@@ -147,7 +152,7 @@ refusals! {
 
 impl Refusal {
     /// The refusal as the answer to a request with this method: HEAD gets no body.
-    fn for_method(self, method: &str) -> Refusal {
+    pub(crate) fn for_method(self, method: &str) -> Refusal {
         Refusal {
             body: Body::for_method(method),
             ..self
@@ -171,9 +176,11 @@ impl Refusal {
 
     /// The HTTP response, with the time in its `Date`.
     pub fn encode(&self, now: Option<WallTime>) -> Vec<u8> {
-        let mut response = Response::new(self.status);
+        let mut response = Response::new(self.status)
+            .header("Vary", "Accept, Origin")
+            .header("Cache-Control", "no-store");
         match self.kind {
-            RefusalKind::Method => response = response.header("Allow", "GET"),
+            RefusalKind::Method => response = response.header("Allow", ALLOWED),
             RefusalKind::NotUpgrade => {
                 response = response
                     .header("Upgrade", "websocket")

@@ -292,7 +292,10 @@ fn the_log_never_shows_a_token() {
         request_with("/room", &format!("Authorization: {TOKEN}\r\n")),
         request(&format!("/%zz?token={TOKEN}")),
         request(&format!("/{}?token={TOKEN}", "x".repeat(600))),
-        request(&query).replace("GET", "POST"),
+        request(&query).replace("GET", "PUT"),
+        request(&query)
+            .replace("GET", "POST")
+            .replace("Host:", "Content-Type: a/b\r\nHost:"),
         request(&query).replace("HTTP/1.1", &format!("HTTP/{TOKEN}")),
         request_with("/room", &format!("Authorization : Bearer {TOKEN}\r\n")),
     ] {

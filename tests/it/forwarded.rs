@@ -140,7 +140,7 @@ fn connections_of_a_proxy_are_not_counted_before_their_request() {
     // Other refusals take no seat.
     let lines: &[&str] = &["X-Forwarded-For: 192.0.2.2"];
     let mut refused = world.dial();
-    refused.send(request_with(lines).replace("GET", "POST"));
+    refused.send(request_with(lines).replace("GET", "PUT"));
     assert_eq!(refused.answer().status, 405);
     assert_eq!(statuses(&world, &[lines]), [101]);
     drop((silent, wire, refused));

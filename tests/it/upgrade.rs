@@ -209,10 +209,13 @@ fn a_plain_get_is_answered_426() {
 }
 
 #[test]
-fn a_post_gets_the_list_of_allowed_methods() {
-    let request = "POST /room HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n";
+fn another_method_gets_the_list_of_allowed_ones() {
+    let request = "PUT /room HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n";
     let answer = refusal(&config(2), request, Stat::HandshakeMethod);
-    assert_eq!((answer.status, answer.header("allow")), (405, Some("GET")));
+    assert_eq!(
+        (answer.status, answer.header("allow")),
+        (405, Some("GET, HEAD, POST, OPTIONS"))
+    );
 }
 
 #[test]

@@ -19,6 +19,7 @@ impl World {
         match self.rng.below(100) {
             0..35 => self.transmit(id),
             35..60 => self.read(id),
+            60..90 if self.peers[id].request == Request::Posts => self.post_by_http(id),
             60..90 => self.publish(id),
             90..92 => self.ping(id),
             92 => self.probe(id),
@@ -279,6 +280,8 @@ impl World {
             Stage::HeldBack
         } else if peer.stream.is_torn() {
             Stage::MidFrame
+        } else if peer.request == Request::Posts {
+            Stage::Posting
         } else if !model.has_read(id, peer.request_bytes) {
             Stage::Upgrading
         } else if !model.has_joined(id) {

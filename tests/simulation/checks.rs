@@ -174,6 +174,7 @@ impl World {
         self.model.check_nothing_under_way();
         self.check_outsiders();
         for id in 0..self.peers.len() {
+            self.check_poster_at_rest(id);
             let peer = &self.peers[id];
             let is_there = self.model.is_member(id) && !peer.is_gone();
             // A client that never reads may be leaving without knowing it. Then the model does not know it either.

@@ -68,8 +68,8 @@ pub(crate) struct Host {
     events_left: usize,
     /// The number of messages in each topic before this turn numbered more, by the receiver of those.
     numbered_before: Vec<Vec<usize>>,
-    /// The clients that have joined and the messages that were accepted, as the model knows them.
-    pub(crate) seen: (u64, u64),
+    /// The clients that have joined, and the messages that were accepted and offered, as the model knows them.
+    pub(crate) seen: [u64; 3],
     /// It has been short of memory.
     pub(crate) is_short: bool,
     /// The last bytes written, whose effects the shard has not yet reported.
@@ -117,7 +117,7 @@ impl Host {
             wakes_at: None,
             events_left: 0,
             numbered_before: Vec::new(),
-            seen: (0, 0),
+            seen: [0; 3],
             clients_before: 0,
             is_short: false,
             written: Vec::new(),
@@ -324,8 +324,6 @@ impl relay::Host for InTurn<'_> {
                 world.hosts[*host].clients_before = shard.len();
             }
             Moment::TakenIn => {
-                // Members come first, also those that are heard a last time before they are closed.
-                world.publish_from_outside(*host, shard);
                 let host = &mut world.hosts[*host];
                 host.is_ruthless |= shard.len() < host.clients_before;
             }
@@ -593,6 +591,15 @@ impl World {
                 let topic = self.topic_named(topic);
                 self.model.publish(from, topic, draft.len());
             }
+            Envelope::Post(posting) => {
+                let topic = self.topic_named(posting.topic());
+                let now = shard.now();
+                self.model.arrive(from, topic, posting.messages(), now);
+            }
+            Envelope::Posted(posted) => {
+                let topic = self.topic_named(posted.topic());
+                self.on_numbered(host, topic, posted.dropped_bytes());
+            }
             Envelope::Deliver { topic, .. } => {
                 let topic = self.topic_named(topic);
                 self.model.mirror(host, topic, end);
@@ -603,6 +610,8 @@ impl World {
             }
             Envelope::Unsubscribe { .. }
             | Envelope::Members { .. }
+            | Envelope::Ask(_)
+            | Envelope::Described(_)
             | Envelope::Hold { .. }
             | Envelope::Release { .. }
             | Envelope::Held { .. }
@@ -639,6 +648,7 @@ impl World {
             let model = &mut self.model;
             before[topic] = model.number(host, topic, waiting, until, began, may_wait);
             model.note_numbers(topic, numbers);
+            model.note_next(topic, before[topic], shard.next_number(name));
             if waiting > 0 {
                 self.tally.note(Event::Wait);
             }

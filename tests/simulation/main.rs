@@ -31,6 +31,7 @@ mod outsiders;
 mod peer;
 mod pipe;
 mod plan;
+mod posters;
 mod reading;
 mod records;
 mod restart;

@@ -7,6 +7,7 @@
 mod checks;
 mod leavers;
 pub(crate) mod positions;
+pub(crate) mod posts;
 mod restart;
 mod streams;
 
@@ -19,6 +20,7 @@ use fanwire::internals::relay::PER_MEMBER;
 use fanwire::internals::{ClientKey, Timestamp};
 
 use self::positions::Asked;
+use self::posts::Posts;
 use crate::plan::Plan;
 use crate::stream::Item;
 
@@ -46,6 +48,8 @@ struct Topic {
     numbered_at: Vec<Timestamp>,
     /// By shard: accepted there, and not yet at the owner.
     accepted: Vec<VecDeque<usize>>,
+    /// By shard: offered there for requests, and not yet at the owner.
+    offered: Vec<VecDeque<usize>>,
     /// Arrived at the owner, and not numbered.
     pending: Vec<usize>,
     /// The beginning of the last turn that numbered something.
@@ -141,6 +145,7 @@ pub(crate) struct Model {
     clients: Vec<Client>,
     /// Confirmations on their way, each with its client, the place of its first message, and the time.
     confirmed: HashMap<(usize, ClientKey), (usize, Timestamp)>,
+    posts: Posts,
     /// By shard: messages whose last byte the client's transport took.
     ///
     /// The kernel may not have accepted it yet. If the connection fails then, the message counts as delivered, but the
@@ -155,6 +160,7 @@ impl Model {
             order: Vec::new(),
             numbered_at: Vec::new(),
             accepted: vec![VecDeque::new(); plan.shards],
+            offered: vec![VecDeque::new(); plan.shards],
             pending: Vec::new(),
             fanned_out_at: None,
             waits_until: None,
@@ -177,6 +183,7 @@ impl Model {
             topics: plan.topics.iter().map(|_| topic()).collect(),
             clients: Vec::new(),
             confirmed: HashMap::new(),
+            posts: Posts::default(),
             delivered: vec![0; plan.shards],
         }
     }
@@ -256,7 +263,7 @@ impl Model {
             payload,
             posted_at: step,
         });
-        self.topics[topic].accepted[shard].push_back(message);
+        self.topics[topic].offered[shard].push_back(message);
     }
 
     /// The client has queued a ping.
@@ -357,8 +364,11 @@ impl Model {
         let clients = self.clients.iter().filter(|one| one.topic == topic_key);
         let most = PER_MEMBER * clients.count() as u32;
         let topic = &mut self.topics[topic_key];
-        let before = topic.order.len();
         topic.pending.extend(topic.accepted[shard].drain(..));
+        let offered = topic.offered[shard].len();
+        self.arrive(shard, topic_key, offered, now);
+        let topic = &mut self.topics[topic_key];
+        let before = topic.order.len();
         if waiting > 0 {
             assert_eq!(waiting, topic.pending.len(), "all wait, or none");
             assert!(
@@ -452,6 +462,7 @@ impl Model {
             Item::Pause(_) => self.on_pause(client),
             Item::Comment => assert!(self.pings, "a comment although there are to be none"),
             Item::Close { code, reason } => self.on_close(client, *code, reason),
+            Item::Answer(_) => unreachable!("answers to requests are checked elsewhere"),
         }
     }
 

@@ -1,36 +1,19 @@
-//! Outsiders: they publish to a topic, and are not clients of it. A shard counts their bytes until the owner of the topic says
-//! that they are numbered.
+//! Messages from outside: of requests, and not of members. A shard counts their bytes until the owner of the topic says that they
+//! are numbered.
 //!
-//! The account of a shard is not visible. So the world keeps its own, and watches which messages the shard takes.
+//! The account of a shard is not visible. So the world keeps its own. At rest it fills the windows to the byte, without
+//! requests.
 
 use fanwire::config::SlowConsumerPolicy;
 use fanwire::internals::relay::{NotTaken, Shard};
 use fanwire::internals::ws::{MessageKind, frame_len};
 
-use crate::tally::Event;
 use crate::world::World;
 
 /// All shards together take `max_lag_bytes` divided by this before outsiders of a topic have to wait.
 const WINDOW_SHARE: usize = 4;
 
 impl World {
-    /// Some outsider may publish to a topic.
-    pub(crate) fn publish_from_outside(&mut self, host: usize, shard: &mut Shard) {
-        // Outsiders are not read either while an inbox is full.
-        if self.is_settling || self.find_congestion(host) || !self.rng.percent(self.plan.outside) {
-            return;
-        }
-        let topic = self.rng.below(self.plan.topics.len());
-        let (is_text, payload) = self.payload();
-        match self.offer_from_outside(host, shard, topic, is_text, payload) {
-            Ok(()) => self.tally.note(Event::Outside),
-            Err(NotTaken::WindowFull) => self.tally.note(Event::OutsideWaits),
-            Err(
-                NotTaken::Draining | NotTaken::TooLong | NotTaken::InvalidUtf8 | NotTaken::Reserved,
-            ) => {}
-        }
-    }
-
     fn offer_from_outside(
         &mut self,
         host: usize,
@@ -45,7 +28,7 @@ impl World {
             MessageKind::Binary
         };
         let name = self.plan.topics[topic].into();
-        let taken = shard.publish_from_outside(name, kind, &payload);
+        let taken = shard.publish_from_outside(&name, kind, &payload);
         self.tell(|| format!("an outsider publishes to topic {topic} on shard {host}: {taken:?}"));
         let is_full = self.outside_bytes[host][topic] > self.window_bytes();
         // A shard that owns the topic tells itself what is numbered, and nobody sees that.
@@ -60,14 +43,11 @@ impl World {
                 self.model
                     .accept_outside(host, topic, is_text, payload, step);
             }
-            Err(NotTaken::WindowFull) => {
+            Err(NotTaken::Waits) => {
                 assert!(!is_known || is_full, "outsiders wait for no reason");
             }
             Err(NotTaken::Draining) => {
                 assert!(shard.is_draining() || self.hosts[host].is_cut);
-            }
-            Err(error @ (NotTaken::TooLong | NotTaken::InvalidUtf8 | NotTaken::Reserved)) => {
-                panic!("a message that keeps the limits is refused: {error:?}")
             }
         }
         taken
@@ -95,14 +75,14 @@ impl World {
         self.plan.config.slow_consumer.max_lag_bytes / WINDOW_SHARE / self.plan.shards
     }
 
-    fn owns(&self, host: usize, topic: usize) -> bool {
+    pub(crate) fn owns(&self, host: usize, topic: usize) -> bool {
         self.router.owner(self.plan.topics[topic]).index() == host
     }
 
     /// Outsiders fill every window of a world at rest, to the byte. If a shard still counted only one byte that is numbered,
     /// it would not take all of that.
     pub(crate) fn fill_windows(&mut self) {
-        if self.plan.outside == 0 {
+        if self.plan.posters == 0 {
             return;
         }
         self.is_settling = true;
@@ -125,7 +105,7 @@ impl World {
             let taken = self.offer_from_outside(host, shard, topic, false, payload);
             assert_eq!(taken, Ok(()), "a window is full of what is numbered");
         }
-        for full in [Ok(()), Err(NotTaken::WindowFull)] {
+        for full in [Ok(()), Err(NotTaken::Waits)] {
             let payload = self.numbered_payload(self.least_payload());
             let taken = self.offer_from_outside(host, shard, topic, false, payload);
             assert_eq!(taken, full, "one message more than the window is taken");

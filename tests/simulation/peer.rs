@@ -37,6 +37,8 @@ pub(crate) enum Request {
     Events,
     /// A health check.
     Check,
+    /// Requests that publish or ask, one after the other.
+    Posts,
     /// A request that must not be answered 101.
     Bad,
     /// The beginning of a request, and nothing more.
@@ -130,6 +132,8 @@ pub(crate) struct Peer {
     /// The number of those that are the request.
     pub(crate) request_bytes: u64,
     pub(crate) wish: Wish,
+    /// Requests that it has queued and that were not answered.
+    pub(crate) requests_ahead: usize,
 }
 
 impl Peer {
@@ -140,6 +144,7 @@ impl Peer {
             true => Request::Bad,
             false if rng.percent(plan.checks) => Request::Check,
             false if rng.percent(plan.streams) => Request::Events,
+            false if rng.percent(plan.posters) => Request::Posts,
             false => Request::Upgrade,
         };
         let (transport, counterpart) = if rng.percent(plan.encrypted) {
@@ -186,8 +191,13 @@ impl Peer {
             queued_bytes: 0,
             request_bytes: 0,
             wish: Wish::default(),
+            requests_ahead: 0,
         };
         peer.wish = wish;
+        if request == Request::Posts {
+            peer.stream = Stream::of_answers();
+            return peer;
+        }
         if request == Request::Events {
             peer.wish.has_words = true;
         } else if request != Request::Upgrade {
@@ -343,7 +353,8 @@ impl Peer {
             | Item::Message { .. }
             | Item::Pong(_)
             | Item::Event { .. }
-            | Item::Comment => {}
+            | Item::Comment
+            | Item::Answer(_) => {}
             Item::Close { code, .. } => {
                 let is_first = !std::mem::replace(&mut self.has_said_goodbye, true);
                 if is_first && self.manners.answers_close {
@@ -460,10 +471,11 @@ fn request_head(request: Request, topic: usize, wish: &Wish, rng: &mut Rng) -> S
     match request {
         Request::Upgrade => good,
         Request::Events => stream_head(topic, wish, rng),
+        Request::Posts => String::new(),
         Request::Check => format!("GET {HEALTH_PATH} HTTP/1.0\r\n\r\n"),
         Request::Half => good[..rng.below(good.len())].to_owned(),
         Request::Bad => match rng.below(6) {
-            0 => good.replace("GET", "POST"),
+            0 => good.replace("GET", "PUT"),
             1 => good.replace("Upgrade: websocket", "Upgrade: h2c"),
             2 => good.replace("Version: 13", "Version: 8"),
             3 => good.replace(target, &"/x".repeat(2000)),

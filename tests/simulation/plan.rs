@@ -53,8 +53,8 @@ pub(crate) struct Plan {
     pub(crate) checks: usize,
     /// The share of clients that read an event stream, in percent.
     pub(crate) streams: usize,
-    /// The share of turns in which somebody publishes from outside, in percent.
-    pub(crate) outside: usize,
+    /// The share of clients that post, in percent.
+    pub(crate) posters: usize,
     /// Reads pause while an inbox holds this many bytes of messages.
     pub(crate) inbox_high_water_bytes: usize,
     /// The bytes that a connection holds for a client that does not read.
@@ -156,7 +156,7 @@ impl Plan {
         let lag = config.slow_consumer.max_lag_bytes;
         let message = config.limits.max_message_bytes;
         let scratch_bytes = rng.pick(&[16, 256, 2 << 10, 16 << 10, 128 << 10]);
-        Plan {
+        let plan = Plan {
             shards: rng.within(1..=4),
             topics: topics[..rng.pick(&[1, 1, 2, 3, topics.len()])].to_vec(),
             router_seed: rng.next(),
@@ -172,7 +172,7 @@ impl Plan {
             unseated: rng.pick(&[0, 0, 0, 20]),
             checks: rng.pick(&[0, 0, 10]),
             streams: rng.pick(&[0, 20, 50]),
-            outside: rng.pick(&[0, 0, 5, 40]),
+            posters: rng.pick(&[0, 0, 20, 40]),
             inbox_high_water_bytes: rng.pick(&[lag / 4, lag, 8 << 20]),
             send_buffer_bytes: rng
                 .pick(&[64, 1 << 10, 8 << 10, 64 << 10])
@@ -183,7 +183,7 @@ impl Plan {
             encrypted: rng.pick(&[0, 30, 50, 100]),
             record_bytes: rng.pick(&[16, 64, 200, 512]),
             resets: rng.pick(&[0, 1, 3, 10]),
-            half_closes: rng.pick(&[0, 0, 1, 5]),
+            half_closes: rng.pick(&[0, 1, 2, 8]),
             goodbyes: rng.pick(&[0, 1, 5]),
             stalls: rng.pick(&[0, 3, 20]),
             stalls_for_ever: rng.pick(&[0, 5, 30]),
@@ -205,6 +205,26 @@ impl Plan {
                 rng.pick(&[0, 1, 1, 2])
             },
             config,
+        };
+        if rng.percent(6) {
+            return plan.of_patience();
+        }
+        plan
+    }
+
+    /// Topics wait for stalled clients longer than requests wait for topics.
+    fn of_patience(mut self) -> Plan {
+        self.config.slow_consumer.policy = SlowConsumerPolicy::Backpressure;
+        self.config.slow_consumer.stall_timeout = Duration::from_mins(1);
+        self.config.keepalive.ping_interval = Duration::ZERO;
+        Plan {
+            topics: vec![self.topics[0]],
+            posters: 60,
+            stalls: 20,
+            stalls_for_ever: 30,
+            jumps: 15,
+            send_buffer_bytes: 1 << 10,
+            ..self
         }
     }
 }

@@ -63,13 +63,21 @@ impl World {
     /// Tells the model the effect of a client's input: it has joined, or messages of it were accepted.
     pub(crate) fn observe(&mut self, host: usize, shard: &Shard, key: ClientKey, is_local: bool) {
         let stats = shard.stats();
-        let after = (stats.value(Stat::Connections), stats.value(Stat::Messages));
+        let after = [Stat::Connections, Stat::Messages, Stat::PostedMessages];
+        let after = after.map(|stat| stats.value(stat));
         let before = std::mem::replace(&mut self.hosts[host].seen, after);
-        let (joined, accepted) = (after.0 - before.0, after.1 - before.1);
+        let [joined, accepted, offered] = [0, 1, 2].map(|index| after[index] - before[index]);
         let Some(id) = self.hosts[host].peer_of(key) else {
-            assert_eq!((joined, accepted), (0, 0), "of a client that is gone");
+            assert_eq!(
+                [joined, accepted, offered],
+                [0; 3],
+                "of a client that is gone"
+            );
             return;
         };
+        if offered > 0 {
+            self.note_offers(host, shard, key, id, offered);
+        }
         match (joined, is_local) {
             (0, _) => {}
             (1, true) => self.model.join_at_head(id, shard.now()),

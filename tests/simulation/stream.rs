@@ -35,6 +35,23 @@ pub(crate) enum Item {
         code: u16,
         reason: String,
     },
+    /// The answer to one of several requests.
+    Answer(Answer),
+}
+
+/// A whole answer to a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    head: String,
+    pub(crate) body: String,
+}
+
+impl Answer {
+    /// The value of a field.
+    pub(crate) fn field(&self, name: &str) -> Option<&str> {
+        field(&self.head, name)
+    }
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -46,6 +63,8 @@ enum State {
     Frames,
     Events,
     Closed,
+    /// Answers to requests, one after the other.
+    Answers,
 }
 
 /// The reader.
@@ -61,6 +80,14 @@ pub(crate) struct Stream {
 }
 
 impl Stream {
+    /// Reads answers to requests.
+    pub(crate) fn of_answers() -> Stream {
+        Stream {
+            state: State::Answers,
+            ..Stream::default()
+        }
+    }
+
     /// Takes in bytes. Returns the items that they complete, each with the offset of its end in the stream.
     pub(crate) fn push(&mut self, bytes: &[u8]) -> Result<Vec<(u64, Item)>, String> {
         self.partial.extend_from_slice(bytes);
@@ -98,6 +125,12 @@ impl Stream {
                     _ => State::Body,
                 };
                 Ok(Some((Some(Item::Response(status)), end + 4)))
+            }
+            State::Answers => {
+                let Some((answer, len)) = answer(bytes)? else {
+                    return Ok(None);
+                };
+                Ok(Some((Some(Item::Answer(answer)), len)))
             }
             State::Body | State::Events | State::Closed if bytes.is_empty() => Ok(None),
             State::Body => Ok(Some((None, bytes.len()))),
@@ -138,6 +171,22 @@ impl Stream {
         }
         Ok(())
     }
+}
+
+/// A whole answer and its length.
+fn answer(bytes: &[u8]) -> Result<Option<(Answer, usize)>, String> {
+    let Some(end) = bytes.windows(4).position(|four| four == b"\r\n\r\n") else {
+        return Ok(None);
+    };
+    let status = status(bytes)?;
+    let head = String::from_utf8_lossy(&bytes[..end]).into_owned();
+    let len = field(&head, "Content-Length").map_or(Ok(0), str::parse);
+    let len: usize = len.map_err(|_| "a length that is none".to_owned())?;
+    let Some(body) = bytes.get(end + 4..end + 4 + len) else {
+        return Ok(None);
+    };
+    let body = String::from_utf8_lossy(body).into_owned();
+    Ok(Some((Answer { status, head, body }, end + 4 + len)))
 }
 
 fn field<'a>(head: &'a str, name: &str) -> Option<&'a str> {

@@ -19,6 +19,8 @@ pub(crate) enum Stage {
     HeldBack,
     /// It was sent the beginning of a frame.
     MidFrame,
+    /// It posts.
+    Posting,
     /// Its request is not completely read.
     Upgrading,
     /// The topic's owner has not confirmed it.
@@ -33,7 +35,7 @@ pub(crate) enum Stage {
 }
 
 impl Stage {
-    pub(crate) const ALL: [Stage; 13] = [
+    pub(crate) const ALL: [Stage; 14] = [
         Stage::Unaccepted,
         Stage::Moving,
         Stage::Greeting,
@@ -41,6 +43,7 @@ impl Stage {
         Stage::Leaving,
         Stage::HeldBack,
         Stage::MidFrame,
+        Stage::Posting,
         Stage::Upgrading,
         Stage::Joining,
         Stage::Answered,
@@ -147,10 +150,12 @@ pub(crate) enum Event {
     StreamRefused,
     /// It sends something behind its request.
     Junk,
-    /// An outsider publishes to a topic,
-    Outside,
-    /// or has to wait, because too much of its kind is on its way.
-    OutsideWaits,
+    /// A part of a request is offered.
+    Offer,
+    /// A request is sent again.
+    Repeat,
+    /// A request has waited in vain.
+    WaitedInVain,
     /// A turn ends, and messages wait for the next fan-out of their topic.
     Wait,
     /// The clock goes on to a fan-out while the world comes to rest.
@@ -197,7 +202,7 @@ pub(crate) enum Event {
 }
 
 /// The least number of times that each event must happen in an ordinary run. It is about a third of the usual number.
-pub(crate) const LEAST: [(Event, u64); 97] = [
+pub(crate) const LEAST: [(Event, u64); 100] = [
     (Event::StreamedMessage, 10_000),
     (Event::Comment, 100),
     (Event::StreamSkip, 10),
@@ -211,6 +216,7 @@ pub(crate) const LEAST: [(Event, u64); 97] = [
     (Event::Reset(Stage::Leaving), 40),
     (Event::Reset(Stage::HeldBack), 25),
     (Event::Reset(Stage::MidFrame), 40),
+    (Event::Reset(Stage::Posting), 50),
     (Event::Reset(Stage::Upgrading), 100),
     (Event::Reset(Stage::Joining), 40),
     (Event::Reset(Stage::Answered), 100),
@@ -224,6 +230,7 @@ pub(crate) const LEAST: [(Event, u64); 97] = [
     (Event::HalfClose(Stage::Leaving), 20),
     (Event::HalfClose(Stage::HeldBack), 10),
     (Event::HalfClose(Stage::MidFrame), 15),
+    (Event::HalfClose(Stage::Posting), 20),
     (Event::HalfClose(Stage::Upgrading), 50),
     (Event::HalfClose(Stage::Joining), 15),
     (Event::HalfClose(Stage::Answered), 40),
@@ -279,8 +286,9 @@ pub(crate) const LEAST: [(Event, u64); 97] = [
     (Event::Patience, 1_500),
     (Event::Congestion, 1_000),
     (Event::Probe, 80),
-    (Event::Outside, 7_000),
-    (Event::OutsideWaits, 1_000),
+    (Event::Offer, 3_000),
+    (Event::Repeat, 300),
+    (Event::WaitedInVain, 5),
     (Event::Wait, 30_000),
     (Event::FanOutAwaited, 60),
     (Event::RetryAwaited, 4),

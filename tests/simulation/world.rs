@@ -17,6 +17,7 @@ use fanwire::server::Stats;
 use crate::host::Host;
 use crate::model::Model;
 use crate::model::positions::Asked;
+use crate::model::posts::Ask;
 use crate::peer::Wish;
 use crate::peer::{Peer, Request};
 use crate::plan::Plan;
@@ -65,6 +66,8 @@ pub(crate) struct World {
     /// Only if the host does not own the topic.
     pub(crate) outside_bytes: Vec<Vec<usize>>,
     pub(crate) model: Model,
+    /// Requests with keys, to be repeated.
+    pub(crate) keyed: Vec<(Vec<u8>, Ask)>,
     pub(crate) tally: Tally,
     /// Shown in a failure.
     pub(crate) step: Rc<Cell<usize>>,
@@ -93,6 +96,7 @@ impl World {
             links: (0..shards).map(|_| links()).collect(),
             outside_bytes: vec![vec![0; plan.topics.len()]; plan.shards],
             model: Model::new(&plan),
+            keyed: Vec::new(),
             tally: Tally::default(),
             plan,
             rng,

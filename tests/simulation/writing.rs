@@ -71,6 +71,11 @@ impl World {
         let items = items.unwrap_or_else(|error| panic!("to client {id}: {error}"));
         for (offset, item) in items {
             self.tell(|| format!("client {id} is sent {}", describe(&item)));
+            if let Item::Answer(answer) = &item {
+                self.note_answer(shard, id, answer);
+                self.peers[id].expect(offset, item);
+                continue;
+            }
             self.note_item(id, &item);
             let may_be_refused = self.may_be_refused(shard, id, &item);
             let is_out_of_patience = self.is_out_of_patience(shard, id);
@@ -143,7 +148,7 @@ impl World {
             (Request::Upgrade, Item::Response(429)) => peer.is_unseated,
             (Request::Events, Item::Words(_)) => status == Some(429) && peer.is_unseated,
             (Request::Check, Item::Response(200)) | (Request::Bad | Request::Half, _) => true,
-            (Request::Upgrade | Request::Events | Request::Check, _) => false,
+            (Request::Upgrade | Request::Events | Request::Check | Request::Posts, _) => false,
         };
         is_right || is_too_late || is_turned_away
     }
@@ -172,6 +177,18 @@ impl World {
     }
 
     fn shut(&mut self, id: usize) {
+        if self.peers[id].request == Request::Posts {
+            // In a drain, a request may come when its connection is about to end. It is not offered then.
+            let is_owed = self.model.is_owed_an_answer(id)
+                || !self.is_draining && self.model.unanswered(id) > 0;
+            let is_told = self.peers[id].has_said_goodbye;
+            assert!(
+                is_told || !is_owed,
+                "client {id}: shut without an answer to what it has asked"
+            );
+            // Requests that it sends from now on are not read.
+            self.peers[id].has_said_goodbye = true;
+        }
         let Peer {
             pipe,
             stream,
@@ -220,8 +237,12 @@ impl World {
         let host = &self.hosts[host];
         let is_excused = has_failed || host.is_short || host.is_ruthless || host.is_cut;
         assert!(
+            is_excused || self.model.unanswered(id) == 0 || self.peers[id].has_said_goodbye,
+            "client {id}: closed without an answer to what it has asked"
+        );
+        assert!(
             is_excused
-                || *request == Request::Half
+                || matches!(request, Request::Half | Request::Posts)
                 || !self.model.has_read(id, *request_bytes)
                 || self.model.has_answer(id),
             "client {id}: closed without an answer"

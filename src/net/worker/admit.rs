@@ -33,6 +33,8 @@ impl Sockets {
                 if let Some(address) = named {
                     tracing::debug!(shard = self.id.0, client = key.slot, %address, "a proxy names its client");
                 }
+                let origin = named.map_or(Origin::from(*proxy), Origin::from);
+                shard.note_origin(key, origin);
                 match named {
                     // It is a proxy, too, and names its client in the request.
                     Some(named) if shard.trusts(named) => {

@@ -113,6 +113,9 @@ impl Sockets {
         if matches!(admission.as_deref(), Some(Entry::Proxy(_))) {
             shard.trust(key);
         }
+        if let Some(address) = stream.peer_address() {
+            shard.note_origin(key, address.into());
+        }
         let session = match (&self.tls, &stream) {
             (Some(tls), Stream::Tcp(_)) => Some(tls.session()),
             (Some(_), Stream::Unix(_)) | (None, _) => None,

@@ -162,6 +162,14 @@ impl Draft {
         }
     }
 
+    /// All frames.
+    pub(crate) fn frames(&self) -> &[u8] {
+        match &self.body {
+            Body::Open(bytes) => bytes,
+            Body::Whole(frame) => frame,
+        }
+    }
+
     /// Number of messages.
     #[expect(clippy::len_without_is_empty, reason = "nobody asks")]
     pub fn len(&self) -> usize {
@@ -195,7 +203,7 @@ impl Draft {
     }
 
     /// Copies the messages of `other` behind its own if both are small. Hands `other` back if not.
-    fn try_join(&mut self, other: Draft) -> Option<Draft> {
+    pub(crate) fn try_join(&mut self, other: Draft) -> Option<Draft> {
         let (Body::Open(bytes), Body::Open(more)) = (&mut self.body, &other.body) else {
             return Some(other);
         };

@@ -148,7 +148,7 @@ impl History {
     }
 
     /// The number of the oldest message that is kept; `next` if there is none.
-    fn oldest(&self, next: Seq) -> Seq {
+    pub(super) fn oldest(&self, next: Seq) -> Seq {
         let first = self.entries.front();
         first.map_or(next, |entry| entry.kept.batch.first())
     }

@@ -10,7 +10,10 @@
 pub(crate) mod coalesce;
 pub(crate) mod history;
 pub(crate) mod keepsake;
+mod keys;
 mod pending;
+mod posts;
+mod receipts;
 mod sequencer;
 mod shelf;
 pub(crate) mod topic;
@@ -23,7 +26,9 @@ use slab::Slab;
 
 use self::coalesce::{Agenda, Coalesce};
 use self::history::Retention;
+use self::keys::Keys;
 use self::pending::Gauged;
+use self::receipts::Receipts;
 use self::shelf::Shelf;
 use self::topic::OwnedTopic;
 use crate::ids::{ClientKey, Seq, ShardId};
@@ -77,6 +82,10 @@ pub(crate) struct Owner {
     shelf: Shelf,
     /// The relay is going away, and topics whose clients have left are remembered for the next process.
     is_ending: bool,
+    /// Parts of requests whose messages wait for their numbers.
+    receipts: Receipts,
+    /// Keys of requests that may be repeated.
+    keys: Keys,
 }
 
 impl Owner {
@@ -101,6 +110,8 @@ impl Owner {
             deserted: Vec::new(),
             granted: Vec::new(),
             is_ending: false,
+            receipts: Receipts::default(),
+            keys: Keys::default(),
         }
     }
 
@@ -324,8 +335,9 @@ impl Owner {
         desk: &mut Desk<'_>,
     ) {
         let topic = &mut self.topics[slot];
+        let mut has_outsiders = false;
         for batch in batches {
-            topic.note_outsiders(&batch);
+            has_outsiders |= topic.note_outsiders(&batch);
             for shard in topic.subscribers() {
                 let deliver = Envelope::Deliver {
                     topic: topic.name.clone(),
@@ -337,6 +349,10 @@ impl Owner {
                 history.append(batch, desk.now);
             }
         }
+        if has_outsiders {
+            self.answer_posts(slot, is_in_haste, desk);
+        }
+        let topic = &mut self.topics[slot];
         // Outsiders get their window back as members do: not while publishers are held.
         if is_in_haste || topic.held().is_none() {
             topic.acknowledge(desk.outbox);
@@ -433,6 +449,13 @@ impl Owner {
         self.agenda.len()
     }
 
+    /// The members of a topic, as their shards said last. For tests.
+    #[cfg(test)]
+    pub(super) fn members(&self, topic: &str) -> u32 {
+        let slot = self.slots_by_name[topic];
+        self.topics[slot].audience().total()
+    }
+
     /// The number of waiting messages in a topic. For tests.
     pub(crate) fn waiting_messages(&self, topic: &str) -> usize {
         let slot = self.slots_by_name.get(topic);
@@ -446,6 +469,12 @@ impl Owner {
         Some((topic.history.as_ref()?.born().0, topic.next().0))
     }
 
+    /// The number of a topic's next message. For tests.
+    pub(crate) fn next_number(&self, topic: &str) -> Option<u64> {
+        let slot = self.slots_by_name.get(topic)?;
+        Some(self.topics[*slot].next().0)
+    }
+
     /// The moment at which a topic's waiting messages are due. For tests.
     pub(crate) fn waits_until(&self, topic: &str) -> Option<Timestamp> {
         let slot = self.slots_by_name.get(topic)?;
@@ -455,6 +484,7 @@ impl Owner {
     /// Checks the agenda and the gauges against the topics. For tests.
     pub(crate) fn check(&self, stats: &Stats) {
         let (mut waiting, mut costs, mut kept, mut shelved) = (0, 0, 0, 0);
+        let mut posted = 0;
         for (slot, topic) in &self.topics {
             assert_eq!(topic.due().is_none(), topic.pending().is_empty());
             if let Some(due) = topic.due() {
@@ -466,6 +496,11 @@ impl Owner {
                 costs += topic.pending().cost_bytes();
             }
             assert!(!topic.is_unused(), "a topic that nobody uses is forgotten");
+            assert!(
+                !topic.pending().is_empty() || !self.receipts.waits_for(slot),
+                "a part of a request is numbered, and its shard is not told"
+            );
+            posted += usize::from(self.receipts.waits_for(slot));
             let history = topic.history.as_ref().map(|history| history.memory_bytes());
             assert_eq!(topic.gauged_history_bytes, history.unwrap_or(0));
             kept += topic.gauged_history_bytes;
@@ -475,6 +510,12 @@ impl Owner {
             }
             assert_eq!(topic.shelved.is_some(), topic.gauged_history_bytes > 0);
         }
+        self.keys.check();
+        assert_eq!(
+            posted,
+            self.receipts.topics(),
+            "a topic with posts is there"
+        );
         assert_eq!(kept, stats.value(Stat::HistoryBytes));
         assert_eq!(shelved, self.shelf.len());
         assert_eq!(shelved as u64, stats.value(Stat::TopicsWithHistory));

@@ -242,7 +242,7 @@ impl OwnedTopic {
     }
 
     /// The members on all shards, as these said last.
-    fn audience(&self) -> Audience {
+    pub(super) fn audience(&self) -> Audience {
         let audiences = self
             .subscribers
             .iter()
@@ -279,12 +279,14 @@ impl OwnedTopic {
         (self.sequencer.submit(drafts, audience, epoch), gauged)
     }
 
-    /// Notes how many bytes of a batch came from outsiders.
-    pub(crate) fn note_outsiders(&mut self, batch: &Batch) {
+    /// Notes how many bytes of a batch came from outsiders. Says whether there were any.
+    pub(crate) fn note_outsiders(&mut self, batch: &Batch) -> bool {
+        let mut are_there = false;
         for share in batch.shares() {
             let Source::Outsiders(from) = share.source else {
                 continue;
             };
+            are_there = true;
             let bytes = u64::from(share.bytes);
             let mut entries = self.unacknowledged.iter_mut();
             match entries.find(|(shard, _)| *shard == from) {
@@ -292,6 +294,7 @@ impl OwnedTopic {
                 None => self.unacknowledged.push((from, bytes)),
             }
         }
+        are_there
     }
 
     /// Tells the shards of outsiders that their messages are numbered.

@@ -3,9 +3,11 @@
 //! A member lags when its socket accepts less than its topic brings. A member that merely has not been visited yet does not
 //! lag. The limits are the same for every transport, because messages always wait in the log.
 
+pub(crate) mod answers;
 pub(crate) mod departure;
 pub(crate) mod grace;
 pub(crate) mod rate;
+pub(crate) mod senders;
 
 use std::time::Duration;
 

@@ -46,6 +46,17 @@ struct RateLimit {
     burst_nanos: u64,
 }
 
+/// The answer to several messages at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Admission {
+    /// They are within the limit.
+    Granted,
+    /// They are within it after this time.
+    Wait(Duration),
+    /// They are more than a full bucket holds.
+    Never,
+}
+
 /// A client's buckets; new ones are full.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Buckets {
@@ -87,7 +98,36 @@ impl Rates {
         limit.is_none_or(|limit| limit.admits(&mut buckets.messages_full_at_nanos, excuse, now))
     }
 
-    /// The same for a control frame, or a frame that brings nothing.
+    /// Whether there is a limit on messages.
+    pub(crate) fn limit_messages(&self) -> bool {
+        self.messages.is_some()
+    }
+
+    /// Takes tokens for `count` messages at `now` from a bucket that is full again at `full_at_nanos`, all or none.
+    pub(crate) fn admit_posts(
+        &self,
+        full_at_nanos: &mut u64,
+        count: usize,
+        now: Timestamp,
+    ) -> Admission {
+        let Some(limit) = &self.messages else {
+            return Admission::Granted;
+        };
+        let cost_nanos = (count as u64).saturating_mul(limit.frame_nanos);
+        if cost_nanos > limit.burst_nanos {
+            return Admission::Never;
+        }
+        let now_nanos = nanos(Duration::from_micros(now.0));
+        let full_at = (*full_at_nanos).max(now_nanos) + cost_nanos;
+        let excess_nanos = full_at.saturating_sub(now_nanos + limit.burst_nanos);
+        if excess_nanos > 0 {
+            return Admission::Wait(Duration::from_nanos(excess_nanos));
+        }
+        *full_at_nanos = full_at;
+        Admission::Granted
+    }
+
+    /// Takes a token for a control frame, or a frame that brings nothing. Says whether there was one.
     pub(crate) fn admit_control(&self, buckets: &mut Buckets, now: Timestamp) -> bool {
         let excuse = buckets.excuse;
         let limit = self.controls.as_ref();

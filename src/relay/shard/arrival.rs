@@ -1,13 +1,15 @@
-//! A client that has not been heard as a member yet: its request, and the frames behind it.
+//! A client that has not been heard as a member yet: its requests, and the bytes behind the present one.
 //!
-//! [`arriving`](super::arriving) takes an arrival from stage to stage. The client drops it once it has joined and its early
-//! frames are decoded, so a member at rest does not pay for it.
+//! [`arriving`](super::arriving) takes an arrival from stage to stage, and [`exchanging`](super::exchanging) from one request to
+//! the next. The client drops it once it has joined and its early frames are decoded, so a member at rest does not pay for it.
 
+use super::exchange::Exchange;
 use crate::http::forwarded::Forwarded;
-use crate::http::request::HeadScanner;
+use crate::http::reader::Reader;
 use crate::http::response::Body;
 use crate::port::decision::Peer;
 use crate::port::events;
+use crate::port::subject::Origin;
 use crate::port::terms::Terms;
 use crate::relay::topic::TopicKey;
 use crate::ws::handshake::Refusal;
@@ -17,11 +19,20 @@ use crate::ws::handshake::Refusal;
 pub(super) struct Arrival {
     /// The progress so far.
     pub(super) stage: Stage,
-    /// Frames that came behind the request. They are decoded once the client has joined and may be read.
+    /// Bytes that came behind the request: frames, which are decoded once the client has joined and may be read, or the next
+    /// request, which is read once this one is answered.
     pub(super) early: Undecoded,
+    /// The origin of the connection.
+    pub(super) origin: Origin,
+    /// The other end of the connection. A trusted proxy names the client in each request.
+    pub(super) peer: Peer,
+    /// The client is refused for now. The rest of its head says whether an event stream must say so.
+    pub(super) refusal: Option<Refusal>,
+    /// A request on this connection was answered before.
+    pub(super) was_answered: bool,
 }
 
-/// Frames that have been read and wait to be decoded.
+/// Bytes that have been read and wait to be decoded.
 #[derive(Debug, Default)]
 pub(super) struct Undecoded {
     bytes: Vec<u8>,
@@ -68,16 +79,9 @@ pub(super) enum Stage {
     /// The host reads a proxy's header, which comes before the request.
     Preface,
     /// The head of the request is arriving.
-    Head {
-        /// Finds the end of the head.
-        scanner: HeadScanner,
-        /// The part of the head that earlier reads brought.
-        head: Vec<u8>,
-        /// The other end of the connection.
-        peer: Peer,
-        /// The client is refused for now. The rest of its head says whether an event stream must say so.
-        refusal: Option<Refusal>,
-    },
+    Head(Reader),
+    /// The request is no upgrade.
+    Exchange(Box<Exchange>),
     /// The request is a health check. Its answer has this body.
     Probe(Body),
     /// The request can be granted, if the host has a seat for the client that a proxy names.
@@ -92,22 +96,61 @@ pub(super) enum Stage {
 
 impl Default for Stage {
     fn default() -> Self {
-        Stage::Head {
-            scanner: HeadScanner::default(),
-            head: Vec::new(),
-            peer: Peer::default(),
-            refusal: None,
-        }
+        Stage::Head(Reader::default())
     }
 }
 
 impl Arrival {
+    /// An arrival at `stage`, with these bytes behind its request.
+    pub(super) fn at(stage: Stage, early: Undecoded) -> Self {
+        Arrival {
+            stage,
+            early,
+            ..Arrival::default()
+        }
+    }
+
+    /// Whether the connection waits for another request, of which nothing has come.
+    pub(super) fn is_idle(&self) -> bool {
+        let is_empty = matches!(&self.stage, Stage::Head(reader) if reader.is_empty());
+        self.was_answered && is_empty && self.early.is_empty()
+    }
+
+    /// The request that is being answered.
+    pub(super) fn exchange(&self) -> Option<&Exchange> {
+        match &self.stage {
+            Stage::Exchange(exchange) => Some(exchange),
+            Stage::Preface
+            | Stage::Head(_)
+            | Stage::Probe(_)
+            | Stage::AwaitsSeat(..)
+            | Stage::Granted(_)
+            | Stage::Joining(..)
+            | Stage::Joined => None,
+        }
+    }
+
+    /// The same, to go on with it.
+    pub(super) fn exchange_mut(&mut self) -> Option<&mut Exchange> {
+        match &mut self.stage {
+            Stage::Exchange(exchange) => Some(exchange),
+            Stage::Preface
+            | Stage::Head(_)
+            | Stage::Probe(_)
+            | Stage::AwaitsSeat(..)
+            | Stage::Granted(_)
+            | Stage::Joining(..)
+            | Stage::Joined => None,
+        }
+    }
+
     /// The client's request was granted, and it joins `topic`.
     pub(super) fn place(&mut self, topic: TopicKey) {
         self.stage = match std::mem::take(&mut self.stage) {
             Stage::Granted(terms) => Stage::Joining(terms, topic),
             other @ (Stage::Preface
-            | Stage::Head { .. }
+            | Stage::Head(_)
+            | Stage::Exchange(_)
             | Stage::Probe(_)
             | Stage::AwaitsSeat(..)
             | Stage::Joining(..)
@@ -120,7 +163,8 @@ impl Arrival {
         match &self.stage {
             Stage::Granted(terms) => Some(terms),
             Stage::Preface
-            | Stage::Head { .. }
+            | Stage::Head(_)
+            | Stage::Exchange(_)
             | Stage::Probe(_)
             | Stage::AwaitsSeat(..)
             | Stage::Joining(..)
@@ -131,8 +175,9 @@ impl Arrival {
     /// Whether the part of the head that has come names the media type of event streams.
     pub(super) fn mentions_events(&self) -> bool {
         match &self.stage {
-            Stage::Head { head, .. } => events::is_mentioned(head),
+            Stage::Head(reader) => events::is_mentioned(reader.part_of_head()),
             Stage::Preface
+            | Stage::Exchange(_)
             | Stage::Probe(_)
             | Stage::AwaitsSeat(..)
             | Stage::Granted(_)
@@ -144,7 +189,8 @@ impl Arrival {
     /// Heap bytes of everything the client has sent.
     pub(super) fn bytes(&self) -> usize {
         let head = match &self.stage {
-            Stage::Head { head, .. } => head.capacity(),
+            Stage::Head(reader) => reader.memory_bytes(),
+            Stage::Exchange(exchange) => exchange.memory_bytes(),
             Stage::Preface
             | Stage::Probe(_)
             | Stage::AwaitsSeat(..)

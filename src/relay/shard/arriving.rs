@@ -1,5 +1,7 @@
 //! Arriving clients: the connection, its request, and the shard where the client will live.
 //!
+//! A request that is no upgrade goes to [`exchanging`](super::exchanging), and the connection comes back with the next one.
+//!
 //! The acceptor places a connection before its request is known. When the request is granted, the owner of the topic may be the
 //! better place: messages from there need no other shard.
 //!
@@ -18,9 +20,11 @@ use super::client::Client;
 use super::phase::Phase;
 use crate::ids::{ClientKey, ShardId};
 use crate::metrics::stats::Stat;
+use crate::port::cors::Cors;
 use crate::port::decision::Decision;
-use crate::port::events::{self, Readers};
+use crate::port::events;
 use crate::port::page;
+use crate::port::subject::Origin;
 use crate::port::terms::{Form, Selection, Terms};
 use crate::port::topic_name::TopicName;
 use crate::relay::envelope::Envelope;
@@ -115,50 +119,54 @@ impl Shard {
         }
     }
 
+    /// The connection comes from here. Requests that publish are counted by it.
+    pub(crate) fn note_origin(&mut self, key: ClientKey, origin: Origin) {
+        let client = self.clients.get_mut(key);
+        if let Some(arrival) = client.and_then(|client| client.arrival.as_mut()) {
+            arrival.origin = origin;
+        }
+    }
+
     /// Takes in a part of the request. Decides on it when its head is complete.
-    pub(super) fn on_request_bytes(&mut self, key: ClientKey, input: &mut [u8]) {
-        let Some(arrival) = &mut self.clients[key].arrival else {
+    pub(super) fn on_request_bytes(&mut self, key: ClientKey, mut input: &[u8]) {
+        let now = self.now;
+        let client = &mut self.clients[key];
+        let Some(arrival) = &mut client.arrival else {
             return;
         };
-        let Stage::Head {
-            scanner,
-            head,
-            peer,
-            refusal,
-        } = &mut arrival.stage
-        else {
+        let is_next = arrival.is_idle();
+        let (peer, refusal) = (arrival.peer, arrival.refusal);
+        let Stage::Head(reader) = &mut arrival.stage else {
             // The host has not looked at the request yet.
             arrival.early.extend(input);
             return;
         };
-        let refusal = *refusal;
-        let end = match scanner.push(input, self.settings.max_header_bytes) {
-            Ok(end) => end,
+        if is_next {
+            // The time for a request begins with its first byte.
+            client.due = now + self.settings.handshake_timeout;
+        }
+        let head = match reader.head(&mut input, self.settings.max_header_bytes) {
+            Ok(Some(head)) => head,
+            Ok(None) => {
+                if is_next {
+                    self.reschedule(key);
+                }
+                return;
+            }
             Err(error) => return self.refuse_now(key, Refusal::from(error)),
         };
-        let Some(end) = end else {
-            head.extend_from_slice(input);
-            return;
-        };
-        let (last, rest) = input.split_at_mut(end);
-        let (earlier, peer) = (std::mem::take(head), *peer);
-        let whole = if earlier.is_empty() {
-            last
-        } else {
-            &mut [&earlier, &*last].concat()
-        };
         if let Some(refusal) = refusal {
-            let readers = self.settings.port.readers_of_stream(whole);
-            return self.answer_refused(key, refusal, readers.as_ref());
+            let cors = self.settings.port.readers_of_stream(&head);
+            return self.answer_refused(key, refusal, cors.as_ref());
         }
-        match self.settings.port.decide(whole, peer) {
+        match self.settings.port.decide(&head, peer) {
             // Frames may come in the same packet as the request: a client need not wait for the 101.
             Ok(Decision::Join(terms, None)) => {
-                let early = early_frames(&terms, rest);
+                let early = early_frames(&terms, input);
                 self.grant(key, terms, early);
             }
             Ok(Decision::Join(terms, Some(forwarded))) => {
-                let early = early_frames(&terms, rest);
+                let early = early_frames(&terms, input);
                 self.await_seat(key, terms, forwarded, early);
             }
             Ok(Decision::Probe(body)) => self.note_probe(key, body),
@@ -166,7 +174,14 @@ impl Shard {
                 let page = page::answer(body, self.date());
                 self.end_with(key, Some(Bytes::from(page)));
             }
+            Ok(Decision::Publish(post)) => self.on_post(key, post, input),
+            Ok(Decision::Describe(describe)) => self.on_describe(key, *describe, input),
+            Ok(Decision::Answer(reply, manner)) => self.on_answerable(key, &reply, manner, input),
+            Ok(Decision::Decline(decline)) => self.decline(key, decline),
             Err(refusal) => self.refuse(key, refusal),
+        }
+        if is_next {
+            self.reschedule(key);
         }
     }
 
@@ -208,26 +223,26 @@ impl Shard {
         }
         self.count_refusal(key, refusal);
         let client = &mut self.clients[key];
-        let stage = client.arrival.as_mut().map(|arrival| &mut arrival.stage);
-        match stage {
-            Some(Stage::Head { refusal: last, .. }) if refusal.is_temporary() => {
-                *last = Some(refusal);
+        let Some(arrival) = &mut client.arrival else {
+            return self.answer_refused(key, refusal, None);
+        };
+        match &arrival.stage {
+            Stage::Head(_) if refusal.is_temporary() => {
+                arrival.refusal = Some(refusal);
                 client.due = client.due.min(self.now + REST_OF_HEAD);
                 self.reschedule(key);
             }
-            Some(Stage::AwaitsSeat(terms, _)) => {
-                let readers = terms.answer.readers().cloned();
-                self.answer_refused(key, refusal, readers.as_ref());
+            Stage::AwaitsSeat(terms, _) => {
+                let cors = terms.answer.cors().cloned();
+                self.answer_refused(key, refusal, cors.as_ref());
             }
-            Some(
-                Stage::Preface
-                | Stage::Head { .. }
-                | Stage::Probe(_)
-                | Stage::Granted(_)
-                | Stage::Joining(..)
-                | Stage::Joined,
-            )
-            | None => self.answer_refused(key, refusal, None),
+            Stage::Preface
+            | Stage::Head(_)
+            | Stage::Exchange(_)
+            | Stage::Probe(_)
+            | Stage::Granted(_)
+            | Stage::Joining(..)
+            | Stage::Joined => self.answer_refused(key, refusal, None),
         }
     }
 
@@ -245,18 +260,13 @@ impl Shard {
         tracing::debug!(shard = self.id.0, client = key.slot, kind = ?refusal.kind, "a request is refused");
     }
 
-    /// Answers a client that is refused. If it asks for an event stream that it may get later, these `readers` may read the
-    /// answer.
-    pub(super) fn answer_refused(
-        &mut self,
-        key: ClientKey,
-        refusal: Refusal,
-        readers: Option<&Readers>,
-    ) {
-        let answer = match readers {
-            Some(readers) if refusal.is_temporary() => {
+    /// Answers a client that is refused. If it asks for an event stream that it may get later, `cors` says which pages may read
+    /// the answer.
+    pub(super) fn answer_refused(&mut self, key: ClientKey, refusal: Refusal, cors: Option<&Cors>) {
+        let answer = match cors {
+            Some(cors) if refusal.is_temporary() => {
                 let pause_ms = self.draw_pause_ms();
-                events::refusal(&refusal, readers, pause_ms, self.date())
+                events::refusal(&refusal, cors, pause_ms, self.date())
             }
             Some(_) | None => Bytes::from(refusal.encode(self.date())),
         };
@@ -303,14 +313,15 @@ impl Shard {
         let client = self.clients.remove(key)?;
         self.memory.forget_client(key, &client, &mut self.stats);
         self.stats.inc(Stat::Transferred);
-        let Arrival { stage, early } = *client.arrival?;
+        let Arrival { stage, early, .. } = *client.arrival?;
         match stage {
             Stage::Granted(terms) => Some(Transfer {
                 terms,
                 early: early.into_bytes(),
             }),
             Stage::Preface
-            | Stage::Head { .. }
+            | Stage::Head(_)
+            | Stage::Exchange(_)
             | Stage::Probe(_)
             | Stage::AwaitsSeat(..)
             | Stage::Joining(..)
@@ -324,7 +335,7 @@ impl Shard {
         let key = self.insert(Stage::default());
         if self.drain.is_announced() {
             self.count_refusal(key, Refusal::SHUTDOWN);
-            self.answer_refused(key, Refusal::SHUTDOWN, transfer.terms.answer.readers());
+            self.answer_refused(key, Refusal::SHUTDOWN, transfer.terms.answer.cors());
             return key;
         }
         self.clients[key].grant(transfer.terms, transfer.early);

@@ -1,6 +1,6 @@
 //! Bytes that a client is sent before anything else.
 //!
-//! They are control frames, an HTTP response, or the rest of a message that left its log. A client carries one such load at a
+//! They are control frames, HTTP responses, or the rest of a message that left its log. A client carries one such load at a
 //! time and sends it whole: nothing overtakes it.
 
 use bytes::{Buf, Bytes};
@@ -17,8 +17,10 @@ pub(super) struct Carry {
 /// The kind of a load, and the memory that it takes until its last byte is sent.
 #[derive(Debug)]
 enum Cargo {
-    /// Control frames or an HTTP response.
+    /// Control frames, or the response to an upgrade.
     Plain,
+    /// The answer to a request, of this length.
+    Answer(u32),
     /// The rest of a message, as a copy of this length. The message is owed until its last byte is sent.
     Copy(u32),
     /// The rest of a message, as a part of this batch. It is owed in the same way.
@@ -32,12 +34,21 @@ pub(super) struct CarryProgress {
     pub(super) left: usize,
     /// Whether a message was completed.
     pub(super) delivered: bool,
+    /// Whether something was completed that counted as memory of the client.
+    pub(super) has_freed: bool,
 }
 
 impl Carry {
     /// Bytes that are not part of a message.
     pub(super) fn plain(bytes: Bytes) -> Self {
         let cargo = Cargo::Plain;
+        Carry { bytes, cargo }
+    }
+
+    /// The answer to a request.
+    pub(super) fn answer(bytes: Bytes) -> Self {
+        // A request has few enough lines.
+        let cargo = Cargo::Answer(bytes.len() as u32);
         Carry { bytes, cargo }
     }
 
@@ -61,7 +72,7 @@ impl Carry {
     /// Bytes that are kept in memory for this client alone.
     pub(super) fn copied_bytes(&self) -> u32 {
         match self.cargo {
-            Cargo::Copy(bytes) => bytes,
+            Cargo::Copy(bytes) | Cargo::Answer(bytes) => bytes,
             Cargo::Plain | Cargo::Part(_) => 0,
         }
     }
@@ -70,14 +81,22 @@ impl Carry {
     pub(super) fn batch(&self) -> Option<&Bytes> {
         match &self.cargo {
             Cargo::Part(batch) => Some(batch),
-            Cargo::Plain | Cargo::Copy(_) => None,
+            Cargo::Plain | Cargo::Answer(_) | Cargo::Copy(_) => None,
+        }
+    }
+
+    /// Whether its memory is counted.
+    pub(super) fn is_counted(&self) -> bool {
+        match self.cargo {
+            Cargo::Plain => false,
+            Cargo::Answer(_) | Cargo::Copy(_) | Cargo::Part(_) => true,
         }
     }
 
     /// Whether it is the rest of a message.
     pub(super) fn is_message(&self) -> bool {
         match self.cargo {
-            Cargo::Plain => false,
+            Cargo::Plain | Cargo::Answer(_) => false,
             Cargo::Copy(_) | Cargo::Part(_) => true,
         }
     }

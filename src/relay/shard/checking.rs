@@ -5,9 +5,11 @@
 
 use super::Shard;
 use super::client::{Client, Reading};
+use super::exchange::{Exchange, Progress};
 use super::phase::Phase;
 use crate::ids::ClientKey;
 use crate::metrics::stats::Stat;
+use crate::relay::posting::Ticket;
 use crate::relay::topic::Topic;
 use crate::relay::topic::member::Member;
 
@@ -58,6 +60,13 @@ impl Shard {
             !client.is_probe() || self.probes.contains(&key),
             "nobody will answer a health check"
         );
+        if let Some(exchange) = client.exchange() {
+            self.check_exchange(key, client, exchange);
+        }
+        assert!(
+            !client.has_early_request() || client.is_ready,
+            "nobody will read the next request"
+        );
         if let Some(member) = &client.member {
             assert!(client.replay().is_none(), "a client has one place");
             self.check_member(key, client, member);
@@ -65,6 +74,31 @@ impl Shard {
         if let Some(replaying) = client.replay() {
             let is_waiting = client.blocked || client.urgent || replaying.has_asked;
             assert!(is_waiting, "nothing will send a client what it is owed");
+        }
+    }
+
+    fn check_exchange(&self, key: ClientKey, client: &Client, exchange: &Exchange) {
+        assert_eq!(client.phase(), Phase::Exchanging);
+        let is_answered = matches!(exchange.progress, Progress::Answered);
+        assert!(
+            !is_answered || client.urgent || client.blocked,
+            "nothing will send an answer, or look for the next request"
+        );
+        let Some(parts) = exchange.parts() else {
+            return;
+        };
+        parts.check();
+        assert!(!parts.is_resolved(), "a request is not answered");
+        assert!(
+            !exchange.has_work() || client.is_ready,
+            "nobody will go on with a request"
+        );
+        for (part, topic) in parts.queued() {
+            let ticket = Ticket { client: key, part };
+            assert!(
+                self.outside.has_queued(topic, ticket),
+                "a part of a request waits in no queue"
+            );
         }
     }
 

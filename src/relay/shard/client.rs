@@ -10,6 +10,7 @@ use bytes::Bytes;
 use super::arrival::{Arrival, Stage, Undecoded};
 use super::carry::{Carry, CarryProgress};
 use super::control::PendingControl;
+use super::exchange::Exchange;
 use super::phase::{Phase, Step};
 use super::replays::PastKey;
 use super::sharing::SharedKey;
@@ -269,8 +270,8 @@ impl Client {
         };
         // An event stream has no way to publish.
         self.may_publish = terms.permission == Permission::Publish && !self.is_stream();
-        let (stage, early) = (Stage::Granted(terms), Undecoded::new(early));
-        self.arrival = Some(Box::new(Arrival { stage, early }));
+        let arrival = Arrival::at(Stage::Granted(terms), Undecoded::new(early));
+        self.arrival = Some(Box::new(arrival));
         self.take(Step::Grant);
     }
 
@@ -346,16 +347,7 @@ impl Client {
 
     /// The refusal that waits for the rest of its request, which says how to answer.
     pub(super) fn refusal(&self) -> Option<Refusal> {
-        let arrival = self.arrival.as_ref()?;
-        match arrival.stage {
-            Stage::Head { refusal, .. } => refusal,
-            Stage::Preface
-            | Stage::Probe(_)
-            | Stage::AwaitsSeat(..)
-            | Stage::Granted(_)
-            | Stage::Joining(..)
-            | Stage::Joined => None,
-        }
+        self.arrival.as_ref()?.refusal
     }
 
     /// Whether it may ask for an event stream, as far as its request has come.
@@ -370,7 +362,8 @@ impl Client {
         match arrival.stage {
             Stage::Probe(body) => Some(body),
             Stage::Preface
-            | Stage::Head { .. }
+            | Stage::Head(_)
+            | Stage::Exchange(_)
             | Stage::AwaitsSeat(..)
             | Stage::Granted(_)
             | Stage::Joining(..)
@@ -387,6 +380,31 @@ impl Client {
     pub(super) fn awaits_seat(&self) -> bool {
         let arrival = self.arrival.as_ref();
         arrival.is_some_and(|arrival| matches!(arrival.stage, Stage::AwaitsSeat(..)))
+    }
+
+    /// The request that is being answered.
+    pub(super) fn exchange(&self) -> Option<&Exchange> {
+        self.arrival.as_ref()?.exchange()
+    }
+
+    /// The same, to go on with it.
+    pub(super) fn exchange_mut(&mut self) -> Option<&mut Exchange> {
+        self.arrival.as_mut()?.exchange_mut()
+    }
+
+    /// Whether it waits between two requests.
+    pub(super) fn is_idle(&self) -> bool {
+        let arrival = self.arrival.as_ref();
+        arrival.is_some_and(|arrival| arrival.is_idle())
+    }
+
+    /// Whether bytes of its next request came with the last one.
+    pub(super) fn has_early_request(&self) -> bool {
+        let arrival = self.arrival.as_ref();
+        self.phase == Phase::Requesting
+            && arrival.is_some_and(|arrival| {
+                matches!(arrival.stage, Stage::Head(_)) && !arrival.early.is_empty()
+            })
     }
 
     /// Whether its request is complete, and the host has to say how it is answered.
@@ -426,6 +444,15 @@ impl Client {
         self.set_carry(Carry::plain(bytes));
     }
 
+    /// Carries an answer to a request. It goes behind an interim answer that is still on its way.
+    pub(super) fn carry_answer(&mut self, answer: Vec<u8>) {
+        let answer = match self.carry.take() {
+            Some(interim) => [interim.bytes(), &answer].concat(),
+            None => answer,
+        };
+        self.set_carry(Carry::answer(Bytes::from(answer)));
+    }
+
     /// Carries the rest of a message, unless it is empty.
     pub(super) fn carry_message(&mut self, rest: Rest) {
         if let Some(carry) = Carry::message(rest) {
@@ -440,17 +467,25 @@ impl Client {
 
     /// Takes note of `n` bytes that the kernel accepted.
     pub(super) fn advance_carry(&mut self, n: usize) -> CarryProgress {
-        let delivered = false;
+        let nothing = CarryProgress {
+            left: n,
+            delivered: false,
+            has_freed: false,
+        };
         let Some(carry) = &mut self.carry else {
-            return CarryProgress { left: n, delivered };
+            return nothing;
         };
         let left = carry.advance(n);
         if !carry.is_over() {
-            return CarryProgress { left, delivered };
+            return CarryProgress { left, ..nothing };
         }
-        let delivered = carry.is_message();
+        let (delivered, has_freed) = (carry.is_message(), carry.is_counted());
         self.carry = None;
-        CarryProgress { left, delivered }
+        CarryProgress {
+            left,
+            delivered,
+            has_freed,
+        }
     }
 
     /// Notes that the socket takes nothing more for now.
@@ -607,14 +642,16 @@ mod tests {
             client.advance_carry(3),
             CarryProgress {
                 left: 0,
-                delivered: false
+                delivered: false,
+                has_freed: false
             }
         );
         assert_eq!(
             client.advance_carry(5),
             CarryProgress {
                 left: 4,
-                delivered: true
+                delivered: true,
+                has_freed: true
             }
         );
         assert!(!client.carries_message());

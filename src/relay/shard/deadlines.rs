@@ -55,6 +55,7 @@ impl Shard {
         let client = self.clients.get(key)?;
         match client.phase() {
             Phase::Requesting
+            | Phase::Exchanging
             | Phase::Placing
             | Phase::Joining
             | Phase::Closing
@@ -101,7 +102,9 @@ impl Shard {
             Phase::Requesting if client.awaits_preface() => {
                 self.turn_away(key, RefusalKind::ProxyHeader);
             }
+            Phase::Requesting if client.is_idle() => self.end_with(key, None),
             Phase::Requesting => self.refuse_now(key, Refusal::TIMEOUT),
+            Phase::Exchanging => self.on_exchange_deadline(key),
             Phase::Placing | Phase::Joining => self.cut(key, Departure::Lost),
             Phase::Closing | Phase::Finishing | Phase::Lingering => self.remove(key),
             Phase::Open => self.on_deadline_of_member(key),

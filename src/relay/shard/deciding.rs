@@ -5,13 +5,14 @@
 use super::Shard;
 use crate::relay::batch::audience::Audience;
 use crate::relay::envelope::Envelope;
+use crate::relay::posting::Posting;
 
 impl Shard {
     /// Numbers and spreads everything that does not have to wait. The outbox then holds all that other shards wait for.
     pub(in crate::relay) fn decide(&mut self) {
         self.decide_undecided();
         self.send_members_drafts();
-        self.send_outsiders_drafts();
+        self.send_offers();
         self.hear_itself();
         let is_in_haste = self.drain.is_in_haste();
         let (owner, mut desk) = self.owner_desk();
@@ -42,19 +43,22 @@ impl Shard {
         self.publishing.give_back(drafts);
     }
 
-    fn send_outsiders_drafts(&mut self) {
-        for (topic, draft) in self.publishing.take_outside() {
-            let owner = self.router.owner(&topic);
-            let audience = match self.topics.find(&topic) {
+    fn send_offers(&mut self) {
+        for offer in self.outside.take() {
+            let owner = self.router.owner(&offer.topic);
+            let audience = match self.topics.find(&offer.topic) {
                 Some(key) => self.topics[key].tell_audience(),
                 None => Audience::default(),
             };
-            let publish = Envelope::Publish {
-                topic,
-                draft,
+            let posting = Posting {
+                topic: offer.topic,
+                from: self.id,
+                draft: offer.draft,
                 audience,
+                receipts: offer.receipts,
+                claim: offer.claim,
             };
-            self.outbox.send(owner, publish);
+            self.outbox.send(owner, Envelope::Post(Box::new(posting)));
         }
     }
 }

@@ -6,6 +6,9 @@
 //! Messages that were read before a Close count. So the turn has everything decoded that was read of a client, and only then
 //! begins its Close.
 //!
+//! A request that publishes is declined if its messages are not offered. Otherwise they are numbered like all others, and it is
+//! answered before its connection ends.
+//!
 //! When the last Close of the shard has begun, the shard accepts no message any more and sends a `Fence` to every owner. An owner
 //! with the fences of all shards has everything that will ever be published. It numbers and spreads that and answers `Fenced`
 //! to all.
@@ -15,9 +18,11 @@
 //! longer than `shutdown.timeout`: then the worker calls [`Shard::cut_all`].
 
 use super::Shard;
+use super::exchange::Progress;
 use super::phase::Phase;
 use super::spread::Spread;
 use crate::ids::ClientKey;
+use crate::port::reply::Fault;
 use crate::relay::envelope::Envelope;
 use crate::relay::policy::departure::Departure;
 use crate::time::Timestamp;
@@ -32,6 +37,7 @@ impl Shard {
         self.owner.begin_end();
         self.decide_undecided();
         self.refuse_newcomers();
+        self.end_exchanges(Fault::ENDING);
         if !self.settings.spread.is_zero() {
             let is_to_be_closed = |phase| matches!(phase, Phase::Joining | Phase::Open);
             let clients = self.clients.keys_in(is_to_be_closed);
@@ -93,6 +99,16 @@ impl Shard {
 
     fn refuse_newcomers(&mut self) {
         for key in self.clients.keys_in(|phase| phase == Phase::Requesting) {
+            self.refuse_in_drain(key);
+        }
+    }
+
+    /// Ends a connection that may have begun a request. One that waits for another request has asked for nothing, and is told
+    /// nothing.
+    pub(super) fn refuse_in_drain(&mut self, key: ClientKey) {
+        if self.clients[key].is_idle() {
+            self.end_with(key, None);
+        } else {
             self.refuse(key, Refusal::SHUTDOWN);
         }
     }
@@ -120,6 +136,19 @@ impl Shard {
     pub(crate) fn abandon(&mut self) {
         self.drain.abandon();
         self.refuse_newcomers();
+        self.end_exchanges(Fault::ENDING);
+        for key in self.clients.keys_in(|phase| phase == Phase::Exchanging) {
+            let is_answered = matches!(
+                self.clients[key]
+                    .exchange()
+                    .map(|exchange| &exchange.progress),
+                Some(Progress::Answered)
+            );
+            if !is_answered {
+                // The owner may have failed, and then nobody knows whether its messages were published.
+                self.cut(key, Departure::Internal);
+            }
+        }
         for key in self.clients.keys_in(|phase| phase == Phase::Open) {
             self.depart(key, Departure::Internal);
         }

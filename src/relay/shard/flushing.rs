@@ -239,11 +239,11 @@ impl Shard {
         let sent = advance_member(client, &mut self.topics, policy, carried.left, own);
         // Read here, because to look the client up again costs 20 instructions for each delivery.
         let awaits_itself = client.reading == Reading::AwaitsItself;
-        let is_finishing = client.phase() == Phase::Finishing;
+        let is_open = client.phase() == Phase::Open;
         let is_behind = sent.is_behind || !client.has_nothing_to_send();
         let delivered = sent.messages + u64::from(carried.delivered);
         self.stats.add(Stat::Delivered, delivered);
-        if carried.delivered {
+        if carried.has_freed {
             self.gauge_client(key);
         }
         if awaits_itself {
@@ -253,8 +253,8 @@ impl Shard {
             self.block(key);
             return false;
         }
-        if !is_behind && is_finishing {
-            self.finish_if_done(key);
+        if !is_behind && !is_open {
+            self.go_on_behind_answer(key);
         }
         is_behind
     }
@@ -310,6 +310,13 @@ impl Shard {
         self.outflow.make_urgent(key, &mut self.clients);
         self.reschedule(key);
         true
+    }
+
+    /// A client that is no member has been sent everything.
+    #[cold]
+    fn go_on_behind_answer(&mut self, key: ClientKey) {
+        self.finish_if_done(key);
+        self.end_exchange(key);
     }
 
     /// Shuts our side when the client has its last byte, and awaits its end.

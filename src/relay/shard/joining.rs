@@ -54,6 +54,7 @@ impl Shard {
             Phase::Joining => self.welcome(topic_key, key, next, resumed),
             Phase::Open if client.replay().is_some() => self.go_on(topic_key, key, next, resumed),
             Phase::Requesting
+            | Phase::Exchanging
             | Phase::Placing
             | Phase::Open
             | Phase::Closing

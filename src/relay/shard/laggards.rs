@@ -41,6 +41,7 @@ impl Shard {
             self.topics.touch(key);
         }
         self.resume_publishers_if_open(key);
+        self.wake_posts(name);
     }
 
     /// The owner does not let publishers wait for laggards, or not any longer.

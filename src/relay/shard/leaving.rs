@@ -9,6 +9,7 @@ use bytes::Bytes;
 
 use super::arrival::Stage;
 use super::client::{Client, Leaving, Reading, Replaying};
+use super::exchange::{Exchange, Progress};
 use super::joining::members_stat;
 use super::phase::{Phase, Step};
 use super::{Effect, Shard};
@@ -63,6 +64,17 @@ impl Shard {
                 client.take(Step::QueueLast);
                 self.outflow.make_urgent(key, &mut self.clients);
             }
+            // It has no further request.
+            Phase::Requesting if client.is_idle() => self.remove(key),
+            // Its requests are whole, so it is answered. In the middle of a body it is not.
+            Phase::Exchanging
+                if end == End::Eof
+                    && client.exchange().is_some_and(|exchange| {
+                        !matches!(exchange.progress, Progress::Body(..))
+                    }) =>
+            {
+                client.ended = true;
+            }
             Phase::Requesting if end == End::TlsFailed => {
                 // The TLS layer has refused it. A reset could destroy its alert on the way.
                 if client.refusal().is_none() {
@@ -84,7 +96,11 @@ impl Shard {
                 };
                 self.leave_at_head(key, Some(departure));
             }
-            Phase::Requesting | Phase::Placing | Phase::Joining | Phase::Open => {
+            Phase::Requesting
+            | Phase::Exchanging
+            | Phase::Placing
+            | Phase::Joining
+            | Phase::Open => {
                 self.cut(key, Departure::Lost);
             }
             Phase::Closing | Phase::Finishing | Phase::Lingering => self.remove(key),
@@ -114,7 +130,13 @@ impl Shard {
         };
         match client.phase() {
             // Nobody is missed.
-            Phase::Requesting if client.is_probe() || client.refusal().is_some() => {}
+            Phase::Requesting
+                if client.is_probe() || client.is_idle() || client.refusal().is_some() => {}
+            Phase::Exchanging => {
+                if client.exchange().is_some_and(Exchange::is_open_post) {
+                    self.stats.inc(Stat::PostsLost);
+                }
+            }
             Phase::Requesting | Phase::Placing | Phase::Joining => {
                 self.stats.inc(departure.handshake_stat());
             }
@@ -310,9 +332,21 @@ impl Shard {
         }
         self.memory.forget_client(key, &client, &mut self.stats);
         let stage = client.arrival.map(|arrival| arrival.stage);
-        if let Some(Stage::Joining(terms, topic)) = stage {
-            self.topics[topic].audience.leave(terms.form);
-            self.topics.touch(topic);
+        match stage {
+            Some(Stage::Joining(terms, topic)) => {
+                self.topics[topic].audience.leave(terms.form);
+                self.topics.touch(topic);
+            }
+            Some(Stage::Exchange(exchange)) => self.abandon_exchange(*exchange),
+            Some(
+                Stage::Preface
+                | Stage::Head(_)
+                | Stage::Probe(_)
+                | Stage::AwaitsSeat(..)
+                | Stage::Granted(_)
+                | Stage::Joined,
+            )
+            | None => {}
         }
         self.effects.push(Effect::Close(key));
     }

@@ -23,14 +23,16 @@
 //! shard never fails: a client that breaks the rules departs, and a broken rule of the shard's own is a panic.
 //!
 //! The files are of two kinds. A *noun* owns fields and their invariants and does not know the shard: `clients` (with
-//! `client`, `phase`, `arrival`, `carry` and `control`), `topics`, `publishing`, `lanes`, `outflow` (with `row`), `memory` (with
-//! `ranking` and `sharing`), `drain`, `spread` and `timers`. A *step* is work of the shard on its nouns: the other files.
+//! `client`, `phase`, `arrival`, `exchange`, `carry` and `control`), `topics`, `publishing`, `outside`, `lanes`, `outflow`
+//! (with `row`), `memory` (with `ranking` and `sharing`), `census`, `drain`, `spread` and `timers`. A *step* is work of the
+//! shard on its nouns: the other files.
 //!
 //! [`Owner`] does the work for the topics that the shard owns.
 
 mod arrival;
 mod arriving;
 mod carry;
+mod census;
 mod checking;
 mod client;
 mod clients;
@@ -39,6 +41,8 @@ mod deadlines;
 mod deciding;
 mod drain;
 mod draining;
+mod exchange;
+mod exchanging;
 mod excusing;
 mod flushing;
 mod hearing;
@@ -48,7 +52,9 @@ mod lanes;
 mod leaving;
 mod memory;
 mod naming;
+mod offering;
 mod outflow;
+mod outside;
 mod phase;
 mod probing;
 mod publishing;
@@ -72,16 +78,18 @@ pub use self::arriving::{Transfer, Undecided};
 pub use self::flushing::Written;
 pub(crate) use self::leaving::End;
 pub use self::naming::Named;
-pub use self::publishing::NotTaken;
+pub use self::offering::NotTaken;
 pub(in crate::relay) use self::ready::Permit;
 
 use std::time::Duration;
 
+use self::census::Census;
 use self::clients::Clients;
 use self::drain::Drain;
 use self::lanes::Lanes;
 use self::memory::Memory;
 use self::outflow::Outflow;
+use self::outside::Outside;
 use self::publishing::Publishing;
 use self::replays::Replays;
 use self::spread::Spread;
@@ -100,6 +108,7 @@ use crate::relay::owner::history::Retention;
 use crate::relay::owner::{Desk, Owner};
 use crate::relay::policy::Policy;
 use crate::relay::policy::rate::Rates;
+use crate::relay::policy::senders::Senders;
 use crate::relay::router::Router;
 use crate::relay::topic::TopicKey;
 use crate::time::{Timestamp, WallTime};
@@ -211,6 +220,9 @@ pub struct Shard {
     topics: Topics,
     owner: Owner,
     publishing: Publishing,
+    outside: Outside,
+    senders: Senders,
+    census: Census,
     outbox: Outbox,
     ready: Lanes,
     outflow: Outflow,
@@ -252,6 +264,9 @@ impl Shard {
                 settings.retention,
             ),
             publishing: Publishing::new(id),
+            outside: Outside::default(),
+            senders: Senders::default(),
+            census: Census::default(),
             outbox: Outbox::new(id),
             ready: Lanes::default(),
             outflow: Outflow::new(),
@@ -326,6 +341,7 @@ impl Shard {
         self.outflow.has_work()
             || self.topics.has_touched()
             || self.publishing.has_drafts()
+            || self.outside.has_offers()
             || self.drain.has_something_due()
             || self.is_drain_due()
             || !(self.unseated.is_empty() && self.probes.is_empty())
@@ -351,6 +367,11 @@ impl Shard {
     /// The time at which the next kept message is too old.
     pub(crate) fn next_expiry(&self) -> Option<Timestamp> {
         self.owner.next_expiry()
+    }
+
+    /// The time at which owners are told how many members are left.
+    pub(crate) fn next_census(&self) -> Option<Timestamp> {
+        self.census.due()
     }
 
     /// The shard's counters.
@@ -382,6 +403,11 @@ impl Shard {
     /// of its next one. For tests.
     pub fn numbers(&self, topic: &str) -> Option<(u64, u64)> {
         self.owner.numbers(topic)
+    }
+
+    /// The number of the next message of a topic that this shard owns. For tests.
+    pub fn next_number(&self, topic: &str) -> Option<u64> {
+        self.owner.next_number(topic)
     }
 
     /// The time of the next fan-out of one such topic. For tests.

@@ -45,15 +45,7 @@ impl Shard {
     /// The peer of a client that has not sent its request.
     fn peer(&mut self, key: ClientKey) -> Option<&mut Peer> {
         let arrival = self.clients.get_mut(key)?.arrival.as_mut()?;
-        match &mut arrival.stage {
-            Stage::Head { peer, .. } => Some(peer),
-            Stage::Preface
-            | Stage::Probe(_)
-            | Stage::AwaitsSeat(..)
-            | Stage::Granted(_)
-            | Stage::Joining(..)
-            | Stage::Joined => None,
-        }
+        Some(&mut arrival.peer)
     }
 
     /// Keeps a request that can be granted until the host has a seat for its client.
@@ -67,9 +59,8 @@ impl Shard {
         if let Some(address) = forwarded.address {
             tracing::debug!(shard = self.id.0, client = key.slot, %address, "a proxy names its client");
         }
-        let stage = Stage::AwaitsSeat(terms, forwarded);
-        let early = Undecoded::new(early);
-        self.clients[key].arrival = Some(Box::new(Arrival { stage, early }));
+        let arrival = Arrival::at(Stage::AwaitsSeat(terms, forwarded), Undecoded::new(early));
+        self.clients[key].arrival = Some(Box::new(arrival));
         self.unseated.push(key);
     }
 
@@ -103,7 +94,7 @@ impl Shard {
         else {
             return;
         };
-        let Arrival { stage, early } = *arrival;
+        let Arrival { stage, early, .. } = *arrival;
         if let Stage::AwaitsSeat(terms, _) = stage {
             self.grant(key, terms, early.into_bytes());
             self.gauge_client(key);

@@ -6,8 +6,10 @@
 /// A phase of a client's life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
-    /// The request is arriving.
+    /// The head of a request is arriving: the first one, or the next one behind an answer.
     Requesting,
+    /// The request is no upgrade. Its body is arriving, it is acted on, or its answer is on its way. Another one may follow.
+    Exchanging,
     /// The request is granted. The host has not said yet on which shard the client is to live.
     Placing,
     /// The topic's owner has been asked to confirm the subscription. The 101 waits for the answer.
@@ -28,6 +30,10 @@ pub(super) enum Phase {
 pub(super) enum Step {
     /// The request is granted.
     Grant,
+    /// The request is no upgrade, and is to be answered.
+    Exchange,
+    /// The answer has left, and the connection waits for the next request.
+    NextRequest,
     /// The client stays on this shard, and its topic's owner is asked.
     Place,
     /// The owner has confirmed.
@@ -45,11 +51,18 @@ impl Phase {
     pub(super) fn after(self, step: Step) -> Option<Phase> {
         let (from, to): (&[Phase], Phase) = match step {
             Step::Grant => (&[Phase::Requesting], Phase::Placing),
+            Step::Exchange => (&[Phase::Requesting], Phase::Exchanging),
+            Step::NextRequest => (&[Phase::Exchanging], Phase::Requesting),
             Step::Place => (&[Phase::Placing], Phase::Joining),
             Step::Join => (&[Phase::Joining], Phase::Open),
             Step::BeginClose => (&[Phase::Open], Phase::Closing),
             Step::QueueLast => (
-                &[Phase::Requesting, Phase::Open, Phase::Closing],
+                &[
+                    Phase::Requesting,
+                    Phase::Exchanging,
+                    Phase::Open,
+                    Phase::Closing,
+                ],
                 Phase::Finishing,
             ),
             Step::ShutWrite => (&[Phase::Finishing], Phase::Lingering),
@@ -61,7 +74,7 @@ impl Phase {
     pub(super) fn may_send(self) -> bool {
         match self {
             Phase::Requesting | Phase::Placing | Phase::Joining | Phase::Lingering => false,
-            Phase::Open | Phase::Closing | Phase::Finishing => true,
+            Phase::Exchanging | Phase::Open | Phase::Closing | Phase::Finishing => true,
         }
     }
 
@@ -70,6 +83,7 @@ impl Phase {
         match self {
             Phase::Open | Phase::Closing => true,
             Phase::Requesting
+            | Phase::Exchanging
             | Phase::Placing
             | Phase::Joining
             | Phase::Finishing
@@ -82,8 +96,9 @@ impl Phase {
 mod tests {
     use super::*;
 
-    const PHASES: [Phase; 7] = [
+    const PHASES: [Phase; 8] = [
         Phase::Requesting,
+        Phase::Exchanging,
         Phase::Placing,
         Phase::Joining,
         Phase::Open,
@@ -92,8 +107,10 @@ mod tests {
         Phase::Lingering,
     ];
 
-    const STEPS: [Step; 6] = [
+    const STEPS: [Step; 8] = [
         Step::Grant,
+        Step::Exchange,
+        Step::NextRequest,
         Step::Place,
         Step::Join,
         Step::BeginClose,
@@ -105,7 +122,10 @@ mod tests {
     fn each_step_happens_only_in_the_phases_that_allow_it() {
         let allowed = [
             (Phase::Requesting, Step::Grant, Phase::Placing),
+            (Phase::Requesting, Step::Exchange, Phase::Exchanging),
             (Phase::Requesting, Step::QueueLast, Phase::Finishing),
+            (Phase::Exchanging, Step::NextRequest, Phase::Requesting),
+            (Phase::Exchanging, Step::QueueLast, Phase::Finishing),
             (Phase::Placing, Step::Place, Phase::Joining),
             (Phase::Joining, Step::Join, Phase::Open),
             (Phase::Open, Step::BeginClose, Phase::Closing),

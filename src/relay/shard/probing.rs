@@ -12,13 +12,14 @@ use crate::http::health::Health;
 use crate::http::response::{Body, Connection};
 use crate::http::routes::Route;
 use crate::ids::ClientKey;
+use crate::port::cors::Cors;
+use crate::port::reply::{Manner, Reply};
 
 impl Shard {
     /// Takes note of a probe. It is answered in this turn.
     pub(super) fn note_probe(&mut self, key: ClientKey, body: Body) {
-        let stage = Stage::Probe(body);
-        let early = Undecoded::default();
-        self.clients[key].arrival = Some(Box::new(Arrival { stage, early }));
+        let arrival = Arrival::at(Stage::Probe(body), Undecoded::default());
+        self.clients[key].arrival = Some(Box::new(arrival));
         self.probes.push(key);
     }
 
@@ -39,7 +40,14 @@ impl Shard {
             return;
         };
         let answer = Route::Ready.answer(health, || None);
-        let answer = answer.encode(Connection::Close, body, self.date());
+        let reply = Reply::new(answer.status);
+        let reply = reply.body(answer.content_type, answer.body.into_owned().into_bytes());
+        let manner = Manner {
+            cors: Cors::None,
+            connection: Connection::Close,
+            body,
+        };
+        let answer = reply.encode(&manner, self.date());
         self.end_with(key, Some(Bytes::from(answer)));
     }
 }

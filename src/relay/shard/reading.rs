@@ -12,11 +12,10 @@ use super::Shard;
 use super::arrival::{Arrival, Stage, Undecoded};
 use super::control::PendingControl;
 use super::phase::{Phase, Step};
-use super::publishing::{NotTaken, Route};
+use super::publishing::Route;
 use super::ready::Permit;
 use crate::ids::ClientKey;
 use crate::metrics::stats::Stat;
-use crate::port::topic_name::TopicName;
 use crate::port::words;
 use crate::relay::batch::draft::OVERHEAD_BYTES;
 use crate::relay::policy::departure::Departure;
@@ -24,7 +23,6 @@ use crate::ws::close::CloseCode;
 use crate::ws::decode::{Event, Message, Payload};
 use crate::ws::encode::ControlFrame;
 use crate::ws::error::DecodeError;
-use crate::ws::frame::MessageKind;
 
 /// A message that arrived in pieces keeps the buffer it was read into from this size on. Below, it is copied behind its
 /// neighbours: one write of many small messages is worth more than a copy saved.
@@ -38,6 +36,7 @@ impl Shard {
         };
         match phase {
             Phase::Requesting => self.on_request_bytes(key, input),
+            Phase::Exchanging => self.on_exchange_bytes(key, input),
             Phase::Placing | Phase::Joining | Phase::Open if self.clients[key].is_stream() => {
                 self.on_surplus(key);
             }
@@ -138,8 +137,7 @@ impl Shard {
 
     fn keep_undecoded(&mut self, key: ClientKey, early: Undecoded) {
         if let Some(client) = self.clients.get_mut(key) {
-            let stage = Stage::Joined;
-            client.arrival = Some(Box::new(Arrival { stage, early }));
+            client.arrival = Some(Box::new(Arrival::at(Stage::Joined, early)));
         }
     }
 
@@ -281,35 +279,6 @@ impl Shard {
         }
     }
 
-    /// Publishes a message from a sender that is not a member of the topic. It is numbered like all others, and the topic need
-    /// not have a member.
-    ///
-    /// # Errors
-    ///
-    /// The message breaks a limit, or nothing is published any more. It is not taken.
-    pub fn publish_from_outside(
-        &mut self,
-        topic: TopicName,
-        kind: MessageKind,
-        payload: &[u8],
-    ) -> Result<(), NotTaken> {
-        if !self.drain.takes_messages() {
-            return Err(NotTaken::Draining);
-        }
-        if payload.len() > self.settings.max_message_bytes {
-            return Err(NotTaken::TooLong);
-        }
-        if self.settings.retention.is_some() && words::is_reserved(kind, payload) {
-            return Err(NotTaken::Reserved);
-        }
-        if kind == MessageKind::Text && std::str::from_utf8(payload).is_err() {
-            return Err(NotTaken::InvalidUtf8);
-        }
-        let window_bytes = self.settings.policy.window_bytes;
-        self.publishing
-            .push_outside(topic, kind, payload, self.now, window_bytes)
-    }
-
     fn on_ping(&mut self, key: ClientKey, pong: &ControlFrame) {
         let Some(client) = self
             .clients
@@ -341,6 +310,7 @@ impl Shard {
                 self.outflow.make_urgent(key, &mut self.clients);
             }
             Phase::Requesting
+            | Phase::Exchanging
             | Phase::Placing
             | Phase::Joining
             | Phase::Finishing

@@ -87,6 +87,11 @@ impl Shard {
         let reading = match client.topic() {
             _ if matches!(client.phase(), Phase::Placing | Phase::Joining) => Reading::AwaitsPhase,
             None if client.awaits_host() => return Permit::Later,
+            None if client.phase() == Phase::Exchanging => return self.permit_exchange(key),
+            None if client.has_early_request() => {
+                self.on_early_request(key);
+                return Permit::Again;
+            }
             None => Reading::Allowed,
             Some(_) if self.drain.has_begun() || client.leaves_at_head => Reading::AwaitsPhase,
             Some(topic) => {

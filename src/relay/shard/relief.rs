@@ -102,6 +102,7 @@ impl Shard {
                 self.cut(key, Departure::Memory);
             }
             Phase::Requesting => self.refuse_now(key, Refusal::CAPACITY),
+            Phase::Exchanging => self.relieve_of_exchange(key),
             Phase::Open => {
                 // Nothing more is read from it.
                 client.decoder = Decoder::default();

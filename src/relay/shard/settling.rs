@@ -19,6 +19,7 @@ impl Shard {
         }
         self.review_waits();
         self.settle_topics();
+        self.take_census();
         let is_relieved = self.relieve();
         if self.review_pressure() || is_relieved {
             self.settle_topics();
@@ -39,12 +40,38 @@ impl Shard {
         self.hear_itself();
     }
 
-    /// Tells the owner how many members are left, if it would otherwise let messages wait far too long, or make a form that
-    /// nobody reads. Joins and messages tell it in any case.
+    /// Tells the owner how many members are left: at once, if it would otherwise let messages wait far too long or make a form
+    /// that nobody reads, and else with the next census. Joins and messages tell it in any case.
     fn tell_of_departures(&mut self, key: TopicKey) {
-        if !self.is_owner_misled(&self.topics[key]) {
+        let topic = &self.topics[key];
+        if topic.audience == topic.told_audience {
             return;
         }
+        if self.is_owner_misled(topic) {
+            self.tell_audience(key);
+        } else if topic.audience.total() > 0 && !topic.is_counted_soon {
+            self.census.enter(topic.name.clone(), self.now);
+            self.topics[key].is_counted_soon = true;
+        }
+    }
+
+    /// Tells the owners of topics that members have left how many there are, once a second at most.
+    fn take_census(&mut self) {
+        for name in self.census.take(self.now) {
+            let Some(key) = self.topics.find(&name) else {
+                continue;
+            };
+            let topic = &mut self.topics[key];
+            topic.is_counted_soon = false;
+            // When the last one has left, the owner hears of it in another way.
+            if topic.audience != topic.told_audience && topic.audience.total() > 0 {
+                self.tell_audience(key);
+            }
+        }
+        self.hear_itself();
+    }
+
+    fn tell_audience(&mut self, key: TopicKey) {
         let topic = &mut self.topics[key];
         let members = Envelope::Members {
             audience: topic.tell_audience(),
@@ -74,6 +101,8 @@ impl Shard {
             return;
         }
         let topic = self.topics.remove(key);
+        // Requests may have waited for the end of a hold, of which the shard does not hear any more.
+        self.wake_posts(&topic.name);
         // A turn may settle a topic twice, and the first time may have put it there.
         self.graced.retain(|&graced| graced != key);
         self.stats.dec(Stat::Topics);

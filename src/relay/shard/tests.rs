@@ -5,6 +5,7 @@
 mod coalesce;
 mod drain;
 mod driven;
+mod exchanges;
 mod farewell;
 mod holds;
 mod keepalive;

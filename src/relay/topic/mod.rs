@@ -36,6 +36,8 @@ pub(crate) struct Topic {
     pub audience: Audience,
     /// The audience that the owner knows of.
     pub told_audience: Audience,
+    /// Members have left, and the owner is told soon how many there are.
+    pub is_counted_soon: bool,
     /// The owner's hold on publishers, if there is one.
     pub held: Option<Hold>,
     /// The hold that this shard has asked the owner for, if any.
@@ -74,6 +76,7 @@ impl Topic {
             log: Log::default(),
             audience: Audience::default(),
             told_audience: Audience::default(),
+            is_counted_soon: false,
             held: None,
             holding: None,
             waiting: Vec::new(),

@@ -189,7 +189,7 @@ fn a_connection_that_fails_while_it_is_not_read_is_given_up() {
 fn orders_between_two_turns_end_the_sleep_at_once() {
     let (mut turn, mut host) = turn();
     turn.shard
-        .publish_from_outside("/".into(), MessageKind::Text, b"a")
+        .publish_from_outside(&"/".into(), MessageKind::Text, b"a")
         .unwrap();
     assert_eq!(turn.sleep(host.now).ends_at(), Some(host.now));
     turn.run(&mut host);

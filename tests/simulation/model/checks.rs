@@ -70,5 +70,6 @@ impl Model {
                 "messages of topic {key} were accepted and never numbered"
             );
         }
+        self.check_no_offers();
     }
 }

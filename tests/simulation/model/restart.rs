@@ -28,11 +28,13 @@ impl Model {
             }
             assert!(topic.pending.is_empty(), "a message was never numbered");
             topic.accepted = vec![VecDeque::new(); shards];
+            topic.offered = vec![VecDeque::new(); shards];
             topic.fanned_out_at = None;
             topic.waits_until = None;
             topic.mirrored = vec![topic.order.len(); shards];
             topic.mirrored_before_drain = topic.mirrored.clone();
         }
+        self.posts.restart(epoch.is_some());
         self.epoch = epoch.unwrap_or(self.epoch);
     }
 

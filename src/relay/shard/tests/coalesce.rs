@@ -341,18 +341,38 @@ fn a_topic_does_not_wait_for_listeners_of_another_shard_that_have_left() {
     let crowded = wait_behind_another(&mut shards, publisher);
     assert_eq!(crowded, 201 * PER_MEMBER);
     // They leave one by one without a message. The last stays.
-    let mut told = 0;
-    for (left, &listener) in (1..200).rev().zip(&listeners) {
-        let before = shards[0].stats.value(Stat::Envelopes);
+    let before = shards[0].stats.value(Stat::Envelopes);
+    for &listener in &listeners[1..] {
         shards[1].fails(listener);
         turns(&mut shards);
-        told += shards[0].stats.value(Stat::Envelopes) - before;
-        let wait = wait_behind_another(&mut shards, publisher);
-        let most = (2 * left + 1) * PER_MEMBER;
-        assert!(wait <= most, "{wait:?} with {left} left");
     }
     // The owner is told when 99, 49, 24, 11, 5 and 2 are left.
-    assert_eq!(told, 6);
+    assert_eq!(shards[0].stats.value(Stat::Envelopes) - before, 6);
+    let wait = wait_behind_another(&mut shards, publisher);
+    assert!(wait <= 3 * PER_MEMBER, "{wait:?} with one left");
+}
+
+#[test]
+fn an_owner_knows_within_a_second_how_many_are_left_and_is_told_no_more_often() {
+    let mut config = config_with(Duration::from_secs(1));
+    config.keepalive.ping_interval = Duration::ZERO;
+    let (mut shards, path) = two_shards(&config);
+    let listeners: Vec<ClientKey> = (0..200).map(|_| join(&mut shards[1], &path, b"")).collect();
+    turns(&mut shards);
+    let told = |shards: &[Driven; 2]| shards[0].stats.value(Stat::Envelopes);
+    let members = |shards: &[Driven; 2]| shards[0].owner.members(&path);
+    let before = told(&shards);
+    for &listener in &listeners[..90] {
+        shards[1].fails(listener);
+        turns(&mut shards);
+    }
+    assert_eq!((told(&shards) - before, members(&shards)), (0, 200));
+    for shard in &mut shards {
+        shard.pass(Duration::from_secs(1));
+    }
+    turns(&mut shards);
+    assert_eq!((told(&shards) - before, members(&shards)), (1, 110));
+    assert_eq!(shards[1].next_census(), None);
 }
 
 #[test]

@@ -424,6 +424,10 @@ impl World {
             Envelope::Deliver { topic, .. } => self.model.arrive(topic, host, end),
             Envelope::Unsubscribe { .. }
             | Envelope::Members { .. }
+            | Envelope::Post(_)
+            | Envelope::Posted(_)
+            | Envelope::Ask(_)
+            | Envelope::Described(_)
             | Envelope::Numbered { .. }
             | Envelope::Hold { .. }
             | Envelope::Release { .. }

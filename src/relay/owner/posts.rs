@@ -1,0 +1,143 @@
+//! Requests at the owner of their topic: messages to be numbered, repeats of earlier ones, and questions about a topic.
+
+use super::keys::Claimed;
+use super::receipts::Due;
+use super::topic::OwnedTopic;
+use super::{Desk, Owner};
+use crate::ids::{Seq, ShardId};
+use crate::metrics::stats::Stat;
+use crate::port::describe::Description;
+use crate::relay::envelope::Envelope;
+use crate::relay::outbox::Outbox;
+use crate::relay::posting::{Described, Posted, Posting, Question, Receipt, Ticket, Verdict};
+
+impl Owner {
+    /// Takes in messages of requests. The topic need not have a member. A repeat is not published again.
+    pub(crate) fn on_post(&mut self, posting: Posting, desk: &mut Desk<'_>) {
+        let Posting {
+            topic: name,
+            from,
+            draft,
+            audience,
+            receipts,
+            claim,
+        } = posting;
+        if let (Some(claim), [Receipt { ticket, .. }]) = (&claim, &receipts[..]) {
+            let mut forgotten = 0;
+            let keys = &mut self.keys;
+            let claimed = keys.claim(claim, (from, *ticket), desk.now, &mut forgotten);
+            desk.stats.add(Stat::PostKeysForgotten, forgotten);
+            let verdict = match claimed {
+                Claimed::First => None,
+                Claimed::Waits => Some(None),
+                Claimed::Answered(verdict) => Some(Some((*ticket, verdict))),
+            };
+            if let Some(verdict) = verdict {
+                let posted = Posted {
+                    topic: name,
+                    verdicts: verdict.into_iter().collect(),
+                    dropped_bytes: draft.len_bytes() as u64,
+                    // The shard knows of a hold from what is numbered.
+                    is_held: false,
+                };
+                desk.outbox.send(from, Envelope::Posted(Box::new(posted)));
+                return;
+            }
+        }
+        let slot = self.slot_named(&name, desk.stats);
+        let topic = &mut self.topics[slot];
+        // The sequencer numbers what is pending in its order.
+        let first = topic.next().0 + topic.pending().messages() as u64;
+        let keyed = claim.map(|claim| claim.name);
+        for Receipt { ticket, end } in receipts {
+            let due = Due {
+                shard: from,
+                ticket,
+                next: Seq(first + u64::from(end)),
+                name: keyed.clone(),
+            };
+            self.receipts.add(slot, due);
+        }
+        if topic.publish(draft, audience) {
+            self.published.push(slot);
+        }
+    }
+
+    /// All pending messages of a topic are numbered: tells the shards whose requests are among them.
+    pub(super) fn answer_posts(&mut self, slot: usize, is_in_haste: bool, desk: &mut Desk<'_>) {
+        let topic = &self.topics[slot];
+        let members = topic.audience().total();
+        let is_held = !is_in_haste && topic.held().is_some();
+        let mut told = Told::default();
+        for Due {
+            shard,
+            ticket,
+            next,
+            name,
+        } in self.receipts.take(slot)
+        {
+            debug_assert!(next <= topic.next(), "all that was pending is numbered");
+            let verdict = Verdict::Numbered { next, members };
+            match name {
+                None => told.add(shard, ticket, verdict),
+                Some(name) => {
+                    for (shard, ticket) in self.keys.complete(&name, verdict) {
+                        told.add(shard, ticket, verdict);
+                    }
+                }
+            }
+        }
+        told.send(topic, is_held, desk.outbox);
+    }
+
+    /// A client of another shard, or of this one, asks about a topic.
+    pub(crate) fn on_ask(&mut self, question: Question, desk: &mut Desk<'_>) {
+        let Question {
+            topic,
+            from,
+            client,
+        } = question;
+        let found = self.topic_mut(&topic).map(|(_, topic)| describe(topic));
+        let described = Envelope::Described(Box::new(Described { client, found }));
+        desk.outbox.send(from, described);
+    }
+}
+
+fn describe(topic: &OwnedTopic) -> Description {
+    let next = topic.next();
+    let history = topic.history.as_ref();
+    Description {
+        members: topic.audience().total(),
+        next,
+        oldest: history.map_or(next, |history| history.oldest(next)),
+        bytes: history.map_or(0, |history| history.memory_bytes()),
+    }
+}
+
+/// Verdicts by shard, in the order in which the shards came.
+#[derive(Default)]
+struct Told {
+    by_shard: Vec<(ShardId, Vec<(Ticket, Verdict)>)>,
+}
+
+impl Told {
+    fn add(&mut self, shard: ShardId, ticket: Ticket, verdict: Verdict) {
+        let mut entries = self.by_shard.iter_mut();
+        match entries.find(|(other, _)| *other == shard) {
+            Some((_, verdicts)) => verdicts.push((ticket, verdict)),
+            None => self.by_shard.push((shard, vec![(ticket, verdict)])),
+        }
+    }
+
+    fn send(self, topic: &OwnedTopic, is_held: bool, outbox: &mut Outbox) {
+        for (shard, verdicts) in self.by_shard {
+            let posted = Posted {
+                topic: topic.name.clone(),
+                verdicts,
+                dropped_bytes: 0,
+                is_held,
+            };
+            outbox.send(shard, Envelope::Posted(Box::new(posted)));
+        }
+    }
+}
