@@ -57,3 +57,27 @@ impl Digest {
         Digest(bytes.expect("SHA-256 has 32 bytes"))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(fields: &str) -> Result<Option<usize>, Fault> {
+        let head = format!("POST / HTTP/1.1\r\nHost: a\r\n{fields}\r\n");
+        let key = Key::of(&RequestHead::parse(head.as_bytes()).unwrap())?;
+        Ok(key.map(|key| key.len_bytes()))
+    }
+
+    #[test]
+    fn a_key_is_there_once_and_has_visible_characters() {
+        let of = |value: &str| key(&format!("Idempotency-Key: {value}\r\n"));
+        assert_eq!(key(""), Ok(None));
+        assert_eq!(of("\"8e03978e-40d5\""), Ok(Some(15)));
+        assert_eq!(of(&"k".repeat(128)), Ok(Some(128)));
+        for value in ["", &"k".repeat(129), "a b", "a\tb", "é"] {
+            assert_eq!(of(value), Err(Fault::KEY), "{value}");
+        }
+        let two = "Idempotency-Key: a\r\n".repeat(2);
+        assert_eq!(key(&two), Err(Fault::KEY));
+    }
+}

@@ -256,3 +256,105 @@ pub(crate) fn many(outcomes: impl Iterator<Item = Result<Position, Fault>>) -> R
     }
     Reply::new(Status::Ok).body(MANY, body.into_bytes())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with_head<T>(fields: &str, read: impl FnOnce(&RequestHead<'_>) -> T) -> T {
+        let head = format!("POST / HTTP/1.1\r\nHost: a\r\n{fields}\r\n");
+        read(&RequestHead::parse(head.as_bytes()).unwrap())
+    }
+
+    fn content(fields: &str) -> Result<Content, Fault> {
+        with_head(fields, Content::of)
+    }
+
+    fn published(content: Content, body: &[u8], has_history: bool) -> Result<Vec<Vec<u8>>, Fault> {
+        let mut all = Vec::new();
+        messages(content, body, has_history, |_, payload| {
+            all.push(payload.to_vec());
+        })?;
+        Ok(all)
+    }
+
+    #[test]
+    fn each_media_type_has_its_meaning_and_others_are_refused() {
+        for (value, expected) in [
+            ("", Content::Text),
+            ("text/plain; charset=latin1", Content::Text),
+            ("TEXT/html", Content::Text),
+            ("application/json", Content::Text),
+            ("application/x-www-form-urlencoded", Content::Text),
+            ("application/octet-stream", Content::Binary),
+            ("application/x-ndjson;x=y", Content::Lines),
+            ("Application/Vnd.Fanwire+NDJSON", Content::Many),
+        ] {
+            let fields = format!("Content-Type: {value}\r\n");
+            assert_eq!(content(&fields), Ok(expected), "{value}");
+        }
+        assert_eq!(content(""), Ok(Content::Text));
+        for value in [
+            "text/",
+            "text",
+            "application/xml",
+            "multipart/form-data; boundary=x",
+            ";charset=utf-8",
+            "application/json, text/plain",
+        ] {
+            let fields = format!("Content-Type: {value}\r\n");
+            assert_eq!(content(&fields), Err(Fault::MEDIA_TYPE), "{value}");
+        }
+        let two = "Content-Type: text/plain\r\n".repeat(2);
+        assert_eq!(content(&two), Err(Fault::MEDIA_TYPE));
+        assert_eq!(
+            content("Content-Encoding: gzip\r\n"),
+            Err(Fault::ENCODED),
+            "it would be published as it is"
+        );
+        assert!(content("Content-Encoding: identity\r\n").is_ok());
+    }
+
+    #[test]
+    fn lines_are_messages_and_empty_ones_are_none() {
+        let lines = |body| published(Content::Lines, body, false);
+        let two: Vec<Vec<u8>> = vec![b"a".to_vec(), b" b".to_vec()];
+        for body in [&b"a\n b"[..], b"a\n b\n", b"\na\r\n\r\n\n b\r\n"] {
+            assert_eq!(lines(body), Ok(two.clone()));
+        }
+        for body in [&b""[..], b"\n", b"\r\n\n"] {
+            assert_eq!(lines(body), Err(Fault::NO_LINE));
+        }
+        assert_eq!(lines(b"a\n\xff\n"), Err(Fault::NOT_UTF8), "all or none");
+        let most = b"x\n".repeat(MAX_MESSAGES);
+        assert_eq!(lines(&most).map(|all| all.len()), Ok(MAX_MESSAGES));
+        assert_eq!(lines(&[&most, &b"x"[..]].concat()), Err(Fault::TOO_MANY));
+    }
+
+    #[test]
+    fn nobody_speaks_in_the_name_of_a_relay_that_keeps_messages() {
+        for content in [Content::Text, Content::Lines] {
+            let reserved = Err(Fault::RESERVED);
+            assert_eq!(published(content, b"\0x", true), reserved);
+            assert!(published(content, b"\0x", false).is_ok());
+            assert!(published(content, b"x\0", true).is_ok());
+        }
+        assert_eq!(
+            published(Content::Lines, b"a\n\0\n", true),
+            Err(Fault::RESERVED)
+        );
+        assert!(published(Content::Binary, b"\0\xff", true).is_ok());
+        assert_eq!(published(Content::Text, b"", true), Ok(vec![Vec::new()]));
+    }
+
+    #[test]
+    fn only_the_known_expectation_is_met_and_http_1_0_has_none() {
+        let awaits = |fields: &str| with_head(fields, awaits_continue);
+        assert_eq!(awaits(""), Ok(false));
+        assert_eq!(awaits("Expect: 100-Continue\r\n"), Ok(true));
+        assert_eq!(awaits("Expect: 200-ok\r\n"), Err(Fault::EXPECTATION));
+        let old = b"POST / HTTP/1.0\r\nExpect: 100-continue\r\n\r\n";
+        let old = RequestHead::parse(old).unwrap();
+        assert_eq!(awaits_continue(&old), Ok(false));
+    }
+}
