@@ -178,7 +178,13 @@ impl Shard {
             Ok(Decision::Describe(describe)) => self.on_describe(key, *describe, input),
             Ok(Decision::Answer(reply, manner)) => self.on_answerable(key, &reply, manner, input),
             Ok(Decision::Decline(decline)) => self.decline(key, decline),
-            Err(refusal) => self.refuse(key, refusal),
+            Err(refusal) => {
+                let cors = refusal
+                    .is_temporary()
+                    .then(|| self.settings.port.readers_of_stream(&head));
+                self.count_refusal(key, refusal);
+                self.answer_refused(key, refusal, cors.flatten().as_ref());
+            }
         }
         if is_next {
             self.reschedule(key);
