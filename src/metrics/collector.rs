@@ -15,7 +15,8 @@ use prometheus::proto::{
 use prometheus::{Registry, TextEncoder};
 use rustix::time::{ClockId, clock_gettime};
 
-use super::catalogue::{Kind, METRICS, Metric, Source, TLS_RELOADS};
+use super::catalogue::{Kind, METRICS, Metric, Source};
+use super::labels::TLS_RELOADS;
 use super::stats::{LATENCY_BOUNDS_MICROS, Published, Stats, TlsStatus};
 use crate::ids::ShardId;
 

@@ -6,5 +6,6 @@
 pub(crate) mod catalogue;
 pub(crate) mod collector;
 pub(crate) mod exporter;
+pub(crate) mod labels;
 mod scraper;
 pub(crate) mod stats;

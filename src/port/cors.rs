@@ -33,16 +33,13 @@ pub(crate) enum Cors {
 impl Cors {
     /// The page that has sent a request.
     pub(crate) fn of(head: &RequestHead<'_>, access: &Access) -> Cors {
-        let origin = head.only_value("origin").map(std::str::from_utf8);
-        let Some(Ok(origin)) = origin else {
-            return Cors::None;
-        };
         if access.is_open_to_all_origins() {
-            Cors::Anyone
-        } else if access.check_origin(head).is_ok() {
-            Cors::Only(origin.into())
-        } else {
-            Cors::None
+            return Cors::Anyone;
+        }
+        let origin = head.only_value("origin").map(std::str::from_utf8);
+        match origin {
+            Some(Ok(origin)) if access.check_origin(head).is_ok() => Cors::Only(origin.into()),
+            Some(_) | None => Cors::None,
         }
     }
 

@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::metrics::catalogue::FAILED_HANDSHAKES;
+use crate::metrics::labels::FAILED_HANDSHAKES;
 use crate::metrics::stats::{Published, Stat};
 
 /// The least time between two lines.

@@ -334,6 +334,8 @@ impl World {
         manners.answers_close
             && manners.ends
             && peer.request != Request::Half
+            // A connection without a request is given a moment to send one.
+            && peer.queued_bytes > 0
             && !peer.has_vanished
             && !peer.never_reads
     }
