@@ -30,10 +30,11 @@
 //! port                                                        pure
 //! access                                                      pure
 //! ws  http  metrics::{catalogue, stats}  config
-//! ids  time  panics  secrecy                                  pure, except atomics in stats, and files in config
+//! ids  time  chance  panics  secrecy                          pure, except atomics in stats, and files in config
 //! ```
 
 mod access;
+mod chance;
 pub mod config;
 mod http;
 mod ids;

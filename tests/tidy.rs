@@ -32,6 +32,7 @@ const PURE: &[&str] = &[
     "src/ws/",
     "src/http/",
     "src/relay/",
+    "src/chance.rs",
     "src/port/",
     "src/access/",
     "src/secrecy.rs",
@@ -86,7 +87,7 @@ const RELAY: Layers = &[
     &["port"],
     &["access"],
     &[
-        "ws", "http", "metrics", "config", "secrecy", "ids", "time", "panics",
+        "ws", "http", "metrics", "config", "secrecy", "ids", "time", "panics", "chance",
     ],
 ];
 

@@ -14,11 +14,9 @@
 //! posting             those about requests that publish or ask
 //! saved/              what one process leaves to the next: the bytes of a history file. Knows shard/
 //! router              finds the shard that owns a topic
-//! chance              numbers that look random, from a seed
 //! ```
 
 pub(crate) mod batch;
-pub(crate) mod chance;
 pub(crate) mod envelope;
 pub(crate) mod outbox;
 pub(crate) mod owner;

@@ -7,8 +7,8 @@
 
 use std::time::Duration;
 
+use crate::chance::Chance;
 use crate::ids::ClientKey;
-use crate::relay::chance::Chance;
 use crate::time::Timestamp;
 
 /// See the module. An empty one is over.
