@@ -33,6 +33,28 @@ pub mod relay {
     pub use crate::relay::turn::{Budgets, Filled, Host, Moment, Readiness, Turn};
 }
 
+/// Several relays as one, over an engine.
+pub mod cluster {
+    pub use crate::cluster::batch::{
+        Arrival, Head, OLDEST_VERSION, OVERHEAD_BYTES, Refused, VERSION, pack, read, stamp,
+    };
+    pub use crate::cluster::command::Command;
+    pub use crate::cluster::engine::asked::TopicKey;
+    pub use crate::cluster::engine::{Action, Counts, Engine, EngineSettings};
+    pub use crate::cluster::hello::{Hello, Peers, Shared};
+    pub use crate::cluster::info::{Identity, Unfit};
+    pub use crate::cluster::link::{Lane, LinkSettings, Reason};
+    pub use crate::cluster::names::{NOT_IN_PREFIX, TopicNames, hello_channel, own_channel};
+    pub use crate::cluster::place::{Epoch, MAX_NUMBER, NodeId, Place};
+    pub use crate::cluster::rendezvous::engine_of;
+    pub use crate::cluster::reply::{NotRespError, Replies, Reply};
+    pub use crate::cluster::scripts::{SCRIPTS, Script};
+    pub use crate::cluster::topic::effect::{Effect, Resume};
+    pub use crate::cluster::topic::parcel::Parcel;
+    pub use crate::cluster::topic::verdict::Why;
+    pub use crate::cluster::topic::{State, Topic, TopicSettings};
+}
+
 /// The decisions on requests.
 pub mod port {
     pub use crate::port::position::Epoch;

@@ -27,6 +27,7 @@
 //! net                      metrics::{collector, exporter}
 //! mailbox
 //! relay                                                       pure
+//! cluster                                                     pure
 //! port                                                        pure
 //! access                                                      pure
 //! ws  http  metrics::{catalogue, stats}  config
@@ -35,6 +36,7 @@
 
 mod access;
 mod chance;
+mod cluster;
 pub mod config;
 mod http;
 mod ids;

@@ -32,6 +32,7 @@ const PURE: &[&str] = &[
     "src/ws/",
     "src/http/",
     "src/relay/",
+    "src/cluster/",
     "src/chance.rs",
     "src/port/",
     "src/access/",
@@ -84,6 +85,7 @@ const RELAY: Layers = &[
     &["net", "metrics::exporter"],
     &["mailbox"],
     &["relay"],
+    &["cluster"],
     &["port"],
     &["access"],
     &[

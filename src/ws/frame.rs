@@ -24,7 +24,7 @@ pub(super) const LEN_IS_U16: u8 = 126;
 pub(super) const LEN_IS_U64: u8 = 127;
 
 const FIN: u8 = 0x80;
-const MASKED: u8 = 0x80;
+pub(super) const MASKED: u8 = 0x80;
 const RESERVED: u8 = 0x70;
 /// Reserved bits that an extension uses. None yet; permessage-deflate would put RSV1 (0x40) here.
 const RESERVED_IN_USE: u8 = 0;
@@ -185,7 +185,7 @@ impl ClientHeader {
 }
 
 /// FIN and the kind of frame, from the first byte.
-fn parse_first(first: u8) -> Result<(bool, FrameKind), DecodeError> {
+pub(super) fn parse_first(first: u8) -> Result<(bool, FrameKind), DecodeError> {
     if first & RESERVED & !RESERVED_IN_USE != 0 {
         return Err(DecodeError::ReservedBits);
     }
@@ -199,7 +199,10 @@ fn parse_first(first: u8) -> Result<(bool, FrameKind), DecodeError> {
 
 /// The payload length and the bytes after it. `short_len` is the 7-bit length of the second byte, and `bytes` follow
 /// it.
-fn parse_length(short_len: u8, bytes: &[u8]) -> Result<Option<(u64, &[u8])>, DecodeError> {
+pub(super) fn parse_length(
+    short_len: u8,
+    bytes: &[u8],
+) -> Result<Option<(u64, &[u8])>, DecodeError> {
     match short_len {
         LEN_IS_U16 => {
             let Some((len, rest)) = bytes.split_first_chunk::<2>() else {

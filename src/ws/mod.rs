@@ -20,3 +20,4 @@ mod partial;
 pub(crate) mod served;
 pub(crate) mod subprotocol;
 mod utf8;
+pub(crate) mod walk;
