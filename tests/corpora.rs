@@ -53,6 +53,16 @@ fn shards_keep_their_promises_on_the_corpus() {
     replay("shard", targets::shard::run);
 }
 
+#[test]
+fn replies_of_an_engine_are_read_as_they_should_be_on_the_corpus() {
+    replay("replies", targets::replies::run);
+}
+
+#[test]
+fn batches_are_read_as_they_should_be_on_the_corpus() {
+    replay("batch", targets::batch::run);
+}
+
 /// A seed that stops early tests nothing.
 #[test]
 fn the_corpus_of_shards_gets_everywhere() {

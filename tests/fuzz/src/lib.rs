@@ -4,11 +4,13 @@
 //! which replays the committed corpora on every `cargo test`. A target is a plain function that panics if a promise is
 //! broken. It compares the relay with a second implementation, written here from the RFCs or taken from another crate.
 
+pub mod batch;
 pub mod decoder;
 pub mod head;
 pub mod history_file;
 pub mod input;
 pub mod metrics_http;
+pub mod replies;
 pub mod requests;
 pub mod shard;
 pub mod upgrade;
