@@ -19,11 +19,11 @@ pub(crate) enum Urgency {
     Later,
 }
 
-/// See the module. `A` says what an answer is to.
+/// See the module. `A` says what an answer is to. Without a command, the engine makes it from that when it goes.
 #[derive(Debug)]
 pub(crate) struct Requests<A> {
-    first: VecDeque<(Command, A)>,
-    later: VecDeque<(Command, A)>,
+    first: VecDeque<(Option<Command>, A)>,
+    later: VecDeque<(Option<Command>, A)>,
     outstanding: VecDeque<A>,
 }
 
@@ -39,7 +39,7 @@ impl<A> Default for Requests<A> {
 
 impl<A> Requests<A> {
     /// Queues a command.
-    pub(crate) fn push(&mut self, urgency: Urgency, command: Command, asked: A) {
+    pub(crate) fn push(&mut self, urgency: Urgency, command: Option<Command>, asked: A) {
         let queue = match urgency {
             Urgency::First => &mut self.first,
             Urgency::Later => &mut self.later,
@@ -47,15 +47,17 @@ impl<A> Requests<A> {
         queue.push_back((command, asked));
     }
 
-    /// The next command to send, if one may go.
-    pub(crate) fn send(&mut self) -> Option<Command> {
+    /// Takes the next command, if one may go.
+    pub(crate) fn next(&mut self) -> Option<(Option<Command>, A)> {
         if self.outstanding.len() >= MAX_OUTSTANDING {
             return None;
         }
-        let next = self.first.pop_front().or_else(|| self.later.pop_front());
-        let (command, asked) = next?;
+        self.first.pop_front().or_else(|| self.later.pop_front())
+    }
+
+    /// A command has gone: its answer is due.
+    pub(crate) fn note_sent(&mut self, asked: A) {
         self.outstanding.push_back(asked);
-        Some(command)
     }
 
     /// Takes the question that the next answer is to.
@@ -82,17 +84,19 @@ mod tests {
     fn batches_overtake_questions_and_few_are_outstanding() {
         let mut requests = Requests::default();
         for number in 0..1_000 {
-            requests.push(Urgency::Later, Command::new("HMGET"), number);
+            requests.push(Urgency::Later, Some(Command::new("HMGET")), number);
         }
         let mut sent = 0;
-        while requests.send().is_some() {
+        while let Some((_, number)) = requests.next() {
+            requests.note_sent(number);
             sent += 1;
         }
         assert_eq!(sent, MAX_OUTSTANDING);
-        requests.push(Urgency::First, Command::new("EVALSHA"), 1_000);
+        requests.push(Urgency::First, None, 1_000);
         assert_eq!(requests.answered(), Some(0));
-        assert_eq!(requests.send(), Some(Command::new("EVALSHA")));
-        assert_eq!(requests.send(), None);
+        assert_eq!(requests.next(), Some((None, 1_000)));
+        requests.note_sent(1_000);
+        assert_eq!(requests.next(), None);
         requests.clear();
         assert!(!requests.is_waiting() && requests.answered().is_none());
     }

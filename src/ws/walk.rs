@@ -37,13 +37,13 @@ mod tests {
 
     #[test]
     fn frames_are_split_as_they_were_joined() {
-        let mut bytes = Vec::new();
+        let (mut bytes, long) = (Vec::new(), vec![7; 70_000]);
         push_message(&mut bytes, MessageKind::Text, b"hi");
-        push_message(&mut bytes, MessageKind::Binary, &[7; 70_000]);
+        push_message(&mut bytes, MessageKind::Binary, &long);
         let (kind, payload, rest) = split_frame(&bytes).expect("a frame");
         assert_eq!((kind, payload), (MessageKind::Text, &b"hi"[..]));
         let (kind, payload, rest) = split_frame(rest).expect("a frame");
-        assert_eq!((kind, payload), (MessageKind::Binary, &[7; 70_000][..]));
+        assert_eq!((kind, payload), (MessageKind::Binary, &long[..]));
         assert_eq!(split_frame(rest), None);
     }
 

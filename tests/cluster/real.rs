@@ -155,7 +155,7 @@ impl Model {
         connection.inbound.push_back(command.clone());
         let mut world = World {
             truth: &mut self.truth,
-            now: Timestamp(1_000_000),
+            now: Timestamp(1_000_000_000_000),
             planted: Planted::Nothing,
             published: Vec::new(),
         };
@@ -242,10 +242,11 @@ impl<'a> Sequence<'a> {
             78..80 => self.probe(),
             80..85 => self.range(rng),
             85..90 => self.audit(),
-            90..93 => {
+            90..92 => {
                 let key = rng.pick(&[&self.names.hash, &self.names.stream]).clone();
                 self.both(&Command::new("DEL").arg(key), false)
             }
+            92 => self.age(rng),
             93 => self.grow(),
             94 => {
                 let node = NodeId(rng.below(3) as u64);
@@ -394,6 +395,13 @@ impl<'a> Sequence<'a> {
         let last = 100_000_000_000_000 + self.last_id * 1_000;
         let command = Command::new("HSET").arg(self.names.hash.clone()).arg("n");
         self.both(&command.number(last), false)
+    }
+
+    /// A node that was silent since long ago: the next sweep removes it.
+    fn age(&mut self, rng: &mut Rng) -> Result<(), String> {
+        let node = NodeId(rng.below(3) as u64);
+        let command = Command::new("HSET").arg(self.names.hash.clone());
+        self.both(&command.arg(format!("m{node}")).arg("1 17"), false)
     }
 
     fn audit(&mut self) -> Result<(), String> {

@@ -53,7 +53,7 @@ impl<T: Parcel> Engine<T> {
             }
             Asked::Nothing => true,
             Asked::Sync(_)
-            | Asked::Publish(_)
+            | Asked::Publish { .. }
             | Asked::Fill(_)
             | Asked::Audit(_)
             | Asked::FindFirst { .. }
@@ -71,7 +71,10 @@ impl<T: Parcel> Engine<T> {
                 let synced = scripts::read_synced(reply)?;
                 self.with(key, now, |topic, cx| topic.on_synced(round, synced, cx));
             }
-            Asked::Publish(Of { key, round }) => {
+            Asked::Publish {
+                of: Of { key, round },
+                ..
+            } => {
                 let Reply::Integer(answer) = *reply else {
                     return None;
                 };
@@ -125,7 +128,9 @@ impl<T: Parcel> Engine<T> {
                     self.refuse(of, trouble, now);
                 }
             }
-            Asked::Sync(of) | Asked::Publish(of) | Asked::Fill(of) => self.refuse(of, trouble, now),
+            Asked::Sync(of) | Asked::Publish { of, .. } | Asked::Fill(of) => {
+                self.refuse(of, trouble, now);
+            }
             Asked::FindFirst { of, client, .. } | Asked::FindAll { of, client } => {
                 self.with(of.key, now, |topic, cx| {
                     topic.on_found(of.round, client, Vec::new(), cx);

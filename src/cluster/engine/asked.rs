@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 
+use crate::cluster::place::Epoch;
 use crate::cluster::scripts::Script;
 
 /// A topic of an engine. Slots are reused; the generation tells the topics of one slot apart.
@@ -32,7 +33,12 @@ pub(crate) enum Asked {
     /// Its answer means nothing.
     Nothing,
     Sync(Of),
-    Publish(Of),
+    /// A batch. It is packed when it goes.
+    Publish {
+        of: Of,
+        epoch: Epoch,
+        seq: u64,
+    },
     Fill(Of),
     Audit(Of),
     /// The entry with the first message that a client wants.

@@ -41,10 +41,16 @@ impl<T: Parcel> Engine<T> {
                     let command = Command::new("HDEL").arg(hash);
                     let command = command.arg(format!("d{node}")).arg(format!("m{node}"));
                     self.send_later(command, Asked::Nothing);
+                } else {
+                    // A late batch must find our last number. So the engine only hears that no member is left.
+                    self.say_empty(slot);
                 }
             }
             Request::Sync { base } => self.ask_sync(of, base),
-            Request::Publish { epoch, seq } => self.ask_publish(of, epoch, seq),
+            Request::Publish { epoch, seq } => {
+                let asked = Asked::Publish { of, epoch, seq };
+                self.requests.push(Urgency::First, None, asked);
+            }
             Request::Fence => {
                 self.counts.fences += 1;
                 self.publish_token(Some(of));
@@ -65,7 +71,7 @@ impl<T: Parcel> Engine<T> {
                 };
                 self.send_later(command, asked);
             }
-            Request::Audit => self.ask_audit(slot),
+            Request::Audit => self.ask_audit(of),
             Request::Reset => {
                 let command = Command::new("DEL").arg(names.hash.clone());
                 let command = command.arg(names.stream.clone());
@@ -76,33 +82,46 @@ impl<T: Parcel> Engine<T> {
     }
 
     fn ask_sync(&mut self, of: Of, base: u64) {
-        let entry = &self.entries[of.key.slot];
-        // A topic asks only while the link is up.
-        let Some(server) = self.link.identity() else {
-            return;
-        };
         self.counts.syncs += 1;
+        if let Some(command) = self.sync_command(of.key.slot, base) {
+            self.send_later(command, Asked::Sync(of));
+        }
+    }
+
+    fn say_empty(&mut self, slot: usize) {
+        if let Some(command) = self.sync_command(slot, 0) {
+            self.send_later(command, Asked::Nothing);
+        }
+    }
+
+    /// The call of SYNC; `None` if the link is down, when no topic asks.
+    fn sync_command(&mut self, slot: usize, base: u64) -> Option<Command> {
+        let entry = &self.entries[slot];
         let settings = &self.settings.topic;
         let call = SyncCall {
-            server,
+            server: self.link.identity()?,
             fresh: Epoch::from_bits(self.chance.next()),
             node: settings.node,
             base,
             ttl_secs: settings.topic_ttl.as_secs().max(1),
             members: entry.topic.members(),
-            // A look at all nodes costs; one renewal in sixteen is enough.
+            // A look at all nodes costs; one in sixteen is enough.
             sweeps: self.chance.below(16) == 0,
         };
-        let command = self.loaded.sync(&entry.names, &call);
-        self.send_later(command, Asked::Sync(of));
+        Some(self.loaded.sync(&entry.names, &call))
     }
 
-    fn ask_publish(&mut self, of: Of, epoch: Epoch, seq: u64) {
-        let entry = &self.entries[of.key.slot];
-        let Some(offer) = entry.topic.on_way() else {
-            return;
+    /// The command that publishes a batch. `None` if the batch is not on its way any more.
+    pub(super) fn packed(&mut self, asked: Asked) -> Option<Command> {
+        let Asked::Publish { of, epoch, seq } = asked else {
+            return None;
         };
-        debug_assert_eq!(offer.seq, seq, "the batch on its way is the one to publish");
+        let entry = self.entries.get(of.key.slot)?;
+        let is_it = entry.generation == of.key.generation;
+        let offer = entry
+            .topic
+            .on_way()
+            .filter(|offer| is_it && offer.seq == seq)?;
         self.counts.published += 1;
         let head = Head {
             version: self.peers.version(),
@@ -118,17 +137,13 @@ impl<T: Parcel> Engine<T> {
             keep: scripts::keep(self.settings.history_bytes, offer.len_bytes),
             history_ttl_secs: self.settings.history_ttl.as_secs().max(1),
         };
-        let command = self.loaded.publish(&entry.names, call);
-        self.send_first(command, Asked::Publish(of));
+        Some(self.loaded.publish(&entry.names, call))
     }
 
-    pub(super) fn ask_audit(&mut self, slot: usize) {
+    fn ask_audit(&mut self, of: Of) {
         self.counts.audits += 1;
-        let entry = &self.entries[slot];
-        let command = Command::new("HMGET").arg(entry.names.hash.clone());
-        let (key, round) = (self.key_of(slot), entry.topic.round());
-        let asked = Asked::Audit(Of { key, round });
-        self.send_later(command.arg("e").arg("n"), asked);
+        let command = Command::new("HMGET").arg(self.entries[of.key.slot].names.hash.clone());
+        self.send_later(command.arg("e").arg("n"), Asked::Audit(of));
     }
 
     /// Asks for all entries of a client, from the one that was found.
@@ -198,11 +213,11 @@ impl<T: Parcel> Engine<T> {
     }
 
     pub(super) fn send_first(&mut self, command: Command, asked: Asked) {
-        self.requests.push(Urgency::First, command, asked);
+        self.requests.push(Urgency::First, Some(command), asked);
     }
 
     fn send_later(&mut self, command: Command, asked: Asked) {
-        self.requests.push(Urgency::Later, command, asked);
+        self.requests.push(Urgency::Later, Some(command), asked);
     }
 
     fn change_subscription(&mut self, slot: usize, is_on: bool, confirmation: Confirmation) {

@@ -8,6 +8,8 @@
 mod answers;
 pub(crate) mod asked;
 mod asking;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::time::Duration;
@@ -351,9 +353,8 @@ impl<T: Parcel> Engine<T> {
             let Some(entry) = self.entries.get_mut(slot) else {
                 continue;
             };
-            let is_quiet = std::mem::replace(&mut entry.is_quiet, true);
-            if is_quiet && entry.topic.state() == State::Live {
-                self.ask_audit(slot);
+            if std::mem::replace(&mut entry.is_quiet, true) {
+                self.with(self.key_of(slot), now, Topic::audit);
             }
         }
     }
@@ -462,8 +463,12 @@ impl<T: Parcel> Engine<T> {
             self.with_all(now, Topic::on_room);
         }
         self.flush_subscriptions();
-        while let Some(command) = self.requests.send() {
-            self.actions.push(Action::Send(Lane::Publisher, command));
+        while let Some((command, asked)) = self.requests.next() {
+            // A batch is packed when it goes, so that no copy of it waits.
+            if let Some(command) = command.or_else(|| self.packed(asked)) {
+                self.requests.note_sent(asked);
+                self.actions.push(Action::Send(Lane::Publisher, command));
+            }
         }
         let is_due = self.requests.is_waiting();
         self.link.note_due(Lane::Publisher, is_due, now);

@@ -26,10 +26,8 @@ impl<T: Parcel> Topic<T> {
             State::Syncing | State::Filling | State::Fencing | State::Live => {}
         }
         let Some(arrival) = arrival else {
-            // There may have been a batch in its place.
-            if self.is_whole && self.is_up {
-                self.distrust(cx);
-            }
+            // There may have been a batch in its place. Anybody may publish rubbish, so members are told only if it is true.
+            self.audit(cx);
             return;
         };
         if self.is_whole && self.kept.is_empty() {
@@ -125,7 +123,6 @@ impl<T: Parcel> Topic<T> {
     pub(super) fn deliver(&mut self, arrival: Arrival, cx: &mut Context<'_, T>) {
         let (epoch, last) = (arrival.head.epoch, arrival.last());
         self.known = Known::UpTo(Place { epoch, last });
-        self.suspicion = None;
         let is_ours = arrival.head.node == self.settings.node;
         let ours = if is_ours {
             self.offers.confirm(arrival.head.seq, cx.meter)

@@ -29,7 +29,10 @@ mod publishing;
 mod resumer;
 mod resuming;
 mod retry;
+mod suspicion;
 mod syncing;
+#[cfg(test)]
+mod tests;
 pub(crate) mod verdict;
 
 use std::time::Duration;
@@ -43,6 +46,7 @@ use self::outage::Outage;
 use self::parcel::Parcel;
 use self::resumer::Resumer;
 use self::retry::Retry;
+use self::suspicion::Suspicion;
 use self::verdict::{Known, Synced};
 use super::place::{Epoch, NodeId, Place};
 use crate::time::Timestamp;
@@ -152,8 +156,7 @@ pub struct Topic<T> {
     may_have_late: bool,
     /// When SYNC renews the engine's memory of the topic.
     renew_at: Timestamp,
-    /// The topic's place when an audit found the engine ahead of it.
-    suspicion: Option<Place>,
+    suspicion: Suspicion,
     /// When the fence of a drain is answered at the latest.
     drain_until: Option<Timestamp>,
     is_drained: bool,
@@ -186,7 +189,7 @@ impl<T: Parcel> Topic<T> {
             unused_since: None,
             may_have_late: false,
             renew_at: Timestamp(u64::MAX),
-            suspicion: None,
+            suspicion: Suspicion::None,
             drain_until: None,
             is_drained: false,
             is_held: false,
@@ -214,11 +217,6 @@ impl<T: Parcel> Topic<T> {
     /// Messages that were delivered in the topic's life on this node.
     pub fn delivered(&self) -> u64 {
         self.lineage.delivered()
-    }
-
-    /// The round of the questions that are under way.
-    pub fn round(&self) -> u64 {
-        self.round
     }
 
     /// Whether a client may join: the topic is where the engine is, and stays there.
@@ -328,11 +326,11 @@ impl<T: Parcel> Topic<T> {
         if self.outage.is_over(cx.now, self.settings.outage_timeout) {
             self.end_patience(cx);
         }
-        if self.state == State::Live && cx.now >= self.renews_at() {
-            self.sync(cx);
-        }
         if self.leaves_at().is_some_and(|at| cx.now >= at) {
             self.leave(cx);
+        }
+        if self.state == State::Live && cx.now >= self.renews_at() {
+            self.sync(cx);
         }
         if self.drain_until.is_some_and(|until| cx.now >= until) {
             self.end_drain(cx);
@@ -403,6 +401,7 @@ impl<T: Parcel> Topic<T> {
     /// Answers that are under way are of no use any more.
     fn end_round(&mut self) {
         self.round += 1;
+        self.suspicion = Suspicion::None;
         self.is_asked = false;
         self.synced = None;
     }

@@ -13,7 +13,7 @@ use crate::cluster::batch::Arrival;
 use crate::cluster::place::Place;
 
 impl<T: Parcel> Topic<T> {
-    /// A client comes back with `place`. One [`Effect::Resumed`] answers it.
+    /// A client comes back with `place`, and counts as a member already. One [`Effect::Resumed`] answers it.
     pub fn resume(&mut self, client: u64, place: Place, cx: &mut Context<'_, T>) {
         self.resumers.push(Resumer {
             client,

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::effect::{Effect, Request};
 use super::parcel::Parcel;
+use super::suspicion::Suspicion;
 use super::verdict::{Known, Synced, Verdict, Why, judge};
 use super::{Context, State, Topic};
 use crate::cluster::batch::Arrival;
@@ -44,7 +45,6 @@ impl<T: Parcel> Topic<T> {
             return;
         }
         self.is_asked = false;
-        self.suspicion = None;
         self.note_reach(&synced);
         if self.is_whole {
             self.sync_whole(synced, cx);
@@ -62,8 +62,7 @@ impl<T: Parcel> Topic<T> {
             self.contradict(cx);
             return;
         }
-        let is_other = synced.at.epoch != self.current;
-        if is_other && synced.before.epoch != Epoch::NONE {
+        if synced.at.epoch != self.current && synced.before.epoch != Epoch::NONE {
             // An epoch that took over numbers is of another process, or of ours after it was a replica.
             self.is_whole = false;
             self.sync_broken(synced, cx);
@@ -75,10 +74,9 @@ impl<T: Parcel> Topic<T> {
         if !self.is_whole || self.is_asked {
             return;
         }
-        let is_behind = self
-            .place()
-            .is_some_and(|place| place.epoch != self.current);
-        if is_other || is_behind {
+        // If a batch of the new epoch has come already, nothing of the old one is under way.
+        let current = self.current;
+        if self.place().is_some_and(|place| place.epoch != current) {
             self.state = State::Fencing;
             self.ask(Request::Fence, cx);
         } else {
@@ -193,19 +191,6 @@ impl<T: Parcel> Topic<T> {
         });
     }
 
-    /// All has arrived that was published before the fence.
-    pub fn on_fence(&mut self, round: u64, cx: &mut Context<'_, T>) {
-        if round != self.round || self.state != State::Fencing {
-            return;
-        }
-        let (epoch, last) = (self.current, 0);
-        self.move_to(Place { epoch, last }, cx);
-        self.is_settled = true;
-        self.go_live(cx);
-        self.serve_resumers(cx);
-        self.note_drain(cx);
-    }
-
     fn go_live(&mut self, cx: &mut Context<'_, T>) {
         self.state = State::Live;
         if self.offers.is_empty() {
@@ -233,28 +218,64 @@ impl<T: Parcel> Topic<T> {
         self.sync(cx);
     }
 
+    /// Asks where the engine is, if all is well and no such question is under way.
+    pub fn audit(&mut self, cx: &mut Context<'_, T>) {
+        if self.state == State::Live && self.suspicion == Suspicion::None {
+            self.suspicion = Suspicion::Asked;
+            self.ask(Request::Audit, cx);
+        }
+    }
+
     /// An audit's answer: the place of the topic, or `None` if the engine has forgotten it.
     pub fn on_audit(&mut self, round: u64, answer: Option<Place>, cx: &mut Context<'_, T>) {
         let Some(place) = self.place().filter(|_| self.state == State::Live) else {
             return;
         };
+        if round != self.round || self.suspicion != Suspicion::Asked {
+            return;
+        }
+        self.suspicion = Suspicion::None;
+        match answer {
+            None => self.sync(cx),
+            Some(at) if Suspicion::is_beyond(place, at) => {
+                self.suspicion = Suspicion::Fenced(at);
+                self.ask(Request::Fence, cx);
+            }
+            Some(_) => {}
+        }
+    }
+
+    /// All has arrived that was published before the fence.
+    pub fn on_fence(&mut self, round: u64, cx: &mut Context<'_, T>) {
         if round != self.round {
             return;
         }
-        let Some(at) = answer else {
-            self.sync(cx);
+        match self.state {
+            State::Fencing => self.enter_epoch(cx),
+            State::Live => self.judge_suspicion(cx),
+            State::Idle | State::Subscribing | State::Syncing | State::Filling => {}
+        }
+        self.serve_resumers(cx);
+        self.note_drain(cx);
+    }
+
+    /// Nothing of the old epoch is under way. If a batch of the new one had come, the place would be in it.
+    fn enter_epoch(&mut self, cx: &mut Context<'_, T>) {
+        let (epoch, last) = (self.current, 0);
+        self.move_to(Place { epoch, last }, cx);
+        self.is_settled = true;
+        self.go_live(cx);
+    }
+
+    fn judge_suspicion(&mut self, cx: &mut Context<'_, T>) {
+        let Suspicion::Fenced(at) = std::mem::take(&mut self.suspicion) else {
             return;
         };
-        let is_ahead = if at.epoch == place.epoch {
-            at.last > place.last
-        } else {
-            at.last > 0
-        };
-        // Once it may be mail under way. Twice, with no mail between, it is not.
-        if is_ahead && self.suspicion == Some(place) {
+        if self
+            .place()
+            .is_some_and(|place| Suspicion::is_beyond(place, at))
+        {
             self.distrust(cx);
-        } else {
-            self.suspicion = is_ahead.then_some(place);
         }
     }
 
