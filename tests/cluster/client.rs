@@ -100,6 +100,18 @@ impl Session {
         );
     }
 
+    /// The node says that nobody knows the session's place. It must not be a place of the epoch that the node is in.
+    pub(crate) fn check_unknown(&self, here: Place, truth: &Truth) {
+        let Place { epoch, last } = self.place;
+        let is_known = last == 0 || truth.message(&self.topic, epoch, last).is_some();
+        assert!(
+            epoch != here.epoch || !is_known,
+            "{}: {} is not unknown at {here}",
+            self.topic,
+            self.place
+        );
+    }
+
     /// Is told of a break. Returns whether the session goes on.
     pub(crate) fn told(&mut self, why: Why, at: Place, lost: Option<u64>, truth: &Truth) -> bool {
         match why {

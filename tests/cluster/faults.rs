@@ -9,7 +9,8 @@ use crate::plan::Plan;
 use crate::rng::Rng;
 use crate::server::Planted;
 
-/// A master that is demoted stays so for this long at least. Every link notices within it: it probes, which is a write.
+/// A master that is demoted stays so for this long at least. Every link notices within it: it probes, which is a write. A server
+/// that takes the data of another and is master again between two probes is beyond what the protocol can notice in time.
 const DEMOTION: Duration = Duration::from_secs(6);
 
 /// Something that ends later.

@@ -379,6 +379,7 @@ impl Node {
         messages.extend(kept.map(|kept| kept.heard));
         let mut session = Session::new(topic, client.understands, place);
         if resume == Resume::Unknown {
+            session.check_unknown(here, truth);
             session.place = messages.first().map_or(here, |first| first.before);
         }
         let mut lost = lost;

@@ -33,18 +33,12 @@ impl<T: Parcel> Engine<T> {
                 let round = of.round;
                 self.change_subscription(slot, true, Confirmation::Subscribed { round });
             }
-            Request::Unsubscribe { forgets } => {
-                let hash = names.hash.clone();
+            Request::Unsubscribe => {
+                let node = self.settings.topic.node;
+                let command = Command::new("HDEL").arg(names.hash.clone());
+                let command = command.arg(format!("d{node}")).arg(format!("m{node}"));
                 self.change_subscription(slot, false, Confirmation::Unsubscribed);
-                if forgets {
-                    let node = self.settings.topic.node;
-                    let command = Command::new("HDEL").arg(hash);
-                    let command = command.arg(format!("d{node}")).arg(format!("m{node}"));
-                    self.send_later(command, Asked::Nothing);
-                } else {
-                    // A late batch must find our last number. So the engine only hears that no member is left.
-                    self.say_empty(slot);
-                }
+                self.send_later(command, Asked::Nothing);
             }
             Request::Sync { base } => self.ask_sync(of, base),
             Request::Publish { epoch, seq } => {
@@ -85,12 +79,6 @@ impl<T: Parcel> Engine<T> {
         self.counts.syncs += 1;
         if let Some(command) = self.sync_command(of.key.slot, base) {
             self.send_later(command, Asked::Sync(of));
-        }
-    }
-
-    fn say_empty(&mut self, slot: usize) {
-        if let Some(command) = self.sync_command(slot, 0) {
-            self.send_later(command, Asked::Nothing);
         }
     }
 

@@ -65,6 +65,10 @@ pub enum Action {
     Send(Lane, Command),
 }
 
+/// The first batch of a worker is number 2. A node that the engine has forgotten has executed batch 0, as far as the engine
+/// knows, so it would take number 1 only: a late batch of ours never fits.
+const BELOW_FIRST_SEQ: u64 = 1;
+
 /// Numbers for metrics. Each only grows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
@@ -170,7 +174,7 @@ impl<T: Parcel> Engine<T> {
             peers: Peers::new(settings.hello.clone()),
             audit: Audit::new(settings.audit_rate, now),
             generations: 0,
-            high_water: 0,
+            high_water: BELOW_FIRST_SEQ,
             counts: Counts::default(),
             actions: Vec::new(),
             events: Vec::new(),

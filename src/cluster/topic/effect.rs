@@ -9,11 +9,8 @@ use crate::cluster::place::{Epoch, Place};
 pub enum Request {
     /// Subscribe to the topic. The answer is the confirmation.
     Subscribe,
-    /// End the subscription. `forgets`: no batch of ours can be on its way, so the engine need not remember us.
-    Unsubscribe {
-        /// See above.
-        forgets: bool,
-    },
+    /// End the subscription. The engine need not remember this node: it refuses a late batch of ours by its number.
+    Unsubscribe,
     /// Say where the topic is. `base` is the first batch that the engine may get from us.
     Sync {
         /// See above.

@@ -152,8 +152,6 @@ pub struct Topic<T> {
     count: Count,
     /// Since when the topic has neither members nor pending messages.
     unused_since: Option<Timestamp>,
-    /// A publisher connection was lost: a late batch of ours may be on its way.
-    may_have_late: bool,
     /// When SYNC renews the engine's memory of the topic.
     renew_at: Timestamp,
     suspicion: Suspicion,
@@ -187,7 +185,6 @@ impl<T: Parcel> Topic<T> {
             members: 0,
             count: Count::default(),
             unused_since: None,
-            may_have_late: false,
             renew_at: Timestamp(u64::MAX),
             suspicion: Suspicion::None,
             drain_until: None,
@@ -277,7 +274,6 @@ impl<T: Parcel> Topic<T> {
     /// The connection for commands is lost. Members notice nothing.
     pub fn on_publisher_lost(&mut self, cx: &mut Context<'_, T>) {
         self.note_down(cx);
-        self.may_have_late = true;
         match self.state {
             State::Idle | State::Subscribing => {}
             State::Syncing | State::Filling | State::Fencing | State::Live => {
@@ -365,8 +361,7 @@ impl<T: Parcel> Topic<T> {
 
     /// Ends the subscription. Others go on publishing, so what the node keeps would have a hole when it comes back.
     fn leave(&mut self, cx: &mut Context<'_, T>) {
-        let forgets = !self.may_have_late;
-        self.ask(Request::Unsubscribe { forgets }, cx);
+        self.ask(Request::Unsubscribe, cx);
         cx.effects.push(Effect::ForgetHistory);
         self.known = Known::Nothing;
         self.go_idle();

@@ -53,6 +53,10 @@ impl<T: Parcel> Topic<T> {
         if self.resumers.is_empty() || !self.is_joinable() {
             return;
         }
+        // The engine is in another epoch already, and mail of ours is under way.
+        let is_moving = self
+            .place()
+            .is_some_and(|place| place.epoch != self.current);
         let mut must_ask = false;
         let mut waiting = std::mem::take(&mut self.resumers);
         waiting.retain_mut(|resumer| {
@@ -83,6 +87,7 @@ impl<T: Parcel> Topic<T> {
                     must_ask = true;
                     return true;
                 }
+                Located::Ahead if is_moving => return true,
                 Located::Ahead | Located::Unknown if is_reached => return true,
                 Located::Ahead | Located::Unknown => Resume::Unknown,
             };
