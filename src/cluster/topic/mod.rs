@@ -144,6 +144,10 @@ pub struct Topic<T> {
     round: u64,
     /// SYNC is asked, and its answer will be of use.
     is_asked: bool,
+    /// When SYNC was asked last.
+    asked_at: Timestamp,
+    /// When the last SYNC was asked that was answered. The engine may forget a node that it has not heard for `topic_ttl`.
+    heard_at: Timestamp,
     is_up: bool,
     retry: Retry,
     outage: Outage,
@@ -178,6 +182,8 @@ impl<T: Parcel> Topic<T> {
             synced: None,
             round: 0,
             is_asked: false,
+            asked_at: Timestamp(0),
+            heard_at: Timestamp(0),
             is_up: false,
             retry: Retry::default(),
             outage: Outage::default(),

@@ -31,6 +31,7 @@ impl<T: Parcel> Topic<T> {
         self.end_round();
         self.state = State::Syncing;
         self.is_asked = true;
+        self.asked_at = cx.now;
         self.retry.stop();
         self.renew_at = cx.now + self.settings.topic_ttl / 3;
         self.count.note_written(self.members, cx.now);
@@ -45,6 +46,7 @@ impl<T: Parcel> Topic<T> {
             return;
         }
         self.is_asked = false;
+        self.note_heard(cx);
         self.note_reach(&synced);
         if self.is_whole {
             self.sync_whole(synced, cx);
@@ -53,6 +55,21 @@ impl<T: Parcel> Topic<T> {
         }
         self.serve_resumers(cx);
         self.note_drain(cx);
+    }
+
+    /// If the engine has not heard of this node for too long, it may have forgotten which batch of ours it executed last. Then
+    /// the batch on its way must not go again.
+    fn note_heard(&mut self, cx: &mut Context<'_, T>) {
+        let heard_at = std::mem::replace(&mut self.heard_at, self.asked_at);
+        if cx.now.since(heard_at) >= self.settings.topic_ttl {
+            self.give_up_on_way(cx);
+        }
+    }
+
+    fn give_up_on_way(&mut self, cx: &mut Context<'_, T>) {
+        if let Some(parcels) = self.offers.take_on_way(cx.meter) {
+            cx.effects.push(Effect::GivenUp(parcels));
+        }
     }
 
     /// A whole topic takes only two things: what is executed, and another epoch. A higher number is mail under way.
@@ -139,10 +156,8 @@ impl<T: Parcel> Topic<T> {
 
     /// Members hear of a break. Behind it the topic goes on where the engine is.
     fn tell(&mut self, why: Why, synced: Synced, cx: &mut Context<'_, T>) {
-        if why == Why::Unknown
-            && let Some(parcels) = self.offers.take_on_way(cx.meter)
-        {
-            cx.effects.push(Effect::GivenUp(parcels));
+        if why == Why::Unknown {
+            self.give_up_on_way(cx);
         }
         let lost = self.place().and_then(|place| {
             let is_same = why == Why::Gap && place.epoch == synced.at.epoch;

@@ -351,6 +351,22 @@ fn a_batch_that_was_ever_sent_is_given_up_when_nothing_is_known() {
     assert_eq!(asked(&effects), [publish(9, 42)]);
 }
 
+/// A silent node is forgotten by the engine, and with it the number of its last batch. The batch once came twice.
+#[test]
+fn a_batch_that_was_sent_is_given_up_when_the_engine_may_have_forgotten_the_node() {
+    for (hours, is_given_up) in [(1, true), (0, false)] {
+        let mut rig = Rig::live();
+        rig.publish(Letter("sent", 1));
+        rig.call(Topic::on_publisher_lost);
+        rig.ms += hours * 3_600_000;
+        rig.call(Topic::on_up);
+        let effects = rig.synced(7, 10, (0, 0), 40);
+        let given_up = Effect::GivenUp(vec![Letter("sent", 1)]);
+        assert_eq!(effects.contains(&given_up), is_given_up);
+        assert_eq!(asked(&effects).contains(&publish(7, 41)), !is_given_up);
+    }
+}
+
 #[test]
 fn arrivals_that_find_no_room_are_dropped_and_asked_for() {
     let mut rig = Rig::live();
