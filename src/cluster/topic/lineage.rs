@@ -19,22 +19,40 @@ struct Span {
     count: u64,
 }
 
+/// Messages between a place and the first that this node has delivered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Missing {
+    /// The number of the first.
+    pub(crate) first: u64,
+    /// The number of the last.
+    pub(crate) last: u64,
+    /// Messages that this node has delivered before the next one.
+    pub(crate) then: u64,
+    /// The engine's stream may have them.
+    pub(crate) is_findable: bool,
+    /// The epoch that they are in.
+    epoch: Epoch,
+    /// Numbers up to this place are in the epoch of this place.
+    before: Option<Place>,
+}
+
+impl Missing {
+    /// The epoch in which number `number` was given.
+    pub(crate) fn epoch_of(&self, number: u64) -> Epoch {
+        match self.before {
+            Some(before) if number <= before.last => before.epoch,
+            Some(_) | None => self.epoch,
+        }
+    }
+}
+
 /// The answer to a place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Located {
     /// Behind so many delivered messages.
     Here(u64),
-    /// Before those that this node has delivered. Missing are all numbers from `first` to `last`; then comes message `count`.
-    Earlier {
-        /// See above.
-        first: u64,
-        /// See above.
-        last: u64,
-        /// See above.
-        count: u64,
-        /// The engine's stream may have them.
-        is_findable: bool,
-    },
+    /// Before those that this node has delivered.
+    Earlier(Missing),
     /// Beyond the last, in the epoch of the last.
     Ahead,
     /// In no epoch that we know, or in one that went on without it.
@@ -86,17 +104,9 @@ impl Lineage {
         for (at, span) in self.spans.iter().enumerate().rev() {
             let is_newest = at + 1 == self.spans.len();
             if span.start.epoch == place.epoch {
-                return match span.locate(place.last, end) {
+                return match span.locate(place.last, end, None) {
                     Located::Ahead if !is_newest => Located::Unknown,
-                    Located::Earlier {
-                        first, last, count, ..
-                    } => Located::Earlier {
-                        first,
-                        last,
-                        count,
-                        is_findable: is_newest,
-                    },
-                    located => located,
+                    located => located.findable(is_newest),
                 };
             }
             end = span.count;
@@ -108,20 +118,37 @@ impl Lineage {
             return Located::Unknown;
         }
         // The numbers went on, so the place has the same number in the first epoch that we know.
-        first.locate(place.last, first.count)
+        let located = first.locate(place.last, first.count, Some(before));
+        // An epoch behind it may have begun from nothing, with a stream of its own.
+        located.findable(self.spans.len() == 1)
+    }
+}
+
+impl Located {
+    /// Says whether the engine's stream may have what is missing.
+    fn findable(self, is_findable: bool) -> Located {
+        match self {
+            Located::Earlier(missing) => Located::Earlier(Missing {
+                is_findable,
+                ..missing
+            }),
+            Located::Here(_) | Located::Ahead | Located::Unknown => self,
+        }
     }
 }
 
 impl Span {
     /// Looks up the place behind number `last`. `end` messages were delivered up to the end of the span.
-    fn locate(&self, last: u64, end: u64) -> Located {
+    fn locate(&self, last: u64, end: u64, before: Option<Place>) -> Located {
         let Some(inside) = last.checked_sub(self.start.last) else {
-            return Located::Earlier {
+            return Located::Earlier(Missing {
                 first: last + 1,
                 last: self.start.last,
-                count: self.count,
-                is_findable: true,
-            };
+                then: self.count,
+                is_findable: false,
+                epoch: self.start.epoch,
+                before,
+            });
         };
         if inside <= end - self.count {
             Located::Here(self.count + inside)
@@ -165,14 +192,20 @@ mod tests {
         ] {
             assert_eq!(lineage.locate(at), expected, "{at}");
         }
-        let earlier = |first, is_findable| Located::Earlier {
-            first,
-            last: 100,
-            count: 0,
-            is_findable,
-        };
-        assert_eq!(lineage.locate(place(5, 98)), earlier(99, false));
-        assert_eq!(lineage.locate(place(4, 90)), earlier(91, true));
+        for (at, first, before) in [
+            (place(5, 98), 99, None),
+            (place(4, 90), 91, Some(place(4, 90))),
+        ] {
+            let missing = Missing {
+                first,
+                last: 100,
+                then: 0,
+                is_findable: false,
+                epoch: Epoch(5),
+                before,
+            };
+            assert_eq!(lineage.locate(at), Located::Earlier(missing));
+        }
     }
 
     #[test]
@@ -182,12 +215,14 @@ mod tests {
         lineage.advance(10);
         lineage.begin(place(5, 15), place(0, 0));
         let located = lineage.locate(place(5, 8));
-        let expected = Located::Earlier {
+        let expected = Located::Earlier(Missing {
             first: 9,
             last: 15,
-            count: 10,
+            then: 10,
             is_findable: true,
-        };
+            epoch: Epoch(5),
+            before: None,
+        });
         assert_eq!(located, expected);
         assert_eq!(lineage.locate(place(0, 0)), Located::Unknown);
     }

@@ -4,9 +4,9 @@
 //! was faster.
 
 use super::effect::{Effect, Request, Resume};
-use super::lineage::Located;
+use super::lineage::{Located, Missing};
 use super::parcel::Parcel;
-use super::resumer::{Missing, Resumer};
+use super::resumer::Resumer;
 use super::verdict::Synced;
 use super::{Context, State, Topic};
 use crate::cluster::batch::Arrival;
@@ -68,21 +68,7 @@ impl<T: Parcel> Topic<T> {
             });
             let resume = match self.lineage.locate(resumer.place) {
                 Located::Here(count) => Resume::Here(count),
-                Located::Earlier {
-                    first,
-                    last,
-                    count: then,
-                    is_findable,
-                } => {
-                    let round = self.round;
-                    let missing = Missing {
-                        round,
-                        first,
-                        last,
-                        then,
-                    };
-                    return self.find(resumer, missing, is_findable, cx);
-                }
+                Located::Earlier(missing) => return self.find(resumer, missing, cx),
                 Located::Ahead | Located::Unknown if resumer.reach.is_none() => {
                     must_ask = true;
                     return true;
@@ -102,23 +88,21 @@ impl<T: Parcel> Topic<T> {
     }
 
     /// Asks the engine for messages that this node never had. Returns whether the client waits.
-    fn find(
-        &self,
-        resumer: &mut Resumer,
-        missing: Missing,
-        is_findable: bool,
-        cx: &mut Context<'_, T>,
-    ) -> bool {
-        if !is_findable {
-            self.resumed(resumer.client, missing.all_lost(), Vec::new(), cx);
+    fn find(&self, resumer: &mut Resumer, missing: Missing, cx: &mut Context<'_, T>) -> bool {
+        let Missing {
+            first, last, then, ..
+        } = missing;
+        if !missing.is_findable {
+            let lost = last + 1 - first;
+            let resume = Resume::Found { lost, then };
+            self.resumed(resumer.client, resume, Vec::new(), cx);
             return false;
         }
-        if !self.is_up {
-            return true;
+        if self.is_up {
+            resumer.finding = Some((self.round, missing));
+            let (client, number, to) = (resumer.client, first, last);
+            self.ask(Request::Find { client, number, to }, cx);
         }
-        resumer.finding = Some(missing);
-        let (client, number, to) = (resumer.client, missing.first, missing.last);
-        self.ask(Request::Find { client, number, to }, cx);
         true
     }
 
@@ -130,27 +114,22 @@ impl<T: Parcel> Topic<T> {
         entries: Vec<Option<Arrival>>,
         cx: &mut Context<'_, T>,
     ) {
-        let is_it = |resumer: &Resumer| {
-            let missing = resumer.finding.filter(|missing| missing.round == round);
-            resumer.client == client && missing.is_some()
+        let is_it = |resumer: &mut Resumer| {
+            let asked = resumer.finding.is_some_and(|(asked, _)| asked == round);
+            resumer.client == client && asked
         };
-        let Some(at) = self.resumers.iter().position(is_it) else {
+        let found = self.resumers.extract_if(.., is_it).next();
+        let Some((_, missing)) = found.and_then(|resumer| resumer.finding) else {
             return;
         };
-        let Some(Missing {
-            first, last, then, ..
-        }) = self.resumers.remove(at).finding
-        else {
-            return;
-        };
-        let found = tail(entries, last);
+        let found = tail(entries, &missing);
         // The first batch may begin before the first message.
         let from = found
             .first()
-            .map_or(last + 1, |arrival| arrival.first.max(first));
-        let lost = from - first;
-        let resume = Resume::Found { lost, then };
-        self.resumed(client, resume, found, cx);
+            .map_or(missing.last + 1, |arrival| arrival.first);
+        let lost = from.saturating_sub(missing.first);
+        let then = missing.then;
+        self.resumed(client, Resume::Found { lost, then }, found, cx);
         self.note_use(cx);
     }
 
@@ -173,12 +152,14 @@ impl<T: Parcel> Topic<T> {
     }
 }
 
-/// The end of `entries` that reaches to number `last` without a hole.
-fn tail(mut entries: Vec<Option<Arrival>>, last: u64) -> Vec<Arrival> {
+/// The end of `entries` that reaches to the last missing number without a hole, in the epochs that they must have: the engine
+/// may have begun the stream anew.
+fn tail(mut entries: Vec<Option<Arrival>>, missing: &Missing) -> Vec<Arrival> {
     let mut found = Vec::new();
-    let mut end = last;
+    let mut end = missing.last;
     while let Some(Some(arrival)) = entries.pop() {
-        if arrival.last() != end {
+        let epoch = missing.epoch_of(arrival.first);
+        if arrival.last() != end || arrival.head.epoch != epoch {
             break;
         }
         end = arrival.first - 1;
