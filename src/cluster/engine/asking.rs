@@ -34,11 +34,8 @@ impl<T: Parcel> Engine<T> {
                 self.change_subscription(slot, true, Confirmation::Subscribed { round });
             }
             Request::Unsubscribe => {
-                let node = self.settings.topic.node;
-                let command = Command::new("HDEL").arg(names.hash.clone());
-                let command = command.arg(format!("d{node}")).arg(format!("m{node}"));
                 self.change_subscription(slot, false, Confirmation::Unsubscribed);
-                self.send_later(command, Asked::Nothing);
+                self.say_empty(slot);
             }
             Request::Sync { base } => self.ask_sync(of, base),
             Request::Publish { epoch, seq } => {
@@ -79,6 +76,14 @@ impl<T: Parcel> Engine<T> {
         self.counts.syncs += 1;
         if let Some(command) = self.sync_command(of.key.slot, base) {
             self.send_later(command, Asked::Sync(of));
+        }
+    }
+
+    /// Says that no member is left. Our last number stays in the engine until it has not heard of us for `topic_ttl`. An order to
+    /// remove it might come late, from a connection that stalls, when the topic is back and has published.
+    fn say_empty(&mut self, slot: usize) {
+        if let Some(command) = self.sync_command(slot, 0) {
+            self.send_later(command, Asked::Nothing);
         }
     }
 

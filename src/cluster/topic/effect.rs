@@ -9,7 +9,7 @@ use crate::cluster::place::{Epoch, Place};
 pub enum Request {
     /// Subscribe to the topic. The answer is the confirmation.
     Subscribe,
-    /// End the subscription. The engine need not remember this node: it refuses a late batch of ours by its number.
+    /// End the subscription, and say that no member is left.
     Unsubscribe,
     /// Say where the topic is. `base` is the first batch that the engine may get from us.
     Sync {
