@@ -113,6 +113,9 @@ pub(crate) fn end(fleet: &mut Fleet, lasting: Lasting) {
 }
 
 /// A replica with all data of its master takes over again.
+///
+/// Nothing is executed then that was sent before the demotion, on a connection that nobody has any more: Sentinel disconnects
+/// all clients of a server that it demotes. The protocol needs that. Else a late batch could get a number that another has.
 fn promote(fleet: &mut Fleet, old: usize) {
     let Some(master) = fleet.servers[old].master.take() else {
         return;
@@ -123,6 +126,10 @@ fn promote(fleet: &mut Fleet, old: usize) {
     }
     let keys = fleet.servers[master].snapshot();
     fleet.servers[old].replace(keys);
+    let connections = fleet.servers[old].connections.values_mut();
+    for left in connections.filter(|connection| connection.is_left) {
+        left.inbound.clear();
+    }
     let replid = format!("{}+", fleet.servers[master].replid);
     fleet.servers[old].replid = replid;
     fleet.kill(master);
