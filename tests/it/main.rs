@@ -18,6 +18,7 @@ mod certificates;
 mod coalescing;
 mod config;
 mod conformance;
+mod curl;
 mod events;
 mod forwarded;
 mod frames;
