@@ -352,14 +352,15 @@ impl Shard {
                 self.settings.handshake_timeout
             };
         self.gauge_client(key);
-        if self.drain.is_announced() {
-            return self.refuse_in_drain(key);
-        }
         self.resume(key);
         if !is_idle {
             self.make_ready(key);
         }
         self.reschedule(key);
+        if self.drain.is_announced() {
+            // A request that has come is read first, because its head says how it is refused.
+            self.refuse_in_drain(key);
+        }
     }
 
     /// The time for a request is over, or for its answer.

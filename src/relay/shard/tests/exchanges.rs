@@ -319,6 +319,20 @@ fn a_drain_declines_what_waits_and_answers_what_was_offered_before_it_closes() {
 }
 
 #[test]
+fn a_request_behind_an_answer_that_leaves_in_a_drain_is_read_and_declined() {
+    let mut shard = shard_with(&Config::default());
+    let client = dial(&mut shard, [post("/", "a"), post("/", "b")].concat());
+    // The answer to the first is made, and the socket is full.
+    rest(&mut shard, Some(client));
+    shard.gets(Mail::Drain);
+    rest(&mut shard, Some(client));
+    shard.accepts(client);
+    rest(&mut shard, None);
+    assert_eq!(statuses(&shard, client), [202, 503]);
+    assert_eq!(shard.stats.value(Stat::PostedMessages), 1);
+}
+
+#[test]
 fn a_repeat_gets_the_first_answer_on_whatever_shard_it_comes() {
     let (mut shards, path) = two_shards(&Config::default());
     let member = join(&mut shards[0], &path, b"");
