@@ -430,14 +430,12 @@ impl Parts {
         }
     }
 
-    /// Gives up the parts that are not offered. Returns the topics, each with whether the part is in its queue.
+    /// Gives up the parts that are not offered. Lines that are not read stay so: there is no answer for them. Returns the topics,
+    /// each with whether the part is in its queue.
     pub(super) fn give_up(&mut self, fault: Fault) -> Vec<(TopicName, bool)> {
         let mut topics = Vec::new();
         self.ready.clear();
         self.sender = None;
-        if let Some(lines) = &mut self.lines {
-            lines.unread = None;
-        }
         for part in &mut self.parts {
             let is_queued = match part.state {
                 State::Ready => false,

@@ -370,13 +370,24 @@ impl Shard {
         };
         match &exchange.progress {
             Progress::Body(..) => self.fail_post(key, Fault::TOO_SLOW),
-            Progress::Parts(_) => {
-                self.give_up_parts(key, Fault::HELD);
-                self.answer_if_resolved(key);
-                self.settle_deadline(key);
-                self.gauge_client(key);
-            }
+            Progress::Parts(_) => self.decline_parts(key, Fault::HELD),
             Progress::Asked | Progress::Answered => self.remove(key),
+        }
+    }
+
+    /// Gives up the parts that are not offered. If none is, the request gets one status, because lines of it may be unread.
+    fn decline_parts(&mut self, key: ClientKey, fault: Fault) {
+        let Some(parts) = parts_mut(&mut self.clients, key) else {
+            return;
+        };
+        let has_offered = parts.has_offered();
+        self.give_up_parts(key, fault);
+        if has_offered {
+            self.answer_if_resolved(key);
+            self.settle_deadline(key);
+            self.gauge_client(key);
+        } else {
+            self.answer_post(key, &fault.reply());
         }
     }
 
@@ -419,12 +430,7 @@ impl Shard {
         };
         match &exchange.progress {
             Progress::Body(..) => self.fail_post(key, fault),
-            Progress::Parts(_) => {
-                self.give_up_parts(key, fault);
-                self.answer_if_resolved(key);
-                self.settle_deadline(key);
-                self.gauge_client(key);
-            }
+            Progress::Parts(_) => self.decline_parts(key, fault),
             Progress::Asked | Progress::Answered => {}
         }
     }

@@ -319,6 +319,25 @@ fn a_drain_declines_what_waits_and_answers_what_was_offered_before_it_closes() {
 }
 
 #[test]
+fn a_drain_that_comes_before_all_lines_are_read_declines_the_request_as_a_whole() {
+    let mut shard = shard_with(&Config::default());
+    let lines: Vec<String> = (0..10_000)
+        .map(|n| format!("{{\"topic\":\"/{n}\",\"text\":\"x\"}}"))
+        .collect();
+    let fields = "Content-Type: application/vnd.fanwire+ndjson\r\n";
+    let client = shard.accept();
+    let mut request = post_with("/", &lines.join("\n"), fields).into_bytes();
+    // Between two steps of a turn.
+    shard.on_bytes(client, &mut request);
+    assert!(shard.offered_parts(client).is_some(), "lines are read");
+    shard.begin_drain();
+    rest(&mut shard, None);
+    assert_eq!(statuses(&shard, client), [503], "not some of the lines");
+    assert_eq!(shard.stats.value(Stat::PostedMessages), 0);
+    assert_eq!(shard.stats.value(Stat::PostsUnavailable), 1);
+}
+
+#[test]
 fn a_request_behind_an_answer_that_leaves_in_a_drain_is_read_and_declined() {
     let mut shard = shard_with(&Config::default());
     let client = dial(&mut shard, [post("/", "a"), post("/", "b")].concat());
