@@ -23,7 +23,7 @@ use crate::http::accept;
 use crate::http::body::Framing;
 use crate::http::forwarded::{self, Forwarded};
 use crate::http::percent;
-use crate::http::request::{RequestHead, Version};
+use crate::http::request::RequestHead;
 use crate::http::response::Body;
 use crate::http::routes::is_read;
 use crate::http::target::TargetUri;
@@ -356,8 +356,9 @@ impl<'a> Asked<'a> {
 
 /// Whether a GET asks for the description of its topic, and not for an upgrade.
 fn asks_for_description(head: &RequestHead<'_>) -> bool {
-    let is_upgrade = head.version == Version::Http11 && head.has_token("connection", "upgrade");
-    !is_upgrade && !events::is_asked(head) && accept::names(head, "application/json")
+    !handshake::is_wanted(head)
+        && !events::is_asked(head)
+        && accept::names(head, "application/json")
 }
 
 /// Checks the rules that HTTP has for every request, and returns its target.
@@ -445,6 +446,29 @@ mod tests {
         );
         let response = terms.response(Welcome::default());
         assert!(response.starts_with(b"HTTP/1.1 101 "));
+    }
+
+    #[test]
+    fn a_proxy_that_asks_for_an_upgrade_in_every_request_passes_descriptions_on() {
+        let port = Port::new(&Config::default());
+        for fields in [
+            "",
+            // nginx with `proxy_set_header Connection upgrade`.
+            "Connection: upgrade\r\n",
+            // A client that would rather speak HTTP/2.
+            "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAoAAAAAIAAAAA\r\n",
+            "Upgrade: websocket\r\n",
+        ] {
+            for version in ["1.0", "1.1"] {
+                let head = format!(
+                    "GET /a HTTP/{version}\r\nHost: a\r\n{fields}Accept: application/json\r\n\r\n"
+                );
+                let decision = port.decide(head.as_bytes(), Peer::Other);
+                assert!(matches!(decision, Ok(Decision::Describe(_))), "{head}");
+            }
+        }
+        let upgrade = decide(|_| {}, "/a", "Accept: application/json\r\n").unwrap();
+        assert_eq!(upgrade.form, Form::Frames);
     }
 
     /// The answer to a head of a relay with the health path `/healthz`.

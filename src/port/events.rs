@@ -18,7 +18,7 @@ use crate::http::request::RequestHead;
 use crate::http::target::TargetUri;
 use crate::time::WallTime;
 use crate::ws::frame::MessageKind;
-use crate::ws::handshake::Refusal;
+use crate::ws::handshake::{self, Refusal};
 
 /// The media type of an event stream.
 const MEDIA_TYPE: &str = "text/event-stream";
@@ -28,9 +28,7 @@ pub(crate) const KEEP_ALIVE: &[u8] = b":\n\n";
 
 /// Whether a request asks for an event stream: a GET that accepts the media type by name, and wants no WebSocket.
 pub(crate) fn is_asked(head: &RequestHead<'_>) -> bool {
-    let wants_websocket =
-        head.has_token("connection", "upgrade") && head.has_token("upgrade", "websocket");
-    head.method == "GET" && !wants_websocket && accept::names(head, MEDIA_TYPE)
+    head.method == "GET" && !handshake::is_wanted(head) && accept::names(head, MEDIA_TYPE)
 }
 
 /// Whether the beginning of a head names the media type. Nobody knows yet what the request asks for.

@@ -15,6 +15,7 @@ use crate::http::request::RequestHead;
 use crate::http::response::{Body, Connection, Response, Status};
 use crate::http::routes::is_read;
 use crate::time::WallTime;
+use crate::ws::handshake;
 
 const STYLE: &str = include_str!("page/style.css");
 
@@ -63,7 +64,7 @@ pub(super) fn is_asked_for(head: &RequestHead<'_>) -> bool {
     is_read(head.method)
         && head.has_valid_host()
         && !head.has_body()
-        && !head.has_token("upgrade", "websocket")
+        && !handshake::is_wanted(head)
         && accepts(head, "text/html")
         // A program that asks for these as well does not show pages.
         && !accepts(head, "text/event-stream")

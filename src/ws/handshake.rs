@@ -214,6 +214,13 @@ impl From<RequestError> for Refusal {
     }
 }
 
+/// Whether a request wants a WebSocket. It takes both fields: proxies send `Connection: upgrade` with every request, and some
+/// clients ask to be upgraded to something else.
+pub(crate) fn is_wanted(head: &RequestHead<'_>) -> bool {
+    head.has_token(header::CONNECTION.as_str(), "upgrade")
+        && head.has_token(header::UPGRADE.as_str(), "websocket")
+}
+
 /// Checks that a request is a valid upgrade to WebSocket, by every rule of RFC 6455, section 4.2.1.
 ///
 /// HTTP/1.0 is answered 426, because a server must ignore its `Upgrade` (RFC 9110, section 7.8). A GET with a body is
@@ -250,9 +257,7 @@ fn check_http(head: &RequestHead<'_>) -> Result<(), Refusal> {
 
 /// Checks that the request offers the WebSocket protocol of RFC 6455.
 fn check_offer(head: &RequestHead<'_>) -> Result<(), Refusal> {
-    if !head.has_token(header::CONNECTION.as_str(), "upgrade")
-        || !head.has_token(header::UPGRADE.as_str(), "websocket")
-    {
+    if !is_wanted(head) {
         return Err(Refusal::NOT_UPGRADE);
     }
     if head.only_value(header::SEC_WEBSOCKET_VERSION.as_str()) != Some(WEBSOCKET_VERSION.as_bytes())

@@ -1,5 +1,6 @@
 //! A client of rustls and tungstenite, for the story. It trusts only the test's own two certificates.
 
+use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 
 use rustls::{ClientConnection, StreamOwned};
@@ -15,6 +16,39 @@ pub(crate) struct Client {
     socket: WebSocket<StreamOwned<ClientConnection, TcpStream>>,
 }
 
+fn dial(
+    files: &Files,
+    port: u16,
+    source: Ipv4Addr,
+) -> Result<StreamOwned<ClientConnection, TcpStream>, String> {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.bind(&SocketAddr::from((source, 0)).into()).unwrap();
+    let proxy = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    socket
+        .connect(&proxy.into())
+        .map_err(|error| error.to_string())?;
+    let stream = TcpStream::from(socket);
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.set_write_timeout(Some(PATIENCE)).unwrap();
+    stream.set_nodelay(true).unwrap();
+    let name = HOST.try_into().unwrap();
+    let session = ClientConnection::new(files.client_config(), name).unwrap();
+    Ok(StreamOwned::new(session, stream))
+}
+
+/// The whole answer to a GET for this media type.
+pub(crate) fn get(files: &Files, port: u16, path: &str, accept: &str) -> String {
+    let mut stream = dial(files, port, Ipv4Addr::LOCALHOST).unwrap();
+    let request = format!(
+        "GET {path} HTTP/1.1\r\nHost: {HOST}\r\nAccept: {accept}\r\nConnection: close\r\n\r\n"
+    );
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut answer = Vec::new();
+    // Some proxies end without the alert that TLS has for it.
+    let _ = stream.read_to_end(&mut answer);
+    String::from_utf8(answer).unwrap()
+}
+
 impl Client {
     pub(crate) fn connect(files: &Files, port: u16, path: &str) -> Result<Client, String> {
         Client::connect_from(files, port, path, Ipv4Addr::LOCALHOST, &[])
@@ -28,26 +62,15 @@ impl Client {
         source: Ipv4Addr,
         fields: &[(&'static str, &'static str)],
     ) -> Result<Client, String> {
-        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-        socket.bind(&SocketAddr::from((source, 0)).into()).unwrap();
-        let proxy = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-        socket
-            .connect(&proxy.into())
-            .map_err(|error| error.to_string())?;
-        let stream = TcpStream::from(socket);
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        stream.set_write_timeout(Some(PATIENCE)).unwrap();
-        stream.set_nodelay(true).unwrap();
-        let name = HOST.try_into().unwrap();
-        let session = ClientConnection::new(files.client_config(), name).unwrap();
+        let stream = dial(files, port, source)?;
         let url = format!("wss://{HOST}:{port}{path}");
         let mut request = url.into_client_request().unwrap();
         for (name, value) in fields {
             let value = HeaderValue::from_static(value);
             request.headers_mut().insert(*name, value);
         }
-        let (socket, _) = tungstenite::client(request, StreamOwned::new(session, stream))
-            .map_err(|error| error.to_string())?;
+        let (socket, _) =
+            tungstenite::client(request, stream).map_err(|error| error.to_string())?;
         Ok(Client { socket })
     }
 

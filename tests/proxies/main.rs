@@ -251,6 +251,11 @@ fn story(files: &Files, mut relay: Relay, proxy: &Proxy, reload: Reload, do_relo
     let mut clients = connect_all();
     assert!(!clients[0].saw_renewed_certificate(files));
     exchange(&mut clients);
+    eventually("the topic's members are counted", || {
+        let description = client::get(files, proxy.port(), TARGET, "application/json");
+        assert!(description.starts_with("HTTP/1.1 200 "), "{description}");
+        description.contains(&format!("{{\"members\":{CLIENTS},"))
+    });
     send_a_large_message(&mut clients);
 
     files.renew_certificate();
