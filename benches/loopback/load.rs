@@ -1,7 +1,6 @@
 //! The load generator: it sends in a closed loop, or at a set rate, and checks every delivery.
 //!
-//! It is one thread that does as little as it can. All frames have one size, so the first twelve bytes of a frame suffice for the
-//! check.
+//! It is one thread that does as little as it can. All frames have one size, so the first bytes of a frame suffice for the check.
 //!
 //! Each member must get each sender's messages in the order in which they were sent, each exactly once. All members must get
 //! the messages of all senders in the same order. Anything else is an error and ends the benchmark.
@@ -14,7 +13,7 @@ use std::time::{Duration, Instant};
 use mio::{Events, Interest, Poll, Token};
 
 use crate::transport::{self, Speech, Transport};
-use crate::wire::{CHECKED_BYTES, Pace, Traffic};
+use crate::wire::{CHECKED_BYTES, Form, Pace, Traffic};
 
 /// The size of one read. It is more than the messages in flight to one member, in any scenario.
 const SCRATCH_BYTES: usize = 512 << 10;
@@ -121,13 +120,14 @@ pub(crate) struct Load {
 #[derive(Debug)]
 struct Member {
     stream: Transport,
+    form: Form,
     sent: u64,
     received: u64,
     /// The count that the next message of each sender must have.
     expected: Vec<u32>,
     /// A hash of everything received. It depends on the order.
     hash: u64,
-    /// The number of bytes of a frame that has arrived in part. `partial` has the first of them.
+    /// The number of bytes of a message that has arrived in part. `partial` has the first of them.
     partial_bytes: usize,
     partial: [u8; CHECKED_BYTES],
     /// Bytes that the socket has not accepted yet.
@@ -135,7 +135,7 @@ struct Member {
 }
 
 impl Load {
-    /// Connects all members.
+    /// Connects all members. Nobody can send on a stream of events, so the publishers have a WebSocket then.
     pub(crate) fn connect(
         server: SocketAddr,
         traffic: Traffic,
@@ -144,12 +144,18 @@ impl Load {
         let poll = Poll::new()?;
         let trust = Arc::new(transport::trust()?);
         let members = (0..traffic.members).map(|index| {
+            let (speech, form) = match speech {
+                Speech::Events if index < traffic.publishers => (Speech::WebSocket, Form::Frames),
+                Speech::Events => (speech, Form::Events),
+                _ => (speech, Form::Frames),
+            };
             let mut stream = Transport::connect(server, speech, &trust)?;
             let interest = Interest::READABLE | Interest::WRITABLE;
             poll.registry()
                 .register(stream.socket(), Token(index), interest)?;
             Ok(Member {
                 stream,
+                form,
                 sent: 0,
                 received: 0,
                 expected: vec![0; traffic.publishers],
@@ -304,29 +310,29 @@ impl Member {
     }
 
     fn check(&mut self, traffic: &Traffic, mut input: &[u8]) -> io::Result<()> {
-        let frame_bytes = traffic.server_frame_bytes();
+        let message_bytes = traffic.bytes_in(self.form);
         if self.partial_bytes > 0 {
-            let missing = frame_bytes - self.partial_bytes;
+            let missing = message_bytes - self.partial_bytes;
             let (rest, next) = input.split_at(missing.min(input.len()));
             self.keep(rest);
             input = next;
-            if self.partial_bytes < frame_bytes {
+            if self.partial_bytes < message_bytes {
                 return Ok(());
             }
             self.partial_bytes = 0;
             let start = self.partial;
-            self.check_frame(traffic, &start)?;
+            self.check_message(traffic, &start)?;
         }
-        let mut frames = input.chunks_exact(frame_bytes);
-        for frame in &mut frames {
-            let start = frame.first_chunk().expect("a frame is longer");
-            self.check_frame(traffic, start)?;
+        let mut messages = input.chunks_exact(message_bytes);
+        for message in &mut messages {
+            let start = message.first_chunk().expect("a message is longer");
+            self.check_message(traffic, start)?;
         }
-        self.keep(frames.remainder());
+        self.keep(messages.remainder());
         Ok(())
     }
 
-    /// Keeps bytes of a frame whose end has not arrived.
+    /// Keeps bytes of a message whose end has not arrived.
     fn keep(&mut self, bytes: &[u8]) {
         if self.partial_bytes < CHECKED_BYTES {
             let room = &mut self.partial[self.partial_bytes..];
@@ -336,9 +342,9 @@ impl Member {
         self.partial_bytes += bytes.len();
     }
 
-    fn check_frame(&mut self, traffic: &Traffic, start: &[u8; CHECKED_BYTES]) -> io::Result<()> {
-        let Some((sender, count)) = traffic.parse(start) else {
-            let error = format!("nobody sent a frame that begins with {start:02x?}");
+    fn check_message(&mut self, traffic: &Traffic, start: &[u8; CHECKED_BYTES]) -> io::Result<()> {
+        let Some((sender, count)) = traffic.parse(self.form, start) else {
+            let error = format!("nobody sent a message that begins with {start:02x?}");
             return Err(io::Error::other(error));
         };
         let expected = &mut self.expected[sender];

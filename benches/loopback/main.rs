@@ -28,7 +28,9 @@ use clap::Parser;
 use self::floor::Sends;
 use self::load::Load;
 use self::report::{Row, Target};
-use self::scenarios::{ONE_SHARD, ONE_SHARD_TLS, SCENARIOS, Scenario, Side, traffic};
+use self::scenarios::{
+    ONE_SHARD, ONE_SHARD_EVENTS, ONE_SHARD_TLS, SCENARIOS, Scenario, Setup, Side, traffic,
+};
 use self::server::{SERVER_CPU, Server};
 use self::transport::Speech;
 use self::wire::{Pace, Traffic};
@@ -96,6 +98,8 @@ enum Serve {
         unpinned: bool,
         #[arg(long)]
         tls: bool,
+        #[arg(long)]
+        history: bool,
     },
     #[command(hide = true)]
     Floor {
@@ -139,6 +143,7 @@ fn be_server(serve: &Serve) -> io::Result<()> {
             coalesce,
             unpinned,
             tls,
+            history,
         } => {
             let coalesce = coalesce.map(Duration::from_micros);
             if unpinned {
@@ -146,7 +151,7 @@ fn be_server(serve: &Serve) -> io::Result<()> {
             } else {
                 server::pin([SERVER_CPU])?;
             }
-            server::serve_relay(workers, lowat, coalesce, tls)
+            server::serve_relay(workers, lowat, coalesce, tls, history)
         }
         Serve::Floor {
             sends,
@@ -176,12 +181,22 @@ fn bench(args: &Args) -> io::Result<()> {
             report::print_row(&row)?;
         }
     }
-    for (side, name) in [
-        (ONE_SHARD, format!("{IDLE} idle connections")),
-        (ONE_SHARD_TLS, format!("TLS, {IDLE} idle connections")),
+    let floor = Side::Floor(Sends::PerTurn);
+    for (side, reference, name) in [
+        (ONE_SHARD, floor, format!("{IDLE} idle connections")),
+        (
+            ONE_SHARD_TLS,
+            floor,
+            format!("TLS, {IDLE} idle connections"),
+        ),
+        (
+            ONE_SHARD_EVENTS,
+            ONE_SHARD,
+            format!("server-sent events, {IDLE} idle connections"),
+        ),
     ] {
         if is_wanted(&name) {
-            report::print_row(&measure_idle(side, name, args)?)?;
+            report::print_row(&measure_idle(side, reference, name, args)?)?;
         }
     }
     Ok(())
@@ -283,11 +298,13 @@ fn spawn(side: Side, traffic: Traffic, relay: Option<&Other>) -> io::Result<Serv
     let mut args: Vec<String> = Vec::new();
     let mut push = |key: &str, value: String| args.extend([key.to_owned(), value]);
     match side {
-        Side::Relay {
+        Side::Relay(Setup {
             workers,
             unpinned,
             tls,
-        } => {
+            history,
+            events: _,
+        }) => {
             push("relay", format!("--workers={workers}"));
             if let Some(lowat) = relay.lowat {
                 push("--lowat", lowat.to_string());
@@ -297,6 +314,7 @@ fn spawn(side: Side, traffic: Traffic, relay: Option<&Other>) -> io::Result<Serv
             }
             args.extend(unpinned.then(|| "--unpinned".to_owned()));
             args.extend(tls.then(|| "--tls".to_owned()));
+            args.extend(history.then(|| "--history".to_owned()));
             Server::spawn(&relay.exe, &args)
         }
         Side::Floor(sends) => {
@@ -401,9 +419,8 @@ fn measure(scenario: &Scenario, args: &Args) -> io::Result<Vec<Row>> {
 }
 
 /// The server's resident memory for each idle connection.
-fn measure_idle(subject: Side, name: String, args: &Args) -> io::Result<Row> {
+fn measure_idle(subject: Side, reference: Side, name: String, args: &Args) -> io::Result<Row> {
     let this = Other::this(args.lowat, args.coalesce)?;
-    let floor = Side::Floor(Sends::PerTurn);
     let (side, build, reference) = if let Some(exe) = args.against.clone() {
         let other = Other {
             exe,
@@ -412,7 +429,7 @@ fn measure_idle(subject: Side, name: String, args: &Args) -> io::Result<Row> {
         };
         (subject, other, "other build")
     } else {
-        (floor, Other::this(None, None)?, floor.name())
+        (reference, Other::this(None, None)?, reference.name())
     };
     let bytes = |side: Side, build: &Other| -> io::Result<f64> {
         let mut server = spawn(side, IDLE_TRAFFIC, Some(build))?;
@@ -439,10 +456,9 @@ fn measure_idle(subject: Side, name: String, args: &Args) -> io::Result<Row> {
         unit: "resident bytes per connection",
         subject_values,
         reference_values,
-        target: if subject.speech() == Speech::WebSocket {
-            Target::Value(450.0)
-        } else {
-            Target::None
+        target: match subject.speech() {
+            Speech::WebSocket => Target::Value(450.0),
+            Speech::Bare | Speech::WebSocketOverTls | Speech::Events => Target::None,
         },
         writes_per_delivery: None,
     })

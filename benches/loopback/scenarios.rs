@@ -18,25 +18,38 @@ pub(crate) struct Scenario {
 /// One of the two servers that are compared.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Side {
-    Relay {
-        workers: usize,
-        unpinned: bool,
-        tls: bool,
-    },
+    Relay(Setup),
     Floor(Sends),
 }
 
-pub(crate) const ONE_SHARD: Side = Side::Relay {
+/// A relay and its clients, as far as scenarios differ.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Setup {
+    pub(crate) workers: usize,
+    pub(crate) unpinned: bool,
+    pub(crate) tls: bool,
+    /// Whether the relay keeps messages for clients that come back.
+    pub(crate) history: bool,
+    /// Whether members that only listen read server-sent events.
+    pub(crate) events: bool,
+}
+
+const ONE: Setup = Setup {
     workers: 1,
     unpinned: false,
     tls: false,
+    history: false,
+    events: false,
 };
 
-pub(crate) const ONE_SHARD_TLS: Side = Side::Relay {
-    workers: 1,
-    unpinned: false,
-    tls: true,
-};
+pub(crate) const ONE_SHARD: Side = Side::Relay(ONE);
+
+pub(crate) const ONE_SHARD_TLS: Side = Side::Relay(Setup { tls: true, ..ONE });
+
+pub(crate) const ONE_SHARD_EVENTS: Side = Side::Relay(Setup {
+    events: true,
+    ..ONE
+});
 
 /// A closed loop: a message is in flight until all members have it.
 pub(crate) const fn traffic(
@@ -51,6 +64,7 @@ pub(crate) const fn traffic(
         window,
         payload_bytes,
         pace: Pace::All,
+        text: false,
     }
 }
 
@@ -63,7 +77,7 @@ const fn medium(members: usize) -> Traffic {
     }
 }
 
-pub(crate) const SCENARIOS: [Scenario; 12] = [
+pub(crate) const SCENARIOS: [Scenario; 14] = [
     Scenario {
         name: "1 → 1000, 128 B, 64 in flight",
         traffic: traffic(1, 1001, 64, 128),
@@ -133,27 +147,22 @@ pub(crate) const SCENARIOS: [Scenario; 12] = [
     Scenario {
         name: "two shards, 1 → 1000, 64 in flight, all on one CPU",
         traffic: traffic(1, 1001, 64, 128),
-        subject: Side::Relay {
-            workers: 2,
-            unpinned: false,
-            tls: false,
-        },
+        subject: Side::Relay(Setup { workers: 2, ..ONE }),
         reference: ONE_SHARD,
         target: Target::Ratio(1.15),
     },
     Scenario {
         name: "two shards, 1 → 1000, 64 in flight, unpinned",
         traffic: traffic(1, 1001, 64, 128),
-        subject: Side::Relay {
+        subject: Side::Relay(Setup {
             workers: 2,
             unpinned: true,
-            tls: false,
-        },
-        reference: Side::Relay {
-            workers: 1,
+            ..ONE
+        }),
+        reference: Side::Relay(Setup {
             unpinned: true,
-            tls: false,
-        },
+            ..ONE
+        }),
         target: Target::None,
     },
     Scenario {
@@ -163,21 +172,42 @@ pub(crate) const SCENARIOS: [Scenario; 12] = [
         reference: ONE_SHARD,
         target: Target::None,
     },
+    Scenario {
+        name: "history of 2 minutes, 1 → 1000, 128 B, 64 in flight",
+        traffic: traffic(1, 1001, 64, 128),
+        subject: Side::Relay(Setup {
+            history: true,
+            ..ONE
+        }),
+        reference: ONE_SHARD,
+        target: Target::Ratio(1.03),
+    },
+    Scenario {
+        name: "server-sent events, 1 → 1000, text of 128 B, 64 in flight",
+        traffic: Traffic {
+            text: true,
+            ..traffic(1, 1001, 64, 128)
+        },
+        subject: ONE_SHARD_EVENTS,
+        reference: ONE_SHARD,
+        target: Target::Ratio(1.1),
+    },
 ];
 
 impl Side {
     pub(crate) fn speech(self) -> Speech {
         match self {
-            Side::Relay { tls: true, .. } => Speech::WebSocketOverTls,
-            Side::Relay { tls: false, .. } => Speech::WebSocket,
+            Side::Relay(Setup { tls: true, .. }) => Speech::WebSocketOverTls,
+            Side::Relay(Setup { events: true, .. }) => Speech::Events,
+            Side::Relay(_) => Speech::WebSocket,
             Side::Floor(_) => Speech::Bare,
         }
     }
 
     pub(crate) fn name(self) -> &'static str {
         match self {
-            Side::Relay { tls: true, .. } => "one shard, TLS",
-            Side::Relay { tls: false, .. } => "one shard",
+            Side::Relay(Setup { tls: true, .. }) => "one shard, TLS",
+            Side::Relay(_) => "one shard",
             Side::Floor(Sends::PerTurn) => "floor, one send per turn",
             Side::Floor(Sends::PerFrame) => "floor, one send per frame",
         }

@@ -109,6 +109,7 @@ pub(crate) fn serve_relay(
     tcp_notsent_lowat: Option<usize>,
     coalesce: Option<Duration>,
     tls: bool,
+    history: bool,
 ) -> io::Result<()> {
     let mut config = Config::default();
     config.server.host = "127.0.0.1".into();
@@ -121,6 +122,9 @@ pub(crate) fn serve_relay(
         config.server.tcp_notsent_lowat = bytes;
     }
     config.relay.coalesce = coalesce.unwrap_or(config.relay.coalesce);
+    if history {
+        config.history.max_age = Duration::from_mins(2);
+    }
     config.server.tls.enabled = tls;
     if config.server.tls.enabled {
         config.server.tls.cert_file = Some(key_file("ec_cert.pem"));

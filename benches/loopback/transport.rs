@@ -1,4 +1,5 @@
-//! The connections of the load generator: bare TCP to the floor, and WebSocket to the relay, with or without TLS.
+//! The connections of the load generator: bare TCP to the floor, and WebSocket to the relay, with or without TLS, or server-sent
+//! events.
 
 use std::io::{self, Read, Write};
 use std::net::SocketAddr;
@@ -10,9 +11,12 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 
-const REQUEST: &[u8] =
+const UPGRADE: &[u8] =
     b"GET /bench HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
     Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n";
+
+const LISTEN: &[u8] =
+    b"GET /bench HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n\r\n";
 
 /// The protocol of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,6 +27,8 @@ pub(crate) enum Speech {
     WebSocket,
     /// WebSocket over TLS.
     WebSocketOverTls,
+    /// Server-sent events.
+    Events,
 }
 
 /// A member's connection.
@@ -51,7 +57,7 @@ pub(crate) fn trust() -> io::Result<ClientConfig> {
 }
 
 impl Transport {
-    /// Connects one client, and upgrades it if it speaks WebSocket.
+    /// Connects one client, and joins it to the topic unless it speaks to the floor.
     pub(crate) fn connect(
         server: SocketAddr,
         speech: Speech,
@@ -61,13 +67,14 @@ impl Transport {
         stream.set_nodelay(true)?;
         let mut session = match speech {
             Speech::Bare => return nonblocking(stream).map(Transport::Plain),
-            Speech::WebSocket => None,
+            Speech::WebSocket | Speech::Events => None,
             Speech::WebSocketOverTls => {
                 let name = "localhost".try_into().expect("a name");
                 Some(ClientConnection::new(trust.clone(), name).map_err(io::Error::other)?)
             }
         };
         match &mut session {
+            None if speech == Speech::Events => listen(&mut stream)?,
             None => upgrade(&mut stream)?,
             Some(session) => upgrade(&mut rustls::Stream::new(session, &mut stream))?,
         }
@@ -93,15 +100,29 @@ impl Transport {
 }
 
 fn upgrade(stream: &mut (impl Read + Write)) -> io::Result<()> {
-    stream.write_all(REQUEST)?;
+    ask(stream, UPGRADE, b"HTTP/1.1 101 ", b"\r\n\r\n")
+}
+
+/// Reads the first event as well. It has no message: it is the relay's wish for a pause.
+fn listen(stream: &mut (impl Read + Write)) -> io::Result<()> {
+    ask(stream, LISTEN, b"HTTP/1.1 200 ", b"\n\n")
+}
+
+fn ask(
+    stream: &mut (impl Read + Write),
+    request: &[u8],
+    start: &[u8],
+    end: &[u8],
+) -> io::Result<()> {
+    stream.write_all(request)?;
     let mut response = Vec::new();
     let mut byte = [0];
-    // One byte at a time, because the bytes behind the head belong to the stream.
-    while !response.ends_with(b"\r\n\r\n") {
+    // One byte at a time, because the bytes behind the end belong to the stream.
+    while !response.ends_with(end) {
         stream.read_exact(&mut byte)?;
         response.push(byte[0]);
     }
-    if !response.starts_with(b"HTTP/1.1 101 ") {
+    if !response.starts_with(start) {
         return Err(io::Error::other(String::from_utf8_lossy(&response)));
     }
     Ok(())

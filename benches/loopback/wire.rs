@@ -1,7 +1,8 @@
 //! The bytes on the wire: messages of one size. Each carries its sender and the count of the sender's messages before it.
 //!
 //! The load generator sends and checks them, and the floor has them ready-made. One size makes both cheap. If a frame is lost,
-//! doubled, torn or out of order, the first twelve bytes of the next frame show it.
+//! doubled, torn or out of order, the first bytes of the next frame show it. Readers of server-sent events get the same messages
+//! as events, which have one size as well.
 
 /// Bytes before the payload of a server frame: a length of 16 bits, and no mask (RFC 6455, section 5.2).
 const SERVER_HEADER_BYTES: usize = 4;
@@ -9,14 +10,32 @@ const SERVER_HEADER_BYTES: usize = 4;
 /// Bytes before the payload of a client frame, which has a mask.
 const CLIENT_HEADER_BYTES: usize = 8;
 
+/// Bytes of the sender and its count.
+const STAMP_BYTES: usize = 8;
+
 /// The checked bytes of a server frame: the header, the sender, and the sender's count.
-pub(crate) const CHECKED_BYTES: usize = SERVER_HEADER_BYTES + 8;
+const FRAME_START_BYTES: usize = SERVER_HEADER_BYTES + STAMP_BYTES;
+
+/// The bytes before the payload of an event, without a history. A text without line feeds is one line.
+const EVENT_START: &[u8] = b"data: ";
+
+/// The line feed behind the line, and the one that ends the event.
+const EVENT_END_BYTES: usize = 2;
+
+/// The first bytes of a frame or an event. They suffice for the check of both.
+pub(crate) const CHECKED_BYTES: usize = EVENT_START.len() + STAMP_BYTES;
 
 /// The mask of all frames. The server does not know it, and must unmask.
 const MASK: [u8; 4] = [0x5a, 0xc3, 0x96, 0x0f];
 
+/// The final frame of a text message.
+const TEXT: u8 = 0x81;
+
 /// The final frame of a binary message.
 const BINARY: u8 = 0x82;
+
+/// The rest of a message.
+const FILLER: u8 = b'x';
 
 /// Announces a length of 16 bits.
 const LENGTH_16: u8 = 126;
@@ -34,6 +53,17 @@ pub(crate) struct Traffic {
     pub(crate) payload_bytes: usize,
     /// When a message is no longer in flight, or how often one is sent.
     pub(crate) pace: Pace,
+    /// Whether the messages are texts. Server-sent events carry no others as they are.
+    pub(crate) text: bool,
+}
+
+/// The encoding in which a member gets messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Form {
+    /// Frames of a WebSocket.
+    Frames,
+    /// Server-sent events, without positions.
+    Events,
 }
 
 /// The pace of sending: by the messages in flight, or by time.
@@ -60,6 +90,14 @@ impl Traffic {
         SERVER_HEADER_BYTES + self.payload_bytes
     }
 
+    /// Bytes of each message on its way to a member.
+    pub(crate) fn bytes_in(&self, form: Form) -> usize {
+        match form {
+            Form::Frames => self.server_frame_bytes(),
+            Form::Events => EVENT_START.len() + self.payload_bytes + EVENT_END_BYTES,
+        }
+    }
+
     /// The most messages in flight.
     pub(crate) fn in_flight(&self) -> usize {
         self.publishers * self.window
@@ -75,28 +113,30 @@ impl Traffic {
         out.extend_from_slice(&self.header(0x80));
         out.extend_from_slice(&MASK);
         let payload = out.len();
-        out.resize(payload + self.payload_bytes, MASK[0]);
-        let stamp = self.stamp(sender, count);
-        for (index, byte) in stamp.iter().enumerate() {
-            out[payload + index] = byte ^ MASK[index % MASK.len()];
+        out.extend_from_slice(&self.stamp(sender, count));
+        out.resize(payload + self.payload_bytes, FILLER);
+        for (index, byte) in out[payload..].iter_mut().enumerate() {
+            *byte ^= MASK[index % MASK.len()];
         }
     }
 
     /// The first bytes of the server frame of message `count` of `sender`.
-    pub(crate) fn server_frame_start(&self, sender: usize, count: u64) -> [u8; CHECKED_BYTES] {
-        let mut start = [0; CHECKED_BYTES];
+    pub(crate) fn server_frame_start(&self, sender: usize, count: u64) -> [u8; FRAME_START_BYTES] {
+        let mut start = [0; FRAME_START_BYTES];
         start[..SERVER_HEADER_BYTES].copy_from_slice(&self.header(0));
         start[SERVER_HEADER_BYTES..].copy_from_slice(&self.stamp(sender, count));
         start
     }
 
-    /// The sender and its count, if the header is that of every server frame.
-    pub(crate) fn parse(&self, start: &[u8; CHECKED_BYTES]) -> Option<(usize, u32)> {
-        let (header, stamp) = start.split_at(SERVER_HEADER_BYTES);
-        let stamp = u64::from_be_bytes(stamp.try_into().expect("eight bytes follow the header"));
-        // The halves of the stamp.
-        let (sender, count) = ((stamp >> 32) as usize, stamp as u32);
-        (header == self.header(0) && sender < self.publishers).then_some((sender, count))
+    /// The sender and its count, if what is before them is the same as in every message.
+    pub(crate) fn parse(&self, form: Form, start: &[u8; CHECKED_BYTES]) -> Option<(usize, u32)> {
+        let stamp = match form {
+            Form::Frames => start.strip_prefix(&self.header(0)),
+            Form::Events => start.strip_prefix(EVENT_START),
+        };
+        let (sender, count) = stamp?[..STAMP_BYTES].split_at(STAMP_BYTES / 2);
+        let (sender, count) = (number(sender)? as usize, number(count)?);
+        (sender < self.publishers).then_some((sender, count))
     }
 
     fn header(&self, mask_bit: u8) -> [u8; SERVER_HEADER_BYTES] {
@@ -106,11 +146,29 @@ impl Traffic {
             "payloads of 126 to 65535 bytes"
         );
         let [high, low] = len.to_be_bytes();
-        [BINARY, mask_bit | LENGTH_16, high, low]
+        let opcode = if self.text { TEXT } else { BINARY };
+        [opcode, mask_bit | LENGTH_16, high, low]
     }
 
-    fn stamp(&self, sender: usize, count: u64) -> [u8; 8] {
+    /// The sender and its count in letters, with six bits in each. So they are a line of text, too.
+    fn stamp(&self, sender: usize, count: u64) -> [u8; STAMP_BYTES] {
         let count = count % u64::from(self.counts());
-        ((sender as u64) << 32 | count).to_be_bytes()
+        let stamp = (sender as u64) << 24 | count;
+        std::array::from_fn(|index| {
+            // Six bits remain.
+            let bits = (stamp >> (6 * (STAMP_BYTES - 1 - index))) as u8 & 0x3f;
+            STAMP_ZERO + bits
+        })
     }
+}
+
+/// The letter of the value 0. The letters of larger values follow in ASCII.
+const STAMP_ZERO: u8 = b'0';
+
+/// The number that half of a stamp stands for.
+fn number(letters: &[u8]) -> Option<u32> {
+    letters.iter().try_fold(0, |number, letter| {
+        let bits = letter.checked_sub(STAMP_ZERO).filter(|&bits| bits < 64)?;
+        Some(number << 6 | u32::from(bits))
+    })
 }
