@@ -49,6 +49,50 @@ pub(crate) fn get(files: &Files, port: u16, path: &str, accept: &str) -> String 
     String::from_utf8(answer).unwrap()
 }
 
+/// The whole answer to a POST of a text.
+pub(crate) fn post(files: &Files, port: u16, path: &str, text: &str) -> String {
+    let mut stream = dial(files, port, Ipv4Addr::LOCALHOST).unwrap();
+    let request = format!(
+        "POST {path} HTTP/1.1\r\nHost: {HOST}\r\nContent-Type: text/plain\r\nContent-Length: {}\r\n\
+         Connection: close\r\n\r\n{text}",
+        text.len()
+    );
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut answer = Vec::new();
+    // As above.
+    let _ = stream.read_to_end(&mut answer);
+    String::from_utf8(answer).unwrap()
+}
+
+/// A reader of server-sent events.
+pub(crate) struct Reader {
+    stream: StreamOwned<ClientConnection, TcpStream>,
+    /// Everything so far. A proxy may send it in chunks.
+    received: Vec<u8>,
+}
+
+impl Reader {
+    pub(crate) fn open(files: &Files, port: u16, path: &str) -> Reader {
+        let mut stream = dial(files, port, Ipv4Addr::LOCALHOST).unwrap();
+        let request =
+            format!("GET {path} HTTP/1.1\r\nHost: {HOST}\r\nAccept: text/event-stream\r\n\r\n");
+        stream.write_all(request.as_bytes()).unwrap();
+        let received = Vec::new();
+        Reader { stream, received }
+    }
+
+    /// Reads on until the stream has this text in it.
+    pub(crate) fn expect(&mut self, text: &str) {
+        let mut bytes = [0; 4096];
+        while !String::from_utf8_lossy(&self.received).contains(text) {
+            let read = self.stream.read(&mut bytes);
+            let read = read.unwrap_or_else(|error| panic!("{text:?} does not come: {error}"));
+            assert!(read > 0, "{}", String::from_utf8_lossy(&self.received));
+            self.received.extend_from_slice(&bytes[..read]);
+        }
+    }
+}
+
 impl Client {
     pub(crate) fn connect(files: &Files, port: u16, path: &str) -> Result<Client, String> {
         Client::connect_from(files, port, path, Ipv4Addr::LOCALHOST, &[])

@@ -257,6 +257,7 @@ fn story(files: &Files, mut relay: Relay, proxy: &Proxy, reload: Reload, do_relo
         description.contains(&format!("{{\"members\":{CLIENTS},"))
     });
     send_a_large_message(&mut clients);
+    listen_and_post(files, proxy);
 
     files.renew_certificate();
     do_reload();
@@ -289,6 +290,18 @@ fn story(files: &Files, mut relay: Relay, proxy: &Proxy, reload: Reload, do_relo
     relay.await_end();
     count_clients(files, relay, proxy);
     files.assert_no_warning();
+}
+
+/// An event comes through the proxy at once: nothing collects events on their way.
+fn listen_and_post(files: &Files, proxy: &Proxy) {
+    let path = TARGET.replace("room", "stream");
+    let mut reader = client::Reader::open(files, proxy.port(), &path);
+    reader.expect("retry: ");
+    for text in ["the first", "the second"] {
+        let answer = client::post(files, proxy.port(), &path, text);
+        assert!(answer.starts_with("HTTP/1.1 202 "), "{answer}");
+        reader.expect(&format!("data: {text}\n\n"));
+    }
 }
 
 /// The relay's limit counts the clients and not the proxy, whatever they claim. Relays without a limit count nobody.
