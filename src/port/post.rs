@@ -121,13 +121,13 @@ faults! {
     /// A transfer coding is not known.
     CODING = NotImplemented, "The only transfer coding that is understood is chunked.\n";
     /// The topic's publishers are held.
-    HELD = ServiceUnavailable, "The topic waits for slow clients. The message is not published. Try again later.\n";
+    HELD = ServiceUnavailable, "The topic waits for slow clients. This request does not publish the message. Try again later.\n";
     /// There is no room for keys.
-    KEYS_FULL = ServiceUnavailable, "There are too many requests with an Idempotency-Key. The message is not published. Try again later.\n";
+    KEYS_FULL = ServiceUnavailable, "There are too many requests with an Idempotency-Key. This request does not publish the message. Try again later.\n";
     /// The relay is short of memory.
-    MEMORY = ServiceUnavailable, "The server is short of memory. The message is not published. Try again later.\n";
+    MEMORY = ServiceUnavailable, "The server is short of memory. This request does not publish the message. Try again later.\n";
     /// The relay is shutting down.
-    ENDING = ServiceUnavailable, "The server is shutting down. The message is not published.\n";
+    ENDING = ServiceUnavailable, "The server is shutting down. This request does not publish the message.\n";
 }
 
 impl From<BodyError> for Fault {

@@ -13,7 +13,7 @@ use crate::relay::batch::Batch;
 use crate::relay::batch::audience::Audience;
 use crate::relay::batch::draft::Draft;
 use crate::relay::batch::past::Resumed;
-use crate::relay::posting::{Described, Posted, Posting, Question};
+use crate::relay::posting::{Described, Posted, Posting, Question, Recall};
 
 /// A hold: publishers of a topic are not read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,6 +82,8 @@ pub enum Envelope {
     },
     /// To a topic's owner: messages of requests. The box keeps envelopes of members small.
     Post(Box<Posting>),
+    /// To a topic's owner: is a part that waits a repeat? It is answered as a posting is.
+    Recall(Box<Recall>),
     /// From a topic's owner: what became of them.
     Posted(Box<Posted>),
     /// To a topic's owner: a client asks about the topic.
@@ -150,6 +152,7 @@ impl Envelope {
             | Envelope::Unsubscribe { .. }
             | Envelope::Members { .. }
             | Envelope::Numbered { .. }
+            | Envelope::Recall(_)
             | Envelope::Posted(_)
             | Envelope::Ask(_)
             | Envelope::Described(_)

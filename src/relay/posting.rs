@@ -1,7 +1,9 @@
 //! Requests between the shard that has a client's request and the shard that owns its topic.
 //!
 //! [`exchanging`](super::shard) sends a [`Posting`] and the owner answers with [`Posted`]; or it sends a [`Question`], and gets
-//! [`Described`]. Each message of a request is numbered or refused once, so each [`Ticket`] comes back once.
+//! [`Described`]. Each message of a request is numbered or refused once, so each [`Ticket`] that was posted comes back once.
+//!
+//! A part with a key that has to wait may be a repeat. A [`Recall`] asks for that before, and gets [`Posted`] as well.
 
 use std::sync::Arc;
 
@@ -68,6 +70,17 @@ pub struct Posting {
     pub(crate) claim: Option<Claim>,
 }
 
+/// To a topic's owner: a part waits for the topic and is not offered. Is it a repeat?
+#[derive(Debug)]
+pub struct Recall {
+    /// The shard with the request.
+    pub(crate) from: ShardId,
+    /// The part.
+    pub(crate) ticket: Ticket,
+    /// Its name.
+    pub(crate) claim: Claim,
+}
+
 /// The fate of a part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
@@ -82,6 +95,8 @@ pub(crate) enum Verdict {
     Reused,
     /// There is no room for its key. It is not published.
     NoRoom,
+    /// It was not offered, and is no repeat. Its shard may offer it.
+    New,
 }
 
 /// From a topic's owner: the fate of some parts.

@@ -218,7 +218,7 @@ fn a_topic_that_waits_for_a_stalled_reader_keeps_posts_waiting_and_then_refuses_
     assert_eq!(refused.status, 503);
     assert_eq!(refused.header("retry-after"), Some("10"));
     assert!(
-        refused.body.contains("is not published"),
+        refused.body.contains("does not publish"),
         "{}",
         refused.body
     );

@@ -610,6 +610,7 @@ impl World {
             }
             Envelope::Unsubscribe { .. }
             | Envelope::Members { .. }
+            | Envelope::Recall(_)
             | Envelope::Ask(_)
             | Envelope::Described(_)
             | Envelope::Hold { .. }

@@ -254,7 +254,7 @@ pub(crate) const LEAST: [(Event, u64); 100] = [
     (Event::Drain(Moment::Hold), 10),
     (Event::Drain(Moment::Messages), 8),
     (Event::Drain(Moment::Wait), 2),
-    (Event::Drain(Moment::HeldBack), 15),
+    (Event::Drain(Moment::HeldBack), 10),
     (Event::Drain(Moment::MidFrame), 15),
     (Event::Drain(Moment::CloseAwaited), 3),
     (Event::Drain(Moment::Stall), 30),

@@ -24,6 +24,9 @@ const MAX_BYTES: usize = 4 << 20;
 /// Memory of an entry besides its texts, in bytes: the name, its places in the table and in the queue, its answer.
 const ENTRY_BYTES: usize = 256;
 
+/// Memory of a repeat that waits for the first part, in bytes. A list may have twice the room that it needs.
+const WAITING_BYTES: usize = 2 * size_of::<(ShardId, Ticket)>();
+
 /// See the module.
 #[derive(Debug, Default)]
 pub(super) struct Keys {
@@ -67,27 +70,15 @@ impl Keys {
         now: Timestamp,
         forgotten: &mut u64,
     ) -> Claimed {
-        self.forget_expired(now);
+        match self.recall(claim, from, now, forgotten) {
+            None => return Claimed::Waits,
+            Some(Verdict::New) => {}
+            Some(verdict) => return Claimed::Answered(verdict),
+        }
         let Claim { name, digest } = claim;
-        if let Some(entry) = self.entries.get_mut(name) {
-            if entry.digest != *digest {
-                return Claimed::Answered(Verdict::Reused);
-            }
-            return match &mut entry.state {
-                State::Done(verdict) => Claimed::Answered(*verdict),
-                State::UnderWay(waiting) => {
-                    waiting.push(from);
-                    Claimed::Waits
-                }
-            };
+        if !self.make_room(cost(name), forgotten) {
+            return Claimed::Answered(Verdict::NoRoom);
         }
-        while self.bytes + cost(name) > MAX_BYTES {
-            if !self.forget_oldest() {
-                return Claimed::Answered(Verdict::NoRoom);
-            }
-            *forgotten += 1;
-        }
-        self.bytes += cost(name);
         self.by_age.push_back((now + MEMORY, name.clone()));
         let entry = Entry {
             digest: *digest,
@@ -95,6 +86,49 @@ impl Keys {
         };
         self.entries.insert(name.clone(), entry);
         Claimed::First
+    }
+
+    /// The answer to a part that may be a repeat, and claims nothing if it is none; `None` if it gets the answer to the first
+    /// one, once that is numbered.
+    pub(super) fn recall(
+        &mut self,
+        claim: &Claim,
+        from: (ShardId, Ticket),
+        now: Timestamp,
+        forgotten: &mut u64,
+    ) -> Option<Verdict> {
+        self.forget_expired(now);
+        let Claim { name, digest } = claim;
+        let Some(entry) = self.entries.get(name) else {
+            return Some(Verdict::New);
+        };
+        if entry.digest != *digest {
+            return Some(Verdict::Reused);
+        }
+        if let State::Done(verdict) = entry.state {
+            return Some(verdict);
+        }
+        if !self.make_room(WAITING_BYTES, forgotten) {
+            return Some(Verdict::NoRoom);
+        }
+        if let Some(entry) = self.entries.get_mut(name)
+            && let State::UnderWay(waiting) = &mut entry.state
+        {
+            waiting.push(from);
+        }
+        None
+    }
+
+    /// Takes this much of the bound, and forgets the oldest answers for it. Says whether there is room.
+    fn make_room(&mut self, bytes: usize, forgotten: &mut u64) -> bool {
+        while self.bytes + bytes > MAX_BYTES {
+            if !self.forget_oldest() {
+                return false;
+            }
+            *forgotten += 1;
+        }
+        self.bytes += bytes;
+        true
     }
 
     /// The first part with this name is numbered. Returns all that wait for it.
@@ -106,7 +140,10 @@ impl Keys {
         let entry = self.entries.get_mut(name);
         let entry = entry.expect("what is under way is not forgotten");
         match std::mem::replace(&mut entry.state, State::Done(verdict)) {
-            State::UnderWay(waiting) => waiting,
+            State::UnderWay(waiting) => {
+                self.bytes -= (waiting.len() - 1) * WAITING_BYTES;
+                waiting
+            }
             State::Done(_) => unreachable!("a part is numbered once"),
         }
     }
@@ -136,7 +173,13 @@ impl Keys {
 
     /// Checks the account of memory. For tests.
     pub(super) fn check(&self) {
-        let costs = self.by_age.iter().map(|(_, name)| cost(name));
+        let costs = self.by_age.iter().map(|(_, name)| {
+            let waiting = match &self.entries[name].state {
+                State::UnderWay(waiting) => (waiting.len() - 1) * WAITING_BYTES,
+                State::Done(_) => 0,
+            };
+            cost(name) + waiting
+        });
         assert_eq!(costs.sum::<usize>(), self.bytes);
         assert_eq!(self.by_age.len(), self.entries.len());
         assert!(self.bytes <= MAX_BYTES);
@@ -192,6 +235,41 @@ mod tests {
         assert_eq!(keys.complete(&claim.name, DONE), [from(1), from(2)]);
         let answered = Claimed::Answered(DONE);
         assert_eq!(ask(&mut keys, &claim, 3, START), answered);
+    }
+
+    #[test]
+    fn a_part_that_waits_for_its_topic_claims_nothing_and_is_told_of_the_first() {
+        let mut keys = Keys::default();
+        let claim = claim("/a", "k", b"x");
+        let recall = |keys: &mut Keys, claim: &Claim, slot| {
+            let verdict = keys.recall(claim, from(slot), START, &mut 0);
+            keys.check();
+            verdict
+        };
+        assert_eq!(recall(&mut keys, &claim, 1), Some(Verdict::New));
+        assert_eq!(ask(&mut keys, &claim, 2, START), Claimed::First);
+        assert_eq!(recall(&mut keys, &claim, 3), None);
+        assert_eq!(keys.complete(&claim.name, DONE), [from(2), from(3)]);
+        keys.check();
+        assert_eq!(recall(&mut keys, &claim, 4), Some(DONE));
+        let other = self::claim("/a", "k", b"y");
+        assert_eq!(recall(&mut keys, &other, 5), Some(Verdict::Reused));
+    }
+
+    #[test]
+    fn repeats_that_wait_count_towards_the_bound() {
+        let mut keys = Keys::default();
+        let claim = claim("/a", "k", b"x");
+        assert_eq!(ask(&mut keys, &claim, 0, START), Claimed::First);
+        let mut waiting = 0;
+        while keys.claim(&claim, from(waiting), START, &mut 0) == Claimed::Waits {
+            waiting += 1;
+            assert!(waiting < 1_000_000, "the list has a bound");
+        }
+        let no_room = Claimed::Answered(Verdict::NoRoom);
+        assert_eq!(ask(&mut keys, &claim, 1, START), no_room);
+        assert_eq!(keys.complete(&claim.name, DONE).len(), waiting as usize + 1);
+        keys.check();
     }
 
     #[test]

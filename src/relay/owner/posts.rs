@@ -9,7 +9,9 @@ use crate::metrics::stats::Stat;
 use crate::port::describe::Description;
 use crate::relay::envelope::Envelope;
 use crate::relay::outbox::Outbox;
-use crate::relay::posting::{Described, Posted, Posting, Question, Receipt, Ticket, Verdict};
+use crate::relay::posting::{
+    Described, Posted, Posting, Question, Recall, Receipt, Ticket, Verdict,
+};
 
 impl Owner {
     /// Takes in messages of requests. The topic need not have a member. A repeat is not published again.
@@ -61,6 +63,29 @@ impl Owner {
         if topic.publish(draft, audience) {
             self.published.push(slot);
         }
+    }
+
+    /// A part has to wait for its topic. If it is a repeat, it need not.
+    pub(crate) fn on_recall(&mut self, recall: Recall, desk: &mut Desk<'_>) {
+        let Recall {
+            from,
+            ticket,
+            claim,
+        } = recall;
+        let mut forgotten = 0;
+        let keys = &mut self.keys;
+        let verdict = keys.recall(&claim, (from, ticket), desk.now, &mut forgotten);
+        desk.stats.add(Stat::PostKeysForgotten, forgotten);
+        let Some(verdict) = verdict else {
+            return;
+        };
+        let posted = Posted {
+            topic: claim.name.topic.clone(),
+            verdicts: vec![(ticket, verdict)],
+            dropped_bytes: 0,
+            is_held: false,
+        };
+        desk.outbox.send(from, Envelope::Posted(Box::new(posted)));
     }
 
     /// All pending messages of a topic are numbered: tells the shards whose requests are among them.

@@ -67,6 +67,8 @@ pub(super) struct Parts {
     lines: Option<Lines>,
     /// The sender, until it is judged and the parts are ready.
     sender: Option<Box<Sender>>,
+    /// Nothing is offered any more, and this is why.
+    given_up: Option<Fault>,
 }
 
 /// The sender of a request.
@@ -88,6 +90,8 @@ pub(super) struct Part {
     /// The number of messages.
     count: u32,
     claim: Option<Claim>,
+    /// The owner was asked whether it is a repeat.
+    was_asked: bool,
     state: State,
 }
 
@@ -109,6 +113,8 @@ pub(super) type Outcome = Result<(Seq, u32), Fault>;
 enum State {
     /// In the list of those that may be offered.
     Ready,
+    /// The owner is asked whether it is a repeat, because the topic is not open.
+    Asked,
     /// In the queue of its topic.
     Queued,
     /// On its way to the owner, or numbered there.
@@ -232,6 +238,7 @@ impl Parts {
             held_bytes: 0,
             lines,
             sender: Some(Box::new(sender)),
+            given_up: None,
         }
     }
 
@@ -245,6 +252,7 @@ impl Parts {
             draft: Some(draft),
             count,
             claim: None,
+            was_asked: false,
             state: State::Ready,
         });
         self.open += 1;
@@ -394,6 +402,26 @@ impl Parts {
         })
     }
 
+    /// The part has to wait. Its claim, if its owner must be asked first whether it is a repeat.
+    pub(super) fn ask(&mut self, part: u32) -> Option<Claim> {
+        let part = self.parts.get_mut(part as usize)?;
+        let claim = part.claim.clone().filter(|_| !part.was_asked)?;
+        part.was_asked = true;
+        part.state = State::Asked;
+        Some(claim)
+    }
+
+    /// The part is no repeat. Says whether it is ready again: the request may be given up meanwhile.
+    pub(super) fn go_on(&mut self, part: u32) -> bool {
+        if let Some(fault) = self.given_up {
+            self.resolve(part, Err(fault));
+            return false;
+        }
+        self.parts[part as usize].state = State::Ready;
+        self.ready.push_back(part);
+        true
+    }
+
     /// The part waits in the queue of its topic.
     pub(super) fn enqueue(&mut self, part: u32) {
         self.parts[part as usize].state = State::Queued;
@@ -436,11 +464,13 @@ impl Parts {
         let mut topics = Vec::new();
         self.ready.clear();
         self.sender = None;
+        self.given_up = Some(fault);
         for part in &mut self.parts {
             let is_queued = match part.state {
                 State::Ready => false,
                 State::Queued => true,
-                State::Offered | State::Done(_) => continue,
+                // A repeat must not be told that it is not published.
+                State::Asked | State::Offered | State::Done(_) => continue,
             };
             topics.push((part.topic.clone(), is_queued));
             part.state = State::Done(Err(fault));
@@ -454,13 +484,14 @@ impl Parts {
 
     /// Whether some part is neither offered nor given up.
     pub(super) fn has_unoffered(&self) -> bool {
-        !self.is_read() || self.parts.iter().any(|part| part.draft.is_some())
+        let is_left = !self.is_read() || self.parts.iter().any(|part| part.draft.is_some());
+        is_left && self.given_up.is_none()
     }
 
-    /// Whether some part was offered.
+    /// Whether some part was offered, or is perhaps a repeat of one that was.
     pub(super) fn has_offered(&self) -> bool {
         let mut states = self.parts.iter().map(|part| part.state);
-        states.any(|state| matches!(state, State::Offered | State::Done(Ok(_))))
+        states.any(|state| matches!(state, State::Asked | State::Offered | State::Done(Ok(_))))
     }
 
     /// Whether each part has its result.
@@ -477,7 +508,7 @@ impl Parts {
                     post::accepted(Position { epoch, next }, members)
                 }
                 Some(State::Done(Err(fault))) => fault.reply(),
-                Some(State::Ready | State::Queued | State::Offered) | None => {
+                Some(State::Ready | State::Asked | State::Queued | State::Offered) | None => {
                     unreachable!("a request to one topic has one part, which has its result")
                 }
             };
@@ -511,12 +542,14 @@ impl Parts {
         size_of::<Parts>() + self.parts.capacity() * size_of::<Part>() + self.held_bytes + lines
     }
 
-    /// Of each part, whether it was offered or numbered. For tests.
+    /// Of each part, whether it was offered. A repeat that is answered without that has its claim still. For tests.
     pub(super) fn offered(&self) -> Vec<bool> {
-        let states = self.parts.iter().map(|part| part.state);
-        states
-            .map(|state| matches!(state, State::Offered | State::Done(Ok(_))))
-            .collect()
+        let was_offered = |part: &Part| match part.state {
+            State::Offered => true,
+            State::Done(Ok(_)) => part.claim.is_none(),
+            State::Ready | State::Asked | State::Queued | State::Done(Err(_)) => false,
+        };
+        self.parts.iter().map(was_offered).collect()
     }
 
     /// The parts that wait in the queues of their topics. For tests.

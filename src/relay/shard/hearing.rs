@@ -57,6 +57,7 @@ impl Shard {
                 audience,
             } => owner.on_publish(&topic, draft, audience, desk.stats),
             Envelope::Post(posting) => owner.on_post(*posting, &mut desk),
+            Envelope::Recall(recall) => owner.on_recall(*recall, &mut desk),
             Envelope::Ask(question) => owner.on_ask(*question, &mut desk),
             Envelope::Hold { topic, from, hold } => owner.on_hold(topic, from, hold, &mut desk),
             Envelope::Release {

@@ -13,7 +13,8 @@ use crate::metrics::stats::Stat;
 use crate::port::reply::Fault;
 use crate::port::topic_name::TopicName;
 use crate::relay::batch::draft::{Draft, Source};
-use crate::relay::posting::{Posted, Ticket, Verdict};
+use crate::relay::envelope::Envelope;
+use crate::relay::posting::{Claim, Posted, Recall, Ticket, Verdict};
 use crate::ws::frame::MessageKind;
 
 /// Parts of one request that are offered in a step.
@@ -64,6 +65,10 @@ impl Shard {
         };
         let topic = part.topic.clone();
         if !self.is_open_from_outside(&topic) {
+            let parts = parts_mut(&mut self.clients, ticket.client);
+            if let Some(claim) = parts.and_then(|parts| parts.ask(ticket.part)) {
+                return self.ask_for_first(ticket, claim);
+            }
             let bytes = self.enqueue_part(ticket);
             self.outside.enqueue(&topic, ticket, bytes);
             return;
@@ -80,6 +85,18 @@ impl Shard {
             self.stats.add(Stat::PostedMessages, draft.len() as u64);
             self.outside.push(&topic, draft, ticket, claim);
         }
+    }
+
+    /// Perhaps the part is a repeat. Then its answer need not wait, and it would be wrong to say that nothing is published.
+    fn ask_for_first(&mut self, ticket: Ticket, claim: Claim) {
+        let owner = self.router.owner(&claim.name.topic);
+        let recall = Recall {
+            from: self.id,
+            ticket,
+            claim,
+        };
+        self.outbox.send(owner, Envelope::Recall(Box::new(recall)));
+        self.hear_itself();
     }
 
     /// Returns the bytes that wait.
@@ -151,15 +168,32 @@ impl Shard {
         for (ticket, verdict) in verdicts {
             let outcome = match verdict {
                 Verdict::Numbered { next, members } => Ok((next, members)),
+                Verdict::New => {
+                    self.go_on_with(ticket);
+                    continue;
+                }
                 Verdict::Reused => Err(Fault::REUSED),
                 Verdict::NoRoom => Err(Fault::KEYS_FULL),
             };
             if let Some(parts) = parts_mut(&mut self.clients, ticket.client) {
                 parts.resolve(ticket.part, outcome);
                 self.answer_if_resolved(ticket.client);
+                self.gauge_client(ticket.client);
             }
         }
         self.wake_posts(&topic);
+    }
+
+    /// The part is no repeat. It is offered when its topic is open.
+    fn go_on_with(&mut self, ticket: Ticket) {
+        if let Some(parts) = parts_mut(&mut self.clients, ticket.client) {
+            if parts.go_on(ticket.part) {
+                self.resume(ticket.client);
+                self.make_ready(ticket.client);
+            } else {
+                self.answer_if_resolved(ticket.client);
+            }
+        }
     }
 
     /// Bytes of requests are numbered, and publishers of their topic are not held.

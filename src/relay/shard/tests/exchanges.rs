@@ -378,6 +378,61 @@ fn a_repeat_gets_the_first_answer_on_whatever_shard_it_comes() {
 }
 
 #[test]
+fn a_repeat_to_a_held_topic_gets_the_first_answer_and_a_new_request_waits() {
+    let mut config = Config::default();
+    config.relay.coalesce = Duration::ZERO;
+    let (mut shards, path) = two_shards(&config);
+    let members = [0, 1].map(|shard| join(&mut shards[shard], &path, b""));
+    turns(&mut shards);
+    let keyed = |key: &str| post_with(&path, "a", &format!("Idempotency-Key: {key}\r\n"));
+    let first = dial(&mut shards[0], keyed("k"));
+    turns(&mut shards);
+    assert_eq!(answers(&shards[0], first), [(202, at(1, 2))]);
+    hold(&mut shards, &path, true);
+    turns(&mut shards);
+    for shard in [0, 1] {
+        let repeat = dial(&mut shards[shard], keyed("k"));
+        turns(&mut shards);
+        assert_eq!(answers(&shards[shard], repeat), [(202, at(1, 2))]);
+    }
+    let news = [0, 1].map(|shard| dial(&mut shards[shard], keyed(&shard.to_string())));
+    turns(&mut shards);
+    for shard in [0, 1] {
+        assert!(shards[shard].writes_to(news[shard]).is_empty());
+    }
+    hold(&mut shards, &path, false);
+    turns(&mut shards);
+    for shard in [0, 1] {
+        assert_eq!(statuses(&shards[shard], news[shard]), [202]);
+        let sent = shards[shard].writes_to(members[shard]).concat();
+        assert!(sent.ends_with(b"\x81\x01a\x81\x01a"));
+    }
+}
+
+#[test]
+fn a_repeat_that_a_drain_finds_waiting_is_not_told_that_nothing_is_published() {
+    let (mut shards, path) = two_shards(&Config::default());
+    join(&mut shards[1], &path, b"");
+    turns(&mut shards);
+    let keyed = |key: &str| post_with(&path, "a", &format!("Idempotency-Key: {key}\r\n"));
+    dial(&mut shards[1], keyed("k"));
+    turns(&mut shards);
+    hold(&mut shards, &path, true);
+    turns(&mut shards);
+    let repeat = dial(&mut shards[1], keyed("k"));
+    let new = dial(&mut shards[1], keyed("l"));
+    turn_and_deliver(&mut shards, 1);
+    for shard in &mut shards {
+        shard.gets(Mail::Drain);
+    }
+    turn_and_deliver(&mut shards, 1);
+    more_turns(&mut shards);
+    assert_eq!(answers(&shards[1], repeat), [(202, at(1, 1))]);
+    assert_eq!(statuses(&shards[1], new), [503]);
+    assert_eq!(shards[1].stats.value(Stat::PostedMessages), 1);
+}
+
+#[test]
 fn small_posts_of_a_turn_are_one_draft_and_each_hears_its_own_position() {
     let (mut shards, path) = two_shards(&Config::default());
     let clients: Vec<ClientKey> = (0..5)

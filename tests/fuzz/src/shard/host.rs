@@ -425,6 +425,7 @@ impl World {
             Envelope::Unsubscribe { .. }
             | Envelope::Members { .. }
             | Envelope::Post(_)
+            | Envelope::Recall(_)
             | Envelope::Posted(_)
             | Envelope::Ask(_)
             | Envelope::Described(_)
