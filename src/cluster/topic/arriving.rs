@@ -39,19 +39,19 @@ impl<T: Parcel> Topic<T> {
         self.note_drain(cx);
     }
 
-    /// Takes what was kept, in the order in which it came. The engine has said where it is.
+    /// Takes what was kept, in the order in which it came. The engine has said where it is, but S may be ahead of that answer.
     pub(super) fn release_kept(&mut self, cx: &mut Context<'_, T>) {
         let mut kept = std::mem::take(&mut self.kept);
-        while let Some(arrival) = kept.pop(cx.meter) {
+        while let Some((arrival, is_verified)) = kept.pop(cx.meter) {
             if self.is_whole && self.kept.is_empty() {
-                self.accept(arrival, true, cx);
+                self.accept(arrival, is_verified, cx);
             } else {
                 self.keep(arrival, cx);
             }
         }
     }
 
-    /// Takes a batch of a whole topic. `is_verified`: SYNC has been answered since it came.
+    /// Takes a batch of a whole topic. `is_verified`: SYNC was asked and answered since it came.
     fn accept(&mut self, arrival: Arrival, is_verified: bool, cx: &mut Context<'_, T>) {
         let Some(place) = self.place() else { return };
         match self.kind(&arrival, place) {

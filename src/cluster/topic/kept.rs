@@ -10,6 +10,8 @@ use crate::cluster::batch::Arrival;
 pub(crate) struct Kept {
     arrivals: VecDeque<Arrival>,
     cost_bytes: u64,
+    /// So many of the first came before SYNC was asked. Its answer is newer than they are. About the others it says nothing.
+    asked_after: usize,
 }
 
 impl Kept {
@@ -36,13 +38,20 @@ impl Kept {
         has_room
     }
 
-    /// Takes the first.
-    pub(crate) fn pop(&mut self, meter: &mut Meter) -> Option<Arrival> {
+    /// Notes that SYNC is asked now.
+    pub(crate) fn note_asked(&mut self) {
+        self.asked_after = self.arrivals.len();
+    }
+
+    /// Takes the first, and whether SYNC was asked since it came.
+    pub(crate) fn pop(&mut self, meter: &mut Meter) -> Option<(Arrival, bool)> {
         let arrival = self.arrivals.pop_front()?;
         let cost = arrival.cost_bytes();
         meter.change(cost, 0);
         self.cost_bytes -= cost;
-        Some(arrival)
+        let is_asked_after = self.asked_after > 0;
+        self.asked_after = self.asked_after.saturating_sub(1);
+        Some((arrival, is_asked_after))
     }
 
     /// Drops all.

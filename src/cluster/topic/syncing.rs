@@ -36,6 +36,7 @@ impl<T: Parcel> Topic<T> {
         self.renew_at = cx.now + self.settings.topic_ttl / 3;
         self.count.note_written(self.members, cx.now);
         self.note_asked();
+        self.kept.note_asked();
         let base = self.offers.base();
         self.ask(Request::Sync { base }, cx);
     }

@@ -276,6 +276,19 @@ fn another_epoch_is_believed_when_the_engine_has_answered() {
     assert_eq!(rig.topic.state(), State::Live);
 }
 
+/// The batch was published after the engine had answered, and came before its answer. It was once taken for an old one.
+#[test]
+fn a_batch_of_a_newer_epoch_than_the_answer_is_not_lost() {
+    let mut rig = Rig::live();
+    rig.resubscribe();
+    rig.arrive(arrival(OTHER, 5, 9, 1));
+    let effects = rig.synced(7, 10, (0, 0), 40);
+    assert_eq!(asked(&effects), [Request::Sync { base: 41 }]);
+    let effects = rig.synced(9, 1, (0, 0), 40);
+    assert_eq!(told(&effects), [(Why::Moved, place(9, 0), Some(0))]);
+    assert_eq!(delivered(&effects), [1]);
+}
+
 /// A replica that took over, or a master that was one meanwhile, has numbers of its own.
 #[test]
 fn an_epoch_that_took_over_numbers_ends_an_unbroken_subscription() {
