@@ -10,7 +10,7 @@ use bytes::Bytes;
 use super::arrival::{Arrival, Stage, Undecoded};
 use super::carry::{Carry, CarryProgress};
 use super::control::PendingControl;
-use super::exchange::Exchange;
+use super::exchange::{Exchange, Progress};
 use super::phase::{Phase, Step};
 use super::replays::PastKey;
 use super::sharing::SharedKey;
@@ -527,6 +527,13 @@ impl Client {
     /// The time since which a blocked socket has taken nothing.
     pub(super) fn stalled_since(&self) -> Option<Timestamp> {
         (self.blocked && self.output == Output::Stalls).then_some(self.output_since)
+    }
+
+    /// Whether an answer is on its way to it, for which it has no time but that of a stall.
+    pub(super) fn takes_answer(&self) -> bool {
+        let exchange = self.exchange();
+        let is_answered = exchange.is_none_or(|one| matches!(one.progress, Progress::Answered));
+        is_answered && self.due == Timestamp(u64::MAX)
     }
 
     /// The last review of the output, or the last ping if that was later.

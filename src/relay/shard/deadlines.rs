@@ -54,6 +54,9 @@ impl Shard {
     fn deadline(&self, key: ClientKey) -> Option<Timestamp> {
         let client = self.clients.get(key)?;
         match client.phase() {
+            Phase::Exchanging | Phase::Finishing if client.takes_answer() => {
+                self.stall_deadline(client)
+            }
             Phase::Requesting
             | Phase::Exchanging
             | Phase::Placing

@@ -320,7 +320,8 @@ impl Shard {
             client.arrival = None;
             client.take(Step::QueueLast);
         }
-        client.due = self.now + self.settings.handshake_timeout;
+        // It has as long as it takes something of the answer now and then, as a member has.
+        client.due = Timestamp(u64::MAX);
         self.gauge_client(key);
         self.outflow.make_urgent(key, &mut self.clients);
         self.reschedule(key);

@@ -594,6 +594,22 @@ fn a_body_that_waits_counts_as_memory_and_gives_way_with_an_answer() {
 }
 
 #[test]
+fn an_answer_is_cut_when_its_client_takes_nothing_and_not_while_it_takes_some() {
+    for fields in ["", "Connection: close\r\n"] {
+        let mut shard = shard_with(&Config::default());
+        let client = dial(&mut shard, post_with("/", "x", fields));
+        // Longer than a request may take, and than a client may take nothing.
+        for _ in 0..40 {
+            shard.accepts(client);
+            shard.sleep(Duration::from_secs(1), &mut |_, n| Written::plain(1, n));
+        }
+        assert!(!shard.is_empty(), "it takes its answer");
+        shard.sleep(Duration::from_secs(20), &mut |_, n| Written::plain(0, n));
+        assert!(shard.is_empty(), "it takes nothing");
+    }
+}
+
+#[test]
 fn a_half_closed_client_is_answered_and_one_that_ends_in_its_body_is_not() {
     let mut shard = shard_with(&Config::default());
     let whole = dial(&mut shard, post("/", "x"));
