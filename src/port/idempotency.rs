@@ -2,6 +2,8 @@
 //!
 //! The owner of the topic remembers keys, because the repeat may come on any connection, to any shard.
 
+use std::sync::Arc;
+
 use ring::digest::{SHA256, SHA256_OUTPUT_LEN, digest};
 
 use super::reply::Fault;
@@ -12,7 +14,7 @@ const MAX_KEY_BYTES: usize = 128;
 
 /// A key that a client has chosen.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct Key(Box<str>);
+pub(crate) struct Key(Arc<str>);
 
 impl Key {
     /// The key of a request, if it has one.

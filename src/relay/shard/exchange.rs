@@ -63,6 +63,8 @@ pub(super) struct Parts {
     open: usize,
     /// Bytes of messages that are not offered yet.
     held_bytes: usize,
+    /// Bytes of the names of topics, and of the claims that are made for them.
+    named_bytes: usize,
     /// The lines of a body that names the topic of each; `None` for a request to one topic.
     lines: Option<Lines>,
     /// The sender, until it is judged and the parts are ready.
@@ -236,6 +238,7 @@ impl Parts {
             ready: VecDeque::new(),
             open: 0,
             held_bytes: 0,
+            named_bytes: 0,
             lines,
             sender: Some(Box::new(sender)),
             given_up: None,
@@ -247,6 +250,10 @@ impl Parts {
         // A request has fewer than 2³² messages.
         let part = self.parts.len() as u32;
         self.held_bytes += cost_of(&draft);
+        // A claim shares the texts. It has a counter beside its name.
+        let has_key = self.sender.as_ref().is_some_and(|one| one.key.is_some());
+        let claim = if has_key { size_of::<Name>() + 16 } else { 0 };
+        self.named_bytes += topic.len() + claim;
         self.parts.push(Part {
             topic,
             draft: Some(draft),
@@ -369,7 +376,7 @@ impl Parts {
                 }),
                 digest: Digest::of(draft.frames()),
             });
-            // As above.
+            // A request has fewer than 2³² parts.
             self.ready.push_back(index as u32);
         }
     }
@@ -539,7 +546,9 @@ impl Parts {
             let body = unread.map_or(0, |unread| unread.body.capacity());
             lines.fates.capacity() * size_of::<Fate>() + body
         });
-        size_of::<Parts>() + self.parts.capacity() * size_of::<Part>() + self.held_bytes + lines
+        let ready = self.ready.capacity() * size_of::<u32>();
+        let parts = self.parts.capacity() * size_of::<Part>() + self.named_bytes;
+        size_of::<Parts>() + parts + ready + self.held_bytes + lines
     }
 
     /// Of each part, whether it was offered. A repeat that is answered without that has its claim still. For tests.
