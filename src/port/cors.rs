@@ -19,10 +19,9 @@ const FIELDS: &str = "Authorization, Content-Type, Idempotency-Key, Last-Event-I
 const MAX_AGE: &str = "7200";
 
 /// Which page may read the answer.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Cors {
     /// No page asks, or this one may not.
-    #[default]
     None,
     /// Any page.
     Anyone,

@@ -1,6 +1,6 @@
 //! A request that publishes: its head, the messages in its body, and the answer.
 //!
-//! [`Post::of`] reads the head, before a byte of the body is read. [`messages`] makes messages of a whole body. A body with
+//! `Port::post` reads the head, before a byte of the body is read. [`messages`] makes messages of a whole body. A body with
 //! messages to many topics is read line by line in [`lines`](super::lines).
 //!
 //! The shard decides when a message is published, and for how long it waits.

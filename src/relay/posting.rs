@@ -1,6 +1,6 @@
 //! Requests between the shard that has a client's request and the shard that owns its topic.
 //!
-//! [`exchanging`](super::shard) sends a [`Posting`] and the owner answers with [`Posted`]; or it sends a [`Question`], and gets
+//! The [shard](super::shard) sends a [`Posting`] and the owner answers with [`Posted`]; or it sends a [`Question`], and gets
 //! [`Described`]. Each message of a request is numbered or refused once, so each [`Ticket`] that was posted comes back once.
 //!
 //! A part with a key that has to wait may be a repeat. A [`Recall`] asks for that before, and gets [`Posted`] as well.

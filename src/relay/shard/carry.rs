@@ -47,7 +47,7 @@ impl Carry {
 
     /// The answer to a request.
     pub(super) fn answer(bytes: Bytes) -> Self {
-        // A request has few enough lines.
+        // A request has at most 10,000 lines, so the length fits 32 bits.
         let cargo = Cargo::Answer(bytes.len() as u32);
         Carry { bytes, cargo }
     }

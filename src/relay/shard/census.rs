@@ -11,7 +11,7 @@ use crate::time::Timestamp;
 /// The longest time for which an owner believes in members that have left.
 const PERIOD: Duration = Duration::from_secs(1);
 
-/// See the module. A topic is in it once: its flag is in the topic.
+/// See the module. A flag in the topic keeps it from being in here twice, unless it is forgotten and comes back.
 #[derive(Debug, Default)]
 pub(super) struct Census {
     topics: Vec<TopicName>,

@@ -1,7 +1,7 @@
 //! Messages of requests on their way to the owners of their topics: those of this turn, and the accounts of all.
 //!
 //! A request is no member of its topic. So an account for each topic limits the bytes of requests that are on their way, and
-//! keeps the parts that wait. [`exchanging`](super::exchanging) offers messages here, and [`deciding`](super::deciding) sends
+//! keeps the parts that wait. [`offering`](super::offering) offers messages here, and [`deciding`](super::deciding) sends
 //! them once a turn.
 
 use std::collections::{HashMap, VecDeque};
