@@ -305,7 +305,10 @@ impl Shard {
         let Some(client) = self.clients.get_mut(key) else {
             return;
         };
-        let is_last = client.ended || is_ending;
+        let arrival = client.arrival.as_ref();
+        let has_more = arrival.is_some_and(|arrival| !arrival.early.is_empty());
+        // A client that has ended its side may have sent several requests before.
+        let is_last = is_ending || client.ended && !has_more;
         let Some(exchange) = client.exchange_mut() else {
             return;
         };
@@ -325,6 +328,10 @@ impl Shard {
         self.gauge_client(key);
         self.outflow.make_urgent(key, &mut self.clients);
         self.reschedule(key);
+        if connection == Connection::Close {
+            // Nothing that it says counts any more, but its end does.
+            self.resume(key);
+        }
     }
 
     /// The answer has left. The connection waits for the next request, which may have come already.

@@ -614,10 +614,13 @@ fn a_half_closed_client_is_answered_and_one_that_ends_in_its_body_is_not() {
     let mut shard = shard_with(&Config::default());
     let whole = dial(&mut shard, post("/", "x"));
     shard.ends(whole);
+    let three = dial(&mut shard, post("/", "x").repeat(3));
+    shard.ends(three);
     let part = dial(&mut shard, cut(&post("/", "xyz")));
     shard.ends(part);
     rest(&mut shard, None);
     assert_eq!(statuses(&shard, whole), [202]);
+    assert_eq!(statuses(&shard, three), [202; 3]);
     assert!(shard.writes_to(part).is_empty());
     assert!(shard.is_empty());
     assert_eq!(shard.stats.value(Stat::PostsLost), 1);
