@@ -235,11 +235,12 @@ impl Shard {
         (!rates.admit_message(&mut client.buckets, self.now)).then_some(Departure::Rate)
     }
 
-    /// Counts a control frame, or a frame that brings nothing. A member that sends too many departs.
+    /// Counts a control frame, or a frame that brings nothing. A client that sends too many departs. Frames behind our Close do
+    /// not count.
     fn count_control(&mut self, key: ClientKey) -> ControlFlow<()> {
         let client = &mut self.clients[key];
         let rates = &self.settings.rates;
-        if client.member.is_none() || rates.admit_control(&mut client.buckets, self.now) {
+        if client.topic().is_none() || rates.admit_control(&mut client.buckets, self.now) {
             return ControlFlow::Continue(());
         }
         self.depart(key, Departure::ControlRate);

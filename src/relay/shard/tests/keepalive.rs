@@ -1,4 +1,4 @@
-//! Keep-alive: silence in either direction is ended by a ping.
+//! Keep-alive: silence in either direction is ended by a ping. A client may not ping without end.
 
 use super::*;
 
@@ -83,4 +83,33 @@ fn whoever_sends_and_is_sent_messages_is_not_pinged() {
 #[test]
 fn whoever_is_sent_messages_and_sends_nothing_is_pinged_as_ever() {
     assert_eq!(live(true, 0, 1).1, 4);
+}
+
+#[test]
+fn a_client_that_replays_kept_messages_may_ping_no_more_often_than_a_member() {
+    const MESSAGES: usize = 12;
+    let mut config = Config::default();
+    config.history.max_age = Duration::from_hours(1);
+    config.history.max_bytes = 64 << 20;
+    let mut shard = shard_with(&config);
+    let member = join(&mut shard, "/", b"");
+    rest(&mut shard, None);
+    let len = config.limits.max_message_bytes;
+    for _ in 0..MESSAGES {
+        let mut frame = vec![0x82, 0xff];
+        frame.extend((len as u64).to_be_bytes());
+        frame.resize(14 + len, 0);
+        shard.sends(member, &frame);
+        rest(&mut shard, None);
+    }
+    let client = join(&mut shard, "/?last=1h", b"");
+    rest(&mut shard, Some(client));
+    assert!(shard.clients[client].replay().is_some(), "it is far behind");
+    shard.sends(client, &PING.repeat(100));
+    rest(&mut shard, Some(client));
+    assert_eq!(shard.stats.value(Stat::Disconnections), 0);
+    shard.sends(client, &PING.repeat(10_000));
+    rest(&mut shard, Some(client));
+    assert_eq!(shard.stats.value(Stat::DisconnectedControlRate), 1);
+    assert_eq!(shard.stats.value(Stat::ConnectedClients), 1);
 }
