@@ -33,7 +33,8 @@ pub(crate) fn announce(config: &Config, relay: &RelayHandle) {
         max_lag_bytes = size(config.slow_consumer.max_lag_bytes),
         stall_timeout = time(config.slow_consumer.stall_timeout),
         history = (!config.history.max_age.is_zero()).then(|| time(config.history.max_age)),
-        publish = display(word(config.relay.publish)),
+        subscribe = display(word(config.access.subscribe)),
+        publish = display(word(config.publish())),
         "ready"
     );
 }

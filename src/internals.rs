@@ -63,6 +63,14 @@ pub mod port {
     pub use crate::port::topic_name::{MAX_TOPIC_BYTES, topic_name};
 }
 
+/// Tokens, and the grants in them.
+pub mod access {
+    pub use crate::access::grants::{Grants, GrantsError};
+    pub use crate::access::keys::{KeyError, Keys};
+    pub use crate::access::pattern::{Pattern, PatternError};
+    pub use crate::access::token::{Rules, TokenError, verify};
+}
+
 /// RFC 6455.
 pub mod ws {
     pub use crate::ws::close::CloseCode;

@@ -1,7 +1,8 @@
 //! Time for the layers that have no clock.
 //!
 //! `relay`, `ws` and `http` never read the time. A worker reads its clock once or twice a turn and passes a
-//! [`Timestamp`] down; the simulation passes any value it likes. [`WallTime`] is only shown, and decides nothing.
+//! [`Timestamp`] down; the simulation passes any value it likes. [`WallTime`] is shown, and tells
+//! whether a token is still valid.
 
 use std::time::{Duration, SystemTime};
 

@@ -49,6 +49,11 @@ fn the_reader_of_requests_keeps_its_promises_on_the_corpus() {
 }
 
 #[test]
+fn tokens_and_patterns_keep_their_promises_on_the_corpus() {
+    replay("token", targets::token::run);
+}
+
+#[test]
 fn shards_keep_their_promises_on_the_corpus() {
     replay("shard", targets::shard::run);
 }

@@ -302,7 +302,8 @@ fn the_configurations_on_the_pages_are_valid() {
     assert!(checked > 5, "only {checked} were found");
 }
 
-/// A folder whose `config.yaml` is `text`, and that has the files which TLS needs. It stands for the folder of the unit.
+/// A folder whose `config.yaml` is `text`, and that has the files which TLS and tokens need. It stands for the folder of the
+/// unit.
 fn folder_with(text: &str) -> TempDir {
     let folder = tempfile::tempdir().unwrap();
     let key = KeyPair::generate().unwrap();
@@ -312,6 +313,12 @@ fn folder_with(text: &str) -> TempDir {
         .unwrap();
     fs::write(folder.path().join("cert.pem"), cert.pem()).unwrap();
     fs::write(folder.path().join("key.pem"), key.serialize_pem()).unwrap();
+    fs::write(folder.path().join("token.pem"), key.public_key_pem()).unwrap();
+    fs::write(
+        folder.path().join("token.key"),
+        "0123456789abcdef".repeat(2),
+    )
+    .unwrap();
     let here = folder.path().to_str().unwrap();
     let text = text.replace("/var/lib/fanwire", here);
     fs::write(folder.path().join("config.yaml"), text).unwrap();

@@ -93,6 +93,7 @@ impl Config {
         self.validate_sizes()?;
         self.validate_rate()?;
         self.validate_access()?;
+        self.validate_tokens()?;
         self.validate_history()?;
         self.validate_waits()?;
         self.validate_listeners()?;

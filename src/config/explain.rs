@@ -50,12 +50,16 @@ fn translate(text: &str, path: &str, message: &str, line: Option<usize>) -> Conf
     };
 
     if let Some(name) = quoted("unknown field `") {
-        return unknown_key(path, name).on_line(line);
+        return unknown_key(path, name, message).on_line(line);
     }
     if let Some(name) = quoted("duplicate field `") {
         let error = ConfigError::new("given twice", "keep one of the two")
             .of_key(suggest::join(path, name));
         return error.on_line(line_of_key(text, path, name, 2).or(line));
+    }
+    if let Some(name) = quoted("missing field `") {
+        let problem = format!("`{name}` is missing");
+        return with_key(ConfigError::new(problem, "add it"), path).on_line(line);
     }
     if let Some(word) = quoted("unknown variant `") {
         return with_key(unknown_word(word, message), path).on_line(line);
@@ -105,7 +109,7 @@ fn with_key(error: ConfigError, path: &str) -> ConfigError {
     }
 }
 
-fn unknown_key(section: &str, name: &str) -> ConfigError {
+fn unknown_key(section: &str, name: &str, message: &str) -> ConfigError {
     let key = suggest::join(section, name.trim());
     let meant = suggest::key_for(section, name.trim());
     let is_public = suggest::may_be_shown(&key, meant.as_deref());
@@ -116,7 +120,16 @@ fn unknown_key(section: &str, name: &str) -> ConfigError {
             "replace it by spaces; it often comes from a web page or a word processor",
         ));
     }
-    let all = || format!("use one of {}", suggest::names_in(section).join(", "));
+    let all = || {
+        let names = suggest::names_in(section);
+        // The entries of a list are no keys of their own, so only the parser knows theirs.
+        let names = if names.is_empty() {
+            allowed_words(message).join(", ")
+        } else {
+            names.join(", ")
+        };
+        format!("use one of {names}")
+    };
     if !is_public {
         let problem = "found an unknown key, which is not shown";
         return with_key(ConfigError::new(problem, syntax::KEY_AND_VALUE).or(all()));
@@ -127,16 +140,20 @@ fn unknown_key(section: &str, name: &str) -> ConfigError {
 
 /// `message` lists the allowed words: "unknown variant `a`, expected one of `b`, `c`".
 fn unknown_word(word: &str, message: &str) -> ConfigError {
-    let allowed = message
-        .rsplit_once("expected ")
-        .map_or("", |(_, list)| list);
-    // After a split at backticks, every second part was between two of them.
-    let words: Vec<&str> = allowed.split('`').skip(1).step_by(2).collect();
+    let words = allowed_words(message);
     let fix = match suggest::word_for(word, &words) {
         Some(meant) => format!("did you mean `{meant}`? Use one of {}", words.join(", ")),
         None => format!("use one of {}", words.join(", ")),
     };
     ConfigError::new(format!("found {}", quoted(word, Kind::Value)), fix)
+}
+
+fn allowed_words(message: &str) -> Vec<&str> {
+    let allowed = message
+        .rsplit_once("expected ")
+        .map_or("", |(_, list)| list);
+    // After a split at backticks, every second part was between two of them.
+    allowed.split('`').skip(1).step_by(2).collect()
 }
 
 /// Splits "invalid type: integer `3`, expected a boolean".

@@ -115,6 +115,37 @@ impl<'de, T: Entry> Visitor<'de> for List<T> {
     }
 }
 
+/// Reads a list of mappings.
+pub(super) fn mappings<'de, D: Deserializer<'de>, T: Mapping<'de>>(
+    deserializer: D,
+) -> Result<Vec<T>, D::Error> {
+    deserializer.deserialize_any(Mappings(PhantomData))
+}
+
+/// An entry of a list of mappings.
+pub(super) trait Mapping<'de>: Deserialize<'de> {
+    /// The shape of such a list, for errors.
+    const LIST: &'static str;
+}
+
+struct Mappings<T>(PhantomData<T>);
+
+impl<'de, T: Mapping<'de>> Visitor<'de> for Mappings<T> {
+    type Value = Vec<T>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(T::LIST)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Vec<T>, A::Error> {
+        let mut entries = Vec::new();
+        while let Some(entry) = list.next_element()? {
+            entries.push(entry);
+        }
+        Ok(entries)
+    }
+}
+
 /// An entry, read from its spelling.
 struct One<T>(T);
 

@@ -8,7 +8,7 @@
 //!
 //! `types` has the keys and their defaults. `units`, `lists` and `proxies` read and write values, `file` whole files.
 //! `layers` puts variables and flags, each a `setting`, over a file by an `overlay`. `human` writes sizes into the log.
-//! `bounds`, `range`, `access` and `tls_files` check values, and `warnings` doubts some that are allowed.
+//! `bounds`, `range`, `access`, `tokens` and `tls_files` check values, and `warnings` doubts some that are allowed.
 //!
 //! For errors, `explain` translates the parser's texts, `locate` finds the line of a key, `suggest` finds the key that the
 //! operator meant, and `syntax` has advice for mistakes in YAML.
@@ -30,6 +30,7 @@ mod setting;
 mod suggest;
 mod syntax;
 mod tls_files;
+mod tokens;
 mod types;
 mod units;
 mod warnings;
@@ -46,8 +47,9 @@ pub use proxies::ProxySource;
 pub use setting::markdown_table;
 pub(crate) use tls_files::pem_file;
 pub use types::{
-    Config, History, Http, Keepalive, Limits, Log, LogFormat, LogLevel, Metrics, Page,
-    ProxyProtocol, Publish, Relay, Server, Shutdown, SlowConsumer, SlowConsumerPolicy, Tls, Topics,
+    Access, Config, History, Http, Keepalive, Limits, Log, LogFormat, LogLevel, Metrics, Page,
+    ProxyProtocol, Publish, Relay, Server, Shutdown, SlowConsumer, SlowConsumerPolicy, Subscribe,
+    Tls, TokenAlgorithm, TokenKey, Topics,
 };
 pub use warnings::Warning;
 

@@ -97,8 +97,7 @@ pub(super) fn is_same(one: &str, other: &str) -> bool {
 }
 
 /// Whether an error may show the path of an unknown key, which was perhaps `meant` to be a known one. It may not if a part
-/// of it may
-/// be a secret.
+/// of it may be a secret.
 pub(super) fn may_be_shown(path: &str, meant: Option<&str>) -> bool {
     let (section, name) = path.rsplit_once('.').unwrap_or(("", path));
     let is_public = |name| !may_be_secret(name, Kind::Key);
@@ -106,7 +105,7 @@ pub(super) fn may_be_shown(path: &str, meant: Option<&str>) -> bool {
         let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_-".contains(&byte);
         name.bytes().all(is_plain) && likeness(name, last_segment(meant)) > MIN_LIKENESS
     };
-    section.split('.').all(is_public) && (is_public(name) || meant.is_some_and(is_like))
+    section.split(['.', '[', ']']).all(is_public) && (is_public(name) || meant.is_some_and(is_like))
 }
 
 /// The names of the keys directly in `section`.

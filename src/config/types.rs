@@ -3,6 +3,7 @@
 //! The whole relay reads these fields; only [`super::file`] parses them from text. Nothing here checks a range: a value
 //! that fits its type is accepted, and [`Config::validate`](super::Config::validate) checks it.
 
+use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -26,6 +27,8 @@ pub struct Config {
     pub server: Server,
     /// The section `relay`.
     pub relay: Relay,
+    /// The section `access`.
+    pub access: Access,
     /// The section `limits`.
     pub limits: Limits,
     /// The section `slow_consumer`.
@@ -183,6 +186,89 @@ pub enum Topics {
     Path,
     /// There is one topic, whatever the path.
     Single,
+}
+
+/// `access`: tokens with grants, and what they are needed for.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(
+    default,
+    deny_unknown_fields,
+    expecting = "a mapping such as `subscribe: token`"
+)]
+pub struct Access {
+    /// The clients that may hear a topic.
+    #[serde(deserialize_with = "units::word")]
+    pub subscribe: Subscribe,
+    /// The clients that may send messages. `relay.publish` is the older name; only one of them may differ from `everyone`.
+    #[serde(deserialize_with = "units::word")]
+    pub publish: Publish,
+    /// The keys that verify tokens. Read at the start, and again on SIGHUP.
+    #[serde(deserialize_with = "lists::mappings")]
+    pub keys: Vec<TokenKey>,
+    /// A file with more keys, a JSON Web Key Set. Read at the start, and again on SIGHUP.
+    pub jwks_file: Option<PathBuf>,
+    /// The value that the claim `iss` of a token must have.
+    pub issuer: Option<String>,
+    /// The value that the claim `aud` of a token must have, or must have in its list.
+    pub audience: Option<String>,
+    /// The name of the cookie that carries a token. It needs `server.allowed_origins`.
+    pub cookie: Option<String>,
+    /// Whether `?token=` may carry a token.
+    pub token_in_query: bool,
+    /// Whether `Fanwire-Grants` of the proxies in `server.trusted_proxies` is believed.
+    pub grants_header: bool,
+}
+
+/// `access.subscribe`: the clients that may hear a topic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Subscribe {
+    /// Every client.
+    Everyone,
+    /// Clients whose grants have the topic.
+    Token,
+}
+
+/// An entry of `access.keys`: a file with a key.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(
+    deny_unknown_fields,
+    expecting = "a mapping such as `{alg: ES256, file: token.pem}`"
+)]
+pub struct TokenKey {
+    /// The only algorithm that the key is for.
+    #[serde(deserialize_with = "units::word")]
+    pub alg: TokenAlgorithm,
+    /// The file: a secret for HS256, and otherwise a public key in PEM. A relative path starts at the working directory.
+    pub file: PathBuf,
+    /// The name by which tokens choose the key. A key without a name is for tokens that name no other key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kid: Option<String>,
+}
+
+impl lists::Mapping<'_> for TokenKey {
+    const LIST: &'static str = "a list such as `[{alg: ES256, file: token.pem}]`";
+}
+
+/// The algorithm of a token's signature (RFC 7518, section 3.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum TokenAlgorithm {
+    /// HMAC with SHA-256.
+    HS256,
+    /// RSASSA-PKCS1-v1_5 with SHA-256.
+    RS256,
+    /// RSASSA-PSS with SHA-256.
+    PS256,
+    /// ECDSA with P-256 and SHA-256.
+    ES256,
+    /// Ed25519 (RFC 8037).
+    EdDSA,
+}
+
+impl fmt::Display for TokenAlgorithm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self, f)
+    }
 }
 
 /// `limits`: limits on the size and rate of input.
@@ -425,6 +511,22 @@ impl Default for Relay {
             coalesce: Duration::from_millis(2),
             publish: Publish::Everyone,
             publish_tokens: Vec::new(),
+        }
+    }
+}
+
+impl Default for Access {
+    fn default() -> Self {
+        Access {
+            subscribe: Subscribe::Everyone,
+            publish: Publish::Everyone,
+            keys: Vec::new(),
+            jwks_file: None,
+            issuer: None,
+            audience: None,
+            cookie: None,
+            token_in_query: false,
+            grants_header: false,
         }
     }
 }

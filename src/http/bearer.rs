@@ -1,7 +1,7 @@
-//! Bearer tokens (RFC 6750): the tokens that the relay knows, and the check of a request's credentials.
+//! Bearer tokens (RFC 6750): the tokens that the relay knows, and the credentials of a request.
 //!
-//! The configuration reads each [`Token`] once, and `access` calls `judge` for each upgrade. No token is ever shown,
-//! not by `Debug`, `Display` or an error. The token that a request presents does not leave this file.
+//! The configuration reads each [`Token`] once, and `access` judges the credentials of each request. No token is ever shown,
+//! not by `Debug`, `Display` or an error. The token that a request presents goes to `access` only.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -11,6 +11,31 @@ use subtle::{Choice, ConstantTimeEq as _};
 
 use super::percent;
 use super::request::RequestHead;
+
+/// The reason why a request's credentials do not do, as `WWW-Authenticate` says it (RFC 6750, section 3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Challenge {
+    /// There are none, or they are no token of a known form. There is no error code for that.
+    Missing,
+    /// The token is not valid.
+    InvalidToken,
+    /// The token is valid, and does not allow what is asked for.
+    InsufficientScope,
+}
+
+impl Challenge {
+    /// The value of the field, with the text of the answer.
+    pub(crate) fn value(self, text: &str) -> String {
+        let error = match self {
+            Challenge::Missing => return "Bearer".into(),
+            Challenge::InvalidToken => "invalid_token",
+            Challenge::InsufficientScope => "insufficient_scope",
+        };
+        let description = text.trim_end();
+        debug_assert!(!description.contains(['"', '\\']), "not allowed in it");
+        format!("Bearer error=\"{error}\", error_description=\"{description}\"")
+    }
+}
 
 /// The allowed length of a token in bytes. 16 random letters and digits are 95 bits, too many to guess over a network.
 /// 256 are enough for any random token.
@@ -101,7 +126,7 @@ impl fmt::Display for Token {
 /// A request with two tokens is refused (RFC 6750, section 2), because a proxy and the relay could each look at a
 /// different one.
 pub(crate) fn judge(head: &RequestHead<'_>, tokens: &[Token]) -> Credentials {
-    let mut presented = in_header(head).chain(in_query(head));
+    let mut presented = in_header(head).chain(in_query(head, *TOKEN_BYTES.end()));
     match (presented.next(), presented.next()) {
         (None, _) => Credentials::Absent,
         (Some(Some(token)), None) if is_known(&token, tokens) => Credentials::Valid,
@@ -110,7 +135,7 @@ pub(crate) fn judge(head: &RequestHead<'_>, tokens: &[Token]) -> Credentials {
 }
 
 /// Compares with every token, even after a match, so that the time does not tell which one matched.
-fn is_known(presented: &[u8], tokens: &[Token]) -> bool {
+pub(crate) fn is_known(presented: &[u8], tokens: &[Token]) -> bool {
     let agreed = tokens.iter().fold(Choice::from(0), |agreed, token| {
         agreed | token.agrees_with(presented)
     });
@@ -121,7 +146,7 @@ fn is_known(presented: &[u8], tokens: &[Token]) -> bool {
 /// scheme.
 ///
 /// Credentials of another scheme are not for the relay. Often they are a proxy's own, and the proxy passes them on.
-fn in_header<'a>(head: &RequestHead<'a>) -> impl Iterator<Item = Option<Cow<'a, [u8]>>> {
+pub(crate) fn in_header<'a>(head: &RequestHead<'a>) -> impl Iterator<Item = Option<Cow<'a, [u8]>>> {
     head.values("authorization").filter_map(|value| {
         let mut words = value.splitn(2, |&byte| byte == b' ');
         let scheme = words.next().unwrap_or_default();
@@ -133,16 +158,15 @@ fn in_header<'a>(head: &RequestHead<'a>) -> impl Iterator<Item = Option<Cow<'a, 
     })
 }
 
-/// The value of each `token` parameter in the query; `None` for one that cannot be decoded.
-fn in_query<'a>(head: &RequestHead<'a>) -> impl Iterator<Item = Option<Cow<'a, [u8]>>> {
+/// The value of each `token` parameter in the query; `None` for one that cannot be decoded to at most `max_bytes`.
+pub(crate) fn in_query<'a>(
+    head: &RequestHead<'a>,
+    max_bytes: usize,
+) -> impl Iterator<Item = Option<Cow<'a, [u8]>>> {
     let query = head.target_uri().map_or("", |uri| uri.query);
-    query.split('&').filter_map(|parameter| {
+    query.split('&').filter_map(move |parameter| {
         let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
-        (name == PARAMETER).then(|| {
-            percent::decode(value, *TOKEN_BYTES.end())
-                .ok()
-                .map(Cow::Owned)
-        })
+        (name == PARAMETER).then(|| percent::decode(value, max_bytes).ok().map(Cow::Owned))
     })
 }
 

@@ -7,6 +7,7 @@ pub(crate) mod accept;
 pub(crate) mod authority;
 pub(crate) mod bearer;
 pub(crate) mod body;
+pub(crate) mod cookie;
 pub(crate) mod date;
 pub(crate) mod forwarded;
 pub(crate) mod health;

@@ -115,6 +115,11 @@ impl OriginPattern {
         }
     }
 
+    /// Whether it is `null`, which stands for every page without a site.
+    pub(crate) fn is_opaque(&self) -> bool {
+        self.0 == Pattern::Opaque
+    }
+
     fn matches(&self, origin: &Origin, own: Option<Authority<'_>>) -> bool {
         match (&self.0, &origin.host) {
             (Pattern::Same, _) => own.is_some_and(|own| origin.is_of(own)),

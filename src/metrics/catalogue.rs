@@ -9,7 +9,7 @@ use std::fmt::Write as _;
 use std::io;
 
 use super::labels::{
-    DISCONNECTIONS, FAILED_HANDSHAKES, HTTP_REQUESTS, POSTS, RESUMES, TLS_HANDSHAKES, TLS_RELOADS,
+    DISCONNECTIONS, FAILED_HANDSHAKES, HTTP_REQUESTS, POSTS, RELOADS, RESUMES, TLS_HANDSHAKES,
     WRITE_CALLS,
 };
 use super::stats::Stat;
@@ -61,6 +61,8 @@ pub enum Source {
     TlsExpiry,
     /// The number of certificate reloads, successful and failed.
     TlsReloads,
+    /// The number of times that the keys for tokens were read again, with success and without.
+    KeyReloads,
     /// The constant 1, with labels that describe the build.
     BuildInfo,
     /// CPU time of the process, to the microsecond.
@@ -92,7 +94,7 @@ impl Metric {
                 vec!["shard"]
             }
             Source::BuildInfo => vec!["version", "profile", "os", "arch"],
-            Source::TlsReloads => vec!["result"],
+            Source::TlsReloads | Source::KeyReloads => vec!["result"],
             Source::Total(_)
             | Source::MaxConnections
             | Source::FanoutLatency
@@ -116,6 +118,7 @@ impl Metric {
             | Source::FanoutLatency
             | Source::TlsExpiry
             | Source::TlsReloads
+            | Source::KeyReloads
             | Source::BuildInfo
             | Source::CpuTime
             | Source::Process => Vec::new(),
@@ -269,6 +272,11 @@ pub const METRICS: &[Metric] = &[
         "fanwire_tls_reloads_total",
         Source::TlsReloads,
         "Reloads of the TLS certificate and key, by result; after a failure the old ones stay in use.",
+    ),
+    counter(
+        "fanwire_token_key_reloads_total",
+        Source::KeyReloads,
+        "Reloads of the keys for tokens (access.keys, access.jwks_file), by result; after a failure the old ones stay in use.",
     ),
     counter(
         "fanwire_write_calls_total",
@@ -518,7 +526,7 @@ pub fn markdown_table() -> String {
 fn label_cell(metric: &Metric, label: &str) -> String {
     let values: Vec<&str> = match metric.source {
         Source::Cases(_, cases) => cases.iter().map(|&(value, _)| value).collect(),
-        Source::TlsReloads => TLS_RELOADS.to_vec(),
+        Source::TlsReloads | Source::KeyReloads => RELOADS.to_vec(),
         Source::Total(_)
         | Source::PerShard(_)
         | Source::PerShardSeconds(_)

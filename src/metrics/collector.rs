@@ -16,8 +16,8 @@ use prometheus::{Registry, TextEncoder};
 use rustix::time::{ClockId, clock_gettime};
 
 use super::catalogue::{Kind, METRICS, Metric, Source};
-use super::labels::TLS_RELOADS;
-use super::stats::{LATENCY_BOUNDS_MICROS, Published, Stats, TlsStatus};
+use super::labels::RELOADS;
+use super::stats::{LATENCY_BOUNDS_MICROS, Published, Reloads, Stats, TlsStatus};
 use crate::ids::ShardId;
 
 const MICROS_PER_SECOND: f64 = 1e6;
@@ -48,6 +48,17 @@ impl Exposition {
         max_connections: usize,
         tls: Option<Arc<TlsStatus>>,
     ) -> Exposition {
+        Exposition::with_keys(shards, inbox_depth, max_connections, tls, None)
+    }
+
+    /// The same, with the reloads of the keys for tokens if there are any.
+    pub fn with_keys(
+        shards: Vec<Arc<Published>>,
+        inbox_depth: impl Fn(ShardId) -> InboxDepth + Send + Sync + 'static,
+        max_connections: usize,
+        tls: Option<Arc<TlsStatus>>,
+        keys: Option<Arc<Reloads>>,
+    ) -> Exposition {
         let registry = Registry::new();
         let collector = ShardCollector {
             descs: descs(),
@@ -55,6 +66,7 @@ impl Exposition {
             inbox_depth: Box::new(inbox_depth),
             max_connections,
             tls,
+            keys,
         };
         registry
             .register(Box::new(collector))
@@ -108,6 +120,7 @@ struct ShardCollector {
     inbox_depth: Box<dyn Fn(ShardId) -> InboxDepth + Send + Sync>,
     max_connections: usize,
     tls: Option<Arc<TlsStatus>>,
+    keys: Option<Arc<Reloads>>,
 }
 
 impl Collector for ShardCollector {
@@ -135,6 +148,7 @@ impl ShardCollector {
             max_connections: self.max_connections,
             tls_expiry: self.tls.as_ref().map(|tls| tls.expires_at()),
             tls_reloads: self.tls.as_ref().map_or((0, 0), |tls| tls.reloads()),
+            key_reloads: self.keys.as_ref().map_or((0, 0), |keys| keys.counts()),
         }
     }
 }
@@ -147,6 +161,7 @@ struct Scrape {
     max_connections: usize,
     tls_expiry: Option<i64>,
     tls_reloads: (u64, u64),
+    key_reloads: (u64, u64),
 }
 
 impl Scrape {
@@ -176,18 +191,20 @@ impl Scrape {
                 let expiry = self.tls_expiry.iter();
                 expiry.map(|&at| number(kind, at as f64)).collect()
             }
-            Source::TlsReloads => {
-                let (ok, failed) = self.tls_reloads;
-                let results = TLS_RELOADS.iter().zip([ok, failed]);
-                results
-                    .map(|(result, count)| labelled("result", result, kind, count as f64))
-                    .collect()
-            }
+            Source::TlsReloads => reloads(kind, self.tls_reloads),
+            Source::KeyReloads => reloads(kind, self.key_reloads),
             Source::BuildInfo => vec![build_info(metric)],
             Source::CpuTime => vec![number(kind, cpu_seconds())],
             Source::Process => unreachable!("own_metrics leaves these out"),
         }
     }
+}
+
+fn reloads(kind: Kind, (ok, failed): (u64, u64)) -> Vec<Sample> {
+    let results = RELOADS.iter().zip([ok, failed]);
+    results
+        .map(|(result, count)| labelled("result", result, kind, count as f64))
+        .collect()
 }
 
 fn family(metric: &Metric, samples: Vec<Sample>) -> MetricFamily {

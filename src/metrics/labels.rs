@@ -16,6 +16,7 @@ pub(crate) const DISCONNECTIONS: &[(&str, Stat)] = &[
     ("rate", Stat::DisconnectedRate),
     ("control_rate", Stat::DisconnectedControlRate),
     ("publish_denied", Stat::DisconnectedPublishDenied),
+    ("token_expired", Stat::DisconnectedExpired),
     ("reserved_text", Stat::DisconnectedReservedText),
     ("memory", Stat::DisconnectedMemory),
     ("shutdown", Stat::DisconnectedShutdown),
@@ -63,6 +64,10 @@ pub(crate) const FAILED_HANDSHAKES: &[(&str, Stat)] = &[
     ("head_too_large", Stat::HandshakeHeadTooLarge),
     ("origin", Stat::HandshakeOrigin),
     ("unauthorized", Stat::HandshakeUnauthorized),
+    ("invalid_token", Stat::HandshakeToken),
+    ("token_expired", Stat::HandshakeTokenExpired),
+    ("grants_header", Stat::HandshakeGrants),
+    ("forbidden", Stat::HandshakeForbidden),
     ("timeout", Stat::HandshakeTimeout),
     ("lost", Stat::HandshakeLost),
     ("capacity", Stat::HandshakeCapacity),
@@ -76,9 +81,9 @@ pub(crate) const FAILED_HANDSHAKES: &[(&str, Stat)] = &[
 pub(crate) const TLS_HANDSHAKES: &[(&str, Stat)] =
     &[("full", Stat::TlsFull), ("resumed", Stat::TlsResumed)];
 
-/// The label values of [`Source::TlsReloads`], in the order of
-/// [`TlsStatus::reloads`](super::stats::TlsStatus::reloads).
-pub(crate) const TLS_RELOADS: [&str; 2] = ["ok", "failed"];
+/// The label values of [`Source::TlsReloads`] and [`Source::KeyReloads`], in the order of
+/// [`TlsStatus::reloads`](super::stats::TlsStatus::reloads) and [`Reloads::counts`](super::stats::Reloads).
+pub(crate) const RELOADS: [&str; 2] = ["ok", "failed"];
 
 /// The outcomes of writes.
 pub(crate) const WRITE_CALLS: &[(&str, Stat)] = &[

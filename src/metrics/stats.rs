@@ -56,6 +56,8 @@ pub enum Stat {
     DisconnectedControlRate,
     /// The client sent a message and may not: closed with 1008.
     DisconnectedPublishDenied,
+    /// The token has expired: closed with 3000.
+    DisconnectedExpired,
     /// The client sent a text that begins with U+0000: closed with 1008.
     DisconnectedReservedText,
     /// The relay was short of memory, and the client held the most: closed with 1013.
@@ -78,6 +80,14 @@ pub enum Stat {
     HandshakeOrigin,
     /// Credentials that are not valid: 401.
     HandshakeUnauthorized,
+    /// A token that is not valid: 401.
+    HandshakeToken,
+    /// A token that has expired: 401.
+    HandshakeTokenExpired,
+    /// Grants of a trusted proxy that cannot be used: 401.
+    HandshakeGrants,
+    /// Grants that do not have the topic: 403.
+    HandshakeForbidden,
     /// No complete request within `handshake_timeout`: 408.
     HandshakeTimeout,
     /// The connection ended before it was upgraded.
@@ -244,6 +254,28 @@ impl TlsStatus {
     pub(crate) fn reloads(&self) -> (u64, u64) {
         let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
         (read(&self.reloads), read(&self.failed_reloads))
+    }
+}
+
+/// The number of times that files were read again while the relay ran. The control thread counts, and the exporter reads.
+#[derive(Debug, Default)]
+pub struct Reloads {
+    ok: AtomicU64,
+    failed: AtomicU64,
+}
+
+impl Reloads {
+    /// Counts one.
+    pub(crate) fn note(&self, is_ok: bool) {
+        let count = if is_ok { &self.ok } else { &self.failed };
+        // Relaxed, also below: each number stands for itself.
+        count.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Those with success, and those without.
+    pub(crate) fn counts(&self) -> (u64, u64) {
+        let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        (read(&self.ok), read(&self.failed))
     }
 }
 

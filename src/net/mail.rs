@@ -10,6 +10,7 @@ use super::balance::Balance;
 use super::conn::Conn;
 use super::listener::Peer;
 use super::stream::Stream;
+use crate::access::keys::Keys;
 use crate::ids::ShardId;
 use crate::mailbox::{Mailbox, Wake};
 use crate::relay::envelope::Envelope;
@@ -30,6 +31,8 @@ pub(crate) enum Mail {
     Refusal(Stream, Refusal),
     /// From the acceptor: a connection over a limit was closed at once, because too many are being refused.
     Surplus(RefusalKind),
+    /// From the control thread: other keys for tokens are in force.
+    Keys(Arc<Keys>),
     /// From the control thread: drain, and close every member in order.
     Drain,
     /// From the control thread: the relay has failed. Tell every member so at once, whatever it is still owed.
@@ -53,7 +56,7 @@ pub(crate) enum Report {
     MetricsFailed(String),
     /// The library's user asks for a shutdown.
     ShutdownRequested,
-    /// The library's user asks that certificates be read again.
+    /// The library's user asks that certificates and keys for tokens be read again.
     ReloadRequested,
 }
 

@@ -4,29 +4,29 @@
 //! topic, and a refused client learns nothing about terms.
 
 use core::net::IpAddr;
+use std::sync::Arc;
 
 use super::cors::Cors;
 use super::describe::Describe;
 use super::events;
-use super::idempotency::Key;
 use super::page;
-use super::post::{self, Content, Post};
+use super::post::Post;
 use super::reply::{Fault, Manner, Reply};
 use super::start::{self, BadLast};
-use super::subject::Origin;
 use super::terms::{Answer, Form, Selection, Terms};
 use super::topic_name::{TopicError, TopicName, topic_name};
 use super::words;
-use crate::access::{Access, Barred};
+use crate::access::keys::Keys;
+use crate::access::{Access, Circumstances, Permission};
 use crate::config::{Config, Page, ProxySource, Topics};
 use crate::http::accept;
-use crate::http::body::Framing;
 use crate::http::forwarded::{self, Forwarded};
 use crate::http::percent;
 use crate::http::request::RequestHead;
 use crate::http::response::Body;
 use crate::http::routes::is_read;
 use crate::http::target::TargetUri;
+use crate::time::WallTime;
 use crate::ws::handshake::{self, Refusal, RefusalKind, Upgrade};
 use crate::ws::subprotocol::{Offer, Subprotocol};
 
@@ -52,14 +52,13 @@ pub(crate) enum Decision {
 
 /// The other end of a connection, as the host knows it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Peer {
-    /// Any other: another machine, the Unix socket, or a client that a PROXY header has named.
-    #[default]
-    Other,
-    /// A program on this machine, over TCP, without a PROXY header.
-    Loopback,
-    /// A trusted proxy, which names the client in each request.
-    Proxy,
+pub(crate) struct Peer {
+    /// A program on this machine, over TCP. It is not a trusted proxy, and there was no PROXY header.
+    pub is_loopback: bool,
+    /// A trusted proxy, which names the client in each request. Its address may be one that a PROXY header claims.
+    pub names_clients: bool,
+    /// The socket itself comes from a trusted proxy, whatever address a PROXY header claims. So its words about grants count.
+    pub is_proxy: bool,
 }
 
 /// A request that is no upgrade and cannot be served.
@@ -80,7 +79,7 @@ pub(crate) struct Port {
     health_path: Option<String>,
     topics: Topics,
     page: Page,
-    access: Access,
+    pub(super) access: Access,
     subprotocols: Vec<Subprotocol>,
     /// The proxies that name their clients in each request.
     proxies: Vec<ProxySource>,
@@ -121,15 +120,35 @@ impl Port {
         })
     }
 
+    /// Puts other keys for tokens in force.
+    pub(crate) fn set_keys(&mut self, keys: Arc<Keys>) {
+        self.access.set_keys(keys);
+    }
+
+    /// Whether a decision may cost much, because of a signature: some 60 µs for RSA.
+    pub(crate) fn is_costly(&self) -> bool {
+        self.access.has_keys()
+    }
+
     /// Whether a proxy at this address is trusted to name its clients.
     pub(crate) fn trusts(&self, address: IpAddr) -> bool {
         self.proxies.iter().any(|proxy| proxy.contains(address))
     }
 
-    /// Decides on a complete request head that came from this peer.
+    /// Whether proxies that connect through the Unix socket are trusted.
+    pub(crate) fn trusts_unix(&self) -> bool {
+        self.proxies.contains(&ProxySource::Unix)
+    }
+
+    /// Decides on a complete request head that came from this peer. Without the time of day, no token is believed.
     ///
     /// Nobody looks for the client of a request that is refused: it takes no seat.
-    pub(crate) fn decide(&self, head: &[u8], peer: Peer) -> Result<Decision, Refusal> {
+    pub(crate) fn decide(
+        &self,
+        head: &[u8],
+        peer: Peer,
+        now: Option<WallTime>,
+    ) -> Result<Decision, Refusal> {
         let head = RequestHead::parse(head)?;
         if self.is_probe(&head) {
             return Ok(Decision::Probe(Body::for_method(head.method)));
@@ -139,16 +158,26 @@ impl Port {
             return Ok(Decision::Page(Body::for_method(head.method)));
         }
         match head.method {
-            "POST" if !self.is_health_path(&head) => return Ok(self.decide_post(&head, peer)),
+            "POST" if !self.is_health_path(&head) => return Ok(self.decide_post(&head, peer, now)),
             "OPTIONS" => return Ok(self.decide_options(&head)),
-            "HEAD" => return Ok(self.decide_describe(&head)),
-            "GET" if asks_for_description(&head) => return Ok(self.decide_describe(&head)),
+            "HEAD" => return Ok(self.decide_describe(&head, peer, now)),
+            "GET" if asks_for_description(&head) => {
+                return Ok(self.decide_describe(&head, peer, now));
+            }
             _ => {}
         }
         let asked = Asked::of(&head).map_err(|refusal| self.worded(refusal))?;
         let target = asked.target();
         let topic = self.topic(target.path)?;
-        let permission = self.access.admit(&head)?;
+        let circumstances = Circumstances {
+            is_upgrade: matches!(asked, Asked::Upgrade(_)),
+            ..Circumstances::of(now, peer)
+        };
+        let admission = self.access.admit(&head, &topic, circumstances)?;
+        let permission = match asked {
+            Asked::Upgrade(_) => admission.to_join()?,
+            Asked::Events(_) => admission.to_listen()?,
+        };
         let start = if self.keeps_history {
             let start = start::start(&head, target.query);
             Some(start.map_err(|BadLast| Refusal::LAST)?)
@@ -158,7 +187,7 @@ impl Port {
         let (form, subprotocol, answer) = match asked {
             Asked::Upgrade(upgrade) => (
                 Form::Frames,
-                self.select(&upgrade.offer),
+                self.select(&upgrade.offer, permission),
                 Answer::Upgrade(upgrade.accept_key),
             ),
             Asked::Events(_) => (
@@ -173,6 +202,7 @@ impl Port {
             permission,
             subprotocol,
             start,
+            expires_at: admission.expires_at,
             answer,
         };
         Ok(Decision::Join(terms, self.named(&head, peer)))
@@ -191,49 +221,9 @@ impl Port {
     }
 
     /// The client that a trusted proxy names.
-    fn named(&self, head: &RequestHead<'_>, peer: Peer) -> Option<Forwarded> {
-        (peer == Peer::Proxy).then(|| forwarded::client(head, |address| self.trusts(address)))
-    }
-
-    /// A request that publishes.
-    fn decide_post(&self, head: &RequestHead<'_>, peer: Peer) -> Decision {
-        let manner = Manner::of(head, Cors::of(head, &self.access));
-        match self.post(head, peer, manner.clone()) {
-            Ok(post) => Decision::Publish(Box::new(post)),
-            Err(fault) => Decision::Decline(Decline {
-                fault,
-                kind: None,
-                manner: manner.closing(),
-            }),
-        }
-    }
-
-    fn post(&self, head: &RequestHead<'_>, peer: Peer, manner: Manner) -> Result<Post, Fault> {
-        let target = check(head)?;
-        let framing = Framing::of(head)?;
-        let content = Content::of(head)?;
-        let topic = match content {
-            Content::Many => None,
-            Content::Text | Content::Binary | Content::Lines => Some(self.topic(target.path)?),
-        };
-        self.access
-            .admit_publisher(head)
-            .map_err(|barred| match barred {
-                Barred::Refused(refusal) => Fault::from(refusal),
-                Barred::NeedsToken => Fault::TOKEN_NEEDED,
-                Barred::Forbidden => Fault::FORBIDDEN,
-            })?;
-        let named = self.named(head, peer);
-        let address = named.and_then(|named| named.address);
-        Ok(Post {
-            topic,
-            content,
-            framing,
-            awaits_continue: post::awaits_continue(head)?,
-            key: Key::of(head)?,
-            named: address.map(Origin::from),
-            manner,
-        })
+    pub(super) fn named(&self, head: &RequestHead<'_>, peer: Peer) -> Option<Forwarded> {
+        peer.names_clients
+            .then(|| forwarded::client(head, |address| self.trusts(address)))
     }
 
     /// A browser that asks which requests it may send. It needs no token for that.
@@ -252,13 +242,20 @@ impl Port {
     }
 
     /// A client that asks about a topic.
-    fn decide_describe(&self, head: &RequestHead<'_>) -> Decision {
+    fn decide_describe(
+        &self,
+        head: &RequestHead<'_>,
+        peer: Peer,
+        now: Option<WallTime>,
+    ) -> Decision {
         let manner = Manner::of(head, Cors::of(head, &self.access));
         let topic = || {
             let target = check(head)?;
             reject_body(head)?;
             let topic = self.topic(target.path)?;
-            self.access.admit(head)?;
+            let circumstances = Circumstances::of(now, peer);
+            let admission = self.access.admit(head, &topic, circumstances)?;
+            admission.to_listen()?;
             Ok(topic)
         };
         match topic() {
@@ -298,7 +295,7 @@ impl Port {
     fn page_target<'a>(&self, head: &RequestHead<'a>, peer: Peer) -> Option<TargetUri<'a>> {
         let is_shown = match self.page {
             Page::On => true,
-            Page::Loopback => peer == Peer::Loopback && page::is_local(head),
+            Page::Loopback => peer.is_loopback && page::is_local(head),
             Page::Off => false,
         };
         let target = head.target_uri()?;
@@ -306,17 +303,19 @@ impl Port {
     }
 
     /// The topic that a path names.
-    fn topic(&self, path: &str) -> Result<TopicName, Refusal> {
+    pub(super) fn topic(&self, path: &str) -> Result<TopicName, Refusal> {
         topic_name(self.topics, path).map_err(TopicError::refusal)
     }
 
-    /// Selects the first name of the relay's list that the client offers (RFC 6455, section 4.2.2).
-    fn select(&self, offer: &Offer<'_>) -> Selection {
+    /// Selects the first name of the relay's list that the client offers (RFC 6455, section 4.2.2). The relay's own names come
+    /// first. A client that hears nothing, or nothing of the past, has no use for the relay's words.
+    fn select(&self, offer: &Offer<'_>, permission: Permission) -> Selection {
         if offer.len() == 0 {
             return Selection::NotOffered;
         }
+        let has_words = self.keeps_history && permission != Permission::PublishOnly;
         let own = [words::PROTOCOL, words::RAW];
-        let mut own = own.into_iter().skip(usize::from(!self.keeps_history));
+        let mut own = own.into_iter().skip(usize::from(!has_words));
         let selected = own.find(|name| offer.has(name)).or_else(|| {
             self.subprotocols.iter().find_map(|entry| match entry {
                 Subprotocol::Any => offer.first(),
@@ -354,6 +353,17 @@ impl<'a> Asked<'a> {
     }
 }
 
+impl Circumstances {
+    /// Those of a request that is no upgrade.
+    pub(super) fn of(now: Option<WallTime>, peer: Peer) -> Circumstances {
+        Circumstances {
+            now,
+            is_from_proxy: peer.is_proxy,
+            is_upgrade: false,
+        }
+    }
+}
+
 /// Whether a GET asks for the description of its topic, and not for an upgrade.
 fn asks_for_description(head: &RequestHead<'_>) -> bool {
     !handshake::is_wanted(head)
@@ -362,7 +372,7 @@ fn asks_for_description(head: &RequestHead<'_>) -> bool {
 }
 
 /// Checks the rules that HTTP has for every request, and returns its target.
-fn check<'a>(head: &RequestHead<'a>) -> Result<TargetUri<'a>, Refusal> {
+pub(super) fn check<'a>(head: &RequestHead<'a>) -> Result<TargetUri<'a>, Refusal> {
     check_host(head)?;
     head.target_uri().ok_or(Refusal::TARGET)
 }
@@ -405,12 +415,17 @@ impl TopicError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::access::Permission;
     use crate::config::Publish;
     use crate::port::position::Start;
     use crate::port::terms::{Beginning, Welcome};
     use crate::ws::handshake::RefusalKind;
     use std::time::Duration;
+
+    const LOOPBACK: Peer = Peer {
+        is_loopback: true,
+        names_clients: false,
+        is_proxy: false,
+    };
 
     fn decide(
         change: impl FnOnce(&mut Config),
@@ -423,7 +438,7 @@ mod tests {
             "GET {target} HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
              Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n{fields}\r\n"
         );
-        match Port::new(&config).decide(request.as_bytes(), Peer::Loopback) {
+        match Port::new(&config).decide(request.as_bytes(), LOOPBACK, None) {
             Ok(Decision::Join(terms, None)) => Ok(terms),
             Ok(Decision::Join(_, Some(_))) => panic!("no proxy was there"),
             Ok(other) => panic!("{other:?}"),
@@ -463,7 +478,7 @@ mod tests {
                 let head = format!(
                     "GET /a HTTP/{version}\r\nHost: a\r\n{fields}Accept: application/json\r\n\r\n"
                 );
-                let decision = port.decide(head.as_bytes(), Peer::Other);
+                let decision = port.decide(head.as_bytes(), Peer::default(), None);
                 assert!(matches!(decision, Ok(Decision::Describe(_))), "{head}");
             }
         }
@@ -475,7 +490,7 @@ mod tests {
     fn probe(head: &str) -> Result<Option<Body>, RefusalKind> {
         let mut config = Config::default();
         config.server.health_path = Some("/healthz".into());
-        match Port::new(&config).decide(head.as_bytes(), Peer::Other) {
+        match Port::new(&config).decide(head.as_bytes(), Peer::default(), None) {
             Ok(Decision::Probe(body)) => Ok(Some(body)),
             Ok(Decision::Decline(Decline {
                 kind: Some(kind), ..
@@ -490,7 +505,7 @@ mod tests {
         let mut config = Config::default();
         config.http.page = page;
         let head = format!("GET /room HTTP/1.1\r\nHost: {host}\r\nAccept: text/html\r\n\r\n");
-        match Port::new(&config).decide(head.as_bytes(), peer) {
+        match Port::new(&config).decide(head.as_bytes(), peer, None) {
             Ok(Decision::Page(Body::Send)) => true,
             Err(refusal) if refusal.kind == RefusalKind::NotUpgrade => false,
             other => panic!("{other:?}"),
@@ -499,9 +514,14 @@ mod tests {
 
     #[test]
     fn the_page_is_for_browsers_on_this_machine_unless_it_is_for_all_or_for_none() {
-        for peer in [Peer::Other, Peer::Loopback, Peer::Proxy] {
+        let proxy = Peer {
+            names_clients: true,
+            is_proxy: true,
+            ..Peer::default()
+        };
+        for peer in [Peer::default(), LOOPBACK, proxy] {
             for host in ["localhost", "relay.example"] {
-                let is_here = peer == Peer::Loopback && host == "localhost";
+                let is_here = peer == LOOPBACK && host == "localhost";
                 assert_eq!(
                     is_shown(Page::Loopback, peer, host),
                     is_here,
@@ -607,7 +627,7 @@ mod tests {
     fn events(head: &str) -> Result<Terms, RefusalKind> {
         let mut config = Config::default();
         config.history.max_age = Duration::from_mins(1);
-        match Port::new(&config).decide(head.as_bytes(), Peer::Other) {
+        match Port::new(&config).decide(head.as_bytes(), Peer::default(), None) {
             Ok(Decision::Join(terms, _)) => Ok(terms),
             Ok(other) => panic!("{other:?}"),
             Err(refusal) => Err(refusal.kind),

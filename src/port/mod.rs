@@ -14,6 +14,7 @@ pub(crate) mod lines;
 pub(crate) mod page;
 pub(crate) mod position;
 pub(crate) mod post;
+mod posting;
 pub(crate) mod reply;
 pub(crate) mod start;
 pub(crate) mod subject;

@@ -12,6 +12,8 @@ use super::position::Position;
 use super::reply::{Fault, Manner, Reply};
 use super::topic_name::TopicName;
 use super::words;
+use crate::access::Judged;
+use crate::http::bearer::Challenge;
 use crate::http::body::{BodyError, Framing};
 use crate::http::request::{RequestHead, Version};
 use crate::http::response::Status;
@@ -39,6 +41,8 @@ pub(crate) struct Post {
     pub key: Option<Key>,
     /// The address of the client, if a trusted proxy has named it.
     pub named: Option<Origin>,
+    /// Its credentials. Each line of a body that names its topic is compared with it.
+    pub judged: Judged,
     /// How it is answered.
     pub manner: Manner,
 }
@@ -58,7 +62,7 @@ pub(crate) enum Content {
 
 /// Makes the faults: a status and a text each, and perhaps a challenge. There are no others, so [`Fault::ALL`] is complete.
 macro_rules! faults {
-    ($($(#[$doc:meta])* $name:ident = $status:ident, $text:literal $(, $challenge:literal)?;)+) => {
+    ($($(#[$doc:meta])* $name:ident = $status:ident, $text:literal $(, $challenge:ident)?;)+) => {
         impl Fault {
             $($(#[$doc])*
             pub(crate) const $name: Fault = Fault {
@@ -72,7 +76,7 @@ macro_rules! faults {
         }
     };
     (@challenge) => { None };
-    (@challenge $challenge:literal) => { Some($challenge) };
+    (@challenge $challenge:ident) => { Some(Challenge::$challenge) };
 }
 
 faults! {
@@ -97,9 +101,11 @@ faults! {
     /// The key is not one.
     KEY = BadRequest, "Idempotency-Key must be there once, with 1 to 128 visible ASCII characters.\n";
     /// The client has no token, and needs one.
-    TOKEN_NEEDED = Unauthorized, "Send a token to publish.\n", "Bearer";
+    TOKEN_NEEDED = Unauthorized, "Send a token to publish.\n", Missing;
+    /// The grants do not have the topic.
+    TOPIC_FORBIDDEN = Forbidden, "Your token does not allow you to publish to this topic.\n", InsufficientScope;
     /// Nobody may publish.
-    FORBIDDEN = Forbidden, "Nobody may publish here.\n", "Bearer error=\"insufficient_scope\"";
+    FORBIDDEN = Forbidden, "Nobody may publish here.\n", InsufficientScope;
     /// The body did not come in time.
     TOO_SLOW = RequestTimeout, "The request took too long to arrive.\n";
     /// The body is too large.

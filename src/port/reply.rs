@@ -6,6 +6,7 @@
 use std::borrow::Cow;
 
 use super::cors::{self, Cors};
+use crate::http::bearer::Challenge;
 use crate::http::request::RequestHead;
 use crate::http::response::{Body, Connection, Response, Status};
 use crate::time::WallTime;
@@ -116,8 +117,8 @@ impl Reply {
 pub struct Fault {
     pub(crate) status: Status,
     pub(crate) text: &'static str,
-    /// The value of `WWW-Authenticate` (RFC 6750, section 3).
-    pub(super) challenge: Option<&'static str>,
+    /// The fault of the credentials, if it is theirs.
+    pub(super) challenge: Option<Challenge>,
 }
 
 impl Fault {
@@ -135,7 +136,7 @@ impl Fault {
     pub(crate) fn reply(self) -> Reply {
         let reply = Reply::new(self.status);
         let reply = match self.challenge {
-            Some(challenge) => reply.field("WWW-Authenticate", challenge),
+            Some(challenge) => reply.field("WWW-Authenticate", challenge.value(self.text)),
             None => reply,
         };
         let reply = if self.status == Status::MethodNotAllowed {
@@ -149,11 +150,10 @@ impl Fault {
 
 impl From<Refusal> for Fault {
     fn from(refusal: Refusal) -> Fault {
-        let status = refusal.status;
         Fault {
-            status,
+            status: refusal.status,
             text: refusal.text(),
-            challenge: (status == Status::Unauthorized).then_some("Bearer"),
+            challenge: refusal.challenge(),
         }
     }
 }

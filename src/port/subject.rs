@@ -1,9 +1,14 @@
 //! The subject of a request: the one whose requests are counted together.
 //!
-//! Rates and `Idempotency-Key` go by it. Today it is the address that a request comes from. A token that names its bearer would
-//! be a second variant.
+//! Rates and `Idempotency-Key` go by it. It is the bearer of a request's grants, if they name one, and else the address that the
+//! request comes from.
 
 use core::net::IpAddr;
+
+use ring::digest::{Context, SHA256, SHA256_OUTPUT_LEN};
+
+use crate::access::Bearer;
+use crate::access::grants::Issuer;
 
 /// The addresses that are counted together.
 ///
@@ -36,4 +41,52 @@ impl From<IpAddr> for Origin {
 pub(crate) enum Subject {
     /// Everybody at an address, or in a network.
     Address(Origin),
+    /// Everybody with a name from an issuer. This is the digest of both: names have any length, and tables of subjects have a
+    /// bound in bytes.
+    Bearer([u8; SHA256_OUTPUT_LEN]),
+}
+
+impl From<Bearer<'_>> for Subject {
+    fn from(bearer: Bearer<'_>) -> Subject {
+        let mut digest = Context::new(&SHA256);
+        // The length in front keeps the issuer and the name apart.
+        let mut add = |kind: u8, text: &str| {
+            digest.update(&[kind]);
+            digest.update(&(text.len() as u64).to_be_bytes());
+            digest.update(text.as_bytes());
+        };
+        match bearer.issuer {
+            Issuer::Proxy => add(0, ""),
+            Issuer::Signer(None) => add(1, ""),
+            Issuer::Signer(Some(issuer)) => add(2, issuer),
+        }
+        add(3, bearer.name);
+        let mut bytes = [0; SHA256_OUTPUT_LEN];
+        bytes.copy_from_slice(digest.finish().as_ref());
+        Subject::Bearer(bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bearers_of_two_issuers_are_not_mixed_up() {
+        let of = |issuer: &Issuer, name| Subject::from(Bearer { issuer, name });
+        let signer = |name: &str| Issuer::Signer(Some(name.into()));
+        let all = [
+            of(&Issuer::Proxy, "42"),
+            of(&Issuer::Signer(None), "42"),
+            of(&signer(""), "42"),
+            of(&signer("a"), "42"),
+            of(&signer("b"), "42"),
+            of(&signer("a4"), "2"),
+            of(&signer("a"), "43"),
+        ];
+        for (index, subject) in all.iter().enumerate() {
+            assert!(!all[index + 1..].contains(subject), "{index}");
+        }
+        assert_eq!(of(&signer("a"), "42"), all[3]);
+    }
 }

@@ -57,12 +57,14 @@ pub(crate) struct Terms {
     pub topic: TopicName,
     /// The form in which it reads the topic.
     pub form: Form,
-    /// Whether it may publish.
+    /// Its rights there.
     pub permission: Permission,
     /// The answer to its offer of subprotocols.
     pub subprotocol: Selection,
     /// The beginning of its stream; `None` if its topic keeps no messages.
     pub start: Option<Start>,
+    /// The end of its grants, in seconds since the Unix epoch, if it has brought any.
+    pub expires_at: Option<u64>,
     /// The kind of response that it gets.
     pub answer: Answer,
 }
@@ -100,6 +102,14 @@ pub(crate) struct Welcome {
 }
 
 impl Terms {
+    /// Whether the client hears its topic.
+    pub(crate) fn hears(&self) -> bool {
+        match self.permission {
+            Permission::Listen | Permission::Publish => true,
+            Permission::PublishOnly => false,
+        }
+    }
+
     /// Whether the client understands the relay's own words. In an event stream, they are events of their own.
     pub(crate) fn has_words(&self) -> bool {
         self.form == Form::Events || self.subprotocol.name() == Some(words::PROTOCOL)

@@ -19,6 +19,7 @@ use super::ending::Ending;
 use super::error::RunError;
 use super::expiry::{ExpiryWatch, seconds_since_epoch};
 use super::guard::Pulse;
+use super::keyring::Keyring;
 use super::metrics_port::MetricsPort;
 use super::pauses::Pauses;
 use super::placement::Placement;
@@ -29,7 +30,7 @@ use super::watch::{FROZEN_AFTER, News, Watch};
 use crate::config::{Config, Shutdown};
 use crate::metrics::stats::{Published, Stat};
 use crate::net::listener::{Accepted, Acceptor};
-use crate::net::mail::{ControlBox, Report};
+use crate::net::mail::{ControlBox, Mail, Report};
 use crate::net::tls::keeper::Keeper;
 use crate::net::unix;
 use crate::net::vitals::Vitals;
@@ -62,6 +63,7 @@ pub(super) struct Parts {
     pub(super) tls: Option<Arc<Keeper>>,
     /// Saves the history, if it is to be saved.
     pub(super) saving: Option<Saving>,
+    pub(super) keyring: Option<Keyring>,
 }
 
 /// The control loop.
@@ -80,6 +82,7 @@ pub(super) struct Control {
     refusals: Refusals,
     tls: Option<Arc<Keeper>>,
     saving: Option<Saving>,
+    keyring: Option<Keyring>,
     expiry: ExpiryWatch,
     signals: Option<Signals>,
     supervisor: Supervisor,
@@ -139,6 +142,7 @@ impl Control {
             ),
             tls: parts.tls,
             saving: parts.saving,
+            keyring: parts.keyring,
             signals,
             supervisor: if with_signals {
                 Supervisor::from_environment()
@@ -336,10 +340,20 @@ impl Control {
         }
     }
 
-    /// Reads certificate and key again. If they cannot be used, nothing changes.
+    /// Reads all files again that can be. If some cannot be used, what they are for stays as it is.
     fn reload(&mut self, cause: &str) {
+        if self.tls.is_none() && self.keyring.is_none() {
+            info!(
+                cause,
+                "nothing to reload: TLS is off, and there are no keys for tokens"
+            );
+        }
+        self.reload_certificate(cause);
+        self.reload_keys(cause);
+    }
+
+    fn reload_certificate(&mut self, cause: &str) {
         let Some(tls) = &self.tls else {
-            info!(cause, "nothing to reload: TLS is off");
             return;
         };
         match tls.reload() {
@@ -351,6 +365,25 @@ impl Control {
                 self.expiry.renew();
             }
             Err(error) => warn!(cause, %error, "the old certificate and key stay in force"),
+        }
+    }
+
+    fn reload_keys(&mut self, cause: &str) {
+        let Some(keyring) = &self.keyring else {
+            return;
+        };
+        match keyring.reload() {
+            Ok(keys) => {
+                info!(
+                    cause,
+                    keys = keys.len(),
+                    "keys for tokens read again; new requests are judged by them"
+                );
+                for worker in self.placement.postboxes.iter() {
+                    worker.inbox.send(Mail::Keys(keys.clone()));
+                }
+            }
+            Err(error) => warn!(cause, %error, "the old keys for tokens stay in force"),
         }
     }
 
@@ -367,7 +400,7 @@ impl Control {
 fn ignore(signal: &str) {
     info!(
         signal,
-        "the signal is ignored: fanwire has no use for it; SIGHUP reads certificates again, SIGTERM ends the relay"
+        "the signal is ignored: fanwire has no use for it; SIGHUP reads certificates and keys again, SIGTERM ends the relay"
     );
 }
 
@@ -433,6 +466,7 @@ mod tests {
             placement,
             tls: None,
             saving: None,
+            keyring: None,
         };
         let control = Control::new(parts, &Config::default(), false).unwrap();
         (control, address)

@@ -23,6 +23,7 @@ mod error;
 mod expiry;
 mod guard;
 mod history_file;
+mod keyring;
 mod listening;
 mod memory;
 mod metrics_port;
@@ -55,11 +56,13 @@ use self::descriptors::MOST_DERIVED;
 pub use self::error::{RunError, StartError};
 use self::guard::Pulse;
 use self::history_file::HistoryFile;
+use self::keyring::Keyring;
 use self::memory::Sizes;
 pub use self::memory::{Bound, MemoryLimit};
 use self::metrics_port::MetricsPort;
 use self::placement::Placement;
 use self::saving::Saving;
+use crate::access::keys::Keys;
 use crate::config::{Config, ConfigError, Warning};
 use crate::ids::ShardId;
 use crate::mailbox::Mailbox;
@@ -87,7 +90,7 @@ use crate::relay::shard::{Settings, Shard};
 pub enum Relay {}
 
 /// Finds what [`Relay::start`] would find wrong with a configuration: its values, the group of the Unix socket, the folder of
-/// the history, and the files for TLS. It does not listen, and leaves the history alone.
+/// the history, and the files for TLS and for tokens. It does not listen, and leaves the history alone.
 ///
 /// Returns all warnings about it on this machine. The relay starts all the same. It is for the caller to log them.
 pub fn check(config: &Config) -> Result<Vec<Warning>, ConfigError> {
@@ -95,6 +98,7 @@ pub fn check(config: &Config) -> Result<Vec<Warning>, ConfigError> {
     listening::group(config)?;
     history_file::check(config)?;
     let tls = Keeper::new(&config.server.tls)?;
+    Keyring::open(config)?;
     Ok(warnings::all(config, tls.as_ref()))
 }
 
@@ -127,7 +131,7 @@ impl Relay {
     }
 
     /// The same, with signals: SIGINT or SIGTERM begins the shutdown, a second one ends the relay at once, and SIGHUP
-    /// reads the certificate again. SIGUSR1 and SIGUSR2 are ignored, with a line in the log.
+    /// reads certificates and keys again. SIGUSR1 and SIGUSR2 are ignored, with a line in the log.
     /// It tells systemd its state if the environment has `NOTIFY_SOCKET`.
     pub fn start_with_signals(config: &Config) -> Result<RelayHandle, StartError> {
         Relay::start_parts(config, true)
@@ -137,6 +141,7 @@ impl Relay {
         config.validate().map_err(StartError::Config)?;
         let tls = Keeper::new(&config.server.tls).map_err(StartError::Config)?;
         let tls = tls.map(Arc::new);
+        let (keyring, keys) = Keyring::open(config).map_err(StartError::Config)?.unzip();
         let cores = thread::available_parallelism().map_or(1, usize::from);
         let memory = MemoryLimit::find(Path::new("/"));
         let sizes = Sizes::derive(config, cores, memory);
@@ -160,14 +165,17 @@ impl Relay {
             max_connections,
             seats.as_ref(),
             &control,
-            tls.as_ref(),
-            history.as_mut(),
+            Files {
+                tls: tls.as_ref(),
+                keys,
+                history: history.as_mut(),
+            },
         )?;
         let vitals = workers.vitals.clone();
         let metrics_address = Arc::new(OnceLock::new());
         let metrics = MetricsPort::open(
             config,
-            exposition(&workers, max_connections, tls.as_deref()),
+            exposition(&workers, max_connections, tls.as_deref(), keyring.as_ref()),
             vitals.clone(),
             &control,
             metrics_address.clone(),
@@ -200,6 +208,7 @@ impl Relay {
                 },
                 tls,
                 saving,
+                keyring,
             },
             config,
             with_signals,
@@ -293,8 +302,8 @@ impl RelayHandle {
         self.control.send(Report::ShutdownRequested);
     }
 
-    /// Asks the relay to read the certificate and the key of `server.tls` again, as SIGHUP does. Returns at once. The
-    /// result is logged and counted.
+    /// Asks the relay to read the files of `server.tls` and the keys of `access` again, as SIGHUP does. Returns at once. The
+    /// results are logged and counted.
     pub fn reload(&self) {
         self.control.send(Report::ReloadRequested);
     }
@@ -327,6 +336,14 @@ struct Workers {
     clock: Clock,
 }
 
+/// The files of a configuration, as they were read.
+#[derive(Default)]
+struct Files<'a> {
+    tls: Option<&'a Arc<Keeper>>,
+    keys: Option<Arc<Keys>>,
+    history: Option<&'a mut HistoryFile>,
+}
+
 /// The name of a new epoch. `RandomState` is seeded by the operating system.
 fn new_epoch() -> Epoch {
     Epoch::from_bits(RandomState::new().hash_one(1))
@@ -339,19 +356,20 @@ impl Workers {
         max_connections: usize,
         seats: Option<&Arc<Seats>>,
         control: &ControlBox,
-        tls: Option<&Arc<Keeper>>,
-        history: Option<&mut HistoryFile>,
+        files: Files<'_>,
     ) -> io::Result<Workers> {
         let count = sizes.workers;
         // `RandomState` is seeded by the operating system.
         let router = Router::new(count, RandomState::new().hash_one(0));
         let mut resolved = config.clone();
         resolved.limits.max_buffered_bytes = sizes.max_buffered_bytes;
-        let settings = Settings::new(&resolved, count).in_epoch(new_epoch());
+        let settings = Settings::new(&resolved, count)
+            .in_epoch(new_epoch())
+            .with_keys(files.keys.unwrap_or_default());
         let clock = Clock::start();
-        let leaves_history = history.is_some();
+        let leaves_history = files.history.is_some();
         let clocks = saving::clocks(clock);
-        let restored = match history {
+        let restored = match files.history {
             Some(history) => history.restore(&settings, router, clocks),
             None => Restored::empty(&settings, router, clocks),
         };
@@ -381,7 +399,7 @@ impl Workers {
                 seats: seats.cloned(),
                 complaints: complaints.clone(),
                 clock,
-                tls: tls.cloned(),
+                tls: files.tls.cloned(),
                 leaves_history,
             }))
         };
@@ -425,7 +443,12 @@ fn reserved_clients(max_connections: usize, workers: usize, fill_to: usize) -> u
 }
 
 /// The metrics of the workers, for the metrics port.
-fn exposition(workers: &Workers, max_connections: usize, tls: Option<&Keeper>) -> Exposition {
+fn exposition(
+    workers: &Workers,
+    max_connections: usize,
+    tls: Option<&Keeper>,
+    keyring: Option<&Keyring>,
+) -> Exposition {
     let postboxes = workers.postboxes.clone();
     let depth = move |shard: ShardId| {
         let inbox = &postboxes[shard.index()].inbox;
@@ -434,10 +457,11 @@ fn exposition(workers: &Workers, max_connections: usize, tls: Option<&Keeper>) -
             bytes: inbox.backlog_bytes() as u64,
         }
     };
-    Exposition::new(
+    Exposition::with_keys(
         workers.published.clone(),
         depth,
         max_connections,
         tls.map(|tls| tls.status().clone()),
+        keyring.map(|keyring| keyring.reloads().clone()),
     )
 }

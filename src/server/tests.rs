@@ -16,7 +16,7 @@ use tungstenite::{Message, WebSocket};
 use super::control;
 use super::crew::{Crew, Work};
 use super::history_file::HistoryFile;
-use super::{Relay, RelayHandle, RunError, Sizes, Workers, metrics_port, reserved_clients};
+use super::{Files, Relay, RelayHandle, RunError, Sizes, Workers, metrics_port, reserved_clients};
 use crate::config::Config;
 use crate::ids::ShardId;
 use crate::mailbox::Mailbox;
@@ -67,7 +67,11 @@ fn epochs_if(happens: impl FnOnce(&Path)) -> (Epoch, Epoch) {
     let waker = Waker::new(poll.registry(), control::WAKER).unwrap();
     let control: ControlBox = Arc::new(Mailbox::new(PollWaker(waker)));
     let mut file = HistoryFile::claim(&config).unwrap();
-    let workers = Workers::build(&config, sizes, 100, None, &control, None, file.as_mut());
+    let files = Files {
+        history: file.as_mut(),
+        ..Files::default()
+    };
+    let workers = Workers::build(&config, sizes, 100, None, &control, files);
     let mut workers = workers.unwrap();
     assert_eq!(workers.epoch, epoch);
     happens(&path);
@@ -92,7 +96,15 @@ fn three_workers(control: &ControlBox) -> Workers {
         workers: 3,
         max_buffered_bytes: 1 << 30,
     };
-    Workers::build(&Config::default(), sizes, 100, None, control, None, None).unwrap()
+    Workers::build(
+        &Config::default(),
+        sizes,
+        100,
+        None,
+        control,
+        Files::default(),
+    )
+    .unwrap()
 }
 
 #[test]

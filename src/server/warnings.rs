@@ -42,7 +42,7 @@ pub(super) fn all(config: &Config, tls: Option<&Keeper>) -> Vec<Warning> {
 /// Whether any page that a user visits could connect over the network and publish on the user's behalf.
 fn is_open_to_every_page(config: &Config, address: IpAddr) -> bool {
     let needs_certificate = config.server.tls.enabled && config.server.tls.client_ca_file.is_some();
-    config.relay.publish == Publish::Everyone
+    config.publish() == Publish::Everyone
         && config.server.allowed_origins.is_empty()
         && !needs_certificate
         && !address.to_canonical().is_loopback()
@@ -81,6 +81,7 @@ mod tests {
         assert!(!is_open(origin, PUBLIC));
         for publish in [Publish::Token, Publish::Nobody] {
             assert!(!is_open(|config| config.relay.publish = publish, PUBLIC));
+            assert!(!is_open(|config| config.access.publish = publish, PUBLIC));
         }
         let authority = |config: &mut Config| {
             config.server.tls.enabled = true;

@@ -26,6 +26,8 @@ impl CloseCode {
     pub(crate) const INTERNAL: CloseCode = CloseCode(1011);
     /// 1013: the server cannot serve this peer now; it may try again later.
     pub(crate) const TRY_AGAIN_LATER: CloseCode = CloseCode(1013);
+    /// 3000: the peer's credentials are not valid any more. IANA has it registered as "Unauthorized".
+    pub(crate) const UNAUTHORIZED: CloseCode = CloseCode(3000);
     /// 3008: the peer did not answer in time. IANA has it registered as "Timeout".
     pub(crate) const TIMEOUT: CloseCode = CloseCode(3008);
 

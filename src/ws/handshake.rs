@@ -12,6 +12,7 @@
 use tungstenite::handshake::derive_accept_key;
 use tungstenite::http::header;
 
+use crate::http::bearer::Challenge;
 use crate::http::date::Date;
 use crate::http::request::{RequestError, RequestHead, Version};
 use crate::http::response::{Body, Connection, Response, Status};
@@ -55,8 +56,16 @@ pub(crate) enum RefusalKind {
     HeadTooLarge,
     /// The browser's page is from an origin that is not allowed.
     Origin,
-    /// The credentials are not valid.
+    /// The credentials are not valid, or are missing.
     Unauthorized,
+    /// The token is not valid.
+    Token,
+    /// The token has expired.
+    TokenExpired,
+    /// The grants of a trusted proxy cannot be used.
+    Grants,
+    /// The grants do not allow what is asked for.
+    Forbidden,
     /// The request was not complete in time.
     Timeout,
     /// The server is full.
@@ -122,6 +131,36 @@ refusals! {
     KEY = BadRequest, BadRequest, "The request must have one Sec-WebSocket-Key: 16 bytes in base64.\n";
     /// The request's credentials are not valid (RFC 6750, section 3).
     UNAUTHORIZED = Unauthorized, Unauthorized, "The token is not valid. Send one valid token, or no token to listen only.\n";
+    /// Only grants allow what is asked for, and there are none.
+    TOKEN_NEEDED = Unauthorized, Unauthorized, "This needs a token. Send one as Authorization: Bearer, or as the subprotocol bearer.TOKEN.\n";
+    /// Several tokens, which are not the same.
+    TOKENS_DIFFER = Token, Unauthorized, "The request has several tokens. Send one.\n";
+    /// Not a JSON Web Token, or one that needs an extension (RFC 7515, section 4.1.11).
+    TOKEN = Token, Unauthorized, "The token is not a signed JSON Web Token.\n";
+    /// No key is configured for the token's algorithm and its `kid`.
+    TOKEN_KEY = Token, Unauthorized, "There is no key here for the algorithm and the kid of the token.\n";
+    /// The signature does not fit.
+    TOKEN_SIGNATURE = Token, Unauthorized, "The signature of the token is not valid.\n";
+    /// A claim is missing, is there twice, or has a wrong type.
+    TOKEN_CLAIMS = Token, Unauthorized, "The claims of the token cannot be read. exp is a number and must be there; publish and subscribe are lists of texts.\n";
+    /// A grant in the token is not a pattern.
+    TOKEN_PATTERN = Token, Unauthorized, "A grant in the token is not a pattern for topics, such as /room/* or /private/**.\n";
+    /// The token has expired.
+    TOKEN_EXPIRED = TokenExpired, Unauthorized, "The token has expired.\n";
+    /// The token is not valid yet.
+    TOKEN_EARLY = Token, Unauthorized, "The token is not valid yet.\n";
+    /// The token is from another issuer.
+    TOKEN_ISSUER = Token, Unauthorized, "The token is from an issuer that does not count here.\n";
+    /// The token is for somebody else.
+    TOKEN_AUDIENCE = Token, Unauthorized, "The token is for another audience.\n";
+    /// The words of a trusted proxy about its client cannot be used.
+    GRANTS = Grants, Unauthorized, "The proxy's Fanwire-Grants cannot be used: it is there twice, breaks the syntax, or has no exp.\n";
+    /// The grants of a trusted proxy have expired.
+    GRANTS_EXPIRED = Grants, Unauthorized, "The proxy's Fanwire-Grants have expired.\n";
+    /// The grants do not have the topic (RFC 6750, section 3.1).
+    FORBIDDEN = Forbidden, Forbidden, "Your token does not allow this topic.\n";
+    /// The grants do not have the topic for a client that only listens.
+    FORBIDDEN_TO_LISTEN = Forbidden, Forbidden, "Your token does not allow you to listen to this topic.\n";
     /// The browser's page is from an origin that is not allowed (RFC 6455, section 10.2).
     ORIGIN = Origin, Forbidden, "Pages from this origin may not connect.\n";
     /// Another method.
@@ -179,6 +218,11 @@ impl Refusal {
         let mut response = Response::new(self.status)
             .header("Vary", "Accept, Origin")
             .header("Cache-Control", "no-store");
+        let challenge = self.challenge();
+        let challenge = challenge.map(|challenge| challenge.value(self.text));
+        if let Some(challenge) = &challenge {
+            response = response.header("WWW-Authenticate", challenge);
+        }
         match self.kind {
             RefusalKind::Method => response = response.header("Allow", ALLOWED),
             RefusalKind::NotUpgrade => {
@@ -186,8 +230,12 @@ impl Refusal {
                     .header("Upgrade", "websocket")
                     .header("Sec-WebSocket-Version", WEBSOCKET_VERSION);
             }
-            RefusalKind::Unauthorized => response = response.header("WWW-Authenticate", "Bearer"),
-            RefusalKind::BadRequest
+            RefusalKind::Unauthorized
+            | RefusalKind::Token
+            | RefusalKind::TokenExpired
+            | RefusalKind::Grants
+            | RefusalKind::Forbidden
+            | RefusalKind::BadRequest
             | RefusalKind::PathTooLong
             | RefusalKind::HeadTooLarge
             | RefusalKind::Origin
@@ -200,6 +248,31 @@ impl Refusal {
         response
             .text(self.text)
             .encode(Connection::Close, self.body, now)
+    }
+}
+
+impl Refusal {
+    /// The value of `WWW-Authenticate` (RFC 6750, section 3). A request without credentials gets no error code.
+    pub(crate) fn challenge(&self) -> Option<Challenge> {
+        match self.kind {
+            RefusalKind::Unauthorized => Some(Challenge::Missing),
+            RefusalKind::Token | RefusalKind::TokenExpired | RefusalKind::Grants => {
+                Some(Challenge::InvalidToken)
+            }
+
+            RefusalKind::Forbidden => Some(Challenge::InsufficientScope),
+            RefusalKind::BadRequest
+            | RefusalKind::NotUpgrade
+            | RefusalKind::Method
+            | RefusalKind::PathTooLong
+            | RefusalKind::HeadTooLarge
+            | RefusalKind::Origin
+            | RefusalKind::Timeout
+            | RefusalKind::Capacity
+            | RefusalKind::PerIp
+            | RefusalKind::ProxyHeader
+            | RefusalKind::Shutdown => None,
+        }
     }
 }
 

@@ -1,7 +1,8 @@
 //! Subprotocols (RFC 6455, section 1.9): the names that a client offers, and the names that the relay may select.
 //!
-//! The configuration reads each [`Subprotocol`] once. The handshake reads the [`Offer`] of a request, and `port` chooses. The
-//! relay gives no name a meaning: it selects one because many clients refuse a connection whose offer is not answered.
+//! The configuration reads each [`Subprotocol`] once. The handshake reads the [`Offer`] of a request, and `port` chooses. Names
+//! of the configuration have no meaning here: the relay selects one because many clients refuse a connection whose offer is not
+//! answered.
 
 use std::fmt;
 
@@ -13,8 +14,11 @@ use crate::http::token::is_token;
 /// The longest name in the configuration, in bytes. Registered names have at most 40.
 pub(crate) const MAX_NAME_BYTES: usize = 128;
 
-/// Names with these beginnings, in any case, are never selected: they are to get meanings of their own.
-const RESERVED: [&str; 2] = ["fanwire", "bearer."];
+/// Names with these beginnings, in any case, are never selected by a list: they have meanings of their own.
+const RESERVED: [&str; 2] = ["fanwire", BEARER];
+
+/// The beginning of a name that carries a token, because web pages cannot set headers. It is never selected.
+const BEARER: &str = "bearer.";
 
 /// The entry for any name.
 const ANY: &str = "*";
@@ -93,6 +97,13 @@ impl<'a> Offer<'a> {
         let mut names = self.0.iter().copied();
         names.find(|name| reserved_beginning(name).is_none())
     }
+}
+
+/// The tokens that a client offers among its subprotocols, as Kubernetes and `AnyCable` take them.
+pub(crate) fn bearer_tokens<'a>(head: &RequestHead<'a>) -> impl Iterator<Item = &'a [u8]> {
+    let names = Offer::of(head).0.into_iter();
+    let tokens = names.filter(|name| reserved_beginning(name) == Some(BEARER));
+    tokens.map(|name| &name.as_bytes()[BEARER.len()..])
 }
 
 fn reserved_beginning(name: &str) -> Option<&'static str> {

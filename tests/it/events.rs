@@ -68,11 +68,11 @@ impl<S: Read + Write> Reader<S> {
         }
     }
 
-    fn status(&self) -> u16 {
+    pub(crate) fn status(&self) -> u16 {
         self.head.split(' ').nth(1).unwrap().parse().unwrap()
     }
 
-    fn field(&self, name: &str) -> Option<&str> {
+    pub(crate) fn field(&self, name: &str) -> Option<&str> {
         let mut lines = self.head.lines();
         lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(": "))
     }
@@ -117,7 +117,7 @@ impl<S: Read + Write> Reader<S> {
     }
 
     /// The relay's own words, which must come next.
-    fn words(&mut self) -> Value {
+    pub(crate) fn words(&mut self) -> Value {
         self.next().json()
     }
 }

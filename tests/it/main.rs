@@ -55,6 +55,7 @@ mod support;
 mod systemd;
 mod tls;
 mod tls_support;
+mod tokens;
 mod transfer;
 mod unix;
 mod upgrade;

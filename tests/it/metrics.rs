@@ -105,10 +105,10 @@ fn every_series_is_zero_before_the_first_client() {
             .map(|sample| label_of(&sample.labels))
             .collect()
     };
-    assert_eq!(labels("fanwire_disconnections_total", "reason").len(), 14);
+    assert_eq!(labels("fanwire_disconnections_total", "reason").len(), 15);
     assert_eq!(
         labels("fanwire_failed_handshakes_total", "reason").len(),
-        14
+        18
     );
     assert_eq!(labels("fanwire_write_calls_total", "result").len(), 4);
     assert_eq!(labels("fanwire_shard_clients", "shard"), ["0", "1", "2"]);

@@ -324,7 +324,9 @@ fn who_may_not_publish_is_told_why() {
     let nobody = |config: &mut Config| config.relay.publish = Publish::Nobody;
     let (status, challenge) = statuses(nobody, "", "/");
     assert_eq!(status, 403);
-    assert_eq!(challenge.unwrap(), "Bearer error=\"insufficient_scope\"");
+    let described =
+        "Bearer error=\"insufficient_scope\", error_description=\"Nobody may publish here.\"";
+    assert_eq!(challenge.unwrap(), described);
     let token = |config: &mut Config| {
         config.relay.publish = Publish::Token;
         config.relay.publish_tokens = vec![Token::new("0123456789abcdef").unwrap()];

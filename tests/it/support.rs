@@ -22,7 +22,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 const SMALL_RECEIVE_BUFFER: usize = 32 << 10;
 
 /// The reasons for a disconnection. Their counters add up to `Disconnections`.
-const REASONS: [Stat; 14] = [
+const REASONS: [Stat; 15] = [
     Stat::DisconnectedReservedText,
     Stat::DisconnectedByClient,
     Stat::DisconnectedLost,
@@ -34,6 +34,7 @@ const REASONS: [Stat; 14] = [
     Stat::DisconnectedRate,
     Stat::DisconnectedControlRate,
     Stat::DisconnectedPublishDenied,
+    Stat::DisconnectedExpired,
     Stat::DisconnectedMemory,
     Stat::DisconnectedShutdown,
     Stat::DisconnectedInternal,

@@ -111,7 +111,12 @@ impl Files {
 
     /// A configuration of the page, with the certificates and the socket of this folder.
     pub(crate) fn block(&self, section: &str, language: &str) -> Block {
-        page::block(section, language)
+        self.block_of(page::PROXIES, section, language)
+    }
+
+    /// The same, of another page.
+    pub(crate) fn block_of(&self, page: &str, section: &str, language: &str) -> Block {
+        page::block(page, section, language)
             .adapted("/run/fanwire/relay.sock", &self.path(SOCKET))
             .adapted("/etc/ssl/relay/cert.pem", &self.path("cert.pem"))
             .adapted("/etc/ssl/relay/key.pem", &self.path("key.pem"))

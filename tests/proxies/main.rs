@@ -5,13 +5,15 @@
 //! address. A proxy that is not installed is skipped; if the environment has `CI`, the test fails instead.
 //!
 //! [`page`] finds the configurations, [`files`] has the folder of a
-//! test, [`processes`] runs proxy and relay, [`client`] is the client.
+//! test, [`processes`] runs proxy and relay, [`client`] is the client. [`grants`] has the proxy of `docs/access.md`, which asks a
+//! backend what its clients may do.
 
 // Everything here is a test: a failed `unwrap` is a failed test.
 #![allow(clippy::unwrap_used)]
 
 mod client;
 mod files;
+mod grants;
 mod page;
 mod processes;
 mod support;

@@ -1,4 +1,4 @@
-//! Finds the configurations in `docs/behind-a-proxy.md`, by section and language. Each test asks for its own.
+//! Finds the configurations on the pages in `docs/`, by section and language. Each test asks for its own.
 
 use std::fs;
 use std::path::Path;
@@ -10,9 +10,13 @@ pub(crate) struct Block {
     text: String,
 }
 
-/// The first block of `language` behind the heading `section`, at any level.
-pub(crate) fn block(section: &str, language: &str) -> Block {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/behind-a-proxy.md");
+/// The page about proxies.
+pub(crate) const PROXIES: &str = "behind-a-proxy.md";
+
+/// The first block of `language` behind the heading `section`, at any level, on a page.
+pub(crate) fn block(page: &str, section: &str, language: &str) -> Block {
+    let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs");
+    let path = docs.join(page);
     let page = fs::read_to_string(path).unwrap();
     let heading =
         |line: &str| line.starts_with('#') && line.trim_start_matches('#').trim() == section;

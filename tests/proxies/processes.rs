@@ -180,14 +180,26 @@ pub(crate) struct Proxy {
 }
 
 impl Proxy {
-    /// Lets the proxy check its configuration, starts it, and waits until it answers. Both commands find the configuration in
-    /// `proxy.conf`. A warning fails the test.
+    /// Lets the proxy check its configuration, starts it, and waits until a client comes through. Both commands find the
+    /// configuration in `proxy.conf`. A warning fails the test.
     pub(crate) fn start(
         files: &Files,
         port: Port,
         config: &Block,
-        mut check: Command,
-        mut run: Command,
+        check: Command,
+        run: Command,
+    ) -> Proxy {
+        let let_in = |answer: Result<Client, String>| answer.is_ok();
+        Proxy::start_until(files, port, config, (check, run), let_in)
+    }
+
+    /// The same, until the proxy gives such an answer to a client.
+    pub(crate) fn start_until(
+        files: &Files,
+        port: Port,
+        config: &Block,
+        (mut check, mut run): (Command, Command),
+        is_answer: impl Fn(Result<Client, String>) -> bool,
     ) -> Proxy {
         fs::write(files.path("proxy.conf"), config.text()).unwrap();
         let check = check.current_dir(files.path("")).output().unwrap();
@@ -206,7 +218,7 @@ impl Proxy {
         let proxy = Proxy { child, port };
         eventually("the proxy answers", || {
             assert!(!proxy.has_ended(), "{}", files.read(LOG));
-            Client::connect(files, proxy.port(), "/").is_ok()
+            is_answer(Client::connect(files, proxy.port(), "/"))
         });
         proxy
     }

@@ -30,6 +30,13 @@ impl Sockets {
             }
             Arrived::Header(named) => {
                 shard.end_preface(key);
+                let is_trusted = match proxy {
+                    Peer::Address(address) => shard.trusts(*address),
+                    Peer::Unix => shard.trusts_unix(),
+                };
+                if is_trusted {
+                    shard.believe(key);
+                }
                 if let Some(address) = named {
                     tracing::debug!(shard = self.id.0, client = key.slot, %address, "a proxy names its client");
                 }

@@ -23,6 +23,7 @@ impl Sockets {
             }
             Mail::Refusal(stream, refusal) => self.refuse_socket(shard, stream, refusal),
             Mail::Surplus(kind) => shard.stats_mut().inc(refusal_stat(kind)),
+            Mail::Keys(keys) => shard.set_keys(keys),
             Mail::Drain => shard.begin_drain(),
             Mail::Abandon => shard.abandon(),
             Mail::Stop => {

@@ -112,6 +112,7 @@ impl Sockets {
         };
         if matches!(admission.as_deref(), Some(Entry::Proxy(_))) {
             shard.trust(key);
+            shard.believe(key);
         }
         if let Some(address) = stream.peer_address() {
             shard.note_origin(key, address.into());
@@ -120,7 +121,9 @@ impl Sockets {
             (Some(tls), Stream::Tcp(_)) => Some(tls.session()),
             (Some(_), Stream::Unix(_)) | (None, _) => None,
         };
-        shard.set_heavy(key, session.is_some());
+        if session.is_some() {
+            shard.set_heavy(key, true);
+        }
         self.watch(
             shard,
             key,
@@ -209,6 +212,9 @@ impl Host for Sockets {
     }
 
     fn take_mail(&mut self, shard: &mut Shard) {
+        if shard.wants_wall_time() {
+            shard.set_wall_time(SystemTime::now().into());
+        }
         self.postboxes[self.id.index()].inbox.open();
         // Mail that is pushed from now on comes with a wake of its own. So a busy inbox cannot keep the turn here.
         for _ in 0..self.postboxes[self.id.index()].inbox.len() {

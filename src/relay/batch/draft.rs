@@ -154,6 +154,11 @@ impl Draft {
         pushed
     }
 
+    /// Whether messages can be appended.
+    pub(crate) fn is_open(&self) -> bool {
+        matches!(self.body, Body::Open(_))
+    }
+
     /// Bytes of frames.
     pub(crate) fn len_bytes(&self) -> usize {
         match &self.body {

@@ -34,6 +34,8 @@ pub(crate) enum Departure {
     ReservedText,
     /// It sent a message, and `relay.publish` does not allow that.
     PublishDenied,
+    /// Its grants have ended.
+    Expired,
     /// The relay is short of memory, and holds too much for this client or because it lags.
     Memory,
     /// The relay is shutting down.
@@ -75,6 +77,7 @@ impl Departure {
             Departure::ControlRate | Departure::Surplus => Stat::DisconnectedControlRate,
             Departure::ReservedText => Stat::DisconnectedReservedText,
             Departure::PublishDenied => Stat::DisconnectedPublishDenied,
+            Departure::Expired => Stat::DisconnectedExpired,
             Departure::Memory => Stat::DisconnectedMemory,
             Departure::Shutdown => Stat::DisconnectedShutdown,
             Departure::Internal => Stat::DisconnectedInternal,
@@ -99,6 +102,7 @@ impl Departure {
             | Departure::Surplus
             | Departure::PublishDenied
             | Departure::ReservedText
+            | Departure::Expired
             | Departure::Internal => Stat::HandshakeLost,
         }
     }
@@ -120,6 +124,7 @@ impl Departure {
             | Departure::Lost
             | Departure::Ended
             | Departure::Hangup
+            | Departure::Expired
             | Departure::Shutdown
             | Departure::Internal => false,
         }
@@ -150,6 +155,7 @@ impl Departure {
                 Farewell::Fail(CloseCode::POLICY, "reserved: begins with U+0000")
             }
             Departure::PublishDenied => Farewell::Fail(CloseCode::POLICY, "not allowed to publish"),
+            Departure::Expired => Farewell::Close(CloseCode::UNAUTHORIZED, "the token has expired"),
             Departure::Memory => {
                 Farewell::Fail(CloseCode::TRY_AGAIN_LATER, "the relay is short of memory")
             }
@@ -174,6 +180,7 @@ pub fn close_frames() -> Vec<(u16, String)> {
         Departure::Rate,
         Departure::ControlRate,
         Departure::PublishDenied,
+        Departure::Expired,
         Departure::Memory,
         Departure::Shutdown,
         Departure::Internal,
@@ -199,6 +206,10 @@ pub(crate) fn refusal_stat(kind: RefusalKind) -> Stat {
         RefusalKind::HeadTooLarge => Stat::HandshakeHeadTooLarge,
         RefusalKind::Origin => Stat::HandshakeOrigin,
         RefusalKind::Unauthorized => Stat::HandshakeUnauthorized,
+        RefusalKind::Token => Stat::HandshakeToken,
+        RefusalKind::TokenExpired => Stat::HandshakeTokenExpired,
+        RefusalKind::Grants => Stat::HandshakeGrants,
+        RefusalKind::Forbidden => Stat::HandshakeForbidden,
         RefusalKind::Timeout => Stat::HandshakeTimeout,
         RefusalKind::Capacity => Stat::HandshakeCapacity,
         RefusalKind::PerIp => Stat::HandshakePerIp,

@@ -91,9 +91,12 @@ impl Shard {
     fn insert(&mut self, stage: Stage) -> ClientKey {
         let due = self.now + self.settings.handshake_timeout;
         let key = self.clients.insert(self.now, due);
-        if let Some(arrival) = &mut self.clients[key].arrival {
+        let client = &mut self.clients[key];
+        if let Some(arrival) = &mut client.arrival {
             arrival.stage = stage;
         }
+        // So a crowd with tokens does not keep the others waiting.
+        client.is_heavy = self.settings.port.is_costly();
         self.reschedule(key);
         key
     }
@@ -129,7 +132,7 @@ impl Shard {
 
     /// Takes in a part of the request. Decides on it when its head is complete.
     pub(super) fn on_request_bytes(&mut self, key: ClientKey, mut input: &[u8]) {
-        let now = self.now;
+        let (now, date) = (self.now, self.date());
         let client = &mut self.clients[key];
         let Some(arrival) = &mut client.arrival else {
             return;
@@ -159,7 +162,7 @@ impl Shard {
             let cors = self.settings.port.readers_of_stream(&head);
             return self.answer_refused(key, refusal, cors.as_ref());
         }
-        match self.settings.port.decide(&head, peer) {
+        match self.settings.port.decide(&head, peer, date) {
             // Frames may come in the same packet as the request: a client need not wait for the 101.
             Ok(Decision::Join(terms, None)) => {
                 let early = early_frames(&terms, input);
@@ -203,6 +206,7 @@ impl Shard {
             );
         }
         let is_owned_here = self.router.owner(&terms.topic) == self.id;
+        self.draw_end(key, terms.expires_at);
         self.clients[key].grant(terms, early);
         if is_owned_here {
             self.stay(key);
@@ -300,7 +304,9 @@ impl Shard {
 
     /// Lets an undecided client join from here.
     pub(in crate::relay) fn stay(&mut self, key: ClientKey) {
-        self.join(key);
+        if !self.open_source(key) {
+            self.join(key);
+        }
         self.hear_itself();
     }
 
@@ -344,6 +350,7 @@ impl Shard {
             self.answer_refused(key, Refusal::SHUTDOWN, transfer.terms.answer.cors());
             return key;
         }
+        self.draw_end(key, transfer.terms.expires_at);
         self.clients[key].grant(transfer.terms, transfer.early);
         self.stay(key);
         // If another shard owns the topic, the early frames wait for its answer.

@@ -71,6 +71,24 @@ impl Shard {
             assert!(client.replay().is_none(), "a client has one place");
             self.check_member(key, client, member);
         }
+        if let Some(topic) = client.source() {
+            assert!(
+                client.topic().is_none(),
+                "a client that only publishes is in no topic"
+            );
+            let is_right = match client.reading {
+                Reading::Allowed => true,
+                Reading::AwaitsPhase => self.drain.has_begun(),
+                Reading::AwaitsTopic => {
+                    !self.is_open_from_outside(topic) && self.outside.has_source(topic, key)
+                }
+                Reading::AwaitsItself => false,
+            };
+            assert!(
+                is_right,
+                "a client that only publishes is parked without a reason"
+            );
+        }
         if let Some(replaying) = client.replay() {
             let is_waiting = client.blocked || client.urgent || replaying.has_asked;
             assert!(is_waiting, "nothing will send a client what it is owed");

@@ -18,6 +18,7 @@ use crate::access::Permission;
 use crate::http::response::Body;
 use crate::port::position::Position;
 use crate::port::terms::{Form, Terms};
+use crate::port::topic_name::TopicName;
 use crate::relay::patience::Pause;
 use crate::relay::policy::departure::Departure;
 use crate::relay::policy::rate::Buckets;
@@ -104,11 +105,13 @@ struct Rare {
     leaving: Option<Leaving>,
     /// Its place in kept messages, while it is too far behind for a place in the log.
     replay: Option<Replaying>,
+    /// The topic that it publishes to, if it may only publish.
+    source: Option<TopicName>,
 }
 
 impl Rare {
     fn is_empty(&self) -> bool {
-        self.leaving.is_none() && self.replay.is_none()
+        self.leaving.is_none() && self.replay.is_none() && self.source.is_none()
     }
 }
 
@@ -268,8 +271,10 @@ impl Client {
             Form::Frames if terms.has_words() => Voice::Frames,
             Form::Frames => Voice::Silent,
         };
-        // An event stream has no way to publish.
-        self.may_publish = terms.permission == Permission::Publish && !self.is_stream();
+        self.may_publish = match terms.permission {
+            Permission::Publish | Permission::PublishOnly => true,
+            Permission::Listen => false,
+        };
         let arrival = Arrival::at(Stage::Granted(terms), Undecoded::new(early));
         self.arrival = Some(Box::new(arrival));
         self.take(Step::Grant);
@@ -310,6 +315,28 @@ impl Client {
         let replaying = self.rare.as_mut()?.replay.take();
         self.rare.take_if(|rare| rare.is_empty());
         replaying
+    }
+
+    /// The topic that it publishes to, if it is open and hears nothing.
+    pub(super) fn source(&self) -> Option<&TopicName> {
+        self.rare.as_ref()?.source.as_ref()
+    }
+
+    /// Makes it a client that only publishes.
+    pub(super) fn set_source(&mut self, topic: TopicName) {
+        self.rare.get_or_insert_default().source = Some(topic);
+    }
+
+    /// Ends that. Says whether it was one.
+    pub(super) fn end_source(&mut self) -> bool {
+        let source = self.rare.as_mut().and_then(|rare| rare.source.take());
+        self.rare.take_if(|rare| rare.is_empty());
+        source.is_some()
+    }
+
+    /// Whether its messages go to a topic.
+    pub(super) fn has_outlet(&self) -> bool {
+        self.topic().is_some() || self.source().is_some()
     }
 
     fn leaving(&self) -> Option<&Leaving> {

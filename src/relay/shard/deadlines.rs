@@ -1,4 +1,4 @@
-//! Deadlines: the request, the closing handshake, a stalled socket, and keep-alive.
+//! Deadlines: the request, the closing handshake, a stalled socket, keep-alive, and the end of grants.
 //!
 //! The turn calls [`Shard::handle_timeouts`]. The other steps call [`Shard::reschedule`] when a client's deadline may have moved
 //! to an earlier time. The [wheel](super::timers) only says which clients to look at; the deadline itself is in the client.
@@ -68,6 +68,7 @@ impl Shard {
                 self.stall_deadline(client),
                 self.keepalive_deadline(client),
                 client.leaving_deadline(),
+                self.end_of_grants(key, client),
             ]
             .into_iter()
             .flatten()
@@ -121,6 +122,11 @@ impl Shard {
         if deadline.is_some_and(|deadline| deadline <= now) {
             // It reads so slowly that it would not get the Close either.
             self.cut(key, Departure::Lost);
+        } else if self
+            .end_of_grants(key, client)
+            .is_some_and(|end| end <= now)
+        {
+            self.depart(key, Departure::Expired);
         } else if self
             .stall_deadline(client)
             .is_some_and(|deadline| deadline <= now)

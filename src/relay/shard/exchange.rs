@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use crate::access::Judged;
 use crate::http::reader::Reader;
 use crate::ids::Seq;
 use crate::port::decision::Port;
@@ -144,6 +145,8 @@ enum Fate {
 #[derive(Debug)]
 struct Unread {
     body: Vec<u8>,
+    /// The request may publish to the topics that this allows.
+    judged: Judged,
     at: usize,
     parts_by_topic: HashMap<TopicName, u32>,
     source: Source,
@@ -154,7 +157,7 @@ impl Exchange {
     /// Memory of what has come of the request and waits, in bytes.
     pub(super) fn memory_bytes(&self) -> usize {
         let held = match &self.progress {
-            Progress::Body(reader, _) => reader.memory_bytes(),
+            Progress::Body(reader, post) => reader.memory_bytes() + post.judged.memory_bytes(),
             Progress::Parts(parts) => parts.memory_bytes(),
             Progress::Asked | Progress::Answered => 0,
         };
@@ -218,11 +221,17 @@ impl Parts {
     }
 
     /// The lines of a body that names the topic of each. They are read in steps.
-    pub(super) fn many(body: Vec<u8>, sender: Sender, (source, now): (Source, Timestamp)) -> Parts {
+    pub(super) fn many(
+        body: Vec<u8>,
+        judged: Judged,
+        sender: Sender,
+        (source, now): (Source, Timestamp),
+    ) -> Parts {
         let lines = Lines {
             fates: Vec::new(),
             unread: Some(Box::new(Unread {
                 body,
+                judged,
                 at: 0,
                 parts_by_topic: HashMap::new(),
                 source,
@@ -301,6 +310,11 @@ impl Parts {
             Err(fault) => return Fate::Fault(fault),
         };
         let known = unread.parts_by_topic.get(&topic).copied();
+        if known.is_none()
+            && let Err(fault) = port.allow_line(&unread.judged, &topic)
+        {
+            return Fate::Fault(fault);
+        }
         let place = known.unwrap_or_else(|| {
             let draft = Draft::new(unread.source, unread.now);
             let place = self.add(topic.clone(), draft);
@@ -543,7 +557,9 @@ impl Parts {
     fn memory_bytes(&self) -> usize {
         let lines = self.lines.as_ref().map_or(0, |lines| {
             let unread = lines.unread.as_ref();
-            let body = unread.map_or(0, |unread| unread.body.capacity());
+            let body = unread.map_or(0, |unread| {
+                unread.body.capacity() + unread.judged.memory_bytes()
+            });
             lines.fates.capacity() * size_of::<Fate>() + body
         });
         let ready = self.ready.capacity() * size_of::<u32>();

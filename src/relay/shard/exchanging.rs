@@ -167,12 +167,15 @@ impl Shard {
             return;
         };
         let sender = Sender {
-            subject: Subject::Address(post.named.unwrap_or(arrival.origin)),
+            subject: match post.judged.bearer() {
+                Some(bearer) => Subject::from(bearer),
+                None => Subject::Address(post.named.unwrap_or(arrival.origin)),
+            },
             key: post.key,
         };
         let parts = match post.topic {
             Some(topic) => Parts::one(topic, post.content, &body, has_history, sender, origin),
-            None => Ok(Parts::many(body, sender, origin)),
+            None => Ok(Parts::many(body, post.judged, sender, origin)),
         };
         match parts {
             Ok(parts) => {

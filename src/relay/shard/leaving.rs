@@ -168,6 +168,10 @@ impl Shard {
         if !matches!(client.phase(), Phase::Joining | Phase::Open) || client.leaves_at_head {
             return;
         }
+        if client.source().is_some() {
+            // It is owed nothing.
+            return self.depart(key, departure.unwrap_or(Departure::Shutdown));
+        }
         client.leaves_at_head = true;
         let Some(topic) = client.topic() else {
             return;
@@ -256,6 +260,10 @@ impl Shard {
         self.count_departure(key, departure);
         let client = &mut self.clients[key];
         let Some(member) = client.member.take() else {
+            if client.end_source() {
+                // It was owed nothing. Its Close can be answered, even if it was not read.
+                return self.resume(key);
+            }
             return self.end_replay(key, is_told);
         };
         let topic = &mut self.topics[member.topic];

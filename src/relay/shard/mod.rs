@@ -24,8 +24,8 @@
 //!
 //! The files are of two kinds. A *noun* owns fields and their invariants and does not know the shard: `clients` (with
 //! `client`, `phase`, `arrival`, `exchange`, `carry` and `control`), `topics`, `publishing`, `outside`, `lanes`, `outflow`
-//! (with `row`), `memory` (with `ranking` and `sharing`), `census`, `drain`, `spread` and `timers`. A *step* is work of the
-//! shard on its nouns: the other files.
+//! (with `row`), `memory` (with `ranking` and `sharing`), `census`, `drain`, `spread`, `timers` and `ends`. A *step* is work of
+//! the shard on its nouns: the other files.
 //!
 //! [`Owner`] does the work for the topics that the shard owns.
 
@@ -41,9 +41,11 @@ mod deadlines;
 mod deciding;
 mod drain;
 mod draining;
+mod ends;
 mod exchange;
 mod exchanging;
 mod excusing;
+mod expiring;
 mod flushing;
 mod hearing;
 mod joining;
@@ -67,6 +69,7 @@ mod restoring;
 mod row;
 mod settling;
 mod sharing;
+mod sources;
 mod spread;
 mod streaming;
 #[cfg(test)]
@@ -81,11 +84,13 @@ pub use self::naming::Named;
 pub use self::offering::NotTaken;
 pub(in crate::relay) use self::ready::Permit;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use self::census::Census;
 use self::clients::Clients;
 use self::drain::Drain;
+use self::ends::Ends;
 use self::lanes::Lanes;
 use self::memory::Memory;
 use self::outflow::Outflow;
@@ -95,6 +100,7 @@ use self::replays::Replays;
 use self::spread::Spread;
 use self::timers::Wheel;
 use self::topics::Topics;
+use crate::access::keys::Keys;
 use crate::chance::Chance;
 use crate::config::Config;
 use crate::ids::{ClientId, ClientKey, Seq, ShardId};
@@ -171,6 +177,13 @@ impl Settings {
         }
     }
 
+    /// The same with other keys for tokens. Without this, no token is valid.
+    #[must_use]
+    pub(crate) fn with_keys(mut self, keys: Arc<Keys>) -> Self {
+        self.port.set_keys(keys);
+        self
+    }
+
     /// The same in another epoch. Without this, the epoch is the same in each process.
     #[must_use]
     pub fn in_epoch(self, epoch: Epoch) -> Self {
@@ -232,6 +245,7 @@ pub struct Shard {
     spread: Spread,
     chance: Chance,
     wheel: Wheel,
+    ends: Ends,
     /// Clients that a proxy has named, and that the host has not seated yet.
     unseated: Vec<ClientKey>,
     /// Clients that may still move to another shard.
@@ -276,6 +290,7 @@ impl Shard {
             spread: Spread::default(),
             chance: Chance::new(router.chance_seed(id)),
             wheel: Wheel::new(now),
+            ends: Ends::default(),
             unseated: Vec::new(),
             undecided: Vec::new(),
             probes: Vec::new(),
@@ -304,10 +319,16 @@ impl Shard {
         self.stats.inc(Stat::Turns);
     }
 
-    /// Tells the shard the time of day, for the `Date` of its responses. The host does so when it hands over a connection,
-    /// because each of those is answered soon. Without it, responses have no `Date`.
+    /// Tells the shard the time of day, for the `Date` of its responses and the ends of tokens. The host does so when it hands
+    /// over a connection, because each of those is answered soon, and when [`Shard::wants_wall_time`]. Without it, responses have
+    /// no `Date`, and no token is valid.
     pub fn set_wall_time(&mut self, wall_time: WallTime) {
         self.wall_time = Some((wall_time, self.now));
+    }
+
+    /// Puts other keys for tokens in force. Clients that came with a token of an old key stay until its end.
+    pub(crate) fn set_keys(&mut self, keys: Arc<Keys>) {
+        self.settings.port.set_keys(keys);
     }
 
     /// The time of day.

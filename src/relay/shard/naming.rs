@@ -28,17 +28,23 @@ impl Shard {
         self.settings.port.trusts(address)
     }
 
+    /// Whether proxies that connect through the Unix socket are trusted.
+    pub(crate) fn trusts_unix(&self) -> bool {
+        self.settings.port.trusts_unix()
+    }
+
     /// The connection comes from a trusted proxy, which names the client in the request.
     pub fn trust(&mut self, key: ClientKey) {
         if let Some(peer) = self.peer(key) {
-            *peer = Peer::Proxy;
+            peer.names_clients = true;
+            peer.is_loopback = false;
         }
     }
 
     /// The connection comes from this machine. It does not count if a proxy is behind it that names its client.
     pub(crate) fn note_loopback(&mut self, key: ClientKey) {
-        if let Some(peer @ Peer::Other) = self.peer(key) {
-            *peer = Peer::Loopback;
+        if let Some(peer) = self.peer(key) {
+            peer.is_loopback = !peer.names_clients;
         }
     }
 
@@ -46,6 +52,14 @@ impl Shard {
     fn peer(&mut self, key: ClientKey) -> Option<&mut Peer> {
         let arrival = self.clients.get_mut(key)?.arrival.as_mut()?;
         Some(&mut arrival.peer)
+    }
+
+    /// The peer of the socket is a trusted proxy, so what it says about its client's grants counts. An address that a header
+    /// claims is not enough.
+    pub(crate) fn believe(&mut self, key: ClientKey) {
+        if let Some(peer) = self.peer(key) {
+            peer.is_proxy = true;
+        }
     }
 
     /// Keeps a request that can be granted until the host has a seat for its client.

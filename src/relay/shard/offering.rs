@@ -118,6 +118,7 @@ impl Shard {
     }
 
     /// Something has changed that parts may wait for: those that there is room for are offered when their clients are visited.
+    /// Clients that only publish are read again.
     pub(super) fn wake_posts(&mut self, topic: &TopicName) {
         if !self.is_open_from_outside(topic) {
             return;
@@ -132,6 +133,7 @@ impl Shard {
                 self.make_ready(ticket.client);
             }
         }
+        self.resume_sources(topic);
     }
 
     /// Gives up the parts of a client's request that are not offered. They are never published.

@@ -1,14 +1,19 @@
-//! Messages of requests on their way to the owners of their topics: those of this turn, and the accounts of all.
+//! Messages from outside on their way to the owners of their topics: those of this turn, and the accounts of all.
 //!
-//! A request is no member of its topic. So an account for each topic limits the bytes of requests that are on their way, and
-//! keeps the parts that wait. [`offering`](super::offering) offers messages here, and [`deciding`](super::deciding) sends
-//! them once a turn.
+//! Requests and clients that only publish are no members of a topic. So an account for each topic limits their bytes that are
+//! on their way, and keeps the parts of requests that wait, and the clients that are not read meanwhile.
+//!
+//! [`offering`](super::offering) and [`sources`](super::sources) put messages here, and [`deciding`](super::deciding) sends them
+//! once a turn.
 
 use std::collections::{HashMap, VecDeque};
 
+use crate::ids::ClientKey;
 use crate::port::topic_name::TopicName;
-use crate::relay::batch::draft::Draft;
+use crate::relay::batch::draft::{Draft, Source};
 use crate::relay::posting::{Claim, Receipt, Ticket};
+use crate::time::Timestamp;
+use crate::ws::frame::MessageKind;
 
 /// A queue that is this much longer than twice the number of parts in it is searched for those that have left.
 const FEW_WAITING: usize = 64;
@@ -20,7 +25,7 @@ pub(super) struct Offer {
     pub(super) topic: TopicName,
     /// The messages.
     pub(super) draft: Draft,
-    /// The parts that they belong to.
+    /// The parts of requests that they belong to. Clients that only publish get no answer.
     pub(super) receipts: Vec<Receipt>,
     /// They may be a repeat.
     pub(super) claim: Option<Claim>,
@@ -33,7 +38,7 @@ struct Queued {
     bytes: u64,
 }
 
-/// The messages of requests to one topic.
+/// The messages from outside to one topic.
 #[derive(Debug, Default)]
 struct Account {
     /// Bytes of frames on their way.
@@ -46,6 +51,10 @@ struct Account {
     queue: VecDeque<Queued>,
     /// The number of parts in the queue that have not left.
     waiting: usize,
+    /// Clients that only publish and are not read until there is room.
+    sources: Vec<ClientKey>,
+    /// The length at which their list was last searched for clients that have left.
+    searched_len: usize,
 }
 
 /// See the module.
@@ -97,6 +106,73 @@ impl Outside {
         });
         // A repeat must not take along the messages of others.
         account.open_offer = if is_open { self.offers.len() } else { 0 };
+    }
+
+    /// Takes in a message of a client that only publishes. It was read because there was room, and a read may be more than that.
+    /// The small ones of a turn are one draft.
+    pub(super) fn push_source(
+        &mut self,
+        topic: &TopicName,
+        message: (MessageKind, &[u8]),
+        (source, now): (Source, Timestamp),
+    ) {
+        let (kind, payload) = message;
+        let account = self.accounts.entry(topic.clone()).or_default();
+        let open = account.open_offer.checked_sub(1);
+        let open = open.map(|place| &mut self.offers[place].draft);
+        if let Some(draft) = open.filter(|draft| draft.is_open()) {
+            account.bytes += draft.push(kind, payload, None) as u64;
+            return;
+        }
+        let mut draft = Draft::new(source, now);
+        draft.push(kind, payload, None);
+        self.push_draft(topic, draft);
+    }
+
+    /// Takes in messages of a client that only publishes, which come behind all others.
+    pub(super) fn push_draft(&mut self, topic: &TopicName, draft: Draft) {
+        let account = self.accounts.entry(topic.clone()).or_default();
+        account.bytes += draft.len_bytes() as u64;
+        self.offers.push(Offer {
+            topic: topic.clone(),
+            draft,
+            receipts: Vec::new(),
+            claim: None,
+        });
+        account.open_offer = self.offers.len();
+    }
+
+    /// The client is not read until there is room in its topic.
+    pub(super) fn await_room(&mut self, topic: &TopicName, key: ClientKey) {
+        let account = self.accounts.entry(topic.clone()).or_default();
+        account.sources.push(key);
+    }
+
+    /// Takes the clients that wait for room.
+    pub(super) fn take_sources(&mut self, topic: &TopicName) -> Vec<ClientKey> {
+        let Some(account) = self.accounts.get_mut(topic) else {
+            return Vec::new();
+        };
+        account.searched_len = 0;
+        let sources = std::mem::take(&mut account.sources);
+        self.settle(topic);
+        sources
+    }
+
+    /// Removes clients that have left from the list of those that wait, when the list has doubled.
+    pub(super) fn forget_sources(
+        &mut self,
+        topic: &TopicName,
+        is_there: impl Fn(ClientKey) -> bool,
+    ) {
+        let Some(account) = self.accounts.get_mut(topic) else {
+            return;
+        };
+        if account.sources.len() > FEW_WAITING.max(2 * account.searched_len) {
+            account.sources.retain(|&key| is_there(key));
+            account.searched_len = account.sources.len();
+            self.settle(topic);
+        }
     }
 
     /// Whether something was offered in this turn.
@@ -193,7 +269,7 @@ impl Outside {
     /// Forgets the topic's account if it is empty.
     fn settle(&mut self, topic: &TopicName) {
         let account = self.accounts.get(topic);
-        if account.is_some_and(|account| account.bytes == 0 && account.waiting == 0) {
+        if account.is_some_and(Account::is_empty) {
             self.accounts.remove(topic);
             if self.accounts.is_empty() {
                 self.accounts.shrink_to_fit();
@@ -207,6 +283,19 @@ impl Outside {
         self.accounts.get(topic).map_or(0, |account| account.bytes)
     }
 
+    /// The number of clients that wait for room in the topic, with those that have left.
+    #[cfg(test)]
+    pub(super) fn sources_len(&self, topic: &str) -> usize {
+        let account = self.accounts.get(topic);
+        account.map_or(0, |account| account.sources.len())
+    }
+
+    /// Whether the client waits for room in the topic. For tests.
+    pub(super) fn has_source(&self, topic: &str, key: ClientKey) -> bool {
+        let account = self.accounts.get(topic);
+        account.is_some_and(|account| account.sources.contains(&key))
+    }
+
     /// Whether the part is in the queue of its topic. For tests.
     pub(super) fn has_queued(&self, topic: &str, ticket: Ticket) -> bool {
         let account = self.accounts.get(topic);
@@ -215,6 +304,10 @@ impl Outside {
 }
 
 impl Account {
+    fn is_empty(&self) -> bool {
+        self.bytes == 0 && self.waiting == 0 && self.sources.is_empty()
+    }
+
     fn is_open(&self, window_bytes: u64) -> bool {
         !self.is_held && self.bytes <= window_bytes
     }

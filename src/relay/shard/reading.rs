@@ -26,7 +26,7 @@ use crate::ws::error::DecodeError;
 
 /// A message that arrived in pieces keeps the buffer it was read into from this size on. Below, it is copied behind its
 /// neighbours: one write of many small messages is worth more than a copy saved.
-const KEEP_BUFFER_FROM_BYTES: usize = 4 << 10;
+pub(super) const KEEP_BUFFER_FROM_BYTES: usize = 4 << 10;
 
 impl Shard {
     /// Takes in bytes of the client from the worker's scratch buffer, and unmasks them in place.
@@ -209,7 +209,7 @@ impl Shard {
     /// speak in the relay's name.
     fn on_reserved(&mut self, key: ClientKey, payload: &[u8]) -> ControlFlow<()> {
         let client = &mut self.clients[key];
-        if client.topic().is_none() {
+        if !client.has_outlet() {
             return ControlFlow::Continue(());
         }
         if !client.has_words() || payload != words::PROBE {
@@ -224,7 +224,7 @@ impl Shard {
     /// The reason why a message of this client ends its membership, if there is one.
     fn objection(&mut self, key: ClientKey) -> Option<Departure> {
         let client = &mut self.clients[key];
-        if client.topic().is_none() || !self.drain.takes_messages() {
+        if !client.has_outlet() || !self.drain.takes_messages() {
             // The message is dropped in any case.
             return None;
         }
@@ -240,7 +240,7 @@ impl Shard {
     fn count_control(&mut self, key: ClientKey) -> ControlFlow<()> {
         let client = &mut self.clients[key];
         let rates = &self.settings.rates;
-        if client.topic().is_none() || rates.admit_control(&mut client.buckets, self.now) {
+        if !client.has_outlet() || rates.admit_control(&mut client.buckets, self.now) {
             return ControlFlow::Continue(());
         }
         self.depart(key, Departure::ControlRate);
@@ -251,8 +251,9 @@ impl Shard {
         let author = self.own(key);
         let client = &mut self.clients[key];
         let Some(topic_key) = client.topic().filter(|_| self.drain.takes_messages()) else {
-            // It comes behind our Close, behind the fence, or with the request of a client that joins behind the fence.
-            return;
+            // It comes behind our Close, behind the fence, or with the request of a client that joins behind the fence. Or its
+            // client only publishes.
+            return self.publish_as_source(key, message);
         };
         client.has_published = true;
         let has_to_wait = client.has_to_wait();

@@ -3,7 +3,8 @@
 //! The turn visits each client on the ready list and asks [`Shard::permit`] before every read. A publisher whose topic is
 //! closed, or that lags itself, is parked. It goes back on the list when its reason is gone, so no edge of its socket is lost.
 
-use super::client::{Client, Reading};
+use super::arrival::Arrival;
+use super::client::Reading;
 use super::phase::Phase;
 use super::{End, Shard};
 use crate::ids::ClientKey;
@@ -92,7 +93,10 @@ impl Shard {
                 self.on_early_request(key);
                 return Permit::Again;
             }
-            None => Reading::Allowed,
+            None => match client.source().cloned() {
+                Some(topic) => return self.permit_source(key, &topic),
+                None => Reading::Allowed,
+            },
             Some(_) if self.drain.has_begun() || client.leaves_at_head => Reading::AwaitsPhase,
             Some(topic) => {
                 let topic = &mut self.topics[topic];
@@ -121,6 +125,11 @@ impl Shard {
         let Some(arrival) = client.arrival.take_if(|_| is_heard) else {
             return Permit::Read;
         };
+        self.decode_early(key, *arrival)
+    }
+
+    /// Decodes a part of the frames that were read before. Then the client may perhaps be read.
+    pub(super) fn decode_early(&mut self, key: ClientKey, arrival: Arrival) -> Permit {
         self.on_undecoded(key, arrival.early);
         self.gauge_client(key);
         if self.has_undecoded(key) {
@@ -136,8 +145,16 @@ impl Shard {
     }
 
     /// Removes clients that have left from the waiting list of the client's topic, when they may be most of it.
-    fn forget_who_waited(&mut self, key: ClientKey) {
-        let Some(topic) = self.clients.get(key).and_then(Client::topic) else {
+    pub(super) fn forget_who_waited(&mut self, key: ClientKey) {
+        let Some(client) = self.clients.get(key) else {
+            return;
+        };
+        if let Some(topic) = client.source() {
+            let clients = &self.clients;
+            let is_there = |key: ClientKey| clients.get(key).is_some();
+            return self.outside.forget_sources(topic, is_there);
+        }
+        let Some(topic) = client.topic() else {
             return;
         };
         let topic = &mut self.topics[topic];

@@ -13,4 +13,5 @@ pub mod metrics_http;
 pub mod replies;
 pub mod requests;
 pub mod shard;
+pub mod token;
 pub mod upgrade;

@@ -9,7 +9,7 @@ use super::host::{Due, Host};
 use super::world::World;
 
 /// The reasons for which clients leave. Together they count every disconnection.
-const REASONS: [Stat; 12] = [
+const REASONS: [Stat; 13] = [
     Stat::DisconnectedByClient,
     Stat::DisconnectedLost,
     Stat::DisconnectedProtocol,
@@ -21,6 +21,7 @@ const REASONS: [Stat; 12] = [
     Stat::DisconnectedRate,
     Stat::DisconnectedControlRate,
     Stat::DisconnectedPublishDenied,
+    Stat::DisconnectedExpired,
     Stat::DisconnectedShutdown,
 ];
 

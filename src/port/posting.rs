@@ -1,0 +1,111 @@
+//! The decision on a request that publishes: whether it is let in, and on what terms its body is read.
+//!
+//! [`post`](super::post) knows what the head and the body mean. A body that names the topic of each line is judged twice: here
+//! for what the request has brought, and line by line once it is read ([`Port::allow_line`]).
+
+use super::cors::Cors;
+use super::decision::{Decision, Decline, Peer, Port, check};
+use super::idempotency::Key;
+use super::post::{self, Content, Post};
+use super::reply::{Fault, Manner};
+use super::subject::Origin;
+use crate::access::{Barred, Circumstances, Judged};
+use crate::http::body::Framing;
+use crate::http::request::RequestHead;
+use crate::time::WallTime;
+
+impl Port {
+    /// A request that publishes.
+    pub(super) fn decide_post(
+        &self,
+        head: &RequestHead<'_>,
+        peer: Peer,
+        now: Option<WallTime>,
+    ) -> Decision {
+        let manner = Manner::of(head, Cors::of(head, &self.access));
+        match self.post(head, peer, now, manner.clone()) {
+            Ok(post) => Decision::Publish(Box::new(post)),
+            Err(fault) => Decision::Decline(Decline {
+                fault,
+                kind: None,
+                manner: manner.closing(),
+            }),
+        }
+    }
+
+    fn post(
+        &self,
+        head: &RequestHead<'_>,
+        peer: Peer,
+        now: Option<WallTime>,
+        manner: Manner,
+    ) -> Result<Post, Fault> {
+        let target = check(head)?;
+        let framing = Framing::of(head)?;
+        let content = Content::of(head)?;
+        let topic = match content {
+            Content::Many => None,
+            Content::Text | Content::Binary | Content::Lines => Some(self.topic(target.path)?),
+        };
+        let judged = self.access.judge(head, Circumstances::of(now, peer))?;
+        let access = &self.access;
+        access.allow_to_publish(&judged, topic.as_deref())?;
+        let named = self.named(head, peer);
+        let address = named.and_then(|named| named.address);
+        Ok(Post {
+            topic,
+            content,
+            framing,
+            awaits_continue: post::awaits_continue(head)?,
+            key: Key::of(head)?,
+            named: address.map(Origin::from),
+            judged,
+            manner,
+        })
+    }
+
+    /// Whether a request may publish to one of its topics.
+    ///
+    /// # Errors
+    /// It may not.
+    pub(crate) fn allow_line(&self, judged: &Judged, topic: &str) -> Result<(), Fault> {
+        Ok(self.access.allow_to_publish(judged, Some(topic))?)
+    }
+}
+
+impl From<Barred> for Fault {
+    fn from(barred: Barred) -> Fault {
+        match barred {
+            Barred::NeedsToken => Fault::TOKEN_NEEDED,
+            Barred::Topic => Fault::TOPIC_FORBIDDEN,
+            Barred::Everybody => Fault::FORBIDDEN,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Config, Publish};
+
+    /// The answer to a POST to `/a` of a client that has brought nothing.
+    fn decide(publish: Publish, content: &str) -> Result<(), Fault> {
+        let mut config = Config::default();
+        config.access.publish = publish;
+        let head = format!("POST /a HTTP/1.1\r\nHost: a\r\nContent-Type: {content}\r\n\r\n");
+        match Port::new(&config).decide(head.as_bytes(), Peer::default(), None) {
+            Ok(Decision::Publish(_)) => Ok(()),
+            Ok(Decision::Decline(decline)) => Err(decline.fault),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_request_with_nothing_is_told_whether_a_token_would_help() {
+        for content in ["text/plain", post::MANY] {
+            assert_eq!(decide(Publish::Everyone, content), Ok(()));
+            assert_eq!(decide(Publish::Token, content), Err(Fault::TOKEN_NEEDED));
+            assert_eq!(decide(Publish::Nobody, content), Err(Fault::FORBIDDEN));
+        }
+    }
+}
