@@ -15,7 +15,6 @@ use super::position::Position;
 use crate::http::accept;
 use crate::http::date::Date;
 use crate::http::request::RequestHead;
-use crate::http::target::TargetUri;
 use crate::time::WallTime;
 use crate::ws::frame::MessageKind;
 use crate::ws::handshake::{self, Refusal};
@@ -35,21 +34,6 @@ pub(crate) fn is_asked(head: &RequestHead<'_>) -> bool {
 pub(crate) fn is_mentioned(part: &[u8]) -> bool {
     let mut windows = part.windows(MEDIA_TYPE.len());
     windows.any(|window| window.eq_ignore_ascii_case(MEDIA_TYPE.as_bytes()))
-}
-
-/// The target of a request that [asks for events](is_asked). HTTP/1.0 will do, because nothing is upgraded.
-///
-/// # Errors
-///
-/// The request breaks a rule of HTTP, or has a body.
-pub(crate) fn target<'a>(head: &RequestHead<'a>) -> Result<TargetUri<'a>, Refusal> {
-    if !head.has_valid_host() {
-        return Err(Refusal::HOST);
-    }
-    if head.has_body() {
-        return Err(Refusal::BODY);
-    }
-    head.target_uri().ok_or(Refusal::TARGET)
 }
 
 /// The head of the response, without the empty line that ends it. There is no length: the stream ends with the connection.

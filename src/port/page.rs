@@ -11,9 +11,9 @@ use std::sync::LazyLock;
 use data_encoding::BASE64;
 use ring::digest::{SHA256, digest};
 
+use crate::http::accept;
 use crate::http::request::RequestHead;
 use crate::http::response::{Body, Connection, Response, Status};
-use crate::http::routes::is_read;
 use crate::time::WallTime;
 use crate::ws::handshake;
 
@@ -61,14 +61,15 @@ const FIELDS_OF_PROXIES: [&str; 6] = [
 
 /// Whether a browser that shows pages asks. Neither the version nor the path counts.
 pub(super) fn is_asked_for(head: &RequestHead<'_>) -> bool {
-    is_read(head.method)
+    // A HEAD describes its topic.
+    head.method == "GET"
         && head.has_valid_host()
         && !head.has_body()
         && !handshake::is_wanted(head)
-        && accepts(head, "text/html")
+        && accept::names(head, "text/html")
         // A program that asks for these as well does not show pages.
-        && !accepts(head, "text/event-stream")
-        && !accepts(head, "application/json")
+        && !accept::names(head, "text/event-stream")
+        && !accept::names(head, "application/json")
 }
 
 /// Whether the request is for this machine and no proxy has passed it on. Other sites' names can lead here, too, so the name
@@ -80,7 +81,7 @@ pub(super) fn is_local(head: &RequestHead<'_>) -> bool {
 }
 
 /// The response with the page.
-pub(crate) fn answer(body: Body, now: Option<WallTime>) -> Vec<u8> {
+pub(crate) fn answer(now: Option<WallTime>) -> Vec<u8> {
     Response::new(Status::Ok)
         .header("Content-Security-Policy", &POLICY)
         .header("X-Content-Type-Options", "nosniff")
@@ -90,28 +91,7 @@ pub(crate) fn answer(body: Body, now: Option<WallTime>) -> Vec<u8> {
         .header("Cache-Control", "no-store")
         .header("Vary", "Accept, Origin")
         .body("text/html; charset=utf-8", DOCUMENT.as_bytes())
-        .encode(Connection::Close, body, now)
-}
-
-/// Whether `Accept` names this media type, and not only by an asterisk (RFC 9110, section 12.5.1).
-fn accepts(head: &RequestHead<'_>, media_type: &str) -> bool {
-    let ranges = head.values("accept");
-    let mut ranges = ranges.flat_map(|value| value.split(|&byte| byte == b','));
-    ranges.any(|range| {
-        let mut parts = range.split(|&byte| byte == b';').map(<[u8]>::trim_ascii);
-        let is_named = parts
-            .next()
-            .is_some_and(|named| named.eq_ignore_ascii_case(media_type.as_bytes()));
-        is_named && !parts.any(is_zero_weight)
-    })
-}
-
-/// `q=0`, or the same with zeros behind a point: the client does not want it.
-fn is_zero_weight(parameter: &[u8]) -> bool {
-    let [b'q' | b'Q', b'=', weight @ ..] = parameter else {
-        return false;
-    };
-    !weight.is_empty() && weight.iter().all(|byte| matches!(byte, b'0' | b'.'))
+        .encode(Connection::Close, Body::Send, now)
 }
 
 /// An expression for the policy that allows exactly this text.
@@ -145,7 +125,7 @@ mod tests {
         for accept in BROWSERS {
             for line in [
                 "GET /a HTTP/1.1",
-                "HEAD /a?b HTTP/1.1",
+                "GET /a?b HTTP/1.1",
                 "GET http://a/ HTTP/1.0",
             ] {
                 assert!(
@@ -224,12 +204,9 @@ mod tests {
     }
 
     #[test]
-    fn the_answer_to_head_is_that_to_get_without_the_document() {
-        let get = answer(Body::Send, None);
-        let head = answer(Body::Omit, None);
-        assert!(get.starts_with(&head) && get.ends_with(DOCUMENT.as_bytes()));
-        assert_eq!(get.len(), head.len() + DOCUMENT.len());
-        let head = String::from_utf8(head).unwrap();
+    fn the_page_may_load_nothing_and_stand_in_no_other() {
+        let answer = String::from_utf8(answer(None)).unwrap();
+        let head = answer.strip_suffix(DOCUMENT).unwrap();
         for field in [
             "HTTP/1.1 200 OK\r\n",
             "\r\nContent-Security-Policy: default-src 'none'; script-src 'sha256-",

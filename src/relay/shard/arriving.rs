@@ -173,8 +173,8 @@ impl Shard {
                 self.await_seat(key, terms, forwarded, early);
             }
             Ok(Decision::Probe(body)) => self.note_probe(key, body),
-            Ok(Decision::Page(body)) => {
-                let page = page::answer(body, self.date());
+            Ok(Decision::Page) => {
+                let page = page::answer(self.date());
                 self.end_with(key, Some(Bytes::from(page)));
             }
             Ok(Decision::Publish(post)) => self.on_post(key, post, input),
