@@ -158,7 +158,7 @@ impl Port {
             return Ok(Decision::Page);
         }
         match head.method {
-            "POST" if !self.is_health_path(&head) => return Ok(self.decide_post(&head, peer, now)),
+            _ if self.is_post(&head) => return Ok(self.decide_post(&head, peer, now)),
             "OPTIONS" => return Ok(self.decide_options(&head)),
             "HEAD" => return Ok(self.decide_describe(&head, peer, now)),
             "GET" if asks_for_description(&head) => {
@@ -206,18 +206,6 @@ impl Port {
             answer,
         };
         Ok(Decision::Join(terms, self.named(&head, peer)))
-    }
-
-    /// The pages that may read the event stream that a request asks for; `None` if it asks for none, or for one that it may
-    /// never get. For a request that is refused for now, whose tokens nobody looks at.
-    pub(crate) fn readers_of_stream(&self, head: &[u8]) -> Option<Cors> {
-        let head = RequestHead::parse(head).ok()?;
-        if self.is_probe(&head) || !events::is_asked(&head) {
-            return None;
-        }
-        check_without_body(&head).ok()?;
-        self.access.check_origin(&head).ok()?;
-        Some(Cors::of(&head, &self.access))
     }
 
     /// The client that a trusted proxy names.
@@ -274,11 +262,16 @@ impl Port {
 
     /// Whether a request is a health check. Neither its version nor an `Upgrade` counts: balancers send HTTP/1.0, and some
     /// proxies ask for an upgrade whatever they pass on. If it breaks a rule of HTTP, the handshake refuses it.
-    fn is_probe(&self, head: &RequestHead<'_>) -> bool {
+    pub(super) fn is_probe(&self, head: &RequestHead<'_>) -> bool {
         self.is_health_path(head)
             && is_read(head.method)
             && head.has_valid_host()
             && !head.has_body()
+    }
+
+    /// Whether a request publishes.
+    pub(super) fn is_post(&self, head: &RequestHead<'_>) -> bool {
+        head.method == "POST" && !self.is_health_path(head)
     }
 
     fn is_health_path(&self, head: &RequestHead<'_>) -> bool {
@@ -377,7 +370,7 @@ pub(super) fn check<'a>(head: &RequestHead<'a>) -> Result<TargetUri<'a>, Refusal
 }
 
 /// The same for a request that may have no body.
-fn check_without_body<'a>(head: &RequestHead<'a>) -> Result<TargetUri<'a>, Refusal> {
+pub(super) fn check_without_body<'a>(head: &RequestHead<'a>) -> Result<TargetUri<'a>, Refusal> {
     let target = check(head)?;
     reject_body(head)?;
     Ok(target)

@@ -8,6 +8,7 @@ pub(crate) mod cors;
 pub(crate) mod decision;
 pub(crate) mod describe;
 pub(crate) mod events;
+pub(crate) mod for_now;
 pub(crate) mod form;
 pub(crate) mod idempotency;
 pub(crate) mod lines;

@@ -309,8 +309,9 @@ fn refused_clients_take_nobodys_place() {
     for n in 1..=CROWD {
         // None of them reads its answer or closes.
         let wire = world.dial();
-        wire.send(header_of("192.0.2.1"));
+        wire.send([&header_of("192.0.2.1"), request("/room").as_bytes()].concat());
         crowd.push(wire);
+        // With its request, it is counted at once.
         world.await_total(Stat::HandshakePerIp, n);
     }
     let (status, second) = status_of(&world, "192.0.2.2");

@@ -26,7 +26,7 @@ pub(super) struct Arrival {
     pub(super) origin: Origin,
     /// The other end of the connection. A trusted proxy names the client in each request.
     pub(super) peer: Peer,
-    /// The client is refused for now. The rest of its head says whether an event stream must say so.
+    /// The client is refused for now. The rest of its head says how it is answered and counted.
     pub(super) refusal: Option<Refusal>,
     /// A request on this connection was answered before.
     pub(super) was_answered: bool,

@@ -23,6 +23,7 @@ use crate::metrics::stats::Stat;
 use crate::port::cors::Cors;
 use crate::port::decision::Decision;
 use crate::port::events;
+use crate::port::for_now::ForNow;
 use crate::port::page;
 use crate::port::subject::Origin;
 use crate::port::terms::{Form, Selection, Terms};
@@ -159,8 +160,7 @@ impl Shard {
             Err(error) => return self.refuse_now(key, Refusal::from(error)),
         };
         if let Some(refusal) = refusal {
-            let cors = self.settings.port.readers_of_stream(&head);
-            return self.answer_refused(key, refusal, cors.as_ref());
+            return self.answer_refused_request(key, &head, refusal);
         }
         match self.settings.port.decide(&head, peer, date) {
             // Frames may come in the same packet as the request: a client need not wait for the 101.
@@ -182,11 +182,12 @@ impl Shard {
             Ok(Decision::Answer(reply, manner)) => self.on_answerable(key, &reply, manner, input),
             Ok(Decision::Decline(decline)) => self.decline(key, decline),
             Err(refusal) => {
-                let cors = refusal
-                    .is_temporary()
-                    .then(|| self.settings.port.readers_of_stream(&head));
+                debug_assert!(
+                    !refusal.is_temporary(),
+                    "an event stream would end for good"
+                );
                 self.count_refusal(key, refusal);
-                self.answer_refused(key, refusal, cors.flatten().as_ref());
+                self.answer_refused(key, refusal, None);
             }
         }
         if is_next {
@@ -218,9 +219,10 @@ impl Shard {
     /// Refuses a client, whether its request has come or not, and closes the connection in order. While a proxy's header is
     /// awaited, it closes without an answer. The first refusal counts.
     ///
-    /// If the client may be granted the same later, its request is awaited for a short time. An event stream must be told in
-    /// another way.
+    /// If the client may be granted the same later, its request is awaited for a short time: it is answered and counted as what
+    /// it is.
     pub fn refuse(&mut self, key: ClientKey, refusal: Refusal) {
+        let now = self.now;
         let Some(client) = self
             .clients
             .get_mut(key)
@@ -231,41 +233,48 @@ impl Shard {
         if client.awaits_preface() {
             return self.turn_away(key, refusal.kind);
         }
-        self.count_refusal(key, refusal);
-        let client = &mut self.clients[key];
         let Some(arrival) = &mut client.arrival else {
-            return self.answer_refused(key, refusal, None);
+            return self.refuse_now(key, refusal);
         };
-        match &arrival.stage {
+        let cors = match &arrival.stage {
             Stage::Head(_) if refusal.is_temporary() => {
                 arrival.refusal = Some(refusal);
-                client.due = client.due.min(self.now + REST_OF_HEAD);
-                self.reschedule(key);
+                client.due = client.due.min(now + REST_OF_HEAD);
+                return self.reschedule(key);
             }
-            Stage::AwaitsSeat(terms, _) => {
-                let cors = terms.answer.cors().cloned();
-                self.answer_refused(key, refusal, cors.as_ref());
-            }
+            Stage::AwaitsSeat(terms, _) => terms.answer.cors().cloned(),
             Stage::Preface
             | Stage::Head(_)
             | Stage::Exchange(_)
             | Stage::Probe(_)
             | Stage::Granted(_)
             | Stage::Joining(..)
-            | Stage::Joined => self.answer_refused(key, refusal, None),
-        }
+            | Stage::Joined => None,
+        };
+        self.count_refusal(key, refusal);
+        self.answer_refused(key, refusal, cors.as_ref());
+    }
+
+    /// The head has come of a request that is refused for now.
+    fn answer_refused_request(&mut self, key: ClientKey, head: &[u8], refusal: Refusal) {
+        let cors = match self.settings.port.refuse_for_now(head, refusal) {
+            Some(ForNow::Decline(decline)) => return self.decline(key, decline),
+            Some(ForNow::Stream(cors)) => Some(cors),
+            None => None,
+        };
+        self.count_refusal(key, refusal);
+        self.answer_refused(key, refusal, cors.as_ref());
     }
 
     /// Refuses a client at once, whatever it asks for. A refusal that waited for the rest of its request counts instead.
     pub(crate) fn refuse_now(&mut self, key: ClientKey, refusal: Refusal) {
         let waiting = self.clients.get(key).and_then(Client::refusal);
-        if waiting.is_none() {
-            self.count_refusal(key, refusal);
-        }
-        self.answer_refused(key, waiting.unwrap_or(refusal), None);
+        let refusal = waiting.unwrap_or(refusal);
+        self.count_refusal(key, refusal);
+        self.answer_refused(key, refusal, None);
     }
 
-    fn count_refusal(&mut self, key: ClientKey, refusal: Refusal) {
+    pub(super) fn count_refusal(&mut self, key: ClientKey, refusal: Refusal) {
         self.stats.inc(refusal_stat(refusal.kind));
         tracing::debug!(shard = self.id.0, client = key.slot, kind = ?refusal.kind, "a request is refused");
     }

@@ -77,8 +77,9 @@ impl Shard {
             }
             Phase::Requesting if end == End::TlsFailed => {
                 // The TLS layer has refused it. A reset could destroy its alert on the way.
-                if client.refusal().is_none() {
-                    self.stats.inc(Stat::HandshakeTls);
+                match client.refusal() {
+                    Some(refusal) => self.count_refusal(key, refusal),
+                    None => self.stats.inc(Stat::HandshakeTls),
                 }
                 self.end_with(key, None);
             }
@@ -130,16 +131,16 @@ impl Shard {
         };
         match client.phase() {
             // Nobody is missed.
-            Phase::Requesting
-                if client.is_probe() || client.is_idle() || client.refusal().is_some() => {}
+            Phase::Requesting if client.is_probe() || client.is_idle() => {}
             Phase::Exchanging => {
                 if client.exchange().is_some_and(Exchange::is_open_post) {
                     self.stats.inc(Stat::PostsLost);
                 }
             }
-            Phase::Requesting | Phase::Placing | Phase::Joining => {
-                self.stats.inc(departure.handshake_stat());
-            }
+            Phase::Requesting | Phase::Placing | Phase::Joining => match client.refusal() {
+                Some(refusal) => self.count_refusal(key, refusal),
+                None => self.stats.inc(departure.handshake_stat()),
+            },
             Phase::Open => self.end_membership(key, departure, false),
             Phase::Closing | Phase::Finishing | Phase::Lingering => {}
         }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::*;
 use crate::port::topic_name::TopicName;
 use crate::relay::envelope::Hold;
+use crate::ws::handshake::Refusal;
 
 /// A connection that has sent these bytes. The next turn reads them.
 fn dial(shard: &mut Driven, bytes: impl AsRef<[u8]>) -> ClientKey {
@@ -624,4 +625,53 @@ fn a_half_closed_client_is_answered_and_one_that_ends_in_its_body_is_not() {
     assert!(shard.writes_to(part).is_empty());
     assert!(shard.is_empty());
     assert_eq!(shard.stats.value(Stat::PostsLost), 1);
+}
+
+#[test]
+fn a_request_that_is_refused_for_now_is_answered_and_counted_as_what_it_is() {
+    let mut shard = shard_with(&Config::default());
+    let json = "GET / HTTP/1.1\r\nHost: a\r\nAccept: application/json\r\n\r\n";
+    let requests = [
+        post_with("/", "x", "Origin: https://a.example\r\n"),
+        "HEAD / HTTP/1.1\r\nHost: a\r\n\r\n".to_owned(),
+        json.to_owned(),
+        "OPTIONS / HTTP/1.1\r\nHost: a\r\n\r\n".to_owned(),
+        request("/"),
+    ];
+    let clients = requests.map(|request| {
+        let key = shard.accept();
+        shard.refuse(key, Refusal::CAPACITY);
+        shard.sends(key, request.as_bytes());
+        (key, request)
+    });
+    // One says nothing, one says half of its request and goes, and one is cut.
+    let silent = shard.accept();
+    let [half, gone] = [(); 2].map(|()| dial(&mut shard, cut(json)));
+    for key in [silent, half, gone] {
+        shard.refuse(key, Refusal::CAPACITY);
+    }
+    shard.ends(half);
+    shard.fails(gone);
+    rest(&mut shard, None);
+    for (key, request) in clients {
+        let sent = String::from_utf8(shard.writes_to(key).concat()).unwrap();
+        let (head, body) = sent.split_once("\r\n\r\n").unwrap();
+        assert!(head.starts_with("HTTP/1.1 503 "), "{request}: {head}");
+        for field in [
+            "Retry-After: 10",
+            "Access-Control-Allow-Origin: *",
+            "Connection: close",
+        ] {
+            assert!(head.contains(field), "{request}: {head}");
+        }
+        assert_eq!(
+            body.is_empty(),
+            request.starts_with("HEAD"),
+            "{request}: {body}"
+        );
+    }
+    shard.sleep(Duration::from_secs(2), &mut taking_all);
+    let counts = [Stat::PostsUnavailable, Stat::HandshakeCapacity];
+    assert_eq!(counts.map(|stat| shard.stats.value(stat)), [1, 7]);
+    assert_eq!(shard.stats.value(Stat::HandshakeLost), 0);
 }
