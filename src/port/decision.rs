@@ -40,8 +40,8 @@ pub(crate) enum Decision {
     Probe(Body),
     /// A browser that opens a topic's URL. It gets a page to try the topic.
     Page,
-    /// The client publishes, once its body is read.
-    Publish(Box<Post>),
+    /// The client publishes, once its body is read. Here is what a trusted proxy says about it, if there is one.
+    Publish(Box<Post>, Option<Forwarded>),
     /// The client asks about a topic.
     Describe(Box<Describe>),
     /// The client is answered at once.

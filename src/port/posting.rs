@@ -23,8 +23,12 @@ impl Port {
         now: Option<WallTime>,
     ) -> Decision {
         let manner = Manner::of(head, Cors::of(head, &self.access));
-        match self.post(head, peer, now, manner.clone()) {
-            Ok(post) => Decision::Publish(Box::new(post)),
+        let forwarded = self.named(head, peer);
+        let address = forwarded.as_ref().and_then(|named| named.address);
+        let named = address.map(Origin::from);
+        let circumstances = Circumstances::of(now, peer);
+        match self.post(head, named, circumstances, manner.clone()) {
+            Ok(post) => Decision::Publish(Box::new(post), forwarded),
             Err(fault) => Decision::Decline(Decline {
                 fault,
                 kind: None,
@@ -36,8 +40,8 @@ impl Port {
     fn post(
         &self,
         head: &RequestHead<'_>,
-        peer: Peer,
-        now: Option<WallTime>,
+        named: Option<Origin>,
+        circumstances: Circumstances,
         manner: Manner,
     ) -> Result<Post, Fault> {
         let target = check(head)?;
@@ -47,18 +51,16 @@ impl Port {
             Content::Many => None,
             Content::Text | Content::Binary | Content::Lines => Some(self.topic(target.path)?),
         };
-        let judged = self.access.judge(head, Circumstances::of(now, peer))?;
+        let judged = self.access.judge(head, circumstances)?;
         let access = &self.access;
         access.allow_to_publish(&judged, topic.as_deref())?;
-        let named = self.named(head, peer);
-        let address = named.and_then(|named| named.address);
         Ok(Post {
             topic,
             content,
             framing,
             awaits_continue: post::awaits_continue(head)?,
             key: Key::of(head)?,
-            named: address.map(Origin::from),
+            named,
             judged,
             manner,
         })
@@ -94,7 +96,7 @@ mod tests {
         config.access.publish = publish;
         let head = format!("POST /a HTTP/1.1\r\nHost: a\r\nContent-Type: {content}\r\n\r\n");
         match Port::new(&config).decide(head.as_bytes(), Peer::default(), None) {
-            Ok(Decision::Publish(_)) => Ok(()),
+            Ok(Decision::Publish(..)) => Ok(()),
             Ok(Decision::Decline(decline)) => Err(decline.fault),
             other => panic!("{other:?}"),
         }

@@ -154,6 +154,9 @@ pub trait Host {
         true
     }
 
+    /// A client publishes, and its proxy has not named it well.
+    fn note_misnamed(&mut self, _named: &Named) {}
+
     /// The shard on which an undecided client is to live; `None` for this one.
     fn home(&mut self, _shard: &Shard, _undecided: Undecided) -> Option<ShardId> {
         None
@@ -496,8 +499,11 @@ impl Turn {
         left.is_over() || now >= until
     }
 
-    /// Asks for a seat for each client that a trusted proxy has just named.
+    /// Asks for a seat for each client that a trusted proxy has just named, and tells of those that need none.
     fn seat_clients<H: Host>(&mut self, host: &mut H) {
+        while let Some(named) = self.shard.poll_misnamed() {
+            host.note_misnamed(&named);
+        }
         for _ in 0..host.portion(self.shard.unseated_len()) {
             let Some(named) = self.shard.poll_unseated() else {
                 return;

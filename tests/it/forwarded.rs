@@ -345,6 +345,26 @@ fn a_proxy_that_names_nobody_is_a_warning_once_a_minute() {
 }
 
 #[test]
+fn a_proxy_that_names_nobody_who_posts_is_a_warning_as_well() {
+    let keys = ", trusted_proxies: [127.0.0.1]";
+    let mut program = Program::with_server(keys, "");
+    let mut wire = program.dial();
+    for _ in 0..2 {
+        wire.send("POST /room HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\nx");
+        assert_eq!(wire.answer().status, 202);
+    }
+    let line = program.await_log("proxy=");
+    for part in ["proxy=127.0.0.1", "neither X-Forwarded-For nor Forwarded"] {
+        assert!(line.contains(part), "{line}");
+    }
+    // The connection still knows its proxy.
+    wire.send(request("/room"));
+    assert_eq!(wire.answer().status, 101);
+    drop(wire);
+    assert!(!program.end_well().contains("proxy="));
+}
+
+#[test]
 fn a_proxy_header_that_is_not_understood_is_a_warning() {
     let keys = ", proxy_protocol: {from: [127.0.0.1]}";
     let mut program = Program::with_server(keys, "");

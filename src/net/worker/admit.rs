@@ -87,6 +87,15 @@ impl Sockets {
         self.seat(shard, named.key, origin)
     }
 
+    /// The proxy of a client that publishes has not named it well. The connection keeps its proxy for later requests.
+    pub(super) fn complain_of_proxy(&mut self, named: &Named) {
+        let conn = conn_in(&mut self.conns, named.key);
+        let entry = conn.and_then(|conn| conn.admission.as_deref());
+        if let (Some(Entry::Proxy(proxy)), Some(fault)) = (entry, &named.forwarded.fault) {
+            self.complaints.about_request(*proxy, fault);
+        }
+    }
+
     /// Gives the client a seat of the address that its proxy has named. Returns false if it refused the client.
     fn seat(&mut self, shard: &mut Shard, key: ClientKey, origin: Origin) -> bool {
         let Some(seats) = &self.seats else {

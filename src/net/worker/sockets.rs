@@ -280,6 +280,10 @@ impl Host for Sockets {
         self.seat_client_of_proxy(shard, named)
     }
 
+    fn note_misnamed(&mut self, named: &Named) {
+        self.complain_of_proxy(named);
+    }
+
     fn home(&mut self, _shard: &Shard, undecided: Undecided) -> Option<ShardId> {
         let owner = undecided.owner.index();
         let has_room = !self.postboxes[owner].is_frozen()

@@ -177,7 +177,10 @@ impl Shard {
                 let page = page::answer(self.date());
                 self.end_with(key, Some(Bytes::from(page)));
             }
-            Ok(Decision::Publish(post)) => self.on_post(key, post, input),
+            Ok(Decision::Publish(post, forwarded)) => {
+                self.note_misnaming(key, forwarded);
+                self.on_post(key, post, input);
+            }
             Ok(Decision::Describe(describe)) => self.on_describe(key, *describe, input),
             Ok(Decision::Answer(reply, manner)) => self.on_answerable(key, &reply, manner, input),
             Ok(Decision::Decline(decline)) => self.decline(key, decline),

@@ -103,6 +103,7 @@ use self::topics::Topics;
 use crate::access::keys::Keys;
 use crate::chance::Chance;
 use crate::config::Config;
+use crate::http::forwarded::Forwarded;
 use crate::ids::{ClientId, ClientKey, Seq, ShardId};
 use crate::metrics::stats::{Stat, Stats};
 use crate::port::decision::Port;
@@ -248,6 +249,8 @@ pub struct Shard {
     ends: Ends,
     /// Clients that a proxy has named, and that the host has not seated yet.
     unseated: Vec<ClientKey>,
+    /// Clients that publish, and whose proxies have a fault that the host does not know yet.
+    misnamed: Vec<(ClientKey, Forwarded)>,
     /// Clients that may still move to another shard.
     undecided: Vec<ClientKey>,
     /// Health checks that are to be answered in this turn.
@@ -292,6 +295,7 @@ impl Shard {
             wheel: Wheel::new(now),
             ends: Ends::default(),
             unseated: Vec::new(),
+            misnamed: Vec::new(),
             undecided: Vec::new(),
             probes: Vec::new(),
             graced: Vec::new(),

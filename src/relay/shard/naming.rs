@@ -78,6 +78,19 @@ impl Shard {
         self.unseated.push(key);
     }
 
+    /// Keeps what the proxy of a client that publishes has said wrongly about it, until the host asks for it.
+    pub(super) fn note_misnaming(&mut self, key: ClientKey, forwarded: Option<Forwarded>) {
+        let forwarded = forwarded.filter(|forwarded| forwarded.fault.is_some());
+        self.misnamed
+            .extend(forwarded.map(|forwarded| (key, forwarded)));
+    }
+
+    /// The next client that publishes and that its proxy has not named well. It needs no seat.
+    pub(in crate::relay) fn poll_misnamed(&mut self) -> Option<Named> {
+        let (key, forwarded) = self.misnamed.pop()?;
+        Some(Named { key, forwarded })
+    }
+
     /// The number of clients that need a seat. It includes some that are gone.
     pub(in crate::relay) fn unseated_len(&self) -> usize {
         self.unseated.len()
