@@ -251,7 +251,7 @@ pub const METRICS: &[Metric] = &[
     counter(
         "fanwire_http_requests_total",
         Source::Cases("kind", HTTP_REQUESTS),
-        "Other requests on the relay's port that were answered: about a topic (HEAD, or JSON), and CORS (OPTIONS).",
+        "Other requests on the relay's port that were answered: about a topic (HEAD, or JSON), CORS (OPTIONS), and the page to try a topic.",
     ),
     counter(
         "fanwire_unmet_subprotocol_offers_total",

@@ -46,6 +46,7 @@ pub(crate) const POSTS: &[(&str, Stat)] = &[
 pub(crate) const HTTP_REQUESTS: &[(&str, Stat)] = &[
     ("describe", Stat::Described),
     ("preflight", Stat::Preflights),
+    ("page", Stat::Pages),
 ];
 
 /// How much clients that came back got of the messages that they had missed.

@@ -140,6 +140,8 @@ pub enum Stat {
     Described,
     /// Requests of browsers that ask which requests they may send.
     Preflights,
+    /// Browsers that got the page to try a topic.
+    Pages,
     /// Upgrades that were granted although no offered subprotocol was selected.
     SubprotocolsUnmet,
     /// TLS handshakes in full.

@@ -175,7 +175,10 @@ impl Shard {
             Ok(Decision::Probe(body)) => self.note_probe(key, body),
             Ok(Decision::Page) => {
                 let page = page::answer(self.date());
-                self.end_with(key, Some(Bytes::from(page)));
+                self.stats.inc(Stat::Pages);
+                // It is far longer than a refusal, so it counts as memory.
+                self.clients[key].carry_answer(page);
+                self.end_with(key, None);
             }
             Ok(Decision::Publish(post, forwarded)) => {
                 self.note_misnaming(key, forwarded);

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::*;
+use crate::config::Page;
 use crate::port::topic_name::TopicName;
 use crate::relay::envelope::Hold;
 use crate::ws::handshake::Refusal;
@@ -674,4 +675,21 @@ fn a_request_that_is_refused_for_now_is_answered_and_counted_as_what_it_is() {
     let counts = [Stat::PostsUnavailable, Stat::HandshakeCapacity];
     assert_eq!(counts.map(|stat| shard.stats.value(stat)), [1, 7]);
     assert_eq!(shard.stats.value(Stat::HandshakeLost), 0);
+}
+
+#[test]
+fn a_page_that_is_on_its_way_is_counted_once_and_counts_as_memory() {
+    let mut config = Config::default();
+    config.http.page = Page::On;
+    let mut shard = shard_with(&config);
+    let browser = dial(
+        &mut shard,
+        "GET / HTTP/1.1\r\nHost: a\r\nAccept: text/html\r\n\r\n",
+    );
+    rest(&mut shard, Some(browser));
+    assert!(shard.stats.value(Stat::CarriedBytes) > 10_000);
+    assert_eq!(shard.stats.value(Stat::Pages), 1);
+    shard.accepts(browser);
+    rest(&mut shard, None);
+    assert_eq!(shard.stats.value(Stat::CarriedBytes), 0);
 }
