@@ -57,8 +57,9 @@ pub mod cluster {
 
 /// The decisions on requests.
 pub mod port {
-    pub use crate::port::position::Epoch;
+    pub use crate::port::position::{Epoch, Position, Start};
     pub use crate::port::reply::Fault;
+    pub use crate::port::start::{BadLast, start};
     pub use crate::port::terms::Form;
     pub use crate::port::topic_name::{MAX_TOPIC_BYTES, topic_name};
 }

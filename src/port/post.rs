@@ -6,6 +6,8 @@
 //! The shard decides when a message is published, and for how long it waits.
 
 use std::fmt::Write as _;
+use std::iter;
+use std::ops::Range;
 
 use super::idempotency::Key;
 use super::position::Position;
@@ -232,11 +234,25 @@ pub(crate) fn messages<'a>(
     Ok(())
 }
 
-/// The lines of a body, without those that are empty. A line ends with LF, or with CR LF.
-pub(crate) fn lines(body: &[u8]) -> impl Iterator<Item = &[u8]> {
-    let lines = body.split(|&byte| byte == b'\n');
-    let lines = lines.map(|line| line.strip_suffix(b"\r").unwrap_or(line));
-    lines.filter(|line| !line.is_empty())
+/// The lines of a body, without those that are empty.
+fn lines(body: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut at = 0;
+    iter::from_fn(move || next_line(body, &mut at).map(|line| &body[line]))
+}
+
+/// The next line of a body from `at` on that is not empty. Moves `at` behind it. A line ends with LF, or with CR LF.
+pub(crate) fn next_line(body: &[u8], at: &mut usize) -> Option<Range<usize>> {
+    loop {
+        let start = *at;
+        let rest = body.get(start..).filter(|rest| !rest.is_empty())?;
+        let end = rest.iter().position(|&byte| byte == b'\n');
+        let line = &rest[..end.unwrap_or(rest.len())];
+        *at = start + line.len() + 1;
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        if !line.is_empty() {
+            return Some(start..start + line.len());
+        }
+    }
 }
 
 /// The answer to a request whose messages are numbered: the position behind the last one, and the members of its topic.

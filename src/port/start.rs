@@ -21,14 +21,14 @@ const MAX_VALUE_BYTES: usize = 64;
 
 /// The value of `?last=` is neither a number nor a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct BadLast;
+pub struct BadLast;
 
 /// The place that the request with this query asks for.
 ///
 /// # Errors
 ///
 /// `?last=` cannot be read. A position that cannot be read is [`Start::Unknown`], and not an error.
-pub(crate) fn start(head: &RequestHead<'_>, query: &str) -> Result<Start, BadLast> {
+pub fn start(head: &RequestHead<'_>, query: &str) -> Result<Start, BadLast> {
     let field = head.values(FIELD).next();
     let asked = field.map(String::from_utf8_lossy).or_else(|| {
         let values = PARAMETERS.map(|name| parameter(query, name));

@@ -285,7 +285,7 @@ impl Parts {
             return Ok(());
         };
         for _ in 0..most {
-            let Some(range) = unread.next_line() else {
+            let Some(range) = post::next_line(&unread.body, &mut unread.at) else {
                 return self.end_lines();
             };
             let fate = self.read_line(&mut unread, range, port);
@@ -599,23 +599,6 @@ impl Part {
         self.draft
             .as_ref()
             .map_or(0, |draft| draft.len_bytes() as u64)
-    }
-}
-
-impl Unread {
-    /// The range of the next line that is not empty.
-    fn next_line(&mut self) -> Option<Range<usize>> {
-        loop {
-            let rest = self.body.get(self.at..).filter(|rest| !rest.is_empty())?;
-            let len = rest.iter().position(|&byte| byte == b'\n');
-            let (start, len) = (self.at, len.unwrap_or(rest.len()));
-            self.at = start + len + 1;
-            let line = &self.body[start..start + len];
-            let len = line.strip_suffix(b"\r").unwrap_or(line).len();
-            if len > 0 {
-                return Some(start..start + len);
-            }
-        }
     }
 }
 
