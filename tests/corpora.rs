@@ -49,6 +49,11 @@ fn the_reader_of_requests_keeps_its_promises_on_the_corpus() {
 }
 
 #[test]
+fn starts_of_streams_are_read_as_they_should_be_on_the_corpus() {
+    replay("start", targets::start::run);
+}
+
+#[test]
 fn tokens_and_patterns_keep_their_promises_on_the_corpus() {
     replay("token", targets::token::run);
 }

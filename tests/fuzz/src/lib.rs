@@ -13,5 +13,6 @@ pub mod metrics_http;
 pub mod replies;
 pub mod requests;
 pub mod shard;
+pub mod start;
 pub mod token;
 pub mod upgrade;
