@@ -202,3 +202,30 @@ fn one_that_keeps_the_newer_half_of_a_log_does_not_give_way_for_one_that_was_not
     assert_eq!(shard.stats.value(Stat::BufferLimitReached), 1);
     assert_eq!(shard.stats.value(Stat::Disconnections), 0);
 }
+
+#[test]
+fn kept_messages_give_way_before_a_member_that_lags() {
+    let mut config = small_config(SlowConsumerPolicy::Disconnect, 120_000);
+    config.slow_consumer.max_lag_bytes = 60_000;
+    config.history.max_age = Duration::from_mins(1);
+    let mut shard = shard_with(&config);
+    let writer = join(&mut shard, "/kept", b"");
+    for _ in 0..10 {
+        shard.sends(writer, &binary(7900));
+        turn(&mut shard, usize::MAX, None);
+    }
+    let publisher = join(&mut shard, "/", b"");
+    let stuck = join(&mut shard, "/", b"");
+    for _ in 0..3 {
+        shard.sends(publisher, &binary(7900));
+        turn(&mut shard, usize::MAX, Some(stuck));
+    }
+    let kept = shard.stats.value(Stat::HistoryBytes);
+    assert!(kept < 13 * 7900, "{kept}");
+    assert_eq!(shard.stats.value(Stat::Disconnections), 0);
+    assert_eq!(shard.stats.value(Stat::BufferLimitReached), 0);
+    shard.accepts(stuck);
+    turn(&mut shard, usize::MAX, None);
+    let taken = shard.writes_to(stuck).concat().len();
+    assert!(taken > 3 * 7900, "{taken}");
+}
