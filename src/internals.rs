@@ -72,14 +72,17 @@ pub mod access {
     pub use crate::access::token::{Rules, TokenError, verify};
 }
 
-/// RFC 6455.
+/// RFC 6455 and RFC 7692.
 pub mod ws {
     pub use crate::ws::close::CloseCode;
     pub use crate::ws::decode::{Decoder, Event, Message, Payload};
+    pub use crate::ws::deflate::{Compressor, WindowSize};
     pub use crate::ws::encode::{ControlFrame, frame_len, push_message};
     pub use crate::ws::error::DecodeError;
+    pub use crate::ws::extension::Deflate;
     pub use crate::ws::frame::{ControlPayload, MessageKind};
     pub use crate::ws::handshake::{Refusal, upgrade};
+    pub use crate::ws::inflate::{Inflater, Window};
 }
 
 /// Files with certificates.

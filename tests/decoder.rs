@@ -38,6 +38,7 @@ fn seen(event: Event<'_>) -> Option<Seen> {
         Event::Ping(payload) => Some(Seen::Ping(payload.as_slice().to_vec())),
         Event::Pong => Some(Seen::Pong),
         Event::Fragment { .. } => None,
+        Event::Deflated(_) => unreachable!("nobody has agreed on that"),
         Event::Close(code) => Some(Seen::Close(code.map(CloseCode::value))),
     }
 }

@@ -39,6 +39,8 @@ pub struct Config {
     pub history: History,
     /// The section `http`.
     pub http: Http,
+    /// The section `compression`.
+    pub compression: Compression,
     /// The section `shutdown`.
     pub shutdown: Shutdown,
     /// The section `metrics`.
@@ -398,6 +400,18 @@ pub enum Page {
     On,
     /// None.
     Off,
+}
+
+/// `compression`: messages in fewer bytes.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(
+    default,
+    deny_unknown_fields,
+    expecting = "a mapping such as `enabled: true`"
+)]
+pub struct Compression {
+    /// Whether clients may send compressed messages.
+    pub enabled: bool,
 }
 
 /// `shutdown`: the end of the relay.

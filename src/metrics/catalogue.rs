@@ -258,6 +258,26 @@ pub const METRICS: &[Metric] = &[
         Source::Total(Stat::SubprotocolsUnmet),
         "Upgrades of clients that offered subprotocols of which none was selected (server.subprotocols); many such clients then leave.",
     ),
+    gauge(
+        "fanwire_deflate_members",
+        Source::Total(Stat::DeflateMembers),
+        "Clients that have agreed on permessage-deflate (compression.enabled).",
+    ),
+    counter(
+        "fanwire_inflated_messages_total",
+        Source::Total(Stat::InflatedMessages),
+        "Compressed messages of clients that were inflated.",
+    ),
+    counter(
+        "fanwire_inflated_bytes_total",
+        Source::Total(Stat::InflatedBytes),
+        "Bytes of these messages after inflating.",
+    ),
+    gauge(
+        "fanwire_inflate_window_bytes",
+        Source::Total(Stat::InflateWindowBytes),
+        "Memory for the end of what clients have sent, to which their next compressed messages may refer, in bytes.",
+    ),
     counter(
         "fanwire_tls_handshakes_total",
         Source::Cases("kind", TLS_HANDSHAKES),

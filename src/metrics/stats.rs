@@ -18,8 +18,14 @@ pub enum Stat {
     MembersByFrames,
     /// Gauge: those of them that read an event stream.
     MembersByEvents,
+    /// Gauge: clients that may send compressed messages.
+    DeflateMembers,
     /// Messages accepted from clients.
     Messages,
+    /// Compressed messages of clients that were inflated.
+    InflatedMessages,
+    /// Their length after that, in bytes.
+    InflatedBytes,
     /// Clients whose request was granted.
     Connections,
     /// Clients gone, for whatever reason: the sum of the `Disconnected*` below.
@@ -190,6 +196,8 @@ pub enum Stat {
     PartialBytes,
     /// Gauge: memory of messages that have left the log while a client was in the middle of them, in bytes.
     CarriedBytes,
+    /// Gauge: memory for what clients have sent, to which their next compressed messages may refer, in bytes.
+    InflateWindowBytes,
     /// Turns that ended with more in memory than the shard's share of `max_buffered_bytes`.
     BufferLimitReached,
     /// Pauses of the worker that its clients are not blamed for.

@@ -27,6 +27,7 @@ use crate::http::response::Body;
 use crate::http::routes::is_read;
 use crate::http::target::TargetUri;
 use crate::time::WallTime;
+use crate::ws::extension::Deflate;
 use crate::ws::handshake::{self, Refusal, RefusalKind, Upgrade};
 use crate::ws::subprotocol::{Offer, Subprotocol};
 
@@ -87,6 +88,8 @@ pub(crate) struct Port {
     keeps_history: bool,
     /// Whether the port speaks TLS.
     speaks_tls: bool,
+    /// Whether clients may compress.
+    deflates: bool,
 }
 
 impl Port {
@@ -101,6 +104,7 @@ impl Port {
             proxies: config.server.trusted_proxies.clone(),
             keeps_history: !config.history.max_age.is_zero(),
             speaks_tls: config.server.tls.enabled,
+            deflates: config.compression.enabled,
         }
     }
 
@@ -184,15 +188,17 @@ impl Port {
         } else {
             None
         };
-        let (form, subprotocol, answer) = match asked {
+        let (form, subprotocol, deflate, answer) = match asked {
             Asked::Upgrade(upgrade) => (
                 Form::Frames,
                 self.select(&upgrade.offer, permission),
+                self.deflates.then(|| Deflate::choose(&head)).flatten(),
                 Answer::Upgrade(upgrade.accept_key),
             ),
             Asked::Events(_) => (
                 Form::Events,
                 Selection::NotOffered,
+                None,
                 Answer::Events(Cors::of(&head, &self.access)),
             ),
         };
@@ -201,6 +207,7 @@ impl Port {
             form,
             permission,
             subprotocol,
+            deflate,
             start,
             expires_at: admission.expires_at,
             answer,

@@ -15,6 +15,7 @@ use super::topic_name::TopicName;
 use super::words::{self, Lost};
 use crate::access::Permission;
 use crate::time::WallTime;
+use crate::ws::extension::Deflate;
 use crate::ws::handshake::AcceptKey;
 
 /// The answer to a client's offer of subprotocols.
@@ -61,6 +62,8 @@ pub(crate) struct Terms {
     pub permission: Permission,
     /// The answer to its offer of subprotocols.
     pub subprotocol: Selection,
+    /// The extension that is agreed: its messages may be compressed.
+    pub deflate: Option<Deflate>,
     /// The beginning of its stream; `None` if its topic keeps no messages.
     pub start: Option<Start>,
     /// The end of its grants, in seconds since the Unix epoch, if it has brought any.
@@ -125,7 +128,7 @@ impl Terms {
 
     /// The 101.
     fn switch(&self, accept_key: AcceptKey, welcome: Welcome) -> Bytes {
-        let mut response = accept_key.response(self.subprotocol.name(), welcome.now);
+        let mut response = accept_key.response(self.subprotocol.name(), self.deflate, welcome.now);
         let Some(Beginning { at, lost }) = welcome.beginning else {
             return Bytes::from(response);
         };

@@ -42,7 +42,8 @@ pub struct Budgets {
     /// Frames of one client that are decoded in one step. The turn looks at the clock between two steps, so a read of twenty
     /// thousand tiny frames keeps nobody waiting.
     pub step_frames: usize,
-    /// No read begins after this many bytes. The turns that follow have to send many times as much.
+    /// No read begins after this many bytes. The turns that follow have to send many times as much. Compressed messages count
+    /// with both of their lengths.
     pub read_bytes: usize,
     /// No visit begins once reading has taken this long. It is as long as a flush takes, so a flood of expensive input does
     /// not keep the members waiting.
@@ -464,7 +465,7 @@ impl Turn {
             }
             let end = match host.fill(&mut self.shard, key) {
                 Filled::Last(n) if !self.shard.has_backlog(key) => {
-                    left.note(n, left.at);
+                    left.note(n + self.shard.take_inflated_bytes(), left.at);
                     return false;
                 }
                 Filled::More(n) | Filled::Last(n) => {
@@ -495,7 +496,7 @@ impl Turn {
         bytes: usize,
     ) -> bool {
         let now = self.look(host);
-        left.note(bytes, now);
+        left.note(bytes + self.shard.take_inflated_bytes(), now);
         left.is_over() || now >= until
     }
 

@@ -4,17 +4,24 @@
 //! message that is complete in that buffer is unmasked in place and returned as a slice, without allocation or copy. Only
 //! an incomplete message is copied to the heap. A decoder between messages holds nothing on the heap.
 //!
+//! If a client may compress, the decoder returns its compressed messages as they are. Their content is checked when they are
+//! inflated, and the length that they have then. Plain messages pay nothing for that: a compressed one begins with a bit that
+//! is otherwise an error, so it is looked at where errors are.
+//!
 //! The decoder does not answer: its caller sends Pongs and Close frames, and ends the connection.
 //!
 //! Memory follows the bytes *received*. A header that claims 15 MiB allocates nothing for bytes that are not there yet.
 //! The buffer doubles as the payload arrives, up to what the message may still become. The decoder compares a claimed
 //! length with the limit before it does anything else.
 
+use std::ops::ControlFlow;
+
 use super::close::CloseCode;
 use super::error::DecodeError;
 use super::frame::{ClientHeader, ControlKind, ControlPayload, FrameKind, MessageKind};
+use super::inflate::max_deflated;
 pub use super::message::{Message, Payload};
-use super::partial::{PartialControl, PartialHeader, PartialMessage, take_front};
+use super::partial::{Content, PartialControl, PartialHeader, PartialMessage, Whole, take_front};
 use super::utf8::NotUtf8;
 
 /// Something that a client sent.
@@ -22,6 +29,8 @@ use super::utf8::NotUtf8;
 pub enum Event<'a> {
     /// A complete message.
     Message(Message<'a>),
+    /// A complete message that is compressed, as it has arrived.
+    Deflated(Message<'a>),
     /// A Ping. The answer is a Pong with the same payload.
     Ping(ControlPayload),
     /// A Pong, solicited or not.
@@ -45,6 +54,8 @@ pub struct Decoder {
     control: Option<Box<PartialControl>>,
     header: PartialHeader,
     end: Option<End>,
+    /// The client may compress messages.
+    takes_deflated: bool,
 }
 
 /// A frame inside a message is an event of its own if its payload is shorter than this, in bytes. Longer ones are limited by
@@ -62,6 +73,11 @@ enum End {
 }
 
 impl Decoder {
+    /// The client may compress messages from now on.
+    pub fn take_deflated(&mut self) {
+        self.takes_deflated = true;
+    }
+
     /// Takes bytes off the front of `input` until one event is complete. Returns `None` when `input` is used up.
     ///
     /// `max_message_bytes` limits the payload of a message, all fragments together. After an error, every further call
@@ -154,8 +170,13 @@ impl Decoder {
                 }
             }
             // From here on the decoder is between frames, or `input` is used up.
-            let Some(header) = self.header.take(input)? else {
-                return Ok(None);
+            let header = match self.header.take(input) {
+                Ok(Some(header)) => header,
+                Ok(None) => return Ok(None),
+                Err(error) => match self.begin_deflated(error, input, max)? {
+                    ControlFlow::Break(event) => return Ok(event),
+                    ControlFlow::Continue(()) => continue,
+                },
             };
             let event = match header.kind {
                 FrameKind::First(kind) => self.begin_message(kind, &header, input, max)?,
@@ -182,7 +203,8 @@ impl Decoder {
         }
         let len = within_limit(header.payload_len, max)?;
         if !header.fin || len > input.len() {
-            self.message = Some(Box::new(PartialMessage::begin(kind, header, len, max)));
+            let content = Content::Plain(kind);
+            self.message = Some(Box::new(PartialMessage::begin(content, header, len, max)));
             return Ok(None);
         }
         let payload = take_front(input, len);
@@ -196,6 +218,42 @@ impl Decoder {
         })))
     }
 
+    /// The next header is an `error`. If it is the first of a compressed message that the client may send, returns the message
+    /// if that is complete, or else starts collecting it.
+    #[cold]
+    fn begin_deflated<'a>(
+        &mut self,
+        error: DecodeError,
+        input: &mut &'a mut [u8],
+        max: usize,
+    ) -> Result<ControlFlow<Option<Event<'a>>>, DecodeError> {
+        if error != DecodeError::ReservedBits || !self.takes_deflated {
+            return Err(error);
+        }
+        let Some(header) = self.header.take_deflated(input)? else {
+            return Ok(ControlFlow::Break(None));
+        };
+        let FrameKind::First(kind) = header.kind else {
+            return Err(error);
+        };
+        if self.message.is_some() {
+            return Err(DecodeError::MessageInterrupted);
+        }
+        let max = max_deflated(max);
+        let len = within_limit(header.payload_len, max)?;
+        if !header.fin || len > input.len() {
+            let content = Content::Deflated(kind);
+            self.message = Some(Box::new(PartialMessage::begin(content, &header, len, max)));
+            return Ok(ControlFlow::Continue(()));
+        }
+        let payload = take_front(input, len);
+        header.mask.apply(payload);
+        Ok(ControlFlow::Break(Some(Event::Deflated(Message {
+            kind,
+            payload: Payload::Scratch(payload),
+        }))))
+    }
+
     /// Reads the header of a continuation frame. The caller's loop, or the next call, takes in the payload.
     fn continue_message<'a>(
         &mut self,
@@ -206,6 +264,7 @@ impl Decoder {
             .message
             .as_deref_mut()
             .ok_or(DecodeError::UnexpectedContinuation)?;
+        let max = message.limit(max);
         // The limit may have been lowered since the message began.
         let len = within_limit(
             header.payload_len,
@@ -224,7 +283,10 @@ impl Decoder {
         let message = message
             .into_message()
             .map_err(|NotUtf8| DecodeError::TextNotUtf8)?;
-        Ok(Some(Event::Message(message)))
+        Ok(Some(match message {
+            Whole::Plain(message) => Event::Message(message),
+            Whole::Deflated(message) => Event::Deflated(message),
+        }))
     }
 
     /// Returns a control frame if it is complete, or else starts collecting it.

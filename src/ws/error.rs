@@ -11,7 +11,7 @@ use super::close::CloseCode;
 /// The reason for which the decoder refuses a client's bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DecodeError {
-    /// A reserved bit is set, and no extension uses it (section 5.2).
+    /// A reserved bit is set, and no extension that was negotiated uses it there (section 5.2; RFC 7692, section 6).
     ReservedBits,
     /// An opcode from 3 to 7 or from 11 to 15 (section 5.2).
     ReservedOpcode,
@@ -39,11 +39,15 @@ pub enum DecodeError {
     CloseCodeInvalid,
     /// A Close frame whose reason is not UTF-8 (section 5.5.1).
     CloseReasonNotUtf8,
+    /// A compressed message that is not DEFLATE, or that is cut short (RFC 7692, section 7.2.2).
+    NotDeflate,
+    /// A compressed message with so many blocks that are marked as the last that it costs too much.
+    TooManyLastBlocks,
 }
 
 impl DecodeError {
     /// All of them.
-    pub(crate) const ALL: [DecodeError; DecodeError::CloseReasonNotUtf8 as usize + 1] = [
+    pub(crate) const ALL: [DecodeError; DecodeError::TooManyLastBlocks as usize + 1] = [
         DecodeError::ReservedBits,
         DecodeError::ReservedOpcode,
         DecodeError::FragmentedControl,
@@ -58,6 +62,8 @@ impl DecodeError {
         DecodeError::CloseBodyTooShort,
         DecodeError::CloseCodeInvalid,
         DecodeError::CloseReasonNotUtf8,
+        DecodeError::NotDeflate,
+        DecodeError::TooManyLastBlocks,
     ];
 
     /// The close code: 1002, 1007 or 1009.
@@ -74,15 +80,19 @@ impl DecodeError {
             | DecodeError::MessageInterrupted
             | DecodeError::CloseBodyTooShort
             | DecodeError::CloseCodeInvalid => CloseCode::PROTOCOL_ERROR,
-            DecodeError::TextNotUtf8 | DecodeError::CloseReasonNotUtf8 => CloseCode::INVALID_DATA,
-            DecodeError::MessageTooBig => CloseCode::TOO_BIG,
+            DecodeError::TextNotUtf8
+            | DecodeError::CloseReasonNotUtf8
+            | DecodeError::NotDeflate => CloseCode::INVALID_DATA,
+            DecodeError::MessageTooBig | DecodeError::TooManyLastBlocks => CloseCode::TOO_BIG,
         }
     }
 
     /// The mistake in words that fit in a Close frame.
     pub(crate) fn reason(self) -> &'static str {
         match self {
-            DecodeError::ReservedBits => "a reserved bit is set but no extension was negotiated",
+            DecodeError::ReservedBits => {
+                "a reserved bit is set, and no negotiated extension uses it there"
+            }
             DecodeError::ReservedOpcode => "the opcode is reserved",
             DecodeError::FragmentedControl => "a control frame must not be fragmented",
             DecodeError::ControlTooLong => "a control frame must not exceed 125 bytes",
@@ -98,6 +108,8 @@ impl DecodeError {
             DecodeError::CloseBodyTooShort => "a close frame's body must not be a single byte",
             DecodeError::CloseCodeInvalid => "the close code must not be sent",
             DecodeError::CloseReasonNotUtf8 => "the close reason is not UTF-8",
+            DecodeError::NotDeflate => "the compressed message is not DEFLATE, or is cut short",
+            DecodeError::TooManyLastBlocks => "the compressed message has too many final blocks",
         }
     }
 }

@@ -26,8 +26,8 @@ pub(super) const LEN_IS_U64: u8 = 127;
 const FIN: u8 = 0x80;
 pub(super) const MASKED: u8 = 0x80;
 const RESERVED: u8 = 0x70;
-/// Reserved bits that an extension uses. None yet; permessage-deflate would put RSV1 (0x40) here.
-const RESERVED_IN_USE: u8 = 0;
+/// RSV1: the message is compressed (RFC 7692, section 6).
+const DEFLATED: u8 = 0x40;
 
 /// The type of a message. The number is the opcode of its first frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -184,9 +184,24 @@ impl ClientHeader {
     }
 }
 
+/// The first byte of a message without the sign that the message is compressed. An error for all other bytes with reserved
+/// bits: a compressed message bears the sign on its first frame, and control frames are never compressed.
+pub(super) fn unmark_deflated(first: u8) -> Result<u8, DecodeError> {
+    let unmarked = first & !DEFLATED;
+    match parse_first(unmarked)? {
+        (_, FrameKind::First(_)) => Ok(unmarked),
+        (_, FrameKind::Continuation | FrameKind::Control(_)) => Err(DecodeError::ReservedBits),
+    }
+}
+
+/// The opposite of [`unmark_deflated`].
+pub(super) fn mark_deflated(first: u8) -> u8 {
+    first | DEFLATED
+}
+
 /// FIN and the kind of frame, from the first byte.
 pub(super) fn parse_first(first: u8) -> Result<(bool, FrameKind), DecodeError> {
-    if first & RESERVED & !RESERVED_IN_USE != 0 {
+    if first & RESERVED != 0 {
         return Err(DecodeError::ReservedBits);
     }
     let fin = first & FIN != 0;

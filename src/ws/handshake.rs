@@ -3,7 +3,7 @@
 //! `port` calls [`upgrade`] with a parsed request head. It gets the accept key for the 101 response, or a [`Refusal`]
 //! to send before the connection ends. `port` also finds the topic, and `access` decides who may connect.
 //!
-//! The relay has no extensions, so it ignores offers of them (section 9.1). `port` chooses among the offered subprotocols.
+//! `port` chooses among the offered subprotocols and [extensions](super::extension).
 //!
 //! The accept key and the names of the header fields come from tungstenite. Its `create_response` is too lenient for
 //! us: it searches only the first `Connection` line for `Upgrade`, accepts two keys, and its errors do not say how to
@@ -18,6 +18,7 @@ use crate::http::request::{RequestError, RequestHead, Version};
 use crate::http::response::{Body, Connection, Response, Status};
 use crate::http::target::TargetUri;
 use crate::time::WallTime;
+use crate::ws::extension::Deflate;
 use crate::ws::subprotocol::Offer;
 
 /// The methods of a topic. Only GET opens a WebSocket.
@@ -358,9 +359,14 @@ impl AcceptKey {
         )
     }
 
-    /// The complete 101 response, with the `subprotocol` that is selected and the time in its `Date`. After it, the
-    /// connection speaks WebSocket.
-    pub fn response(&self, subprotocol: Option<&str>, now: Option<WallTime>) -> Vec<u8> {
+    /// The complete 101 response, with the `subprotocol` that is selected, the extension that is agreed, and the time in its
+    /// `Date`. After it, the connection speaks WebSocket.
+    pub fn response(
+        &self,
+        subprotocol: Option<&str>,
+        deflate: Option<Deflate>,
+        now: Option<WallTime>,
+    ) -> Vec<u8> {
         let mut head = Vec::with_capacity(192);
         head.extend_from_slice(b"HTTP/1.1 101 Switching Protocols\r\n");
         if let Some(now) = now {
@@ -372,6 +378,9 @@ impl AcceptKey {
         head.extend_from_slice(&self.0);
         if let Some(name) = subprotocol {
             head.extend_from_slice(format!("\r\nSec-WebSocket-Protocol: {name}").as_bytes());
+        }
+        if let Some(deflate) = deflate {
+            head.extend_from_slice(format!("\r\nSec-WebSocket-Extensions: {deflate}").as_bytes());
         }
         head.extend_from_slice(b"\r\n\r\n");
         head
@@ -419,7 +428,10 @@ mod tests {
             (upgrade.target.path, upgrade.target.query),
             ("/chat", "a=b")
         );
-        assert_eq!(upgrade.accept_key.response(None, None), response.as_bytes());
+        assert_eq!(
+            upgrade.accept_key.response(None, None, None),
+            response.as_bytes()
+        );
     }
 
     #[test]
@@ -457,7 +469,7 @@ mod tests {
         let granted = upgrade(&head).expect("granted");
         assert!(granted.offer.has("a"));
         let answer =
-            |name| String::from_utf8(granted.accept_key.response(name, None)).expect("ASCII");
+            |name| String::from_utf8(granted.accept_key.response(name, None, None)).expect("ASCII");
         assert!(!answer(None).contains("Protocol:") && !answer(None).contains("Extensions:"));
         let selected = answer(Some("a"));
         assert!(

@@ -1,8 +1,11 @@
-//! RFC 6455 for a server, without input or output.
+//! RFC 6455 and RFC 7692 for a server, without input or output.
 //!
 //! Each connection has a [`decode::Decoder`] in its shard, which turns bytes into events. Publishers call [`encode`] to
-//! turn messages into frames. A connection that still speaks HTTP goes through [`handshake`]. Nothing here touches a
-//! socket, a clock or a thread. Limits come in as arguments.
+//! turn messages into frames. Compressed messages go through the shard's [`inflate::Inflater`], and [`deflate`] makes some.
+//!
+//! A connection that still speaks HTTP goes through [`handshake`], and its offer of an extension through [`extension`].
+//!
+//! Nothing here touches a socket, a clock or a thread. Limits come in as arguments.
 
 // The decoder's input is a cursor over the scratch buffer, like a slice in `Read for &[u8]`: reading shortens it.
 #![allow(clippy::mut_mut)]
@@ -10,10 +13,13 @@
 pub(crate) mod assembled;
 pub(crate) mod close;
 pub(crate) mod decode;
+pub(crate) mod deflate;
 pub(crate) mod encode;
 pub(crate) mod error;
+pub(crate) mod extension;
 pub(crate) mod frame;
 pub(crate) mod handshake;
+pub(crate) mod inflate;
 mod mask;
 mod message;
 mod partial;

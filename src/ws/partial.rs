@@ -6,8 +6,10 @@
 use super::assembled::Assembled;
 use super::error::DecodeError;
 use super::frame::{
-    ClientHeader, ControlKind, ControlPayload, MAX_CLIENT_HEADER_BYTES, MessageKind,
+    ClientHeader, ControlKind, ControlPayload, MAX_CLIENT_HEADER_BYTES, MessageKind, mark_deflated,
+    unmark_deflated,
 };
+use super::inflate::max_deflated;
 use super::mask::MaskKey;
 use super::message::{Message, Payload};
 use super::utf8::{NotUtf8, Utf8Progress};
@@ -45,6 +47,26 @@ impl PartialHeader {
         self.resume(input)
     }
 
+    /// The same, after [`PartialHeader::take`] has met a reserved bit: it may be the sign of a compressed message, whose first
+    /// header this is. `input` is not empty.
+    #[cold]
+    pub(super) fn take_deflated(
+        &mut self,
+        input: &mut &mut [u8],
+    ) -> Result<Option<ClientHeader>, DecodeError> {
+        let first = if self.len > 0 {
+            &mut self.bytes[0]
+        } else {
+            &mut input[0]
+        };
+        *first = unmark_deflated(*first)?;
+        let header = self.take(input)?;
+        if header.is_none() {
+            self.bytes[0] = mark_deflated(self.bytes[0]);
+        }
+        Ok(header)
+    }
+
     /// Takes bytes until the header is complete, or until one of them is an error.
     fn resume(&mut self, input: &mut &mut [u8]) -> Result<Option<ClientHeader>, DecodeError> {
         let known = usize::from(self.len);
@@ -66,11 +88,29 @@ impl PartialHeader {
     }
 }
 
+/// The meaning of a payload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Content {
+    /// It is the message.
+    Plain(MessageKind),
+    /// It is compressed.
+    Deflated(MessageKind),
+}
+
+/// A complete message as it has arrived.
+#[derive(Debug)]
+pub(super) enum Whole {
+    /// It is checked.
+    Plain(Message<'static>),
+    /// It is compressed, and nothing is known about it.
+    Deflated(Message<'static>),
+}
+
 /// A message of which at least one frame's header has arrived.
 #[derive(Debug)]
 pub(super) struct PartialMessage {
     payload: Assembled,
-    kind: MessageKind,
+    content: Content,
     utf8: Utf8Progress,
     /// The limit for the payload. Once the last frame has begun, this is the exact length.
     max_len: usize,
@@ -85,14 +125,14 @@ pub(super) struct PartialMessage {
 impl PartialMessage {
     /// Starts a message whose first frame has `len` bytes. `max` limits the whole message.
     pub(super) fn begin(
-        kind: MessageKind,
+        content: Content,
         header: &ClientHeader,
         len: usize,
         max: usize,
     ) -> PartialMessage {
         let mut message = PartialMessage {
             payload: Assembled::default(),
-            kind,
+            content,
             utf8: Utf8Progress::default(),
             max_len: 0,
             missing: 0,
@@ -147,14 +187,24 @@ impl PartialMessage {
     }
 
     /// The complete message. Fails if a text ends inside a code point.
-    pub(super) fn into_message(self) -> Result<Message<'static>, NotUtf8> {
-        if self.kind == MessageKind::Text && !self.utf8.is_whole(self.payload.len()) {
+    pub(super) fn into_message(self) -> Result<Whole, NotUtf8> {
+        let is_text = self.content == Content::Plain(MessageKind::Text);
+        if is_text && !self.utf8.is_whole(self.payload.len()) {
             return Err(NotUtf8);
         }
-        Ok(Message {
-            kind: self.kind,
-            payload: Payload::Assembled(self.payload),
+        let payload = Payload::Assembled(self.payload);
+        Ok(match self.content {
+            Content::Plain(kind) => Whole::Plain(Message { kind, payload }),
+            Content::Deflated(kind) => Whole::Deflated(Message { kind, payload }),
         })
+    }
+
+    /// The limit for the payload, if `max` is the limit for messages.
+    pub(super) fn limit(&self, max: usize) -> usize {
+        match self.content {
+            Content::Plain(_) => max,
+            Content::Deflated(_) => max_deflated(max),
+        }
     }
 
     /// Bytes of payload that have arrived.
@@ -170,9 +220,9 @@ impl PartialMessage {
     fn advance(&mut self, count: usize) -> Result<(), NotUtf8> {
         self.missing -= count;
         self.mask = self.mask.after(count);
-        match self.kind {
-            MessageKind::Text => self.utf8.check(self.payload.as_slice()),
-            MessageKind::Binary => Ok(()),
+        match self.content {
+            Content::Plain(MessageKind::Text) => self.utf8.check(self.payload.as_slice()),
+            Content::Plain(MessageKind::Binary) | Content::Deflated(_) => Ok(()),
         }
     }
 }

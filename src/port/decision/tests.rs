@@ -283,3 +283,20 @@ fn the_topic_is_judged_before_access() {
     assert_eq!(decide(listed, "/", foreign), Err(RefusalKind::Origin));
     assert_eq!(decide(listed, "/%", foreign), Err(RefusalKind::BadRequest));
 }
+
+#[test]
+fn an_extension_is_agreed_if_the_operator_allows_it_and_the_client_offers_it() {
+    let offer = "Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\n";
+    for (enabled, fields, expected) in [
+        (true, offer, Some(Deflate::default())),
+        (true, "", None),
+        (false, offer, None),
+    ] {
+        let terms = decide(|config| config.compression.enabled = enabled, "/", fields).unwrap();
+        assert_eq!(terms.deflate, expected, "{enabled} {fields}");
+        let answer = terms.response(Welcome::default());
+        let answer = String::from_utf8(answer.into()).unwrap();
+        let line = "\r\nSec-WebSocket-Extensions: permessage-deflate\r\n";
+        assert_eq!(answer.contains(line), expected.is_some(), "{answer}");
+    }
+}

@@ -38,6 +38,8 @@ pub(crate) enum Departure {
     Expired,
     /// The relay is short of memory, and holds too much for this client or because it lags.
     Memory,
+    /// It has compressed a message in a way that takes memory on the relay, and the relay has no more of that.
+    Window,
     /// The relay is shutting down.
     Shutdown,
     /// The relay has failed.
@@ -68,7 +70,9 @@ impl Departure {
         match self {
             Departure::ByClient | Departure::Hangup => Stat::DisconnectedByClient,
             Departure::Lost | Departure::Ended => Stat::DisconnectedLost,
-            Departure::Protocol(DecodeError::MessageTooBig) => Stat::DisconnectedTooBig,
+            Departure::Protocol(DecodeError::MessageTooBig | DecodeError::TooManyLastBlocks) => {
+                Stat::DisconnectedTooBig
+            }
             Departure::Protocol(_) => Stat::DisconnectedProtocol,
             Departure::Lag => Stat::DisconnectedLag,
             Departure::Stall => Stat::DisconnectedStall,
@@ -78,7 +82,7 @@ impl Departure {
             Departure::ReservedText => Stat::DisconnectedReservedText,
             Departure::PublishDenied => Stat::DisconnectedPublishDenied,
             Departure::Expired => Stat::DisconnectedExpired,
-            Departure::Memory => Stat::DisconnectedMemory,
+            Departure::Memory | Departure::Window => Stat::DisconnectedMemory,
             Departure::Shutdown => Stat::DisconnectedShutdown,
             Departure::Internal => Stat::DisconnectedInternal,
         }
@@ -103,6 +107,7 @@ impl Departure {
             | Departure::PublishDenied
             | Departure::ReservedText
             | Departure::Expired
+            | Departure::Window
             | Departure::Internal => Stat::HandshakeLost,
         }
     }
@@ -119,7 +124,8 @@ impl Departure {
             | Departure::Surplus
             | Departure::PublishDenied
             | Departure::ReservedText
-            | Departure::Memory => true,
+            | Departure::Memory
+            | Departure::Window => true,
             Departure::ByClient
             | Departure::Lost
             | Departure::Ended
@@ -159,6 +165,10 @@ impl Departure {
             Departure::Memory => {
                 Farewell::Fail(CloseCode::TRY_AGAIN_LATER, "the relay is short of memory")
             }
+            Departure::Window => Farewell::Fail(
+                CloseCode::TRY_AGAIN_LATER,
+                "too many clients compress with context takeover",
+            ),
             Departure::Shutdown => Farewell::CloseForNow(CloseCode::GOING_AWAY, "going away"),
             Departure::Internal => Farewell::Close(CloseCode::INTERNAL, "internal error"),
         }
@@ -182,6 +192,7 @@ pub fn close_frames() -> Vec<(u16, String)> {
         Departure::PublishDenied,
         Departure::Expired,
         Departure::Memory,
+        Departure::Window,
         Departure::Shutdown,
         Departure::Internal,
     ];

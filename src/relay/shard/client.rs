@@ -14,6 +14,7 @@ use super::exchange::{Exchange, Progress};
 use super::phase::{Phase, Step};
 use super::replays::PastKey;
 use super::sharing::SharedKey;
+use super::skills::{Skills, Voice};
 use crate::access::Permission;
 use crate::http::response::Body;
 use crate::port::position::Position;
@@ -28,6 +29,7 @@ use crate::relay::topic::replay::Replay;
 use crate::time::Timestamp;
 use crate::ws::decode::Decoder;
 use crate::ws::handshake::Refusal;
+use crate::ws::inflate::Window;
 
 /// Whether a client is read. If not, this is the event that makes the shard read it again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,17 +42,6 @@ pub(super) enum Reading {
     AwaitsTopic,
     /// It waits for its own cursor, because it publishes faster than it reads.
     AwaitsItself,
-}
-
-/// The way in which a client is told the relay's own words.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Voice {
-    /// None: it gets frames, and would take the words for messages.
-    Silent,
-    /// As frames that it can tell from messages.
-    Frames,
-    /// As events. Pings and Closes are events or comments, too.
-    Events,
 }
 
 /// The last that is known of a client's output.
@@ -107,11 +98,16 @@ struct Rare {
     replay: Option<Replaying>,
     /// The topic that it publishes to, if it may only publish.
     source: Option<TopicName>,
+    /// The end of what it has sent, if its compressed messages may refer to that.
+    window: Option<Window>,
 }
 
 impl Rare {
     fn is_empty(&self) -> bool {
-        self.leaving.is_none() && self.replay.is_none() && self.source.is_none()
+        self.leaving.is_none()
+            && self.replay.is_none()
+            && self.source.is_none()
+            && self.window.is_none()
     }
 }
 
@@ -195,8 +191,8 @@ pub(super) struct Client {
     pub(super) has_failed: bool,
     /// In the shard's list of clients that may have something to read.
     pub(super) is_ready: bool,
-    /// The way in which it is told the relay's own words. Until its request is granted, it may be any.
-    voice: Voice,
+    /// The things that it can do besides plain WebSocket. Until its request is granted, they may be any.
+    pub(super) skills: Skills,
     /// The last visit was expensive. The next one waits behind those to other clients.
     pub(super) is_heavy: bool,
 }
@@ -215,7 +211,7 @@ impl Client {
             urgent: false,
             reading: Reading::Allowed,
             may_publish: false,
-            voice: Voice::Silent,
+            skills: Skills::default(),
             publisher: false,
             has_published: false,
             pinged: false,
@@ -248,12 +244,12 @@ impl Client {
 
     /// Whether it reads an event stream. Then nothing that it sends means anything.
     pub(super) fn is_stream(&self) -> bool {
-        self.voice == Voice::Events
+        self.skills.voice() == Voice::Events
     }
 
     /// Whether it understands the relay's own words.
     pub(super) fn has_words(&self) -> bool {
-        self.voice != Voice::Silent
+        self.skills.voice() != Voice::Silent
     }
 
     /// Moves the client on by `step`.
@@ -266,11 +262,11 @@ impl Client {
 
     /// Grants its request. `early` are the bytes that came behind the request.
     pub(super) fn grant(&mut self, terms: Terms, early: Vec<u8>) {
-        self.voice = match terms.form {
+        self.skills.set_voice(match terms.form {
             Form::Events => Voice::Events,
             Form::Frames if terms.has_words() => Voice::Frames,
             Form::Frames => Voice::Silent,
-        };
+        });
         self.may_publish = match terms.permission {
             Permission::Publish | Permission::PublishOnly => true,
             Permission::Listen => false,
@@ -337,6 +333,28 @@ impl Client {
     /// Whether its messages go to a topic.
     pub(super) fn has_outlet(&self) -> bool {
         self.topic().is_some() || self.source().is_some()
+    }
+
+    /// The end of what it has sent, if its compressed messages may refer to that and it has sent one.
+    pub(super) fn window(&self) -> Option<&Window> {
+        self.rare.as_ref()?.window.as_ref()
+    }
+
+    /// The same, to inflate a message with.
+    pub(super) fn window_mut(&mut self) -> Option<&mut Window> {
+        self.rare.as_mut()?.window.as_mut()
+    }
+
+    /// Keeps the end of what it sends from now on.
+    pub(super) fn set_window(&mut self, window: Window) {
+        self.rare.get_or_insert_default().window = Some(window);
+    }
+
+    /// Takes that. Says whether there was any.
+    pub(super) fn drop_window(&mut self) -> bool {
+        let window = self.rare.as_mut().and_then(|rare| rare.window.take());
+        self.rare.take_if(|rare| rare.is_empty());
+        window.is_some()
     }
 
     fn leaving(&self) -> Option<&Leaving> {

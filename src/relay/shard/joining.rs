@@ -77,9 +77,11 @@ impl Shard {
         let Some(arrival) = client.arrival.take() else {
             return;
         };
-        let Stage::Joining(terms, _) = arrival.stage else {
+        let Stage::Joining(mut terms, _) = arrival.stage else {
             return;
         };
+        self.agree_on_deflate(key, &mut terms);
+        let client = &mut self.clients[key];
         let beginning = resumed.map(|resumed| Beginning {
             at: Position {
                 epoch: self.settings.epoch,

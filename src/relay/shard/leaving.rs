@@ -320,6 +320,7 @@ impl Shard {
         self.stats.inc(Stat::Disconnections);
         self.stats.inc(departure.stat());
         self.stats.dec(Stat::ConnectedClients);
+        self.forget_deflate(key);
         if departure.is_odd() {
             tracing::debug!(
                 shard = self.id.0,

@@ -1,7 +1,8 @@
 //! The shard's share of `limits.max_buffered_bytes`: the bytes that count, and the holders that cost most.
 //!
-//! Two kinds of memory count. Clients hold requests and messages that arrived in part, and carried messages, which left their
-//! log while the client was in the middle of them. Logs keep batches, and messages wait on their way to a log.
+//! Two kinds of memory count. Clients hold requests and messages that arrived in part, carried messages, which left their
+//! log while the client was in the middle of them, and windows of compressed messages. Logs keep batches, and messages wait on
+//! their way to a log.
 //!
 //! The steps of a shard bring a gauge up to date where its value changes, in constant time. [`relief`](super::relief) looks at
 //! the sums at the end of a turn and decides which holders give way. This file disconnects nobody.
@@ -13,6 +14,7 @@ use super::topics::Topics;
 use crate::ids::ClientKey;
 use crate::metrics::stats::{Stat, Stats};
 use crate::relay::topic::{Topic, TopicKey};
+use crate::ws::inflate::Window;
 
 /// A holder of memory outside of logs. It gives way as a whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -170,10 +172,12 @@ impl Memory {
         stats: &Stats,
     ) {
         let (mut partial, mut carried) = (0, self.sharing.total_bytes());
+        let mut windows = 0;
         for (key, client) in clients {
             let held = client.held();
             partial += u64::from(held.partial_bytes);
             carried += u64::from(held.copied_bytes);
+            windows += client.window().map_or(0, |_| Window::BYTES as u64);
             let sharers = client.shares.map(|shared| self.sharing.clients(shared));
             assert_eq!(
                 client.carried_batch().is_some(),
@@ -183,6 +187,7 @@ impl Memory {
         }
         assert_eq!(partial, stats.value(Stat::PartialBytes), "bytes in part");
         assert_eq!(carried, stats.value(Stat::CarriedBytes), "carried bytes");
+        assert_eq!(windows, stats.value(Stat::InflateWindowBytes), "windows");
         for (_, topic) in topics.iter() {
             assert_eq!(topic.gauged_blame_bytes, blame_bytes(topic));
         }
@@ -199,7 +204,9 @@ fn logs_bytes(stats: &Stats) -> u64 {
 
 /// Bytes that are held for clients outside of logs.
 fn clients_bytes(stats: &Stats) -> u64 {
-    stats.value(Stat::PartialBytes) + stats.value(Stat::CarriedBytes)
+    stats.value(Stat::PartialBytes)
+        + stats.value(Stat::CarriedBytes)
+        + stats.value(Stat::InflateWindowBytes)
 }
 
 /// The bytes that the log keeps for members whose sockets are full, if these keep its older half. Otherwise 0: the shard

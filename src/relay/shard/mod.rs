@@ -23,8 +23,8 @@
 //! shard never fails: a client that breaks the rules departs, and a broken rule of the shard's own is a panic.
 //!
 //! The files are of two kinds. A *noun* owns fields and their invariants and does not know the shard: `clients` (with
-//! `client`, `phase`, `arrival`, `exchange`, `carry` and `control`), `topics`, `publishing`, `outside`, `lanes`, `outflow`
-//! (with `row`), `memory` (with `ranking` and `sharing`), `census`, `drain`, `spread`, `timers` and `ends`. A *step* is work of
+//! `client`, `skills`, `phase`, `arrival`, `exchange`, `carry` and `control`), `topics`, `publishing`, `outside`, `lanes`, `outflow`
+//! (with `row`), `memory` (with `ranking` and `sharing`), `inflation`, `census`, `drain`, `spread`, `timers` and `ends`. A *step* is work of
 //! the shard on its nouns: the other files.
 //!
 //! [`Owner`] does the work for the topics that the shard owns.
@@ -48,6 +48,8 @@ mod excusing;
 mod expiring;
 mod flushing;
 mod hearing;
+mod inflating;
+mod inflation;
 mod joining;
 mod laggards;
 mod lanes;
@@ -69,6 +71,7 @@ mod restoring;
 mod row;
 mod settling;
 mod sharing;
+mod skills;
 mod sources;
 mod spread;
 mod streaming;
@@ -91,6 +94,7 @@ use self::census::Census;
 use self::clients::Clients;
 use self::drain::Drain;
 use self::ends::Ends;
+use self::inflation::Inflation;
 use self::lanes::Lanes;
 use self::memory::Memory;
 use self::outflow::Outflow;
@@ -241,6 +245,7 @@ pub struct Shard {
     ready: Lanes,
     outflow: Outflow,
     memory: Memory,
+    inflation: Inflation,
     replays: Replays,
     drain: Drain,
     spread: Spread,
@@ -288,6 +293,7 @@ impl Shard {
             ready: Lanes::default(),
             outflow: Outflow::new(),
             memory: Memory::new(settings.max_buffered_bytes),
+            inflation: Inflation::new(settings.max_buffered_bytes),
             replays: Replays::default(),
             drain: Drain::default(),
             spread: Spread::default(),

@@ -71,6 +71,12 @@ impl Outside {
         account.is_none_or(|account| account.is_open(window_bytes))
     }
 
+    /// Whether more bytes than these are on their way to the topic.
+    pub(super) fn is_full(&self, topic: &str, window_bytes: u64) -> bool {
+        let account = self.accounts.get(topic);
+        account.is_some_and(|account| account.bytes > window_bytes)
+    }
+
     /// Takes in the messages of a part. Those of small parts to one topic become one draft.
     pub(super) fn push(
         &mut self,

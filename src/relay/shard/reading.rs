@@ -119,9 +119,10 @@ impl Shard {
         self.keep_undecoded(key, undecoded);
     }
 
-    /// Decodes everything that was read of a member, whether it may be read now or not. It is one read at most.
+    /// Decodes everything that was read of a member, whether it may be read now or not. It is one read at most. Compressed
+    /// messages may be much longer than that, so they end where the topic has as many bytes on their way as it may have.
     pub(in crate::relay) fn hear_out(&mut self, key: ClientKey) {
-        while self.has_undecoded(key) {
+        while self.has_undecoded(key) && !self.has_inflated_enough(key) {
             let Some(arrival) = self.clients[key].arrival.take() else {
                 return;
             };
@@ -156,6 +157,13 @@ impl Shard {
         let left = loop {
             let flow = match decoder.decode(&mut input, max_message_bytes) {
                 Ok(None) => ControlFlow::Break(()),
+                Ok(Some(Event::Deflated(message))) => {
+                    let flow = self.on_deflated(key, &message);
+                    let cost_frames = self.inflation.take_cost_frames();
+                    // One is left, for this message itself.
+                    frames_left = frames_left.saturating_sub(cost_frames).max(1);
+                    flow
+                }
                 Ok(Some(event)) => self.on_event(key, event),
                 Err(error) => self.on_violation(key, error),
             };
@@ -177,6 +185,7 @@ impl Shard {
     fn on_event(&mut self, key: ClientKey, event: Event<'_>) -> ControlFlow<()> {
         match event {
             Event::Message(message) => return self.on_message(key, message),
+            Event::Deflated(message) => return self.on_deflated(key, &message),
             Event::Ping(payload) => {
                 self.count_control(key)?;
                 self.on_ping(key, &ControlFrame::pong(&payload));
@@ -191,7 +200,7 @@ impl Shard {
         ControlFlow::Continue(())
     }
 
-    fn on_message(&mut self, key: ClientKey, message: Message<'_>) -> ControlFlow<()> {
+    pub(super) fn on_message(&mut self, key: ClientKey, message: Message<'_>) -> ControlFlow<()> {
         if self.settings.retention.is_some()
             && words::is_reserved(message.kind, message.payload.as_slice())
         {
@@ -320,7 +329,7 @@ impl Shard {
         }
     }
 
-    fn on_violation(&mut self, key: ClientKey, error: DecodeError) -> ControlFlow<()> {
+    pub(super) fn on_violation(&mut self, key: ClientKey, error: DecodeError) -> ControlFlow<()> {
         let Some(client) = self.clients.get_mut(key) else {
             return ControlFlow::Break(());
         };

@@ -33,9 +33,11 @@ impl Shard {
         let Some(arrival) = client.arrival.take() else {
             return false;
         };
-        let Stage::Granted(terms) = arrival.stage else {
+        let Stage::Granted(mut terms) = arrival.stage else {
             return false;
         };
+        self.agree_on_deflate(key, &mut terms);
+        let client = &mut self.clients[key];
         client.take(Step::Place);
         client.take(Step::Join);
         client.carry_plain(terms.response(Welcome {

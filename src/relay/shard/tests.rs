@@ -3,6 +3,7 @@
 //! The helpers here are for the files in `tests/` as well. They take real turns; `driven` has their host.
 
 mod coalesce;
+mod deflate;
 mod drain;
 mod driven;
 mod exchanges;

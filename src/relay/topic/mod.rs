@@ -172,7 +172,12 @@ impl Topic {
 
     /// Whether publishers may be read, if they may have `window_bytes` on their way.
     pub(crate) fn is_open_to_publishers(&self, window_bytes: u64) -> bool {
-        self.held.is_none() && self.in_flight_bytes <= window_bytes
+        self.held.is_none() && !self.is_window_full(window_bytes)
+    }
+
+    /// Whether more bytes than these are on their way to the topic's owner.
+    pub(crate) fn is_window_full(&self, window_bytes: u64) -> bool {
+        self.in_flight_bytes > window_bytes
     }
 
     /// Whether a client may be read. One that has never published may only have a pong or a Close to send. So it is read

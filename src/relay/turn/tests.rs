@@ -152,13 +152,16 @@ const FAILED: Readiness = Readiness {
 
 /// A client that asks for `path`.
 fn join(turn: &mut Turn, path: &str) -> ClientKey {
-    let request = format!(
+    let client = turn.shard.accept();
+    turn.shard.on_bytes(client, &mut request(path).into_bytes());
+    client
+}
+
+fn request(path: &str) -> String {
+    format!(
         "GET {path} HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
          Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
-    );
-    let client = turn.shard.accept();
-    turn.shard.on_bytes(client, &mut request.into_bytes());
-    client
+    )
 }
 
 /// A topic that the other of two shards owns.

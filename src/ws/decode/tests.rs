@@ -1,5 +1,7 @@
 //! The decoder, rule by rule. `tests/decoder.rs` tests what no single example can show.
 
+mod deflated;
+
 use super::{Decoder, Event, Message, MessageKind, Payload};
 use crate::ws::close::CloseCode;
 use crate::ws::error::DecodeError;
@@ -55,6 +57,13 @@ fn describe(event: &Event<'_>) -> String {
             }
             MessageKind::Binary => format!("binary {:?}", message.payload.as_slice()),
         },
+        Event::Deflated(message) => {
+            format!(
+                "deflated {:?} {:x?}",
+                message.kind,
+                message.payload.as_slice()
+            )
+        }
         Event::Ping(payload) => format!("ping {}", String::from_utf8_lossy(payload.as_slice())),
         Event::Pong => "pong".into(),
         Event::Fragment { is_empty } => format!("fragment, empty: {is_empty}"),

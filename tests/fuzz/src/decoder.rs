@@ -8,8 +8,10 @@
 //! - Memory follows the bytes received. A decoder that is done holds nothing and stays done.
 //! - A message in pieces becomes the same frame that the encoder makes.
 //!
-//! The input is the limit on messages, flags (1: read directly), four sizes of reads, the place at which the stream is stretched
-//! (two bytes) and by how many KiB, and the stream.
+//! - If the client may compress, the decoder sees the same, up to the first compressed message, and then goes on.
+//!
+//! The input is the limit on messages, flags (1: read directly, 2: the client may compress), four sizes of reads, the place at
+//! which the stream is stretched (two bytes) and by how many KiB, and the stream.
 
 use std::io::{self, Read, Write};
 
@@ -29,6 +31,7 @@ const OVERHEAD_BYTES: usize = 1024;
 #[derive(Clone, Debug, PartialEq)]
 enum Seen {
     Message(MessageKind, Vec<u8>),
+    Deflated(MessageKind, Vec<u8>),
     Ping(Vec<u8>),
     Pong,
     Close(Option<u16>),
@@ -47,7 +50,8 @@ type Outcome = (Vec<Seen>, Option<DecodeError>);
 pub fn run(bytes: &[u8]) {
     let mut input = Input::new(bytes);
     let limit = limit(input.byte());
-    let is_direct = input.byte() & 1 != 0;
+    let flags = input.byte();
+    let (is_direct, takes_deflated) = (flags & 1 != 0, flags & 2 != 0);
     let reads = input.reads();
     let at = input.number();
     let stretch = vec![b'x'; usize::from(input.byte()) << 10];
@@ -55,9 +59,17 @@ pub fn run(bytes: &[u8]) {
     let at = at.min(stream.len());
     stream.splice(at..at, stretch);
 
-    let whole = Reader::new(false).read(&stream, std::iter::repeat(usize::MAX), || limit);
-    let cut = Reader::new(is_direct).read(&stream, reads.clone(), || limit);
+    let reader = |is_direct, takes_deflated| Reader::new(is_direct, takes_deflated);
+    let at_once = || std::iter::repeat(usize::MAX);
+    let whole = reader(false, false).read(&stream, at_once(), || limit);
+    let cut = reader(is_direct, false).read(&stream, reads.clone(), || limit);
     assert_eq!(cut, whole, "how a stream is cut changes nothing");
+    if takes_deflated {
+        let deflated = reader(false, true).read(&stream, at_once(), || limit);
+        let cut = reader(is_direct, true).read(&stream, reads.clone(), || limit);
+        assert_eq!(cut, deflated, "how a stream is cut changes nothing");
+        compare_deflated(&deflated, &whole);
+    }
     compare(
         &whole,
         &independent(stream.clone(), limit.min(MAX_COMPARED_BYTES)),
@@ -67,7 +79,16 @@ pub fn run(bytes: &[u8]) {
     let mut limits = [limit, limit / 2, limit.saturating_mul(2)]
         .into_iter()
         .cycle();
-    Reader::new(is_direct).read(&stream, reads, || limits.next().unwrap_or_default());
+    reader(is_direct, takes_deflated).read(&stream, reads, || limits.next().unwrap_or_default());
+}
+
+/// Checks that a client that may compress is heard like any other, but for compressed messages.
+fn compare_deflated(deflated: &Outcome, plain: &Outcome) {
+    if plain.1 == Some(DecodeError::ReservedBits) {
+        assert!(deflated.0.starts_with(&plain.0), "plain messages differ");
+    } else {
+        assert_eq!(deflated, plain, "nothing was compressed");
+    }
 }
 
 /// Up to 199 itself, above that a power of two from 2⁸ to 2⁶³.
@@ -88,9 +109,13 @@ struct Reader {
 }
 
 impl Reader {
-    fn new(is_direct: bool) -> Self {
+    fn new(is_direct: bool, takes_deflated: bool) -> Self {
+        let mut decoder = Decoder::default();
+        if takes_deflated {
+            decoder.take_deflated();
+        }
         Reader {
-            decoder: Decoder::default(),
+            decoder,
             is_direct,
             seen: Vec::new(),
             received: 0,
@@ -147,7 +172,7 @@ impl Reader {
         let mut input = &mut scratch[..];
         while let Some(event) = self.decoder.decode(&mut input, limit)? {
             let rest = input.len();
-            let is_message = matches!(event, Event::Message(_));
+            let is_message = matches!(event, Event::Message(_) | Event::Deflated(_));
             self.see(event);
             if is_message {
                 self.received = rest;
@@ -160,6 +185,9 @@ impl Reader {
     fn see(&mut self, event: Event<'_>) {
         self.seen.push(match event {
             Event::Message(message) => seen_message(message),
+            Event::Deflated(Message { kind, payload }) => {
+                Seen::Deflated(kind, payload.as_slice().to_vec())
+            }
             Event::Ping(payload) => Seen::Ping(payload.as_slice().to_vec()),
             Event::Pong => Seen::Pong,
             // How a message was cut does not matter.

@@ -15,7 +15,7 @@ use fanwire::internals::http::{HeadScanner, MAX_HEADERS, RequestError, RequestHe
 use fanwire::internals::port::{MAX_TOPIC_BYTES, topic_name};
 use fanwire::internals::relay::Router;
 use fanwire::internals::ws;
-use fanwire::internals::ws::Refusal;
+use fanwire::internals::ws::{Deflate, Refusal};
 use tungstenite::handshake::server::create_response;
 use tungstenite::http;
 
@@ -81,7 +81,11 @@ fn decide(head: &[u8]) -> Result<Outcome, Refusal> {
     let upgrade = ws::upgrade(&parsed)?;
     Ok(Outcome::Granted {
         path: upgrade.target.path.to_owned(),
-        response: upgrade.accept_key.response(upgrade.offer.first(), None),
+        response: upgrade.accept_key.response(
+            upgrade.offer.first(),
+            Deflate::choose(&parsed),
+            None,
+        ),
         end: head.len(),
     })
 }

@@ -64,10 +64,15 @@ const MANY: usize = 18_000;
 
 /// A shard with two members of different topics, and its host.
 fn world(config: &Config) -> (Turn, Flooded, [ClientKey; 2]) {
+    world_within(config, Budgets::default())
+}
+
+/// The same, with turns of these budgets.
+fn world_within(config: &Config, budgets: Budgets) -> (Turn, Flooded, [ClientKey; 2]) {
     let now = Timestamp(1_000_000_000);
     let settings = Settings::new(config, 1);
     let shard = Shard::new(ShardId(0), settings, Router::new(1, 0), now);
-    let mut turn = Turn::new(shard, Budgets::default(), now);
+    let mut turn = Turn::new(shard, budgets, now);
     let mut host = Flooded {
         now,
         reads: Vec::new(),
@@ -245,4 +250,56 @@ fn a_flood_behind_the_request_is_taken_in_to_its_end_although_the_owner_answers_
         turn.shard.check();
     }
     assert_eq!(turn.shard.stats().value(Stat::Messages), MANY as u64);
+}
+
+/// A compressed message of 100 kB, which is short.
+fn compressed() -> Vec<u8> {
+    use crate::ws::deflate::{Compressor, WindowSize};
+    let mut frame = Vec::new();
+    let mut compressor = Compressor::new(WindowSize::Large);
+    compressor.push_message(&mut frame, MessageKind::Text, &vec![b'x'; 100_000]);
+    assert_eq!(frame[1], 126, "its length has two bytes");
+    frame[1] |= 0x80;
+    frame.splice(4..4, [0; 4]);
+    frame
+}
+
+/// The number of such messages that the first visit takes in, of a hundred that come in one read.
+fn compressed_in_one_visit(budgets: Budgets) -> u64 {
+    let mut config = without_limits();
+    config.compression.enabled = true;
+    config.slow_consumer.max_lag_bytes = 256 << 20;
+    let (mut turn, mut host, [_, honest]) = world_within(&config, budgets);
+    let flooder = turn.shard.accept();
+    let offer = "Sec-WebSocket-Extensions: permessage-deflate; client_no_context_takeover\r\n\r\n";
+    let request = request("/flood").replacen("\r\n\r\n", &format!("\r\n{offer}"), 1);
+    say(&mut turn, &mut host, flooder, request.into_bytes());
+    turn.run(&mut host);
+    say(&mut turn, &mut host, flooder, compressed().repeat(100));
+    say(&mut turn, &mut host, honest, MESSAGE.to_vec());
+    turn.run(&mut host);
+    let first = turn.shard.stats().value(Stat::InflatedMessages);
+    while turn.shard.has_undecoded(flooder) || turn.shard.has_ready() {
+        turn.run(&mut host);
+        turn.shard.check();
+    }
+    assert_eq!(turn.shard.stats().value(Stat::InflatedMessages), 100);
+    assert_eq!(turn.shard.stats().value(Stat::Messages), 101);
+    first
+}
+
+#[test]
+fn a_step_of_compressed_messages_is_as_short_as_one_of_tiny_frames() {
+    // Four steps, each of one message or two, because one costs as much as most of a thousand frames.
+    let first = compressed_in_one_visit(Budgets::default());
+    assert!((4..12).contains(&first), "{first} in one visit");
+}
+
+#[test]
+fn the_length_after_inflating_uses_up_the_budget_of_reads() {
+    let first = compressed_in_one_visit(Budgets {
+        read_bytes: 150_000,
+        ..Budgets::default()
+    });
+    assert!((1..=2).contains(&first), "{first} in one visit");
 }

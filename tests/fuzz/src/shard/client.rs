@@ -381,6 +381,7 @@ impl Reader {
                 }
                 Ok(Some(Event::Ping(payload))) => self.pings.push_back(payload.as_slice().to_vec()),
                 Ok(Some(Event::Pong | Event::Fragment { .. })) => {}
+                Ok(Some(Event::Deflated(_))) => unreachable!("nobody has agreed on that"),
                 Ok(Some(Event::Close(_))) | Err(_) => {
                     self.is_dead = true;
                     return;
