@@ -34,6 +34,16 @@ fn the_upgrade_keeps_its_promises_on_the_corpus() {
 }
 
 #[test]
+fn offers_of_extensions_keep_their_promises_on_the_corpus() {
+    replay("extension", targets::extension::run);
+}
+
+#[test]
+fn the_inflater_keeps_its_promises_on_the_corpus() {
+    replay("inflate", targets::inflate::run);
+}
+
+#[test]
 fn the_metrics_port_keeps_its_promises_on_the_corpus() {
     replay("metrics_http", targets::metrics_http::run);
 }

@@ -6,8 +6,10 @@
 
 pub mod batch;
 pub mod decoder;
+pub mod extension;
 pub mod head;
 pub mod history_file;
+pub mod inflate;
 pub mod input;
 pub mod metrics_http;
 pub mod replies;
