@@ -56,10 +56,14 @@ impl World {
         }
         for _ in 0..self.rng.within(1..=self.plan.burst) {
             let (is_text, payload) = self.payload();
-            let bytes = peer::message(is_text, &payload, &mut self.rng);
-            self.peers[id].say(&bytes);
+            let is_compressed = self.peers[id].say_message(is_text, &payload, &mut self.rng);
             let end = self.peers[id].queued_bytes;
-            self.tell(|| format!("client {id} posts {} bytes", payload.len()));
+            self.tell(|| {
+                format!(
+                    "client {id} posts {} bytes, compressed: {is_compressed}",
+                    payload.len()
+                )
+            });
             self.model.post(id, end, is_text, payload, self.step.get());
         }
     }
@@ -120,8 +124,7 @@ impl World {
         if !self.peers[id].may_speak() || !self.peers[id].wish.has_words {
             return;
         }
-        let bytes = peer::message(true, b"\0", &mut self.rng);
-        self.peers[id].say(&bytes);
+        self.peers[id].say_message(true, b"\0", &mut self.rng);
         let end = self.peers[id].queued_bytes;
         self.model.probe(id, end);
         self.tally.note(Event::Probe);
@@ -170,7 +173,7 @@ impl World {
             }
             _ if self.peers[id].may_speak() => {
                 let most = self.plan.config.limits.max_message_bytes;
-                let bytes = peer::offence(most, &mut self.rng);
+                let bytes = self.peers[id].offence(most, &mut self.rng);
                 self.peers[id].say(&bytes);
                 self.peers[id].has_said_goodbye = true;
                 self.peers[id].offended_at = Some(self.now);

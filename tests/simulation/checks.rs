@@ -26,11 +26,14 @@ const REASONS: [Stat; 11] = [
 /// The length of a client's frame with an empty message.
 const EMPTY_MESSAGE_BYTES: usize = 6;
 
+/// Inflated bytes that count as much as a frame.
+const BYTES_PER_FRAME: usize = 128;
+
 /// The memory of a batch per message besides its frame: its end, and its sender.
 const MARK_BYTES: usize = size_of::<u32>() + size_of::<ClientId>();
 
 /// Gauges that are 0 when nobody is connected.
-const GAUGES: [Stat; 11] = [
+const GAUGES: [Stat; 13] = [
     Stat::MembersByFrames,
     Stat::MembersByEvents,
     Stat::ReplayBytes,
@@ -42,6 +45,8 @@ const GAUGES: [Stat; 11] = [
     Stat::TopicsHeld,
     Stat::PartialBytes,
     Stat::CarriedBytes,
+    Stat::DeflateMembers,
+    Stat::InflateWindowBytes,
 ];
 
 impl World {
@@ -128,7 +133,9 @@ impl World {
             Stat::CoalescingBytes,
             Stat::HistoryBytes,
             Stat::ReplayBytes,
+            Stat::InflateWindowBytes,
         ];
+        let windows = self.hosts[host].value(Stat::InflateWindowBytes);
         let others: u64 = others
             .iter()
             .map(|&stat| self.hosts[host].value(stat))
@@ -138,6 +145,7 @@ impl World {
             .plan
             .config
             .buffered_bytes_per_shard(self.plan.shards as u16);
+        assert!(windows <= share / 32, "{windows} bytes of windows");
         let most = share + (growth * on_its_way) as u64;
         assert!(all <= most, "{all} bytes are held, {most} at most");
     }
@@ -147,6 +155,8 @@ impl World {
     /// as a publisher, and is paused, only after its first message.
     ///
     /// Outsiders have as much as the publishers of a topic, and on each shard one message more.
+    ///
+    /// A step of a client that compresses has a thousand frames' worth of inflated bytes, and ends behind a message.
     ///
     /// At worst, such a read is a batch of its own, of empty messages. A late shard may find as much again as an inbox
     /// holds.
@@ -163,7 +173,13 @@ impl World {
         let window = config.slow_consumer.max_lag_bytes / 4;
         let one_read = *scratch_bytes.min(receive_buffer_bytes);
         let marks = one_read / EMPTY_MESSAGE_BYTES * MARK_BYTES;
-        let per_client = one_read + config.limits.max_message_bytes + marks + OVERHEAD_BYTES;
+        let inflated = if config.compression.enabled {
+            BYTES_PER_FRAME * self.plan.step_frames + config.limits.max_message_bytes
+        } else {
+            0
+        };
+        let per_client =
+            one_read + inflated + config.limits.max_message_bytes + marks + OVERHEAD_BYTES;
         let speakers = self.peers.iter().filter(|peer| !peer.manners.is_silent);
         let outside = window + shards * per_client;
         topics.len() * (window + outside + inbox_high_water_bytes) + speakers.count() * per_client

@@ -22,6 +22,7 @@
 
 mod acts;
 mod checks;
+mod compressor;
 mod counterpart;
 mod ending;
 mod events;

@@ -7,6 +7,7 @@ use std::io::Read;
 use fanwire::internals::port::Epoch;
 use fanwire::internals::{ClientKey, Timestamp};
 
+use crate::compressor::{Compressor, Offer};
 use crate::counterpart::Counterpart;
 use crate::events::Said;
 use crate::model::positions::Asked;
@@ -134,6 +135,11 @@ pub(crate) struct Peer {
     pub(crate) wish: Wish,
     /// Requests that it has queued and that were not answered.
     pub(crate) requests_ahead: usize,
+    pub(crate) offer: Offer,
+    /// Its messages may be compressed, as it has read.
+    pub(crate) compressor: Option<Compressor>,
+    /// It has sent a compressed message.
+    pub(crate) has_compressed: bool,
 }
 
 impl Peer {
@@ -192,8 +198,19 @@ impl Peer {
             request_bytes: 0,
             wish: Wish::default(),
             requests_ahead: 0,
+            offer: Offer::Nothing,
+            compressor: None,
+            has_compressed: false,
         };
         peer.wish = wish;
+        if rng.percent(plan.compressing) {
+            peer.offer = rng.pick(&[
+                Offer::InContext,
+                Offer::InContext,
+                Offer::Alone,
+                Offer::Unwelcome,
+            ]);
+        }
         if request == Request::Posts {
             peer.stream = Stream::of_answers();
             return peer;
@@ -204,7 +221,7 @@ impl Peer {
             // With a single topic, a request with another path is a good one.
             peer.wish.asked = Asked::Nothing;
         }
-        let head = request_head(request, topic, &peer.wish, rng);
+        let head = request_head(request, topic, &peer.wish, peer.offer, rng);
         peer.say(head.as_bytes());
         peer.request_bytes = peer.queued_bytes;
         peer
@@ -224,6 +241,20 @@ impl Peer {
             && !self.has_said_goodbye
             && !self.shuts_when_sent
             && !self.pipe.is_shut_by_client()
+    }
+
+    /// Queues a message, compressed if it likes. Says whether it is.
+    pub(crate) fn say_message(&mut self, is_text: bool, payload: &[u8], rng: &mut Rng) -> bool {
+        let compressor = self.compressor.as_mut().filter(|_| rng.percent(70));
+        let Some(compressor) = compressor else {
+            self.say(&message(is_text, payload, rng));
+            return false;
+        };
+        let payload = compressor.compress(payload);
+        let opcode = if is_text { 0x41 } else { 0x42 };
+        self.say(&frames(opcode, &payload, rng));
+        self.has_compressed = true;
+        true
     }
 
     /// Queues bytes.
@@ -339,7 +370,14 @@ impl Peer {
 
     fn answer(&mut self, item: &Item, rng: &mut Rng) {
         match item {
-            Item::Response(status) => self.is_open = *status == 101,
+            Item::Response(status) => {
+                self.is_open = *status == 101;
+                if let Some(extension) = &self.stream.extension {
+                    let expected = self.offer.answer();
+                    assert_eq!(Some(&**extension), expected, "the answer to an offer");
+                    self.compressor = Some(Compressor::new(self.offer, rng));
+                }
+            }
             Item::Ping if self.manners.answers_pings && self.may_speak() => {
                 self.say(&frame(0x8a, b"", rng));
             }
@@ -395,7 +433,11 @@ pub(crate) fn frame(first: u8, payload: &[u8], rng: &mut Rng) -> Vec<u8> {
 
 /// A message, complete or in fragments, with control frames in between that need no answer.
 pub(crate) fn message(is_text: bool, payload: &[u8], rng: &mut Rng) -> Vec<u8> {
-    let opcode = if is_text { 0x1 } else { 0x2 };
+    frames(if is_text { 0x1 } else { 0x2 }, payload, rng)
+}
+
+/// The same. `opcode` is that of the first frame, with its reserved bits.
+fn frames(opcode: u8, payload: &[u8], rng: &mut Rng) -> Vec<u8> {
     if !rng.percent(20) {
         return frame(0x80 | opcode, payload, rng);
     }
@@ -412,8 +454,51 @@ pub(crate) fn message(is_text: bool, payload: &[u8], rng: &mut Rng) -> Vec<u8> {
     bytes
 }
 
+impl Peer {
+    /// Frames that break the protocol in one way. A client that has offered to compress, and does not know the answer, leaves the
+    /// reserved bits alone.
+    pub(crate) fn offence(&self, max_message_bytes: usize, rng: &mut Rng) -> Vec<u8> {
+        if self.compressor.is_some() && rng.percent(70) {
+            return compressed_offence(max_message_bytes, rng);
+        }
+        loop {
+            let bytes = offence(max_message_bytes, rng);
+            let knows = self.is_open && self.compressor.is_none() || self.offer == Offer::Nothing;
+            if bytes[0] & 0x40 == 0 || knows {
+                return bytes;
+            }
+        }
+    }
+}
+
+/// Frames of a client that may compress, and does it wrongly.
+fn compressed_offence(max_message_bytes: usize, rng: &mut Rng) -> Vec<u8> {
+    let hello: [u8; 7] = [0xf2, 0x48, 0xcd, 0xc9, 0xc9, 0x07, 0x00];
+    match rng.below(8) {
+        // Another reserved bit, a control frame, a continuation.
+        0 => frame(0xe1, &hello, rng),
+        1 => frame(0xc9, b"", rng),
+        2 => [frame(0x41, &hello, rng), frame(0xc0, b"", rng)].concat(),
+        // No DEFLATE, a message that is cut short, one that is ended too often.
+        3 => frame(0xc2, b"\xff", rng),
+        4 => frame(0xc2, &hello[..rng.within(1..=6)], rng),
+        5 => frame(0xc2, &[0x03, 0x00].repeat(rng.within(20..=200)), rng),
+        // Not UTF-8.
+        6 => {
+            let text = Compressor::new(Offer::Alone, rng).compress(b"\xff\xff");
+            frame(0xc1, &text, rng)
+        }
+        // A bomb.
+        _ => {
+            let len = max_message_bytes + rng.within(1..=200_000);
+            let bomb = Compressor::deepest().compress(&vec![0xee; len]);
+            frame(0xc2, &bomb, rng)
+        }
+    }
+}
+
 /// Frames that break the protocol in one way.
-pub(crate) fn offence(max_message_bytes: usize, rng: &mut Rng) -> Vec<u8> {
+fn offence(max_message_bytes: usize, rng: &mut Rng) -> Vec<u8> {
     match rng.below(6) {
         // Unmasked.
         0 => vec![0x82, 0x01, b'x'],
@@ -452,7 +537,13 @@ fn stream_head(topic: usize, wish: &Wish, rng: &mut Rng) -> String {
     format!("GET {target} HTTP/{version}\r\n{host}{field}Accept: text/event-stream\r\n\r\n")
 }
 
-fn request_head(request: Request, topic: usize, wish: &Wish, rng: &mut Rng) -> String {
+fn request_head(
+    request: Request,
+    topic: usize,
+    wish: &Wish,
+    extension: Offer,
+    rng: &mut Rng,
+) -> String {
     let mut target = crate::plan::TOPICS[topic].0.to_owned();
     if let Some(query) = wish.query() {
         target.push(if target.contains('?') { '&' } else { '?' });
@@ -464,9 +555,10 @@ fn request_head(request: Request, topic: usize, wish: &Wish, rng: &mut Rng) -> S
     } else {
         ""
     };
+    let extension = extension.line();
     let good = format!(
         "GET {target} HTTP/1.1\r\nHost: relay\r\nConnection: keep-alive, Upgrade\r\nUpgrade: websocket\r\n\
-         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n{offer}\r\n"
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n{offer}{extension}\r\n"
     );
     match request {
         Request::Upgrade => good,

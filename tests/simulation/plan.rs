@@ -55,6 +55,8 @@ pub(crate) struct Plan {
     pub(crate) streams: usize,
     /// The share of clients that post, in percent.
     pub(crate) posters: usize,
+    /// The share of clients that offer to compress, in percent.
+    pub(crate) compressing: usize,
     /// Reads pause while an inbox holds this many bytes of messages.
     pub(crate) inbox_high_water_bytes: usize,
     /// The bytes that a connection holds for a client that does not read.
@@ -106,6 +108,9 @@ pub(crate) const TOPICS: [(&str, &str); 5] = [
     ("/%65", "/e"),
 ];
 
+/// The memory for what a client has sent, to which it may refer.
+pub(crate) const WINDOW_BYTES: usize = 32 << 10;
+
 /// The path of health checks.
 pub(crate) const HEALTH_PATH: &str = "/check";
 
@@ -152,12 +157,13 @@ impl Plan {
         ]);
         let steps = rng.pick(&[200, 800, 2_500]);
         let topics = TOPICS.map(|(_, name)| name);
-        let config = config(rng);
+        let shards = rng.within(1..=4);
+        let config = config(shards, rng);
         let lag = config.slow_consumer.max_lag_bytes;
         let message = config.limits.max_message_bytes;
         let scratch_bytes = rng.pick(&[16, 256, 2 << 10, 16 << 10, 128 << 10]);
         let plan = Plan {
-            shards: rng.within(1..=4),
+            shards,
             topics: topics[..rng.pick(&[1, 1, 2, 3, topics.len()])].to_vec(),
             router_seed: rng.next(),
             clients: rng.pick(&[3, 6, 12, 24, 40]),
@@ -173,6 +179,7 @@ impl Plan {
             checks: rng.pick(&[0, 0, 10]),
             streams: rng.pick(&[0, 20, 50]),
             posters: rng.pick(&[0, 0, 20, 40]),
+            compressing: rng.pick(&[0, 50, 100]),
             inbox_high_water_bytes: rng.pick(&[lag / 4, lag, 8 << 20]),
             send_buffer_bytes: rng
                 .pick(&[64, 1 << 10, 8 << 10, 64 << 10])
@@ -209,7 +216,25 @@ impl Plan {
         if rng.percent(6) {
             return plan.of_patience();
         }
+        if plan.config.compression.enabled && rng.percent(10) {
+            return plan.of_windows();
+        }
         plan
+    }
+
+    /// Many clients of one shard refer to earlier messages, and there is memory for two of them.
+    fn of_windows(mut self) -> Plan {
+        let limits = &mut self.config.limits;
+        let least = 2 * self.config.slow_consumer.max_lag_bytes;
+        limits.max_buffered_bytes = least.max(32 * 2 * WINDOW_BYTES);
+        Plan {
+            shards: 1,
+            clients: self.clients.max(12),
+            compressing: 100,
+            streams: 0,
+            posters: 0,
+            ..self
+        }
     }
 
     /// Topics wait for stalled clients longer than requests wait for topics.
@@ -229,7 +254,7 @@ impl Plan {
     }
 }
 
-fn config(rng: &mut Rng) -> Config {
+fn config(shards: usize, rng: &mut Rng) -> Config {
     let mut config = Config::default();
     let is_large = rng.percent(12);
     let message = if is_large {
@@ -274,7 +299,22 @@ fn config(rng: &mut Rng) -> Config {
     if rng.percent(35) {
         keep_history(&mut config, rng);
     }
+    if rng.percent(60) {
+        compress(&mut config, shards, rng);
+    }
     config
+}
+
+/// Clients may compress. Often there is memory for some of them to refer to earlier messages, and not for all.
+fn compress(config: &mut Config, shards: usize, rng: &mut Rng) {
+    config.compression.enabled = true;
+    if rng.percent(70) {
+        let windows = rng.pick(&[2, 2, 2, 4]);
+        let limits = &mut config.limits;
+        limits.max_buffered_bytes = limits
+            .max_buffered_bytes
+            .max(32 * shards * windows * WINDOW_BYTES);
+    }
 }
 
 /// Topics keep messages. A client that counts gets its own messages, too.

@@ -19,9 +19,11 @@ use crate::world::World;
 const SEEDS_PER_LINE: u64 = 1_000;
 
 /// The counters that an ordinary run must reach, with the least value of each.
-const CORNERS: [(Stat, u64); 37] = [
+const CORNERS: [(Stat, u64); 39] = [
     (Stat::Messages, 30_000),
     (Stat::Coalesced, 4_000),
+    (Stat::InflatedMessages, 3_000),
+    (Stat::DisconnectedTooBig, 5),
     (Stat::PostedMessages, 3_000),
     (Stat::PostsAccepted, 1_000),
     (Stat::PostsMany, 200),

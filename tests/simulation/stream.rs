@@ -77,6 +77,8 @@ pub(crate) struct Stream {
     offset: u64,
     /// The place where the stream begins, as the head of the response says.
     pub(crate) told: Option<Told>,
+    /// The extension that the head of the response names.
+    pub(crate) extension: Option<String>,
 }
 
 impl Stream {
@@ -118,6 +120,7 @@ impl Stream {
                 let (position, lost) =
                     (field(head, "Fanwire-Position"), field(head, "Fanwire-Lost"));
                 self.told = Told::of_fields(position, lost);
+                self.extension = field(head, "Sec-WebSocket-Extensions").map(str::to_owned);
                 let is_stream = field(head, "Content-Type") == Some("text/event-stream");
                 self.state = match status {
                     101 => State::Frames,

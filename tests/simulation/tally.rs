@@ -156,6 +156,12 @@ pub(crate) enum Event {
     Repeat,
     /// A request has waited in vain.
     WaitedInVain,
+    /// A client gets the extension that it has offered,
+    Extension,
+    /// or does not, because too many have it,
+    NoExtension,
+    /// or is closed for a compressed message, because too many have sent one.
+    NoWindow,
     /// A turn ends, and messages wait for the next fan-out of their topic.
     Wait,
     /// The clock goes on to a fan-out while the world comes to rest.
@@ -202,7 +208,10 @@ pub(crate) enum Event {
 }
 
 /// The least number of times that each event must happen in an ordinary run. It is about a third of the usual number.
-pub(crate) const LEAST: [(Event, u64); 100] = [
+pub(crate) const LEAST: [(Event, u64); 103] = [
+    (Event::Extension, 500),
+    (Event::NoExtension, 50),
+    (Event::NoWindow, 2),
     (Event::StreamedMessage, 10_000),
     (Event::Comment, 100),
     (Event::StreamSkip, 10),

@@ -7,12 +7,16 @@ use fanwire::internals::ClientKey;
 use fanwire::internals::relay::{Effect, Shard, Written};
 use fanwire::server::Stat;
 
+use crate::compressor::Offer;
 use crate::events::{Said, Words};
 use crate::model::positions::Lost;
 use crate::peer::{Peer, Request};
 use crate::stream::Item;
 use crate::tally::Event;
 use crate::world::World;
+
+/// The beginning of the reason in the Close of a client that needs memory to compress.
+const NO_WINDOW: &str = "too many clients compress";
 
 /// The longest wait for a failed client to take its own earlier messages.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -81,6 +85,15 @@ impl World {
             let is_out_of_patience = self.is_out_of_patience(shard, id);
             if let Item::Response(101) = item {
                 self.model.on_fields(id, self.peers[id].stream.told);
+                self.note_extension(id);
+            }
+            if let Item::Close { code: 1013, reason } = &item
+                && reason.starts_with(NO_WINDOW)
+            {
+                let peer = &self.peers[id];
+                assert_eq!(peer.offer, Offer::InContext, "only such a client needs one");
+                assert!(peer.has_compressed, "closed for what it has not sent");
+                self.tally.note(Event::NoWindow);
             }
             self.model
                 .written(id, &item, may_be_refused, is_out_of_patience);
@@ -111,6 +124,25 @@ impl World {
             _ => return,
         };
         self.tally.note(event);
+    }
+
+    /// Checks that a client has got the extension that it offered, unless it would need memory that is short.
+    fn note_extension(&mut self, id: usize) {
+        let peer = &self.peers[id];
+        let agreed = peer.stream.extension.as_deref();
+        let expected = peer.offer.answer();
+        let expected = expected.filter(|_| self.plan.config.compression.enabled);
+        if agreed.is_some() {
+            assert_eq!(agreed, expected, "the answer to the offer of client {id}");
+            self.tally.note(Event::Extension);
+        } else if expected.is_some() {
+            assert_eq!(
+                peer.offer,
+                Offer::InContext,
+                "client {id} would need no memory"
+            );
+            self.tally.note(Event::NoExtension);
+        }
     }
 
     fn note_stall(&mut self, id: usize, written: Written) {
