@@ -41,7 +41,7 @@ const REASONS: [Stat; 15] = [
 ];
 
 /// The gauges that are 0 when nobody is connected.
-const GAUGES: [Stat; 9] = [
+const GAUGES: [Stat; 11] = [
     Stat::ReplayBytes,
     Stat::CoalescingBytes,
     Stat::ConnectedClients,
@@ -51,6 +51,8 @@ const GAUGES: [Stat; 9] = [
     Stat::TopicsHeld,
     Stat::PartialBytes,
     Stat::CarriedBytes,
+    Stat::DeflateMembers,
+    Stat::InflateWindowBytes,
 ];
 
 /// The defaults on 127.0.0.1 and free ports, with this many workers. Even a few clients are spread over the workers; by
