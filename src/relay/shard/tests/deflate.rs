@@ -294,3 +294,22 @@ fn the_length_after_inflating_limits_what_is_on_the_way() {
     let delivered = shard.stats.value(Stat::Delivered);
     assert_eq!(delivered, 400, "everything has come to both");
 }
+
+#[test]
+fn a_shutdown_inflates_no_more_of_a_client_than_may_be_on_its_way() {
+    let mut shard = shard_with(&config());
+    let (sender, _) = join_offering(&mut shard, "/", KEEPS);
+    let mut compressor = Sender::new();
+    let frames: Vec<Vec<u8>> = (0..200)
+        .map(|_| compressor.frame(&vec![b'x'; 50_000]))
+        .collect();
+    shard.sends(sender, &frames.concat());
+    turn(&mut shard, usize::MAX, None);
+    let before = shard.stats.value(Stat::InflatedMessages);
+    assert!(before < 20, "the rest waits: {before}");
+    shard.gets(Mail::Drain);
+    after(&mut shard, sender);
+    let drained = shard.stats.value(Stat::InflatedMessages) - before;
+    assert!((1..20).contains(&drained), "{drained} of what was read");
+    assert_eq!(shard.stats.value(Stat::DisconnectedShutdown), 1);
+}
