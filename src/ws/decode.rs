@@ -14,8 +14,7 @@
 //! The buffer doubles as the payload arrives, up to what the message may still become. The decoder compares a claimed
 //! length with the limit before it does anything else.
 
-use std::ops::ControlFlow;
-
+use super::assembled::Assembled;
 use super::close::CloseCode;
 use super::error::DecodeError;
 use super::frame::{ClientHeader, ControlKind, ControlPayload, FrameKind, MessageKind};
@@ -53,7 +52,8 @@ pub struct Decoder {
     /// A control frame whose payload is not complete. It may stand between two frames of `message`.
     control: Option<Box<PartialControl>>,
     header: PartialHeader,
-    end: Option<End>,
+    /// `None` as long as messages are plain.
+    mode: Option<Mode>,
     /// The client may compress messages.
     takes_deflated: bool,
 }
@@ -65,10 +65,14 @@ const SHORT_FRAGMENT_BYTES: u64 = 64;
 /// Every connection holds a decoder, so its size is part of the cost of an idle connection.
 const _: () = assert!(size_of::<Decoder>() <= 32);
 
-/// The reason for which a decoder returns no more events.
+/// The mode of a decoder that does not read plain messages.
 #[derive(Clone, Copy, Debug)]
-enum End {
+enum Mode {
+    /// It is within a compressed message.
+    Deflated,
+    /// It has read a Close, and returns no more events.
     Closed,
+    /// It returns no more events, but this error.
     Failed(DecodeError),
 }
 
@@ -81,23 +85,40 @@ impl Decoder {
     /// Takes bytes off the front of `input` until one event is complete. Returns `None` when `input` is used up.
     ///
     /// `max_message_bytes` limits the payload of a message, all fragments together. After an error, every further call
-    /// returns the same error. After a Close, the decoder drops its input.
+    /// returns the same error, unless the error was [the sign of a compressed message](Decoder::is_in_deflated). After a
+    /// Close, the decoder drops its input.
     #[inline]
     pub fn decode<'a>(
         &mut self,
         input: &mut &'a mut [u8],
         max_message_bytes: usize,
     ) -> Result<Option<Event<'a>>, DecodeError> {
-        match self.end {
+        match self.mode {
             None => {}
-            Some(End::Closed) => {
+            Some(Mode::Deflated) => return self.go_on_deflated(input, max_message_bytes),
+            Some(Mode::Closed) => {
                 *input = &mut [];
                 return Ok(None);
             }
-            Some(End::Failed(error)) => return Err(error),
+            Some(Mode::Failed(error)) => return Err(error),
         }
         self.next_event(input, max_message_bytes)
             .map_err(|error| self.fail(error))
+    }
+
+    /// Whether a compressed message has begun and is not complete.
+    ///
+    /// If [`Decoder::decode`] has just returned an error, this is the sign of such a message, and not an error of the client.
+    /// The next call reads the message.
+    pub fn is_in_deflated(&self) -> bool {
+        matches!(self.mode, Some(Mode::Deflated))
+    }
+
+    /// Takes back a compressed message that it has returned, and that is now inflated. Text has been checked. The next event is
+    /// this message.
+    pub fn put_back(&mut self, kind: MessageKind, payload: Assembled) {
+        debug_assert!(self.message.is_none(), "it comes right behind its event");
+        self.message = Some(Box::new(PartialMessage::whole(kind, payload)));
     }
 
     /// The buffer for the next socket read, if the decoder is inside a payload so large that the copy through the
@@ -115,7 +136,7 @@ impl Decoder {
     /// # Panics
     /// If `count` is larger than that buffer: such a caller would corrupt the stream.
     pub fn decode_direct(&mut self, count: usize) -> Result<Option<Event<'static>>, DecodeError> {
-        if let Some(End::Failed(error)) = self.end {
+        if let Some(Mode::Failed(error)) = self.mode {
             return Err(error);
         }
         let Some(message) = self.message.as_deref_mut() else {
@@ -142,10 +163,16 @@ impl Decoder {
         message + control
     }
 
-    /// Remembers the error and frees what was held, since no more events will come of it.
+    /// Remembers the error and frees what was held, since no more events will come of it. But a reserved bit may be the sign of
+    /// a compressed message. Then the next call looks at it again.
     fn fail(&mut self, error: DecodeError) -> DecodeError {
+        let is_sign = error == DecodeError::ReservedBits && self.takes_deflated;
+        if is_sign && self.mode.is_none() {
+            self.mode = Some(Mode::Deflated);
+            return error;
+        }
         *self = Decoder {
-            end: Some(End::Failed(error)),
+            mode: Some(Mode::Failed(error)),
             ..Decoder::default()
         };
         error
@@ -170,13 +197,8 @@ impl Decoder {
                 }
             }
             // From here on the decoder is between frames, or `input` is used up.
-            let header = match self.header.take(input) {
-                Ok(Some(header)) => header,
-                Ok(None) => return Ok(None),
-                Err(error) => match self.begin_deflated(error, input, max)? {
-                    ControlFlow::Break(event) => return Ok(event),
-                    ControlFlow::Continue(()) => continue,
-                },
+            let Some(header) = self.header.take(input)? else {
+                return Ok(None);
             };
             let event = match header.kind {
                 FrameKind::First(kind) => self.begin_message(kind, &header, input, max)?,
@@ -218,23 +240,23 @@ impl Decoder {
         })))
     }
 
-    /// The next header is an `error`. If it is the first of a compressed message that the client may send, returns the message
-    /// if that is complete, or else starts collecting it.
-    #[cold]
+    /// Whether the first header of a compressed message is read. A plain message was interrupted by the sign of one.
+    fn has_begun_deflated(&self) -> bool {
+        let message = self.message.as_ref();
+        message.is_some_and(|message| message.is_deflated())
+    }
+
+    /// Reads the first header of a compressed message. Returns the message if it is complete, or else starts collecting it.
     fn begin_deflated<'a>(
         &mut self,
-        error: DecodeError,
         input: &mut &'a mut [u8],
         max: usize,
-    ) -> Result<ControlFlow<Option<Event<'a>>>, DecodeError> {
-        if error != DecodeError::ReservedBits || !self.takes_deflated {
-            return Err(error);
-        }
+    ) -> Result<Option<Event<'a>>, DecodeError> {
         let Some(header) = self.header.take_deflated(input)? else {
-            return Ok(ControlFlow::Break(None));
+            return Ok(None);
         };
         let FrameKind::First(kind) = header.kind else {
-            return Err(error);
+            return Err(DecodeError::ReservedBits);
         };
         if self.message.is_some() {
             return Err(DecodeError::MessageInterrupted);
@@ -244,14 +266,64 @@ impl Decoder {
         if !header.fin || len > input.len() {
             let content = Content::Deflated(kind);
             self.message = Some(Box::new(PartialMessage::begin(content, &header, len, max)));
-            return Ok(ControlFlow::Continue(()));
+            return Ok(None);
         }
+        self.mode = None;
         let payload = take_front(input, len);
         header.mask.apply(payload);
-        Ok(ControlFlow::Break(Some(Event::Deflated(Message {
+        Ok(Some(Event::Deflated(Message {
             kind,
             payload: Payload::Scratch(payload),
-        }))))
+        })))
+    }
+
+    /// Goes on with a compressed message, of which the first header may not be read yet.
+    #[cold]
+    fn go_on_deflated<'a>(
+        &mut self,
+        input: &mut &'a mut [u8],
+        max: usize,
+    ) -> Result<Option<Event<'a>>, DecodeError> {
+        self.next_in_deflated(input, max)
+            .map_err(|error| self.fail(error))
+    }
+
+    fn next_in_deflated<'a>(
+        &mut self,
+        input: &mut &'a mut [u8],
+        max: usize,
+    ) -> Result<Option<Event<'a>>, DecodeError> {
+        loop {
+            if self.control.is_some() {
+                return self.resume_control(input);
+            }
+            if !self.has_begun_deflated() {
+                let event = self.begin_deflated(input, max)?;
+                if !self.has_begun_deflated() {
+                    return Ok(event);
+                }
+            }
+            let Some(message) = self.message.as_deref_mut() else {
+                return Ok(None);
+            };
+            message
+                .fill(input)
+                .map_err(|NotUtf8| DecodeError::TextNotUtf8)?;
+            if let Some(complete) = self.take_complete_message()? {
+                return Ok(Some(complete));
+            }
+            let Some(header) = self.header.take(input)? else {
+                return Ok(None);
+            };
+            let event = match header.kind {
+                FrameKind::First(_) => return Err(DecodeError::MessageInterrupted),
+                FrameKind::Continuation => self.continue_message(&header, max_deflated(max))?,
+                FrameKind::Control(kind) => self.begin_control(kind, &header, input)?,
+            };
+            if event.is_some() {
+                return Ok(event);
+            }
+        }
     }
 
     /// Reads the header of a continuation frame. The caller's loop, or the next call, takes in the payload.
@@ -264,7 +336,6 @@ impl Decoder {
             .message
             .as_deref_mut()
             .ok_or(DecodeError::UnexpectedContinuation)?;
-        let max = message.limit(max);
         // The limit may have been lowered since the message began.
         let len = within_limit(
             header.payload_len,
@@ -285,7 +356,10 @@ impl Decoder {
             .map_err(|NotUtf8| DecodeError::TextNotUtf8)?;
         Ok(Some(match message {
             Whole::Plain(message) => Event::Message(message),
-            Whole::Deflated(message) => Event::Deflated(message),
+            Whole::Deflated(message) => {
+                self.mode = None;
+                Event::Deflated(message)
+            }
         }))
     }
 
@@ -328,7 +402,7 @@ impl Decoder {
             ControlKind::Close => {
                 let code = read_close_body(payload.as_slice())?;
                 *self = Decoder {
-                    end: Some(End::Closed),
+                    mode: Some(Mode::Closed),
                     ..Decoder::default()
                 };
                 Ok(Event::Close(code))

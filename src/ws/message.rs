@@ -14,6 +14,16 @@ pub struct Message<'a> {
     pub payload: Payload<'a>,
 }
 
+impl Message<'_> {
+    /// The payload in a buffer of its own.
+    pub(crate) fn into_assembled(self) -> Assembled {
+        match self.payload {
+            Payload::Scratch(bytes) => Assembled::from(bytes),
+            Payload::Assembled(assembled) => assembled,
+        }
+    }
+}
+
 /// The payload of a message, by its place in memory.
 #[derive(Debug)]
 pub enum Payload<'a> {

@@ -9,7 +9,6 @@ use super::frame::{
     ClientHeader, ControlKind, ControlPayload, MAX_CLIENT_HEADER_BYTES, MessageKind, mark_deflated,
     unmark_deflated,
 };
-use super::inflate::max_deflated;
 use super::mask::MaskKey;
 use super::message::{Message, Payload};
 use super::utf8::{NotUtf8, Utf8Progress};
@@ -32,7 +31,11 @@ pub(super) struct PartialHeader {
 
 impl PartialHeader {
     /// Returns the next header. `None` if `input` ends before it does; its bytes are then kept.
-    #[inline]
+    #[inline(always)]
+    #[allow(
+        clippy::inline_always,
+        reason = "with several callers it would be a call for every plain message"
+    )]
     pub(super) fn take(
         &mut self,
         input: &mut &mut [u8],
@@ -48,16 +51,19 @@ impl PartialHeader {
     }
 
     /// The same, after [`PartialHeader::take`] has met a reserved bit: it may be the sign of a compressed message, whose first
-    /// header this is. `input` is not empty.
+    /// header this is.
     #[cold]
     pub(super) fn take_deflated(
         &mut self,
         input: &mut &mut [u8],
     ) -> Result<Option<ClientHeader>, DecodeError> {
         let first = if self.len > 0 {
-            &mut self.bytes[0]
+            self.bytes.first_mut()
         } else {
-            &mut input[0]
+            input.first_mut()
+        };
+        let Some(first) = first else {
+            return Ok(None);
         };
         *first = unmark_deflated(*first)?;
         let header = self.take(input)?;
@@ -143,6 +149,19 @@ impl PartialMessage {
         message
     }
 
+    /// A message that is complete. Text has been checked.
+    pub(super) fn whole(kind: MessageKind, payload: Assembled) -> PartialMessage {
+        PartialMessage {
+            content: Content::Plain(kind),
+            utf8: Utf8Progress::checked(payload.len()),
+            max_len: payload.len(),
+            missing: 0,
+            mask: MaskKey::default(),
+            fin: true,
+            payload,
+        }
+    }
+
     /// Starts a further frame of `len` bytes. `max` limits the whole message.
     pub(super) fn begin_frame(&mut self, header: &ClientHeader, len: usize, max: usize) {
         self.missing = len;
@@ -199,12 +218,9 @@ impl PartialMessage {
         })
     }
 
-    /// The limit for the payload, if `max` is the limit for messages.
-    pub(super) fn limit(&self, max: usize) -> usize {
-        match self.content {
-            Content::Plain(_) => max,
-            Content::Deflated(_) => max_deflated(max),
-        }
+    /// Whether it is compressed.
+    pub(super) fn is_deflated(&self) -> bool {
+        matches!(self.content, Content::Deflated(_))
     }
 
     /// Bytes of payload that have arrived.

@@ -17,6 +17,11 @@ pub(super) struct Utf8Progress {
 }
 
 impl Utf8Progress {
+    /// A text of this length that has been checked otherwise.
+    pub(super) fn checked(len: usize) -> Self {
+        Utf8Progress { valid_bytes: len }
+    }
+
     /// Checks the bytes that were appended. `text` is the whole message so far and may end inside a code point.
     pub(super) fn check(&mut self, text: &[u8]) -> Result<(), NotUtf8> {
         match compat::from_utf8(&text[self.valid_bytes..]) {

@@ -105,10 +105,7 @@ fn the_answer_to_an_offer_has_nothing_that_was_not_offered() {
         let world = World::with(&config);
         let (mut wire, answer) = join_offering(&world, "/room", offer);
         assert_eq!(answer.as_deref(), expected, "{offer}");
-        assert_eq!(
-            world.total(Stat::DeflateMembers),
-            u64::from(answer.is_some())
-        );
+        world.await_total(Stat::DeflateMembers, u64::from(answer.is_some()));
         wire.send(frame(FIN | TEXT, b"plain"));
         assert_eq!(wire.hear(), "plain");
         drop(wire);

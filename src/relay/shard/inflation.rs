@@ -3,6 +3,8 @@
 //! [`inflating`](super::inflating) asks it. The shard has one inflater for all its clients. All windows together take at most a
 //! small part of the shard's memory.
 
+use crate::ws::assembled::Assembled;
+use crate::ws::frame::MessageKind;
 use crate::ws::inflate::{Inflater, Window};
 
 /// Windows take at most this part of the shard's memory.
@@ -23,6 +25,8 @@ pub(super) struct Inflation {
     inflater: Option<Box<Inflater>>,
     /// The most memory for windows.
     pool_bytes: u64,
+    /// A message that was inflated, and is to be treated like any other.
+    plain: Option<(MessageKind, Assembled)>,
     /// The cost of messages that no step counts yet.
     cost_frames: usize,
     /// Bytes of inflated messages that no budget counts yet.
@@ -35,6 +39,7 @@ impl Inflation {
         Inflation {
             inflater: None,
             pool_bytes: share_bytes / PART_FOR_WINDOWS,
+            plain: None,
             cost_frames: 0,
             inflated_bytes: 0,
         }
@@ -45,21 +50,23 @@ impl Inflation {
         taken_bytes + Window::BYTES as u64 <= self.pool_bytes / part
     }
 
-    /// Takes the inflater out, because its messages borrow it.
-    pub(super) fn take_inflater(&mut self) -> Box<Inflater> {
-        self.inflater.take().unwrap_or_default()
+    /// The inflater.
+    pub(super) fn inflater(&mut self) -> &mut Inflater {
+        self.inflater.get_or_insert_default()
     }
 
-    /// Takes the inflater back.
-    pub(super) fn give_back(&mut self, inflater: Box<Inflater>) {
-        self.inflater = Some(inflater);
-    }
-
-    /// A message of `wire_bytes` was inflated to `bytes`.
-    pub(super) fn note(&mut self, wire_bytes: usize, bytes: usize) {
+    /// A message of `wire_bytes` was inflated to this one.
+    pub(super) fn set_plain(&mut self, wire_bytes: usize, kind: MessageKind, payload: Assembled) {
+        let bytes = payload.len();
+        self.plain = Some((kind, payload));
         self.inflated_bytes += bytes;
         self.cost_frames +=
             COST_FRAMES + wire_bytes / BYTES_PER_FRAME + bytes / INFLATED_BYTES_PER_FRAME;
+    }
+
+    /// The message that was inflated last, if it was not taken yet.
+    pub(super) fn take_plain(&mut self) -> Option<(MessageKind, Assembled)> {
+        self.plain.take()
     }
 
     /// The cost of messages that were inflated since the last call, in frames.

@@ -71,15 +71,19 @@ impl Shard {
         if self.note_read(key, count).is_none() {
             return;
         }
-        match self.clients[key].decoder.decode_direct(count) {
-            Ok(None) => {}
-            Ok(Some(event)) => {
-                // The input ends here, so the answer does not matter.
-                let _: ControlFlow<()> = self.on_event(key, event);
-            }
-            Err(error) => {
-                let _: ControlFlow<()> = self.on_violation(key, error);
-            }
+        let mut event = self.clients[key].decoder.decode_direct(count);
+        loop {
+            let flow = match event {
+                Ok(None) => break,
+                Ok(Some(event)) => self.on_event(key, event),
+                Err(error) => self.on_violation(key, error),
+            };
+            // Nothing follows here, but perhaps the message itself.
+            let plain = self.inflation.take_plain().filter(|_| flow.is_break());
+            event = Ok(plain.map(|(kind, payload)| {
+                let payload = Payload::Assembled(payload);
+                Event::Message(Message { kind, payload })
+            }));
         }
         if let Some(client) = self.clients.get_mut(key) {
             client.publisher = client.has_published;
@@ -157,18 +161,19 @@ impl Shard {
         let left = loop {
             let flow = match decoder.decode(&mut input, max_message_bytes) {
                 Ok(None) => ControlFlow::Break(()),
-                Ok(Some(Event::Deflated(message))) => {
-                    let flow = self.on_deflated(key, &message);
-                    let cost_frames = self.inflation.take_cost_frames();
-                    // One is left, for this message itself.
-                    frames_left = frames_left.saturating_sub(cost_frames).max(1);
-                    flow
-                }
                 Ok(Some(event)) => self.on_event(key, event),
+                Err(_) if decoder.is_in_deflated() => continue,
                 Err(error) => self.on_violation(key, error),
             };
             if flow.is_break() {
-                break 0;
+                let Some((kind, payload)) = self.inflation.take_plain() else {
+                    break 0;
+                };
+                decoder.put_back(kind, payload);
+                // One frame is left in any case, for the message itself.
+                let cost_frames = self.inflation.take_cost_frames();
+                frames_left = frames_left.saturating_sub(cost_frames).max(1);
+                continue;
             }
             frames_left -= 1;
             if frames_left == 0 {
@@ -200,7 +205,7 @@ impl Shard {
         ControlFlow::Continue(())
     }
 
-    pub(super) fn on_message(&mut self, key: ClientKey, message: Message<'_>) -> ControlFlow<()> {
+    fn on_message(&mut self, key: ClientKey, message: Message<'_>) -> ControlFlow<()> {
         if self.settings.retention.is_some()
             && words::is_reserved(message.kind, message.payload.as_slice())
         {

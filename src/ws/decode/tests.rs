@@ -76,9 +76,13 @@ fn feed(decoder: &mut Decoder, piece: &[u8]) -> Result<Vec<String>, DecodeError>
     let mut bytes = piece.to_vec();
     let mut input = &mut bytes[..];
     let mut events = Vec::new();
-    while let Some(event) = decoder.decode(&mut input, LIMIT)? {
-        if !matches!(event, Event::Fragment { .. }) {
-            events.push(describe(&event));
+    loop {
+        match decoder.decode(&mut input, LIMIT) {
+            Ok(None) => break,
+            Ok(Some(Event::Fragment { .. })) => {}
+            Ok(Some(event)) => events.push(describe(&event)),
+            Err(_) if decoder.is_in_deflated() => {}
+            Err(error) => return Err(error),
         }
     }
     assert!(

@@ -170,7 +170,14 @@ impl Reader {
         self.received += piece.len();
         let mut scratch = piece.to_vec();
         let mut input = &mut scratch[..];
-        while let Some(event) = self.decoder.decode(&mut input, limit)? {
+        loop {
+            let event = match self.decoder.decode(&mut input, limit) {
+                Ok(None) => break,
+                Ok(Some(event)) => event,
+                // The sign of a compressed message.
+                Err(_) if self.decoder.is_in_deflated() => continue,
+                Err(error) => return Err(error),
+            };
             let rest = input.len();
             let is_message = matches!(event, Event::Message(_) | Event::Deflated(_));
             self.see(event);

@@ -88,6 +88,10 @@ fn only_the_first_frame_of_a_message_bears_the_bit() {
     }
     assert_eq!(
         decode(&[begun.clone(), frame(FIN | RSV1 | TEXT, &[2])]),
+        Err(DecodeError::ReservedBits)
+    );
+    assert_eq!(
+        decode(&[frame(TEXT, &[1]), frame(FIN | RSV1 | TEXT, &[2])]),
         Err(DecodeError::MessageInterrupted)
     );
     assert_eq!(
