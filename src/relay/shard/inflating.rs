@@ -17,8 +17,8 @@ use crate::ws::decode::Message;
 use crate::ws::inflate::Window;
 
 impl Shard {
-    /// Agrees with a client that is about to be open on compression, if its terms say so. Once half of the memory for windows is taken, a client
-    /// that would need one gets no extension, and sends plain messages.
+    /// Agrees on compression with a client that is about to be open, if its terms say so. Once half of the memory for windows is
+    /// taken, a client that would need one gets no extension, and sends plain messages.
     pub(super) fn agree_on_deflate(&mut self, key: ClientKey, terms: &mut Terms) {
         let Some(deflate) = terms.deflate else {
             return;

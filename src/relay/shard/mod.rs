@@ -23,9 +23,9 @@
 //! shard never fails: a client that breaks the rules departs, and a broken rule of the shard's own is a panic.
 //!
 //! The files are of two kinds. A *noun* owns fields and their invariants and does not know the shard: `clients` (with
-//! `client`, `skills`, `phase`, `arrival`, `exchange`, `carry` and `control`), `topics`, `publishing`, `outside`, `lanes`, `outflow`
-//! (with `row`), `memory` (with `ranking` and `sharing`), `inflation`, `census`, `drain`, `spread`, `timers` and `ends`. A *step* is work of
-//! the shard on its nouns: the other files.
+//! `client`, `skills`, `phase`, `arrival`, `exchange`, `carry` and `control`), `topics`, `publishing`, `outside`, `lanes`,
+//! `outflow` (with `row`), `memory` (with `ranking` and `sharing`), `inflation`, `census`, `drain`, `spread`, `timers` and
+//! `ends`. The other files are *steps*: work on the nouns.
 //!
 //! [`Owner`] does the work for the topics that the shard owns.
 

@@ -1,6 +1,7 @@
-//! Compressed messages of members: what others get of them, and what they cost.
+//! Compressed messages of clients: what others get of them, and what they cost.
 
 use super::*;
+use crate::config::Subscribe;
 use crate::ws::deflate::{Compressor, WindowSize};
 use crate::ws::frame::MessageKind;
 use crate::ws::inflate::Window;
@@ -309,6 +310,54 @@ fn a_shutdown_inflates_no_more_of_a_client_than_may_be_on_its_way() {
     assert!(before < 20, "the rest waits: {before}");
     shard.gets(Mail::Drain);
     after(&mut shard, sender);
+    let drained = shard.stats.value(Stat::InflatedMessages) - before;
+    assert!((1..20).contains(&drained), "{drained} of what was read");
+    assert_eq!(shard.stats.value(Stat::DisconnectedShutdown), 1);
+}
+
+/// The same shard, where nobody may listen.
+fn deaf() -> Config {
+    let mut config = config();
+    config.access.subscribe = Subscribe::Token;
+    config
+}
+
+#[test]
+fn a_client_that_may_only_publish_compresses_like_any_other() {
+    let mut shard = shard_with(&deaf());
+    let (source, true) = join_offering(&mut shard, "/", KEEPS) else {
+        panic!("no extension");
+    };
+    assert_eq!(shard.stats.value(Stat::DeflateMembers), 1);
+    let mut compressor = Sender::new();
+    for message in ["Hello", "Hello again"] {
+        let frame = compressor.frame(message.as_bytes());
+        shard.sends(source, &frame);
+        rest(&mut shard, None);
+    }
+    assert_eq!(shard.stats.value(Stat::Messages), 2);
+    assert_eq!(shard.stats.value(Stat::InflatedBytes), 5 + 11);
+    assert_eq!(shard.stats.value(Stat::InflateWindowBytes), WINDOW);
+    shard.ends(source);
+    rest(&mut shard, None);
+    assert_eq!(shard.stats.value(Stat::InflateWindowBytes), 0);
+    assert_eq!(shard.stats.value(Stat::DeflateMembers), 0);
+}
+
+#[test]
+fn a_shutdown_inflates_no_more_of_a_client_that_only_publishes_than_may_be_on_its_way() {
+    let mut shard = shard_with(&deaf());
+    let (source, _) = join_offering(&mut shard, "/", KEEPS);
+    let mut compressor = Sender::new();
+    let frames: Vec<Vec<u8>> = (0..200)
+        .map(|_| compressor.frame(&vec![b'x'; 50_000]))
+        .collect();
+    shard.sends(source, &frames.concat());
+    turn(&mut shard, usize::MAX, None);
+    let before = shard.stats.value(Stat::InflatedMessages);
+    assert!(before < 20, "the rest waits: {before}");
+    shard.gets(Mail::Drain);
+    after(&mut shard, source);
     let drained = shard.stats.value(Stat::InflatedMessages) - before;
     assert!((1..20).contains(&drained), "{drained} of what was read");
     assert_eq!(shard.stats.value(Stat::DisconnectedShutdown), 1);
