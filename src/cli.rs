@@ -34,6 +34,10 @@ pub(crate) struct Args {
     #[arg(long, group = "action")]
     pub print_config: bool,
 
+    /// Print the rule of `topics` that applies to the topic of this path, and the settings that it has, and exit
+    #[arg(long, value_name = "PATH", group = "action")]
+    pub explain: Option<String>,
+
     /// Print the name, type and meaning of every metric, and exit
     #[arg(long, group = "action")]
     pub list_metrics: bool,

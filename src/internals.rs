@@ -61,15 +61,15 @@ pub mod port {
     pub use crate::port::reply::Fault;
     pub use crate::port::start::{BadLast, start};
     pub use crate::port::terms::Form;
-    pub use crate::port::topic_name::{MAX_TOPIC_BYTES, topic_name};
+    pub use crate::port::topic_name::{MAX_TOPIC_BYTES, TopicError, topic_name};
 }
 
 /// Tokens, and the grants in them.
 pub mod access {
     pub use crate::access::grants::{Grants, GrantsError};
     pub use crate::access::keys::{KeyError, Keys};
-    pub use crate::access::pattern::{Pattern, PatternError};
     pub use crate::access::token::{Rules, TokenError, verify};
+    pub use crate::pattern::{Pattern, PatternError};
 }
 
 /// RFC 6455 and RFC 7692.

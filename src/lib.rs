@@ -31,7 +31,7 @@
 //! port                                                        pure
 //! access                                                      pure
 //! ws  http  metrics::{catalogue, stats}  config
-//! ids  time  chance  panics  secrecy                          pure, except atomics in stats, and files in config
+//! pattern  ids  time  chance  panics  secrecy                 pure, except atomics in stats, and files in config
 //! ```
 
 mod access;
@@ -46,6 +46,7 @@ mod mailbox;
 mod metrics;
 mod net;
 mod panics;
+mod pattern;
 mod port;
 mod relay;
 mod secrecy;

@@ -17,6 +17,7 @@ use std::sync::Arc;
 
 use fanwire::config::{Config, Layers, LogFormat};
 use fanwire::internals::metrics;
+use fanwire::internals::port::{TopicError, topic_name};
 use fanwire::server::{self, Relay, RelayHandle, StartError};
 
 use crate::cli::{Args, ClientArgs, Command};
@@ -64,7 +65,8 @@ fn answer(args: &Args) -> ExitCode {
     }
     let layers = cli::layers(args, std::env::vars_os());
     // The answer to a flag is for people. A start goes into the log, whatever is wrong with the rest of the configuration.
-    let format = if args.check || args.print_config {
+    let is_answer = args.check || args.print_config || args.explain.is_some();
+    let format = if is_answer {
         LogFormat::Text
     } else {
         layers.log_format()
@@ -79,6 +81,12 @@ fn answer(args: &Args) -> ExitCode {
             Err(error) => complain(format, MISCONFIGURED, error),
         };
     }
+    if let Some(path) = &args.explain {
+        return match explain(&config, path) {
+            Ok(text) => print(|out| out.write_all(text.as_bytes())),
+            Err(reason) => complain(format, MISCONFIGURED, format_args!("--explain: {reason}")),
+        };
+    }
     let warnings = match server::check(&config) {
         Ok(warnings) => warnings,
         Err(error) => return complain(format, MISCONFIGURED, layers.locate(error)),
@@ -91,6 +99,22 @@ fn answer(args: &Args) -> ExitCode {
         return print(|out| writeln!(out, "{layers}: the configuration is valid"));
     }
     log_and_run(&config, &layers, &warnings)
+}
+
+/// The settings of the topic that the path of a URL names. A query does not count, as in a request.
+fn explain(config: &Config, path: &str) -> Result<String, &'static str> {
+    let (path, _query) = path.split_once('?').unwrap_or((path, ""));
+    if !path.starts_with('/') {
+        return Err("the path does not begin with `/`; use the path of a URL, such as /room");
+    }
+    let topic = topic_name(config.relay.topics, path).map_err(|error| match error {
+        TopicError::TooLong => "no topic has such a long name; use a path of at most 512 bytes",
+        TopicError::BadEscape => {
+            "`%` is not followed by two hexadecimal digits; write a plain percent sign as %25"
+        }
+        TopicError::NotUtf8 => "the decoded path is not UTF-8; encode it as UTF-8",
+    })?;
+    Ok(config.explain(&topic))
 }
 
 /// Asks a running relay for its health. Every failure has the same code: docker allows no other.

@@ -37,6 +37,7 @@ const PURE: &[&str] = &[
     "src/port/",
     "src/access/",
     "src/secrecy.rs",
+    "src/pattern/",
     "loadtest/src/check/agreement.rs",
     "loadtest/src/check/excuses.rs",
     "loadtest/src/check/order.rs",
@@ -89,7 +90,7 @@ const RELAY: Layers = &[
     &["port"],
     &["access"],
     &[
-        "ws", "http", "metrics", "config", "secrecy", "ids", "time", "panics", "chance",
+        "ws", "http", "metrics", "config", "secrecy", "pattern", "ids", "time", "panics", "chance",
     ],
 ];
 

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use super::pattern::Pattern;
+use crate::pattern::Pattern;
 use crate::time::WallTime;
 
 /// The tolerance for clocks that differ (RFC 7519, section 4.1.4).

@@ -9,7 +9,7 @@
 mod crypto;
 pub(crate) mod grants;
 pub(crate) mod keys;
-pub(crate) mod pattern;
+pub(crate) mod rules;
 #[cfg(test)]
 #[path = "tests/signing.rs"]
 pub(crate) mod signing;
@@ -22,6 +22,7 @@ use std::sync::Arc;
 
 use self::grants::{Grants, GrantsError, Issuer};
 use self::keys::Keys;
+use self::rules::TopicRules;
 use self::token::{Rules, TokenError};
 use crate::config::{Config, Publish, Subscribe};
 use crate::http::bearer::{self, Credentials, Token};
@@ -40,8 +41,8 @@ const GRANTS_FIELD: &str = "fanwire-grants";
 pub(crate) struct Access {
     /// If empty, every origin is let in.
     allowed_origins: Vec<OriginPattern>,
-    subscribe: Subscribe,
-    publish: Publish,
+    /// The rights in each topic.
+    topics: Arc<TopicRules>,
     publish_tokens: Vec<Token>,
     /// The keys in force; `None` if no token has a meaning here.
     keys: Option<Arc<Keys>>,
@@ -176,8 +177,7 @@ impl Access {
         let access = &config.access;
         Access {
             allowed_origins: config.server.allowed_origins.clone(),
-            subscribe: access.subscribe,
-            publish: config.publish(),
+            topics: Arc::new(TopicRules::new(config)),
             publish_tokens: config.relay.publish_tokens.clone(),
             keys: access.has_keys().then(Arc::default),
             rules: Rules {
@@ -195,6 +195,16 @@ impl Access {
         if let Some(current) = &mut self.keys {
             *current = keys;
         }
+    }
+
+    /// Puts other rules for topics in force.
+    pub(crate) fn set_topics(&mut self, topics: Arc<TopicRules>) {
+        self.topics = topics;
+    }
+
+    /// The rules for topics.
+    pub(crate) fn topics(&self) -> &TopicRules {
+        &self.topics
     }
 
     /// Whether a browser may send its cookies with a request of another site's page. Then they carry a token, and
@@ -221,14 +231,15 @@ impl Access {
 
     /// The rights in a topic of a request that is judged. A request for several topics asks for each of them.
     pub(crate) fn rights(&self, judged: &Judged, topic: &str) -> Admission {
+        let rule = self.topics.of(topic);
         let grants = judged.grants.as_ref();
         let ends = grants.map(|grants| grants.expires_at).into_iter();
         Admission {
-            may_subscribe: match self.subscribe {
+            may_subscribe: match rule.subscribe {
                 Subscribe::Everyone => true,
                 Subscribe::Token => grants.is_some_and(|grants| grants.may_subscribe(topic)),
             },
-            may_publish: match self.publish {
+            may_publish: match rule.publish {
                 Publish::Everyone => true,
                 Publish::Nobody => false,
                 Publish::Token => {
@@ -251,7 +262,11 @@ impl Access {
         judged: &Judged,
         topic: Option<&str>,
     ) -> Result<(), Barred> {
-        match self.publish {
+        let publish = match topic {
+            Some(topic) => self.topics.of(topic).publish,
+            None => self.topics.most_open(),
+        };
+        match publish {
             Publish::Everyone => Ok(()),
             Publish::Nobody => Err(Barred::Everybody),
             Publish::Token if judged.is_anonymous() => Err(Barred::NeedsToken),
@@ -285,7 +300,7 @@ impl Access {
 
     /// Judges a request where only `relay.publish_tokens` have a meaning.
     fn judge_publish_token(&self, head: &RequestHead<'_>) -> Result<Judged, Refusal> {
-        if self.publish != Publish::Token || self.publish_tokens.is_empty() {
+        if !self.topics.has_token_to_publish() || self.publish_tokens.is_empty() {
             return Ok(Judged::default());
         }
         let has_publish_token = match bearer::judge(head, &self.publish_tokens) {

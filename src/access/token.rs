@@ -10,7 +10,7 @@ use serde_json::{Number, Value};
 
 use super::grants::{Grants, Issuer, LEEWAY, is_in_time};
 use super::keys::Keys;
-use super::pattern::Pattern;
+use crate::pattern::Pattern;
 use crate::time::WallTime;
 
 /// The claims that a token must have besides its grants.

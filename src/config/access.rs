@@ -1,8 +1,9 @@
 //! Checks of the rate limits, of the access rules, and of what requests may ask for. [`super::bounds`] checks the other keys.
 
+use super::choices::Publish;
 use super::error::ConfigError;
 use super::range::check_range;
-use super::types::{Config, Limits, Publish};
+use super::types::{Config, Limits};
 use crate::secrecy::{Kind, quoted};
 use crate::ws::subprotocol::Subprotocol;
 
@@ -69,6 +70,7 @@ impl Config {
                 "the list is empty, but relay.publish is token: no client could send",
                 "list a token, or set relay.publish to nobody",
             ),
+            _ if self.has_rule_with_token() => return Ok(()),
             Publish::Everyone if !tokens.is_empty() => (
                 "relay.publish is everyone: these tokens would have no effect",
                 "set relay.publish to token, or remove the tokens",

@@ -99,11 +99,19 @@ impl Config {
         self.validate_listeners()?;
         self.validate_unix_socket()?;
         self.validate_proxies()?;
+        self.validate_topics()?;
         validate_tls(&self.server.tls)
     }
 
+    /// The checks of values that a rule for topics may replace.
+    pub(super) fn validate_of_topic(&self) -> Result<(), ConfigError> {
+        self.validate_sizes()?;
+        self.validate_history()?;
+        self.validate_waits()
+    }
+
     /// The bytes that each of `shards` shards may hold: its share of `limits.max_buffered_bytes`, but at least two
-    /// times `slow_consumer.max_lag_bytes`. A relay replaces a limit of 0 before it asks; here 0 counts as the most
+    /// times the largest `max_lag_bytes`. A relay replaces a limit of 0 before it asks; here 0 counts as the most
     /// that a relay derives.
     pub fn buffered_bytes_per_shard(&self, shards: u16) -> u64 {
         let limit = match self.limits.max_buffered_bytes {
@@ -114,9 +122,9 @@ impl Config {
         share.max(self.least_bytes_per_shard()) as u64
     }
 
-    /// The bytes that a shard may hold at least: two times `slow_consumer.max_lag_bytes`.
+    /// The bytes that a shard may hold at least: two times the largest `max_lag_bytes`, of `slow_consumer` and of all rules.
     pub(crate) fn least_bytes_per_shard(&self) -> usize {
-        LAGS_PER_SHARE * self.slow_consumer.max_lag_bytes
+        LAGS_PER_SHARE * self.largest_lag_bytes()
     }
 
     fn validate_server(&self) -> Result<(), ConfigError> {
@@ -172,7 +180,7 @@ impl Config {
         if self.limits.max_buffered_bytes == 0 {
             return Ok(());
         }
-        let least = Bytes(self.least_bytes_per_shard());
+        let least = Bytes(LAGS_PER_SHARE * lag.0);
         check_range(
             "limits.max_buffered_bytes",
             Bytes(self.limits.max_buffered_bytes),

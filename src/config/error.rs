@@ -59,6 +59,12 @@ impl ConfigError {
         self
     }
 
+    /// Says something in front of the problem.
+    pub(super) fn introduce(mut self, words: impl fmt::Display) -> Self {
+        self.problem = format!("{words}{}", self.problem);
+        self
+    }
+
     /// Adds an alternative fix.
     pub(super) fn or(mut self, alternative: impl fmt::Display) -> Self {
         self.fix = format!("{}, or {alternative}", self.fix);

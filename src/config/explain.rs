@@ -111,7 +111,12 @@ fn with_key(error: ConfigError, path: &str) -> ConfigError {
 
 fn unknown_key(section: &str, name: &str, message: &str) -> ConfigError {
     let key = suggest::join(section, name.trim());
-    let meant = suggest::key_for(section, name.trim());
+    let meant = if section.contains('[') {
+        // Only the parser knows the keys of a list's entries.
+        suggest::word_for(name.trim(), &allowed_words(message)).map(str::to_owned)
+    } else {
+        suggest::key_for(section, name.trim())
+    };
     let is_public = suggest::may_be_shown(&key, meant.as_deref());
     let with_key = |error| with_key(error, if is_public { &key } else { section });
     if name.starts_with(|c: char| c.is_whitespace()) {

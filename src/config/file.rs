@@ -10,11 +10,13 @@ use std::path::Path;
 use super::error::ConfigError;
 use super::explain::explain;
 use super::locate::line_of_key;
+use super::suggest;
 use super::types::Config;
 use crate::secrecy::{Kind, may_be_secret};
 
-/// The largest configuration file. A file with every key and a comment on each is many times smaller.
-pub(super) const MAX_FILE_BYTES: usize = 64 << 10;
+/// The largest configuration file. Ten thousand rules for topics with a few keys each are half as large. A file with every key
+/// and a comment on each is many times smaller.
+pub(super) const MAX_FILE_BYTES: usize = 4 << 20;
 
 /// The deepest nesting of brackets. A configuration needs 3 levels; the parser takes time with the square of the depth.
 const MAX_DEPTH: usize = 32;
@@ -97,8 +99,8 @@ fn read(path: &Path) -> Result<Vec<u8>, ConfigError> {
 
 fn too_large() -> ConfigError {
     let problem = format!(
-        "this does not look like a fanwire configuration (the largest allowed is {} KiB)",
-        MAX_FILE_BYTES >> 10
+        "this does not look like a fanwire configuration (the largest allowed is {} MiB)",
+        MAX_FILE_BYTES >> 20
     );
     ConfigError::new(problem, "use --config-file with the right file")
 }
@@ -175,8 +177,15 @@ fn locate(text: &str, error: ConfigError) -> ConfigError {
     error.on_line(line)
 }
 
-/// The line of a key, if the text has it; for an entry of a list, the line of its list.
+/// The line of a key, if the text has it; for an entry of a list, the line of its list. A rule for topics has lines of its own.
 pub(super) fn line_of(text: &str, key: &str) -> Option<usize> {
+    if key.starts_with("topics[") {
+        let (rule, name) = key.split_once('.').unwrap_or((key, "match"));
+        return match name.rsplit_once('.') {
+            Some((inside, name)) => line_of_key(text, &suggest::join(rule, inside), name, 1),
+            None => line_of_key(text, rule, name, 1),
+        };
+    }
     let key = key.split('[').next().unwrap_or(key);
     let (section, name) = key.rsplit_once('.').unwrap_or(("", key));
     line_of_key(text, section, name, 1)
@@ -185,7 +194,6 @@ pub(super) fn line_of(text: &str, key: &str) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::suggest;
     use crate::config::{LogFormat, SlowConsumerPolicy, Topics};
     use proptest::prelude::*;
     use std::fmt::Write as _;
@@ -513,7 +521,7 @@ mod tests {
             refusal,
             "test.yaml:2: nested more than 32 deep; close the open brackets"
         );
-        assert!(refuse(&"[".repeat(100_000)).contains("the largest allowed is 64 KiB"));
+        assert!(refuse(&"[".repeat(MAX_FILE_BYTES + 1)).contains("the largest allowed is 4 MiB"));
         assert!(refuse(&"- ".repeat(32_000)).contains("found sequence"));
         assert!(refuse(&"? ".repeat(32_000)).contains("test.yaml:1: "));
     }
@@ -559,9 +567,9 @@ mod tests {
         );
         assert!(
             refuse(file("large.yaml", &vec![b'#'; MAX_FILE_BYTES + 1]))
-                .contains("the largest allowed is 64 KiB")
+                .contains("the largest allowed is 4 MiB")
         );
-        assert!(refuse("/dev/zero".into()).contains("the largest allowed is 64 KiB"));
+        assert!(refuse("/dev/zero".into()).contains("the largest allowed is 4 MiB"));
     }
 
     #[test]

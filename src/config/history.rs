@@ -53,7 +53,7 @@ impl Config {
             return Ok(());
         };
         let path = file.as_os_str().as_encoded_bytes();
-        let (problem, fix) = if self.history.max_age.is_zero() {
+        let (problem, fix) = if !self.keeps_history() {
             (
                 "a file is named, but history.max_age is 0s: nothing would be kept",
                 "set history.max_age, such as to 2m, or set history.file to null",

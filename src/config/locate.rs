@@ -3,13 +3,16 @@
 //! [`super::file`] and [`super::explain`] call it. The parser reports a place only with an error. So this file parses
 //! the document again and makes it fail at the key.
 
-use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
+use serde::de::{
+    DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Unexpected, Visitor,
+};
 
-/// The line of the `nth` appearance of `name` in `section`.
+/// The line of the `nth` appearance of `name` in `section`, which may be an entry of a list, such as `topics[3]`.
 pub(super) fn line_of_key(text: &str, section: &str, name: &str, nth: usize) -> Option<usize> {
     let sections: Vec<&str> = section.split('.').filter(|part| !part.is_empty()).collect();
     let search = Search {
         sections: &sections,
+        entry: None,
         name,
         nth,
     };
@@ -29,6 +32,8 @@ const FOUND: &str = "found the key";
 #[derive(Clone, Copy)]
 struct Search<'a> {
     sections: &'a [&'a str],
+    /// The place in a list to descend to first.
+    entry: Option<usize>,
     name: &'a str,
     nth: usize,
 }
@@ -59,16 +64,40 @@ impl<'de> Visitor<'de> for Search<'_> {
             }
             return Ok(());
         };
+        let (section, entry) = match section.trim_end_matches(']').split_once('[') {
+            Some((list, entry)) => (list, entry.parse().ok()),
+            None => (section, None),
+        };
         while let Some(matched) = map.next_key_seed(Key {
             name: section,
             fail: false,
         })? {
             if matched {
-                map.next_value_seed(Search { sections, ..self })?;
+                map.next_value_seed(Search {
+                    sections,
+                    entry,
+                    ..self
+                })?;
             } else {
                 map.next_value::<IgnoredAny>()?;
             }
         }
+        Ok(())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<(), A::Error> {
+        let Some(entry) = self.entry else {
+            return Err(serde::de::Error::invalid_type(Unexpected::Seq, &self));
+        };
+        for _ in 0..entry {
+            list.next_element::<IgnoredAny>()?;
+        }
+        let search = Search {
+            entry: None,
+            ..self
+        };
+        list.next_element_seed(search)?;
+        while list.next_element::<IgnoredAny>()?.is_some() {}
         Ok(())
     }
 }

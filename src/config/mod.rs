@@ -6,15 +6,19 @@
 //! A wrong file is refused as a whole, with one line that says where the mistake is, what it is and how to fix it
 //! ([`ConfigError`]).
 //!
-//! `types` has the keys and their defaults. `units`, `lists` and `proxies` read and write values, `file` whole files.
-//! `layers` puts variables and flags, each a `setting`, over a file by an `overlay`. `human` writes sizes into the log.
-//! `bounds`, `range`, `access`, `tokens` and `tls_files` check values, and `warnings` doubts some that are allowed.
+//! `types`, `choices` and `rules` have the keys and their defaults. `units`, `optional`, `lists` and `proxies` read and write
+//! values, `file` whole files. `layers` puts variables and flags, each a `setting`, over a file by an `overlay`.
+//!
+//! `human` writes sizes into the log, and `topic_report` the answer to `--explain`.
+//!
+//! `bounds`, `range`, `access`, `tokens`, `topics` and `tls_files` check values, and `warnings` doubts some that are allowed.
 //!
 //! For errors, `explain` translates the parser's texts, `locate` finds the line of a key, `suggest` finds the key that the
 //! operator meant, and `syntax` has advice for mistakes in YAML.
 
 mod access;
 mod bounds;
+mod choices;
 mod error;
 mod explain;
 mod file;
@@ -23,14 +27,18 @@ mod human;
 mod layers;
 mod lists;
 mod locate;
+mod optional;
 mod overlay;
 mod proxies;
 mod range;
+mod rules;
 mod setting;
 mod suggest;
 mod syntax;
 mod tls_files;
 mod tokens;
+mod topic_report;
+mod topics;
 mod types;
 mod units;
 mod warnings;
@@ -39,17 +47,19 @@ pub use crate::http::bearer::Token;
 pub use crate::http::origin::OriginPattern;
 pub use crate::ws::subprotocol::Subprotocol;
 pub(crate) use bounds::MAX_WORKERS;
+pub use choices::{Publish, SlowConsumerPolicy, Subscribe};
 pub use error::ConfigError;
 pub(crate) use history::MAX_AGE as MAX_HISTORY_AGE;
 pub use human::HumanSize;
 pub use layers::{DEFAULT_FILE, Layers};
 pub use proxies::ProxySource;
+pub use rules::{HistoryRule, SlowConsumerRule, TopicPattern, TopicRule};
 pub use setting::markdown_table;
 pub(crate) use tls_files::pem_file;
+pub(crate) use topics::TopicSettings;
 pub use types::{
     Access, Config, History, Http, Keepalive, Limits, Log, LogFormat, LogLevel, Metrics, Page,
-    ProxyProtocol, Publish, Relay, Server, Shutdown, SlowConsumer, SlowConsumerPolicy, Subscribe,
-    Tls, TokenAlgorithm, TokenKey, Topics,
+    ProxyProtocol, Relay, Server, Shutdown, SlowConsumer, Tls, TokenAlgorithm, TokenKey, Topics,
 };
 pub use warnings::Warning;
 

@@ -168,7 +168,7 @@ impl Setting {
             return Err(wrong("the value is empty", fix.to_owned()));
         }
         if self.text.len() > MAX_FILE_BYTES {
-            let fix = format!("use at most {} KiB", MAX_FILE_BYTES >> 10);
+            let fix = format!("use at most {} MiB", MAX_FILE_BYTES >> 20);
             return Err(wrong("the value is too long", fix));
         }
         file::check_depth(&self.text).map_err(|error| error.of_key(&self.key).on_line(None))?;

@@ -2,8 +2,9 @@
 
 use std::path::Path;
 
+use super::choices::{Publish, Subscribe};
 use super::error::ConfigError;
-use super::types::{Access, Config, Publish, Subscribe};
+use super::types::{Access, Config};
 use crate::http::origin::OriginPattern;
 use crate::http::token::is_token;
 use crate::secrecy::{Kind, may_be_secret, quoted};

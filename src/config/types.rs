@@ -9,7 +9,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::choices::{Publish, SlowConsumerPolicy, Subscribe};
 use super::proxies::ProxySource;
+use super::rules::TopicRule;
 use super::{lists, units};
 use crate::http::bearer::Token;
 use crate::http::origin::OriginPattern;
@@ -37,6 +39,9 @@ pub struct Config {
     pub keepalive: Keepalive,
     /// The section `history`.
     pub history: History,
+    /// The list `topics`: rules for some topics.
+    #[serde(deserialize_with = "lists::mappings")]
+    pub topics: Vec<TopicRule>,
     /// The section `http`.
     pub http: Http,
     /// The section `compression`.
@@ -168,18 +173,6 @@ pub struct Relay {
     pub publish_tokens: Vec<Token>,
 }
 
-/// `relay.publish`: the clients that may send messages. All may listen.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Publish {
-    /// Every client.
-    Everyone,
-    /// Clients that present one of `relay.publish_tokens`.
-    Token,
-    /// No client.
-    Nobody,
-}
-
 /// `relay.topics`: whether the URL path names the topic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -219,16 +212,6 @@ pub struct Access {
     pub token_in_query: bool,
     /// Whether `Fanwire-Grants` of the proxies in `server.trusted_proxies` is believed.
     pub grants_header: bool,
-}
-
-/// `access.subscribe`: the clients that may hear a topic.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Subscribe {
-    /// Every client.
-    Everyone,
-    /// Clients whose grants have the topic.
-    Token,
 }
 
 /// An entry of `access.keys`: a file with a key.
@@ -325,18 +308,6 @@ pub struct SlowConsumer {
     /// The longest time that a client has to take its Close and to answer it.
     #[serde(with = "units::duration")]
     pub close_timeout: Duration,
-}
-
-/// `slow_consumer.policy`: the treatment of a client that lags too far behind.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum SlowConsumerPolicy {
-    /// It is closed with 1013.
-    Disconnect,
-    /// It skips to the newest message.
-    Drop,
-    /// The topic's publishers are not read while it lags.
-    Backpressure,
 }
 
 /// `keepalive`: the detection of dead clients.

@@ -47,7 +47,7 @@ impl Config {
     pub(crate) fn warnings(&self) -> Vec<Warning> {
         let origins = self.server.allowed_origins.iter().enumerate();
         let words = origins.filter(|(_, origin)| origin.is_one_word());
-        words
+        let words = words
             .map(|(at, word)| {
                 let key = format!("server.allowed_origins[{at}]");
                 let word = quoted(&word.to_string(), Kind::Name);
@@ -56,8 +56,8 @@ impl Config {
                      or the whole origin, as in `https://localhost`"
                 );
                 Warning::about([&key], problem)
-            })
-            .collect()
+            });
+        words.chain(self.rule_warnings()).collect()
     }
 }
 

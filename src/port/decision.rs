@@ -10,13 +10,15 @@ use super::cors::Cors;
 use super::describe::Describe;
 use super::events;
 use super::page;
+use super::position::Start;
 use super::post::Post;
 use super::reply::{Fault, Manner, Reply};
 use super::start::{self, BadLast};
-use super::terms::{Answer, Form, Selection, Terms};
+use super::terms::{Answer, Form, Selection, Subprotocols, Terms};
 use super::topic_name::{TopicError, TopicName, topic_name};
 use super::words;
 use crate::access::keys::Keys;
+use crate::access::rules::TopicRules;
 use crate::access::{Access, Circumstances, Permission};
 use crate::config::{Config, Page, ProxySource, Topics};
 use crate::http::accept;
@@ -84,8 +86,6 @@ pub(crate) struct Port {
     subprotocols: Vec<Subprotocol>,
     /// The proxies that name their clients in each request.
     proxies: Vec<ProxySource>,
-    /// Whether topics keep messages for clients that come later.
-    keeps_history: bool,
     /// Whether the port speaks TLS.
     speaks_tls: bool,
     /// Whether clients may compress.
@@ -102,15 +102,19 @@ impl Port {
             access: Access::new(config),
             subprotocols: config.server.subprotocols.clone(),
             proxies: config.server.trusted_proxies.clone(),
-            keeps_history: !config.history.max_age.is_zero(),
             speaks_tls: config.server.tls.enabled,
             deflates: config.compression.enabled,
         }
     }
 
-    /// Whether topics keep messages, so that nobody may send a text in the relay's name.
-    pub(crate) fn keeps_history(&self) -> bool {
-        self.keeps_history
+    /// The rules for topics.
+    pub(crate) fn topics(&self) -> &TopicRules {
+        self.access.topics()
+    }
+
+    /// Puts other rules for topics in force.
+    pub(crate) fn set_topics(&mut self, topics: Arc<TopicRules>) {
+        self.access.set_topics(topics);
     }
 
     /// The topic that a name in a body leads to. The path of health checks leads to none.
@@ -182,11 +186,11 @@ impl Port {
             Asked::Upgrade(_) => admission.to_join()?,
             Asked::Events(_) => admission.to_listen()?,
         };
-        let start = if self.keeps_history {
-            let start = start::start(&head, target.query);
-            Some(start.map_err(|BadLast| Refusal::LAST)?)
-        } else {
-            None
+        // A topic that lives on from before a reload may keep messages, whatever the rules say now. Its owner decides.
+        let start = match start::start(&head, target.query) {
+            Ok(start) => start,
+            Err(BadLast) if self.topics().of(&topic).keeps_history => return Err(Refusal::LAST),
+            Err(BadLast) => Start::Now,
         };
         let (form, subprotocol, deflate, answer) = match asked {
             Asked::Upgrade(upgrade) => (
@@ -197,7 +201,7 @@ impl Port {
             ),
             Asked::Events(_) => (
                 Form::Events,
-                Selection::NotOffered,
+                Subprotocols::default(),
                 None,
                 Answer::Events(Cors::of(&head, &self.access)),
             ),
@@ -307,12 +311,18 @@ impl Port {
     }
 
     /// Selects the first name of the relay's list that the client offers (RFC 6455, section 4.2.2). The relay's own names come
-    /// first. A client that hears nothing, or nothing of the past, has no use for the relay's words.
-    fn select(&self, offer: &Offer<'_>, permission: Permission) -> Selection {
+    /// first. A client that hears nothing, or whose topic keeps nothing, has no use for the relay's words.
+    fn select(&self, offer: &Offer<'_>, permission: Permission) -> Subprotocols {
+        let raw = self.select_with(false, offer);
+        let with_words = (permission != Permission::PublishOnly && offer.has(words::PROTOCOL))
+            .then(|| self.select_with(true, offer));
+        Subprotocols::new(raw, with_words)
+    }
+
+    fn select_with(&self, has_words: bool, offer: &Offer<'_>) -> Selection {
         if offer.len() == 0 {
             return Selection::NotOffered;
         }
-        let has_words = self.keeps_history && permission != Permission::PublishOnly;
         let own = [words::PROTOCOL, words::RAW];
         let mut own = own.into_iter().skip(usize::from(!has_words));
         let selected = own.find(|name| offer.has(name)).or_else(|| {
@@ -418,5 +428,7 @@ impl TopicError {
     }
 }
 
+#[cfg(test)]
+mod rule_tests;
 #[cfg(test)]
 mod tests;

@@ -7,7 +7,6 @@ use serde::Deserialize;
 
 use super::reply::Fault;
 use super::topic_name::{MAX_TOPIC_BYTES, TopicName};
-use super::words;
 use crate::ws::frame::MessageKind;
 
 /// A line whose topic is known.
@@ -30,13 +29,12 @@ struct Written<'a> {
     base64: Option<Cow<'a, str>>,
 }
 
-/// Reads a line. `has_history` topics have texts that nobody may send. `topic_of` says which topic a name leads to.
+/// Reads a line. `topic_of` says which topic a name leads to. The topic may refuse the message.
 ///
 /// # Errors
 /// The line does not name a topic.
 pub(crate) fn read(
     line: &[u8],
-    has_history: bool,
     topic_of: impl FnOnce(&str) -> Option<TopicName>,
 ) -> Result<Line<'_>, Fault> {
     let Ok(written) = serde_json::from_slice::<Written<'_>>(line) else {
@@ -53,12 +51,6 @@ pub(crate) fn read(
         },
         (Some(_), Some(_)) | (None, None) => Err(Fault::LINE),
     };
-    let message = match message {
-        Ok((kind, payload)) if has_history && words::is_reserved(kind, &payload) => {
-            Err(Fault::RESERVED)
-        }
-        message => message,
-    };
     Ok(Line { topic, message })
 }
 
@@ -74,7 +66,7 @@ mod tests {
     use super::*;
 
     fn message(line: &str) -> Result<(String, MessageKind, Vec<u8>), Fault> {
-        let Line { topic, message } = read(line.as_bytes(), true, |name| Some(name.into()))?;
+        let Line { topic, message } = read(line.as_bytes(), |name| Some(name.into()))?;
         message.map(|(kind, payload)| (topic.to_string(), kind, payload.into_owned()))
     }
 
@@ -118,10 +110,5 @@ mod tests {
             let line = format!(r#"{{"topic":"/","base64":"{base64}"}}"#);
             assert_eq!(message(&line), Err(Fault::BASE64), "{line}");
         }
-        assert_eq!(
-            message(r#"{"topic":"/","text":"\u0000"}"#),
-            Err(Fault::RESERVED)
-        );
-        assert!(message(r#"{"topic":"/","base64":"AA=="}"#).is_ok());
     }
 }

@@ -112,6 +112,8 @@ faults! {
     TOO_SLOW = RequestTimeout, "The request took too long to arrive.\n";
     /// The body is too large.
     TOO_LARGE = ContentTooLarge, "The body is larger than a message may be.\n";
+    /// The message of a line is too large for its topic.
+    LINE_TOO_LARGE = ContentTooLarge, "The message is larger than this topic allows.\n";
     /// There are too many lines.
     TOO_MANY = ContentTooLarge, "A request must not have more than 10000 messages.\n";
     /// There are more messages than the rate ever allows at once.

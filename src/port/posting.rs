@@ -9,10 +9,12 @@ use super::idempotency::Key;
 use super::post::{self, Content, Post};
 use super::reply::{Fault, Manner};
 use super::subject::Origin;
+use super::words;
 use crate::access::{Barred, Circumstances, Judged};
 use crate::http::body::Framing;
 use crate::http::request::RequestHead;
 use crate::time::WallTime;
+use crate::ws::frame::MessageKind;
 
 impl Port {
     /// A request that publishes.
@@ -72,6 +74,26 @@ impl Port {
     /// It may not.
     pub(crate) fn allow_line(&self, judged: &Judged, topic: &str) -> Result<(), Fault> {
         Ok(self.access.allow_to_publish(judged, Some(topic))?)
+    }
+
+    /// Whether a topic takes a message of a request. A body for one topic is no longer than its messages may be.
+    ///
+    /// # Errors
+    /// It does not.
+    pub(crate) fn allow_message(
+        &self,
+        topic: &str,
+        kind: MessageKind,
+        payload: &[u8],
+    ) -> Result<(), Fault> {
+        let topics = self.topics();
+        if payload.len() > topics.of(topic).max_message_bytes {
+            return Err(Fault::LINE_TOO_LARGE);
+        }
+        if words::is_reserved(kind, payload) && topics.reserves_texts(topic) {
+            return Err(Fault::RESERVED);
+        }
+        Ok(())
     }
 }
 

@@ -32,6 +32,34 @@ pub(crate) enum Selection {
     Selected(Box<str>),
 }
 
+/// The subprotocol of a client. Whether its topic keeps messages is known when its owner has answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Subprotocols {
+    /// The selection where no messages are kept.
+    raw: Selection,
+    /// The selection where messages are kept, if it is another one: the relay's own words.
+    with_words: Option<Selection>,
+}
+
+impl Default for Subprotocols {
+    fn default() -> Self {
+        Subprotocols::new(Selection::NotOffered, None)
+    }
+}
+
+impl Subprotocols {
+    /// The selection where no messages are kept, and the one where they are, if they differ.
+    pub(crate) fn new(raw: Selection, with_words: Option<Selection>) -> Self {
+        Subprotocols { raw, with_words }
+    }
+
+    /// The selection in a topic that keeps messages, or in one that does not.
+    pub(crate) fn selection(&self, keeps_history: bool) -> &Selection {
+        let with_words = self.with_words.as_ref().filter(|_| keeps_history);
+        with_words.unwrap_or(&self.raw)
+    }
+}
+
 impl Selection {
     /// The name that is selected.
     fn name(&self) -> Option<&str> {
@@ -61,11 +89,11 @@ pub(crate) struct Terms {
     /// Its rights there.
     pub permission: Permission,
     /// The answer to its offer of subprotocols.
-    pub subprotocol: Selection,
+    pub subprotocol: Subprotocols,
     /// The extension that is agreed: its messages may be compressed.
     pub deflate: Option<Deflate>,
-    /// The beginning of its stream; `None` if its topic keeps no messages.
-    pub start: Option<Start>,
+    /// The beginning of its stream. It has no effect if its topic keeps no messages.
+    pub start: Start,
     /// The end of its grants, in seconds since the Unix epoch, if it has brought any.
     pub expires_at: Option<u64>,
     /// The kind of response that it gets.
@@ -113,9 +141,11 @@ impl Terms {
         }
     }
 
-    /// Whether the client understands the relay's own words. In an event stream, they are events of their own.
-    pub(crate) fn has_words(&self) -> bool {
-        self.form == Form::Events || self.subprotocol.name() == Some(words::PROTOCOL)
+    /// Whether the client understands the relay's own words, if its topic keeps messages or not. In an event stream, they are
+    /// events of their own.
+    pub(crate) fn has_words(&self, keeps_history: bool) -> bool {
+        let subprotocol = self.subprotocol.selection(keeps_history);
+        self.form == Form::Events || subprotocol.name() == Some(words::PROTOCOL)
     }
 
     /// The response. After it, the connection speaks WebSocket or is an event stream.
@@ -128,11 +158,12 @@ impl Terms {
 
     /// The 101.
     fn switch(&self, accept_key: AcceptKey, welcome: Welcome) -> Bytes {
-        let mut response = accept_key.response(self.subprotocol.name(), self.deflate, welcome.now);
+        let subprotocol = self.subprotocol.selection(welcome.beginning.is_some());
+        let mut response = accept_key.response(subprotocol.name(), self.deflate, welcome.now);
         let Some(Beginning { at, lost }) = welcome.beginning else {
             return Bytes::from(response);
         };
-        if self.has_words() {
+        if self.has_words(true) {
             words::push_hello(&mut response, self.form, at, lost);
         } else if !welcome.may_skip {
             // A client that is not told of skips could not count on from there.
@@ -163,7 +194,7 @@ impl Terms {
     /// Appends the fields that say where the stream begins.
     fn push_fields(&self, response: &mut Vec<u8>, at: Position, lost: Lost) {
         push_field(response, "Fanwire-Position", at);
-        if self.start != Some(Start::Now) {
+        if self.start != Start::Now {
             match lost {
                 Some(lost) => push_field(response, "Fanwire-Lost", lost),
                 None => push_field(response, "Fanwire-Lost", "unknown"),

@@ -13,16 +13,9 @@ use crate::relay::batch::Batch;
 use crate::relay::batch::audience::Audience;
 use crate::relay::batch::draft::Draft;
 use crate::relay::batch::past::Resumed;
+use crate::relay::conduct::Conduct;
+pub(crate) use crate::relay::hold::Hold;
 use crate::relay::posting::{Described, Posted, Posting, Question, Recall};
-
-/// A hold: publishers of a topic are not read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Hold {
-    /// Until the shard that asked for it releases it.
-    Open,
-    /// For laggards, as long as the owner grants.
-    Grace,
-}
 
 /// A message from shard to shard.
 #[derive(Debug)]
@@ -39,7 +32,7 @@ pub enum Envelope {
         audience: Audience,
         /// The form that the client reads.
         form: Form,
-        /// The beginning of its stream, if the topic keeps messages.
+        /// The beginning of its stream, which only topics that keep messages look at; `None` for the next message.
         start: Option<Box<Start>>,
     },
     /// The owner's answer: the client's first message will be number `next`.
@@ -50,7 +43,9 @@ pub enum Envelope {
         client: ClientKey,
         /// The number that the topic's next message will have.
         next: Seq,
-        /// The answer to `start`.
+        /// The settings of the topic.
+        conduct: Arc<Conduct>,
+        /// The answer to `start`, if the topic keeps messages.
         resumed: Option<Box<Resumed>>,
         /// The hold on the topic's publishers, if there is one.
         held: Option<Hold>,

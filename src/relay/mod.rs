@@ -10,6 +10,7 @@
 //! topic/              topics as a shard with members sees them: log, members, rounds. Knows no owner
 //! batch/              messages on their way: drafts, then batches in forms, for an audience
 //! policy/             laggards, rates, and reasons for which clients leave
+//! conduct             the settings of each topic, general or by its rule
 //! envelope, outbox    messages from shard to shard, and to the shard itself
 //! posting             those about requests that publish or ask
 //! saved/              what one process leaves to the next: the bytes of a history file. Knows shard/
@@ -17,7 +18,9 @@
 //! ```
 
 pub(crate) mod batch;
+pub(crate) mod conduct;
 pub(crate) mod envelope;
+pub(crate) mod hold;
 pub(crate) mod outbox;
 pub(crate) mod owner;
 pub(crate) mod patience;

@@ -173,7 +173,7 @@ fn features_of_yaml_that_no_configuration_needs_are_refused() {
             "server.host",
         ),
         (format!("{}: 1", "a".repeat(1000)), "unknown key"),
-        ("{".repeat(100_000), "the largest allowed is 64 KiB"),
+        ("{".repeat(5_000_000), "the largest allowed is 4 MiB"),
         ("{a: ".repeat(10_000), "nested more than 32 deep"),
         ("- ".repeat(30_000), "found sequence"),
         ("&a ".repeat(20_000), "config.yaml: "),
@@ -193,15 +193,15 @@ fn anything_but_a_text_file_is_refused() {
     std::os::unix::fs::symlink("loop", folder.path().join("loop")).unwrap();
     assert!(refusal_in(folder.path(), &[]).contains("not UTF-8"));
     for (file, line) in [
-        ("/dev/zero", "the largest allowed is 64 KiB"),
-        ("/dev/urandom", "the largest allowed is 64 KiB"),
+        ("/dev/zero", "the largest allowed is 4 MiB"),
+        ("/dev/urandom", "the largest allowed is 4 MiB"),
         ("loop", "cannot be read"),
         ("absent", "cannot be read"),
         ("config.yaml/absent", "cannot be read"),
         (".", "cannot be read"),
         (
             env!("CARGO_BIN_EXE_fanwire"),
-            "the largest allowed is 64 KiB",
+            "the largest allowed is 4 MiB",
         ),
     ] {
         let refusal = refusal_in(folder.path(), &["--config-file", file]);

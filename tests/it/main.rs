@@ -58,6 +58,7 @@ mod systemd;
 mod tls;
 mod tls_support;
 mod tokens;
+mod topic_rules;
 mod transfer;
 mod unix;
 mod upgrade;

@@ -208,7 +208,7 @@ fn mistakes_in_a_file_are_named_with_their_place() {
         ),
         (
             "access:\n  keys:\n  - {alg: ES256, file: a, kind: b}\n",
-            "t.yaml:3: access.keys[0].kind: unknown key; use one of alg, file, kid".to_owned(),
+            "t.yaml:3: access.keys[0].kind: unknown key; did you mean `kid`?".to_owned(),
         ),
         (
             "access:\n  keys:\n  - {alg: ES256, file: a, 3q2-7wAAx5Jq9pQm: b}\n",

@@ -175,14 +175,14 @@ fn selected(list: &[&str], offer: &str) -> Result<String, bool> {
     let fields = format!("Sec-WebSocket-Protocol: {offer}\r\n");
     let terms = decide(listed, "/", &fields).unwrap();
     let answer = String::from_utf8(terms.response(Welcome::default()).into()).unwrap();
-    match terms.subprotocol {
+    match terms.subprotocol.selection(false) {
         Selection::Selected(name) => {
             assert!(answer.contains(&format!("\r\nSec-WebSocket-Protocol: {name}\r\n")));
-            Ok(name.into())
+            Ok((**name).into())
         }
         other @ (Selection::NotOffered | Selection::Unmet { .. }) => {
             assert!(!answer.contains("Protocol:"), "{answer}");
-            Err(other != Selection::NotOffered)
+            Err(*other != Selection::NotOffered)
         }
     }
 }
@@ -229,7 +229,7 @@ fn an_event_stream_is_granted_over_http_1_0_as_well() {
     ] {
         let terms = events(&head).unwrap();
         assert_eq!((&*terms.topic, terms.form), ("/a b", Form::Events));
-        assert_eq!(terms.start, Some(Start::At("e-7".parse().unwrap())));
+        assert_eq!(terms.start, Start::At("e-7".parse().unwrap()));
         let beginning = Beginning {
             at: "e-9".parse().unwrap(),
             lost: Some(2),

@@ -124,7 +124,13 @@ impl Owner {
         if self.slots_by_name.contains_key(name) {
             return false;
         }
-        let mut topic = OwnedTopic::restored(name.clone(), born, next, self.retention);
+        let conduct = self.conducts.of(name);
+        if !conduct.keeps_history() {
+            // By the rules of now, nothing of the topic is kept. Its numbers are not used again.
+            self.start_at(next);
+            return true;
+        }
+        let mut topic = OwnedTopic::restored(name.clone(), born, next, conduct.clone());
         if let Some(history) = &mut topic.history {
             history.remember_until(until);
         }

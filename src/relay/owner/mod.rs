@@ -24,8 +24,7 @@ use std::time::Duration;
 
 use slab::Slab;
 
-use self::coalesce::{Agenda, Coalesce};
-use self::history::Retention;
+use self::coalesce::Agenda;
 use self::keys::Keys;
 use self::pending::Gauged;
 use self::receipts::Receipts;
@@ -39,6 +38,7 @@ use crate::port::topic_name::TopicName;
 use crate::relay::batch::Batch;
 use crate::relay::batch::audience::Audience;
 use crate::relay::batch::draft::Draft;
+use crate::relay::conduct::Conducts;
 use crate::relay::envelope::{Envelope, Hold};
 use crate::relay::outbox::Outbox;
 use crate::time::Timestamp;
@@ -61,10 +61,9 @@ pub(crate) struct Desk<'a> {
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Owner {
-    coalesce: Coalesce,
+    conducts: Arc<Conducts>,
     max_waiting_bytes: u64,
     epoch: Epoch,
-    retention: Option<Retention>,
     /// The highest number that a forgotten topic's next message would have had. New topics start there, so a number never
     /// names two messages of a topic.
     high_water: Seq,
@@ -90,17 +89,11 @@ pub(crate) struct Owner {
 
 impl Owner {
     /// An owner of no topic, on a shard that may hold `max_buffered_bytes`.
-    pub(crate) fn new(
-        coalesce: Coalesce,
-        max_buffered_bytes: u64,
-        epoch: Epoch,
-        retention: Option<Retention>,
-    ) -> Self {
+    pub(crate) fn new(conducts: Arc<Conducts>, max_buffered_bytes: u64, epoch: Epoch) -> Self {
         Owner {
-            coalesce,
+            conducts,
             max_waiting_bytes: max_buffered_bytes / WAITING_SHARE,
             epoch,
-            retention,
             high_water: Seq(0),
             shelf: Shelf::default(),
             topics: Slab::new(),
@@ -115,11 +108,20 @@ impl Owner {
         }
     }
 
+    /// Topics that come into being from now on have these settings.
+    pub(crate) fn set_conducts(&mut self, conducts: Arc<Conducts>) {
+        self.conducts = conducts;
+    }
+
     fn slot_named(&mut self, name: &TopicName, stats: &mut Stats) -> usize {
         if let Some(&slot) = self.slots_by_name.get(name) {
             return slot;
         }
-        let topic = OwnedTopic::born(name.clone(), self.high_water, self.retention);
+        let topic = OwnedTopic::born(
+            name.clone(),
+            self.high_water,
+            self.conducts.of(name).clone(),
+        );
         let slot = self.topics.insert(topic);
         self.slots_by_name.insert(name.clone(), slot);
         stats.inc(Stat::OwnedTopics);
@@ -145,8 +147,9 @@ impl Owner {
         let topic = &mut self.topics[slot];
         topic.subscribe(from, audience);
         let next = topic.next();
-        let history = topic.history.as_mut().zip(start);
-        let resumed = history.map(|(history, start)| {
+        let history = topic.history.as_mut();
+        let resumed = history.map(|history| {
+            let start = start.unwrap_or_default();
             history.drop_expired(desk.now);
             Box::new(history.resume(start, form, (&self.epoch, next), desk.now))
         });
@@ -154,6 +157,7 @@ impl Owner {
             topic: name,
             client,
             next,
+            conduct: topic.conduct.clone(),
             resumed,
             held: topic.held(),
         };
@@ -285,7 +289,7 @@ impl Owner {
         let mut published = std::mem::take(&mut self.published);
         for &slot in &published {
             let topic = &mut self.topics[slot];
-            if !is_in_haste && topic.has_to_wait(desk.now, &self.coalesce) {
+            if !is_in_haste && topic.has_to_wait(desk.now) {
                 let (due, gauged) = topic.postpone();
                 // The topic may be in the agenda already.
                 self.agenda.insert(due, slot);
@@ -321,7 +325,7 @@ impl Owner {
         }
         desk.stats
             .add(Stat::Coalesced, topic.pending().waited() as u64);
-        let (batches, gauged) = topic.sequence(desk.now, &self.coalesce, &self.epoch);
+        let (batches, gauged) = topic.sequence_by_conduct(desk.now, &self.epoch);
         gauge(desk.stats, gauged);
         self.spread(slot, batches, is_in_haste, desk);
     }

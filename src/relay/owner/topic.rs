@@ -4,16 +4,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::coalesce::Coalesce;
-use super::history::{History, Retention};
+use super::history::History;
 use super::pending::{Gauged, Pending};
 use super::sequencer::Sequencer;
 use super::shelf::Shelved;
+use crate::config::Config;
 use crate::ids::{Seq, ShardId};
 use crate::port::position::Epoch;
 use crate::port::topic_name::TopicName;
 use crate::relay::batch::Batch;
 use crate::relay::batch::audience::Audience;
 use crate::relay::batch::draft::{Draft, Source};
+use crate::relay::conduct::{Conduct, Conducts};
 use crate::relay::envelope::{Envelope, Hold};
 use crate::relay::outbox::Outbox;
 use crate::relay::policy::grace::Allowance;
@@ -24,6 +26,8 @@ use crate::time::Timestamp;
 pub struct OwnedTopic {
     /// Its name.
     pub(crate) name: TopicName,
+    /// Its settings. They stay the same for its life.
+    pub(super) conduct: Arc<Conduct>,
     sequencer: Sequencer,
     /// Shards with members, in the order they came.
     subscribers: Vec<Subscriber>,
@@ -60,14 +64,19 @@ struct Subscriber {
 }
 
 impl OwnedTopic {
-    /// A topic without subscribers and messages, which keeps none.
+    /// A topic without subscribers and messages, with the default settings. It keeps no messages.
     pub fn new(name: TopicName) -> Self {
-        OwnedTopic::born(name, Seq(0), None)
+        let conducts = Conducts::new(&Config::default(), 1);
+        OwnedTopic::born(name, Seq(0), conducts.general().clone())
     }
 
     /// A topic without subscribers and messages, whose first message is number `next`.
-    pub(super) fn born(name: TopicName, next: Seq, retention: Option<Retention>) -> Self {
+    pub(super) fn born(name: TopicName, next: Seq, conduct: Arc<Conduct>) -> Self {
+        let history = conduct
+            .retention
+            .map(|keep| Box::new(History::new(keep, next)));
         OwnedTopic {
+            conduct,
             name,
             sequencer: Sequencer::local(next),
             subscribers: Vec::new(),
@@ -75,7 +84,7 @@ impl OwnedTopic {
             allowance: Allowance::default(),
             told: None,
             pending: Pending::default(),
-            history: retention.map(|retention| Box::new(History::new(retention, next))),
+            history,
             shelved: None,
             gauged_history_bytes: 0,
             unacknowledged: Vec::new(),
@@ -86,15 +95,10 @@ impl OwnedTopic {
     }
 
     /// A topic of an earlier process: its first message was number `born`, and its next one is number `next`.
-    pub(super) fn restored(
-        name: TopicName,
-        born: Seq,
-        next: Seq,
-        retention: Option<Retention>,
-    ) -> Self {
+    pub(super) fn restored(name: TopicName, born: Seq, next: Seq, conduct: Arc<Conduct>) -> Self {
         OwnedTopic {
             sequencer: Sequencer::local(next),
-            ..OwnedTopic::born(name, born, retention)
+            ..OwnedTopic::born(name, born, conduct)
         }
     }
 
@@ -237,8 +241,8 @@ impl OwnedTopic {
     }
 
     /// Whether the pending messages have to wait: at `now` the interval is not over, and they are too few.
-    pub(crate) fn has_to_wait(&self, now: Timestamp, coalesce: &Coalesce) -> bool {
-        now < self.open_from && !coalesce.is_enough(self.pending.frame_bytes())
+    pub(crate) fn has_to_wait(&self, now: Timestamp) -> bool {
+        now < self.open_from && !self.conduct.coalesce.is_enough(self.pending.frame_bytes())
     }
 
     /// The members on all shards, as these said last.
@@ -260,6 +264,16 @@ impl OwnedTopic {
     /// The turn is over for the topic, and the pending messages stay for a later one.
     pub(crate) fn note_wait(&mut self) {
         self.pending.note_wait();
+    }
+
+    /// [`OwnedTopic::sequence`] with the topic's own interval.
+    pub(super) fn sequence_by_conduct(
+        &mut self,
+        now: Timestamp,
+        epoch: &Epoch,
+    ) -> (Vec<Arc<Batch>>, Gauged) {
+        let coalesce = self.conduct.coalesce;
+        self.sequence(now, &coalesce, epoch)
     }
 
     /// Numbers the pending messages, for a fan-out that begins `now`. If the topic keeps messages, they have positions in

@@ -12,7 +12,7 @@ pub(crate) mod senders;
 use std::time::Duration;
 
 use crate::config::{SlowConsumer, SlowConsumerPolicy};
-use crate::relay::envelope::Hold;
+use crate::relay::hold::Hold;
 use crate::relay::policy::grace::{Grace, LogState};
 use crate::time::Timestamp;
 
@@ -37,7 +37,7 @@ const PROBATION_SHARE: u64 = 8;
 const WINDOW_SHARE: u64 = 4;
 
 /// See the module.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Policy {
     policy: SlowConsumerPolicy,
     max_lag_bytes: u64,

@@ -76,7 +76,7 @@ fn shards(settings: &Settings, router: Router, clocks: Clocks) -> Vec<Shard> {
 impl Restoring {
     /// Shards for the history in a file of `file_bytes`. If that cannot be used, they have the epoch of `settings`.
     pub fn new(settings: Settings, router: Router, clocks: Clocks, file_bytes: u64) -> Restoring {
-        let max_batch_bytes = settings.retention().map_or(0, |keep| keep.max_bytes());
+        let max_batch_bytes = settings.conducts().most_kept_bytes();
         Restoring {
             epoch: settings.epoch(),
             settings,
@@ -120,7 +120,8 @@ impl Restoring {
                     }
                 }
                 Part::Topic { name, born, next } => {
-                    let max_age = self.settings.retention().map(|keep| keep.max_age());
+                    let retention = self.settings.conducts().of(&name).retention;
+                    let max_age = retention.map(|keep| keep.max_age());
                     let left = max_age.unwrap_or_default().saturating_sub(self.away);
                     let until = self.clocks.now + left;
                     let shard = self.owner(&name);

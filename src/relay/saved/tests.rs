@@ -1,5 +1,6 @@
 //! The bytes of a history, from the shards of one process to those of the next.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::restore::{Restored, Restoring, Taken};
@@ -12,10 +13,9 @@ use crate::port::position::{Epoch, Position, Start};
 use crate::port::terms::Form;
 use crate::relay::batch::audience::Audience;
 use crate::relay::batch::draft::{Draft, Source};
+use crate::relay::conduct::Conducts;
 use crate::relay::envelope::Envelope;
 use crate::relay::outbox::Outbox;
-use crate::relay::owner::coalesce::Coalesce;
-use crate::relay::owner::history::Retention;
 use crate::relay::owner::keepsake::{Amount, Keepsake};
 use crate::relay::owner::{Desk, Owner};
 use crate::relay::router::Router;
@@ -52,9 +52,11 @@ fn clocks(now: Timestamp, wall: Duration) -> Clocks {
 
 /// An owner with the topics `/0`, `/1`… of so many batches, one a second up to now, of two messages each.
 fn keepsake(batches: &[u32]) -> Keepsake {
-    let retention = Retention::new(&config(|_| {}).history);
-    let coalesce = Coalesce::new(Duration::ZERO, 1 << 20);
-    let mut owner = Owner::new(coalesce, 64 << 20, epoch(), retention);
+    let conducts = Arc::new(Conducts::new(
+        &config(|config| config.relay.coalesce = Duration::ZERO),
+        1,
+    ));
+    let mut owner = Owner::new(conducts, 64 << 20, epoch());
     let (mut stats, mut outbox) = (Stats::default(), Outbox::new(ShardId(0)));
     let most = batches.iter().copied().max().unwrap_or_default();
     for before in (0..most).rev() {

@@ -25,8 +25,9 @@ use crate::port::decision::Decision;
 use crate::port::events;
 use crate::port::for_now::ForNow;
 use crate::port::page;
+use crate::port::position::Start;
 use crate::port::subject::Origin;
-use crate::port::terms::{Form, Selection, Terms};
+use crate::port::terms::{Form, Terms};
 use crate::port::topic_name::TopicName;
 use crate::relay::envelope::Envelope;
 use crate::relay::policy::departure::refusal_stat;
@@ -203,15 +204,6 @@ impl Shard {
 
     /// Grants the request. If this shard owns the topic, the client joins; otherwise the host is asked for its place.
     pub(super) fn grant(&mut self, key: ClientKey, terms: Terms, early: Vec<u8>) {
-        if let Selection::Unmet { count } = &terms.subprotocol {
-            self.stats.inc(Stat::SubprotocolsUnmet);
-            tracing::debug!(
-                shard = self.id.0,
-                client = key.slot,
-                offered = count,
-                "a client offers subprotocols, and server.subprotocols has none of them"
-            );
-        }
         let is_owned_here = self.router.owner(&terms.topic) == self.id;
         self.draw_end(key, terms.expires_at);
         self.clients[key].grant(terms, early);
@@ -379,7 +371,7 @@ impl Shard {
             return;
         };
         let (name, form) = (terms.topic.clone(), terms.form);
-        let start = terms.start.map(Box::new);
+        let start = (terms.start != Start::Now).then(|| Box::new(terms.start));
         let key = self.topic_named(&name);
         let topic = &mut self.topics[key];
         topic.audience.enter(form);
@@ -401,6 +393,7 @@ impl Shard {
             return key;
         }
         self.stats.inc(Stat::Topics);
-        self.topics.insert(name, self.router.owner(name))
+        let conduct = **self.settings.conducts.general();
+        self.topics.insert(name, self.router.owner(name), conduct)
     }
 }

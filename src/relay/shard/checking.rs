@@ -129,13 +129,11 @@ impl Shard {
             is_waiting || member.is_at_head(&topic.log),
             "nothing will send a member what it is owed"
         );
-        let policy = &self.settings.policy;
+        let policy = &topic.conduct.policy;
         let is_right = match client.reading {
             Reading::Allowed => true,
             Reading::AwaitsPhase => self.drain.has_begun() || client.leaves_at_head,
-            Reading::AwaitsTopic => {
-                !topic.is_open_to_publishers(policy.window_bytes) && topic.waiting.contains(&key)
-            }
+            Reading::AwaitsTopic => !topic.is_open_to_publishers() && topic.waiting.contains(&key),
             Reading::AwaitsItself => !policy.may_publish(member.lag_bytes(&topic.log)),
         };
         assert!(is_right, "a client is parked without a reason");
@@ -148,7 +146,7 @@ impl Shard {
             "nothing will serve a round"
         );
         assert!(
-            topic.touched || !self.is_owner_misled(topic),
+            topic.touched || !Shard::is_owner_misled(topic),
             "the owner lets a topic wait for members that have left"
         );
         self.check_blame(topic);

@@ -264,7 +264,7 @@ impl Client {
     pub(super) fn grant(&mut self, terms: Terms, early: Vec<u8>) {
         self.skills.set_voice(match terms.form {
             Form::Events => Voice::Events,
-            Form::Frames if terms.has_words() => Voice::Frames,
+            // Its topic decides, when it has joined.
             Form::Frames => Voice::Silent,
         });
         self.may_publish = match terms.permission {
@@ -274,6 +274,13 @@ impl Client {
         let arrival = Arrival::at(Stage::Granted(terms), Undecoded::new(early));
         self.arrival = Some(Box::new(arrival));
         self.take(Step::Grant);
+    }
+
+    /// The client understands the relay's own words, between its messages.
+    pub(super) fn give_words(&mut self) {
+        if self.skills.voice() == Voice::Silent {
+            self.skills.set_voice(Voice::Frames);
+        }
     }
 
     /// The client stays on this shard and joins `topic` there.

@@ -78,7 +78,7 @@ impl Shard {
 
     fn stall_deadline(&self, client: &Client) -> Option<Timestamp> {
         let since = client.stalled_since()?;
-        Some(since + self.settings.policy.stall_timeout)
+        Some(since + self.policy_of(client).stall_timeout)
     }
 
     fn keepalive_deadline(&self, client: &Client) -> Option<Timestamp> {

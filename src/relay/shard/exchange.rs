@@ -304,7 +304,7 @@ impl Parts {
 
     fn read_line(&mut self, unread: &mut Unread, range: Range<usize>, port: &Port) -> Fate {
         let topic_of = |name: &str| port.topic_named(name);
-        let read = lines::read(&unread.body[range], port.keeps_history(), topic_of);
+        let read = lines::read(&unread.body[range], topic_of);
         let Line { topic, message } = match read {
             Ok(line) => line,
             Err(fault) => return Fate::Fault(fault),
@@ -320,6 +320,10 @@ impl Parts {
             let place = self.add(topic.clone(), draft);
             unread.parts_by_topic.insert(topic, place);
             place
+        });
+        let message = message.and_then(|(kind, payload)| {
+            port.allow_message(&self.parts[place as usize].topic, kind, &payload)?;
+            Ok((kind, payload))
         });
         match message {
             Ok((kind, payload)) => self.push(place, kind, &payload),

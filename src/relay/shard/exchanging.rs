@@ -61,7 +61,10 @@ impl Shard {
     pub(super) fn on_post(&mut self, key: ClientKey, post: Box<Post>, rest: &[u8]) {
         let manner = post.manner.clone();
         let mut reader = Reader::default();
-        let max_bytes = self.settings.max_message_bytes;
+        let topics = self.settings.port.topics();
+        let rule = post.topic.as_deref().map(|topic| topics.of(topic));
+        // A body for many topics has the general limit, and each of its messages that of its topic.
+        let max_bytes = rule.unwrap_or(topics.general()).max_message_bytes;
         if let Err(error) = reader.expect_body(post.framing, max_bytes) {
             let decline = Decline {
                 fault: error.into(),
@@ -160,7 +163,6 @@ impl Shard {
     /// The body is whole.
     fn on_body(&mut self, key: ClientKey, post: Post, body: Vec<u8>) {
         let origin = (Source::Outsiders(self.id), self.now);
-        let has_history = self.settings.retention.is_some();
         let client = &mut self.clients[key];
         client.due = self.now + WAIT;
         let Some(arrival) = &mut client.arrival else {
@@ -173,8 +175,12 @@ impl Shard {
             },
             key: post.key,
         };
+        let topics = self.settings.port.topics();
         let parts = match post.topic {
-            Some(topic) => Parts::one(topic, post.content, &body, has_history, sender, origin),
+            Some(topic) => {
+                let has_history = topics.reserves_texts(&topic);
+                Parts::one(topic, post.content, &body, has_history, sender, origin)
+            }
             None => Ok(Parts::many(body, post.judged, sender, origin)),
         };
         match parts {

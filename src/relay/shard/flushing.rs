@@ -13,8 +13,8 @@ use super::topics::Topics;
 use super::{Effect, Shard};
 use crate::ids::{ClientId, ClientKey};
 use crate::metrics::stats::Stat;
+use crate::relay::policy::Verdict;
 use crate::relay::policy::departure::Departure;
-use crate::relay::policy::{Policy, Verdict};
 use crate::relay::topic::log::Log;
 use crate::relay::topic::member::{Member, Slices};
 
@@ -110,7 +110,7 @@ impl Shard {
             && client.has_back_what_it_published(topic.returned_bytes());
         if client.control.is_some() {
             let next = member.position(&topic.log);
-            client.take_up_control(self.settings.position(next));
+            client.take_up_control(self.settings.position(&topic.conduct, next));
         }
         if is_done && client.carry().is_none() {
             self.depart(key, Departure::Shutdown);
@@ -127,7 +127,8 @@ impl Shard {
                 return;
             }
             let (next, is_over) = (replay.position(), replay.is_over());
-            client.take_up_control(self.settings.position(next));
+            let conduct = &self.topics[replay.topic].conduct;
+            client.take_up_control(self.settings.position(conduct, next));
             if is_over {
                 self.ask_for_more(key);
             }
@@ -151,7 +152,7 @@ impl Shard {
             return;
         }
         let lag_bytes = member.lag_bytes(&topic.log);
-        match self.settings.policy.verdict(lag_bytes) {
+        match topic.conduct.policy.verdict(lag_bytes) {
             Verdict::Keep => {}
             Verdict::Skip => self.skip(key),
             Verdict::Disconnect => self.depart(key, Departure::Lag),
@@ -201,7 +202,8 @@ impl Shard {
             return;
         };
         let topic_key = member.topic;
-        let log = &mut self.topics[topic_key].log;
+        let topic = &mut self.topics[topic_key];
+        let log = &mut topic.log;
         let sharing = self.memory.sharing();
         let rest = member.rest_of_frame(log, |batch| sharing.sharers(batch));
         let dropped = member.owed(log) - u64::from(!rest.bytes.is_empty());
@@ -210,7 +212,7 @@ impl Shard {
         member.jump_to_head(log);
         log.relocate_blocked(before, member.cursor, key);
         client.carry_message(rest);
-        client.trusted_at_bytes = log.end_bytes() + self.settings.policy.probation_bytes();
+        client.trusted_at_bytes = log.end_bytes() + topic.conduct.policy.probation_bytes();
         if client.has_words() && dropped > 0 {
             client.queue_control(|control| control.skipped(dropped));
         }
@@ -235,8 +237,7 @@ impl Shard {
             client.note_progress();
         }
         let carried = client.advance_carry(written.taken);
-        let policy = &self.settings.policy;
-        let sent = advance_member(client, &mut self.topics, policy, carried.left, own);
+        let sent = advance_member(client, &mut self.topics, carried.left, own);
         // Read here, because to look the client up again costs 20 instructions for each delivery.
         let awaits_itself = client.reading == Reading::AwaitsItself;
         let is_open = client.phase() == Phase::Open;
@@ -352,7 +353,6 @@ struct Sent {
 fn advance_member(
     client: &mut Client,
     topics: &mut Topics,
-    policy: &Policy,
     n: usize,
     own: Option<ClientId>,
 ) -> Sent {
@@ -363,7 +363,7 @@ fn advance_member(
     let topic = &mut topics[topic_key];
     if topic.grace.is_asked() && n > 0 {
         let lag_bytes = member.lag_bytes(&topic.log);
-        topic.laggards_progress |= member.is_trusted && policy.is_behind(lag_bytes);
+        topic.laggards_progress |= member.is_trusted && topic.conduct.policy.is_behind(lag_bytes);
     }
     let expected = place_of_own(member, &topic.log, n, own);
     let messages = member.advance(&mut topic.log, n, own);

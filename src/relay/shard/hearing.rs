@@ -70,9 +70,13 @@ impl Shard {
                 topic,
                 client,
                 next,
+                conduct,
                 resumed,
                 held,
-            } => self.on_subscribed(&topic, client, next, resumed.as_deref(), held),
+            } => {
+                self.note_conduct(&topic, &conduct, held);
+                self.on_subscribed(&topic, client, next, resumed.as_deref());
+            }
             Envelope::Deliver { topic, batch } => self.on_deliver(&topic, batch),
             Envelope::Numbered { topic, bytes } => self.on_numbered(&topic, bytes),
             Envelope::Posted(posted) => self.on_posted(*posted),

@@ -8,11 +8,13 @@ use std::ops::ControlFlow;
 
 use super::Shard;
 use super::client::Client;
+use super::reading::max_message_bytes;
 use super::skills::Compression;
 use crate::ids::ClientKey;
 use crate::metrics::stats::Stat;
 use crate::port::terms::Terms;
 use crate::relay::policy::departure::Departure;
+use crate::relay::topic::Topic;
 use crate::ws::decode::Message;
 use crate::ws::inflate::Window;
 
@@ -64,8 +66,8 @@ impl Shard {
     #[cold]
     #[inline(never)]
     pub(super) fn on_deflated(&mut self, key: ClientKey, message: &Message<'_>) -> ControlFlow<()> {
-        let max_message_bytes = self.settings.max_message_bytes;
         let client = &mut self.clients[key];
+        let max_message_bytes = max_message_bytes(client, &self.topics, &self.settings);
         let compression = client.skills.compression();
         if compression == Compression::Never {
             return ControlFlow::Continue(());
@@ -111,12 +113,11 @@ impl Shard {
         let Some(client) = self.clients.get(key).filter(compresses) else {
             return false;
         };
-        let window_bytes = self.settings.policy.window_bytes;
         if let Some(topic) = client.source() {
-            return self.outside.is_full(topic, window_bytes);
+            return self.outside.is_full(topic, self.window_bytes(topic));
         }
         let topic = client.topic().map(|topic| &self.topics[topic]);
-        topic.is_some_and(|topic| topic.is_window_full(window_bytes))
+        topic.is_some_and(Topic::is_window_full)
     }
 
     /// Bytes of messages that were inflated since the last call.

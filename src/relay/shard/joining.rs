@@ -13,9 +13,10 @@ use super::phase::{Phase, Step};
 use crate::ids::{ClientKey, Seq};
 use crate::metrics::stats::Stat;
 use crate::port::position::{Position, Start};
-use crate::port::terms::{Beginning, Form, Terms, Welcome};
+use crate::port::terms::{Beginning, Form, Selection, Terms, Welcome};
 use crate::port::topic_name::TopicName;
 use crate::relay::batch::past::Resumed;
+use crate::relay::conduct::Conduct;
 use crate::relay::envelope::{Envelope, Hold};
 use crate::relay::policy::departure::Departure;
 use crate::relay::topic::TopicKey;
@@ -41,12 +42,10 @@ impl Shard {
         key: ClientKey,
         next: Seq,
         resumed: Option<&Resumed>,
-        held: Option<Hold>,
     ) {
         let Some(topic_key) = self.topics.find(name) else {
             return;
         };
-        self.topics[topic_key].held = held;
         let Some(client) = self.clients.get_mut(key) else {
             return;
         };
@@ -60,6 +59,15 @@ impl Shard {
             | Phase::Closing
             | Phase::Finishing
             | Phase::Lingering => {}
+        }
+    }
+
+    /// Takes note of what the owner says of a topic to each client that joins.
+    pub(super) fn note_conduct(&mut self, name: &TopicName, conduct: &Conduct, held: Option<Hold>) {
+        if let Some(key) = self.topics.find(name) {
+            let topic = &mut self.topics[key];
+            topic.conduct = *conduct;
+            topic.held = held;
         }
     }
 
@@ -80,8 +88,6 @@ impl Shard {
         let Stage::Joining(mut terms, _) = arrival.stage else {
             return;
         };
-        self.agree_on_deflate(key, &mut terms);
-        let client = &mut self.clients[key];
         let beginning = resumed.map(|resumed| Beginning {
             at: Position {
                 epoch: self.settings.epoch,
@@ -89,11 +95,17 @@ impl Shard {
             },
             lost: resumed.lost,
         });
+        let keeps_history = beginning.is_some();
+        if terms.has_words(keeps_history) {
+            client.give_words();
+        }
+        self.agree_on_deflate(key, &mut terms);
+        let client = &mut self.clients[key];
         client.take(Step::Join);
         client.carry_plain(terms.response(Welcome {
             now,
             beginning,
-            may_skip: self.settings.policy.skips(),
+            may_skip: self.topics[topic].conduct.policy.skips(),
             pause_ms,
         }));
         self.stats.inc(Stat::Connections);
@@ -103,6 +115,7 @@ impl Shard {
             self.watch_stream(key);
         }
         self.count_resume(&terms, resumed);
+        self.count_subprotocol(key, terms.subprotocol.selection(keeps_history));
         self.take_place(topic, key, terms.form, next, resumed);
         self.outflow.make_urgent(key, &mut self.clients);
         self.resume(key);
@@ -120,7 +133,7 @@ impl Shard {
     }
 
     fn count_resume(&mut self, terms: &Terms, resumed: Option<&Resumed>) {
-        let has_come_back = matches!(terms.start, Some(Start::At(_) | Start::Unknown));
+        let has_come_back = matches!(terms.start, Start::At(_) | Start::Unknown);
         let Some(resumed) = resumed.filter(|_| has_come_back) else {
             return;
         };
@@ -129,6 +142,19 @@ impl Shard {
             Some(_) => Stat::ResumedPartly,
             None => Stat::ResumedUnknown,
         });
+    }
+
+    /// Counts a client that is let in without any of the subprotocols that it offers.
+    pub(super) fn count_subprotocol(&mut self, key: ClientKey, selection: &Selection) {
+        if let Selection::Unmet { count } = selection {
+            self.stats.inc(Stat::SubprotocolsUnmet);
+            tracing::debug!(
+                shard = self.id.0,
+                client = key.slot,
+                offered = count,
+                "a client offers subprotocols, and server.subprotocols has none of them"
+            );
+        }
     }
 
     /// Gives an open client its place: in the log if few messages lie before `next`, and at the beginning of a list otherwise.
@@ -151,7 +177,7 @@ impl Shard {
             self.stats.add(Stat::Replayed, owed);
             let index = past.index_of(*from);
             let is_last = index + 1 == past.entries().len();
-            let policy = &self.settings.policy;
+            let policy = &topic.conduct.policy;
             if *until < next || policy.has_to_replay(past.cost_from(index), is_last) {
                 let list = self.replays.enter(past, key, &mut self.stats);
                 let replay = Replay::new(topic_key, form, (*from, *until), past.clone());
@@ -179,7 +205,7 @@ impl Shard {
             is_trusted: false,
             own_ahead: 0,
         };
-        let probation_bytes = self.settings.policy.probation_bytes();
+        let probation_bytes = topic.conduct.policy.probation_bytes();
         client.trusted_at_bytes = member.place_bytes(&topic.log) + probation_bytes;
         client.member = Some(member);
         if client.blocked {
@@ -233,7 +259,7 @@ impl Shard {
     /// client stays.
     fn on_lost_in_replay(&mut self, key: ClientKey, lost: u64) -> bool {
         self.stats.add(Stat::Offered, lost);
-        if !self.settings.policy.skips() {
+        if !self.policy_of(&self.clients[key]).skips() {
             self.stats.add(Stat::Discarded, lost);
             self.depart(key, Departure::Lag);
             return false;

@@ -75,7 +75,7 @@ impl Shard {
         let topic = &mut self.topics[key];
         let laggards_progress = std::mem::take(&mut topic.laggards_progress);
         let before = topic.grace;
-        topic.grace = self.settings.policy.review_grace(
+        topic.grace = topic.conduct.policy.review_grace(
             self.now,
             lag_of(topic, self.memory.is_pressed()),
             laggards_progress,
@@ -95,9 +95,10 @@ impl Shard {
     /// This happens once, when the wait has ended. A member goes over the limit later only if something is appended. It is
     /// visited for that, and judged then or in the turn after it has [blocked](Shard::note_blocked).
     fn judge_laggards(&mut self, key: TopicKey) {
-        let log = &self.topics[key].log;
-        let over: Vec<ClientKey> = log
-            .blocked_lagging_more_than(self.settings.policy.max_lag_bytes())
+        let topic = &self.topics[key];
+        let over: Vec<ClientKey> = topic
+            .log
+            .blocked_lagging_more_than(topic.conduct.policy.max_lag_bytes())
             .filter(|&member| self.is_over(member))
             .collect();
         for member in over {
@@ -121,14 +122,15 @@ impl Shard {
         let Some(member) = self.clients.member(key) else {
             return false;
         };
-        let lag_bytes = member.lag_bytes(&self.topics[member.topic].log);
-        self.is_blocked(key) && self.settings.policy.verdict(lag_bytes) != Verdict::Keep
+        let topic = &self.topics[member.topic];
+        let lag_bytes = member.lag_bytes(&topic.log);
+        self.is_blocked(key) && topic.conduct.policy.verdict(lag_bytes) != Verdict::Keep
     }
 
     fn review_hold(&mut self, key: TopicKey, in_vain: bool) {
         let topic = &mut self.topics[key];
         let lag = lag_of(topic, self.memory.is_pressed());
-        let wanted = self.settings.policy.wants_hold(lag);
+        let wanted = topic.conduct.policy.wants_hold(lag);
         let before = std::mem::replace(&mut topic.holding, wanted);
         if wanted == before {
             return;

@@ -188,7 +188,7 @@ impl Shard {
                 // A shutdown has one deadline for all, and the worker keeps it.
                 latest: departure
                     .is_some()
-                    .then_some(now + self.settings.policy.close_timeout),
+                    .then_some(now + topic.conduct.policy.close_timeout),
                 departure,
             });
         }
@@ -217,6 +217,7 @@ impl Shard {
         };
         debug_assert_eq!(client.phase(), Phase::Open, "{departure:?}");
         let is_stream = client.is_stream();
+        let close_timeout = self.policy_of(client).close_timeout;
         let (step, last_words) = match departure.farewell() {
             Farewell::Cut => return self.cut(key, departure),
             Farewell::Reply => (Step::QueueLast, None),
@@ -235,7 +236,7 @@ impl Shard {
         let due = if departure == Departure::Shutdown && self.drain.has_begun() {
             Timestamp(u64::MAX)
         } else {
-            self.now + self.settings.policy.close_timeout
+            self.now + close_timeout
         };
         let client = &mut self.clients[key];
         client.take(step);

@@ -91,6 +91,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use self::census::Census;
+use self::client::Client;
 use self::clients::Clients;
 use self::drain::Drain;
 use self::ends::Ends;
@@ -112,10 +113,9 @@ use crate::ids::{ClientId, ClientKey, Seq, ShardId};
 use crate::metrics::stats::{Stat, Stats};
 use crate::port::decision::Port;
 use crate::port::position::{Epoch, Position};
+use crate::relay::conduct::{Conduct, Conducts};
 use crate::relay::envelope::Envelope;
 use crate::relay::outbox::Outbox;
-use crate::relay::owner::coalesce::Coalesce;
-use crate::relay::owner::history::Retention;
 use crate::relay::owner::{Desk, Owner};
 use crate::relay::policy::Policy;
 use crate::relay::policy::rate::Rates;
@@ -127,14 +127,10 @@ use crate::time::{Timestamp, WallTime};
 /// The part of the configuration that a shard needs.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Longest message in bytes.
-    max_message_bytes: usize,
     /// Longest request head in bytes.
     max_header_bytes: usize,
     /// The shard's share of `limits.max_buffered_bytes`: bytes held for clients and in logs.
     max_buffered_bytes: u64,
-    /// Whether a sender gets its own messages.
-    echo: bool,
     /// The longest time from accept to the complete request.
     handshake_timeout: Duration,
     /// A client is pinged after this time in which nothing was heard of it, or nothing was sent to it; never if it is zero.
@@ -149,12 +145,8 @@ pub struct Settings {
     spread: Duration,
     /// The time after which the host cuts the clients that are left.
     time_for_clients: Duration,
-    /// The limits on laggards.
-    policy: Policy,
-    /// The time between two fan-outs of a topic.
-    coalesce: Coalesce,
-    /// How much of each topic is kept for clients that come later; `None` for nothing.
-    retention: Option<Retention>,
+    /// The settings of each topic.
+    conducts: Arc<Conducts>,
     /// The span in which numbers do not repeat.
     epoch: Epoch,
 }
@@ -162,22 +154,21 @@ pub struct Settings {
 impl Settings {
     /// The settings of a relay with `shards` shards.
     pub fn new(config: &Config, shards: u16) -> Self {
-        let policy = Policy::new(&config.slow_consumer, shards);
+        let conducts = Arc::new(Conducts::new(config, shards));
+        let mut port = Port::new(config);
+        // All shards share one list.
+        port.set_topics(conducts.rules().clone());
         Settings {
-            coalesce: Coalesce::new(config.relay.coalesce, policy.window_bytes),
-            max_message_bytes: config.limits.max_message_bytes,
+            conducts,
             max_header_bytes: config.limits.max_header_bytes,
             max_buffered_bytes: config.buffered_bytes_per_shard(shards),
-            echo: config.relay.echo,
             handshake_timeout: config.server.handshake_timeout,
             ping_interval: config.keepalive.ping_interval,
             pong_timeout: config.keepalive.pong_timeout,
-            port: Port::new(config),
+            port,
             spread: config.shutdown.spread,
             time_for_clients: config.shutdown.time_for_clients(),
             rates: Rates::new(&config.limits, &config.keepalive),
-            policy,
-            retention: Retention::new(&config.history),
             epoch: Epoch::from_bits(0),
         }
     }
@@ -195,10 +186,10 @@ impl Settings {
         Settings { epoch, ..self }
     }
 
-    /// The position in front of message `next`, as clients are told it; `None` if topics keep no messages.
-    fn position(&self, next: Seq) -> Option<Position> {
+    /// The position in front of message `next` of a topic, as clients are told it; `None` if the topic keeps no messages.
+    fn position(&self, conduct: &Conduct, next: Seq) -> Option<Position> {
         let epoch = self.epoch;
-        self.retention.map(|_| Position { epoch, next })
+        conduct.keeps_history().then_some(Position { epoch, next })
     }
 
     /// The span in which numbers do not repeat.
@@ -206,9 +197,9 @@ impl Settings {
         self.epoch
     }
 
-    /// How much of each topic is kept, if anything is.
-    pub(in crate::relay) fn retention(&self) -> Option<Retention> {
-        self.retention
+    /// The settings of each topic.
+    pub(in crate::relay) fn conducts(&self) -> &Conducts {
+        &self.conducts
     }
 }
 
@@ -280,10 +271,9 @@ impl Shard {
             clients: Clients::default(),
             topics: Topics::default(),
             owner: Owner::new(
-                settings.coalesce,
+                settings.conducts.clone(),
                 settings.max_buffered_bytes,
                 settings.epoch,
-                settings.retention,
             ),
             publishing: Publishing::new(id),
             outside: Outside::default(),
@@ -339,6 +329,14 @@ impl Shard {
     /// Puts other keys for tokens in force. Clients that came with a token of an old key stay until its end.
     pub(crate) fn set_keys(&mut self, keys: Arc<Keys>) {
         self.settings.port.set_keys(keys);
+    }
+
+    /// Puts other settings of topics in force. A request is judged by them from now on. A topic that is there keeps its own for
+    /// the rest of its life.
+    pub fn set_conducts(&mut self, conducts: &Arc<Conducts>) {
+        self.settings.port.set_topics(conducts.rules().clone());
+        self.settings.conducts = conducts.clone();
+        self.owner.set_conducts(conducts.clone());
     }
 
     /// The time of day.
@@ -462,15 +460,24 @@ impl Shard {
         }
     }
 
-    /// The client as an author whose messages are left out of its own stream; `None` if it gets them.
+    /// The client as an author whose messages are left out of its own stream; `None` if clients get them in every topic.
     fn own(&self, key: ClientKey) -> Option<ClientId> {
-        (!self.settings.echo).then(|| self.id_of(key))
+        (!self.settings.conducts.echoes()).then(|| self.id_of(key))
+    }
+
+    /// The rules about laggards in the client's topic; the general ones if it has none.
+    fn policy_of(&self, client: &Client) -> &Policy {
+        match client.topic() {
+            Some(topic) => &self.topics[topic].conduct.policy,
+            None => &self.settings.conducts.general().policy,
+        }
     }
 
     /// The position behind what the client has been sent, the frame in progress included; `None` if its topic keeps no
     /// messages, or if it has no place in it.
     fn sent_position(&self, key: ClientKey) -> Option<Position> {
         let client = self.clients.get(key)?;
+        let conduct = &self.topics[client.topic()?].conduct;
         let (at, is_mid_frame) = match (&client.member, client.replay()) {
             (Some(member), _) => {
                 let log = &self.topics[member.topic].log;
@@ -482,7 +489,8 @@ impl Shard {
             }
             (None, None) => return None,
         };
-        self.settings.position(Seq(at.0 + u64::from(is_mid_frame)))
+        let next = Seq(at.0 + u64::from(is_mid_frame));
+        self.settings.position(conduct, next)
     }
 
     /// Brings the gauges of the client's memory up to date. Each step that changes it calls this.

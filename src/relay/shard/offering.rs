@@ -113,8 +113,16 @@ impl Shard {
     pub(super) fn is_open_from_outside(&self, topic: &str) -> bool {
         let mirror = self.topics.find(topic).map(|key| &self.topics[key]);
         let is_held = mirror.is_some_and(|mirror| mirror.held.is_some());
-        let window_bytes = self.settings.policy.window_bytes;
-        !is_held && self.outside.is_open(topic, window_bytes)
+        !is_held && self.outside.is_open(topic, || self.window_bytes(topic))
+    }
+
+    /// Bytes from outside that may be on their way to the topic. Without members here, the shard goes by the newest rules.
+    pub(super) fn window_bytes(&self, topic: &str) -> u64 {
+        let conduct = match self.topics.find(topic) {
+            Some(key) => &self.topics[key].conduct,
+            None => self.settings.conducts.of(topic),
+        };
+        conduct.policy.window_bytes
     }
 
     /// Something has changed that parts may wait for: those that there is room for are offered when their clients are visited.
@@ -123,7 +131,7 @@ impl Shard {
         if !self.is_open_from_outside(topic) {
             return;
         }
-        let window_bytes = self.settings.policy.window_bytes;
+        let window_bytes = self.window_bytes(topic);
         let clients = &self.clients;
         let is_waiting = |ticket| is_queued(clients, ticket, topic);
         for ticket in self.outside.wake(topic, window_bytes, is_waiting) {

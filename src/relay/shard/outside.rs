@@ -66,9 +66,9 @@ pub(super) struct Outside {
 
 impl Outside {
     /// Whether a message to the topic may be on its way beside those that are, of which there may be `window_bytes`.
-    pub(super) fn is_open(&self, topic: &str, window_bytes: u64) -> bool {
+    pub(super) fn is_open(&self, topic: &str, window_bytes: impl FnOnce() -> u64) -> bool {
         let account = self.accounts.get(topic);
-        account.is_none_or(|account| account.is_open(window_bytes))
+        account.is_none_or(|account| account.is_open(window_bytes()))
     }
 
     /// Whether more bytes than these are on their way to the topic.

@@ -88,6 +88,12 @@ impl Publishing {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Config;
+    use crate::relay::conduct::Conduct;
+
+    fn topic() -> Topic {
+        Topic::new("/".into(), ShardId(0), *Conduct::of_all(&Config::default()))
+    }
 
     fn route(topic: &mut Topic) -> Route<'_> {
         Route {
@@ -101,7 +107,7 @@ mod tests {
     #[test]
     fn small_messages_are_one_draft_until_the_drafts_are_taken() {
         let mut publishing = Publishing::new(ShardId(0));
-        let mut topic = Topic::new("/".into(), ShardId(0));
+        let mut topic = topic();
         for _ in 0..2 {
             publishing.push(route(&mut topic), MessageKind::Text, b"a");
             publishing.push(route(&mut topic), MessageKind::Text, b"b");
@@ -112,7 +118,7 @@ mod tests {
     #[test]
     fn a_small_message_does_not_overtake_a_large_one() {
         let mut publishing = Publishing::new(ShardId(0));
-        let mut topic = Topic::new("/".into(), ShardId(0));
+        let mut topic = topic();
         publishing.push(route(&mut topic), MessageKind::Text, b"a");
         publishing.push_whole(route(&mut topic), Bytes::from_static(b"\x82\x01x"));
         publishing.push(route(&mut topic), MessageKind::Text, b"b");

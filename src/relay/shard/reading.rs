@@ -8,12 +8,14 @@ use std::ops::ControlFlow;
 
 use bytes::Bytes;
 
-use super::Shard;
 use super::arrival::{Arrival, Stage, Undecoded};
+use super::client::Client;
 use super::control::PendingControl;
 use super::phase::{Phase, Step};
 use super::publishing::Route;
 use super::ready::Permit;
+use super::topics::Topics;
+use super::{Settings, Shard};
 use crate::ids::ClientKey;
 use crate::metrics::stats::Stat;
 use crate::port::words;
@@ -148,10 +150,10 @@ impl Shard {
 
     /// Decodes frames and acts on each, up to the number of a step. Says how many bytes at the end are left.
     fn on_frames(&mut self, key: ClientKey, mut input: &mut [u8]) -> usize {
-        let max_message_bytes = self.settings.max_message_bytes;
         let Some(client) = self.clients.get_mut(key) else {
             return 0;
         };
+        let max_message_bytes = max_message_bytes(client, &self.topics, &self.settings);
         debug_assert!(
             client.arrival.is_none(),
             "frames are decoded in their order"
@@ -206,8 +208,7 @@ impl Shard {
     }
 
     fn on_message(&mut self, key: ClientKey, message: Message<'_>) -> ControlFlow<()> {
-        if self.settings.retention.is_some()
-            && words::is_reserved(message.kind, message.payload.as_slice())
+        if words::is_reserved(message.kind, message.payload.as_slice()) && self.reserves_texts(key)
         {
             return self.on_reserved(key, message.payload.as_slice());
         }
@@ -217,6 +218,16 @@ impl Shard {
         }
         self.publish(key, message);
         ControlFlow::Continue(())
+    }
+
+    /// Whether nobody may send the client's topic a text that begins like the relay's own words.
+    fn reserves_texts(&self, key: ClientKey) -> bool {
+        let client = &self.clients[key];
+        match (client.topic(), client.source()) {
+            (Some(topic), _) => self.topics[topic].conduct.keeps_history(),
+            (None, Some(topic)) => self.settings.port.topics().reserves_texts(topic),
+            (None, None) => false,
+        }
     }
 
     /// A text that begins like the relay's own words. It is a question of a client that understands the answer, or it would
@@ -273,7 +284,8 @@ impl Shard {
         let has_to_wait = client.has_to_wait();
         self.stats.inc(Stat::Messages);
         let topic = &mut self.topics[topic_key];
-        if !has_to_wait && !topic.is_open_to(true, self.settings.policy.window_bytes) {
+        let author = author.filter(|_| !topic.conduct.echo);
+        if !has_to_wait && !topic.is_open_to(true) {
             // The most that the message can cost: it is alone in its batch.
             topic.overdraft_bytes += (message.payload.as_slice().len() + OVERHEAD_BYTES) as u64;
         }
@@ -346,5 +358,14 @@ impl Shard {
             self.outflow.make_urgent(key, &mut self.clients);
         }
         ControlFlow::Break(())
+    }
+}
+
+/// The longest message of a client, in bytes. Its topic has a limit, and so have the topics that a client only publishes to.
+pub(super) fn max_message_bytes(client: &Client, topics: &Topics, settings: &Settings) -> usize {
+    match (client.topic(), client.source()) {
+        (Some(topic), _) => topics[topic].conduct.max_message_bytes,
+        (None, Some(topic)) => settings.port.topics().of(topic).max_message_bytes,
+        (None, None) => settings.conducts.general().max_message_bytes,
     }
 }

@@ -84,7 +84,6 @@ impl Shard {
         let Some(client) = self.clients.get_mut(key) else {
             return Permit::Parked;
         };
-        let policy = &self.settings.policy;
         let reading = match client.topic() {
             _ if matches!(client.phase(), Phase::Placing | Phase::Joining) => Reading::AwaitsPhase,
             None if client.awaits_host() => return Permit::Later,
@@ -104,12 +103,12 @@ impl Shard {
                     let member = client.member.as_ref();
                     member.map_or(0, |member| member.lag_bytes(&topic.log))
                 };
-                if !topic.is_open_to(client.has_to_wait(), policy.window_bytes) {
+                if !topic.is_open_to(client.has_to_wait()) {
                     if client.reading != Reading::AwaitsTopic {
                         topic.waiting.push(key);
                     }
                     Reading::AwaitsTopic
-                } else if client.publisher && !policy.may_publish(lag_bytes()) {
+                } else if client.publisher && !topic.conduct.policy.may_publish(lag_bytes()) {
                     Reading::AwaitsItself
                 } else {
                     Reading::Allowed
@@ -182,7 +181,7 @@ impl Shard {
     /// Resumes all that wait for the topic, if it is open to publishers.
     pub(super) fn resume_publishers_if_open(&mut self, key: TopicKey) {
         let topic = &mut self.topics[key];
-        if !topic.is_open_to_publishers(self.settings.policy.window_bytes) {
+        if !topic.is_open_to_publishers() {
             return;
         }
         topic.overdraft_bytes = 0;
@@ -203,8 +202,9 @@ impl Shard {
         let Some(member) = &client.member else {
             return;
         };
-        let lag_bytes = member.lag_bytes(&self.topics[member.topic].log);
-        if self.settings.policy.may_publish(lag_bytes) {
+        let topic = &self.topics[member.topic];
+        let lag_bytes = member.lag_bytes(&topic.log);
+        if topic.conduct.policy.may_publish(lag_bytes) {
             self.resume(key);
         }
     }

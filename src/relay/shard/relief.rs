@@ -71,12 +71,13 @@ impl Shard {
     /// Skips or disconnects the members with full sockets that keep the older half of the topic's log. A member that was not
     /// visited yet is not a laggard, and publishers wait for it.
     fn relieve_of_laggards(&mut self, key: TopicKey) {
-        let log = &self.topics[key].log;
+        let topic = &self.topics[key];
+        let (log, skips) = (&topic.log, topic.conduct.policy.skips());
         let laggards: Vec<ClientKey> = log
             .blocked_keeping_more_than(log.kept_bytes() / 2)
             .collect();
         for member in laggards {
-            if self.settings.policy.skips() {
+            if skips {
                 self.skip(member);
             } else {
                 self.depart(member, Departure::Memory);

@@ -47,7 +47,7 @@ impl Shard {
         if topic.audience == topic.told_audience {
             return;
         }
-        if self.is_owner_misled(topic) {
+        if Shard::is_owner_misled(topic) {
             self.tell_audience(key);
         } else if topic.audience.total() > 0 && !topic.is_counted_soon {
             self.census.enter(topic.name.clone(), self.now);
@@ -83,10 +83,10 @@ impl Shard {
 
     /// Whether the owner believes in far more members than there are, or in readers of a form that has none. It hears in
     /// another way that nobody is left.
-    pub(super) fn is_owner_misled(&self, topic: &Topic) -> bool {
+    pub(super) fn is_owner_misled(topic: &Topic) -> bool {
         let (now, told) = (topic.audience, topic.told_audience);
         let members = now.total();
-        let is_misled = self.settings.coalesce.is_misled(told.total(), members);
+        let is_misled = topic.conduct.coalesce.is_misled(told.total(), members);
         members > 0 && (is_misled || now.has_lost_a_form(told))
     }
 

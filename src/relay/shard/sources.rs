@@ -45,6 +45,7 @@ impl Shard {
             ..Welcome::default()
         }));
         client.set_source(terms.topic);
+        self.count_subprotocol(key, terms.subprotocol.selection(false));
         self.stats.inc(Stat::Connections);
         self.stats.inc(Stat::ConnectedClients);
         tracing::debug!(

@@ -27,7 +27,7 @@ impl Shard {
     /// The client's stream begins. It never says anything, so only its system can show that it is there: it acknowledges
     /// what is sent, at least the comments. Otherwise the client has vanished.
     pub(super) fn watch_stream(&mut self, key: ClientKey) {
-        let policy = &self.settings.policy;
+        let policy = self.policy_of(&self.clients[key]);
         // A client that is there and reads nothing stalls before that, and has time to take the end of its stream.
         let longest = policy.stall_timeout + policy.close_timeout;
         self.effects.push(Effect::LimitSilence(key, longest));

@@ -10,6 +10,7 @@ use slab::Slab;
 
 use crate::ids::ShardId;
 use crate::port::topic_name::TopicName;
+use crate::relay::conduct::Conduct;
 use crate::relay::topic::{Topic, TopicKey};
 
 /// See the module. Indexing panics for a topic that is gone. A key is valid as long as the topic has members or something on
@@ -28,9 +29,14 @@ impl Topics {
     }
 
     /// Takes in a topic that is not known.
-    pub(super) fn insert(&mut self, name: &TopicName, owner: ShardId) -> TopicKey {
+    pub(super) fn insert(
+        &mut self,
+        name: &TopicName,
+        owner: ShardId,
+        conduct: Conduct,
+    ) -> TopicKey {
         // Connections limit the number of slots, and descriptors limit connections.
-        let key = TopicKey(self.slots.insert(Topic::new(name.clone(), owner)) as u32);
+        let key = TopicKey(self.slots.insert(Topic::new(name.clone(), owner, conduct)) as u32);
         self.keys_by_name.insert(name.clone(), key);
         key
     }

@@ -12,7 +12,8 @@ use crate::port::topic_name::TopicName;
 use crate::relay::batch::Batch;
 use crate::relay::batch::audience::Audience;
 use crate::relay::batch::drafts::OpenDraft;
-use crate::relay::envelope::Hold;
+use crate::relay::conduct::Conduct;
+use crate::relay::hold::Hold;
 use crate::relay::policy::grace::Grace;
 use crate::relay::topic::log::Log;
 use crate::relay::topic::roster::{Moved, Roster};
@@ -30,6 +31,8 @@ pub(crate) struct Topic {
     pub name: TopicName,
     /// The shard that sequences it.
     pub owner: ShardId,
+    /// Its settings, as the owner has said. A topic that no client has joined yet has the general ones.
+    pub conduct: Conduct,
     /// The messages that some member has not been sent yet.
     pub log: Log,
     /// Its readers here, with those whose subscription is not confirmed yet.
@@ -69,10 +72,11 @@ pub(crate) struct Topic {
 
 impl Topic {
     /// A topic without members.
-    pub(crate) fn new(name: TopicName, owner: ShardId) -> Self {
+    pub(crate) fn new(name: TopicName, owner: ShardId, conduct: Conduct) -> Self {
         Topic {
             name,
             owner,
+            conduct,
             log: Log::default(),
             audience: Audience::default(),
             told_audience: Audience::default(),
@@ -170,20 +174,20 @@ impl Topic {
         self.roster.unvisited_bytes(self.log.end_bytes())
     }
 
-    /// Whether publishers may be read, if they may have `window_bytes` on their way.
-    pub(crate) fn is_open_to_publishers(&self, window_bytes: u64) -> bool {
-        self.held.is_none() && !self.is_window_full(window_bytes)
+    /// Whether publishers may be read: they are not held, and not too much is on its way.
+    pub(crate) fn is_open_to_publishers(&self) -> bool {
+        self.held.is_none() && !self.is_window_full()
     }
 
-    /// Whether more bytes than these are on their way to the topic's owner.
-    pub(crate) fn is_window_full(&self, window_bytes: u64) -> bool {
-        self.in_flight_bytes > window_bytes
+    /// Whether more is on its way to the topic's owner than may be.
+    pub(crate) fn is_window_full(&self) -> bool {
+        self.in_flight_bytes > self.conduct.policy.window_bytes
     }
 
     /// Whether a client may be read. One that has never published may only have a pong or a Close to send. So it is read
     /// even from a closed topic, until such clients have published a window's worth there.
-    pub(crate) fn is_open_to(&self, is_publisher: bool, window_bytes: u64) -> bool {
-        self.is_open_to_publishers(window_bytes)
-            || !is_publisher && self.overdraft_bytes <= window_bytes
+    pub(crate) fn is_open_to(&self, is_publisher: bool) -> bool {
+        self.is_open_to_publishers()
+            || !is_publisher && self.overdraft_bytes <= self.conduct.policy.window_bytes
     }
 }

@@ -73,6 +73,7 @@ fn a_close_behind_the_request_is_heard_although_the_drain_began_between() {
         topic: path.as_str().into(),
         client,
         next: Seq(0),
+        conduct: Conduct::of_all(&Config::default()),
         resumed: None,
         held: None,
     });

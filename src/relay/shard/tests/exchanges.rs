@@ -278,7 +278,7 @@ fn a_client_that_goes_while_it_waits_is_not_published_and_one_that_goes_later_is
 #[test]
 fn a_client_that_goes_while_it_waits_does_not_keep_the_room_of_the_next() {
     let (mut shards, path) = two_shards(&Config::default());
-    let window = shards[1].settings.policy.window_bytes as usize;
+    let window = shards[1].settings.conducts.general().policy.window_bytes as usize;
     let large = post(&path, &"x".repeat(window));
     // The first is on its way, and the others wait for it.
     let clients = [(); 3].map(|()| dial(&mut shards[1], &large));

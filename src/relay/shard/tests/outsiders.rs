@@ -51,7 +51,7 @@ fn a_topic_without_members_is_numbered_and_forgotten() {
 #[test]
 fn bytes_from_outside_on_their_way_are_limited_to_a_window() {
     let (mut shards, path) = two_shards(&Config::default());
-    let window = shards[1].settings.policy.window_bytes as usize;
+    let window = shards[1].settings.conducts.general().policy.window_bytes as usize;
     publish(&mut shards[1], &path, window).unwrap();
     assert_eq!(publish(&mut shards[1], &path, 1), Err(NotTaken::Waits));
     publish(&mut shards[1], "/another", 1).unwrap();

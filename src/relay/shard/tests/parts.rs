@@ -35,7 +35,7 @@ fn a_pong_goes_right_behind_the_message_that_its_client_is_in_the_middle_of() {
 #[test]
 fn whoever_takes_a_little_now_and_then_has_not_stalled() {
     let (mut shard, client) = in_part(&text(100), 1);
-    let stall = shard.settings.policy.stall_timeout;
+    let stall = shard.settings.conducts.general().policy.stall_timeout;
     for _ in 0..3 {
         shard.sleep(stall * 2 / 3, &mut taking(0));
         shard.accepts(client);

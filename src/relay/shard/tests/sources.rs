@@ -164,7 +164,7 @@ fn it_is_not_read_while_publishers_of_its_topic_are_held_and_nothing_is_lost() {
     turns(&mut shards);
     let client = join(&mut shards[1], &path, b"");
     turns(&mut shards);
-    let window = shards[1].settings.policy.window_bytes;
+    let window = shards[1].settings.conducts.general().policy.window_bytes;
     let mut sent = 0;
     while !shards[1].has_unread(client) {
         shards[1].sends(client, &text(100));

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::ids::Seq;
+use crate::relay::conduct::Conduct;
 
 /// A host whose clients have input, one read each, and whose clock shows a tenth of a millisecond more at each look.
 struct Flooded {
@@ -238,6 +239,7 @@ fn a_flood_behind_the_request_is_taken_in_to_its_end_although_the_owner_answers_
         topic: path_elsewhere().as_str().into(),
         client,
         next: Seq(0),
+        conduct: Conduct::of_all(&Config::default()),
         resumed: None,
         held: None,
     });

@@ -1,9 +1,11 @@
-//! Patterns for topics, as grants have them: `/room/*`, `/private/**`, `/news`.
+//! Patterns for topics, as grants and rules have them: `/room/*`, `/private/**`, `/news`.
 //!
 //! A pattern goes by the segments of a name, which are its parts between slashes. `*` is one whole segment, which may be empty.
 //! `**` at the end is any number of segments, or none, so `/private/**` has `/private` and `/private/`. All else is plain text.
 //!
 //! A pattern is compared with the decoded name of a topic. Nothing in a name is special: `..` is a name, and so is `*`.
+
+pub(crate) mod set;
 
 use std::fmt;
 
@@ -56,7 +58,7 @@ impl Pattern {
     }
 
     /// Memory of its segments, in bytes.
-    pub(super) fn memory_bytes(&self) -> usize {
+    pub(crate) fn memory_bytes(&self) -> usize {
         let texts = self.segments.iter().map(|segment| match segment {
             Segment::Text(text) => text.len(),
             Segment::Any => 0,
@@ -100,6 +102,12 @@ impl Pattern {
             segments: segments.into(),
             has_rest,
         })
+    }
+
+    /// Whether this decoded name is the only one that the pattern has.
+    pub(crate) fn is_only(&self, name: &str) -> bool {
+        let has_one = !self.has_rest && !self.segments.contains(&Segment::Any);
+        has_one && self.matches(name)
     }
 
     /// Whether the topic with this decoded name is one of the pattern's.
