@@ -69,6 +69,11 @@ pub mod access {
     pub use crate::access::grants::{Grants, GrantsError};
     pub use crate::access::keys::{KeyError, Keys};
     pub use crate::access::token::{Rules, TokenError, verify};
+}
+
+/// Patterns for topics.
+pub mod pattern {
+    pub use crate::pattern::set::PatternSet;
     pub use crate::pattern::{Pattern, PatternError};
 }
 

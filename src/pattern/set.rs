@@ -14,7 +14,7 @@ const NONE: u32 = u32::MAX;
 
 /// See the module.
 #[derive(Clone, Debug)]
-pub(crate) struct PatternSet {
+pub struct PatternSet {
     /// The root first.
     nodes: Vec<Node>,
     patterns: Vec<Pattern>,
@@ -58,7 +58,7 @@ impl Node {
 
 impl PatternSet {
     /// The set of these patterns, in their order.
-    pub(crate) fn new(patterns: Vec<Pattern>) -> PatternSet {
+    pub fn new(patterns: Vec<Pattern>) -> PatternSet {
         assert!(
             patterns.len() < NONE as usize,
             "a configuration has far fewer patterns"
@@ -111,7 +111,7 @@ impl PatternSet {
     }
 
     /// The place of the first pattern that has the topic with this decoded name.
-    pub(crate) fn first(&self, name: &str) -> Option<usize> {
+    pub fn first(&self, name: &str) -> Option<usize> {
         if self.patterns.is_empty() {
             return None;
         }

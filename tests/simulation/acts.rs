@@ -1,7 +1,5 @@
 //! The actions of clients, and accidents that happen to them.
 
-use fanwire::config::SlowConsumerPolicy;
-
 use crate::peer::{self, Request};
 use crate::tally::{Event, Stage};
 use crate::world::World;
@@ -85,7 +83,7 @@ impl World {
             _ => rng.within(most / 2..=most),
         };
         // Under `drop`, a message must carry its number, because others are skipped.
-        let is_lossy = self.plan.config.slow_consumer.policy == SlowConsumerPolicy::Drop;
+        let is_lossy = self.plan.is_lossy();
         let len = if is_lossy { len.max(8) } else { len }.min(most);
         let mut payload = format!("{number:08x}").into_bytes();
         payload.resize(len.max(8), if is_text { b'.' } else { 0xee });

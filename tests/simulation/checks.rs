@@ -1,6 +1,5 @@
 //! The checks after every turn, at rest and at the end.
 
-use fanwire::config::SlowConsumerPolicy;
 use fanwire::internals::ClientId;
 use fanwire::internals::relay::OVERHEAD_BYTES;
 use fanwire::server::Stat;
@@ -100,7 +99,7 @@ impl World {
         assert!(owed <= most, "{owed} deliveries owed, {most} at most");
         let known = self.model.departures(host_key);
         assert!(known <= value(Stat::Disconnections));
-        let is_lossy = self.plan.config.slow_consumer.policy == SlowConsumerPolicy::Drop;
+        let is_lossy = self.plan.is_lossy();
         if known == value(Stat::Disconnections) && !is_lossy {
             assert_eq!(owed, most, "deliveries owed");
         }

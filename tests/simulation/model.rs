@@ -21,7 +21,7 @@ use fanwire::internals::{ClientKey, Timestamp};
 
 use self::positions::Asked;
 use self::posts::Posts;
-use crate::plan::Plan;
+use crate::plan::{Plan, Rule};
 use crate::stream::Item;
 
 /// The publisher of messages that no client has sent.
@@ -43,6 +43,7 @@ pub(crate) struct Message {
 /// A topic: the order that all its members share, and the messages not yet in it.
 #[derive(Debug)]
 struct Topic {
+    rule: Rule,
     order: Vec<usize>,
     /// The time at which each message of the order was numbered.
     numbered_at: Vec<Timestamp>,
@@ -126,9 +127,7 @@ struct Client {
 /// The model of the world.
 #[derive(Debug)]
 pub(crate) struct Model {
-    policy: SlowConsumerPolicy,
     max_lag_bytes: usize,
-    echo: bool,
     pings: bool,
     has_history: bool,
     /// The limits on what is kept are never reached.
@@ -137,7 +136,6 @@ pub(crate) struct Model {
     max_age: Duration,
     /// The epoch of all numbers.
     epoch: Epoch,
-    coalesce: Duration,
     /// In a drain, clients are closed one after the other.
     has_spread: bool,
     messages: Vec<Message>,
@@ -156,7 +154,8 @@ pub(crate) struct Model {
 
 impl Model {
     pub(crate) fn new(plan: &Plan) -> Self {
-        let topic = || Topic {
+        let topic = |topic: usize| Topic {
+            rule: plan.rule(topic),
             order: Vec::new(),
             numbered_at: Vec::new(),
             accepted: vec![VecDeque::new(); plan.shards],
@@ -169,10 +168,7 @@ impl Model {
             life: Life::default(),
         };
         Model {
-            policy: plan.config.slow_consumer.policy,
             max_lag_bytes: plan.config.slow_consumer.max_lag_bytes,
-            echo: plan.config.relay.echo,
-            coalesce: plan.config.relay.coalesce,
             has_spread: !plan.config.shutdown.spread.is_zero(),
             pings: !plan.config.keepalive.ping_interval.is_zero(),
             has_history: plan.has_history(),
@@ -180,7 +176,7 @@ impl Model {
             max_age: plan.config.history.max_age,
             epoch: Epoch::from_bits(0),
             messages: Vec::new(),
-            topics: plan.topics.iter().map(|_| topic()).collect(),
+            topics: (0..plan.topics.len()).map(topic).collect(),
             clients: Vec::new(),
             confirmed: HashMap::new(),
             posts: Posts::default(),
@@ -377,7 +373,7 @@ impl Model {
             );
             topic.waits_until = until;
             let last = topic.fanned_out_at;
-            let most = last.map_or(Timestamp(0), |last| last + self.coalesce.min(most));
+            let most = last.map_or(Timestamp(0), |last| last + topic.rule.coalesce.min(most));
             assert!(
                 may_wait && now < most && until <= Some(most),
                 "a topic that was quiet waits"
@@ -497,7 +493,7 @@ impl Model {
             );
             let message = &self.messages[topic.order[member.next]];
             member.next += 1;
-            let is_own = !self.echo && message.publisher == client_key;
+            let is_own = !topic.rule.echo && message.publisher == client_key;
             if is_own {
                 continue;
             }
@@ -505,7 +501,7 @@ impl Model {
                 break;
             }
             assert!(
-                self.policy == SlowConsumerPolicy::Drop && !client.has_words,
+                topic.rule.policy == SlowConsumerPolicy::Drop && !client.has_words,
                 "not the message that comes next: a gap, a repetition or another order \
                  (place {} of client {client_key}, {} bytes of client {} expected, {} bytes sent)",
                 member.next - 1,
@@ -531,16 +527,17 @@ impl Model {
 
     fn on_close(&mut self, client: usize, code: u16, reason: &str) {
         let reason = &*self.take_position(client, reason);
+        let policy = self.rule(client).policy;
         if reason == "slow consumer: too far behind" {
             // A client that replays may be overtaken by what is dropped from the history.
-            let is_allowed = match self.policy {
+            let is_allowed = match policy {
                 SlowConsumerPolicy::Disconnect => true,
                 SlowConsumerPolicy::Backpressure => self.clients[client].asked != Asked::Nothing,
                 SlowConsumerPolicy::Drop => false,
             };
             assert!(is_allowed, "disconnected for a lag under another policy");
         }
-        if code == 1001 && reason.starts_with(FAREWELL) && self.policy != SlowConsumerPolicy::Drop {
+        if code == 1001 && reason.starts_with(FAREWELL) && policy != SlowConsumerPolicy::Drop {
             self.check_leaver(client);
         }
         let client = &mut self.clients[client];
@@ -567,7 +564,8 @@ impl Model {
         };
         let topic = &self.topics[client.topic];
         let mirrored = topic.mirrored[client.shard];
-        let is_owed = |&&message: &&usize| self.echo || self.messages[message].publisher != key;
+        let is_owed =
+            |&&message: &&usize| topic.rule.echo || self.messages[message].publisher != key;
         let waiting = topic.order.get(member.next..mirrored).unwrap_or_default();
         waiting.iter().filter(is_owed).count() as u64
     }
@@ -590,9 +588,9 @@ impl Model {
         clients.filter_map(|client| client.member.as_ref())
     }
 
-    /// Whether laggards skip messages.
-    fn skips(&self) -> bool {
-        self.policy == SlowConsumerPolicy::Drop
+    /// The rule of the client's topic.
+    fn rule(&self, client: usize) -> Rule {
+        self.topics[self.clients[client].topic].rule
     }
 
     /// Whether the shard has read `count` bytes of the client.

@@ -4,7 +4,6 @@
 //! The account of a shard is not visible. So the world keeps its own. At rest it fills the windows to the byte, without
 //! requests.
 
-use fanwire::config::SlowConsumerPolicy;
 use fanwire::internals::relay::{NotTaken, Shard};
 use fanwire::internals::ws::{MessageKind, frame_len};
 
@@ -126,7 +125,7 @@ impl World {
 
     /// Under `drop`, a message must carry its number, because others are skipped.
     fn least_payload(&self) -> usize {
-        let is_lossy = self.plan.config.slow_consumer.policy == SlowConsumerPolicy::Drop;
+        let is_lossy = self.plan.is_lossy();
         if is_lossy { 8 } else { 0 }
     }
 

@@ -24,6 +24,8 @@ pub(crate) enum Ending {
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
     pub(crate) config: Config,
+    /// For each topic of [`TOPICS`], what its rule changes.
+    pub(crate) rules: [Option<Rule>; TOPICS.len()],
     pub(crate) shards: usize,
     pub(crate) topics: Vec<&'static str>,
     pub(crate) router_seed: u64,
@@ -111,6 +113,14 @@ pub(crate) const TOPICS: [(&str, &str); 5] = [
 /// The memory for what a client has sent, to which it may refer.
 pub(crate) const WINDOW_BYTES: usize = 32 << 10;
 
+/// A rule for a topic.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Rule {
+    pub(crate) policy: SlowConsumerPolicy,
+    pub(crate) echo: bool,
+    pub(crate) coalesce: Duration,
+}
+
 /// The path of health checks.
 pub(crate) const HEALTH_PATH: &str = "/check";
 
@@ -130,6 +140,26 @@ impl Plan {
     /// Whether topics keep messages.
     pub(crate) fn has_history(&self) -> bool {
         !self.config.history.max_age.is_zero()
+    }
+
+    /// The settings of a topic, by its rule or in general.
+    pub(crate) fn rule(&self, topic: usize) -> Rule {
+        let config = &self.config;
+        let rule = match config.relay.topics {
+            Topics::Path => self.rules[topic],
+            Topics::Single => None,
+        };
+        rule.unwrap_or(Rule {
+            policy: config.slow_consumer.policy,
+            echo: config.relay.echo,
+            coalesce: config.relay.coalesce,
+        })
+    }
+
+    /// Whether some topic skips messages.
+    pub(crate) fn is_lossy(&self) -> bool {
+        let mut topics = 0..self.topics.len();
+        topics.any(|topic| self.rule(topic).policy == SlowConsumerPolicy::Drop)
     }
 
     /// The most that the memory of a message can be, divided by its cost as a frame. An event has names around each line.
@@ -158,7 +188,8 @@ impl Plan {
         let steps = rng.pick(&[200, 800, 2_500]);
         let topics = TOPICS.map(|(_, name)| name);
         let shards = rng.within(1..=4);
-        let config = config(shards, rng);
+        let mut config = config(shards, rng);
+        let rules = rules(&mut config, rng);
         let lag = config.slow_consumer.max_lag_bytes;
         let message = config.limits.max_message_bytes;
         let scratch_bytes = rng.pick(&[16, 256, 2 << 10, 16 << 10, 128 << 10]);
@@ -212,6 +243,7 @@ impl Plan {
                 rng.pick(&[0, 1, 1, 2])
             },
             config,
+            rules,
         };
         if rng.percent(6) {
             return plan.of_patience();
@@ -240,6 +272,8 @@ impl Plan {
     /// Topics wait for stalled clients longer than requests wait for topics.
     fn of_patience(mut self) -> Plan {
         self.config.slow_consumer.policy = SlowConsumerPolicy::Backpressure;
+        self.config.topics.clear();
+        self.rules = [None; TOPICS.len()];
         self.config.slow_consumer.stall_timeout = Duration::from_mins(1);
         self.config.keepalive.ping_interval = Duration::ZERO;
         Plan {
@@ -315,6 +349,43 @@ fn compress(config: &mut Config, shards: usize, rng: &mut Rng) {
             .max_buffered_bytes
             .max(32 * shards * windows * WINDOW_BYTES);
     }
+}
+
+/// Rules for some of the topics, in the configuration and as the model knows them. The last one is never reached.
+fn rules(config: &mut Config, rng: &mut Rng) -> [Option<Rule>; TOPICS.len()] {
+    let mut rules = [None; TOPICS.len()];
+    if rng.percent(60) {
+        return rules;
+    }
+    let mut text = String::from("topics:\n");
+    for (index, (path, _)) in TOPICS.into_iter().enumerate() {
+        if rng.percent(40) {
+            continue;
+        }
+        let (word, policy) = rng.pick(&[
+            ("disconnect", SlowConsumerPolicy::Disconnect),
+            ("drop", SlowConsumerPolicy::Drop),
+            ("backpressure", SlowConsumerPolicy::Backpressure),
+        ]);
+        // A client that counts gets its own messages, too.
+        let echo = !config.history.max_age.is_zero() || rng.percent(65);
+        let coalesce = Duration::from_micros(rng.pick(&[0, 200, 5_000]));
+        rules[index] = Some(Rule {
+            policy,
+            echo,
+            coalesce,
+        });
+        let (pattern, _query) = path.split_once('?').unwrap_or((path, ""));
+        let micros = coalesce.as_micros();
+        let rule = format!(
+            "- {{match: '{pattern}', echo: {echo}, coalesce: {micros}us, slow_consumer: {{policy: {word}}}}}\n"
+        );
+        text += &rule;
+    }
+    text += "- {match: /nobody/**, publish: nobody}\n";
+    let read = Config::from_yaml(&text, "rules");
+    config.topics = read.expect("the rules are valid").topics;
+    rules
 }
 
 /// Topics keep messages. A client that counts gets its own messages, too.

@@ -1,6 +1,5 @@
 //! Clients that post: they publish and ask by HTTP, several requests on a connection, some before the last is answered.
 
-use fanwire::config::SlowConsumerPolicy;
 use fanwire::internals::ClientKey;
 use fanwire::internals::relay::Shard;
 use fanwire::internals::ws::frame_len;
@@ -45,7 +44,7 @@ impl World {
     }
 
     fn request(&mut self) -> (Vec<u8>, Ask) {
-        let repeatable = self.plan.config.slow_consumer.policy != SlowConsumerPolicy::Drop;
+        let repeatable = !self.plan.is_lossy();
         if repeatable && !self.keyed.is_empty() && self.rng.percent(20) {
             self.tally.note(Event::Repeat);
             let at = self.rng.below(self.keyed.len());

@@ -24,7 +24,6 @@ use crate::plan::Plan;
 use crate::restart::first_hosts;
 use crate::rng::Rng;
 use crate::tally::{Event, Tally};
-use fanwire::config::SlowConsumerPolicy;
 
 /// The longest time that the clock goes on at once.
 const LONGEST_JUMP: Duration = Duration::from_hours(2);
@@ -313,7 +312,7 @@ impl World {
             _ => Asked::Nothing,
         };
         // Without words, a client that may be made to skip is not told where it begins.
-        let skips = self.plan.config.slow_consumer.policy == SlowConsumerPolicy::Drop;
+        let skips = self.plan.is_lossy();
         let has_words = self.rng.percent(60) || skips && asked != Asked::Nothing;
         Wish {
             asked,

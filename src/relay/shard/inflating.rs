@@ -8,7 +8,6 @@ use std::ops::ControlFlow;
 
 use super::Shard;
 use super::client::Client;
-use super::reading::max_message_bytes;
 use super::skills::Compression;
 use crate::ids::ClientKey;
 use crate::metrics::stats::Stat;
@@ -66,8 +65,8 @@ impl Shard {
     #[cold]
     #[inline(never)]
     pub(super) fn on_deflated(&mut self, key: ClientKey, message: &Message<'_>) -> ControlFlow<()> {
+        let max_message_bytes = self.max_message_bytes(&self.clients[key]);
         let client = &mut self.clients[key];
-        let max_message_bytes = max_message_bytes(client, &self.topics, &self.settings);
         let compression = client.skills.compression();
         if compression == Compression::Never {
             return ControlFlow::Continue(());

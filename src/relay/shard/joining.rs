@@ -88,6 +88,12 @@ impl Shard {
         let Stage::Joining(mut terms, _) = arrival.stage else {
             return;
         };
+        let keeps_history = resumed.is_some();
+        if terms.has_words(keeps_history) {
+            self.clients[key].give_words();
+        }
+        self.agree_on_deflate(key, &mut terms);
+        let client = &mut self.clients[key];
         let beginning = resumed.map(|resumed| Beginning {
             at: Position {
                 epoch: self.settings.epoch,
@@ -95,12 +101,6 @@ impl Shard {
             },
             lost: resumed.lost,
         });
-        let keeps_history = beginning.is_some();
-        if terms.has_words(keeps_history) {
-            client.give_words();
-        }
-        self.agree_on_deflate(key, &mut terms);
-        let client = &mut self.clients[key];
         client.take(Step::Join);
         client.carry_plain(terms.response(Welcome {
             now,

@@ -8,14 +8,13 @@ use std::ops::ControlFlow;
 
 use bytes::Bytes;
 
+use super::Shard;
 use super::arrival::{Arrival, Stage, Undecoded};
 use super::client::Client;
 use super::control::PendingControl;
 use super::phase::{Phase, Step};
 use super::publishing::Route;
 use super::ready::Permit;
-use super::topics::Topics;
-use super::{Settings, Shard};
 use crate::ids::ClientKey;
 use crate::metrics::stats::Stat;
 use crate::port::words;
@@ -150,10 +149,11 @@ impl Shard {
 
     /// Decodes frames and acts on each, up to the number of a step. Says how many bytes at the end are left.
     fn on_frames(&mut self, key: ClientKey, mut input: &mut [u8]) -> usize {
-        let Some(client) = self.clients.get_mut(key) else {
+        let Some(client) = self.clients.get(key) else {
             return 0;
         };
-        let max_message_bytes = max_message_bytes(client, &self.topics, &self.settings);
+        let max_message_bytes = self.max_message_bytes(client);
+        let client = &mut self.clients[key];
         debug_assert!(
             client.arrival.is_none(),
             "frames are decoded in their order"
@@ -187,6 +187,15 @@ impl Shard {
             client.publisher = client.has_published;
         }
         left
+    }
+
+    /// The longest message that the client may send.
+    pub(super) fn max_message_bytes(&self, client: &Client) -> usize {
+        match (client.topic(), client.source()) {
+            (Some(topic), _) => self.topics[topic].conduct.max_message_bytes,
+            (None, Some(topic)) => self.settings.port.topics().of(topic).max_message_bytes,
+            (None, None) => self.settings.conducts.general().max_message_bytes,
+        }
     }
 
     fn on_event(&mut self, key: ClientKey, event: Event<'_>) -> ControlFlow<()> {
@@ -358,14 +367,5 @@ impl Shard {
             self.outflow.make_urgent(key, &mut self.clients);
         }
         ControlFlow::Break(())
-    }
-}
-
-/// The longest message of a client, in bytes. Its topic has a limit, and so have the topics that a client only publishes to.
-pub(super) fn max_message_bytes(client: &Client, topics: &Topics, settings: &Settings) -> usize {
-    match (client.topic(), client.source()) {
-        (Some(topic), _) => topics[topic].conduct.max_message_bytes,
-        (None, Some(topic)) => settings.port.topics().of(topic).max_message_bytes,
-        (None, None) => settings.conducts.general().max_message_bytes,
     }
 }

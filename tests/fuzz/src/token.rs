@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use fanwire::config::TokenAlgorithm;
 use fanwire::internals::WallTime;
-use fanwire::internals::access::{Grants, Keys, Pattern, Rules, TokenError, verify};
+use fanwire::internals::access::{Grants, Keys, Rules, TokenError, verify};
+use fanwire::internals::pattern::Pattern;
 use ring::hmac;
 use serde_json::Value;
 

@@ -24,7 +24,7 @@ impl Model {
         );
         self.check_probes(client_key);
         let owed = self.owed_to(client_key, client);
-        let is_lossy = self.policy == SlowConsumerPolicy::Drop;
+        let is_lossy = self.rule(client_key).policy == SlowConsumerPolicy::Drop;
         assert!(
             owed == 0 || is_lossy,
             "client {client_key}: {owed} messages wait for ever"
@@ -37,7 +37,7 @@ impl Model {
 
     /// Checks that clients that were told that the relay is going away had got everything before.
     pub(crate) fn check_farewells(&self) {
-        if self.policy == SlowConsumerPolicy::Drop || self.has_spread {
+        if self.has_spread {
             // In a spread, others go on when a client has left.
             return;
         }
@@ -47,11 +47,15 @@ impl Model {
             if !client.close.as_ref().is_some_and(is_farewell) {
                 continue;
             }
+            let rule = self.rule(key);
             let Some(member) = &client.member else {
                 continue;
             };
+            if rule.policy == SlowConsumerPolicy::Drop {
+                continue;
+            }
             let rest = &self.topics[client.topic].order[member.next..];
-            let is_owed = |&&message: &&usize| self.echo || self.messages[message].publisher != key;
+            let is_owed = |&&message: &&usize| rule.echo || self.messages[message].publisher != key;
             let withheld = rest.iter().filter(is_owed).count();
             assert_eq!(
                 withheld, 0,

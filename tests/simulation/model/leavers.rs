@@ -17,7 +17,7 @@ impl Model {
         let withheld = topic.order.get(member.next..before).unwrap_or_default();
         let withheld = withheld
             .iter()
-            .filter(|message| self.echo || !is_own(message));
+            .filter(|message| topic.rule.echo || !is_own(message));
         assert_eq!(
             withheld.count(),
             0,
@@ -25,7 +25,7 @@ impl Model {
         );
         let under_way = topic.accepted[client.shard].iter().chain(&topic.pending);
         let unsent = topic.order[member.next..].iter().chain(under_way);
-        let own = if self.echo {
+        let own = if topic.rule.echo {
             unsent.filter(is_own).count()
         } else {
             0
@@ -39,7 +39,8 @@ impl Model {
     /// A client that broke the protocol must first get back what it had published before, unless it lags too far. Then
     /// it is told of its violation.
     pub(super) fn check_violator(&self, client_key: usize) {
-        if self.policy == SlowConsumerPolicy::Drop || !self.echo {
+        let rule = self.rule(client_key);
+        if rule.policy == SlowConsumerPolicy::Drop || !rule.echo {
             return;
         }
         let client = &self.clients[client_key];
@@ -50,7 +51,7 @@ impl Model {
             .clone()
             .map(|&message| self.messages[message].payload.len());
         let lag: usize = lens.map(frame_len).sum();
-        if self.policy == SlowConsumerPolicy::Disconnect && lag > self.max_lag_bytes {
+        if rule.policy == SlowConsumerPolicy::Disconnect && lag > self.max_lag_bytes {
             return;
         }
         let under_way = topic.accepted[client.shard].iter().chain(&topic.pending);
