@@ -140,6 +140,10 @@ impl Shard {
             return;
         };
         let is_next = arrival.is_idle();
+        let is_too_late = is_next && self.drain.is_announced();
+        if is_too_late {
+            arrival.refusal = Some(Refusal::SHUTDOWN);
+        }
         let (peer, refusal) = (arrival.peer, arrival.refusal);
         let Stage::Head(reader) = &mut arrival.stage else {
             // The host has not looked at the request yet.
@@ -148,7 +152,13 @@ impl Shard {
         };
         if is_next {
             // The time for a request begins with its first byte.
-            client.due = now + self.settings.handshake_timeout;
+            let most = self.settings.handshake_timeout;
+            client.due = now
+                + if is_too_late {
+                    REST_OF_HEAD.min(most)
+                } else {
+                    most
+                };
         }
         let head = match reader.head(&mut input, self.settings.max_header_bytes) {
             Ok(Some(head)) => head,

@@ -64,6 +64,13 @@ impl Shard {
             self.check_exchange(key, client, exchange);
         }
         assert!(
+            !client.is_idle()
+                || !self.drain.is_announced()
+                || self.drain.is_abandoned()
+                || self.is_known_as_idle(key),
+            "a drain will not close a connection between two requests"
+        );
+        assert!(
             !client.has_early_request() || client.is_ready,
             "nobody will read the next request"
         );

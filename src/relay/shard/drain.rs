@@ -2,6 +2,8 @@
 //!
 //! [`draining`](super::draining) explains the protocol and is the only file that changes this. It counts; it sends nothing.
 
+use crate::ids::ClientKey;
+
 /// See the module.
 #[derive(Debug, Default)]
 pub(super) struct Drain {
@@ -21,6 +23,8 @@ pub(super) struct Drain {
     answers: u16,
     abandoned: bool,
     cut: bool,
+    /// Connections between two requests, with some that have left or asked for something.
+    pub(super) idle: Vec<ClientKey>,
 }
 
 impl Drain {

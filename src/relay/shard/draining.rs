@@ -9,6 +9,9 @@
 //! A request that publishes is declined if its messages are not offered. Otherwise they are numbered like all others, and it is
 //! answered before its connection ends.
 //!
+//! A connection that waits between two requests stays until all others of the shard have left. A request that was on its way to
+//! it is told to come back later. Nothing waits for such a connection.
+//!
 //! When the last Close of the shard has begun, the shard accepts no message any more and sends a `Fence` to every owner. An owner
 //! with the fences of all shards has everything that will ever be published. It numbers and spreads that and answers `Fenced`
 //! to all.
@@ -18,6 +21,7 @@
 //! longer than `shutdown.timeout`: then the worker calls [`Shard::cut_all`].
 
 use super::Shard;
+use super::client::Client;
 use super::exchange::Progress;
 use super::phase::Phase;
 use super::spread::Spread;
@@ -104,13 +108,44 @@ impl Shard {
     }
 
     /// Ends a connection that may have begun a request. One that waits for another request has asked for nothing, and is told
-    /// nothing.
+    /// nothing. It goes last.
     pub(super) fn refuse_in_drain(&mut self, key: ClientKey) {
-        if self.clients[key].is_idle() {
+        if !self.clients[key].is_idle() {
+            self.refuse(key, Refusal::SHUTDOWN);
+        } else if self.drain.is_abandoned() {
             self.end_with(key, None);
         } else {
-            self.refuse(key, Refusal::SHUTDOWN);
+            self.drain.idle.push(key);
         }
+    }
+
+    /// Closes the connections between two requests once no other connection is left and every owner has answered.
+    pub(super) fn close_idle(&mut self) {
+        let is_answered = self.drain.is_answered(self.router.shards().count());
+        // The list may have connections that are gone, but it lacks none. So it is searched seldom.
+        if !is_answered || self.drain.idle.is_empty() || self.clients.len() > self.drain.idle.len()
+        {
+            return;
+        }
+        let clients = &self.clients;
+        let is_idle = |&key: &ClientKey| clients.get(key).is_some_and(Client::is_idle);
+        self.drain.idle.retain(is_idle);
+        if self.clients.len() > self.drain.idle.len() {
+            return;
+        }
+        for key in std::mem::take(&mut self.drain.idle) {
+            self.remove(key);
+        }
+    }
+
+    /// Whether a connection is between two requests, and a drain closes it when the others have left. For tests.
+    pub fn goes_last(&self, key: ClientKey) -> bool {
+        self.is_known_as_idle(key) && self.clients.get(key).is_some_and(Client::is_idle)
+    }
+
+    /// Whether a connection between two requests is in the list of those. For tests.
+    pub(super) fn is_known_as_idle(&self, key: ClientKey) -> bool {
+        self.drain.idle.contains(&key)
     }
 
     /// Whether no message is accepted any more. During a spread, messages are.

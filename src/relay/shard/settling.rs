@@ -24,6 +24,7 @@ impl Shard {
         if self.review_pressure() || is_relieved {
             self.settle_topics();
         }
+        self.close_idle();
         self.owner.drop_expired(self.now, &mut self.stats);
         self.owner.forget_unused(&mut self.stats);
     }

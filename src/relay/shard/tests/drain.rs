@@ -132,3 +132,75 @@ fn a_close_among_what_was_read_ends_the_client_before_the_shutdown_does() {
         MANY as u64
     );
 }
+
+/// A shard with a connection that has published and waits for its next request.
+fn with_idle_connection() -> (Driven, ClientKey) {
+    let mut shard = shard_with(&Config::default());
+    let client = shard.accept();
+    shard.sends(client, &post("a"));
+    rest(&mut shard, None);
+    assert!(shard.clients[client].is_idle());
+    shard.forget_writes();
+    (shard, client)
+}
+
+fn post(body: &str) -> Vec<u8> {
+    let length = body.len();
+    format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {length}\r\n\r\n{body}").into_bytes()
+}
+
+#[test]
+fn a_request_that_was_on_its_way_as_the_drain_began_is_told_to_come_back_later() {
+    let (mut shard, client) = with_idle_connection();
+    let silent = shard.accept();
+    shard.sends(silent, &post("a"));
+    let member = join(&mut shard, "/", b"");
+    rest(&mut shard, None);
+    shard.forget_writes();
+    shard.gets(Mail::Drain);
+    rest(&mut shard, None);
+    // The member has not answered its Close.
+    assert!(!shard.is_drained());
+    assert!(shard.clients[client].is_idle() && shard.clients[silent].is_idle());
+    let request = post("b");
+    let (begin, end) = request.split_at(9);
+    for part in [begin, end] {
+        shard.sends(client, part);
+        rest(&mut shard, None);
+    }
+    let answer = String::from_utf8(shard.writes_to(client).concat()).unwrap();
+    for part in [
+        "HTTP/1.1 503 ",
+        "\r\nRetry-After: ",
+        "\r\nConnection: close\r\n",
+    ] {
+        assert!(answer.contains(part), "{answer}");
+    }
+    assert_eq!(
+        shard.stats.value(Stat::PostedMessages),
+        2,
+        "only the first ones"
+    );
+    assert_eq!(shard.stats.value(Stat::PostsUnavailable), 1);
+    shard.ends(client);
+    shard.fails(member);
+    rest(&mut shard, None);
+    assert!(
+        shard.is_drained(),
+        "nobody waits for the one that is silent"
+    );
+    assert!(
+        shard.writes_to(silent).is_empty(),
+        "it has asked for nothing"
+    );
+    assert_eq!(shard.stats.value(Stat::HandshakeShutdown), 0);
+}
+
+#[test]
+fn a_connection_between_two_requests_does_not_make_a_drain_longer() {
+    let (mut shard, client) = with_idle_connection();
+    shard.gets(Mail::Drain);
+    rest(&mut shard, None);
+    assert!(shard.is_drained());
+    assert!(shard.take_applied().contains(&Effect::Close(client)));
+}
