@@ -85,8 +85,8 @@ pub enum Envelope {
     Ask(Box<Question>),
     /// From a topic's owner: the answer.
     Described(Box<Described>),
-    /// From a topic's owner: messages of the shard's outsiders are numbered.
-    Numbered {
+    /// From a topic's owner: messages of the shard's outsiders are numbered, so they are not on their way any more.
+    Arrived {
         /// The topic.
         topic: TopicName,
         /// Bytes of frames.
@@ -146,7 +146,7 @@ impl Envelope {
             | Envelope::Subscribed { .. }
             | Envelope::Unsubscribe { .. }
             | Envelope::Members { .. }
-            | Envelope::Numbered { .. }
+            | Envelope::Arrived { .. }
             | Envelope::Recall(_)
             | Envelope::Posted(_)
             | Envelope::Ask(_)

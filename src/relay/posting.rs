@@ -108,7 +108,7 @@ pub struct Posted {
     pub(crate) verdicts: Vec<(Ticket, Verdict)>,
     /// Bytes of frames that are not published, because they are repeats.
     pub(crate) dropped_bytes: u64,
-    /// Publishers of the topic are held. The next `Numbered` comes at the end of the hold.
+    /// Publishers of the topic are held. The next `Arrived` comes at the end of the hold.
     pub(crate) is_held: bool,
 }
 

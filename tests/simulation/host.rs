@@ -14,6 +14,7 @@ use fanwire::internals::ws::Refusal;
 use fanwire::internals::{ClientKey, ShardId, Timestamp, relay};
 use fanwire::server::Stat;
 
+use crate::judged::Judged;
 use crate::tally::Event;
 use crate::world::{Parcel, World};
 
@@ -83,6 +84,7 @@ pub(crate) struct Host {
     /// In this turn, connections may be closed even if their transports hold bytes back, because of a deadline or a
     /// cut.
     pub(crate) is_ruthless: bool,
+    judged: Judged,
 }
 
 /// The source of a piece of mail.
@@ -124,6 +126,7 @@ impl Host {
             keepsake: None,
             left_numbers: Vec::new(),
             is_ruthless: false,
+            judged: Judged::default(),
         }
     }
 
@@ -327,9 +330,16 @@ impl relay::Host for InTurn<'_> {
                 let host = &mut world.hosts[*host];
                 host.is_ruthless |= shard.len() < host.clients_before;
             }
-            Moment::Decided => world.number(*host, shard),
-            Moment::Wrote(key, written) => world.note_written(*host, shard, key, written),
+            Moment::Decided => {
+                world.number(*host, shard);
+                world.hosts[*host].judged.begin(shard);
+            }
+            Moment::Wrote(key, written) => {
+                world.note_written(*host, shard, key, written);
+                world.hosts[*host].judged.note_write(shard, key);
+            }
             Moment::Ended => {
+                world.hosts[*host].judged.end(shard);
                 world.hosts[*host].is_short = shard.stats().value(Stat::BufferLimitReached) > 0;
                 // Nothing more is numbered in this turn.
                 world.hosts[*host].numbered_before = Vec::new();
@@ -604,7 +614,7 @@ impl World {
                 let topic = self.topic_named(topic);
                 self.model.mirror(host, topic, end);
             }
-            Envelope::Numbered { topic, bytes } => {
+            Envelope::Arrived { topic, bytes } => {
                 let topic = self.topic_named(topic);
                 self.on_numbered(host, topic, *bytes);
             }

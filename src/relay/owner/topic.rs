@@ -315,7 +315,7 @@ impl OwnedTopic {
     pub(crate) fn acknowledge(&mut self, outbox: &mut Outbox) {
         for (shard, bytes) in self.unacknowledged.drain(..) {
             let topic = self.name.clone();
-            outbox.send(shard, Envelope::Numbered { topic, bytes });
+            outbox.send(shard, Envelope::Arrived { topic, bytes });
         }
     }
 }

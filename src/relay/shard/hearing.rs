@@ -78,7 +78,7 @@ impl Shard {
                 self.on_subscribed(&topic, client, next, resumed.as_deref());
             }
             Envelope::Deliver { topic, batch } => self.on_deliver(&topic, batch),
-            Envelope::Numbered { topic, bytes } => self.on_numbered(&topic, bytes),
+            Envelope::Arrived { topic, bytes } => self.on_numbered(&topic, bytes),
             Envelope::Posted(posted) => self.on_posted(*posted),
             Envelope::Described(answer) => self.on_described(&answer),
             Envelope::Held { topic, held } => self.on_held(&topic, held),

@@ -240,6 +240,19 @@ impl Shard {
         self.outbox.send(topic.owner, subscribe);
     }
 
+    /// The clients that replay and have not been sent their whole list. For tests.
+    pub fn unfinished_replays(&self) -> Vec<ClientKey> {
+        let mut keys = self.clients.keys_in(|phase| phase == Phase::Open);
+        keys.retain(|&key| self.is_replay_over(key) == Some(false));
+        keys
+    }
+
+    /// Whether a client that replays has been sent its whole list; `None` if it does not replay. For tests.
+    pub fn is_replay_over(&self, key: ClientKey) -> Option<bool> {
+        let replaying = self.clients.get(key)?.replay()?;
+        Some(replaying.replay.is_over())
+    }
+
     /// The owner has answered a client whose list is over.
     fn go_on(&mut self, topic: TopicKey, key: ClientKey, next: Seq, resumed: Option<&Resumed>) {
         let lost = resumed.and_then(|resumed| resumed.lost);

@@ -112,7 +112,7 @@ fn envelopes_about_an_unknown_topic_change_nothing() {
             from,
             in_vain: true,
         },
-        Envelope::Numbered {
+        Envelope::Arrived {
             topic: topic.clone(),
             bytes: 7,
         },
@@ -185,7 +185,7 @@ fn a_shard_that_has_learned_of_a_hold_takes_nothing_and_hears_once_what_was_numb
     let numbered: Vec<u64> = said
         .iter()
         .filter_map(|(_, mail)| match mail {
-            Mail::Envelope(Envelope::Numbered { bytes, .. }) => Some(*bytes),
+            Mail::Envelope(Envelope::Arrived { bytes, .. }) => Some(*bytes),
             _ => None,
         })
         .collect();

@@ -429,7 +429,7 @@ impl World {
             | Envelope::Posted(_)
             | Envelope::Ask(_)
             | Envelope::Described(_)
-            | Envelope::Numbered { .. }
+            | Envelope::Arrived { .. }
             | Envelope::Hold { .. }
             | Envelope::Release { .. }
             | Envelope::Held { .. }
