@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::outside::ACCOUNT_BYTES;
 use crate::access::Judged;
 use crate::http::reader::Reader;
 use crate::ids::Seq;
@@ -262,7 +263,8 @@ impl Parts {
         // A claim shares the texts. It has a counter beside its name.
         let has_key = self.sender.as_ref().is_some_and(|one| one.key.is_some());
         let claim = if has_key { size_of::<Name>() + 16 } else { 0 };
-        self.named_bytes += topic.len() + claim;
+        // While a part waits or is on its way, its topic has an account.
+        self.named_bytes += topic.len() + claim + ACCOUNT_BYTES;
         self.parts.push(Part {
             topic,
             draft: Some(draft),
@@ -562,7 +564,10 @@ impl Parts {
         let lines = self.lines.as_ref().map_or(0, |lines| {
             let unread = lines.unread.as_ref();
             let body = unread.map_or(0, |unread| {
-                unread.body.capacity() + unread.judged.memory_bytes()
+                // A table has a byte of its own for each place.
+                let place = size_of::<(TopicName, u32)>() + 1;
+                let places = unread.parts_by_topic.capacity() * place;
+                unread.body.capacity() + unread.judged.memory_bytes() + places
             });
             lines.fates.capacity() * size_of::<Fate>() + body
         });

@@ -18,6 +18,9 @@ use crate::ws::frame::MessageKind;
 /// A queue that is this much longer than twice the number of parts in it is searched for those that have left.
 const FEW_WAITING: usize = 64;
 
+/// Memory of an account and its name in the table.
+pub(super) const ACCOUNT_BYTES: usize = size_of::<(TopicName, Account)>() + 1;
+
 /// Messages of this turn for one topic.
 #[derive(Debug)]
 pub(super) struct Offer {
