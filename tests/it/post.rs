@@ -494,3 +494,23 @@ fn a_drain_answers_what_it_takes_and_ends_idle_connections() {
     drop((idle, busy));
     world.join_ended();
 }
+
+#[test]
+fn a_request_that_comes_while_the_relay_ends_is_told_to_come_back_later() {
+    let world = World::with(&config(1));
+    let mut idle = world.dial();
+    assert_eq!(ask(&mut idle, post("/room", "", "x")).status, 202);
+    // It does not answer its Close before it is told to.
+    let mut member = world.dial();
+    member.upgrade("/room");
+    world.relay.shutdown();
+    assert_eq!(member.close().0, 1001);
+    let answer = ask(&mut idle, post("/room", "", "late"));
+    assert_eq!(answer.status, 503);
+    assert_eq!(answer.header("retry-after"), Some("10"));
+    assert_eq!(answer.header("connection"), Some("close"));
+    idle.expect_end();
+    assert_eq!(world.total(Stat::PostedMessages), 1);
+    drop((idle, member));
+    world.join_ended();
+}
