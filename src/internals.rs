@@ -18,8 +18,10 @@ pub mod relay {
     pub use crate::relay::batch::audience::Audience;
     pub use crate::relay::batch::draft::{Draft, OVERHEAD_BYTES, Source};
     pub use crate::relay::envelope::Envelope;
+    pub use crate::relay::owner::cluster::{Cluster, ClusterSettings};
     pub use crate::relay::owner::coalesce::{Coalesce, PER_MEMBER};
     pub use crate::relay::owner::keepsake::{Amount, Keepsake};
+    pub use crate::relay::owner::offer::Offer;
     pub use crate::relay::owner::topic::OwnedTopic;
     pub use crate::relay::policy::departure::close_frames;
     pub use crate::relay::router::Router;

@@ -10,6 +10,7 @@
 use std::io::IoSlice;
 use std::time::Duration;
 
+use crate::cluster::engine::Action;
 use crate::http::health::Health;
 use crate::ids::{ClientKey, ShardId};
 use crate::metrics::stats::Stat;
@@ -192,6 +193,16 @@ pub trait Host {
     /// Wakes the shards that envelopes were posted to.
     fn wake_others(&mut self) {}
 
+    /// Tells the engines of [`Shard::cluster_mut`] what has happened on their connections. While [`Shard::takes_arrivals`] says
+    /// no, subscriptions are not read. Called once a turn, if the shard has engines.
+    fn take_engine_news(&mut self, _shard: &mut Shard) {}
+
+    /// Does what an engine says, by its index in the cluster. Commands may wait for [`Host::flush_engines`].
+    fn act_on_engine(&mut self, _engine: usize, _action: Action) {}
+
+    /// Sends the commands of all engines. Called behind the last of a row of actions.
+    fn flush_engines(&mut self) {}
+
     /// Does something to a socket.
     fn apply(&mut self, effect: Effect);
 
@@ -312,6 +323,7 @@ impl Turn {
             self.shard.next_close(),
             self.shard.next_expiry(),
             self.shard.next_census(),
+            self.shard.next_of_engines(),
             deadline,
             next_read,
             heartbeat,
@@ -335,6 +347,7 @@ impl Turn {
             self.on_event(host, key, readiness);
         }
         host.take_mail(&mut self.shard);
+        self.hear_engines(host);
         host.note(&mut self.shard, Moment::Heard);
         self.read(host);
         self.seat_clients(host);
@@ -351,6 +364,7 @@ impl Turn {
         self.shard.decide();
         host.note(&mut self.shard, Moment::Decided);
         self.post(host);
+        self.act_on_engines(host);
         host.note(&mut self.shard, Moment::Told);
         // 3. Flush: one write for each client that has something to get.
         self.flush(host);
@@ -359,6 +373,7 @@ impl Turn {
         self.shard.end_turn(flushed_at);
         host.note(&mut self.shard, Moment::Ended);
         self.post(host);
+        self.act_on_engines(host);
         for effect in self.shard.take_effects() {
             host.apply(effect);
         }
@@ -559,6 +574,26 @@ impl Turn {
             host.post(to, envelope);
         }
         host.wake_others();
+    }
+
+    /// Takes in what the engines have for this shard.
+    fn hear_engines<H: Host>(&mut self, host: &mut H) {
+        if self.shard.is_clustered() {
+            host.take_engine_news(&mut self.shard);
+            self.shard.hear_engines();
+        }
+    }
+
+    /// Has the host do what the engines want.
+    fn act_on_engines<H: Host>(&mut self, host: &mut H) {
+        let actions = self.shard.take_engine_actions();
+        if actions.is_empty() {
+            return;
+        }
+        for (engine, action) in actions {
+            host.act_on_engine(engine, action);
+        }
+        host.flush_engines();
     }
 
     fn flush<H: Host>(&mut self, host: &mut H) {

@@ -7,10 +7,12 @@
 //!
 //! It knows shards and no members. Its envelopes leave through the [`Outbox`], also those to its own shard.
 
+pub(crate) mod cluster;
 pub(crate) mod coalesce;
 pub(crate) mod history;
 pub(crate) mod keepsake;
 mod keys;
+pub(crate) mod offer;
 mod pending;
 mod posts;
 mod receipts;
@@ -24,6 +26,7 @@ use std::time::Duration;
 
 use slab::Slab;
 
+use self::cluster::Cluster;
 use self::coalesce::Agenda;
 use self::keys::Keys;
 use self::pending::Gauged;
@@ -85,6 +88,8 @@ pub(crate) struct Owner {
     receipts: Receipts,
     /// Keys of requests that may be repeated.
     keys: Keys,
+    /// The engines that number messages, if several relays are one.
+    cluster: Option<Box<Cluster>>,
 }
 
 impl Owner {
@@ -105,12 +110,28 @@ impl Owner {
             is_ending: false,
             receipts: Receipts::default(),
             keys: Keys::default(),
+            cluster: None,
         }
     }
 
     /// Topics that come into being from now on have these settings.
     pub(crate) fn set_conducts(&mut self, conducts: Arc<Conducts>) {
         self.conducts = conducts;
+    }
+
+    /// From now on engines number the messages. Called before the first turn.
+    pub(crate) fn join_cluster(&mut self, cluster: Cluster) {
+        self.cluster = Some(Box::new(cluster));
+    }
+
+    /// The engines, if there are any.
+    pub(crate) fn cluster(&self) -> Option<&Cluster> {
+        self.cluster.as_deref()
+    }
+
+    /// The same, to change them.
+    pub(crate) fn cluster_mut(&mut self) -> Option<&mut Cluster> {
+        self.cluster.as_deref_mut()
     }
 
     fn slot_named(&mut self, name: &TopicName, stats: &mut Stats) -> usize {

@@ -6,6 +6,7 @@
 //! begin_turn(now)
 //!   on_writable…                           sockets take bytes again                flushing.rs
 //!   handle(envelope)…, accept…             other shards, and new connections       hearing.rs, arriving.rs
+//!   hear_engines                           engines have numbered messages           clustering.rs
 //!   permit, on_bytes, on_end…              clients have done something             ready.rs, reading.rs, leaving.rs
 //!   poll_unseated → admit…                 proxies have named their clients        naming.rs
 //!   poll_undecided → stay, transfer_out…   clients stay or move to another shard   arriving.rs
@@ -36,6 +37,7 @@ mod census;
 mod checking;
 mod client;
 mod clients;
+mod clustering;
 mod control;
 mod deadlines;
 mod deciding;
