@@ -19,6 +19,8 @@ pub(crate) const DISCONNECTIONS: &[(&str, Stat)] = &[
     ("token_expired", Stat::DisconnectedExpired),
     ("reserved_text", Stat::DisconnectedReservedText),
     ("memory", Stat::DisconnectedMemory),
+    ("break", Stat::DisconnectedBreak),
+    ("outage", Stat::DisconnectedOutage),
     ("shutdown", Stat::DisconnectedShutdown),
     ("internal_error", Stat::DisconnectedInternal),
 ];

@@ -68,6 +68,10 @@ pub enum Stat {
     DisconnectedReservedText,
     /// The relay was short of memory, and the client held the most: closed with 1013.
     DisconnectedMemory,
+    /// Messages of its topic are missing, or may be: closed with 1013.
+    DisconnectedBreak,
+    /// It published while the engine of its topic was away: closed with 1013.
+    DisconnectedOutage,
     /// The relay is shutting down: closed with 1001.
     DisconnectedShutdown,
     /// The relay has failed: closed with 1011.

@@ -38,6 +38,20 @@ impl Epoch {
         Epoch(name)
     }
 
+    /// The bits that its name is made of; `None` if [`Epoch::from_bits`] does not make such a name.
+    pub(crate) fn to_bits(self) -> Option<u64> {
+        let mut bits: u64 = 0;
+        for digit in self.0.bytes().rev() {
+            let value = match digit {
+                b'0'..=b'9' => digit - b'0',
+                b'A'..=b'Z' => digit - b'A' + 10,
+                _ => digit - b'a' + 36,
+            };
+            bits = bits.checked_mul(62)?.checked_add(u64::from(value))?;
+        }
+        (Epoch::from_bits(bits) == self).then_some(bits)
+    }
+
     /// Its name: 1 to 32 letters or digits.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -153,6 +167,8 @@ mod tests {
         let names = [0, 1, 61, 62, u64::MAX, u64::MAX - 1].map(Epoch::from_bits);
         for (at, name) in names.iter().enumerate() {
             assert_eq!(name.as_str().parse(), Ok(*name));
+            let bits = name.to_bits().unwrap();
+            assert_eq!(Epoch::from_bits(bits), *name);
             assert!(!names[at + 1..].contains(name));
         }
     }

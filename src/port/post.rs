@@ -134,6 +134,12 @@ faults! {
     HELD = ServiceUnavailable, "The topic waits for slow clients. This request does not publish the message. Try again later.\n";
     /// There is no room for keys.
     KEYS_FULL = ServiceUnavailable, "There are too many requests with an Idempotency-Key. This request does not publish the message. Try again later.\n";
+    /// The engine was away, and has numbered the messages meanwhile.
+    PASSED = Accepted, "The message is published. Its position is not known.\n";
+    /// The engine went away with the messages.
+    UNSURE = ServiceUnavailable, "The connection to the other servers broke. It is unknown whether the message is published.\n";
+    /// The engine is away.
+    OUT = ServiceUnavailable, "The connection to the other servers is broken. This request does not publish the message. Try again later.\n";
     /// The relay is short of memory.
     MEMORY = ServiceUnavailable, "The server is short of memory. This request does not publish the message. Try again later.\n";
     /// The relay is shutting down.

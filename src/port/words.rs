@@ -51,6 +51,15 @@ pub(crate) fn push_place(out: &mut Vec<u8>, form: Form, at: Option<Position>, lo
     push(out, form, at, &format!("{{{}}}", members.join(",")));
 }
 
+/// Appends that messages are missing, or that the places go on in another epoch. The next message is the one behind `at`.
+pub(crate) fn push_mark(out: &mut Vec<u8>, form: Form, at: Option<Position>, lost: Lost) {
+    match (at, lost) {
+        (Some(at), lost) => push_hello(out, form, at, lost),
+        (None, Some(lost)) => push(out, form, None, &format!("{{\"lost\":{lost}}}")),
+        (None, None) => push(out, form, None, "{\"lost\":null}"),
+    }
+}
+
 /// The last words of an event stream, in the place of a Close: with the same code and reason, the place that the client has
 /// reached, and the pause after which it is to come back, if they are known.
 pub(crate) fn end(

@@ -15,6 +15,7 @@ use crate::relay::batch::draft::Draft;
 use crate::relay::batch::past::Resumed;
 use crate::relay::conduct::Conduct;
 pub(crate) use crate::relay::hold::Hold;
+use crate::relay::places::{Mark, Places};
 use crate::relay::posting::{Described, Posted, Posting, Question, Recall};
 
 /// A message from shard to shard.
@@ -47,8 +48,17 @@ pub enum Envelope {
         conduct: Arc<Conduct>,
         /// The answer to `start`, if the topic keeps messages.
         resumed: Option<Box<Resumed>>,
+        /// The places of its messages, if an engine numbers them.
+        places: Option<Box<Places>>,
         /// The hold on the topic's publishers, if there is one.
         held: Option<Hold>,
+    },
+    /// The owner's other answer: the client cannot join now, because the engine of the topic is away.
+    Refused {
+        /// The topic.
+        topic: TopicName,
+        /// The client that wants to join.
+        client: ClientKey,
     },
     /// To a topic's owner: `from` has no member left and wants no more batches.
     Unsubscribe {
@@ -99,6 +109,27 @@ pub enum Envelope {
         /// The messages.
         batch: Arc<Batch>,
     },
+    /// From a topic's owner: the engine's numbers do not simply go on, behind the last batch.
+    Mark {
+        /// The topic.
+        topic: TopicName,
+        /// The place, and the news for members.
+        mark: Box<Mark>,
+    },
+    /// From a topic's owner: messages of the shard's members will not be delivered.
+    Returned {
+        /// The topic.
+        topic: TopicName,
+        /// Bytes of frames.
+        bytes: u64,
+        /// They were never sent to the engine. Their senders are to know.
+        is_dropped: bool,
+    },
+    /// From a topic's owner: nothing could be published for so long that publishers need not wait any more.
+    Out {
+        /// The topic.
+        topic: TopicName,
+    },
     /// To a topic's owner: `from` cannot keep up; hold the topic's publishers.
     Hold {
         /// The topic.
@@ -144,6 +175,10 @@ impl Envelope {
             Envelope::Deliver { batch, .. } => batch.kept_bytes() as usize,
             Envelope::Subscribe { .. }
             | Envelope::Subscribed { .. }
+            | Envelope::Refused { .. }
+            | Envelope::Mark { .. }
+            | Envelope::Returned { .. }
+            | Envelope::Out { .. }
             | Envelope::Unsubscribe { .. }
             | Envelope::Members { .. }
             | Envelope::Arrived { .. }

@@ -8,6 +8,7 @@
 //! shard/              clients, and the work of a turn. Knows topic/, owner/ and policy/
 //! owner/              topics as their owner sees them: numbers, fan-outs, holds. Knows shards, no members
 //! topic/              topics as a shard with members sees them: log, members, rounds. Knows no owner
+//! places              the places of messages, if an engine numbers them
 //! batch/              messages on their way: drafts, then batches in forms, for an audience
 //! policy/             laggards, rates, and reasons for which clients leave
 //! conduct             the settings of each topic, general or by its rule
@@ -24,6 +25,7 @@ pub(crate) mod hold;
 pub(crate) mod outbox;
 pub(crate) mod owner;
 pub(crate) mod patience;
+pub(crate) mod places;
 pub(crate) mod policy;
 pub(crate) mod posting;
 pub(crate) mod router;

@@ -7,6 +7,7 @@
 
 use std::sync::Arc;
 
+use crate::cluster::place::Epoch;
 use crate::ids::{ClientKey, Seq, ShardId};
 use crate::port::describe::Description;
 use crate::port::idempotency::{Digest, Key};
@@ -90,7 +91,15 @@ pub(crate) enum Verdict {
         next: Seq,
         /// The members of the topic.
         members: u32,
+        /// The epoch that the number is in; `None` for that of this process.
+        epoch: Option<Epoch>,
     },
+    /// The engine has numbered it, and nobody here knows where.
+    Passed,
+    /// It was sent to the engine, and nobody knows whether it is published.
+    Unsure,
+    /// The engine was away for too long. It is not published.
+    Out,
     /// Its key came with other messages before. It is not published.
     Reused,
     /// There is no room for its key. It is not published.

@@ -184,6 +184,8 @@ refusals! {
     HEAD_TOO_LARGE = HeadTooLarge, HeaderFieldsTooLarge, "The request's head is too large.\n";
     /// The server has its maximum of connections.
     CAPACITY = Capacity, ServiceUnavailable, "The server is full. Try again later.\n";
+    /// The engine of the topic is away.
+    OUT = Capacity, ServiceUnavailable, "The server has lost its connection to the other servers. Try again later.\n";
     /// The server is shutting down.
     SHUTDOWN = Shutdown, ServiceUnavailable, "The server is shutting down.\n";
     /// Another major version of HTTP.

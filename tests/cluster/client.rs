@@ -88,6 +88,35 @@ impl Session {
         };
     }
 
+    /// Hears a message without a word about its place. It must be the next one.
+    pub(crate) fn hear_blindly(&mut self, id: MessageId, truth: &Truth) {
+        let before = truth.places(id).iter().map(|place| Place {
+            last: place.last - 1,
+            ..*place
+        });
+        let is_next = |before: &Place| truth.distance(&self.topic, self.place, *before) == Some(0);
+        let before = before.clone().find(is_next).unwrap_or_else(|| {
+            panic!(
+                "{}: message {id}, of {:?}, is not the next one at {}",
+                self.topic,
+                truth.places(id),
+                self.place
+            )
+        });
+        self.hear(Heard { before, id }, truth);
+    }
+
+    /// A stream begins at `place`, of which nothing connects to what was heard.
+    pub(crate) fn begin_anew(&mut self, place: Place) {
+        self.seen.clear();
+        self.place = place;
+    }
+
+    /// The name of the topic in the engine.
+    pub(crate) fn topic(&self) -> &str {
+        &self.topic
+    }
+
     /// Checks that exactly `lost` messages lie between the session's place and `to`.
     pub(crate) fn check_distance(&self, lost: u64, to: Place, truth: &Truth) {
         let distance = truth.distance(&self.topic, self.place, to);

@@ -24,6 +24,7 @@ mod node;
 mod plan;
 mod planted;
 mod real;
+mod relays;
 #[expect(dead_code, reason = "the other simulation needs more of it")]
 #[path = "../simulation/rng.rs"]
 mod rng;
@@ -74,6 +75,7 @@ fn trials() -> Vec<Trial> {
         Trial::test("replay", || runs::replay().map_err(Failed::from)),
     ];
     trials.extend(planted::trials());
+    trials.extend(relays::trials());
     trials.extend(real::trials());
     trials
 }

@@ -250,6 +250,7 @@ impl Node {
                 }
             }
             Effect::Unsure => self.note("unsure"),
+            Effect::Out => self.note("out"),
             Effect::Hold(is_held) => self.room(topic).is_held = is_held,
             Effect::Resumed {
                 client,

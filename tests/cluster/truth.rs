@@ -25,6 +25,8 @@ pub(crate) struct Truth {
     /// Messages by topic, epoch and number.
     names: BTreeMap<(String, Epoch, u64), MessageId>,
     edges: BTreeMap<(String, Epoch), Vec<Edge>>,
+    /// The places of each message.
+    places: BTreeMap<MessageId, Vec<Place>>,
     /// How often each message was numbered.
     times: BTreeMap<MessageId, u32>,
 }
@@ -39,6 +41,11 @@ impl Truth {
             epoch.0
         );
         *self.times.entry(id).or_default() += 1;
+        let last = number;
+        self.places
+            .entry(id)
+            .or_default()
+            .push(Place { epoch, last });
     }
 
     /// The engine has begun an epoch at `to`, which is the place `from` of another one.
@@ -55,6 +62,11 @@ impl Truth {
     /// The message that a number names.
     pub(crate) fn message(&self, topic: &str, epoch: Epoch, number: u64) -> Option<MessageId> {
         self.names.get(&(topic.into(), epoch, number)).copied()
+    }
+
+    /// The places right behind a message: more than one if the engine has forgotten the first.
+    pub(crate) fn places(&self, id: MessageId) -> &[Place] {
+        self.places.get(&id).map_or(&[], |places| places)
     }
 
     /// Messages between two places, if the second can be reached from the first.

@@ -620,6 +620,10 @@ impl World {
             }
             Envelope::Unsubscribe { .. }
             | Envelope::Members { .. }
+            | Envelope::Refused { .. }
+            | Envelope::Mark { .. }
+            | Envelope::Returned { .. }
+            | Envelope::Out { .. }
             | Envelope::Recall(_)
             | Envelope::Ask(_)
             | Envelope::Described(_)

@@ -101,6 +101,8 @@ pub enum Effect<T> {
     Dropped(Vec<T>),
     /// The batch on its way has been so for too long. Its publishers may be told that it is unknown.
     Unsure,
+    /// Nothing could be published for too long: publishers need not wait any more, until they are let go on.
+    Out,
     /// Publishers wait, or go on.
     Hold(bool),
     /// A client that comes back goes on here.

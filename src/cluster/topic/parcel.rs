@@ -1,6 +1,6 @@
 //! Finished frames that a topic's owner hands in, with whatever it wants back when they are numbered or given up.
 
-/// See the module. The relay's drafts will be parcels; the simulation has its own.
+/// See the module. The relay's offers are parcels; the simulation has its own.
 pub trait Parcel {
     /// Messages in it, at least one.
     fn messages(&self) -> u32;

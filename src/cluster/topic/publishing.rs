@@ -84,6 +84,7 @@ impl<T: Parcel> Topic<T> {
         if self.offers.on_way().is_some() {
             cx.effects.push(Effect::Unsure);
         }
+        cx.effects.push(Effect::Out);
         self.note_use(cx);
     }
 

@@ -441,7 +441,7 @@ fn an_outage_drops_what_was_never_sent() {
     assert_eq!(effects, [Effect::Hold(true)]);
     assert_eq!(rig.after(9_999), []);
     let dropped = Effect::Dropped(vec![Letter("waits", 1)]);
-    assert_eq!(rig.after(1), [dropped, Effect::Unsure]);
+    assert_eq!(rig.after(1), [dropped, Effect::Unsure, Effect::Out]);
     assert!(rig.topic.is_out());
     let late = rig.publish(Letter("late", 1));
     assert_eq!(late, [Effect::Dropped(vec![Letter("late", 1)])]);

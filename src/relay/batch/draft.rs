@@ -27,13 +27,16 @@ pub enum Source {
     Members(ShardId),
     /// Senders that reached this shard and are not members. The owner tells the shard when their bytes are numbered.
     Outsiders(ShardId),
+    /// Another relay of the cluster. Nobody here waits for its bytes.
+    Elsewhere,
 }
 
 impl Source {
-    /// The shard that took the messages in.
-    pub(crate) fn shard(self) -> ShardId {
+    /// The shard that took the messages in, if it is one of this relay.
+    pub(crate) fn shard(self) -> Option<ShardId> {
         match self {
-            Source::Members(shard) | Source::Outsiders(shard) => shard,
+            Source::Members(shard) | Source::Outsiders(shard) => Some(shard),
+            Source::Elsewhere => None,
         }
     }
 }
@@ -136,6 +139,26 @@ impl Draft {
         }
     }
 
+    /// A draft of finished frames from another relay, with their ends.
+    pub(crate) fn arrived(decoded_at: Timestamp, frames: &[u8], ends: Vec<u32>) -> Self {
+        Draft {
+            // A copy: the bytes may lie in a much larger buffer.
+            body: Body::Open(frames.to_vec()),
+            ends,
+            ..Draft::new(Source::Elsewhere, decoded_at)
+        }
+    }
+
+    /// The share of each source in its bytes.
+    pub(crate) fn shares(&self) -> impl Iterator<Item = Share> + '_ {
+        let others: u32 = self.others.iter().map(|share| share.bytes).sum();
+        let own = Share {
+            source: self.source,
+            bytes: frame_end(self.len_bytes()) - others,
+        };
+        self.others.iter().copied().chain([own])
+    }
+
     /// Appends a message as a server frame.
     ///
     /// Returns the frame's length. Must not be called on a draft made by `Draft::whole`.
@@ -227,10 +250,9 @@ impl Draft {
             self.note_author(*author, first + start..first + end);
         }
         self.decoded_at = self.decoded_at.min(other.decoded_at);
-        self.note_share(Share {
-            source: other.source,
-            bytes: frame_end(more.len()),
-        });
+        for share in other.shares() {
+            self.note_share(share);
+        }
         None
     }
 

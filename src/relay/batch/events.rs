@@ -3,27 +3,24 @@
 //! The owner of a topic makes them from the frames, once for all members that read events, when it numbers a batch for them
 //! or finds a kept batch without events.
 
-use crate::ids::Seq;
 use crate::port::events;
-use crate::port::position::{Epoch, Position};
+use crate::port::position::Position;
 use crate::ws::encode::parts_of;
 
 /// Room for what stands around a message: its field names, and a position with a number of ten digits.
 const AROUND_BYTES: usize = 40;
 
-/// The events of `frames`, one after the other, and the end of each. The first message has the number `first`. With an epoch,
-/// each event names the position behind it.
+/// The events of `frames`, one after the other, and the end of each. With the position of the first message, each event names
+/// the position behind it.
 pub(super) fn encode<'a>(
     frames: impl ExactSizeIterator<Item = &'a [u8]>,
     frame_bytes: usize,
-    first: Seq,
-    epoch: Option<&Epoch>,
+    mut at: Option<Position>,
 ) -> (Vec<u8>, Box<[u32]>) {
     let mut bytes = Vec::with_capacity(frame_bytes + frames.len() * AROUND_BYTES);
-    let mut at = epoch.map(|&epoch| Position { epoch, next: first });
     let ends = frames.map(|frame| {
         if let Some(at) = &mut at {
-            at.next = Seq(at.next.0 + 1);
+            at.next.0 += 1;
         }
         let (kind, payload) = parts_of(frame);
         events::push_message(&mut bytes, at.as_ref(), kind, payload);

@@ -17,7 +17,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::ids::{ClientId, Seq};
-use crate::port::position::Epoch;
+use crate::port::position::{Epoch, Position};
 use crate::port::terms::Form;
 use crate::relay::batch::audience::Audience;
 use crate::relay::batch::draft::{Authored, Draft, OVERHEAD_BYTES, Parts, Share, Source};
@@ -112,15 +112,29 @@ impl Batch {
         audience: Audience,
         epoch: Option<&Epoch>,
     ) -> Vec<Arc<Batch>> {
-        let mut next = first;
+        let at = epoch.map(|&epoch| Position { epoch, next: first });
+        Batch::seal_at(first, drafts, audience, at)
+    }
+
+    /// The same. The first message is the one behind `at`.
+    pub(crate) fn seal_at(
+        first: Seq,
+        drafts: impl IntoIterator<Item = Draft>,
+        audience: Audience,
+        at: Option<Position>,
+    ) -> Vec<Arc<Batch>> {
+        let (mut next, mut at) = (first, at);
         drafts
             .into_iter()
             .map(|draft| {
                 let mut batch = Batch::number(next, draft);
                 if audience.reads(Form::Events) {
-                    batch.make_events(epoch);
+                    batch.make_events(at);
                 }
                 next = batch.end();
+                if let Some(at) = &mut at {
+                    at.next.0 += batch.len() as u64;
+                }
                 Arc::new(batch)
             })
             .collect()
@@ -158,10 +172,10 @@ impl Batch {
         }
     }
 
-    fn make_events(&mut self, epoch: Option<&Epoch>) {
+    fn make_events(&mut self, at: Option<Position>) {
         let frames = (0..self.len()).map(|index| self.frames.message(index));
         let frame_bytes = self.frames.bytes.len();
-        let (bytes, ends) = events::encode(frames, frame_bytes, self.first, epoch);
+        let (bytes, ends) = events::encode(frames, frame_bytes, at);
         let bytes = Bytes::from(bytes);
         let events = Encoding { bytes, ends };
         self.kept_bytes += events.cost_bytes() as u64;
@@ -176,12 +190,12 @@ impl Batch {
         }
     }
 
-    /// The same messages, also in `form`. The bytes of the frames are shared.
-    pub(crate) fn with(&self, form: Form, epoch: Option<&Epoch>) -> Batch {
+    /// The same messages, also in `form`. The first is the one behind `at`. The bytes of the frames are shared.
+    pub(crate) fn with(&self, form: Form, at: Option<Position>) -> Batch {
         let mut batch = self.clone();
         match form {
             Form::Frames => {}
-            Form::Events => batch.make_events(epoch),
+            Form::Events => batch.make_events(at),
         }
         batch
     }

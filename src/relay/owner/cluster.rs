@@ -3,11 +3,17 @@
 //! The shard's owner hands offers to the engine of a topic, and takes what comes back. The host of the turn moves the bytes: it
 //! calls the engines' `on_*`, and does what their actions say. Nothing else calls an engine.
 
+use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
 use crate::chance::Chance;
+use crate::cluster::engine::asked::TopicKey;
 use crate::cluster::engine::{Action, Engine, EngineSettings};
 use crate::cluster::rendezvous::engine_of;
+use crate::cluster::topic::effect::Effect;
+use crate::cluster::topic::verdict::Why;
+use crate::cluster::topic::{State, Topic};
+use crate::relay::owner::coalesce::Agenda;
 use crate::relay::owner::offer::Offer;
 use crate::time::Timestamp;
 
@@ -20,6 +26,36 @@ pub struct ClusterSettings {
     pub close_spread: Duration,
 }
 
+/// Numbers for metrics. Each only grows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Messages that were sent to an engine, and nobody knows whether they were published.
+    pub given_up: u64,
+    /// Messages that were never sent to the engine, because it was away for too long.
+    pub dropped: u64,
+    /// Messages that an engine has numbered where members were told that they missed something.
+    pub passed: u64,
+    /// Changes of epoch without a loss, by topic.
+    pub moved: u64,
+    /// Breaks that could not be filled, by topic.
+    pub told_gap: u64,
+    /// Engines that had forgotten messages, by topic.
+    pub told_back: u64,
+    /// Breaks of which nothing is known, by topic.
+    pub told_unknown: u64,
+}
+
+impl Tally {
+    pub(super) fn note_told(&mut self, why: Why) {
+        *match why {
+            Why::Moved => &mut self.moved,
+            Why::Gap => &mut self.told_gap,
+            Why::Back => &mut self.told_back,
+            Why::Unknown => &mut self.told_unknown,
+        } += 1;
+    }
+}
+
 /// See the module.
 #[derive(Debug)]
 pub struct Cluster {
@@ -27,6 +63,18 @@ pub struct Cluster {
     names: Vec<String>,
     /// In the order of the names.
     engines: Vec<Engine<Offer>>,
+    /// The owner's slots of topics that the engines' side knows.
+    slots: HashMap<(usize, TopicKey), usize>,
+    /// Topics with clients that wait for their place.
+    joining: BTreeSet<usize>,
+    /// Topics that got something back in this turn.
+    arrived: Vec<usize>,
+    /// Topics in which something that came back waits for the next fan-out.
+    agenda: Agenda,
+    /// Topics with members that a shard has not got round to.
+    open_holds: BTreeSet<usize>,
+    questions: u64,
+    tally: Tally,
 }
 
 impl Cluster {
@@ -51,6 +99,13 @@ impl Cluster {
             settings,
             names,
             engines,
+            slots: HashMap::new(),
+            joining: BTreeSet::new(),
+            arrived: Vec::new(),
+            agenda: Agenda::default(),
+            open_holds: BTreeSet::new(),
+            questions: 0,
+            tally: Tally::default(),
         }
     }
 
@@ -87,6 +142,125 @@ impl Cluster {
     /// The next time at which an engine has something to do.
     pub fn poll_timeout(&self) -> Option<Timestamp> {
         self.engines.iter().filter_map(Engine::poll_timeout).min()
+    }
+
+    /// The numbers for metrics.
+    pub fn tally(&self) -> Tally {
+        self.tally
+    }
+
+    pub(super) fn tally_mut(&mut self) -> &mut Tally {
+        &mut self.tally
+    }
+
+    /// Memory of messages that are not back yet, and of batches that came too early.
+    pub fn pending_bytes(&self) -> u64 {
+        self.engines.iter().map(Engine::pending_bytes).sum()
+    }
+
+    /// Whether all shards have got round to the members of this shard's topics. If not, subscriptions are not read: they would
+    /// only bring more.
+    pub(crate) fn is_served(&self) -> bool {
+        self.open_holds.is_empty()
+    }
+
+    /// The key of a topic on the engine's side, which remembers it for the owner's `slot`. And the messages that were delivered
+    /// in its life there.
+    pub(super) fn open(&mut self, engine: usize, name: &str, slot: usize) -> (TopicKey, u64) {
+        let key = self.engines[engine].topic(name);
+        let topic = self.engines[engine].get(key);
+        self.slots.insert((engine, key), slot);
+        (key, topic.map_or(0, Topic::delivered))
+    }
+
+    /// The owner has nothing more to do with a topic on the engine's side.
+    pub(super) fn close(&mut self, engine: usize, key: TopicKey) {
+        self.slots.remove(&(engine, key));
+    }
+
+    /// The owner's slot of a topic.
+    pub(super) fn slot(&self, engine: usize, key: TopicKey) -> Option<usize> {
+        self.slots.get(&(engine, key)).copied()
+    }
+
+    /// Whether the engine's side does not use the topic any more.
+    pub(super) fn is_left(&self, engine: usize, key: TopicKey) -> bool {
+        let topic = self.engines[engine].get(key);
+        topic.is_none_or(|topic| topic.state() == State::Idle && topic.members() == 0)
+    }
+
+    /// A name for a question to the engine's side.
+    pub(super) fn next_question(&mut self) -> u64 {
+        self.questions += 1;
+        self.questions
+    }
+
+    /// Notes whether clients wait for their place in a topic.
+    pub(super) fn note_joining(&mut self, slot: usize, waits: bool) {
+        if waits {
+            self.joining.insert(slot);
+        } else {
+            self.joining.remove(&slot);
+        }
+    }
+
+    /// Topics with clients that wait.
+    pub(super) fn joining(&self) -> Vec<usize> {
+        self.joining.iter().copied().collect()
+    }
+
+    /// A topic got its first messages back in this turn.
+    pub(super) fn note_arrived(&mut self, slot: usize) {
+        self.arrived.push(slot);
+    }
+
+    /// Whether there are any.
+    pub(super) fn has_arrived(&self) -> bool {
+        !self.arrived.is_empty()
+    }
+
+    /// Takes the list of those.
+    pub(super) fn take_arrived(&mut self) -> Vec<usize> {
+        std::mem::take(&mut self.arrived)
+    }
+
+    /// Topics in which something that came back waits.
+    pub(super) fn agenda(&self) -> &Agenda {
+        &self.agenda
+    }
+
+    pub(super) fn agenda_mut(&mut self) -> &mut Agenda {
+        &mut self.agenda
+    }
+
+    pub(super) fn note_open_hold(&mut self, slot: usize, is_open: bool) {
+        if is_open {
+            self.open_holds.insert(slot);
+        } else {
+            self.open_holds.remove(&slot);
+        }
+    }
+
+    /// Forgets a topic of the owner.
+    pub(super) fn forget(&mut self, slot: usize) {
+        self.joining.remove(&slot);
+        self.open_holds.remove(&slot);
+    }
+
+    /// Whether the drain of all engines is over.
+    pub(super) fn is_drained(&self) -> bool {
+        let topics = self.engines.iter().flat_map(Engine::topics);
+        self.arrived.is_empty() && topics.into_iter().all(|(_, topic)| topic.is_drained())
+    }
+
+    /// Takes what happened to topics, in order for each.
+    pub(super) fn take_events(&mut self) -> Vec<(usize, TopicKey, Effect<Offer>)> {
+        let engines = self.engines.iter_mut().enumerate();
+        let events = engines.flat_map(|(index, engine)| {
+            let events = engine.take_events().into_iter();
+            events.map(move |(key, effect)| (index, key, effect))
+        });
+        events.collect()
     }
 
     /// Does what is due in all engines.

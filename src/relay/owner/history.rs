@@ -15,10 +15,11 @@ use std::time::Duration;
 
 use crate::config;
 use crate::ids::Seq;
-use crate::port::position::{Epoch, Start};
+use crate::port::position::{Epoch, Position, Start};
 use crate::port::terms::Form;
 use crate::relay::batch::Batch;
 use crate::relay::batch::past::{Kept, Past, Resumed};
+use crate::relay::places::Places;
 use crate::time::Timestamp;
 
 /// The memory of a topic that is only kept for its history, in bytes: its record, and its place in tables.
@@ -228,6 +229,7 @@ impl History {
         start: Start,
         form: Form,
         (epoch, next): (&Epoch, Seq),
+        places: Option<&Places>,
         now: Timestamp,
     ) -> Resumed {
         let oldest = self.oldest(next);
@@ -245,7 +247,14 @@ impl History {
         };
         // Most clients that join ask for nothing, and need no list.
         let (until, past) = if from < next {
-            let until = self.make(form, from, epoch);
+            let place_of = |next| match places {
+                Some(places) => places.at(next),
+                None => Some(Position {
+                    epoch: *epoch,
+                    next,
+                }),
+            };
+            let until = self.make(form, from, place_of);
             (until, self.past())
         } else {
             (next, Arc::default())
@@ -267,7 +276,7 @@ impl History {
 
     /// Makes the form for the messages from `from` on that do not have it, up to the limit of a turn. Returns the number
     /// behind the last message before which none lacks it.
-    fn make(&mut self, form: Form, from: Seq, epoch: &Epoch) -> Seq {
+    fn make(&mut self, form: Form, from: Seq, place_of: impl Fn(Seq) -> Option<Position>) -> Seq {
         let is_before = |entry: &Entry| entry.kept.batch.end() <= from;
         let first = self.entries.partition_point(is_before);
         let (mut until, mut cost_bytes) = (from, 0);
@@ -278,7 +287,7 @@ impl History {
                     break;
                 }
                 cost_bytes += batch.cost_bytes();
-                let made = Arc::new(batch.with(form, Some(epoch)));
+                let made = Arc::new(batch.with(form, place_of(batch.first())));
                 self.kept_bytes += made.kept_bytes() - batch.kept_bytes();
                 *batch = made;
                 self.past = None;
@@ -303,7 +312,6 @@ impl History {
 mod tests {
     use super::*;
     use crate::ids::ShardId;
-    use crate::port::position::Position;
     use crate::relay::batch::audience::Audience;
     use crate::relay::batch::draft::{Draft, Source};
     use crate::ws::frame::MessageKind;
@@ -344,7 +352,7 @@ mod tests {
 
     fn resume(history: &mut History, start: Start, next: u64) -> (u64, Option<u64>) {
         let here = (&epoch(), Seq(next));
-        let resumed = history.resume(start, Form::Frames, here, START + 4 * SECOND);
+        let resumed = history.resume(start, Form::Frames, here, None, START + 4 * SECOND);
         (resumed.from.0, resumed.lost)
     }
 
@@ -413,7 +421,7 @@ mod tests {
         let mut history = history(|config| config.max_bytes = 3 * one, 3);
         let before = history.memory_bytes();
         let mut read = |form, from| {
-            let resumed = history.resume(at(from), form, (&epoch(), Seq(16)), START);
+            let resumed = history.resume(at(from), form, (&epoch(), Seq(16)), None, START);
             (resumed.past, history.memory_bytes())
         };
         let (frames, _) = read(Form::Frames, 10);
@@ -455,7 +463,7 @@ mod tests {
             history.append(sealed[0].clone(), START);
         }
         let mut until = |form, from| {
-            let resumed = history.resume(at(from), form, (&epoch(), Seq(7)), START);
+            let resumed = history.resume(at(from), form, (&epoch(), Seq(7)), None, START);
             resumed.until.0
         };
         assert_eq!(until(Form::Frames, 1), 7);
@@ -471,7 +479,7 @@ mod tests {
     fn all_who_resume_before_the_next_message_share_a_list() {
         let mut history = history(|_| {}, 3);
         let past = |history: &mut History| {
-            let resumed = history.resume(at(12), Form::Frames, (&epoch(), Seq(16)), START);
+            let resumed = history.resume(at(12), Form::Frames, (&epoch(), Seq(16)), None, START);
             resumed.past
         };
         let first = past(&mut history);

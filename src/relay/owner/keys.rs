@@ -148,6 +148,20 @@ impl Keys {
         }
     }
 
+    /// Returns all that wait for the first part with this name, which is under way for too long. It stays so.
+    pub(super) fn dismiss(&mut self, name: &Arc<Name>) -> Vec<(ShardId, Ticket)> {
+        let entry = self.entries.get_mut(name);
+        let entry = entry.expect("what is under way is not forgotten");
+        let State::UnderWay(waiting) = &mut entry.state else {
+            return Vec::new();
+        };
+        let dismissed = waiting.clone();
+        // The first stays in the account, whose answer means nothing any more.
+        waiting.truncate(1);
+        self.bytes -= (dismissed.len() - 1) * WAITING_BYTES;
+        dismissed
+    }
+
     fn forget_expired(&mut self, now: Timestamp) {
         while self.by_age.front().is_some_and(|&(end, _)| end <= now) && self.forget_oldest() {}
     }
@@ -201,6 +215,7 @@ mod tests {
     const DONE: Verdict = Verdict::Numbered {
         next: Seq(7),
         members: 3,
+        epoch: None,
     };
 
     fn claim(topic: &str, key: &str, body: &[u8]) -> Claim {

@@ -9,6 +9,8 @@
 
 pub(crate) mod cluster;
 pub(crate) mod coalesce;
+mod engined;
+mod engines;
 pub(crate) mod history;
 pub(crate) mod keepsake;
 mod keys;
@@ -28,6 +30,7 @@ use slab::Slab;
 
 use self::cluster::Cluster;
 use self::coalesce::Agenda;
+use self::engined::Joiner;
 use self::keys::Keys;
 use self::pending::Gauged;
 use self::receipts::Receipts;
@@ -49,6 +52,9 @@ use crate::time::Timestamp;
 /// Waiting messages of all topics together take at most a sixteenth of what the shard may hold. Beyond that, all of them are
 /// fanned out.
 const WAITING_SHARE: u64 = 16;
+
+/// The number of the first message of a shard with engines.
+const FIRST_IN_CLUSTER: Seq = Seq(1 << 40);
 
 /// The shard's things that an owner borrows for a call.
 #[derive(Debug)]
@@ -121,6 +127,8 @@ impl Owner {
 
     /// From now on engines number the messages. Called before the first turn.
     pub(crate) fn join_cluster(&mut self, cluster: Cluster) {
+        // Older messages of other relays may come before the first that this shard gets.
+        self.high_water = self.high_water.max(FIRST_IN_CLUSTER);
         self.cluster = Some(Box::new(cluster));
     }
 
@@ -138,11 +146,14 @@ impl Owner {
         if let Some(&slot) = self.slots_by_name.get(name) {
             return slot;
         }
-        let topic = OwnedTopic::born(
-            name.clone(),
-            self.high_water,
-            self.conducts.of(name).clone(),
-        );
+        let conduct = self.conducts.of(name).clone();
+        let topic = match &self.cluster {
+            None => OwnedTopic::born(name.clone(), self.high_water, conduct),
+            Some(cluster) => {
+                let engine = cluster.engine_of(name);
+                OwnedTopic::in_engine(name.clone(), engine, self.high_water, conduct)
+            }
+        };
         let slot = self.topics.insert(topic);
         self.slots_by_name.insert(name.clone(), slot);
         stats.inc(Stat::OwnedTopics);
@@ -157,29 +168,58 @@ impl Owner {
     /// `client` of `from` joins: it gets what is numbered from now on, and what is kept from `start` on.
     pub(crate) fn on_subscribe(
         &mut self,
-        name: TopicName,
+        name: &TopicName,
         (from, client): (ShardId, ClientKey),
         audience: Audience,
         form: Form,
         start: Option<Start>,
         desk: &mut Desk<'_>,
     ) {
-        let slot = self.slot_named(&name, desk.stats);
+        let slot = self.slot_named(name, desk.stats);
         let topic = &mut self.topics[slot];
         topic.subscribe(from, audience);
+        if topic.engined().is_some() {
+            let joiner = Joiner {
+                shard: from,
+                client,
+                form,
+                start,
+                asked: None,
+            };
+            self.await_place(slot, joiner, desk);
+        } else {
+            self.answer_subscribe(slot, (from, client), form, (start, 0), desk);
+        }
+    }
+
+    /// Tells a client its place. It comes behind `missing` messages that are gone, and what is kept from `start` on.
+    fn answer_subscribe(
+        &mut self,
+        slot: usize,
+        (from, client): (ShardId, ClientKey),
+        form: Form,
+        (start, missing): (Option<Start>, u64),
+        desk: &mut Desk<'_>,
+    ) {
+        let topic = &mut self.topics[slot];
         let next = topic.next();
+        let places = topic.engined().map(|engined| engined.places.clone());
         let history = topic.history.as_mut();
         let resumed = history.map(|history| {
             let start = start.unwrap_or_default();
             history.drop_expired(desk.now);
-            Box::new(history.resume(start, form, (&self.epoch, next), desk.now))
+            let here = (&self.epoch, next);
+            let mut resumed = history.resume(start, form, here, places.as_ref(), desk.now);
+            resumed.lost = resumed.lost.map(|lost| lost + missing);
+            Box::new(resumed)
         });
         let subscribed = Envelope::Subscribed {
-            topic: name,
+            topic: topic.name.clone(),
             client,
             next,
             conduct: topic.conduct.clone(),
             resumed,
+            places: places.map(Box::new),
             held: topic.held(),
         };
         desk.outbox.send(from, subscribed);
@@ -193,15 +233,26 @@ impl Owner {
         };
         topic.unsubscribe(from, desk.now);
         self.remember_if_ending(slot, desk.now);
+        if self.cluster.is_some() {
+            self.forget_joiners(slot, from, desk.now);
+            self.tell_members(slot, desk.now);
+        }
         self.tell_if_held(slot, desk);
         self.shelve(slot, desk.stats);
         self.deserted.push(name);
     }
 
     /// `from` has fewer members than it said.
-    pub(crate) fn on_members(&mut self, name: &TopicName, from: ShardId, audience: Audience) {
-        if let Some((_, topic)) = self.topic_mut(name) {
+    pub(crate) fn on_members(
+        &mut self,
+        name: &TopicName,
+        from: ShardId,
+        audience: Audience,
+        now: Timestamp,
+    ) {
+        if let Some((slot, topic)) = self.topic_mut(name) {
             topic.note_audience(from, audience);
+            self.tell_members(slot, now);
         }
     }
 
@@ -227,10 +278,12 @@ impl Owner {
         hold: Hold,
         desk: &mut Desk<'_>,
     ) {
+        let is_clustered = self.cluster.is_some();
         let Some((slot, topic)) = self.topic_mut(&name) else {
             return;
         };
-        let is_granted = topic.hold(from, hold, desk.now);
+        // A hold reaches the publishers of this relay only, so in a cluster nobody waits for laggards.
+        let is_granted = !(is_clustered && hold == Hold::Grace) && topic.hold(from, hold, desk.now);
         if !is_granted {
             desk.outbox.send(from, Envelope::Judge { topic: name });
         } else if hold == Hold::Grace && !self.granted.contains(&slot) {
@@ -256,6 +309,9 @@ impl Owner {
     /// Tells the subscribers whether publishers are held, if that has changed. At the end of a hold, outsiders hear which of
     /// their messages are numbered, so that they may send more.
     fn tell_if_held(&mut self, slot: usize, desk: &mut Desk<'_>) {
+        if self.cluster.is_some() {
+            self.note_open_hold(slot);
+        }
         let topic = &mut self.topics[slot];
         let Some(held) = topic.take_news() else {
             return;
@@ -322,6 +378,7 @@ impl Owner {
         while let Some(slot) = self.agenda.next_due(desk.now) {
             self.sequence(slot, is_in_haste, desk);
         }
+        self.fan_out_arrived(is_in_haste, desk);
         let is_too_much = desk.stats.value(Stat::CoalescingBytes) > self.max_waiting_bytes;
         if is_too_much {
             desk.stats.inc(Stat::CoalescingLimitReached);
@@ -330,6 +387,7 @@ impl Owner {
             while let Some(slot) = self.agenda.next() {
                 self.sequence(slot, is_in_haste, desk);
             }
+            self.fan_out_arrived(true, desk);
         }
         // Only now it is known which of the turn's messages wait. Haste or lack of room may have sent some of them out.
         for slot in published.drain(..) {
@@ -346,6 +404,9 @@ impl Owner {
         }
         desk.stats
             .add(Stat::Coalesced, topic.pending().waited() as u64);
+        if topic.engined().is_some() {
+            return self.offer(slot, desk);
+        }
         let (batches, gauged) = topic.sequence_by_conduct(desk.now, &self.epoch);
         gauge(desk.stats, gauged);
         self.spread(slot, batches, is_in_haste, desk);
@@ -374,7 +435,7 @@ impl Owner {
                 history.append(batch, desk.now);
             }
         }
-        if has_outsiders {
+        if has_outsiders && self.cluster.is_none() {
             self.answer_posts(slot, is_in_haste, desk);
         }
         let topic = &mut self.topics[slot];
@@ -443,7 +504,11 @@ impl Owner {
     /// The moment of the next fan-out that waits, to the microsecond. Event loops count in milliseconds, which is too
     /// coarse for it.
     pub(crate) fn next_fan_out(&self) -> Option<Timestamp> {
-        self.agenda.next_wake()
+        let arrived = self
+            .cluster
+            .as_deref()
+            .and_then(|it| it.agenda().next_wake());
+        self.agenda.next_wake().into_iter().chain(arrived).min()
     }
 
     /// Forgets topics that nobody uses. Called when the turn is over.
@@ -458,6 +523,9 @@ impl Owner {
             let next = topic.next();
             self.high_water = self.high_water.max(next);
             self.topics.remove(slot);
+            if let Some(cluster) = &mut self.cluster {
+                cluster.forget(slot);
+            }
             self.slots_by_name.remove(&name);
             stats.dec(Stat::OwnedTopics);
             if self.topics.is_empty() {
@@ -519,6 +587,16 @@ impl Owner {
                 );
                 waiting += 1;
                 costs += topic.pending().cost_bytes();
+            }
+            if let (Some(engined), Some(cluster)) = (topic.engined(), &self.cluster) {
+                assert_eq!(engined.due().is_none(), engined.arrived().is_empty());
+                if let Some(due) = engined.due() {
+                    assert!(
+                        cluster.agenda().contains(due, slot),
+                        "a topic whose messages have come back is in the agenda"
+                    );
+                    costs += engined.arrived().cost_bytes();
+                }
             }
             assert!(!topic.is_unused(), "a topic that nobody uses is forgotten");
             assert!(

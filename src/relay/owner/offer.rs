@@ -3,6 +3,7 @@
 //! The topic's owner makes an [`Offer`] of what it has joined. It gets each offer back once: delivered, passed, given up or
 //! dropped.
 
+use super::receipts::Due;
 use crate::cluster::topic::parcel::Parcel;
 use crate::relay::batch::draft::Draft;
 
@@ -11,6 +12,8 @@ use crate::relay::batch::draft::Draft;
 pub struct Offer {
     /// The messages.
     pub(super) draft: Draft,
+    /// The parts of requests in it, in order. A part's number counts messages from the draft's first on.
+    pub(super) dues: Vec<Due>,
 }
 
 impl Parcel for Offer {

@@ -20,7 +20,7 @@ pub(crate) struct Pending {
 }
 
 /// A change of what the shard's gauge counts for a topic.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Gauged {
     /// Bytes counted so far.
     pub before: u64,

@@ -7,6 +7,7 @@ use super::{Desk, Owner};
 use crate::ids::{Seq, ShardId};
 use crate::metrics::stats::Stat;
 use crate::port::describe::Description;
+use crate::port::position::{Epoch, Position};
 use crate::relay::envelope::Envelope;
 use crate::relay::outbox::Outbox;
 use crate::relay::posting::{
@@ -49,7 +50,11 @@ impl Owner {
         let slot = self.slot_named(&name, desk.stats);
         let topic = &mut self.topics[slot];
         // The sequencer numbers what is pending in its order.
-        let first = topic.next().0 + topic.pending().messages() as u64;
+        let numbered = match topic.engined() {
+            Some(_) => 0,
+            None => topic.next().0,
+        };
+        let first = numbered + topic.pending().messages() as u64;
         let keyed = claim.map(|claim| claim.name);
         for Receipt { ticket, end } in receipts {
             let due = Due {
@@ -102,7 +107,11 @@ impl Owner {
         } in self.receipts.take(slot)
         {
             debug_assert!(next <= topic.next(), "all that was pending is numbered");
-            let verdict = Verdict::Numbered { next, members };
+            let verdict = Verdict::Numbered {
+                next,
+                members,
+                epoch: None,
+            };
             match name {
                 None => told.add(shard, ticket, verdict),
                 Some(name) => {
@@ -122,31 +131,38 @@ impl Owner {
             from,
             client,
         } = question;
-        let found = self.topic_mut(&topic).map(|(_, topic)| describe(topic));
+        let epoch = self.epoch;
+        let found = self.topic_mut(&topic);
+        let found = found.map(|(_, topic)| describe(topic, epoch));
         let described = Envelope::Described(Box::new(Described { client, found }));
         desk.outbox.send(from, described);
     }
 }
 
-fn describe(topic: &OwnedTopic) -> Description {
+fn describe(topic: &OwnedTopic, epoch: Epoch) -> Description {
     let next = topic.next();
     let history = topic.history.as_ref();
+    let position = |next| match topic.engined() {
+        Some(engined) => engined.places.at(next),
+        None => Some(Position { epoch, next }),
+    };
     Description {
         members: topic.audience().total(),
-        next,
-        oldest: history.map_or(next, |history| history.oldest(next)),
+        at: position(next),
+        oldest: position(history.map_or(next, |history| history.oldest(next))),
         bytes: history.map_or(0, |history| history.memory_bytes()),
     }
 }
 
 /// Verdicts by shard, in the order in which the shards came.
 #[derive(Default)]
-struct Told {
+pub(super) struct Told {
     by_shard: Vec<(ShardId, Vec<(Ticket, Verdict)>)>,
 }
 
 impl Told {
-    fn add(&mut self, shard: ShardId, ticket: Ticket, verdict: Verdict) {
+    /// Adds one.
+    pub(super) fn add(&mut self, shard: ShardId, ticket: Ticket, verdict: Verdict) {
         let mut entries = self.by_shard.iter_mut();
         match entries.find(|(other, _)| *other == shard) {
             Some((_, verdicts)) => verdicts.push((ticket, verdict)),
@@ -154,7 +170,8 @@ impl Told {
         }
     }
 
-    fn send(self, topic: &OwnedTopic, is_held: bool, outbox: &mut Outbox) {
+    /// Sends them.
+    pub(super) fn send(self, topic: &OwnedTopic, is_held: bool, outbox: &mut Outbox) {
         for (shard, verdicts) in self.by_shard {
             let posted = Posted {
                 topic: topic.name.clone(),

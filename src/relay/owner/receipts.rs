@@ -16,7 +16,7 @@ pub(super) struct Due {
     pub(super) shard: ShardId,
     /// The part.
     pub(super) ticket: Ticket,
-    /// The number behind its last message.
+    /// The number behind its last message. If an engine numbers the topic, it counts the pending messages.
     pub(super) next: Seq,
     /// Its key, if it has one.
     pub(super) name: Option<Arc<Name>>,

@@ -1,13 +1,11 @@
 //! A topic's sequencer: it gives messages their numbers.
 //!
-//! The owner submits drafts and spreads the batches that come back. The numbers are this process's own.
-//!
-//! A sequencer that several processes share would be a second variant, which hands batches back in a later turn. While it has
-//! some, the topic is not unused ([`OwnedTopic::is_unused`](super::topic::OwnedTopic::is_unused)), and this shard may not
-//! answer the fences of a drain.
+//! The owner submits drafts and spreads the batches that come back. A local sequencer numbers them at once; the numbers are this
+//! process's own. With an engine, drafts are offered to it, and come back in a later turn ([`Engined`]).
 
 use std::sync::Arc;
 
+use super::engined::Engined;
 use crate::ids::Seq;
 use crate::port::position::Epoch;
 use crate::relay::batch::Batch;
@@ -22,6 +20,8 @@ pub(super) enum Sequencer {
         /// The number of the next message.
         next: Seq,
     },
+    /// An engine orders the messages of several relays.
+    Engine(Box<Engined>),
 }
 
 impl Sequencer {
@@ -30,15 +30,24 @@ impl Sequencer {
         Sequencer::Local { next }
     }
 
+    /// A sequencer of this engine whose first message is number `next`.
+    pub(super) fn of_engine(engine: usize, next: Seq) -> Self {
+        Sequencer::Engine(Box::new(Engined::new(engine, next)))
+    }
+
     /// The number of the next message that subscribers get.
     pub(super) fn next(&self) -> Seq {
         match self {
             Sequencer::Local { next } => *next,
+            Sequencer::Engine(engined) => engined.next,
         }
     }
 
-    /// Takes drafts to number, and hands back what is numbered: batches in the forms that `audience` reads. If the topic keeps
-    /// messages, their positions are in `epoch`.
+    /// Numbers drafts: batches in the forms that `audience` reads. If the topic keeps messages, their positions are in `epoch`.
+    ///
+    /// # Panics
+    ///
+    /// If an engine numbers the topic.
     pub(super) fn submit(
         &mut self,
         drafts: Vec<Draft>,
@@ -51,6 +60,7 @@ impl Sequencer {
                 *next = batches.last().map_or(*next, |last| last.end());
                 batches
             }
+            Sequencer::Engine(_) => unreachable!("an engine is offered what it is to number"),
         }
     }
 }

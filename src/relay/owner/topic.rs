@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::coalesce::Coalesce;
+use super::engined::Engined;
 use super::history::History;
 use super::pending::{Gauged, Pending};
 use super::sequencer::Sequencer;
@@ -94,6 +95,35 @@ impl OwnedTopic {
         }
     }
 
+    /// The same, for an engine to number its messages.
+    pub(super) fn in_engine(
+        name: TopicName,
+        engine: usize,
+        next: Seq,
+        conduct: Arc<Conduct>,
+    ) -> Self {
+        OwnedTopic {
+            sequencer: Sequencer::of_engine(engine, next),
+            ..OwnedTopic::born(name, next, conduct)
+        }
+    }
+
+    /// The engine's side of the topic, if an engine numbers it.
+    pub(super) fn engined(&self) -> Option<&Engined> {
+        match &self.sequencer {
+            Sequencer::Local { .. } => None,
+            Sequencer::Engine(engined) => Some(engined),
+        }
+    }
+
+    /// The same, to change it.
+    pub(super) fn engined_mut(&mut self) -> Option<&mut Engined> {
+        match &mut self.sequencer {
+            Sequencer::Local { .. } => None,
+            Sequencer::Engine(engined) => Some(engined),
+        }
+    }
+
     /// A topic of an earlier process: its first message was number `born`, and its next one is number `next`.
     pub(super) fn restored(name: TopicName, born: Seq, next: Seq, conduct: Arc<Conduct>) -> Self {
         OwnedTopic {
@@ -115,7 +145,9 @@ impl OwnedTopic {
     /// The hold on publishers, if there is one. A hold for laggards comes before an open one.
     pub(crate) fn held(&self) -> Option<Hold> {
         let holds = || self.holders.iter().map(|&(_, hold)| hold);
-        holds().find(|&hold| hold == Hold::Grace).or(holds().next())
+        let asked = holds().find(|&hold| hold == Hold::Grace).or(holds().next());
+        let is_out = || self.engined().is_some_and(|engined| engined.is_held);
+        asked.or_else(|| is_out().then_some(Hold::Open))
     }
 
     /// The hold to tell the subscribers of, if it is not the one that they were told of last.
@@ -138,6 +170,7 @@ impl OwnedTopic {
                 .history
                 .as_ref()
                 .is_none_or(|history| history.is_empty())
+            && self.engined().is_none_or(Engined::is_unused)
     }
 
     /// Whether some shard has members.
@@ -225,7 +258,9 @@ impl OwnedTopic {
 
     /// Takes in a draft, and the audience on its shard. Says whether it is the topic's first of the turn.
     pub fn publish(&mut self, draft: Draft, audience: Audience) -> bool {
-        self.note_audience(draft.source().shard(), audience);
+        if let Some(shard) = draft.source().shard() {
+            self.note_audience(shard, audience);
+        }
         self.pending.push(draft);
         !std::mem::replace(&mut self.is_listed, true)
     }
@@ -293,6 +328,30 @@ impl OwnedTopic {
         (self.sequencer.submit(drafts, audience, epoch), gauged)
     }
 
+    /// Takes the pending messages, for an engine that is offered them `now`. They wait for one another however few members are
+    /// here: each offer is work for all relays.
+    pub(super) fn take_offer(&mut self, now: Timestamp) -> (Vec<Draft>, Gauged) {
+        self.is_listed = false;
+        self.is_waiting = false;
+        self.open_from = now + self.conduct.coalesce.interval(u32::MAX);
+        self.pending.take()
+    }
+
+    /// Numbers the messages that have come back from an engine, for a fan-out that begins `now`.
+    pub(super) fn sequence_arrived(&mut self, now: Timestamp) -> (Vec<Arc<Batch>>, Gauged) {
+        let coalesce = self.conduct.coalesce;
+        let (audience, has_places) = (self.audience(), self.history.is_some());
+        match self.engined_mut() {
+            Some(engined) => engined.sequence(now, &coalesce, audience, has_places),
+            None => (Vec::new(), Gauged::default()),
+        }
+    }
+
+    /// Whether some shard with members cannot keep up by itself.
+    pub(super) fn has_open_hold(&self) -> bool {
+        self.holders.iter().any(|&(_, hold)| hold == Hold::Open)
+    }
+
     /// Notes how many bytes of a batch came from outsiders. Says whether there were any.
     pub(crate) fn note_outsiders(&mut self, batch: &Batch) -> bool {
         let mut are_there = false;
@@ -301,14 +360,19 @@ impl OwnedTopic {
                 continue;
             };
             are_there = true;
-            let bytes = u64::from(share.bytes);
-            let mut entries = self.unacknowledged.iter_mut();
-            match entries.find(|(shard, _)| *shard == from) {
-                Some((_, sum)) => *sum += bytes,
-                None => self.unacknowledged.push((from, bytes)),
-            }
+            self.owe(from, share.bytes);
         }
         are_there
+    }
+
+    /// Outsiders of `from` are to hear that these bytes are not on their way any more.
+    pub(super) fn owe(&mut self, from: ShardId, bytes: u32) {
+        let bytes = u64::from(bytes);
+        let mut entries = self.unacknowledged.iter_mut();
+        match entries.find(|(shard, _)| *shard == from) {
+            Some((_, sum)) => *sum += bytes,
+            None => self.unacknowledged.push((from, bytes)),
+        }
     }
 
     /// Tells the shards of outsiders that their messages are numbered.

@@ -40,6 +40,10 @@ pub(crate) enum Departure {
     Memory,
     /// It has compressed a message in a way that takes memory on the relay, and the relay has no more of that.
     Window,
+    /// Messages of its topic are missing, or may be, and it cannot be told in its stream.
+    Break,
+    /// It published, and the engine was away for too long.
+    Outage,
     /// The relay is shutting down.
     Shutdown,
     /// The relay has failed.
@@ -83,6 +87,8 @@ impl Departure {
             Departure::PublishDenied => Stat::DisconnectedPublishDenied,
             Departure::Expired => Stat::DisconnectedExpired,
             Departure::Memory | Departure::Window => Stat::DisconnectedMemory,
+            Departure::Break => Stat::DisconnectedBreak,
+            Departure::Outage => Stat::DisconnectedOutage,
             Departure::Shutdown => Stat::DisconnectedShutdown,
             Departure::Internal => Stat::DisconnectedInternal,
         }
@@ -108,6 +114,8 @@ impl Departure {
             | Departure::ReservedText
             | Departure::Expired
             | Departure::Window
+            | Departure::Break
+            | Departure::Outage
             | Departure::Internal => Stat::HandshakeLost,
         }
     }
@@ -131,6 +139,8 @@ impl Departure {
             | Departure::Ended
             | Departure::Hangup
             | Departure::Expired
+            | Departure::Break
+            | Departure::Outage
             | Departure::Shutdown
             | Departure::Internal => false,
         }
@@ -169,6 +179,11 @@ impl Departure {
                 CloseCode::TRY_AGAIN_LATER,
                 "too many clients compress with context takeover",
             ),
+            Departure::Break => Farewell::Close(CloseCode::TRY_AGAIN_LATER, "messages are missing"),
+            Departure::Outage => Farewell::Close(
+                CloseCode::TRY_AGAIN_LATER,
+                "cannot publish: other servers are out of reach",
+            ),
             Departure::Shutdown => Farewell::CloseForNow(CloseCode::GOING_AWAY, "going away"),
             Departure::Internal => Farewell::Close(CloseCode::INTERNAL, "internal error"),
         }
@@ -193,6 +208,8 @@ pub fn close_frames() -> Vec<(u16, String)> {
         Departure::Expired,
         Departure::Memory,
         Departure::Window,
+        Departure::Break,
+        Departure::Outage,
         Departure::Shutdown,
         Departure::Internal,
     ];

@@ -43,6 +43,11 @@ impl Shard {
         assert_eq!(self.stats.value(Stat::Topics), self.topics.len() as u64);
     }
 
+    /// Whether no topic is mirrored here, and no message from outside is on its way. For tests.
+    pub fn is_at_rest(&self) -> bool {
+        self.topics.len() == 0 && self.outside.is_at_rest()
+    }
+
     fn check_client(&self, key: ClientKey, client: &Client) {
         assert!(
             client.blocked || client.urgent || !client.holds_back,

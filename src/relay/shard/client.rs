@@ -12,11 +12,12 @@ use super::carry::{Carry, CarryProgress};
 use super::control::PendingControl;
 use super::exchange::{Exchange, Progress};
 use super::phase::{Phase, Step};
-use super::replays::PastKey;
+use super::replaying::{Ending, Replaying};
 use super::sharing::SharedKey;
 use super::skills::{Skills, Voice};
 use crate::access::Permission;
 use crate::http::response::Body;
+use crate::ids::Seq;
 use crate::port::position::Position;
 use crate::port::terms::{Form, Terms};
 use crate::port::topic_name::TopicName;
@@ -25,7 +26,6 @@ use crate::relay::policy::departure::Departure;
 use crate::relay::policy::rate::Buckets;
 use crate::relay::topic::TopicKey;
 use crate::relay::topic::member::{Member, Rest};
-use crate::relay::topic::replay::Replay;
 use crate::time::Timestamp;
 use crate::ws::decode::Decoder;
 use crate::ws::handshake::Refusal;
@@ -65,28 +65,6 @@ pub(super) struct Leaving {
     pub(super) published_bytes: u64,
     /// The member is cut if it has not departed by then; `None` in a shutdown, in which all connections are cut at once.
     pub(super) latest: Option<Timestamp>,
-}
-
-/// A client that reads a list of kept messages, and has no cursor in the log.
-#[derive(Debug)]
-pub(super) struct Replaying {
-    /// Its place in the list.
-    pub(super) replay: Replay,
-    /// The list, as the shard's gauges know it.
-    pub(super) list: PastKey,
-    /// The list is over, and the topic's owner has been asked for the rest.
-    pub(super) has_asked: bool,
-}
-
-impl Replaying {
-    /// A client at the beginning of its part of a list.
-    pub(super) fn new(replay: Replay, list: PastKey) -> Self {
-        Replaying {
-            replay,
-            list,
-            has_asked: false,
-        }
-    }
 }
 
 /// Parts of a client that few clients have at a time.
@@ -311,6 +289,26 @@ impl Client {
     /// Gives it a place in kept messages.
     pub(super) fn set_replay(&mut self, replaying: Replaying) {
         self.rare.get_or_insert_default().replay = Some(replaying);
+    }
+
+    /// The end of its stream, if that has a break.
+    pub(super) fn ending(&self) -> Option<Ending> {
+        self.replay()?.ending
+    }
+
+    /// Its stream ends with its list.
+    pub(super) fn end_replay(&mut self, ending: Ending) {
+        if let Some(replaying) = self.replay_mut()
+            && replaying.ending.is_none()
+        {
+            replaying.end_with(ending);
+        }
+    }
+
+    /// It may leave from now on. Says whether its stream ends with its list.
+    pub(super) fn hasten_end(&mut self) -> bool {
+        let ending = self.replay_mut().and_then(|it| it.ending.as_mut());
+        ending.map(|ending| ending.is_due = true).is_some()
     }
 
     /// Takes that place.
@@ -559,6 +557,9 @@ impl Client {
         if let Some(leaving) = self.rare.as_mut().and_then(|rare| rare.leaving.as_mut()) {
             leaving.latest = leaving.latest.map(|latest| latest + span);
         }
+        if let Some(ending) = self.replay_mut().and_then(|it| it.ending.as_mut()) {
+            ending.at = ending.at + span;
+        }
         if self.reading == Reading::Allowed {
             self.buckets.pause(pause.began);
             self.buckets.resume(pause.ended);
@@ -618,6 +619,25 @@ impl Client {
         queue(self.control.get_or_insert_default());
     }
 
+    /// It skips to message `to`, past `dropped` messages. If it understands the relay's own words, it is told what it misses.
+    pub(super) fn skip_to(&mut self, to: Seq, dropped: u64) {
+        let passed = match &mut self.control {
+            Some(control) => control.skip_notes(to),
+            None => Some(0),
+        };
+        self.control.take_if(|control| control.is_empty());
+        if !self.has_words() {
+            return;
+        }
+        match passed {
+            Some(passed) if passed + dropped > 0 => {
+                self.queue_control(|control| control.skipped(passed + dropped));
+            }
+            Some(_) => {}
+            None => self.queue_control(PendingControl::skipped_unknown),
+        }
+    }
+
     /// Queues the last words: a Close, or the last event.
     pub(super) fn queue_end(&mut self, words: Bytes) {
         self.queue_control(|control| control.end(words));
@@ -629,15 +649,27 @@ impl Client {
         self.queue_control(PendingControl::ping);
     }
 
-    /// Moves pending control frames, and the relay's own words, to the front. Only at a frame boundary, which is `at`; `None`
-    /// for a client without a place in a topic.
-    pub(super) fn take_up_control(&mut self, at: Option<Position>) {
+    /// Moves pending control frames, and the relay's own words, to the front. Only at a frame boundary: in front of message
+    /// `reached`, which is `at`. `None` for a client without a place in a topic.
+    pub(super) fn take_up_control(&mut self, at: Option<Position>, reached: Seq) {
         if self.carry.is_some() {
             return;
         }
-        if let Some(control) = self.control.take() {
-            self.carry_plain(control.into_bytes(self.is_stream(), at));
+        let Some(control) = &mut self.control else {
+            return;
+        };
+        let due = control.split_at(reached);
+        if control.is_empty() {
+            self.control = None;
         }
+        if !due.is_empty() {
+            self.carry_plain(due.into_bytes(self.is_stream(), at));
+        }
+    }
+
+    /// The message up to which its stream may go on, if control frames wait for that and for nothing else.
+    pub(super) fn goes_on_to(&self) -> Option<Seq> {
+        self.control.as_ref()?.goes_on_to()
     }
 
     /// Whether all messages that the client published before it was to leave have come back to the topic's log.

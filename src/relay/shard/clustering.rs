@@ -3,6 +3,8 @@
 //! The turn has the host tell the engines what happened on their connections, and then calls [`Shard::hear_engines`]. The host
 //! does what the engines want.
 
+use std::time::Duration;
+
 use super::Shard;
 use crate::cluster::engine::Action;
 use crate::relay::owner::cluster::Cluster;
@@ -31,7 +33,8 @@ impl Shard {
 
     /// Whether the host may read what subscriptions bring. If not, the engines' clocks for subscriptions stand still.
     pub fn takes_arrivals(&self) -> bool {
-        true
+        let is_served = |cluster: &Cluster| cluster.is_served() && !self.memory.is_pressed();
+        self.owner.cluster().is_none_or(is_served)
     }
 
     /// Does what is due in the engines, and takes what they have numbered.
@@ -40,6 +43,26 @@ impl Shard {
         if let Some(cluster) = self.owner.cluster_mut() {
             cluster.handle_timeouts(now);
         }
+        self.hear_from_engines();
+    }
+
+    /// Takes what the engines' side says.
+    pub(super) fn hear_from_engines(&mut self) {
+        if !self.is_clustered() {
+            return;
+        }
+        let (owner, mut desk) = self.owner_desk();
+        owner.hear_engines(&mut desk);
+        self.hear_itself();
+        let bytes = self.owner.cluster().map_or(0, Cluster::pending_bytes);
+        self.memory.note_engines(bytes);
+    }
+
+    /// The longest wait for engines in a drain.
+    pub(super) fn time_for_engines(&self) -> Duration {
+        let settings = self.owner.cluster().map(Cluster::settings);
+        let outage = settings.map_or(Duration::ZERO, |settings| settings.outage_timeout);
+        outage.min(self.settings.half_of_shutdown)
     }
 
     /// Takes what the host is to do for the engines.

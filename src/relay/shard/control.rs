@@ -6,8 +6,11 @@
 //!
 //! In an event stream, a comment takes the place of a ping, and a last event that of the Close.
 
+use std::collections::VecDeque;
+
 use bytes::Bytes;
 
+use crate::ids::Seq;
 use crate::port::events;
 use crate::port::position::Position;
 use crate::port::terms::Form;
@@ -19,6 +22,17 @@ use crate::ws::frame::ControlPayload;
 /// sends more pings than that without reading does not need an answer to each.
 const MAX_PONG_BYTES: usize = 2 << 10;
 
+/// The client is told, in front of a message, that others are missing or that its place has another name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Note {
+    /// The number of the message.
+    pub(super) next: Seq,
+    /// The place as the client is told it.
+    pub(super) at: Option<Position>,
+    /// Missing messages, if their number is known.
+    pub(super) lost: Option<u64>,
+}
+
 /// See the module.
 #[derive(Debug, Default)]
 pub(super) struct PendingControl {
@@ -29,6 +43,11 @@ pub(super) struct PendingControl {
     probe: bool,
     /// Messages that were skipped, of which the client has not been told.
     skipped: u64,
+    /// More were skipped, and nobody knows how many.
+    is_more_skipped: bool,
+    /// Places of the stream at which the client is told something. It gets nothing of the topic from behind the first, until it
+    /// has been told.
+    notes: VecDeque<Note>,
     /// The place that the client will have reached, once nothing can move it any more.
     at: Option<Position>,
     /// The Close, or the last event.
@@ -59,9 +78,65 @@ impl PendingControl {
         self.skipped += lost;
     }
 
+    /// Tells the client something when it has come so far.
+    pub(super) fn note(&mut self, note: Note) {
+        self.notes.push_back(note);
+    }
+
+    /// Takes what is to be said in front of message `reached`, and leaves the rest.
+    pub(super) fn split_at(&mut self, reached: Seq) -> PendingControl {
+        let due = self.notes.partition_point(|note| note.next <= reached);
+        let later = self.notes.split_off(due);
+        let rest = PendingControl {
+            notes: later,
+            ..PendingControl::default()
+        };
+        std::mem::replace(self, rest)
+    }
+
+    /// Whether nothing is to be said.
+    pub(super) fn is_empty(&self) -> bool {
+        self.is_only_later() && self.notes.is_empty()
+    }
+
+    fn is_only_later(&self) -> bool {
+        let PendingControl {
+            pongs,
+            ping,
+            probe,
+            skipped,
+            is_more_skipped,
+            notes: _,
+            at,
+            last,
+        } = self;
+        let is_silent = pongs.is_empty() && last.is_none() && at.is_none();
+        is_silent && !ping && !probe && !is_more_skipped && *skipped == 0
+    }
+
+    /// The message up to which the client's stream may go on before something is said. There is nothing else to say.
+    pub(super) fn goes_on_to(&self) -> Option<Seq> {
+        let first = self.notes.front().filter(|_| self.is_only_later());
+        first.map(|note| note.next)
+    }
+
+    /// The client skips to message `to`. It is not told what it would have been told before. Returns the messages that are
+    /// missing there, if their number is known.
+    pub(super) fn skip_notes(&mut self, to: Seq) -> Option<u64> {
+        let passed = self.notes.iter().take_while(|note| note.next <= to);
+        let lost = passed.map(|note| note.lost).sum();
+        self.notes.retain(|note| note.next > to);
+        lost
+    }
+
+    /// Tells the client that messages were skipped, and nobody knows how many.
+    pub(super) fn skipped_unknown(&mut self) {
+        self.is_more_skipped = true;
+    }
+
     /// Whether something is to be said that needs the client's position.
     fn has_words(&self) -> bool {
-        self.probe || self.skipped > 0
+        self.probe || self.skipped > 0 || self.is_more_skipped
     }
 
     /// The client leaves, and will be at `at` when this is sent.
@@ -84,6 +159,9 @@ impl PendingControl {
         };
         let at = at.filter(|_| self.has_words()).or(self.at);
         let mut bytes = self.pongs;
+        for note in &self.notes {
+            words::push_mark(&mut bytes, form, note.at, note.lost);
+        }
         if self.ping {
             if is_stream {
                 bytes.extend_from_slice(events::KEEP_ALIVE);
@@ -93,7 +171,9 @@ impl PendingControl {
         }
         let is_told = is_stream || at.is_some();
         debug_assert!(is_told || self.skipped == 0, "a skip is told");
-        if at.is_some() || self.skipped > 0 {
+        if self.is_more_skipped {
+            words::push_mark(&mut bytes, form, at, None);
+        } else if at.is_some() || self.skipped > 0 {
             words::push_place(&mut bytes, form, at, self.skipped);
         }
         if let Some(last) = &self.last {

@@ -68,6 +68,10 @@ impl Shard {
                 self.stall_deadline(client),
                 self.keepalive_deadline(client),
                 client.leaving_deadline(),
+                client
+                    .ending()
+                    .filter(|ending| !ending.is_due)
+                    .map(|ending| ending.at),
                 self.end_of_grants(key, client),
             ]
             .into_iter()
@@ -119,7 +123,12 @@ impl Shard {
         let now = self.now;
         let client = &self.clients[key];
         let deadline = client.leaving_deadline();
-        if deadline.is_some_and(|deadline| deadline <= now) {
+        if client
+            .ending()
+            .is_some_and(|ending| !ending.is_due && ending.at <= now)
+        {
+            self.hasten_end(key);
+        } else if deadline.is_some_and(|deadline| deadline <= now) {
             // It reads so slowly that it would not get the Close either.
             self.cut(key, Departure::Lost);
         } else if self

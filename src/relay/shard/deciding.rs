@@ -17,6 +17,7 @@ impl Shard {
         let is_in_haste = self.drain.is_in_haste();
         let (owner, mut desk) = self.owner_desk();
         owner.fan_out(is_in_haste, &mut desk);
+        owner.hear_engines(&mut desk);
         self.hear_itself();
         self.send_fences();
     }

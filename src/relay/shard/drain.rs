@@ -15,6 +15,8 @@ pub(super) struct Drain {
     fence_due: bool,
     /// Shards that have sent their fence to this owner.
     fences: u16,
+    /// All fences are here, and the engines' topics have something on its way.
+    awaits_engines: bool,
     /// The answer to the fences is to be sent, behind this turn's messages.
     answer_due: bool,
     /// The answer was sent: the owner has everything that will ever be published.
@@ -88,6 +90,26 @@ impl Drain {
     pub(super) fn on_fence(&mut self, shards: usize) {
         self.fences += 1;
         self.answer_due = usize::from(self.fences) == shards;
+    }
+
+    /// Whether the answer to all fences is to be sent.
+    pub(super) fn has_answer_due(&self) -> bool {
+        self.answer_due
+    }
+
+    /// The answer waits until engines have given back what is on its way.
+    pub(super) fn await_engines(&mut self) {
+        self.awaits_engines = std::mem::take(&mut self.answer_due);
+    }
+
+    /// Whether engines are awaited.
+    pub(super) fn awaits_engines(&self) -> bool {
+        self.awaits_engines
+    }
+
+    /// Engines have given back all.
+    pub(super) fn end_wait(&mut self) {
+        self.answer_due |= std::mem::take(&mut self.awaits_engines);
     }
 
     /// Whether the answer to all fences is to be sent now. True once.

@@ -204,8 +204,26 @@ impl Shard {
             self.send_to_all(|| Envelope::Fence);
         }
         // In this order, because the fence to this shard itself may make its answer due.
+        self.await_engines();
         if self.drain.take_answer() {
             self.send_to_all(|| Envelope::Fenced);
+        }
+    }
+
+    /// An owner with all fences has offered everything to the engines. It answers when that has come back, or will not.
+    fn await_engines(&mut self) {
+        if !self.is_clustered() {
+            return;
+        }
+        if self.drain.has_answer_due() {
+            let until = self.now + self.time_for_engines();
+            let (owner, mut desk) = self.owner_desk();
+            owner.drain_engines(until, &mut desk);
+            self.drain.await_engines();
+            self.hear_itself();
+        }
+        if self.drain.awaits_engines() && self.owner.are_engines_drained() {
+            self.drain.end_wait();
         }
     }
 

@@ -19,7 +19,7 @@ use crate::ids::Seq;
 use crate::port::decision::Port;
 use crate::port::idempotency::{Digest, Key};
 use crate::port::lines::{self, Line};
-use crate::port::position::{Epoch, Position};
+use crate::port::position::Position;
 use crate::port::post::{self, Content, MAX_MESSAGES, Post};
 use crate::port::reply::{Fault, Manner, Reply};
 use crate::port::subject::Subject;
@@ -110,8 +110,8 @@ pub(super) struct Offered {
     pub(super) claim: Option<Claim>,
 }
 
-/// A result: the number behind the last message, and the members; or why nothing is published.
-pub(super) type Outcome = Result<(Seq, u32), Fault>;
+/// A result: the position behind the last message, and the members; or why nothing is published.
+pub(super) type Outcome = Result<(Position, u32), Fault>;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
@@ -518,7 +518,11 @@ impl Parts {
     /// Whether some part was offered, or is perhaps a repeat of one that was.
     pub(super) fn has_offered(&self) -> bool {
         let mut states = self.parts.iter().map(|part| part.state);
-        states.any(|state| matches!(state, State::Asked | State::Offered | State::Done(Ok(_))))
+        states.any(|state| match state {
+            State::Asked | State::Offered | State::Done(Ok(_)) => true,
+            State::Done(Err(fault)) => matches!(fault, Fault::PASSED | Fault::UNSURE),
+            State::Ready | State::Queued => false,
+        })
     }
 
     /// Whether each part has its result.
@@ -527,13 +531,11 @@ impl Parts {
     }
 
     /// The answer, once each part has its result.
-    pub(super) fn reply(&self, epoch: Epoch) -> Reply {
+    pub(super) fn reply(&self) -> Reply {
         debug_assert!(self.is_resolved(), "a part has no result");
         let Some(lines) = &self.lines else {
             return match self.parts.first().map(|part| part.state) {
-                Some(State::Done(Ok((next, members)))) => {
-                    post::accepted(Position { epoch, next }, members)
-                }
+                Some(State::Done(Ok((at, members)))) => post::accepted(at, members),
                 Some(State::Done(Err(fault))) => fault.reply(),
                 Some(State::Ready | State::Asked | State::Queued | State::Offered) | None => {
                     unreachable!("a request to one topic has one part, which has its result")
@@ -542,12 +544,12 @@ impl Parts {
         };
         post::many(lines.fates.iter().map(|fate| match *fate {
             Fate::Fault(fault) => Err(fault),
-            Fate::Message { part, index } => self.position(part, index, epoch),
+            Fate::Message { part, index } => self.position(part, index),
         }))
     }
 
     /// The position behind a message of a part.
-    fn position(&self, part: u32, index: u32, epoch: Epoch) -> Result<Position, Fault> {
+    fn position(&self, part: u32, index: u32) -> Result<Position, Fault> {
         let part = &self.parts[part as usize];
         let State::Done(outcome) = part.state else {
             unreachable!("each part has its result");
@@ -555,8 +557,8 @@ impl Parts {
         let (end, _) = outcome?;
         let behind = u64::from(part.count - 1 - index);
         Ok(Position {
-            epoch,
-            next: Seq(end.0 - behind),
+            next: Seq(end.next.0 - behind),
+            ..end
         })
     }
 

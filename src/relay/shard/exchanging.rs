@@ -278,19 +278,18 @@ impl Shard {
         let Described { client: key, found } = *answer;
         let exchange = self.clients.get(key).and_then(Client::exchange);
         if exchange.is_some_and(|exchange| matches!(exchange.progress, Progress::Asked)) {
-            let reply = described(found, self.settings.epoch);
+            let reply = described(found);
             self.send_answer(key, &reply);
         }
     }
 
     /// Answers a request that publishes, if each of its parts has its result.
     pub(super) fn answer_if_resolved(&mut self, key: ClientKey) {
-        let epoch = self.settings.epoch;
         let Some(parts) = parts_mut(&mut self.clients, key) else {
             return;
         };
         if parts.is_resolved() {
-            let reply = parts.reply(epoch);
+            let reply = parts.reply();
             self.answer_post(key, &reply);
         }
     }

@@ -10,8 +10,8 @@ use super::client::{Client, Reading};
 use super::leaving::LINGER;
 use super::phase::{Phase, Step};
 use super::topics::Topics;
-use super::{Effect, Shard};
-use crate::ids::{ClientId, ClientKey};
+use super::{Effect, Shard, place_of};
+use crate::ids::{ClientId, ClientKey, Seq};
 use crate::metrics::stats::Stat;
 use crate::relay::policy::Verdict;
 use crate::relay::policy::departure::Departure;
@@ -77,12 +77,18 @@ impl Shard {
             let log = &self.topics[member.topic].log;
             total += match client.control {
                 None => member.gather(log, own, slices),
-                Some(_) => member.gather_rest_of_frame(log, slices),
+                Some(_) => match client.goes_on_to() {
+                    Some(until) => member.gather_until(log, own, slices, until),
+                    None => member.gather_rest_of_frame(log, slices),
+                },
             };
         } else if let Some(replaying) = client.replay() {
             total += match client.control {
                 None => replaying.replay.gather(slices),
-                Some(_) => replaying.replay.gather_rest_of_frame(slices),
+                Some(_) => match client.goes_on_to() {
+                    Some(until) => replaying.replay.gather_until(slices, until),
+                    None => replaying.replay.gather_rest_of_frame(slices),
+                },
             };
         }
         total
@@ -110,7 +116,8 @@ impl Shard {
             && client.has_back_what_it_published(topic.returned_bytes());
         if client.control.is_some() {
             let next = member.position(&topic.log);
-            client.take_up_control(self.settings.position(&topic.conduct, next));
+            let at = place_of(&self.settings, topic, next);
+            client.take_up_control(at, next);
         }
         if is_done && client.carry().is_none() {
             self.depart(key, Departure::Shutdown);
@@ -127,15 +134,17 @@ impl Shard {
                 return;
             }
             let (next, is_over) = (replay.position(), replay.is_over());
-            let conduct = &self.topics[replay.topic].conduct;
-            client.take_up_control(self.settings.position(conduct, next));
-            if is_over {
-                self.ask_for_more(key);
+            let at = place_of(&self.settings, &self.topics[replay.topic], next);
+            client.take_up_control(at, next);
+            match client.ending() {
+                None if is_over => self.ask_for_more(key),
+                Some(ending) if is_over => self.end_stream_if_due(key, ending),
+                None | Some(_) => {}
             }
             return;
         }
         if client.phase().may_send() {
-            client.take_up_control(None);
+            client.take_up_control(None, Seq(u64::MAX));
             if client.carry().is_none() {
                 self.finish_if_done(key);
             }
@@ -207,15 +216,14 @@ impl Shard {
         let sharing = self.memory.sharing();
         let rest = member.rest_of_frame(log, |batch| sharing.sharers(batch));
         let dropped = member.owed(log) - u64::from(!rest.bytes.is_empty());
+        let head = log.next();
         member.distrust(log);
         let before = member.cursor;
         member.jump_to_head(log);
         log.relocate_blocked(before, member.cursor, key);
         client.carry_message(rest);
         client.trusted_at_bytes = log.end_bytes() + topic.conduct.policy.probation_bytes();
-        if client.has_words() && dropped > 0 {
-            client.queue_control(|control| control.skipped(dropped));
-        }
+        client.skip_to(head, dropped);
         self.stats.add(Stat::Dropped, dropped);
         self.gauge_client(key);
         self.topics.touch(topic_key);
@@ -413,6 +421,6 @@ fn advance_replay(client: &mut Client, n: usize) -> Sent {
     Sent {
         messages: replaying.replay.advance(n),
         // At the end of the list, the next look at the client asks for more.
-        is_behind: !replaying.has_asked,
+        is_behind: !(replaying.has_asked && replaying.replay.is_over()),
     }
 }

@@ -43,14 +43,14 @@ impl Shard {
                 start,
             } => {
                 let start = start.map(|start| *start);
-                owner.on_subscribe(topic, (from, client), audience, form, start, &mut desk);
+                owner.on_subscribe(&topic, (from, client), audience, form, start, &mut desk);
             }
             Envelope::Unsubscribe { topic, from } => owner.on_unsubscribe(topic, from, &mut desk),
             Envelope::Members {
                 topic,
                 from,
                 audience,
-            } => owner.on_members(&topic, from, audience),
+            } => owner.on_members(&topic, from, audience, desk.now),
             Envelope::Publish {
                 topic,
                 draft,
@@ -72,11 +72,20 @@ impl Shard {
                 next,
                 conduct,
                 resumed,
+                places,
                 held,
             } => {
                 self.note_conduct(&topic, &conduct, held);
-                self.on_subscribed(&topic, client, next, resumed.as_deref());
+                self.on_subscribed(&topic, client, (next, resumed.as_deref()), places);
             }
+            Envelope::Refused { client, .. } => self.refuse_joining(client),
+            Envelope::Mark { topic, mark } => self.on_mark(&topic, &mark),
+            Envelope::Returned {
+                topic,
+                bytes,
+                is_dropped,
+            } => self.on_returned(&topic, bytes, is_dropped),
+            Envelope::Out { topic } => self.on_out(&topic),
             Envelope::Deliver { topic, batch } => self.on_deliver(&topic, batch),
             Envelope::Arrived { topic, bytes } => self.on_numbered(&topic, bytes),
             Envelope::Posted(posted) => self.on_posted(*posted),
@@ -106,7 +115,7 @@ impl Shard {
     }
 
     /// Messages of this shard have come back from the owner, so there is room on the way for more.
-    fn note_return(&mut self, key: TopicKey, bytes: u64) {
+    pub(super) fn note_return(&mut self, key: TopicKey, bytes: u64) {
         self.topics[key].note_returned(bytes);
         self.resume_publishers_if_open(key);
     }

@@ -6,10 +6,10 @@
 //! If they are many, it replays the list without a cursor, so that no publisher waits for it. At the end of the list the owner
 //! is asked again, until few are left.
 
-use super::Shard;
 use super::arrival::Stage;
-use super::client::Replaying;
 use super::phase::{Phase, Step};
+use super::replaying::Replaying;
+use super::{Shard, place_of};
 use crate::ids::{ClientKey, Seq};
 use crate::metrics::stats::Stat;
 use crate::port::position::{Position, Start};
@@ -18,6 +18,7 @@ use crate::port::topic_name::TopicName;
 use crate::relay::batch::past::Resumed;
 use crate::relay::conduct::Conduct;
 use crate::relay::envelope::{Envelope, Hold};
+use crate::relay::places::Places;
 use crate::relay::policy::departure::Departure;
 use crate::relay::topic::TopicKey;
 use crate::relay::topic::member::Member;
@@ -40,18 +41,25 @@ impl Shard {
         &mut self,
         name: &TopicName,
         key: ClientKey,
-        next: Seq,
-        resumed: Option<&Resumed>,
+        (next, resumed): (Seq, Option<&Resumed>),
+        places: Option<Box<Places>>,
     ) {
         let Some(topic_key) = self.topics.find(name) else {
             return;
         };
+        let topic = &mut self.topics[topic_key];
+        if topic.places.is_none() {
+            // Later ones come as marks.
+            topic.places = places;
+        }
         let Some(client) = self.clients.get_mut(key) else {
             return;
         };
         match client.phase() {
             Phase::Joining => self.welcome(topic_key, key, next, resumed),
-            Phase::Open if client.replay().is_some() => self.go_on(topic_key, key, next, resumed),
+            Phase::Open if client.replay().is_some() && client.ending().is_none() => {
+                self.go_on(topic_key, key, next, resumed);
+            }
             Phase::Requesting
             | Phase::Exchanging
             | Phase::Placing
@@ -94,12 +102,11 @@ impl Shard {
         }
         self.agree_on_deflate(key, &mut terms);
         let client = &mut self.clients[key];
-        let beginning = resumed.map(|resumed| Beginning {
-            at: Position {
-                epoch: self.settings.epoch,
-                next: resumed.from,
-            },
-            lost: resumed.lost,
+        let beginning = resumed.and_then(|resumed| {
+            Some(Beginning {
+                at: place_of(&self.settings, &self.topics[topic], resumed.from)?,
+                lost: resumed.lost,
+            })
         });
         client.take(Step::Join);
         client.carry_plain(terms.response(Welcome {
@@ -117,6 +124,9 @@ impl Shard {
         self.count_resume(&terms, resumed);
         self.count_subprotocol(key, terms.subprotocol.selection(keeps_history));
         self.take_place(topic, key, terms.form, next, resumed);
+        if let Some(resumed) = resumed {
+            self.note_marks_behind(topic, key, resumed.from);
+        }
         self.outflow.make_urgent(key, &mut self.clients);
         self.resume(key);
         self.reschedule(key);

@@ -8,10 +8,11 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::arrival::Stage;
-use super::client::{Client, Leaving, Reading, Replaying};
+use super::client::{Client, Leaving, Reading};
 use super::exchange::{Exchange, Progress};
 use super::joining::members_stat;
 use super::phase::{Phase, Step};
+use super::replaying::Replaying;
 use super::{Effect, Shard};
 use crate::ids::ClientKey;
 use crate::metrics::stats::Stat;
@@ -180,7 +181,7 @@ impl Shard {
         if client.has_published || departure.is_some() {
             let topic = &self.topics[topic];
             client.set_leaving(Leaving {
-                published_bytes: if client.has_published {
+                published_bytes: if client.has_published && departure != Some(Departure::Outage) {
                     topic.published_bytes()
                 } else {
                     0
@@ -192,6 +193,7 @@ impl Shard {
                 departure,
             });
         }
+        client.hasten_end();
         client.set_reading(Reading::AwaitsPhase, now);
         self.outflow.make_urgent(key, &mut self.clients);
         self.reschedule(key);

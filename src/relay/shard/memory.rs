@@ -36,6 +36,8 @@ pub(super) struct Memory {
     topics_by_blame: Ranking<TopicKey>,
     /// Logs use most of their room.
     is_pressed: bool,
+    /// Bytes on their way to engines and back.
+    engines_bytes: u64,
 }
 
 impl Memory {
@@ -47,6 +49,7 @@ impl Memory {
             sharing: Sharing::default(),
             topics_by_blame: Ranking::default(),
             is_pressed: false,
+            engines_bytes: 0,
         }
     }
 
@@ -131,7 +134,13 @@ impl Memory {
     /// Whether the shard holds more than its share.
     pub(super) fn is_over_share(&self, stats: &Stats) -> bool {
         let held = logs_bytes(stats) + clients_bytes(stats);
-        held + stats.value(Stat::HistoryBytes) + stats.value(Stat::ReplayBytes) > self.share_bytes
+        let kept = stats.value(Stat::HistoryBytes) + stats.value(Stat::ReplayBytes);
+        held + kept + self.engines_bytes > self.share_bytes
+    }
+
+    /// Notes the bytes that are on their way to engines and back.
+    pub(super) fn note_engines(&mut self, bytes: u64) {
+        self.engines_bytes = bytes;
     }
 
     /// Whether clients hold more than half of the share. If so, they give way before laggards do.

@@ -24,14 +24,15 @@
 //! shard never fails: a client that breaks the rules departs, and a broken rule of the shard's own is a panic.
 //!
 //! The files are of two kinds. A *noun* owns fields and their invariants and does not know the shard: `clients` (with
-//! `client`, `skills`, `phase`, `arrival`, `exchange`, `carry` and `control`), `topics`, `publishing`, `outside`, `lanes`,
-//! `outflow` (with `row`), `memory` (with `ranking` and `sharing`), `inflation`, `census`, `drain`, `spread`, `timers` and
-//! `ends`. The other files are *steps*: work on the nouns.
+//! `client`, `skills`, `phase`, `arrival`, `exchange`, `carry`, `control` and `replaying`), `topics`, `publishing`, `outside`,
+//! `lanes`, `outflow` (with `row`), `memory` (with `ranking` and `sharing`), `inflation`, `census`, `drain`, `spread`, `timers`
+//! and `ends`. The other files are *steps*: work on the nouns.
 //!
 //! [`Owner`] does the work for the topics that the shard owns.
 
 mod arrival;
 mod arriving;
+mod breaks;
 mod carry;
 mod census;
 mod checking;
@@ -68,6 +69,7 @@ mod ranking;
 mod reading;
 mod ready;
 mod relief;
+mod replaying;
 mod replays;
 mod restoring;
 mod row;
@@ -109,6 +111,7 @@ use self::timers::Wheel;
 use self::topics::Topics;
 use crate::access::keys::Keys;
 use crate::chance::Chance;
+use crate::cluster;
 use crate::config::Config;
 use crate::http::forwarded::Forwarded;
 use crate::ids::{ClientId, ClientKey, Seq, ShardId};
@@ -123,7 +126,7 @@ use crate::relay::policy::Policy;
 use crate::relay::policy::rate::Rates;
 use crate::relay::policy::senders::Senders;
 use crate::relay::router::Router;
-use crate::relay::topic::TopicKey;
+use crate::relay::topic::{Topic, TopicKey};
 use crate::time::{Timestamp, WallTime};
 
 /// The part of the configuration that a shard needs.
@@ -151,6 +154,8 @@ pub struct Settings {
     conducts: Arc<Conducts>,
     /// The span in which numbers do not repeat.
     epoch: Epoch,
+    /// Half of the time for a shutdown. The engines have so long for what is on its way.
+    half_of_shutdown: Duration,
 }
 
 impl Settings {
@@ -172,6 +177,7 @@ impl Settings {
             time_for_clients: config.shutdown.time_for_clients(),
             rates: Rates::new(&config.limits, &config.keepalive),
             epoch: Epoch::from_bits(0),
+            half_of_shutdown: config.shutdown.timeout / 2,
         }
     }
 
@@ -202,6 +208,14 @@ impl Settings {
     /// The settings of each topic.
     pub(in crate::relay) fn conducts(&self) -> &Conducts {
         &self.conducts
+    }
+}
+
+/// The position in front of message `next` of a topic, as clients are told it; `None` if topics keep no messages.
+fn place_of(settings: &Settings, topic: &Topic, next: Seq) -> Option<Position> {
+    match &topic.places {
+        None => settings.position(&topic.conduct, next),
+        Some(places) => places.at(next).filter(|_| topic.conduct.keeps_history()),
     }
 }
 
@@ -373,6 +387,7 @@ impl Shard {
             || self.topics.has_touched()
             || self.publishing.has_drafts()
             || self.outside.has_offers()
+            || self.owner.has_arrived()
             || self.drain.has_something_due()
             || self.is_drain_due()
             || !(self.unseated.is_empty() && self.probes.is_empty())
@@ -479,20 +494,35 @@ impl Shard {
     /// messages, or if it has no place in it.
     fn sent_position(&self, key: ClientKey) -> Option<Position> {
         let client = self.clients.get(key)?;
-        let conduct = &self.topics[client.topic()?].conduct;
-        let (at, is_mid_frame) = match (&client.member, client.replay()) {
+        let (topic, at, is_mid_frame) = match (&client.member, client.replay()) {
             (Some(member), _) => {
                 let log = &self.topics[member.topic].log;
-                (member.position(log), member.is_mid_frame(log))
+                let at = member.position(log);
+                (member.topic, at, member.is_mid_frame(log))
             }
             (None, Some(replaying)) => {
                 let replay = &replaying.replay;
-                (replay.position(), replay.is_mid_frame())
+                (replay.topic, replay.position(), replay.is_mid_frame())
             }
             (None, None) => return None,
         };
+        let topic = &self.topics[topic];
         let next = Seq(at.0 + u64::from(is_mid_frame));
-        self.settings.position(conduct, next)
+        // It is told nothing of the break behind which it is not sent anything.
+        let ending = client.ending().filter(|ending| ending.until.0 == next);
+        match ending {
+            Some(ending) => ending.until.1,
+            None => place_of(&self.settings, topic, next),
+        }
+    }
+
+    /// The position in front of message `next`, as its topic's owner has numbered it.
+    fn position_in(&self, epoch: Option<cluster::place::Epoch>, next: Seq) -> Position {
+        let epoch = epoch.map(|epoch| Epoch::from_bits(epoch.0));
+        Position {
+            epoch: epoch.unwrap_or(self.settings.epoch),
+            next,
+        }
     }
 
     /// Brings the gauges of the client's memory up to date. Each step that changes it calls this.

@@ -177,7 +177,14 @@ impl Shard {
         self.outside.on_posted(&topic, dropped_bytes, is_held);
         for (ticket, verdict) in verdicts {
             let outcome = match verdict {
-                Verdict::Numbered { next, members } => Ok((next, members)),
+                Verdict::Numbered {
+                    next,
+                    members,
+                    epoch,
+                } => Ok((self.position_in(epoch, next), members)),
+                Verdict::Passed => Err(Fault::PASSED),
+                Verdict::Unsure => Err(Fault::UNSURE),
+                Verdict::Out => Err(Fault::OUT),
                 Verdict::New => {
                     self.go_on_with(ticket);
                     continue;

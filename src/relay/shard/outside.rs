@@ -286,6 +286,11 @@ impl Outside {
         }
     }
 
+    /// Whether nothing is on its way or waits. For tests.
+    pub(super) fn is_at_rest(&self) -> bool {
+        self.offers.is_empty() && self.accounts.is_empty()
+    }
+
     /// Bytes that are on their way to a topic.
     #[cfg(test)]
     pub(super) fn bytes(&self, topic: &str) -> u64 {

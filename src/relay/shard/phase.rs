@@ -60,6 +60,7 @@ impl Phase {
                 &[
                     Phase::Requesting,
                     Phase::Exchanging,
+                    Phase::Joining,
                     Phase::Open,
                     Phase::Closing,
                 ],
@@ -128,6 +129,7 @@ mod tests {
             (Phase::Exchanging, Step::QueueLast, Phase::Finishing),
             (Phase::Placing, Step::Place, Phase::Joining),
             (Phase::Joining, Step::Join, Phase::Open),
+            (Phase::Joining, Step::QueueLast, Phase::Finishing),
             (Phase::Open, Step::BeginClose, Phase::Closing),
             (Phase::Open, Step::QueueLast, Phase::Finishing),
             (Phase::Closing, Step::QueueLast, Phase::Finishing),

@@ -95,6 +95,12 @@ impl Replays {
         }
     }
 
+    /// All clients that replay a list.
+    pub(super) fn clients(&self) -> impl Iterator<Item = ClientKey> + '_ {
+        let lists = self.lists.iter();
+        lists.flat_map(|(_, list)| list.clients.iter().copied())
+    }
+
     /// The clients of some list; none if there is no list.
     pub(super) fn some_clients(&self) -> Vec<ClientKey> {
         let first = self.lists.iter().next();

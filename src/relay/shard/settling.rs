@@ -25,6 +25,7 @@ impl Shard {
             self.settle_topics();
         }
         self.close_idle();
+        self.hear_from_engines();
         self.owner.drop_expired(self.now, &mut self.stats);
         self.owner.forget_unused(&mut self.stats);
     }

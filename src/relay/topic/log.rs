@@ -400,6 +400,16 @@ impl Log {
             .map(|entry| &entry.batch)
     }
 
+    /// All batches that it has, as a list.
+    pub(crate) fn past(&self) -> Past {
+        let entries = self.entries.iter();
+        let kept = entries.map(|entry| Kept {
+            batch: entry.batch.clone(),
+            cost_before: entry.start,
+        });
+        Past::new(kept.collect())
+    }
+
     /// Checks what holds between any two calls, for tests. `members` is the topic's number of members.
     pub(crate) fn check(&self, members: usize) {
         let cursors: u64 = self

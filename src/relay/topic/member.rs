@@ -203,6 +203,37 @@ impl Member {
         total
     }
 
+    /// The same, up to message `until`, which is the first of a batch.
+    #[cold]
+    pub(crate) fn gather_until<'a>(
+        &self,
+        log: &'a Log,
+        own: Option<ClientId>,
+        slices: &mut Slices<'a>,
+        until: Seq,
+    ) -> usize {
+        let mut cursor = self.cursor;
+        let mut total = 0;
+        while !slices.is_full()
+            && let Some(run) = Run::find(log, self.form, cursor, own)
+            && run.batch.first() < until
+        {
+            slices.push(IoSlice::new(run.bytes()));
+            total += run.len();
+            cursor = run.after(run.len());
+        }
+        total
+    }
+
+    /// The bytes of the message in progress that the member has been sent.
+    pub(crate) fn sent_of_message(&self, log: &Log) -> u32 {
+        log.batch_at(self.cursor).map_or(0, |batch| {
+            let offset = self.cursor.offset();
+            let index = batch.encoding(self.form).index_at(offset);
+            offset - batch.encoding(self.form).start_of(index)
+        })
+    }
+
     /// The rest of the frame that the member is in the middle of.
     pub(crate) fn rest_of_frame(&self, log: &Log, sharers: impl Fn(&Bytes) -> usize) -> Rest {
         Rest::of(self.frame_in_progress(log), sharers)

@@ -14,6 +14,7 @@ use crate::relay::batch::audience::Audience;
 use crate::relay::batch::drafts::OpenDraft;
 use crate::relay::conduct::Conduct;
 use crate::relay::hold::Hold;
+use crate::relay::places::Places;
 use crate::relay::policy::grace::Grace;
 use crate::relay::topic::log::Log;
 use crate::relay::topic::roster::{Moved, Roster};
@@ -45,6 +46,8 @@ pub(crate) struct Topic {
     pub held: Option<Hold>,
     /// The hold that this shard has asked the owner for, if any.
     pub holding: Option<Hold>,
+    /// The places of its messages, if an engine numbers them.
+    pub places: Option<Box<Places>>,
     /// Publishers that are not read until the topic is open to them.
     pub waiting: Vec<ClientKey>,
     /// Whether the topic is in the list of those with a round under way.
@@ -83,6 +86,7 @@ impl Topic {
             is_counted_soon: false,
             held: None,
             holding: None,
+            places: None,
             waiting: Vec::new(),
             queued: false,
             touched: false,

@@ -54,6 +54,19 @@ impl Replay {
         }
     }
 
+    /// The same for a client that has been sent the first `sent` bytes of message `from`.
+    pub(crate) fn within(
+        topic: TopicKey,
+        form: Form,
+        (from, until): (Seq, Seq),
+        past: Arc<Past>,
+        sent: u32,
+    ) -> Self {
+        let mut replay = Replay::new(topic, form, (from, until), past);
+        replay.offset += sent;
+        replay
+    }
+
     /// The list that it reads.
     pub(crate) fn past(&self) -> &Arc<Past> {
         &self.past
@@ -96,6 +109,22 @@ impl Replay {
                 break;
             };
             let bytes = &encoding.bytes()[offset..];
+            slices.push(IoSlice::new(bytes));
+            total += bytes.len();
+            offset = 0;
+        }
+        total
+    }
+
+    /// The same, up to message `until`, which is the first of a batch.
+    pub(crate) fn gather_until<'a>(&'a self, slices: &mut Slices<'a>, until: Seq) -> usize {
+        let mut offset = self.offset as usize;
+        let mut total = 0;
+        for kept in &self.past.entries()[self.index..self.last] {
+            if slices.is_full() || kept.batch.first() >= until {
+                break;
+            }
+            let bytes = &kept.batch.encoding(self.form).bytes()[offset..];
             slices.push(IoSlice::new(bytes));
             total += bytes.len();
             offset = 0;

@@ -46,9 +46,9 @@ fn control_frames_wait_for_what_is_carried() {
     let mut client = client();
     client.carry_message(rest());
     client.queue_control(PendingControl::ping);
-    client.take_up_control(None);
+    client.take_up_control(None, Seq(0));
     assert_eq!(client.carry().unwrap(), b"rest");
     client.advance_carry(4);
-    client.take_up_control(None);
+    client.take_up_control(None, Seq(0));
     assert_eq!(client.carry().unwrap(), b"\x89\x00");
 }

@@ -75,6 +75,7 @@ fn a_close_behind_the_request_is_heard_although_the_drain_began_between() {
         next: Seq(0),
         conduct: Conduct::of_all(&Config::default()),
         resumed: None,
+        places: None,
         held: None,
     });
     // The fence of the other shard, and its answer to ours.

@@ -241,6 +241,7 @@ fn a_flood_behind_the_request_is_taken_in_to_its_end_although_the_owner_answers_
         next: Seq(0),
         conduct: Conduct::of_all(&Config::default()),
         resumed: None,
+        places: None,
         held: None,
     });
     let mut host = Flooded {

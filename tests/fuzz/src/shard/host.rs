@@ -424,6 +424,10 @@ impl World {
             Envelope::Deliver { topic, .. } => self.model.arrive(topic, host, end),
             Envelope::Unsubscribe { .. }
             | Envelope::Members { .. }
+            | Envelope::Refused { .. }
+            | Envelope::Mark { .. }
+            | Envelope::Returned { .. }
+            | Envelope::Out { .. }
             | Envelope::Post(_)
             | Envelope::Recall(_)
             | Envelope::Posted(_)
