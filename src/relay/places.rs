@@ -35,6 +35,32 @@ pub struct Mark {
     pub(crate) is_break: bool,
 }
 
+impl Mark {
+    /// A mark of which nobody needs to be told.
+    pub(crate) fn silent(next: Seq, place: Place) -> Self {
+        Mark::going_on(next, position_of(place))
+    }
+
+    /// The numbers go on at `at`, and nothing is missing.
+    pub(crate) fn going_on(next: Seq, at: Position) -> Self {
+        Mark {
+            next,
+            at,
+            lost: Some(0),
+            is_break: false,
+        }
+    }
+
+    /// The place in front of message `next`, counted from here.
+    fn counted(&self, next: Seq) -> Position {
+        let Position { epoch, next: first } = self.at;
+        Position {
+            epoch,
+            next: Seq(first.0 + (next.0 - self.next.0)),
+        }
+    }
+}
+
 /// See the module.
 #[derive(Clone, Debug, Default)]
 pub struct Places {
@@ -67,17 +93,18 @@ impl Places {
     /// The place in front of message `next`. If marks lie there, it is behind them.
     pub(crate) fn at(&self, next: Seq) -> Option<Position> {
         let marks = self.marks.partition_point(|mark| mark.next <= next);
-        let mark = self.marks.get(marks.checked_sub(1)?)?;
-        let Position { epoch, next: first } = mark.at;
-        Some(Position {
-            epoch,
-            next: Seq(first.0 + (next.0 - mark.next.0)),
-        })
+        Some(self.marks.get(marks.checked_sub(1)?)?.counted(next))
     }
 
-    /// The marks behind message `from`.
-    pub(crate) fn behind(&self, from: Seq) -> impl Iterator<Item = &Mark> {
-        self.marks.iter().filter(move |mark| mark.next > from)
+    /// The marks behind message `from` that are news: their places are not those that a client has counted.
+    pub(crate) fn news_behind(&self, from: Seq) -> impl Iterator<Item = &Mark> {
+        let before = std::iter::once(None).chain(self.marks.iter().map(Some));
+        let marks = before.zip(&self.marks);
+        let is_news = move |&(before, mark): &(Option<&Mark>, &Mark)| {
+            let counted = before.map(|before| before.counted(mark.next));
+            mark.next > from && counted != Some(mark.at)
+        };
+        marks.filter(is_news).map(|(_, mark)| mark)
     }
 }
 
@@ -113,8 +140,18 @@ mod tests {
         ] {
             assert_eq!(text(places.at(Seq(next))), at, "{next}");
         }
-        assert_eq!(places.behind(Seq(100)).count(), 2);
-        assert_eq!(places.behind(Seq(110)).count(), 0);
+        assert_eq!(places.news_behind(Seq(100)).count(), 2);
+        assert_eq!(places.news_behind(Seq(110)).count(), 0);
+    }
+
+    #[test]
+    fn a_mark_is_no_news_if_the_count_goes_on() {
+        let mut places = Places::default();
+        for (next, at) in [(90, "z-3"), (95, "a-2"), (100, "a-7"), (120, "a-28")] {
+            places.push(mark(next, at));
+        }
+        let news = places.news_behind(Seq(90)).map(|mark| mark.next.0);
+        assert!(news.eq([95, 120]));
     }
 
     #[test]

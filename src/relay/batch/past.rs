@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use crate::ids::Seq;
 use crate::relay::batch::Batch;
+use crate::relay::places::Places;
 
 /// A batch that is kept, and the cost of what lies before it.
 #[derive(Clone, Debug)]
@@ -68,4 +69,6 @@ pub struct Resumed {
     /// The number behind the last message that the client can read there. If it is not that of the next message, the client
     /// asks for the rest when it has come so far.
     pub until: Seq,
+    /// The places of these messages, if they are not those of the topic's numbers here. Then the list is this client's alone.
+    pub places: Option<Box<Places>>,
 }

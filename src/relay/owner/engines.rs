@@ -8,6 +8,7 @@
 
 use super::cluster::Cluster;
 use super::engined::{Engined, Joiner, Link};
+use super::found::{Found, ends_of};
 use super::offer::Offer;
 use super::posts::Told;
 use super::receipts::Due;
@@ -25,7 +26,6 @@ use crate::relay::envelope::Envelope;
 use crate::relay::places::{Mark, position_of};
 use crate::relay::posting::Verdict;
 use crate::time::Timestamp;
-use crate::ws::walk::split_frame;
 
 /// The fate of offers that are not delivered here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,6 +80,12 @@ impl Owner {
     /// A client joins, or asks for more of what is kept. It waits until the topic is where the engine is.
     pub(super) fn await_place(&mut self, slot: usize, joiner: Joiner, desk: &mut Desk<'_>) {
         self.tell_members(slot, desk.now);
+        if let Some(Start::At(position)) = joiner.start
+            && position.epoch == self.epoch
+        {
+            // It has joined before, and has read all of its list. The engine need not be there.
+            return self.answer_subscribe(slot, &joiner, None, desk);
+        }
         if let Some(engined) = self.topics[slot].engined_mut() {
             engined.joiners.push(joiner);
         }
@@ -142,23 +148,17 @@ impl Owner {
 
     /// The topic is at `place`, behind all that has come back.
     fn seat_all(&mut self, slot: usize, place: Place, desk: &mut Desk<'_>) {
-        let own_epoch = self.epoch;
         let Some(engined) = self.topics[slot].engined_mut() else {
             return;
         };
         if engined.places.is_empty() {
-            engined.places.push(Mark {
-                next: engined.end(),
-                at: position_of(place),
-                lost: Some(0),
-                is_break: false,
-            });
+            engined.places.push(Mark::silent(engined.end(), place));
         }
         let joiners = std::mem::take(&mut engined.joiners);
         let mut waiting = Vec::new();
         for mut joiner in joiners {
             match joiner.start {
-                Some(Start::At(position)) if position.epoch != own_epoch => {
+                Some(Start::At(position)) => {
                     if joiner.asked.is_none() {
                         joiner.asked = self.ask_for_place(slot, position, desk.now);
                     }
@@ -194,14 +194,7 @@ impl Owner {
     }
 
     fn confirm(&mut self, slot: usize, joiner: &Joiner, desk: &mut Desk<'_>) {
-        let Joiner {
-            shard,
-            client,
-            form,
-            start,
-            ..
-        } = *joiner;
-        self.answer_subscribe(slot, (shard, client), form, (start, 0), desk);
+        self.answer_subscribe(slot, joiner, None, desk);
     }
 
     fn refuse_all(&mut self, slot: usize, desk: &mut Desk<'_>) {
@@ -348,12 +341,8 @@ impl Owner {
             && engined.places.is_empty()
         {
             let (epoch, last) = (arrival.head.epoch, arrival.first - 1);
-            engined.places.push(Mark {
-                next: engined.end(),
-                at: position_of(Place { epoch, last }),
-                lost: Some(0),
-                is_break: false,
-            });
+            let mark = Mark::silent(engined.end(), Place { epoch, last });
+            engined.places.push(mark);
         }
         let Some(offers) = ours else {
             let draft = Draft::arrived(desk.now, &arrival.frames, ends_of(&arrival.frames));
@@ -556,31 +545,32 @@ impl Owner {
             .extract_if(.., |joiner| joiner.asked == Some(asked))
             .next();
         let Some(mut joiner) = joiner else { return };
-        let here = |count| Position {
-            epoch,
-            next: Seq(link.base.0 + count),
+        let start = |count| {
+            Start::At(Position {
+                epoch,
+                next: Seq(link.base.0 + count),
+            })
         };
-        let mut missing = 0;
-        joiner.start = Some(match resume {
-            Resume::Here(count) => Start::At(here(count)),
-            Resume::Found { lost, then } => {
-                let messages: u64 = found
-                    .iter()
-                    .map(|arrival| u64::from(arrival.head.count))
-                    .sum();
-                missing = lost + messages;
-                Start::At(here(then))
+        match resume {
+            Resume::Here(count) => {
+                joiner.start = Some(start(count));
+                self.confirm(slot, &joiner, desk);
             }
-            Resume::Unknown => Start::Unknown,
-        });
-        let Joiner {
-            shard,
-            client,
-            form,
-            start,
-            ..
-        } = joiner;
-        self.answer_subscribe(slot, (shard, client), form, (start, missing), desk);
+            Resume::Unknown => {
+                joiner.start = Some(Start::Unknown);
+                self.confirm(slot, &joiner, desk);
+            }
+            Resume::Found { lost, then } => {
+                let asked = joiner.start.replace(start(then));
+                let last = match asked {
+                    Some(Start::At(position)) => position.next.0,
+                    Some(_) | None => 0,
+                };
+                let end = Seq(link.base.0 + then);
+                let found = Found::new(found, (last, lost), end, joiner.form);
+                self.answer_subscribe(slot, &joiner, Some(found), desk);
+            }
+        }
         self.note_joiners(slot);
     }
 
@@ -681,16 +671,4 @@ impl Owner {
     pub(crate) fn are_engines_drained(&self) -> bool {
         self.cluster.as_deref().is_none_or(Cluster::is_drained)
     }
-}
-
-/// The ends of frames that were checked when they arrived.
-fn ends_of(frames: &[u8]) -> Vec<u32> {
-    let mut ends = Vec::new();
-    let mut rest = frames;
-    while let Some((_, _, behind)) = split_frame(rest) {
-        rest = behind;
-        // A batch has at most 16 MiB.
-        ends.push((frames.len() - rest.len()) as u32);
-    }
-    ends
 }

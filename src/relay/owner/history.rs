@@ -264,6 +264,7 @@ impl History {
             lost,
             past,
             until,
+            places: None,
         }
     }
 

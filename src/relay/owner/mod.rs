@@ -11,6 +11,7 @@ pub(crate) mod cluster;
 pub(crate) mod coalesce;
 mod engined;
 mod engines;
+mod found;
 pub(crate) mod history;
 pub(crate) mod keepsake;
 mod keys;
@@ -31,6 +32,7 @@ use slab::Slab;
 use self::cluster::Cluster;
 use self::coalesce::Agenda;
 use self::engined::Joiner;
+use self::found::Found;
 use self::keys::Keys;
 use self::pending::Gauged;
 use self::receipts::Receipts;
@@ -178,29 +180,35 @@ impl Owner {
         let slot = self.slot_named(name, desk.stats);
         let topic = &mut self.topics[slot];
         topic.subscribe(from, audience);
+        let joiner = Joiner {
+            shard: from,
+            client,
+            form,
+            start,
+            asked: None,
+        };
         if topic.engined().is_some() {
-            let joiner = Joiner {
-                shard: from,
-                client,
-                form,
-                start,
-                asked: None,
-            };
             self.await_place(slot, joiner, desk);
         } else {
-            self.answer_subscribe(slot, (from, client), form, (start, 0), desk);
+            self.answer_subscribe(slot, &joiner, None, desk);
         }
     }
 
-    /// Tells a client its place. It comes behind `missing` messages that are gone, and what is kept from `start` on.
+    /// Tells a client its place. It gets what was found elsewhere, and what is kept.
     fn answer_subscribe(
         &mut self,
         slot: usize,
-        (from, client): (ShardId, ClientKey),
-        form: Form,
-        (start, missing): (Option<Start>, u64),
+        joiner: &Joiner,
+        found: Option<Found>,
         desk: &mut Desk<'_>,
     ) {
+        let Joiner {
+            shard,
+            client,
+            form,
+            start,
+            ..
+        } = *joiner;
         let topic = &mut self.topics[slot];
         let next = topic.next();
         let places = topic.engined().map(|engined| engined.places.clone());
@@ -210,7 +218,9 @@ impl Owner {
             history.drop_expired(desk.now);
             let here = (&self.epoch, next);
             let mut resumed = history.resume(start, form, here, places.as_ref(), desk.now);
-            resumed.lost = resumed.lost.map(|lost| lost + missing);
+            if let Some(found) = found {
+                found.lead(&mut resumed);
+            }
             Box::new(resumed)
         });
         let subscribed = Envelope::Subscribed {
@@ -222,7 +232,7 @@ impl Owner {
             places: places.map(Box::new),
             held: topic.held(),
         };
-        desk.outbox.send(from, subscribed);
+        desk.outbox.send(shard, subscribed);
         self.shelve(slot, desk.stats);
     }
 

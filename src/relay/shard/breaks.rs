@@ -18,7 +18,7 @@ use crate::ids::{ClientKey, Seq};
 
 use crate::port::position::Position;
 use crate::port::topic_name::TopicName;
-use crate::relay::batch::past::Past;
+use crate::relay::batch::past::{Past, Resumed};
 use crate::relay::owner::cluster::Cluster;
 use crate::relay::places::Mark;
 use crate::relay::policy::departure::{Departure, refusal_stat};
@@ -78,16 +78,27 @@ impl Shard {
         self.outflow.make_urgent(key, &mut self.clients);
     }
 
-    /// A client begins at `from`. It is told of the marks behind that.
-    pub(super) fn note_marks_behind(&mut self, topic: TopicKey, key: ClientKey, from: Seq) {
+    /// A client begins with what is kept. It is told of the marks behind the beginning.
+    pub(super) fn note_marks_behind(&mut self, topic: TopicKey, key: ClientKey, resumed: &Resumed) {
         if !self.clients[key].has_words() {
             return;
         }
         let topic = &self.topics[topic];
         let keeps_history = topic.conduct.keeps_history();
-        let places = topic.places.as_ref();
-        let marks: Vec<Mark> =
-            places.map_or_else(Vec::new, |places| places.behind(from).copied().collect());
+        let Some(here) = &topic.places else {
+            return;
+        };
+        let mut marks: Vec<Mark> = Vec::new();
+        let mut from = resumed.from;
+        if let Some(there) = &resumed.places {
+            marks.extend(there.news_behind(from));
+            from = resumed.until;
+            let at = here.at(from);
+            if let Some(at) = at.filter(|_| at != there.at(from)) {
+                marks.push(Mark::going_on(from, at));
+            }
+        }
+        marks.extend(here.news_behind(from));
         for mark in marks {
             self.note_mark(key, &mark, keeps_history);
         }

@@ -102,7 +102,11 @@ impl Shard {
             );
         }
         if let Some(replaying) = client.replay() {
-            let is_waiting = client.blocked || client.urgent || replaying.has_asked;
+            let is_resting = match replaying.ending {
+                None => replaying.has_asked,
+                Some(ending) => replaying.replay.is_over() && !ending.is_due,
+            };
+            let is_waiting = client.blocked || client.urgent || is_resting;
             assert!(is_waiting, "nothing will send a client what it is owed");
         }
     }

@@ -139,8 +139,10 @@ impl PendingControl {
         self.probe || self.skipped > 0 || self.is_more_skipped
     }
 
-    /// The client leaves, and will be at `at` when this is sent.
-    pub(super) fn settle(&mut self, at: Option<Position>) {
+    /// The client leaves, and will be in front of message `next` when this is sent, which is `at`.
+    pub(super) fn settle(&mut self, at: Option<Position>, next: Option<Seq>) {
+        self.notes
+            .retain(|note| next.is_some_and(|next| note.next <= next));
         self.at = at.filter(|_| self.has_words());
     }
 

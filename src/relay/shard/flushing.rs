@@ -127,14 +127,15 @@ impl Shard {
 
     /// Makes a client ready that has no place in a log: it replays, or its membership is over.
     fn prepare_other(&mut self, key: ClientKey) {
-        let client = &mut self.clients[key];
+        let client = &self.clients[key];
         if let Some(replaying) = client.replay() {
             let replay = &replaying.replay;
             if client.blocked || replay.is_mid_frame() {
                 return;
             }
             let (next, is_over) = (replay.position(), replay.is_over());
-            let at = place_of(&self.settings, &self.topics[replay.topic], next);
+            let at = self.place_in_replay(replaying, next);
+            let client = &mut self.clients[key];
             client.take_up_control(at, next);
             match client.ending() {
                 None if is_over => self.ask_for_more(key),
@@ -143,6 +144,7 @@ impl Shard {
             }
             return;
         }
+        let client = &mut self.clients[key];
         if client.phase().may_send() {
             client.take_up_control(None, Seq(u64::MAX));
             if client.carry().is_none() {
@@ -420,7 +422,10 @@ fn advance_replay(client: &mut Client, n: usize) -> Sent {
     };
     Sent {
         messages: replaying.replay.advance(n),
-        // At the end of the list, the next look at the client asks for more.
-        is_behind: !(replaying.has_asked && replaying.replay.is_over()),
+        // At the end of the list, the next look at the client asks for more, or ends it.
+        is_behind: match replaying.ending {
+            None => !replaying.has_asked,
+            Some(ending) => ending.is_due || !replaying.replay.is_over(),
+        },
     }
 }

@@ -104,7 +104,10 @@ impl Shard {
         let client = &mut self.clients[key];
         let beginning = resumed.and_then(|resumed| {
             Some(Beginning {
-                at: place_of(&self.settings, &self.topics[topic], resumed.from)?,
+                at: match &resumed.places {
+                    Some(places) => places.at(resumed.from),
+                    None => place_of(&self.settings, &self.topics[topic], resumed.from),
+                }?,
                 lost: resumed.lost,
             })
         });
@@ -125,7 +128,7 @@ impl Shard {
         self.count_subprotocol(key, terms.subprotocol.selection(keeps_history));
         self.take_place(topic, key, terms.form, next, resumed);
         if let Some(resumed) = resumed {
-            self.note_marks_behind(topic, key, resumed.from);
+            self.note_marks_behind(topic, key, resumed);
         }
         self.outflow.make_urgent(key, &mut self.clients);
         self.resume(key);
@@ -179,7 +182,11 @@ impl Shard {
         let topic = &mut self.topics[topic_key];
         let client = &mut self.clients[key];
         if let Some(Resumed {
-            from, past, until, ..
+            from,
+            past,
+            until,
+            places,
+            ..
         }) = resumed
         {
             let owed = until.0 - from.0;
@@ -188,10 +195,14 @@ impl Shard {
             let index = past.index_of(*from);
             let is_last = index + 1 == past.entries().len();
             let policy = &topic.conduct.policy;
-            if *until < next || policy.has_to_replay(past.cost_from(index), is_last) {
+            let has_to_replay = policy.has_to_replay(past.cost_from(index), is_last);
+            if *until < next || has_to_replay || places.is_some() {
                 let list = self.replays.enter(past, key, &mut self.stats);
                 let replay = Replay::new(topic_key, form, (*from, *until), past.clone());
-                client.set_replay(Replaying::new(replay, list));
+                client.set_replay(Replaying {
+                    places: places.clone(),
+                    ..Replaying::new(replay, list)
+                });
                 return;
             }
         }

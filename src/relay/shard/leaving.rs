@@ -232,7 +232,7 @@ impl Shard {
         };
         // Nobody answers the end of an event stream.
         let step = if is_stream { Step::QueueLast } else { step };
-        let at = self.sent_position(key);
+        let (at, sent) = (self.sent_position(key), self.sent_number(key));
         self.end_membership(key, departure, true);
         // A drain has one deadline for all, and the worker keeps it. A spread may last much longer than a Close.
         let due = if departure == Departure::Shutdown && self.drain.has_begun() {
@@ -244,7 +244,7 @@ impl Shard {
         client.take(step);
         client.due = due;
         if let Some(control) = &mut client.control {
-            control.settle(at);
+            control.settle(at, sent.map(|(_, next)| next));
         }
         if let Some((code, reason, pause_ms)) = last_words {
             client.queue_end(if is_stream {

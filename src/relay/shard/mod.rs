@@ -105,6 +105,7 @@ use self::memory::Memory;
 use self::outflow::Outflow;
 use self::outside::Outside;
 use self::publishing::Publishing;
+use self::replaying::Replaying;
 use self::replays::Replays;
 use self::spread::Spread;
 use self::timers::Wheel;
@@ -490,9 +491,8 @@ impl Shard {
         }
     }
 
-    /// The position behind what the client has been sent, the frame in progress included; `None` if its topic keeps no
-    /// messages, or if it has no place in it.
-    fn sent_position(&self, key: ClientKey) -> Option<Position> {
+    /// The topic of a client with a place, and the number behind what it has been sent, the frame in progress included.
+    fn sent_number(&self, key: ClientKey) -> Option<(TopicKey, Seq)> {
         let client = self.clients.get(key)?;
         let (topic, at, is_mid_frame) = match (&client.member, client.replay()) {
             (Some(member), _) => {
@@ -506,13 +506,28 @@ impl Shard {
             }
             (None, None) => return None,
         };
-        let topic = &self.topics[topic];
-        let next = Seq(at.0 + u64::from(is_mid_frame));
+        Some((topic, Seq(at.0 + u64::from(is_mid_frame))))
+    }
+
+    /// The position behind what the client has been sent, the frame in progress included; `None` if its topic keeps no
+    /// messages, or if it has no place in it.
+    fn sent_position(&self, key: ClientKey) -> Option<Position> {
+        let (topic, next) = self.sent_number(key)?;
+        let client = self.clients.get(key)?;
         // It is told nothing of the break behind which it is not sent anything.
         let ending = client.ending().filter(|ending| ending.until.0 == next);
-        match ending {
-            Some(ending) => ending.until.1,
-            None => place_of(&self.settings, topic, next),
+        match (ending, client.replay()) {
+            (Some(ending), _) => ending.until.1,
+            (None, Some(replaying)) => self.place_in_replay(replaying, next),
+            (None, None) => place_of(&self.settings, &self.topics[topic], next),
+        }
+    }
+
+    /// The position in front of message `next`, for a client that reads a list.
+    fn place_in_replay(&self, replaying: &Replaying, next: Seq) -> Option<Position> {
+        match &replaying.places {
+            Some(places) => places.at(next),
+            None => place_of(&self.settings, &self.topics[replaying.replay.topic], next),
         }
     }
 

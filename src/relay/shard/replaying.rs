@@ -5,6 +5,7 @@
 use super::replays::PastKey;
 use crate::ids::Seq;
 use crate::port::position::Position;
+use crate::relay::places::Places;
 use crate::relay::topic::replay::Replay;
 use crate::time::Timestamp;
 
@@ -17,6 +18,8 @@ pub(super) struct Replaying {
     pub(super) list: PastKey,
     /// The list is over, and the topic's owner has been asked for the rest.
     pub(super) has_asked: bool,
+    /// The places of the list's messages, if they are not those of the topic.
+    pub(super) places: Option<Box<Places>>,
     /// The stream ends with the list: the client leaves then, or later.
     pub(super) ending: Option<Ending>,
 }
@@ -39,6 +42,7 @@ impl Replaying {
             replay,
             list,
             has_asked: false,
+            places: None,
             ending: None,
         }
     }
@@ -55,6 +59,7 @@ impl Replaying {
             replay,
             list,
             has_asked: true,
+            places: None,
             ending: Some(ending),
         }
     }

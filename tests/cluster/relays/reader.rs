@@ -311,6 +311,8 @@ impl Reader {
             1001 => "closed in a drain",
             1013 if reason.starts_with("messages are missing") => "closed at a break",
             1013 if reason.starts_with("cannot publish") => "closed in an outage",
+            // It reads nothing, or so slowly that its messages are not kept any more.
+            1013 if reason.starts_with("slow consumer") => "closed for its lag",
             _ => panic!("Close {code}, {reason}"),
         });
         let at = reason.split("; ").find_map(|part| part.strip_prefix("at "));
@@ -319,7 +321,8 @@ impl Reader {
         assert_eq!(
             distance,
             Some(0),
-            "closed at {at}, and is at {}",
+            "client {}: {reason}, and it is at {}",
+            self.number,
             session.place
         );
         self.state = State::Over(Some(at));
