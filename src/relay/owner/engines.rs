@@ -272,6 +272,7 @@ impl Owner {
 
     /// Takes what the engines have for the topics of this shard.
     pub(crate) fn hear_engines(&mut self, desk: &mut Desk<'_>) {
+        let mut forgotten = Vec::new();
         loop {
             let Some(cluster) = self.cluster.as_deref_mut() else {
                 return;
@@ -286,8 +287,15 @@ impl Owner {
                     // The topic was left, and has nothing on its way.
                     continue;
                 };
+                if matches!(effect, Effect::ForgetHistory) {
+                    forgotten.push(slot);
+                }
                 self.on_effect(slot, effect, desk);
             }
+        }
+        // Only now: the events behind may be the topic's last.
+        for slot in forgotten {
+            self.unlink_if_left(slot, desk);
         }
         let joining = self.cluster.as_deref().map(Cluster::joining);
         for slot in joining.into_iter().flatten() {
@@ -420,7 +428,7 @@ impl Owner {
         }
     }
 
-    /// The kept messages do not lead up to the next one. If the engine's side has left the topic, its life there is over.
+    /// The kept messages do not lead up to the next one.
     fn on_forgotten(&mut self, slot: usize, desk: &mut Desk<'_>) {
         self.release_arrivals(slot, false, desk);
         let topic = &mut self.topics[slot];
@@ -431,9 +439,9 @@ impl Owner {
             engined.places.clear();
         }
         self.shelve(slot, desk.stats);
-        self.unlink_if_left(slot, desk);
     }
 
+    /// If the engine's side has left the topic, its life there is over.
     fn unlink_if_left(&mut self, slot: usize, desk: &mut Desk<'_>) {
         let Some(cluster) = self.cluster.as_deref_mut() else {
             return;

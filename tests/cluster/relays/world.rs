@@ -561,7 +561,18 @@ impl World {
             .iter()
             .all(|turn| turn.shard.is_drained())
         {
-            assert!(self.now < until, "relay {relay} does not drain");
+            if self.now >= until {
+                let left = self.relays[relay].turns.iter().map(|turn| {
+                    let cluster = turn.shard.cluster().expect("it has engines");
+                    let topics = cluster.engines()[0].topics();
+                    let topics: Vec<_> = topics
+                        .map(|(name, topic)| (name, topic.state(), topic.is_drained()))
+                        .collect();
+                    format!("{} clients, {topics:?}", turn.shard.len())
+                });
+                let left: Vec<_> = left.collect();
+                panic!("relay {relay} does not drain: {left:?}");
+            }
             if self.rng.percent(50) {
                 self.serve();
                 self.receive();
