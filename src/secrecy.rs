@@ -41,7 +41,7 @@ pub(crate) enum Kind {
 pub(crate) fn may_be_secret(text: &str, kind: Kind) -> bool {
     let bytes = text.as_bytes();
     let is_long = bytes.len() >= *TOKEN_BYTES.start();
-    if text.contains("-----") || is_long && text.contains('\n') {
+    if text.contains("-----") || is_long && text.contains('\n') || has_password(text) {
         return true;
     }
     match kind {
@@ -87,6 +87,12 @@ pub(crate) fn public_part(sent: &[u8]) -> &[u8] {
     };
     let found = words.filter_map(position).chain(mixed_run(sent)).min();
     &sent[..found.unwrap_or(sent.len())]
+}
+
+/// Whether it may be a URL with a password: `redis://user:password@host`, or a part of one.
+fn has_password(text: &str) -> bool {
+    text.rsplit_once('@')
+        .is_some_and(|(before, _)| before.contains(':'))
 }
 
 /// Whether the text has one of the words, and more behind it than the end of a name: `token=abc`, but not `tokens`.

@@ -140,6 +140,18 @@ impl Link {
         }
     }
 
+    /// Whether the driver has a connection of which it was not told that it is given up.
+    pub(crate) fn is_open(&self, lane: Lane) -> bool {
+        let wire = match lane {
+            Lane::Publisher => &self.publisher,
+            Lane::Subscriber => &self.subscriber,
+        };
+        match wire.phase {
+            Phase::Greeting { .. } | Phase::Ready(_) => true,
+            Phase::Down { .. } | Phase::Connecting { .. } => false,
+        }
+    }
+
     fn wire(&mut self, lane: Lane) -> &mut Wire {
         match lane {
             Lane::Publisher => &mut self.publisher,

@@ -6,6 +6,7 @@
 //! - [`engine`]: topics and the link together; effects become commands, and replies become events.
 //! - [`topic`]: one topic on one node, the heart of it. It knows no Redis, only `publish`, `sync`, `fill` and `fence`.
 //! - [`link`]: the two connections, their health, and the commands on their way.
+//! - [`sentinel`]: where the master is, as a Sentinel says.
 //! - [`audit`], [`hello`]: questions about quiet topics; nodes that differ.
 //! - [`scripts`], [`names`], [`batch`], [`reply`], [`command`], [`info`], [`trouble`], [`rendezvous`]: the protocol.
 //!
@@ -26,5 +27,6 @@ pub(crate) mod rendezvous;
 pub(crate) mod reply;
 pub(crate) mod requests;
 pub(crate) mod scripts;
+pub(crate) mod sentinel;
 pub(crate) mod topic;
 pub(crate) mod trouble;

@@ -88,6 +88,8 @@ pub enum NotRespError {
     Rubbish,
 }
 
+impl std::error::Error for NotRespError {}
+
 impl std::fmt::Display for NotRespError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {

@@ -99,6 +99,7 @@ impl Config {
         self.validate_listeners()?;
         self.validate_unix_socket()?;
         self.validate_proxies()?;
+        self.validate_cluster()?;
         self.validate_topics()?;
         validate_tls(&self.server.tls)
     }
@@ -107,6 +108,7 @@ impl Config {
     pub(super) fn validate_of_topic(&self) -> Result<(), ConfigError> {
         self.validate_sizes()?;
         self.validate_history()?;
+        self.check_rest_with_engines()?;
         self.validate_waits()
     }
 

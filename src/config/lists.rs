@@ -97,6 +97,11 @@ pub(super) fn deserialize<'de, D: Deserializer<'de>, T: Entry>(
     deserializer.deserialize_any(List(PhantomData))
 }
 
+/// Reads a single entry, as it is spelled.
+pub(super) fn one<'de, D: Deserializer<'de>, T: Entry>(deserializer: D) -> Result<T, D::Error> {
+    deserializer.deserialize_str(Text(PhantomData))
+}
+
 struct List<T>(PhantomData<T>);
 
 impl<'de, T: Entry> Visitor<'de> for List<T> {

@@ -13,12 +13,17 @@
 //!
 //! `bounds`, `range`, `access`, `tokens`, `topics` and `tls_files` check values, and `warnings` doubts some that are allowed.
 //!
+//! `cluster` has the types of its section, `engines` checks them, and `engine_url` hides passwords.
+//!
 //! For errors, `explain` translates the parser's texts, `locate` finds the line of a key, `suggest` finds the key that the
 //! operator meant, and `syntax` has advice for mistakes in YAML.
 
 mod access;
 mod bounds;
 mod choices;
+mod cluster;
+mod engine_url;
+mod engines;
 mod error;
 mod explain;
 mod file;
@@ -48,6 +53,8 @@ pub use crate::http::origin::OriginPattern;
 pub use crate::ws::subprotocol::Subprotocol;
 pub(crate) use bounds::MAX_WORKERS;
 pub use choices::{Publish, SlowConsumerPolicy, Subscribe};
+pub use cluster::{Cluster, Engine};
+pub use engine_url::{EngineHost, EngineUrl, Password};
 pub use error::ConfigError;
 pub(crate) use history::MAX_AGE as MAX_HISTORY_AGE;
 pub use human::HumanSize;

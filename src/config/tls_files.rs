@@ -76,11 +76,14 @@ fn refuse_unused_files(tls: &Tls) -> Result<(), ConfigError> {
 
 /// Opens the file that `key` names.
 pub(crate) fn pem_file(key: &str, noun: &str, path: Option<&Path>) -> Result<File, ConfigError> {
-    const FIX: &str =
-        "use a readable PEM file, or remove the files of server.tls and set enabled to false";
+    let fix = if key.starts_with("server.tls.") {
+        "use a readable PEM file, or remove the files of server.tls and set enabled to false"
+    } else {
+        "use a readable PEM file"
+    };
     let Some(path) = path else {
         return Err(
-            ConfigError::new(format!("TLS is enabled, but no {noun} is configured"), FIX)
+            ConfigError::new(format!("TLS is enabled, but no {noun} is configured"), fix)
                 .of_key(key),
         );
     };
@@ -89,7 +92,7 @@ pub(crate) fn pem_file(key: &str, noun: &str, path: Option<&Path>) -> Result<Fil
             return contents(key, noun);
         }
         let problem = format!("the {noun} `{}` cannot be read: {error}", path.display());
-        ConfigError::new(problem, FIX).of_key(key)
+        ConfigError::new(problem, fix).of_key(key)
     })
 }
 

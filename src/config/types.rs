@@ -10,6 +10,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::choices::{Publish, SlowConsumerPolicy, Subscribe};
+use super::cluster::Cluster;
 use super::proxies::ProxySource;
 use super::rules::TopicRule;
 use super::{lists, units};
@@ -46,6 +47,8 @@ pub struct Config {
     pub http: Http,
     /// The section `compression`.
     pub compression: Compression,
+    /// The section `cluster`.
+    pub cluster: Cluster,
     /// The section `shutdown`.
     pub shutdown: Shutdown,
     /// The section `metrics`.

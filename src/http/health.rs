@@ -7,6 +7,10 @@ pub enum Health {
     Ready,
     /// It has as many connections as it may have.
     Full,
+    /// It has been without an engine for too long.
+    CutOff,
+    /// It has not been connected to its engines yet, or does not fit to the other relays.
+    Joining,
     /// It is shutting down.
     Draining,
     /// One of its threads stands still.
@@ -28,6 +32,8 @@ impl Health {
     pub(crate) fn line(self) -> &'static str {
         match self {
             Health::Ready => "ready\n",
+            Health::CutOff => "cut off from the engine\n",
+            Health::Joining => "joining the cluster\n",
             Health::Full => "full\n",
             Health::Draining => "draining\n",
             Health::Frozen => "frozen\n",

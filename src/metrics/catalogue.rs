@@ -8,6 +8,7 @@
 use std::fmt::Write as _;
 use std::io;
 
+use super::engines::{EngineStat, LOSSES};
 use super::labels::{
     DISCONNECTIONS, FAILED_HANDSHAKES, HTTP_REQUESTS, POSTS, RELOADS, RESUMES, TLS_HANDSHAKES,
     WRITE_CALLS,
@@ -63,6 +64,12 @@ pub enum Source {
     TlsReloads,
     /// The number of times that the keys for tokens were read again, with success and without.
     KeyReloads,
+    /// One series per engine; none in a relay without engines.
+    Engine(EngineStat),
+    /// The same. The number is in microseconds and exposed in seconds.
+    EngineSeconds(EngineStat),
+    /// One series per engine and reason for which a connection was lost.
+    EngineLosses,
     /// The constant 1, with labels that describe the build.
     BuildInfo,
     /// CPU time of the process, to the microsecond.
@@ -95,6 +102,8 @@ impl Metric {
             }
             Source::BuildInfo => vec!["version", "profile", "os", "arch"],
             Source::TlsReloads | Source::KeyReloads => vec!["result"],
+            Source::Engine(_) | Source::EngineSeconds(_) => vec!["engine"],
+            Source::EngineLosses => vec!["engine", "reason"],
             Source::Total(_)
             | Source::MaxConnections
             | Source::FanoutLatency
@@ -119,6 +128,9 @@ impl Metric {
             | Source::TlsExpiry
             | Source::TlsReloads
             | Source::KeyReloads
+            | Source::Engine(_)
+            | Source::EngineSeconds(_)
+            | Source::EngineLosses
             | Source::BuildInfo
             | Source::CpuTime
             | Source::Process => Vec::new(),
@@ -496,12 +508,111 @@ pub const METRICS: &[Metric] = &[
     ),
 ];
 
+/// The metrics of a relay with engines (`cluster.engines`). Others do not have them.
+pub(crate) const CLUSTER_METRICS: &[Metric] = &[
+    gauge(
+        "fanwire_cluster_up",
+        Source::Engine(EngineStat::Up),
+        "1 if all workers are connected to the engine.",
+    ),
+    counter(
+        "fanwire_cluster_connection_losses_total",
+        Source::EngineLosses,
+        "Connections to the engine that were lost, or did not come about, by reason.",
+    ),
+    gauge(
+        "fanwire_cluster_round_trip_seconds",
+        Source::EngineSeconds(EngineStat::RoundTripMicros),
+        "The time that the engine took to answer the last probe; the longest of all workers.",
+    ),
+    counter(
+        "fanwire_cluster_probes_total",
+        Source::Engine(EngineStat::Probes),
+        "Probes that the engine has answered.",
+    ),
+    counter(
+        "fanwire_cluster_published_batches_total",
+        Source::Engine(EngineStat::Published),
+        "Batches of messages that the engine was asked to number.",
+    ),
+    counter(
+        "fanwire_cluster_received_batches_total",
+        Source::Engine(EngineStat::Received),
+        "Batches that came from the engine, with those of this relay.",
+    ),
+    counter(
+        "fanwire_cluster_refused_batches_total",
+        Source::Engine(EngineStat::Refused),
+        "Messages in the engine that are not understood.",
+    ),
+    counter(
+        "fanwire_cluster_sent_bytes_total",
+        Source::Engine(EngineStat::BytesOut),
+        "Bytes written to the engine, without the overhead of TLS.",
+    ),
+    counter(
+        "fanwire_cluster_received_bytes_total",
+        Source::Engine(EngineStat::BytesIn),
+        "Bytes read from the engine, without the overhead of TLS.",
+    ),
+    gauge(
+        "fanwire_cluster_pending_bytes",
+        Source::Engine(EngineStat::PendingBytes),
+        "Memory of messages that are on their way to the engine and back, and of those that came too early.",
+    ),
+    gauge(
+        "fanwire_cluster_topics",
+        Source::Engine(EngineStat::Topics),
+        "Topics of this relay that the engine numbers.",
+    ),
+    counter(
+        "fanwire_cluster_syncs_total",
+        Source::Engine(EngineStat::Syncs),
+        "Questions to the engine where a topic is.",
+    ),
+    counter(
+        "fanwire_cluster_fills_total",
+        Source::Engine(EngineStat::Fills),
+        "Questions to the engine for messages that were missed.",
+    ),
+    counter(
+        "fanwire_cluster_fences_total",
+        Source::Engine(EngineStat::Fences),
+        "Waits for all that was published before a topic began to count anew.",
+    ),
+    counter(
+        "fanwire_cluster_audits_total",
+        Source::Engine(EngineStat::Audits),
+        "Comparisons of a quiet topic with the engine.",
+    ),
+    counter(
+        "fanwire_cluster_errors_total",
+        Source::Engine(EngineStat::Errors),
+        "Errors of the engine that a person should look at.",
+    ),
+    gauge(
+        "fanwire_cluster_peers",
+        Source::Engine(EngineStat::Peers),
+        "Other relays that were heard through the engine lately.",
+    ),
+    gauge(
+        "fanwire_cluster_mismatched_peers",
+        Source::Engine(EngineStat::MismatchedPeers),
+        "Those of them whose version or configuration does not fit to this relay.",
+    ),
+];
+
+/// All metrics.
+pub(crate) fn all() -> impl Iterator<Item = &'static Metric> {
+    METRICS.iter().chain(CLUSTER_METRICS)
+}
+
 /// Prints the catalogue for people: a line with name, labels and kind, and a line with the meaning.
 ///
 /// # Errors
 /// Those of the writer, such as a pipe whose reader has gone.
 pub fn print(out: &mut impl io::Write) -> io::Result<()> {
-    for metric in METRICS {
+    for metric in all() {
         writeln!(
             out,
             "{}{}  {}",
@@ -525,7 +636,7 @@ fn braces(labels: &[&str]) -> String {
 /// The catalogue as the table of `docs/metrics.md`. Each line ends with `\n`.
 pub fn markdown_table() -> String {
     let mut table = String::from("| metric | kind | labels | meaning |\n|---|---|---|---|\n");
-    for metric in METRICS {
+    for metric in all() {
         let labels: Vec<String> = metric
             .labels()
             .iter()
@@ -547,6 +658,7 @@ fn label_cell(metric: &Metric, label: &str) -> String {
     let values: Vec<&str> = match metric.source {
         Source::Cases(_, cases) => cases.iter().map(|&(value, _)| value).collect(),
         Source::TlsReloads | Source::KeyReloads => RELOADS.to_vec(),
+        Source::EngineLosses if label == "reason" => LOSSES.to_vec(),
         Source::Total(_)
         | Source::PerShard(_)
         | Source::PerShardSeconds(_)
@@ -555,6 +667,9 @@ fn label_cell(metric: &Metric, label: &str) -> String {
         | Source::MaxConnections
         | Source::FanoutLatency
         | Source::TlsExpiry
+        | Source::Engine(_)
+        | Source::EngineSeconds(_)
+        | Source::EngineLosses
         | Source::BuildInfo
         | Source::CpuTime
         | Source::Process => return format!("`{label}`"),
@@ -564,97 +679,4 @@ fn label_cell(metric: &Metric, label: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::collections::HashSet;
-
-    use super::*;
-
-    #[test]
-    fn every_statistic_is_shown_once_but_clients_also_by_shard() {
-        let mut shown = [0; Stat::COUNT];
-        for stat in METRICS.iter().flat_map(Metric::stats) {
-            shown[stat as usize] += 1;
-        }
-        shown[Stat::ConnectedClients as usize] -= 1;
-        assert_eq!(shown, [1; Stat::COUNT], "by index of Stat");
-    }
-
-    #[test]
-    fn no_name_appears_twice() {
-        let names: HashSet<_> = METRICS.iter().map(|metric| metric.name).collect();
-        assert_eq!(names.len(), METRICS.len());
-    }
-
-    #[test]
-    fn the_names_of_the_earlier_relay_are_kept() {
-        let legacy: Vec<_> = METRICS
-            .iter()
-            .filter(|metric| metric.name.starts_with("websocket_"))
-            .collect();
-        let legacy: Vec<_> = legacy
-            .iter()
-            .map(|metric| (metric.name, metric.kind))
-            .collect();
-        assert_eq!(
-            legacy,
-            [
-                ("websocket_connected_clients", Kind::Gauge),
-                ("websocket_messages_total", Kind::Counter),
-                ("websocket_connections_total", Kind::Counter),
-                ("websocket_disconnections_total", Kind::Counter),
-            ]
-        );
-    }
-
-    #[test]
-    fn every_other_name_starts_with_fanwire_or_process() {
-        for metric in METRICS {
-            let known = ["websocket_", "fanwire_", "process_"]
-                .iter()
-                .any(|prefix| metric.name.starts_with(prefix));
-            assert!(known, "{}", metric.name);
-        }
-    }
-
-    #[test]
-    fn counters_and_only_counters_end_in_total() {
-        for metric in METRICS {
-            assert_eq!(
-                metric.name.ends_with("_total"),
-                metric.kind == Kind::Counter,
-                "{}",
-                metric.name
-            );
-        }
-    }
-
-    #[test]
-    fn every_meaning_is_one_line_and_ends_with_a_full_stop() {
-        for metric in METRICS {
-            assert!(
-                metric.help.ends_with('.') && !metric.help.contains(['\n', '|']),
-                "{}",
-                metric.name
-            );
-        }
-    }
-
-    #[test]
-    fn the_printed_list_has_name_labels_kind_and_meaning_of_every_metric() {
-        let mut printed = Vec::new();
-        print(&mut printed).unwrap();
-        let printed = String::from_utf8(printed).unwrap();
-        assert_eq!(printed.lines().count(), 2 * METRICS.len());
-        assert!(printed.contains(
-            "fanwire_disconnections_total{reason}  counter\n    Clients that have disconnected, by"
-        ));
-        assert!(printed.contains("process_threads  gauge\n"));
-    }
-
-    #[test]
-    fn the_table_names_the_cases_of_a_closed_label() {
-        let table = markdown_table();
-        assert_eq!(table.lines().count(), 2 + METRICS.len());
-        assert!(table.contains("| `result`: `full`, `partial`, `would_block`, `error` |"));
-    }
-}
+mod tests;

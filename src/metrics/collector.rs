@@ -15,7 +15,8 @@ use prometheus::proto::{
 use prometheus::{Registry, TextEncoder};
 use rustix::time::{ClockId, clock_gettime};
 
-use super::catalogue::{Kind, METRICS, Metric, Source};
+use super::catalogue::{Kind, Metric, Source, all};
+use super::engines::{LOSSES, PublishedEngines};
 use super::labels::RELOADS;
 use super::stats::{LATENCY_BOUNDS_MICROS, Published, Reloads, Stats, TlsStatus};
 use crate::ids::ShardId;
@@ -48,16 +49,17 @@ impl Exposition {
         max_connections: usize,
         tls: Option<Arc<TlsStatus>>,
     ) -> Exposition {
-        Exposition::with_keys(shards, inbox_depth, max_connections, tls, None)
+        Exposition::with_keys(shards, inbox_depth, max_connections, tls, None, None)
     }
 
-    /// The same, with the reloads of the keys for tokens if there are any.
+    /// The same, with the reloads of the keys for tokens and the numbers of the engines, if there are any.
     pub fn with_keys(
         shards: Vec<Arc<Published>>,
         inbox_depth: impl Fn(ShardId) -> InboxDepth + Send + Sync + 'static,
         max_connections: usize,
         tls: Option<Arc<TlsStatus>>,
         keys: Option<Arc<Reloads>>,
+        engines: Option<Arc<PublishedEngines>>,
     ) -> Exposition {
         let registry = Registry::new();
         let collector = ShardCollector {
@@ -67,6 +69,7 @@ impl Exposition {
             max_connections,
             tls,
             keys,
+            engines,
         };
         registry
             .register(Box::new(collector))
@@ -94,9 +97,7 @@ impl fmt::Debug for Exposition {
 
 /// The rows of the catalogue that are filled in here.
 fn own_metrics() -> impl Iterator<Item = &'static Metric> {
-    METRICS
-        .iter()
-        .filter(|metric| !matches!(metric.source, Source::Process))
+    all().filter(|metric| !matches!(metric.source, Source::Process))
 }
 
 fn descs() -> Vec<Desc> {
@@ -121,6 +122,7 @@ struct ShardCollector {
     max_connections: usize,
     tls: Option<Arc<TlsStatus>>,
     keys: Option<Arc<Reloads>>,
+    engines: Option<Arc<PublishedEngines>>,
 }
 
 impl Collector for ShardCollector {
@@ -149,6 +151,7 @@ impl ShardCollector {
             tls_expiry: self.tls.as_ref().map(|tls| tls.expires_at()),
             tls_reloads: self.tls.as_ref().map_or((0, 0), |tls| tls.reloads()),
             key_reloads: self.keys.as_ref().map_or((0, 0), |keys| keys.counts()),
+            engines: self.engines.clone(),
         }
     }
 }
@@ -162,6 +165,7 @@ struct Scrape {
     tls_expiry: Option<i64>,
     tls_reloads: (u64, u64),
     key_reloads: (u64, u64),
+    engines: Option<Arc<PublishedEngines>>,
 }
 
 impl Scrape {
@@ -193,10 +197,40 @@ impl Scrape {
             }
             Source::TlsReloads => reloads(kind, self.tls_reloads),
             Source::KeyReloads => reloads(kind, self.key_reloads),
+            Source::Engine(_) | Source::EngineSeconds(_) | Source::EngineLosses => {
+                let engines = self.engines.as_deref();
+                engines.map_or_else(Vec::new, |engines| of_engines(metric, engines))
+            }
             Source::BuildInfo => vec![build_info(metric)],
             Source::CpuTime => vec![number(kind, cpu_seconds())],
             Source::Process => unreachable!("own_metrics leaves these out"),
         }
+    }
+}
+
+/// The series of a metric for each engine.
+fn of_engines(metric: &Metric, engines: &PublishedEngines) -> Vec<Sample> {
+    let kind = metric.kind;
+    let named = |name, value| labelled("engine", name, kind, value);
+    match metric.source {
+        Source::Engine(stat) => engines
+            .totals(stat)
+            .map(|(name, value)| named(name, value as f64))
+            .collect(),
+        Source::EngineSeconds(stat) => engines
+            .totals(stat)
+            .map(|(name, value)| named(name, value as f64 / MICROS_PER_SECOND))
+            .collect(),
+        _ => engines
+            .losses()
+            .flat_map(|(name, losses)| {
+                LOSSES.into_iter().zip(losses).map(move |(reason, count)| {
+                    let mut sample = named(name, count as f64);
+                    sample.set_label(vec![pair("engine", name), pair("reason", reason)]);
+                    sample
+                })
+            })
+            .collect(),
     }
 }
 
@@ -313,6 +347,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
+    use crate::metrics::catalogue::METRICS;
     use crate::metrics::stats::{Stat, TlsStatus};
 
     /// The exposition of two shards that counted what `count` says.

@@ -8,6 +8,7 @@ use crossbeam_utils::CachePadded;
 use super::admission::Admission;
 use super::balance::Balance;
 use super::conn::Conn;
+use super::engine::finder::Found;
 use super::listener::Peer;
 use super::stream::Stream;
 use crate::access::keys::Keys;
@@ -33,6 +34,8 @@ pub(crate) enum Mail {
     Surplus(RefusalKind),
     /// From the control thread: other keys for tokens are in force.
     Keys(Arc<Keys>),
+    /// From the thread that looks for an engine: its addresses.
+    Found(Box<Found>),
     /// From the control thread: drain, and close every member in order.
     Drain,
     /// From the control thread: the relay has failed. Tell every member so at once, whatever it is still owed.

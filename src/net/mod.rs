@@ -2,7 +2,7 @@
 //!
 //! A [`worker::Worker`] owns one shard and the sockets of its clients. It moves bytes between sockets and its shard, and
 //! envelopes between shards. `listener` accepts connections, `admission` counts them by address, and [`balance`] shares
-//! them out. Nothing here knows what a message is.
+//! them out. [`engine`] has the connections to engines, if several relays are one. Nothing here knows what a message is.
 
 pub(crate) mod admission;
 pub(crate) mod alarm;
@@ -10,6 +10,7 @@ pub(crate) mod balance;
 pub(crate) mod clock;
 pub(crate) mod complaint;
 pub(crate) mod conn;
+pub(crate) mod engine;
 pub(crate) mod listener;
 pub(crate) mod mail;
 pub(crate) mod proxy;

@@ -4,7 +4,7 @@
 //! The control thread keeps it. The metrics thread answers probes with [`Vitals::health`]. Any thread may ask, at any time;
 //! nobody waits.
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 
 use super::mail::{Postbox, Postboxes, ended};
 use crate::http::health::Health;
@@ -19,6 +19,20 @@ pub(crate) struct Vitals {
     admitted: AtomicUsize,
     is_ending: AtomicBool,
     is_control_frozen: AtomicBool,
+    /// By worker: its [`Membership`]. Empty if there are no engines.
+    memberships: Box<[AtomicU8]>,
+}
+
+/// A worker's place among several relays.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Membership {
+    /// It has not been connected to all engines since the start, or another relay does not fit to this one.
+    Joining,
+    /// It has been connected to all engines once.
+    Joined,
+    /// It has been without an engine for too long.
+    CutOff,
 }
 
 impl Vitals {
@@ -30,7 +44,25 @@ impl Vitals {
             admitted: AtomicUsize::new(0),
             is_ending: AtomicBool::new(false),
             is_control_frozen: AtomicBool::new(false),
+            memberships: Box::default(),
         }
+    }
+
+    /// The same for a relay that has engines: it is not ready before each worker has joined.
+    pub(crate) fn of_cluster(mut self) -> Vitals {
+        let joining = |_: &Postbox| AtomicU8::new(Membership::Joining as u8);
+        self.memberships = self.postboxes.iter().map(joining).collect();
+        self
+    }
+
+    /// A worker has joined the other relays, or is cut off from them.
+    pub(crate) fn note_membership(&self, worker: usize, membership: Membership) {
+        self.memberships[worker].store(membership as u8, Ordering::Relaxed);
+    }
+
+    fn has_worker(&self, membership: Membership) -> bool {
+        let mut all = self.memberships.iter();
+        all.any(|one| one.load(Ordering::Relaxed) == membership as u8)
     }
 
     /// The state now.
@@ -39,6 +71,10 @@ impl Vitals {
             Health::Frozen
         } else if self.is_ending.load(Ordering::Relaxed) {
             Health::Draining
+        } else if self.has_worker(Membership::Joining) {
+            Health::Joining
+        } else if self.has_worker(Membership::CutOff) {
+            Health::CutOff
         } else if self.is_full() {
             Health::Full
         } else {

@@ -19,6 +19,7 @@ use super::admission::Seats;
 use super::alarm::Alarm;
 use super::clock::Clock;
 use super::complaint::Complaints;
+use super::engine::Links;
 use super::mail::{ControlBox, Postboxes};
 use super::tls::keeper::Keeper;
 use super::vitals::Vitals;
@@ -58,6 +59,8 @@ pub(crate) struct Parts {
     pub tls: Option<Arc<Keeper>>,
     /// The control thread is handed the history in a drain.
     pub leaves_history: bool,
+    /// The connections to engines, if several relays are one.
+    pub links: Option<Links>,
 }
 
 /// See the module.
@@ -93,6 +96,7 @@ impl Worker {
                 scratch: super::conn::Scratch::new(parts.tls.is_some()),
                 tls: parts.tls,
                 leaves_history: parts.leaves_history,
+                links: parts.links,
                 has_reported: false,
                 stopped: false,
             },

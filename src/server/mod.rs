@@ -15,6 +15,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod clustering;
 mod control;
 mod crew;
 mod descriptors;
@@ -50,6 +51,7 @@ use std::thread::{self, JoinHandle};
 use mio::{Poll, Waker};
 use tracing::warn;
 
+use self::clustering::Engines;
 use self::control::Control;
 use self::crew::Crew;
 use self::descriptors::MOST_DERIVED;
@@ -67,6 +69,7 @@ use crate::config::{Config, ConfigError, Warning};
 use crate::ids::ShardId;
 use crate::mailbox::Mailbox;
 use crate::metrics::collector::{Exposition, InboxDepth};
+use crate::metrics::engines::PublishedEngines;
 use crate::metrics::stats::Published;
 pub use crate::metrics::stats::{Stat, Stats};
 use crate::net::admission::Seats;
@@ -74,6 +77,7 @@ use crate::net::alarm::Alarm;
 use crate::net::balance::{Rotation, most_connections};
 use crate::net::clock::Clock;
 use crate::net::complaint::Complaints;
+use crate::net::engine::Links;
 use crate::net::mail::{ControlBox, PollWaker, Postbox, Postboxes, Report};
 use crate::net::tls::keeper::Keeper;
 pub use crate::net::unix::BindError;
@@ -99,6 +103,7 @@ pub fn check(config: &Config) -> Result<Vec<Warning>, ConfigError> {
     history_file::check(config)?;
     let tls = Keeper::new(&config.server.tls)?;
     Keyring::open(config)?;
+    Engines::open(config, 1)?;
     Ok(warnings::all(config, tls.as_ref()))
 }
 
@@ -147,6 +152,7 @@ impl Relay {
         let sizes = Sizes::derive(config, cores, memory);
         sizes.report(config, cores);
         let workers = sizes.workers;
+        let engines = Engines::open(config, workers).map_err(StartError::Config)?;
         let max_connections = descriptors::raise_and_derive(config.server.max_connections, workers);
         let listener = listening::on_port(config)?;
         let address = listener.local_addr()?;
@@ -169,6 +175,7 @@ impl Relay {
                 tls: tls.as_ref(),
                 keys,
                 history: history.as_mut(),
+                engines: engines.as_ref(),
             },
         )?;
         let vitals = workers.vitals.clone();
@@ -334,6 +341,7 @@ struct Workers {
     vitals: Arc<Vitals>,
     epoch: Epoch,
     clock: Clock,
+    engines: Option<Arc<PublishedEngines>>,
 }
 
 /// The files of a configuration, as they were read.
@@ -342,6 +350,7 @@ struct Files<'a> {
     tls: Option<&'a Arc<Keeper>>,
     keys: Option<Arc<Keys>>,
     history: Option<&'a mut HistoryFile>,
+    engines: Option<&'a Engines>,
 }
 
 /// The name of a new epoch. `RandomState` is seeded by the operating system.
@@ -381,12 +390,21 @@ impl Workers {
             .iter()
             .map(|_| Arc::new(Published::default()))
             .collect();
-        let vitals = Arc::new(Vitals::new(postboxes.clone(), max_connections));
+        let vitals = Vitals::new(postboxes.clone(), max_connections);
+        let vitals = Arc::new(match files.engines {
+            Some(_) => vitals.of_cluster(),
+            None => vitals,
+        });
+        let connect = |engines: &Engines| engines.connect(&postboxes, &vitals);
+        let shared = files.engines.map(connect).transpose()?;
         let fill_to = config.server.fill_workers_to;
         let reserved = reserved_clients(max_connections, usize::from(count), fill_to);
         let new_worker = |(mut shard, poll): (Shard, Poll)| {
             let id = shard.id();
             shard.reserve(reserved);
+            if let Some(engines) = files.engines {
+                shard.join_cluster(engines.of_shard(id, clock.now()));
+            }
             Ok(Worker::new(Parts {
                 shard,
                 alarm: Alarm::new(poll.registry(), ALARM)?,
@@ -401,6 +419,9 @@ impl Workers {
                 clock,
                 tls: files.tls.cloned(),
                 leaves_history,
+                links: shared
+                    .as_ref()
+                    .map(|shared| Links::new(id.index(), shared.clone())),
             }))
         };
         let workers = restored.shards.into_iter().zip(polls).map(new_worker);
@@ -412,6 +433,7 @@ impl Workers {
             vitals,
             epoch: restored.epoch,
             clock,
+            engines: shared.map(|shared| shared.published),
         })
     }
 
@@ -463,5 +485,6 @@ fn exposition(
         max_connections,
         tls.map(|tls| tls.status().clone()),
         keyring.map(|keyring| keyring.reloads().clone()),
+        workers.engines.clone(),
     )
 }

@@ -325,6 +325,10 @@ fn a_wrong_rule_is_refused_with_its_place_and_a_remedy() {
             "topics[0].slow_consumer.max_lag_bytes: in the rule for `/a`: 1MiB is too small; use 2MiB to 1GiB",
         ),
         (
+            "- {match: /a, slow_consumer: {policy: backpressure}}\ncluster: {engines: [{name: a, url: redis://127.0.0.1}]}",
+            "topics[0].slow_consumer.policy: in the rule for `/a`: it is backpressure, and cluster.engines are set",
+        ),
+        (
             "- {match: /a, max_message_bytes: 4MiB}",
             "topics[0]: in the rule for `/a`: slow_consumer.max_lag_bytes: 4MiB is too small; use 8MiB",
         ),

@@ -2,9 +2,10 @@
 
 use bytes::Bytes;
 
-use super::Engine;
 use super::asked::{Asked, Confirmation, Of, TopicKey};
+use super::{Engine, MAX_DIFFERING};
 use crate::cluster::batch::{self, Arrival};
+use crate::cluster::hello::Hello;
 use crate::cluster::info;
 use crate::cluster::link::{Lane, Reason};
 use crate::cluster::reply::Reply;
@@ -40,6 +41,10 @@ impl<T: Parcel> Engine<T> {
             }
             Asked::Load(script) => self.on_loaded(script, reply, now),
             Asked::Still => {
+                if let Some(asked_at) = self.probed_at.take() {
+                    self.counts.probes += 1;
+                    self.counts.round_trip_micros = now.since(asked_at).as_micros() as u64;
+                }
                 let identity = self.link.identity();
                 let is_still = identity.is_none_or(|identity| info::is_still(identity, reply));
                 if !is_still {
@@ -261,10 +266,21 @@ impl<T: Parcel> Engine<T> {
             self.on_token(payload, now);
         } else if *channel == self.hello {
             let differences = self.peers.on_hello(payload, now);
-            self.counts.mismatched += u64::from(!differences.is_empty());
+            if !differences.is_empty() {
+                self.counts.mismatched += 1;
+                self.note_differing(payload, differences);
+            }
         } else if let Some(&slot) = self.slots_by_channel.get(channel) {
             let key = self.key_of(slot);
             self.on_batch(key, batch::read(payload.clone()).ok(), now);
+        }
+    }
+
+    fn note_differing(&mut self, hello: &[u8], differences: Vec<&'static str>) {
+        if self.differing.len() < MAX_DIFFERING
+            && let Some(hello) = Hello::read(hello)
+        {
+            self.differing.push((hello.node, differences));
         }
     }
 

@@ -248,6 +248,7 @@ impl<T: Parcel> Engine<T> {
             Lane::Publisher => {
                 self.requests.clear();
                 self.loading = 0;
+                self.probed_at = None;
             }
             Lane::Subscriber => {
                 self.subscriptions.clear();

@@ -23,7 +23,7 @@ use super::command::Command;
 use super::hello::{self, Hello, Peers};
 use super::link::{LANES, Lane, Link, LinkEvent, LinkSettings, Reason};
 use super::names::{self, TopicNames};
-use super::place::Place;
+use super::place::{NodeId, Place};
 use super::requests::Requests;
 use super::scripts::Loaded;
 use super::topic::effect::Effect;
@@ -90,7 +90,14 @@ pub struct Counts {
     pub mismatched: u64,
     /// Errors of the engine that an operator should look at.
     pub errors: u64,
+    /// Probes that were answered.
+    pub probes: u64,
+    /// The time until the last probe was answered, in microseconds.
+    pub round_trip_micros: u64,
 }
+
+/// The most nodes that differ and wait for [`Engine::take_differing`].
+const MAX_DIFFERING: usize = 16;
 
 /// A topic, and what the engine calls it.
 #[derive(Debug)]
@@ -131,6 +138,10 @@ pub struct Engine<T> {
     /// Tokens that are published and have not arrived.
     tokens_owed: usize,
     last_token: u64,
+    /// When the probe was asked that is not answered.
+    probed_at: Option<Timestamp>,
+    /// Nodes that differ, and were heard since the last look.
+    differing: Vec<(NodeId, Vec<&'static str>)>,
     /// A batch of ours or a token came back since the last probe.
     is_confirmed: bool,
     own: Bytes,
@@ -167,6 +178,8 @@ impl<T: Parcel> Engine<T> {
             tokens: HashMap::new(),
             tokens_owed: 0,
             last_token: 0,
+            probed_at: None,
+            differing: Vec::new(),
             is_confirmed: false,
             own: names::own_channel(prefix, settings.topic.node, settings.worker),
             hello: names::hello_channel(prefix),
@@ -190,6 +203,21 @@ impl<T: Parcel> Engine<T> {
     /// Memory that the topics hold, in bytes.
     pub fn pending_bytes(&self) -> u64 {
         self.meter.used()
+    }
+
+    /// Whether a connection is there, as far as the engine knows: it is not given up.
+    pub(crate) fn is_open(&self, lane: Lane) -> bool {
+        self.link.is_open(lane)
+    }
+
+    /// Topics that it knows.
+    pub(crate) fn topic_count(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Takes the nodes that differ and were heard since the last call, each with the keys in which it differs.
+    pub(crate) fn take_differing(&mut self) -> Vec<(NodeId, Vec<&'static str>)> {
+        std::mem::take(&mut self.differing)
     }
 
     /// The numbers for metrics.
@@ -337,6 +365,7 @@ impl<T: Parcel> Engine<T> {
     pub fn handle_timeout(&mut self, now: Timestamp) {
         let (mut out, bits) = (Vec::new(), self.chance.next());
         if self.link.handle_timeout(now, bits, &mut out) {
+            self.probed_at.get_or_insert(now);
             self.probe();
         }
         self.follow(out, now);

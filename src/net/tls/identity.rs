@@ -103,7 +103,7 @@ use rustls::crypto::ring as backend;
 #[cfg(feature = "aws-lc")]
 use rustls::crypto::aws_lc_rs as backend;
 
-fn provider() -> CryptoProvider {
+pub(super) fn provider() -> CryptoProvider {
     backend::default_provider()
 }
 
@@ -140,7 +140,7 @@ fn client_verifier(
 }
 
 /// Checks that the key can be used, and that it is the key of the first certificate.
-fn check_pair(
+pub(super) fn check_pair(
     provider: &CryptoProvider,
     chain_file: &Named,
     chain: &[Certificate],
@@ -180,15 +180,16 @@ fn check_pair(
 }
 
 /// A file that the configuration names, and its contents.
-struct Named {
+pub(super) struct Named {
     key: &'static str,
     noun: &'static str,
     path: PathBuf,
-    bytes: Vec<u8>,
+    pub(super) bytes: Vec<u8>,
 }
 
 impl Named {
-    fn read(
+    /// Reads the file that `key` names.
+    pub(super) fn read(
         key: &'static str,
         noun: &'static str,
         path: Option<&Path>,
@@ -215,18 +216,23 @@ impl Named {
         self.path.display()
     }
 
-    fn error(&self, problem: impl std::fmt::Display, fix: impl Into<String>) -> ConfigError {
+    /// An error about the file.
+    pub(super) fn error(
+        &self,
+        problem: impl std::fmt::Display,
+        fix: impl Into<String>,
+    ) -> ConfigError {
         let problem = format!("the {} `{}` {problem}", self.noun, self.shown());
         ConfigError::new(problem, fix).of_key(self.key)
     }
 
     /// Makes a flaw of the contents an error of this file.
-    fn of<T>(&self, read: Result<T, Flaw>) -> Result<T, ConfigError> {
+    pub(super) fn of<T>(&self, read: Result<T, Flaw>) -> Result<T, ConfigError> {
         read.map_err(|flaw| self.error(flaw.problem, flaw.fix))
     }
 
     /// Whether `other` is this file under the same or another name.
-    fn layout_with(&self, other: &Named) -> Layout {
+    pub(super) fn layout_with(&self, other: &Named) -> Layout {
         let is_same = match (self.path.canonicalize(), other.path.canonicalize()) {
             (Ok(one), Ok(other)) => one == other,
             _ => self.path == other.path,

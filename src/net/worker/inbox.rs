@@ -24,6 +24,11 @@ impl Sockets {
             Mail::Refusal(stream, refusal) => self.refuse_socket(shard, stream, refusal),
             Mail::Surplus(kind) => shard.stats_mut().inc(refusal_stat(kind)),
             Mail::Keys(keys) => shard.set_keys(keys),
+            Mail::Found(found) => {
+                if let Some(links) = &mut self.links {
+                    links.on_found(&found, self.poll.registry());
+                }
+            }
             Mail::Drain => shard.begin_drain(),
             Mail::Abandon => shard.abandon(),
             Mail::Stop => {

@@ -11,6 +11,7 @@ use std::time::{Duration, SystemTime};
 use mio::event::Event;
 use mio::{Events, Interest, Poll, Token};
 
+use crate::cluster::engine::Action;
 use crate::http::health::Health;
 use crate::ids::{ClientKey, ShardId};
 use crate::metrics::stats::{Published, Stat};
@@ -19,6 +20,7 @@ use crate::net::alarm::Alarm;
 use crate::net::clock::Clock;
 use crate::net::complaint::Complaints;
 use crate::net::conn::{Conn, Scratch, client_of, token_of};
+use crate::net::engine::Links;
 use crate::net::mail::{ControlBox, Mail, Postboxes, Report, balance};
 use crate::net::stream::Stream;
 use crate::net::tls::keeper::Keeper;
@@ -63,6 +65,8 @@ pub(super) struct Sockets {
     pub(super) conns: Vec<Option<Conn>>,
     pub(super) scratch: Scratch,
     pub(super) tls: Option<Arc<Keeper>>,
+    /// The connections to engines, if several relays are one.
+    pub(super) links: Option<Links>,
     /// By shard: whether it has mail that it was not woken for yet.
     pub(super) to_notify: Vec<bool>,
     /// The history is to be handed to the control thread, once it is final.
@@ -74,7 +78,12 @@ pub(super) struct Sockets {
 impl Sockets {
     /// Sleeps until an event, or for as long as `sleep` says.
     pub(super) fn wait(&mut self, sleep: Sleep, now: Timestamp) -> io::Result<()> {
-        let timeout = sleep.until.map(|until| until.since(now));
+        let is_busy = self.links.as_ref().is_some_and(Links::is_busy);
+        let timeout = if is_busy {
+            Some(Duration::ZERO)
+        } else {
+            sleep.until.map(|until| until.since(now))
+        };
         if timeout != Some(Duration::ZERO)
             && let Some(due) = sleep.alarm
         {
@@ -88,7 +97,12 @@ impl Sockets {
             match event.token() {
                 WAKER => {}
                 ALARM => self.alarm.note_heard(),
-                token => self.news.push_back((client_of(token), readiness_of(event))),
+                token => {
+                    let links = self.links.as_mut();
+                    if !links.is_some_and(|links| links.note_event(event)) {
+                        self.news.push_back((client_of(token), readiness_of(event)));
+                    }
+                }
             }
         }
         Ok(())
@@ -295,7 +309,11 @@ impl Host for Sockets {
         match self.vitals.health() {
             // The check has a place itself, and gives it back.
             Health::Full => Health::Ready,
-            health @ (Health::Ready | Health::Draining | Health::Frozen) => health,
+            health @ (Health::Ready
+            | Health::Draining
+            | Health::Frozen
+            | Health::Joining
+            | Health::CutOff) => health,
         }
     }
 
@@ -343,6 +361,26 @@ impl Host for Sockets {
         }
     }
 
+    fn take_engine_news(&mut self, shard: &mut Shard) {
+        let hears = shard.takes_arrivals();
+        let now = self.clock.now();
+        if let (Some(links), Some(cluster)) = (&mut self.links, shard.cluster_mut()) {
+            links.take_news(cluster.engines_mut(), hears, now);
+        }
+    }
+
+    fn act_on_engine(&mut self, engine: usize, action: Action) {
+        if let Some(links) = &mut self.links {
+            links.act(engine, action, self.poll.registry());
+        }
+    }
+
+    fn flush_engines(&mut self) {
+        if let Some(links) = &mut self.links {
+            links.flush();
+        }
+    }
+
     fn apply(&mut self, effect: Effect) {
         let (Effect::ShutdownWrite(key) | Effect::Close(key) | Effect::LimitSilence(key, _)) =
             effect;
@@ -375,6 +413,9 @@ impl Host for Sockets {
             self.leave_history_if_final(shard);
             self.report_if_drained(shard);
             self.published.publish(shard.stats());
+            if let (Some(links), Some(cluster)) = (&mut self.links, shard.cluster()) {
+                links.publish(cluster.engines());
+            }
         }
     }
 }

@@ -61,6 +61,7 @@ fn workers<const N: usize>(tls: Option<&Arc<Keeper>>) -> ([Worker; N], Postboxes
             clock,
             tls: tls.cloned(),
             leaves_history: false,
+            links: None,
         })
     });
     (workers, postboxes)
