@@ -153,7 +153,7 @@ impl Relay {
         sizes.report(config, cores);
         let workers = sizes.workers;
         let engines = Engines::open(config, workers).map_err(StartError::Config)?;
-        let max_connections = descriptors::raise_and_derive(config.server.max_connections, workers);
+        let max_connections = descriptors::raise_and_derive(config, workers);
         let listener = listening::on_port(config)?;
         let address = listener.local_addr()?;
         let unix_listener = listening::on_path(config)?;

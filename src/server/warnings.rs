@@ -33,8 +33,7 @@ pub(super) fn all(config: &Config, tls: Option<&Keeper>) -> Vec<Warning> {
         ));
     }
     warnings.extend(sizes.warnings(config, memory));
-    let max_connections = config.server.max_connections;
-    warnings.extend(descriptors::warning(max_connections, sizes.workers));
+    warnings.extend(descriptors::warning(config, sizes.workers));
     warnings.extend(tls.map_or_else(Vec::new, |tls| tls.warnings(seconds_since_epoch())));
     warnings
 }
