@@ -4,6 +4,7 @@ use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command as Process, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::mpsc::{self, Receiver};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -471,12 +472,17 @@ fn a_server_that_is_slow_or_silent_or_hangs_up_is_dropped() {
 
 /// A Sentinel that names the server with this port.
 fn sentinel(port: u16) -> u16 {
+    sentinel_of(Arc::new(AtomicU16::new(port)))
+}
+
+/// The same, with a port that changes.
+fn sentinel_of(port: Arc<AtomicU16>) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let at = listener.local_addr().unwrap().port();
     thread::spawn(move || {
         for stream in listener.incoming() {
             let mut stream = stream.unwrap();
-            let port = port.to_string();
+            let port = port.load(Ordering::Relaxed).to_string();
             let answer = format!("*2\r\n$9\r\n127.0.0.1\r\n${}\r\n{port}\r\n", port.len());
             let _ = stream.read(&mut [0; 4096]);
             let _ = stream.write_all(answer.as_bytes());
@@ -502,6 +508,31 @@ fn sentinels_are_asked_one_after_the_other() {
     );
     let mut rig = Rig::new(&cluster, 1);
     rig.until_up();
+}
+
+#[test]
+fn a_server_that_the_sentinels_do_not_name_any_more_is_left() {
+    let ports = [free_port(), free_port()];
+    let start = |port: u16| Server::start(&["--port", &port.to_string()]);
+    let (Some(_old), Some(_new)) = (start(ports[0]), start(ports[1])) else {
+        return;
+    };
+    let named = Arc::new(AtomicU16::new(ports[0]));
+    let sentinel = sentinel_of(named.clone());
+    let cluster = format!(
+        "{{engines: [{{name: a, sentinels: ['redis://127.0.0.1:{sentinel}'], master: 'redis://mymaster'}}]}}"
+    );
+    let mut rig = Rig::new(&cluster, 1);
+    rig.until_up();
+    named.store(ports[1], Ordering::Relaxed);
+    rig.until_lost(Loss::Moved);
+    assert_eq!(rig.losses(Loss::Moved), 2, "both connections");
+    rig.until_up();
+    let wired = rig.links.ends[0].slots.iter().map(|slot| match slot {
+        Slot::Wired(wire) => wire.address.map(|address| address.port()),
+        _ => None,
+    });
+    assert!(wired.into_iter().all(|port| port == Some(ports[1])));
 }
 
 #[test]
