@@ -110,7 +110,7 @@ pub(crate) fn load_at(
     observer: &dyn Observer,
 ) -> Result<Report, String> {
     let mut options = options(load)?;
-    options.url = format!("ws://{}/{path}", server.address);
+    options.url = vec![format!("ws://{}/{path}", server.address)];
     options.server_pid = Some(server.pid());
     options.duration = duration;
     options.warmup = WARM_UP;

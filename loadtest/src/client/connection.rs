@@ -67,6 +67,8 @@ pub(crate) struct Departure {
 /// A connection.
 pub(crate) struct Conn {
     pub(crate) wanted: Wanted,
+    /// The relay that it goes to, of those that are one.
+    pub(crate) node: usize,
     pub(crate) generation: u32,
     pub(crate) state: State,
     pub(crate) began: u64,
@@ -105,6 +107,7 @@ impl Conn {
     ) -> Conn {
         Conn {
             wanted,
+            node: 0,
             generation,
             state: State::Dialing(stream),
             began: now,

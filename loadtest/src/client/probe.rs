@@ -47,12 +47,15 @@ struct Prober {
 }
 
 /// Whether the relay sends clients their own messages. The error is a sentence.
-pub(crate) fn probe(plan: &Plan, route: &Route, nonce: u64) -> Result<bool, String> {
+pub(crate) fn probe(plan: &Plan, routes: &[Route], nonce: u64) -> Result<bool, String> {
     // Without its secrets, since it is shown.
     let url = secrets::hide_in(&plan.target.topic_url(0, plan.topics));
     let format = Format::new(plan.format.size(), plan.format.opcode(), nonce);
-    let mut first = Prober::connect(plan, route, format.clone(), 0, &url)?;
-    let mut second = Prober::connect(plan, route, format, 1, &url)?;
+    // Relays that are not one would be found here.
+    let ends = routes.first().zip(routes.last());
+    let (near, far) = ends.ok_or("--url: it is missing")?;
+    let mut first = Prober::connect(plan, near, format.clone(), 0, &url)?;
+    let mut second = Prober::connect(plan, far, format, 1, &url)?;
     let patience = Duration::from_nanos(plan.patience);
     let echo = wait_for_first(&mut first, &mut second, &url, patience)?
         || has_echo(&mut first, &mut second, &url, patience)?;
@@ -167,7 +170,8 @@ impl Prober {
     ) -> Result<Prober, String> {
         let wrong = |what: String| format!("{url} cannot be connected to: {what}");
         let stream = connected(route).map_err(|error| wrong(error.to_string()))?;
-        let bare = plan.target.request(0, plan.topics)?;
+        let target = plan.targets().nth(route.node).unwrap_or(&plan.target);
+        let bare = target.request(0, plan.topics)?;
         let protocol = match plan.resume {
             Resume::Fanwire => Protocol::Positions,
             Resume::None | Resume::Nchan => Protocol::WebSocket,

@@ -15,9 +15,11 @@ use socket2::{Domain, Protocol, Socket, Type};
 /// The receive buffer of a slow connection. It is small, so that the relay soon notices that nobody reads.
 const SMALL_RECEIVE_BUFFER: usize = 32 << 10;
 
-/// The way to the relay, the same for all connections.
+/// The way to a relay, the same for all connections to it.
 #[derive(Clone, Debug)]
 pub(crate) struct Route {
+    /// The relay's number, of those that are one.
+    pub(crate) node: usize,
     /// Its address.
     pub(crate) address: SocketAddr,
     /// TLS, and the name that the certificate must have.

@@ -100,7 +100,7 @@ impl Stand<'_> {
         let mut options = self.arguments.options.clone();
         let mut started = match source {
             Source::Running(url) => {
-                options.url.clone_from(url);
+                options.url = vec![url.clone()];
                 None
             }
             Source::Peer(peer) => Some(self.start(peer)?),
@@ -112,9 +112,9 @@ impl Stand<'_> {
             });
         }
         if let Some(started) = &started {
-            options.url = format!("ws://{}/load", started.address);
+            options.url = vec![format!("ws://{}/load", started.address)];
             if let Some(certificate) = &started.certificate {
-                options.url = format!("wss://{}/load", started.address);
+                options.url = vec![format!("wss://{}/load", started.address)];
                 options.ca = Some(certificate.clone());
                 // `--insecure` is for servers that run already.
                 options.insecure = false;

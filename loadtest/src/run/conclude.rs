@@ -71,12 +71,18 @@ fn compare_orders(plan: &Plan, findings: &mut Findings) -> Orders {
     agreement::compare(lives, records, placed)
 }
 
+/// The URLs of all relays, as they may be shown.
+fn urls(options: &Options) -> String {
+    let urls = options.url.iter().map(|url| secrets::hide_in(url));
+    urls.collect::<Vec<_>>().join(", ")
+}
+
 fn configuration(options: &Options, plan: &Plan) -> Configuration {
     let publishers = plan.places.len();
     Configuration {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         scenario: plan.scenario,
-        url: secrets::hide_in(&options.url),
+        url: urls(options),
         subscribers: options.subscribers,
         sse_subscribers: plan.event_readers(),
         publishers,

@@ -63,7 +63,7 @@ impl<'o> Control<'o> {
     /// Starts the threads.
     pub(super) fn start(
         plan: Plan,
-        route: &Route,
+        routes: &[Route],
         observer: &'o dyn Observer,
         watch: Option<Watch>,
     ) -> std::io::Result<Control<'o>> {
@@ -77,7 +77,7 @@ impl<'o> Control<'o> {
         let shared = Arc::new(Shared::new(clock, plan.places.len(), &pending, wakers));
         let mut workers = Vec::new();
         for (index, poll) in polls.into_iter().enumerate() {
-            let worker = Worker::new(index, plan.clone(), shared.clone(), route.clone(), poll)?;
+            let worker = Worker::new(index, plan.clone(), shared.clone(), routes.to_vec(), poll)?;
             let name = format!("load-{index}");
             workers.push(thread::Builder::new().name(name).spawn(|| worker.run())?);
         }

@@ -30,6 +30,7 @@ use crate::report::{Counters, Report};
 use crate::scenario::limits;
 use crate::scenario::options::Options;
 use crate::scenario::plan::Plan;
+use crate::scenario::target::Target;
 use crate::secrets;
 
 /// Time that the relay's counters may take to agree: it may publish them only now and then.
@@ -64,9 +65,9 @@ pub fn run(options: &Options, observer: &dyn Observer) -> Result<Report, RunErro
     let configuration = read_server_config(options).map_err(RunError::Usage)?;
     let exporter = options.metrics_url.as_deref().map(Exporter::parse);
     let exporter = exporter.transpose().map_err(RunError::Usage)?;
-    let route = route(options, &plan).map_err(RunError::Usage)?;
+    let routes = routes(options, &plan).map_err(RunError::Usage)?;
     if plan.scenario.sends() {
-        plan.echo = probe::probe(&plan, &route, !nonce).map_err(RunError::Failed)?;
+        plan.echo = probe::probe(&plan, &routes, !nonce).map_err(RunError::Failed)?;
     }
     if !plan.echo && plan.has_lonely_publisher() {
         return Err(RunError::Usage(
@@ -80,7 +81,7 @@ pub fn run(options: &Options, observer: &dyn Observer) -> Result<Report, RunErro
     let before = exporter.as_ref().map(Exporter::read);
     let before = before.transpose().map_err(RunError::Failed)?;
 
-    let mut control = Control::start(plan, &route, observer, watch)
+    let mut control = Control::start(plan, &routes, observer, watch)
         .map_err(|error| RunError::Failed(error.to_string()))?;
     let findings = control.lead();
     let mut findings = findings.map_err(RunError::Failed)?;
@@ -112,14 +113,21 @@ fn settle_counters(
     }
 }
 
-fn route(options: &Options, plan: &Plan) -> Result<Route, String> {
-    let address = plan.target.resolve(!plan.sources.is_empty())?;
-    let tls = if plan.target.is_tls {
-        let host = plan.target.host.clone();
+fn routes(options: &Options, plan: &Plan) -> Result<Vec<Route>, String> {
+    let targets = plan.targets().enumerate();
+    targets
+        .map(|(node, target)| route(options, plan, node, target))
+        .collect()
+}
+
+fn route(options: &Options, plan: &Plan, node: usize, target: &Target) -> Result<Route, String> {
+    let address = target.resolve(!plan.sources.is_empty())?;
+    let tls = if target.is_tls {
+        let host = target.host.clone();
         let name = ServerName::try_from(host).map_err(|_| {
             format!(
                 "--url: {} is not a name that a certificate can have",
-                plan.target.host
+                target.host
             )
         })?;
         Some((tls::config(options)?, name))
@@ -128,7 +136,7 @@ fn route(options: &Options, plan: &Plan) -> Result<Route, String> {
     } else {
         None
     };
-    Ok(Route { address, tls })
+    Ok(Route { node, address, tls })
 }
 
 fn read_server_config(options: &Options) -> Result<Option<String>, String> {

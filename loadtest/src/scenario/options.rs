@@ -49,9 +49,10 @@ pub struct Options {
     #[arg(value_enum, default_value_t)]
     pub scenario: Scenario,
     /// The relay: ws://host:port/path or wss://host:port/path. With several topics, each has this
-    /// path and a number: /path/0, /path/1.
-    #[arg(long)]
-    pub url: String,
+    /// path and a number: /path/0, /path/1. Repeat it for several relays that are one (cluster.engines of fanwire): clients
+    /// are spread over them, and all must hear one order. A client that comes back comes to the next of them.
+    #[arg(long, required = true)]
+    pub url: Vec<String>,
     /// Connections that listen, over all topics.
     #[arg(long, default_value_t = 100)]
     pub subscribers: usize,

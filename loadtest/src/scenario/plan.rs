@@ -78,6 +78,8 @@ pub(crate) struct Place {
 pub(crate) struct Plan {
     pub(crate) scenario: Scenario,
     pub(crate) target: Target,
+    /// Other relays that are one with it.
+    pub(crate) others: Vec<Target>,
     pub(crate) threads: usize,
     /// Whether threads never sleep.
     pub(crate) busy_poll: bool,
@@ -127,12 +129,13 @@ impl Plan {
     /// Makes the plan. `nonce` tells the messages of this run from all others.
     pub(crate) fn new(options: &Options, nonce: u64) -> Result<Plan, String> {
         refusals::check(options)?;
-        let target = Target::parse(&options.url).map_err(|why| format!("--url {why}"))?;
+        let (target, others) = targets(&options.url)?;
         let threads = threads(options);
         let active_topics = active_topics(options);
         let mut plan = Plan {
             scenario: options.scenario,
             target,
+            others,
             threads,
             busy_poll: options.busy_poll,
             topics: options.topics,
@@ -166,6 +169,11 @@ impl Plan {
         }
         plan.share_burst(options)?;
         Ok(plan)
+    }
+
+    /// All relays.
+    pub(crate) fn targets(&self) -> impl Iterator<Item = &Target> {
+        std::iter::once(&self.target).chain(&self.others)
     }
 
     /// The number of topics that have a publisher.
@@ -456,6 +464,22 @@ fn pace(options: &Options) -> Option<Pace> {
         }
         (None, window) => Pace::Window(window.unwrap_or(DEFAULT_WINDOW)),
     })
+}
+
+/// The first relay, and others that are one with it. They have the same topics.
+fn targets(urls: &[String]) -> Result<(Target, Vec<Target>), String> {
+    let parsed = urls.iter().map(|url| Target::parse(url));
+    let parsed = parsed.collect::<Result<Vec<_>, _>>();
+    let mut targets = parsed.map_err(|why| format!("--url {why}"))?.into_iter();
+    let first = targets.next().ok_or("--url: it is missing")?;
+    let others: Vec<Target> = targets.collect();
+    if others.iter().any(|other| !first.has_topics_of(other)) {
+        return Err(
+            "--url: relays that are one have the same scheme, path and query; they differ in host and port only"
+                .into(),
+        );
+    }
+    Ok((first, others))
 }
 
 /// The addresses of a list, in which `a-b` stands for all from `a` to `b`.

@@ -41,6 +41,12 @@ pub(super) fn check(options: &Options) -> Result<(), String> {
 }
 
 fn check_counts(options: &Options) -> Result<(), String> {
+    if options.url.len() > 1 && (options.metrics_url.is_some() || options.server_pid.is_some()) {
+        return Err(
+            "--metrics-url and --server-pid look at one relay, and several are loaded: leave them out, or name one --url"
+                .into(),
+        );
+    }
     let at_least_one = [
         ("--subscribers", options.subscribers),
         ("--topics", options.topics),

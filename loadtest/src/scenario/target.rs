@@ -80,6 +80,11 @@ impl Target {
         self.host == "localhost" || self.host.parse().is_ok_and(is_loopback)
     }
 
+    /// Whether both have the same topics, but for the host.
+    pub(crate) fn has_topics_of(&self, other: &Target) -> bool {
+        (self.is_tls, &self.path, &self.query) == (other.is_tls, &other.path, &other.query)
+    }
+
     /// The URL of a topic. With several topics, the path has a number behind it.
     pub(crate) fn topic_url(&self, topic: usize, topics: usize) -> String {
         let scheme = if self.is_tls { "wss" } else { "ws" };

@@ -7,6 +7,7 @@ mod fanwire_relay;
 mod faults;
 mod keeper;
 mod lies;
+mod nodes;
 mod oddities;
 mod program;
 mod relay;

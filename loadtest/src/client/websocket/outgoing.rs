@@ -107,6 +107,7 @@ mod tests {
         const FRAME: usize = 4 << 10;
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let route = Route {
+            node: 0,
             address: listener.local_addr().unwrap(),
             tls: None,
         };

@@ -28,7 +28,11 @@ impl Worker {
                 return;
             };
             match self.dial_one(call.wanted) {
-                Ok((stream, id)) => self.begin(call, stream, id),
+                Ok((stream, id)) => {
+                    self.begin(call, stream, id);
+                    self.conns[id.key].node = self.routes[self.next_route].node;
+                    self.next_route = (self.next_route + 1) % self.routes.len();
+                }
                 Err(error) => self.on_failure(call.wanted, call.absence, error.to_string()),
             }
             self.publish_in_between();
@@ -38,7 +42,11 @@ impl Worker {
     fn dial_one(&mut self, wanted: Wanted) -> std::io::Result<(Stream, Id)> {
         let sources = &self.plan.sources;
         let source = (!sources.is_empty()).then(|| sources[wanted.source % sources.len()]);
-        let mut stream = Stream::dial(&self.route, source, wanted.kind == Kind::Slow)?;
+        let mut stream = Stream::dial(
+            &self.routes[self.next_route],
+            source,
+            wanted.kind == Kind::Slow,
+        )?;
         self.generation = (self.generation + 1) & 0x7fff_ffff;
         let id = Id {
             key: self.conns.vacant_key(),
@@ -109,7 +117,7 @@ impl Worker {
                     return;
                 }
                 Ok(true) => {
-                    let plain = &self.requests[conn.wanted.topic as usize];
+                    let plain = &self.requests[conn.node][conn.wanted.topic as usize];
                     let from = conn.counting.token();
                     let (protocol, from) = (conn.wanted.protocol, from.as_deref());
                     Opening::start(stream, plain, protocol, from)

@@ -40,6 +40,7 @@ use crate::client::stream::Route;
 use crate::clock::{Clock, Timer, thread_cpu, thread_wait};
 use crate::report::latency;
 use crate::scenario::plan::{Kind, Plan};
+use crate::scenario::target::Target;
 
 /// Wakes a thread.
 pub(crate) const WAKER: Token = Token(usize::MAX);
@@ -65,9 +66,11 @@ pub(crate) struct Worker {
     index: usize,
     plan: Arc<Plan>,
     shared: Arc<Shared>,
-    route: Route,
+    routes: Vec<Route>,
+    /// The next client connects by this route.
+    next_route: usize,
     /// By topic.
-    requests: Vec<Request>,
+    requests: Vec<Vec<Request>>,
     clock: Clock,
     now: u64,
     phase: Phase,
@@ -108,13 +111,15 @@ impl Worker {
         index: usize,
         plan: Arc<Plan>,
         shared: Arc<Shared>,
-        route: Route,
+        routes: Vec<Route>,
         poll: Poll,
     ) -> io::Result<Worker> {
-        let requests = (0..plan.topics).map(|topic| plan.target.request(topic, plan.topics));
-        let requests = requests
-            .collect::<Result<_, _>>()
-            .map_err(io::Error::other)?;
+        let of_target = |target: &Target| {
+            let requests = (0..plan.topics).map(|topic| target.request(topic, plan.topics));
+            requests.collect::<Result<Vec<_>, _>>()
+        };
+        let requests = plan.targets().map(of_target).collect::<Result<_, _>>();
+        let requests = requests.map_err(io::Error::other)?;
         Ok(Worker {
             requests,
             clock: shared.clock,
@@ -143,7 +148,8 @@ impl Worker {
             unexpected_ends: 0,
             stayed: 0,
             handshakes: latency::new(),
-            route,
+            next_route: index % routes.len(),
+            routes,
             index,
             plan,
             shared,
