@@ -146,6 +146,8 @@ pub struct Topic<T> {
     is_asked: bool,
     /// When SYNC was asked last.
     asked_at: Timestamp,
+    /// The place at which it was asked.
+    asked_place: Option<Place>,
     /// When the last SYNC was asked that was answered. The engine may forget a node that it has not heard for `topic_ttl`.
     heard_at: Timestamp,
     is_up: bool,
@@ -183,6 +185,7 @@ impl<T: Parcel> Topic<T> {
             round: 0,
             is_asked: false,
             asked_at: Timestamp(0),
+            asked_place: None,
             heard_at: Timestamp(0),
             is_up: false,
             retry: Retry::default(),

@@ -32,6 +32,7 @@ impl<T: Parcel> Topic<T> {
         self.state = State::Syncing;
         self.is_asked = true;
         self.asked_at = cx.now;
+        self.asked_place = self.place();
         self.retry.stop();
         self.renew_at = cx.now + self.settings.topic_ttl / 3;
         self.count.note_written(self.members, cx.now);
@@ -75,8 +76,9 @@ impl<T: Parcel> Topic<T> {
 
     /// A whole topic takes only two things: what is executed, and another epoch. A higher number is mail under way.
     fn sync_whole(&mut self, synced: Synced, cx: &mut Context<'_, T>) {
-        let Some(place) = self.place() else { return };
-        if synced.at.epoch == place.epoch && synced.at.last < place.last {
+        let is_back = |place: Place| synced.at.epoch == place.epoch && synced.at.last < place.last;
+        // Since then, S may have brought more than the engine knew when it answered.
+        if self.asked_place.is_some_and(is_back) {
             self.contradict(cx);
             return;
         }

@@ -390,6 +390,21 @@ fn arrivals_that_find_no_room_are_dropped_and_asked_for() {
     assert_eq!(rig.topic.kept_bytes(), 0);
 }
 
+/// The two connections are not in step: S may bring batches that were numbered after the engine has answered on P.
+#[test]
+fn an_answer_that_is_older_than_what_came_meanwhile_tells_nobody() {
+    let mut rig = Rig::live();
+    rig.call(Topic::on_publisher_lost);
+    rig.call(Topic::on_up);
+    for first in 11..=15 {
+        rig.arrive(arrival(OTHER, first, 7, first));
+    }
+    let effects = rig.synced(7, 12, (0, 0), 40);
+    assert_eq!((told(&effects).len(), asked(&effects).len()), (0, 0));
+    assert_eq!(rig.topic.state(), State::Live);
+    assert_eq!(rig.topic.place(), Some(place(7, 15)));
+}
+
 #[test]
 fn an_error_is_waited_for_longer_and_longer() {
     let mut rig = Rig::live();
