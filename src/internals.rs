@@ -110,8 +110,9 @@ pub mod http {
 
 /// Counters, and their way out.
 pub mod metrics {
-    pub use crate::metrics::catalogue::{METRICS, markdown_table, print};
+    pub use crate::metrics::catalogue::METRICS;
     pub use crate::metrics::collector::{Exposition, InboxDepth};
     pub use crate::metrics::exporter::{Exporter, ExporterHandle, Limits};
+    pub use crate::metrics::listing::{markdown_table, print};
     pub use crate::metrics::stats::{Published, TlsStatus};
 }

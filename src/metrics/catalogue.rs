@@ -1,17 +1,13 @@
 //! The catalogue of metrics: each name that the relay exposes, with its kind, its labels and its meaning.
 //!
-//! A new metric starts as a row here. The [`collector`](super::collector) turns rows into an exposition, and
-//! `--list-metrics` prints them. A test compares them with the table in `docs/metrics.md`. Names follow the rules of Prometheus:
-//! base units, and the unit before `_total`. Label values are closed sets, never text from a client. Nothing here reads
-//! a number.
+//! A new metric starts as a row here. The [`collector`](super::collector) turns rows into an exposition, and the
+//! [`listing`](super::listing) prints them. A test compares them with the table in `docs/metrics.md`. Names follow the rules
+//! of Prometheus: base units, and the unit before `_total`. Label values are closed sets, never text from a client. Nothing
+//! here reads a number.
 
-use std::fmt::Write as _;
-use std::io;
-
-use super::engines::{EngineStat, LOSSES};
+use super::engines::{ClusterStat, EngineStat};
 use super::labels::{
-    DISCONNECTIONS, FAILED_HANDSHAKES, HTTP_REQUESTS, POSTS, RELOADS, RESUMES, TLS_HANDSHAKES,
-    WRITE_CALLS,
+    DISCONNECTIONS, FAILED_HANDSHAKES, HTTP_REQUESTS, POSTS, RESUMES, TLS_HANDSHAKES, WRITE_CALLS,
 };
 use super::stats::Stat;
 
@@ -68,6 +64,10 @@ pub enum Source {
     Engine(EngineStat),
     /// The same. The number is in microseconds and exposed in seconds.
     EngineSeconds(EngineStat),
+    /// A number of all topics that engines number; none in a relay without engines.
+    Cluster(ClusterStat),
+    /// The same, with one series per value of the label.
+    ClusterCases(&'static str, &'static [(&'static str, ClusterStat)]),
     /// One series per engine and reason for which a connection was lost.
     EngineLosses,
     /// The constant 1, with labels that describe the build.
@@ -93,7 +93,7 @@ impl Metric {
     /// The labels of every series of the metric, except a histogram's `le`.
     pub(crate) fn labels(&self) -> Vec<&'static str> {
         match self.source {
-            Source::Cases(label, _) => vec![label],
+            Source::Cases(label, _) | Source::ClusterCases(label, _) => vec![label],
             Source::PerShard(_)
             | Source::PerShardSeconds(_)
             | Source::InboxEnvelopes
@@ -105,6 +105,7 @@ impl Metric {
             Source::Engine(_) | Source::EngineSeconds(_) => vec!["engine"],
             Source::EngineLosses => vec!["engine", "reason"],
             Source::Total(_)
+            | Source::Cluster(_)
             | Source::MaxConnections
             | Source::FanoutLatency
             | Source::TlsExpiry
@@ -131,6 +132,8 @@ impl Metric {
             | Source::Engine(_)
             | Source::EngineSeconds(_)
             | Source::EngineLosses
+            | Source::Cluster(_)
+            | Source::ClusterCases(..)
             | Source::BuildInfo
             | Source::CpuTime
             | Source::Process => Vec::new(),
@@ -576,6 +579,11 @@ pub(crate) const CLUSTER_METRICS: &[Metric] = &[
         "Questions to the engine for messages that were missed.",
     ),
     counter(
+        "fanwire_cluster_finds_total",
+        Source::Engine(EngineStat::Finds),
+        "Questions to the engine for messages that a client missed while it was away, and this relay does not have.",
+    ),
+    counter(
         "fanwire_cluster_fences_total",
         Source::Engine(EngineStat::Fences),
         "Waits for all that was published before a topic began to count anew.",
@@ -590,6 +598,27 @@ pub(crate) const CLUSTER_METRICS: &[Metric] = &[
         Source::Engine(EngineStat::Errors),
         "Errors of the engine that a person should look at.",
     ),
+    counter(
+        "fanwire_cluster_told_topics_total",
+        Source::ClusterCases("reason", TOLD),
+        "Topics whose clients were told of a break or of another epoch: nothing is lost (moved), messages are missing (gap), \
+         the engine has forgotten messages (back), or nothing is known (unknown).",
+    ),
+    counter(
+        "fanwire_cluster_given_up_messages_total",
+        Source::Cluster(ClusterStat::GivenUp),
+        "Messages that were sent to the engine, and nobody knows whether they were published.",
+    ),
+    counter(
+        "fanwire_cluster_dropped_messages_total",
+        Source::Cluster(ClusterStat::Dropped),
+        "Messages that were never sent to the engine, because it was away for longer than cluster.outage_timeout.",
+    ),
+    counter(
+        "fanwire_cluster_passed_messages_total",
+        Source::Cluster(ClusterStat::Passed),
+        "Messages of this relay's clients that were published where its own listeners were told of a break.",
+    ),
     gauge(
         "fanwire_cluster_peers",
         Source::Engine(EngineStat::Peers),
@@ -602,80 +631,17 @@ pub(crate) const CLUSTER_METRICS: &[Metric] = &[
     ),
 ];
 
+/// Why topics' clients were told something.
+const TOLD: &[(&str, ClusterStat)] = &[
+    ("moved", ClusterStat::Moved),
+    ("gap", ClusterStat::Gap),
+    ("back", ClusterStat::Back),
+    ("unknown", ClusterStat::Unknown),
+];
+
 /// All metrics.
 pub(crate) fn all() -> impl Iterator<Item = &'static Metric> {
     METRICS.iter().chain(CLUSTER_METRICS)
-}
-
-/// Prints the catalogue for people: a line with name, labels and kind, and a line with the meaning.
-///
-/// # Errors
-/// Those of the writer, such as a pipe whose reader has gone.
-pub fn print(out: &mut impl io::Write) -> io::Result<()> {
-    for metric in all() {
-        writeln!(
-            out,
-            "{}{}  {}",
-            metric.name,
-            braces(&metric.labels()),
-            metric.kind.as_str()
-        )?;
-        writeln!(out, "    {}", metric.help)?;
-    }
-    Ok(())
-}
-
-fn braces(labels: &[&str]) -> String {
-    if labels.is_empty() {
-        String::new()
-    } else {
-        format!("{{{}}}", labels.join(","))
-    }
-}
-
-/// The catalogue as the table of `docs/metrics.md`. Each line ends with `\n`.
-pub fn markdown_table() -> String {
-    let mut table = String::from("| metric | kind | labels | meaning |\n|---|---|---|---|\n");
-    for metric in all() {
-        let labels: Vec<String> = metric
-            .labels()
-            .iter()
-            .map(|label| label_cell(metric, label))
-            .collect();
-        let (name, kind, help) = (metric.name, metric.kind.as_str(), metric.help);
-        writeln!(
-            table,
-            "| `{name}` | {kind} | {} | {help} |",
-            labels.join(", ")
-        )
-        .expect("writing to a String cannot fail");
-    }
-    table
-}
-
-/// A label and its values, if they are known in advance.
-fn label_cell(metric: &Metric, label: &str) -> String {
-    let values: Vec<&str> = match metric.source {
-        Source::Cases(_, cases) => cases.iter().map(|&(value, _)| value).collect(),
-        Source::TlsReloads | Source::KeyReloads => RELOADS.to_vec(),
-        Source::EngineLosses if label == "reason" => LOSSES.to_vec(),
-        Source::Total(_)
-        | Source::PerShard(_)
-        | Source::PerShardSeconds(_)
-        | Source::InboxEnvelopes
-        | Source::InboxBytes
-        | Source::MaxConnections
-        | Source::FanoutLatency
-        | Source::TlsExpiry
-        | Source::Engine(_)
-        | Source::EngineSeconds(_)
-        | Source::EngineLosses
-        | Source::BuildInfo
-        | Source::CpuTime
-        | Source::Process => return format!("`{label}`"),
-    };
-    let values: Vec<String> = values.iter().map(|value| format!("`{value}`")).collect();
-    format!("`{label}`: {}", values.join(", "))
 }
 
 #[cfg(test)]

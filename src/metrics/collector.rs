@@ -197,7 +197,11 @@ impl Scrape {
             }
             Source::TlsReloads => reloads(kind, self.tls_reloads),
             Source::KeyReloads => reloads(kind, self.key_reloads),
-            Source::Engine(_) | Source::EngineSeconds(_) | Source::EngineLosses => {
+            Source::Engine(_)
+            | Source::EngineSeconds(_)
+            | Source::EngineLosses
+            | Source::Cluster(_)
+            | Source::ClusterCases(..) => {
                 let engines = self.engines.as_deref();
                 engines.map_or_else(Vec::new, |engines| of_engines(metric, engines))
             }
@@ -220,6 +224,11 @@ fn of_engines(metric: &Metric, engines: &PublishedEngines) -> Vec<Sample> {
         Source::EngineSeconds(stat) => engines
             .totals(stat)
             .map(|(name, value)| named(name, value as f64 / MICROS_PER_SECOND))
+            .collect(),
+        Source::Cluster(stat) => vec![number(kind, engines.total(stat) as f64)],
+        Source::ClusterCases(label, cases) => cases
+            .iter()
+            .map(|&(case, stat)| labelled(label, case, kind, engines.total(stat) as f64))
             .collect(),
         _ => engines
             .losses()

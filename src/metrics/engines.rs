@@ -29,6 +29,8 @@ pub enum EngineStat {
     Fences,
     /// Questions for messages that were missed.
     Fills,
+    /// Questions for messages that clients want who come back.
+    Finds,
     /// SYNC.
     Syncs,
     /// Questions about quiet topics.
@@ -55,6 +57,31 @@ impl EngineStat {
             EngineStat::RoundTripMicros | EngineStat::Peers | EngineStat::MismatchedPeers
         )
     }
+}
+
+/// A number of a worker's topics that engines number. It only grows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(usize)]
+pub enum ClusterStat {
+    /// Messages that were sent to an engine, and nobody knows whether they were published.
+    GivenUp,
+    /// Messages that were never sent to the engine, because it was away for too long.
+    Dropped,
+    /// Messages that an engine has numbered where members were told that they missed something.
+    Passed,
+    /// Changes of epoch without a loss, by topic.
+    Moved,
+    /// Breaks that could not be filled, by topic.
+    Gap,
+    /// Engines that had forgotten messages, by topic.
+    Back,
+    /// Breaks of which nothing is known, by topic.
+    Unknown,
+}
+
+impl ClusterStat {
+    /// How many there are.
+    pub const COUNT: usize = ClusterStat::Unknown as usize + 1;
 }
 
 /// Why a connection was lost, or did not come about.
@@ -149,6 +176,7 @@ const STATS: [EngineStat; EngineStat::COUNT] = [
     EngineStat::Probes,
     EngineStat::Fences,
     EngineStat::Fills,
+    EngineStat::Finds,
     EngineStat::Syncs,
     EngineStat::Audits,
     EngineStat::Errors,
@@ -181,6 +209,8 @@ pub struct PublishedEngines {
     workers: usize,
     /// By engine, then by worker.
     cells: Vec<Cell>,
+    /// By worker: the numbers of its topics.
+    topics: Vec<[AtomicU64; ClusterStat::COUNT]>,
 }
 
 impl PublishedEngines {
@@ -191,6 +221,7 @@ impl PublishedEngines {
             names,
             workers,
             cells: (0..count).map(|_| Cell::default()).collect(),
+            topics: (0..workers).map(|_| Default::default()).collect(),
         })
     }
 
@@ -203,6 +234,21 @@ impl PublishedEngines {
         for (atomic, value) in cell.losses.iter().zip(numbers.losses) {
             atomic.store(value, Ordering::Relaxed);
         }
+    }
+
+    /// Publishes the numbers of a worker's topics. Only this worker may call it.
+    pub fn publish_topics(&self, worker: usize, numbers: [u64; ClusterStat::COUNT]) {
+        for (atomic, value) in self.topics[worker].iter().zip(numbers) {
+            atomic.store(value, Ordering::Relaxed);
+        }
+    }
+
+    /// A number of all topics.
+    pub(crate) fn total(&self, stat: ClusterStat) -> u64 {
+        let workers = self.topics.iter();
+        workers
+            .map(|numbers| numbers[stat as usize].load(Ordering::Relaxed))
+            .sum()
     }
 
     /// A number of each engine with its name, over all workers.

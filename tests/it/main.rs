@@ -15,6 +15,7 @@ mod access;
 mod admission;
 mod browser;
 mod certificates;
+mod cluster;
 mod coalescing;
 mod config;
 mod conformance;

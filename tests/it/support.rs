@@ -22,7 +22,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 const SMALL_RECEIVE_BUFFER: usize = 32 << 10;
 
 /// The reasons for a disconnection. Their counters add up to `Disconnections`.
-const REASONS: [Stat; 15] = [
+const REASONS: [Stat; 17] = [
     Stat::DisconnectedReservedText,
     Stat::DisconnectedByClient,
     Stat::DisconnectedLost,
@@ -36,6 +36,8 @@ const REASONS: [Stat; 15] = [
     Stat::DisconnectedPublishDenied,
     Stat::DisconnectedExpired,
     Stat::DisconnectedMemory,
+    Stat::DisconnectedBreak,
+    Stat::DisconnectedOutage,
     Stat::DisconnectedShutdown,
     Stat::DisconnectedInternal,
 ];

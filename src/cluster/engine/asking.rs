@@ -52,6 +52,7 @@ impl<T: Parcel> Engine<T> {
                 self.send_later(command, Asked::Fill(of));
             }
             Request::Find { client, number, to } => {
+                self.counts.finds += 1;
                 let command = range("XREVRANGE", &names.stream, number, None);
                 let command = command.arg("COUNT").number(1);
                 let asked = Asked::FindFirst {

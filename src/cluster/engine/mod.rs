@@ -82,6 +82,8 @@ pub struct Counts {
     pub fences: u64,
     /// Fills.
     pub fills: u64,
+    /// Questions for messages that clients want who come back.
+    pub finds: u64,
     /// SYNC.
     pub syncs: u64,
     /// Audits.

@@ -73,22 +73,3 @@ fn every_meaning_is_one_line_and_ends_with_a_full_stop() {
         );
     }
 }
-
-#[test]
-fn the_printed_list_has_name_labels_kind_and_meaning_of_every_metric() {
-    let mut printed = Vec::new();
-    print(&mut printed).unwrap();
-    let printed = String::from_utf8(printed).unwrap();
-    assert_eq!(printed.lines().count(), 2 * all().count());
-    assert!(printed.contains(
-        "fanwire_disconnections_total{reason}  counter\n    Clients that have disconnected, by"
-    ));
-    assert!(printed.contains("process_threads  gauge\n"));
-}
-
-#[test]
-fn the_table_names_the_cases_of_a_closed_label() {
-    let table = markdown_table();
-    assert_eq!(table.lines().count(), 2 + all().count());
-    assert!(table.contains("| `result`: `full`, `partial`, `would_block`, `error` |"));
-}

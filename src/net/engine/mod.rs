@@ -30,7 +30,7 @@ use crate::cluster::link::{LANES, Lane, Reason};
 use crate::cluster::reply::Reply;
 use crate::cluster::topic::parcel::Parcel;
 use crate::cluster::trouble::Trouble;
-use crate::metrics::engines::{EngineNumbers, EngineStat, Loss, PublishedEngines};
+use crate::metrics::engines::{ClusterStat, EngineNumbers, EngineStat, Loss, PublishedEngines};
 use crate::time::Timestamp;
 
 /// The token of the first connection. Those of others lie below it. No client has one of them, because no slot is so high.
@@ -446,7 +446,12 @@ impl Links {
         self.shared.vitals.note_membership(self.worker, membership);
     }
 
-    /// Publishes the numbers.
+    /// Publishes the numbers of the topics.
+    pub(crate) fn publish_topics(&self, numbers: [u64; ClusterStat::COUNT]) {
+        self.shared.published.publish_topics(self.worker, numbers);
+    }
+
+    /// Publishes the numbers of the engines.
     pub(crate) fn publish<T: Parcel>(&mut self, engines: &[Engine<T>]) {
         for (at, (engine, ends)) in engines.iter().zip(&mut self.ends).enumerate() {
             let counts = engine.counts();
@@ -460,6 +465,7 @@ impl Links {
                 (EngineStat::Probes, counts.probes),
                 (EngineStat::Fences, counts.fences),
                 (EngineStat::Fills, counts.fills),
+                (EngineStat::Finds, counts.finds),
                 (EngineStat::Syncs, counts.syncs),
                 (EngineStat::Audits, counts.audits),
                 (EngineStat::Errors, counts.errors),

@@ -14,6 +14,7 @@ use mio::{Events, Interest, Poll, Token};
 use crate::cluster::engine::Action;
 use crate::http::health::Health;
 use crate::ids::{ClientKey, ShardId};
+use crate::metrics::engines::ClusterStat;
 use crate::metrics::stats::{Published, Stat};
 use crate::net::admission::{Admission, Entry, Seats};
 use crate::net::alarm::Alarm;
@@ -27,6 +28,7 @@ use crate::net::tls::keeper::Keeper;
 use crate::net::tls::session::Handshake;
 use crate::net::vitals::Vitals;
 use crate::relay::envelope::Envelope;
+use crate::relay::owner::cluster::Tally;
 use crate::relay::shard::{Effect, End, Named, Shard, Transfer, Undecided, Written};
 use crate::relay::turn::{Filled, Host, Moment, Readiness, Sleep};
 use crate::time::Timestamp;
@@ -415,9 +417,23 @@ impl Host for Sockets {
             self.published.publish(shard.stats());
             if let (Some(links), Some(cluster)) = (&mut self.links, shard.cluster()) {
                 links.publish(cluster.engines());
+                links.publish_topics(numbers_of(cluster.tally()));
             }
         }
     }
+}
+
+/// In the order of `ClusterStat`.
+fn numbers_of(tally: Tally) -> [u64; ClusterStat::COUNT] {
+    [
+        tally.given_up,
+        tally.dropped,
+        tally.passed,
+        tally.moved,
+        tally.told_gap,
+        tally.told_back,
+        tally.told_unknown,
+    ]
 }
 
 fn readiness_of(event: &Event) -> Readiness {
