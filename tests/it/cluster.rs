@@ -3,6 +3,7 @@
 //! Each test starts an engine of its own. Without an installed one, the tests say so and pass; in CI, they fail. The modules
 //! below have the tests, [`engine`] starts and torments the server, and [`session`] has clients that compare what they hear.
 
+mod chaos;
 mod engine;
 mod failover;
 mod faults;

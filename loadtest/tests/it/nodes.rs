@@ -1,7 +1,67 @@
 //! Several relays that are one, and several that are not.
 
+use std::net::TcpListener;
+use std::process::{Child, Command, Stdio};
+
+use fanwire::config::Config;
+
 use crate::support::{pass, refused};
 use crate::world::World;
+
+/// A server that ends with the test.
+struct Engine(Child);
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Two relays over one engine; `None`, with a line, where no server is installed.
+fn two_nodes() -> Option<(Engine, World, World)> {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port().to_string();
+    drop(listener);
+    let mut process = Command::new("redis-server");
+    process.args(["--bind", "127.0.0.1", "--save", "", "--port", &port]);
+    let process = match process.stdin(Stdio::null()).stdout(Stdio::null()).spawn() {
+        Ok(process) => process,
+        Err(error) => {
+            assert!(std::env::var_os("CI").is_none(), "no redis-server: {error}");
+            eprintln!("skipped: no redis-server is installed");
+            return None;
+        }
+    };
+    let text = format!("cluster: {{engines: [{{name: a, url: 'redis://127.0.0.1:{port}'}}]}}");
+    let start = || {
+        World::start(|config| {
+            config.cluster = Config::from_yaml(&text, "test").unwrap().cluster;
+            config.history.max_age = std::time::Duration::from_mins(1);
+        })
+    };
+    let nodes = (Engine(process), start(), start());
+    for world in [&nodes.1, &nodes.2] {
+        world.await_metric("fanwire_cluster_up{engine=\"a\"} 1");
+    }
+    Some(nodes)
+}
+
+#[test]
+fn clients_of_two_relays_get_one_order_and_come_back_at_the_other() {
+    let Some((_engine, one, other)) = two_nodes() else {
+        return;
+    };
+    let both = format!("{} {}", one.here(), other.here());
+    pass(&format!(
+        "fanout --subscribers 10 --publishers 4 --rate 200 {both}"
+    ));
+    let report = pass(&format!(
+        "jitter --subscribers 12 --topics 2 --publishers 2 --cut-every 500ms --away 100ms --duration 3s --patience 5s {both}"
+    ));
+    assert!(report.returns.is_some_and(|returns| returns.returned > 0));
+}
 
 #[test]
 fn clients_are_spread_over_all_urls() {

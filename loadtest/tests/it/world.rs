@@ -1,5 +1,9 @@
 //! The real relay, in this process.
 
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+
 use fanwire::config::Config;
 use fanwire::server::{Relay, RelayHandle};
 
@@ -26,6 +30,24 @@ impl World {
     /// The options that name it.
     pub(crate) fn here(&self) -> String {
         format!("--url ws://{}/topic", self.relay().address())
+    }
+
+    /// Waits until the metrics have this line.
+    pub(crate) fn await_metric(&self, line: &str) {
+        let address = self.relay().metrics_address().expect("metrics are on");
+        let until = Instant::now() + Duration::from_secs(20);
+        loop {
+            let mut stream = TcpStream::connect(address).expect("the metrics port listens");
+            let request = "GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+            stream.write_all(request.as_bytes()).expect("it reads");
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).expect("it answers");
+            if answer.lines().any(|other| other == line) {
+                return;
+            }
+            assert!(Instant::now() < until, "never came true: {line}");
+            std::thread::sleep(Duration::from_millis(10));
+        }
     }
 
     pub(crate) fn metrics(&self) -> String {
