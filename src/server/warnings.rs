@@ -41,7 +41,9 @@ pub(super) fn all(config: &Config, tls: Option<&Keeper>) -> Vec<Warning> {
 /// Whether any page that a user visits could connect over the network and publish on the user's behalf.
 fn is_open_to_every_page(config: &Config, address: IpAddr) -> bool {
     let needs_certificate = config.server.tls.enabled && config.server.tls.client_ca_file.is_some();
-    config.publish() == Publish::Everyone
+    let by_rule = config.topics.iter().filter_map(|rule| rule.publish);
+    let mut publishers = by_rule.chain([config.publish()]);
+    publishers.any(|publish| publish == Publish::Everyone)
         && config.server.allowed_origins.is_empty()
         && !needs_certificate
         && !address.to_canonical().is_loopback()
@@ -82,6 +84,12 @@ mod tests {
             assert!(!is_open(|config| config.relay.publish = publish, PUBLIC));
             assert!(!is_open(|config| config.access.publish = publish, PUBLIC));
         }
+        let by_rule = |config: &mut Config| {
+            let rules = "topics: [{match: /chat, publish: everyone}]";
+            config.access.publish = Publish::Nobody;
+            config.topics = Config::from_yaml(rules, "rules").unwrap().topics;
+        };
+        assert!(is_open(by_rule, PUBLIC), "one topic is enough");
         let authority = |config: &mut Config| {
             config.server.tls.enabled = true;
             config.server.tls.client_ca_file = Some("ca.pem".into());
