@@ -145,10 +145,9 @@ impl Plan {
     /// The settings of a topic, by its rule or in general.
     pub(crate) fn rule(&self, topic: usize) -> Rule {
         let config = &self.config;
-        let rule = match config.relay.topics {
-            Topics::Path => self.rules[topic],
-            Topics::Single => None,
-        };
+        let name = self.topics[topic];
+        let mut rules = TOPICS.into_iter().zip(self.rules);
+        let rule = rules.find_map(|((_, other), rule)| rule.filter(|_| other == name));
         rule.unwrap_or(Rule {
             policy: config.slow_consumer.policy,
             echo: config.relay.echo,
