@@ -36,6 +36,8 @@ pub(crate) struct Rule {
     pub keeps_history: bool,
     /// The longest message in bytes.
     pub max_message_bytes: usize,
+    /// Whether clients may compress.
+    pub compresses: bool,
 }
 
 impl Rule {
@@ -45,6 +47,7 @@ impl Rule {
             publish: settings.publish,
             keeps_history: !settings.history.max_age.is_zero(),
             max_message_bytes: settings.max_message_bytes,
+            compresses: settings.compression.enabled,
         }
     }
 }

@@ -60,7 +60,7 @@ pub(crate) use history::MAX_AGE as MAX_HISTORY_AGE;
 pub use human::HumanSize;
 pub use layers::{DEFAULT_FILE, Layers};
 pub use proxies::ProxySource;
-pub use rules::{HistoryRule, SlowConsumerRule, TopicPattern, TopicRule};
+pub use rules::{CompressionRule, HistoryRule, SlowConsumerRule, TopicPattern, TopicRule};
 pub use setting::markdown_table;
 pub(crate) use tls_files::pem_file;
 pub(crate) use topics::TopicSettings;

@@ -67,6 +67,9 @@ pub struct TopicRule {
     /// How much is kept, instead of the section `history`.
     #[serde(default, skip_serializing_if = "HistoryRule::is_empty")]
     pub history: HistoryRule,
+    /// Compression, instead of the section `compression`.
+    #[serde(default, skip_serializing_if = "CompressionRule::is_empty")]
+    pub compression: CompressionRule,
     /// The treatment of slow clients, instead of the section `slow_consumer`.
     #[serde(default, skip_serializing_if = "SlowConsumerRule::is_empty")]
     pub slow_consumer: SlowConsumerRule,
@@ -104,6 +107,22 @@ pub struct HistoryRule {
         skip_serializing_if = "Option::is_none"
     )]
     pub max_messages: Option<usize>,
+}
+
+/// `compression` of a rule.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(
+    default,
+    deny_unknown_fields,
+    expecting = "a mapping such as `enabled: true`"
+)]
+pub struct CompressionRule {
+    /// Instead of `compression.enabled`.
+    #[serde(
+        deserialize_with = "optional::flag",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub enabled: Option<bool>,
 }
 
 /// `slow_consumer` of a rule.
@@ -146,6 +165,12 @@ pub struct SlowConsumerRule {
 impl HistoryRule {
     fn is_empty(&self) -> bool {
         *self == HistoryRule::default()
+    }
+}
+
+impl CompressionRule {
+    fn is_empty(&self) -> bool {
+        *self == CompressionRule::default()
     }
 }
 

@@ -113,6 +113,8 @@ mod tests {
              \x20 max_age: 5m  # topics[0]\n\
              \x20 max_bytes: 1MiB\n\
              \x20 max_messages: 0\n\
+             compression:\n\
+             \x20 enabled: false\n\
              slow_consumer:\n\
              \x20 policy: drop  # topics[0]\n\
              \x20 max_lag_bytes: 4MiB\n\

@@ -10,7 +10,7 @@ use serde::Serialize;
 use super::choices::{Publish, Subscribe};
 use super::error::ConfigError;
 use super::rules::TopicRule;
-use super::types::{Config, History, SlowConsumer, Topics};
+use super::types::{Compression, Config, History, SlowConsumer, Topics};
 use super::units;
 use super::warnings::Warning;
 use crate::pattern::set::{Covered, PatternSet};
@@ -38,6 +38,8 @@ pub(crate) struct TopicSettings {
     pub max_message_bytes: usize,
     /// How much is kept. The file is the same for all topics, and not here.
     pub history: History,
+    /// Compression.
+    pub compression: Compression,
     /// The treatment of slow clients.
     pub slow_consumer: SlowConsumer,
 }
@@ -57,6 +59,9 @@ impl TopicSettings {
                 max_bytes: history.max_bytes.unwrap_or(self.history.max_bytes),
                 max_messages: history.max_messages.unwrap_or(self.history.max_messages),
                 file: None,
+            },
+            compression: Compression {
+                enabled: rule.compression.enabled.unwrap_or(self.compression.enabled),
             },
             slow_consumer: SlowConsumer {
                 policy: slow.policy.unwrap_or(self.slow_consumer.policy),
@@ -87,6 +92,7 @@ impl Config {
                 file: None,
                 ..self.history.clone()
             },
+            compression: self.compression.clone(),
             slow_consumer: self.slow_consumer.clone(),
         }
     }

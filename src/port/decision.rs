@@ -88,8 +88,6 @@ pub(crate) struct Port {
     proxies: Vec<ProxySource>,
     /// Whether the port speaks TLS.
     speaks_tls: bool,
-    /// Whether clients may compress.
-    deflates: bool,
 }
 
 impl Port {
@@ -103,7 +101,6 @@ impl Port {
             subprotocols: config.server.subprotocols.clone(),
             proxies: config.server.trusted_proxies.clone(),
             speaks_tls: config.server.tls.enabled,
-            deflates: config.compression.enabled,
         }
     }
 
@@ -187,16 +184,17 @@ impl Port {
             Asked::Events(_) => admission.to_listen()?,
         };
         // A topic that lives on from before a reload may keep messages, whatever the rules say now. Its owner decides.
+        let rule = self.topics().of(&topic);
         let start = match start::start(&head, target.query) {
             Ok(start) => start,
-            Err(BadLast) if self.topics().of(&topic).keeps_history => return Err(Refusal::LAST),
+            Err(BadLast) if rule.keeps_history => return Err(Refusal::LAST),
             Err(BadLast) => Start::Now,
         };
         let (form, subprotocol, deflate, answer) = match asked {
             Asked::Upgrade(upgrade) => (
                 Form::Frames,
                 self.select(&upgrade.offer, permission),
-                self.deflates.then(|| Deflate::choose(&head)).flatten(),
+                rule.compresses.then(|| Deflate::choose(&head)).flatten(),
                 Answer::Upgrade(upgrade.accept_key),
             ),
             Asked::Events(_) => (

@@ -286,7 +286,7 @@ fn a_wrong_rule_is_refused_with_its_place_and_a_remedy() {
         (
             "- {match: /a, keepalive: {}}",
             "topics[0].keepalive: unknown key; use one of match, subscribe, publish, echo, coalesce, max_message_bytes, \
-             history, slow_consumer",
+             history, compression, slow_consumer",
         ),
         (
             "- {match: /a, publish: nobdy}",

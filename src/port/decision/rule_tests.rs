@@ -184,6 +184,22 @@ fn only_a_topic_that_keeps_messages_refuses_a_number_that_cannot_be_read() {
 }
 
 #[test]
+fn clients_may_compress_where_the_rule_says_so() {
+    let config = "topics: [{match: /a, compression: {enabled: true}}]";
+    let port = Port::new(&Config::from_yaml(config, "test.yaml").expect("it is valid"));
+    for (path, is_agreed) in [("/a", true), ("/b", false)] {
+        let head = format!(
+            "GET {path} HTTP/1.1\r\nHost: a\r\n{UPGRADE}Sec-WebSocket-Extensions: permessage-deflate\r\n\r\n"
+        );
+        let Ok(Decision::Join(terms, _)) = port.decide(head.as_bytes(), Peer::default(), None)
+        else {
+            panic!("everybody may listen");
+        };
+        assert_eq!(terms.deflate.is_some(), is_agreed, "{path}");
+    }
+}
+
+#[test]
 fn the_subprotocol_is_settled_when_the_owner_has_said_whether_messages_are_kept() {
     let offer = format!("{UPGRADE}Sec-WebSocket-Protocol: fanwire.v1, fanwire\r\n");
     for path in ["/chat", "/"] {
