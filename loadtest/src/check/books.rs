@@ -352,9 +352,35 @@ impl Books {
         histogram.saturating_record(latency);
     }
 
-    /// Enters that a read has brought messages.
+    /// Enters whether the server may compress on a connection that has offered it.
+    pub(crate) fn on_negotiated(&mut self, is_agreed: bool) {
+        let totals = &mut self.tally.totals;
+        let count = if is_agreed {
+            &mut totals.agreed
+        } else {
+            &mut totals.declined
+        };
+        *count += 1;
+    }
+
+    /// Enters that a message begins on such a connection.
     #[inline]
-    pub(crate) fn on_read(&mut self, received_before: u64) {
+    pub(crate) fn on_compression(&mut self, is_deflated: bool) {
+        let totals = &mut self.tally.totals;
+        let count = if is_deflated {
+            &mut totals.came_compressed
+        } else {
+            &mut totals.came_plain
+        };
+        *count += 1;
+    }
+
+    /// Enters that a read has brought bytes, and perhaps messages.
+    #[inline]
+    pub(crate) fn on_read(&mut self, received_before: u64, wire_bytes: u64) {
+        if self.is_measured(self.now) {
+            self.tally.totals.wire_bytes_while_measured += wire_bytes;
+        }
         let received = self.tally.totals.counts.received - received_before;
         if received == 0 {
             return;

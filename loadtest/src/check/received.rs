@@ -191,7 +191,7 @@ impl Received {
         };
         if payload.len() != format.size()
             || opcode != expected.opcode
-            || payload[format.head_bytes()..] != *format.filler(head.publisher())
+            || payload[format.head_bytes()..] != *format.filler(head.key)
         {
             // Its head says which message it is: it counts as received, and as damaged.
             self.corrupt(counts);
@@ -505,7 +505,7 @@ impl Piecemeal {
             return;
         }
         let from = self.bytes - head_bytes;
-        let filler = self.head.map(|head| format.filler(head.publisher()));
+        let filler = self.head.map(|head| format.filler(head.key));
         let expected = filler.and_then(|filler| filler.get(from..from + piece.len()));
         self.is_intact &= expected == Some(piece);
         self.bytes += piece.len();
@@ -517,6 +517,7 @@ mod tests {
     use super::*;
     use crate::scenario::message::key;
     use crate::scenario::options::Opcode;
+    use crate::scenario::payload::Payload;
 
     const PLACES: [Place; 1] = [Place { topic: 0, local: 0 }];
 
@@ -530,7 +531,7 @@ mod tests {
     impl Reader {
         fn new(is_whole: bool) -> Reader {
             Reader {
-                format: Format::new(16, Opcode::Binary, 1),
+                format: Format::new(Payload::Fixed, 16, Opcode::Binary, 1),
                 received: Received::new(0, 1, is_whole, None),
                 counts: Counts::default(),
             }

@@ -99,6 +99,16 @@ pub(crate) struct Totals {
     /// elsewhere.
     pub(crate) taken_back: u64,
     pub(crate) received_while_measured: u64,
+    /// Bytes that were read, with the headers of frames.
+    pub(crate) wire_bytes_while_measured: u64,
+    /// Connections that offered compression and got it.
+    pub(crate) agreed: u64,
+    /// Connections that offered it and did not get it.
+    pub(crate) declined: u64,
+    /// Messages on those that got it: compressed ones.
+    pub(crate) came_compressed: u64,
+    /// Plain ones.
+    pub(crate) came_plain: u64,
     pub(crate) sent_late: u64,
     pub(crate) reads: u64,
     /// CPU time in nanoseconds.
@@ -116,6 +126,11 @@ impl Totals {
         self.published_while_measured += other.published_while_measured;
         self.taken_back += other.taken_back;
         self.received_while_measured += other.received_while_measured;
+        self.wire_bytes_while_measured += other.wire_bytes_while_measured;
+        self.agreed += other.agreed;
+        self.declined += other.declined;
+        self.came_compressed += other.came_compressed;
+        self.came_plain += other.came_plain;
         self.sent_late += other.sent_late;
         self.reads += other.reads;
         self.cpu += other.cpu;

@@ -1,11 +1,12 @@
-//! The request that opens a WebSocket: with a key of its own, with the subprotocol that the connection speaks, and with
-//! the position that a client goes on from.
+//! The request that opens a WebSocket: with a key of its own, with the subprotocol that the connection speaks, with the
+//! extension that it offers, and with the position that a client goes on from.
 
 use tungstenite::Error;
 use tungstenite::error::{ProtocolError, SubProtocolError};
 use tungstenite::handshake::client::{Request, generate_key};
 use tungstenite::http::{HeaderValue, Uri};
 
+use super::websocket::deflate;
 use crate::scenario::protocol::Protocol;
 
 /// The subprotocol in which fanwire says positions.
@@ -13,6 +14,14 @@ const POSITIONS: &str = "fanwire.v1";
 
 /// The subprotocol in which nchan says ids.
 const META: &str = "ws+meta.nchan";
+
+/// Adds the offer of compression to a request.
+pub(crate) fn offer(request: &mut Request) {
+    let offer = HeaderValue::from_static(deflate::OFFER);
+    request
+        .headers_mut()
+        .insert("Sec-WebSocket-Extensions", offer);
+}
 
 /// The request of one connection. `from` is the position or the id that it goes on from.
 pub(crate) fn request(mut plain: Request, protocol: Protocol, from: Option<&str>) -> Request {

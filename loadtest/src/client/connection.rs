@@ -11,6 +11,7 @@ use crate::client::opening::Opening;
 use crate::client::posts::Posts;
 use crate::client::story::Story;
 use crate::client::stream::{Pulled, Stream};
+use crate::client::websocket::deflate::Agreement;
 use crate::client::websocket::outgoing::Outgoing;
 use crate::client::websocket::wire;
 use crate::client::words::Pieces;
@@ -128,6 +129,11 @@ impl Conn {
         }
     }
 
+    /// The server may compress from now on.
+    pub(crate) fn agree(&mut self, agreement: Agreement) {
+        self.reader.agree(agreement);
+    }
+
     /// Whether messages flow.
     pub(crate) fn is_open(&self) -> bool {
         matches!(self.state, State::Open(_))
@@ -193,16 +199,21 @@ impl Conn {
                 return Outlook::Wait;
             };
             let mut broken = None;
+            let mut wire_bytes = 0;
             let mut is_first = true;
             let pulled = stream.pull(scratch, |bytes| {
                 if std::mem::take(&mut is_first) {
                     entry.books.now = clock.now();
                 }
+                wire_bytes += bytes.len() as u64;
                 if broken.is_none() {
                     broken = entry.feed(reader, bytes);
                 }
             });
-            books.on_read(received_before);
+            if matches!(reader, Reader::Posts(_)) {
+                wire_bytes = 0;
+            }
+            books.on_read(received_before, wire_bytes);
             let next = match pulled {
                 Ok(Pulled::Full) => None,
                 Ok(Pulled::Short) if has_ended => None,

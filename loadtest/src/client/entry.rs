@@ -8,6 +8,7 @@ use super::events::inbound::{Event, Inbound as EventsInbound, Listener};
 use super::meta;
 use super::posts::{Answer, Posts};
 use super::receiver::Receiver;
+use super::websocket::deflate::Agreement;
 use super::websocket::inbound::Inbound;
 use super::websocket::outgoing::Outgoing;
 use super::websocket::wire;
@@ -39,6 +40,15 @@ impl Reader {
             }
             Protocol::Events => Reader::Events(Box::default()),
             Protocol::Post { pipeline } => Reader::Posts(Box::new(Posts::new(pipeline))),
+        }
+    }
+}
+
+impl Reader {
+    /// The server may compress from now on.
+    pub(crate) fn agree(&mut self, agreement: Agreement) {
+        if let Reader::WebSocket(inbound) = self {
+            inbound.agree(agreement);
         }
     }
 }
@@ -222,6 +232,11 @@ impl Receiver for Entry<'_> {
         }
         self.count();
         self.books.on_end(self.received, kind, records);
+    }
+
+    #[inline]
+    fn note_compression(&mut self, is_deflated: bool) {
+        self.books.on_compression(is_deflated);
     }
 
     fn on_control(&mut self, opcode: u8, payload: &[u8]) {

@@ -50,7 +50,7 @@ struct Prober {
 pub(crate) fn probe(plan: &Plan, routes: &[Route], nonce: u64) -> Result<bool, String> {
     // Without its secrets, since it is shown.
     let url = secrets::hide_in(&plan.target.topic_url(0, plan.topics));
-    let format = Format::new(plan.format.size(), plan.format.opcode(), nonce);
+    let format = plan.format.of_run(nonce);
     // Relays that are not one would be found here.
     let ends = routes.first().zip(routes.last());
     let (near, far) = ends.ok_or("--url: it is missing")?;
@@ -226,7 +226,7 @@ impl Prober {
             due: 0,
         };
         self.format.write_head(head, &mut payload);
-        payload.extend_from_slice(self.format.filler(self.number as usize));
+        payload.extend_from_slice(self.format.filler(head.key));
         self.sent += 1;
         let message = match self.format.opcode() {
             Opcode::Binary => Message::binary(Bytes::from(payload)),

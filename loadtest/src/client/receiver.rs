@@ -14,4 +14,6 @@ pub(crate) trait Receiver {
     fn on_end(&mut self);
     /// A control frame.
     fn on_control(&mut self, opcode: u8, payload: &[u8]);
+    /// A message begins on a connection on which the server may compress. It is compressed, or it is not.
+    fn note_compression(&mut self, is_deflated: bool);
 }

@@ -12,6 +12,7 @@ pub use super::distribution::{Latency, Point};
 use super::posts::Posts;
 use super::returns::Returns;
 use crate::scenario::options::{Opcode, Pace};
+use crate::scenario::payload::Payload;
 use crate::scenario::scenarios::Scenario;
 
 /// The version of this document's form.
@@ -52,6 +53,8 @@ pub struct Report {
     pub returns: Option<Returns>,
     /// Publishers that send by POST, with `--post`.
     pub posts: Option<Posts>,
+    /// Compression, with `--deflate`.
+    pub deflate: Option<Deflate>,
     /// Samples over time, one every 100 ms. Long runs have longer samples, and 1,000 at most.
     pub samples: Vec<Sample>,
     /// The generator's own CPU.
@@ -83,6 +86,10 @@ pub struct Configuration {
     pub payload_bytes: usize,
     /// Kind of message.
     pub opcode: Opcode,
+    /// Kind of what messages carry.
+    pub payload: Payload,
+    /// Whether connections offer permessage-deflate.
+    pub deflate: bool,
     /// Pace of publishers, if they have one.
     pub pace: Option<Pace>,
     /// Length of the warm-up in seconds.
@@ -165,6 +172,8 @@ pub struct Deliveries {
     pub received_while_measured: u64,
     /// Bytes of payload received during the measurement.
     pub payload_bytes_while_measured: u64,
+    /// Bytes that connections read during the measurement: whole frames, as they are under TLS. Answers to POSTs are left out.
+    pub wire_bytes_while_measured: u64,
     /// Share of `expected` that was received, from 0 to 1.
     pub reach: f64,
     /// Deliveries owed and never received, without a word from the relay.
@@ -199,6 +208,23 @@ pub struct Deliveries {
     pub unsent: u64,
     /// Reads that brought at least one whole message. `received / reads` is the number of messages per read.
     pub reads: u64,
+}
+
+/// Compression, with `--deflate`. The generator's CPU includes inflating.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+pub struct Deflate {
+    /// Connections that offered the extension and got it.
+    pub agreed: u64,
+    /// Connections that offered it and did not get it.
+    pub declined: u64,
+    /// Messages that came compressed, warm-up and the relay's own words included.
+    pub compressed: u64,
+    /// Messages that came plain on connections with the extension.
+    pub plain: u64,
+    /// Bytes on the wire for each delivery.
+    pub wire_bytes_per_delivery: Option<f64>,
+    /// Bytes on the wire for each byte of payload.
+    pub wire_bytes_per_payload_byte: Option<f64>,
 }
 
 /// One sample: the time since the sample before.

@@ -38,6 +38,20 @@ impl Report {
         (delivered > 0).then(|| self.per_second(delivered))
     }
 
+    /// Bytes on the wire for each delivery; `None` if nothing was delivered during the measurement.
+    pub fn wire_bytes_per_delivery(&self) -> Option<f64> {
+        let found = &self.deliveries;
+        let delivered = found.received_while_measured;
+        (delivered > 0).then(|| found.wire_bytes_while_measured as f64 / delivered as f64)
+    }
+
+    /// Bytes on the wire for each byte of payload; `None` if nothing was delivered during the measurement.
+    pub fn wire_bytes_per_payload_byte(&self) -> Option<f64> {
+        let found = &self.deliveries;
+        let payload = found.payload_bytes_while_measured;
+        (payload > 0).then(|| found.wire_bytes_while_measured as f64 / payload as f64)
+    }
+
     /// Whole messages per read, warm-up included; `None` if none came during the measurement.
     pub fn messages_per_read(&self) -> Option<f64> {
         let found = &self.deliveries;

@@ -27,8 +27,8 @@ pub(crate) use figures::{Verdict, per_second};
 pub use summary::spread;
 
 pub use document::{
-    Check, Compared, Comparison, Configuration, Connections, Counters, Deliveries, Generator,
-    Latency, Machine, Point, Report, SCHEMA_VERSION, Sample, Server, Spread, Summary,
+    Check, Compared, Comparison, Configuration, Connections, Counters, Deflate, Deliveries,
+    Generator, Latency, Machine, Point, Report, SCHEMA_VERSION, Sample, Server, Spread, Summary,
 };
 pub use posts::Posts;
 pub(crate) use returns::LISTED;

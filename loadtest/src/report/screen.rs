@@ -6,6 +6,7 @@ use super::Verdict;
 use super::document::{Latency, Report};
 use super::unit::{Unit, counted, exact};
 use crate::scenario::options::Pace;
+use crate::scenario::payload::Payload;
 use crate::scenario::protocol::Resume;
 
 /// The widest line of a sentence.
@@ -20,6 +21,7 @@ pub(crate) fn summary(report: &Report) -> String {
     title(report, &mut screen);
     connections(report, &mut screen);
     deliveries(report, &mut screen);
+    compression(report, &mut screen);
     latencies(report, &mut screen);
     returns(report, &mut screen);
     machines(report, &mut screen);
@@ -46,14 +48,18 @@ fn title(report: &Report, screen: &mut String) {
     if asked.publishers > 0 {
         let _ = write!(
             load,
-            ", {}{}, {} of {kind}",
+            ", {}{}, {} of {kind}{}",
             counted(asked.publishers as u64, "publisher", "publishers"),
             if report.posts.is_some() {
                 " by POST"
             } else {
                 ""
             },
-            Unit::Bytes.show(asked.payload_bytes as f64)
+            Unit::Bytes.show(asked.payload_bytes as f64),
+            match asked.payload {
+                Payload::Fixed => String::new(),
+                other => format!(" ({})", other.name()),
+            }
         );
     }
     match asked.pace {
@@ -169,6 +175,42 @@ fn deliveries(report: &Report, screen: &mut String) {
             }
         ),
     );
+}
+
+/// The bytes on the wire, if compression was offered.
+fn compression(report: &Report, screen: &mut String) {
+    let Some(deflate) = &report.deflate else {
+        return;
+    };
+    let mut text = String::new();
+    if let (Some(each), Some(share)) = (
+        deflate.wire_bytes_per_delivery,
+        deflate.wire_bytes_per_payload_byte,
+    ) {
+        let _ = write!(
+            text,
+            "{} per delivery, {} per byte of payload; ",
+            Unit::Bytes.show(each),
+            Unit::Number.show(share)
+        );
+    }
+    let all = deflate.compressed + deflate.plain;
+    let _ = write!(
+        text,
+        "{} with the extension, {} without",
+        counted(deflate.agreed, "connection", "connections"),
+        exact(deflate.declined)
+    );
+    row(screen, "on the wire", &text);
+    if all > 0 {
+        let share = deflate.compressed as f64 / all as f64;
+        let text = format!(
+            "{} of {} came compressed to them; the generator's CPU includes inflating",
+            Unit::Share.show(share),
+            counted(all, "message", "messages")
+        );
+        row(screen, "", &text);
+    }
 }
 
 fn percentiles(latency: &Latency) -> String {

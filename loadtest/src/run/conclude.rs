@@ -11,8 +11,8 @@ use super::machine;
 use crate::check::agreement::{self, Orders};
 use crate::clock::seconds;
 use crate::report::{
-    Avalanche, ClientReturns, Configuration, Connections, Deliveries, Generator, LISTED, Machine,
-    Posts, Report, Returns, SCHEMA_VERSION, latency, per_second,
+    Avalanche, ClientReturns, Configuration, Connections, Deflate, Deliveries, Generator, LISTED,
+    Machine, Posts, Report, Returns, SCHEMA_VERSION, latency, per_second,
 };
 use crate::scenario::options::Options;
 use crate::scenario::plan::{Kind, Plan, Wanted};
@@ -47,10 +47,12 @@ pub(crate) fn report(options: &Options, plan: &Plan, mut findings: Findings) -> 
         rounds: findings.rounds.take(),
         returns: returns(plan, &mut findings),
         posts: posts(plan, &findings),
+        deflate: None,
         samples: std::mem::take(&mut findings.samples),
         generator,
         counters: findings.counters.take(),
     };
+    report.deflate = deflate(plan, &findings, &report);
     report.failures = failures(&report, &findings);
     report.warnings = warnings(&report, plan, &findings, orders);
     report.passed = report.failures.is_empty();
@@ -90,6 +92,8 @@ fn configuration(options: &Options, plan: &Plan) -> Configuration {
         active_topics: plan.topics_with_publishers(),
         payload_bytes: plan.format.size(),
         opcode: plan.format.opcode(),
+        payload: options.payload,
+        deflate: plan.deflate,
         pace: plan.pace,
         warmup_seconds: options.warmup.as_secs_f64(),
         threads: plan.threads,
@@ -125,6 +129,7 @@ fn deliveries(plan: &Plan, findings: &Findings, orders: Orders) -> Deliveries {
         received: counts.received,
         received_while_measured: totals.received_while_measured,
         payload_bytes_while_measured: totals.received_while_measured * plan.format.size() as u64,
+        wire_bytes_while_measured: totals.wire_bytes_while_measured,
         reach: if expected == 0 {
             1.0
         } else {
@@ -174,6 +179,22 @@ fn posts(plan: &Plan, findings: &Findings) -> Option<Posts> {
     }
     posts.latency = latency::summarise(&latencies);
     Some(posts)
+}
+
+/// Compression; `None` without `--deflate`.
+fn deflate(plan: &Plan, findings: &Findings, report: &Report) -> Option<Deflate> {
+    if !plan.deflate {
+        return None;
+    }
+    let totals = &findings.totals;
+    Some(Deflate {
+        agreed: totals.agreed,
+        declined: totals.declined,
+        compressed: totals.came_compressed,
+        plain: totals.came_plain,
+        wire_bytes_per_delivery: report.wire_bytes_per_delivery(),
+        wire_bytes_per_payload_byte: report.wire_bytes_per_payload_byte(),
+    })
 }
 
 /// Clients that were cut and came back; `None` in scenarios without them.

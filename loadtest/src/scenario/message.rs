@@ -4,13 +4,15 @@
 //! ```text
 //! word 0    publisher (24 bits), sequence (40 bits)
 //! word 1    due time in nanoseconds since the run began (48 bits), a check of the head and the run (16 bits)
-//! filler    fixed for a publisher, so that its frames can be made in advance
+//! filler    a body of the run's kind of payload (`bodies.rs`); by default fixed for a publisher
 //! ```
 //!
 //! Binary messages have the words as 16 bytes, big endian. Text messages have each word as 11 characters of six bits,
 //! and a filler of the same characters, which are printable ASCII.
 
+use crate::scenario::bodies::{Bodies, FIRST_CHAR};
 use crate::scenario::options::Opcode;
+use crate::scenario::payload::Payload;
 
 /// Bytes before the filler of a binary message.
 const BINARY_HEAD_BYTES: usize = 16;
@@ -24,9 +26,6 @@ pub(crate) const MAX_HEAD_BYTES: usize = TEXT_HEAD_BYTES;
 /// Characters of a word as text.
 const WORD_CHARS: usize = 11;
 
-/// The first of the 64 characters, which end with `o`.
-const FIRST_CHAR: u8 = b'0';
-
 /// Bits of a sequence number.
 const SEQUENCE_BITS: u32 = 40;
 
@@ -35,9 +34,6 @@ pub(crate) const MAX_PUBLISHERS: usize = 1 << 24;
 
 /// Nanoseconds that the head has room for: more than three days.
 pub(crate) const MAX_DUE: u64 = (1 << 48) - 1;
-
-/// The number of different fillers: a prime, so that neighbours differ.
-const FILLERS: usize = 251;
 
 /// The number of a message: it orders by publisher, then by sequence.
 pub(crate) type Key = u64;
@@ -77,8 +73,8 @@ pub(crate) struct Format {
     head_bytes: usize,
     /// Tells this run's messages from those of others.
     nonce: u64,
-    /// Fillers, each from another offset.
-    pattern: Vec<u8>,
+    /// The fillers.
+    bodies: Bodies,
 }
 
 impl Format {
@@ -91,27 +87,23 @@ impl Format {
     }
 
     /// Messages of `size` bytes, which must be [`Format::min_size`] or more.
-    pub(crate) fn new(size: usize, opcode: Opcode, nonce: u64) -> Format {
+    pub(crate) fn new(payload: Payload, size: usize, opcode: Opcode, nonce: u64) -> Format {
         let head_bytes = Format::min_size(opcode);
         assert!(size >= head_bytes, "the plan has refused smaller ones");
-        let mut state = 1_u64;
-        let byte = |_| {
-            // Any sequence without a short period will do; this is Knuth's generator for MMIX.
-            state = state
-                .wrapping_mul(6_364_136_223_846_793_005)
-                .wrapping_add(1_442_695_040_888_963_407);
-            let byte = (state >> 56) as u8;
-            match opcode {
-                Opcode::Text => FIRST_CHAR + (byte & 63),
-                Opcode::Binary => byte,
-            }
-        };
         Format {
             size,
             opcode,
             head_bytes,
             nonce,
-            pattern: (0..size - head_bytes + FILLERS).map(byte).collect(),
+            bodies: Bodies::new(payload, size - head_bytes, opcode),
+        }
+    }
+
+    /// The same messages in another run.
+    pub(crate) fn of_run(&self, nonce: u64) -> Format {
+        Format {
+            nonce,
+            ..self.clone()
         }
     }
 
@@ -130,11 +122,17 @@ impl Format {
         self.head_bytes
     }
 
-    /// The filler of a publisher's messages.
+    /// The filler of a message.
     #[inline]
-    pub(crate) fn filler(&self, publisher: usize) -> &[u8] {
-        let offset = publisher % FILLERS;
-        &self.pattern[offset..offset + self.size - self.head_bytes]
+    pub(crate) fn filler(&self, key: Key) -> &[u8] {
+        let head = Head { key, due: 0 };
+        self.bodies.of(head.publisher(), head.sequence())
+    }
+
+    /// Whether each message of a publisher has another filler than the one before it.
+    #[inline]
+    pub(crate) fn varies(&self) -> bool {
+        self.bodies.vary()
     }
 
     /// Writes a head over the beginning of `out`.
@@ -213,7 +211,7 @@ mod tests {
     fn message(format: &Format, head: Head) -> Vec<u8> {
         let mut payload = vec![0; format.head_bytes()];
         format.write_head(head, &mut payload);
-        payload.extend_from_slice(format.filler(head.publisher()));
+        payload.extend_from_slice(format.filler(head.key));
         payload
     }
 
@@ -221,7 +219,7 @@ mod tests {
     fn a_head_that_is_written_is_read_again_as_text_and_as_binary() {
         for opcode in [Opcode::Text, Opcode::Binary] {
             for size in [Format::min_size(opcode), 128] {
-                let format = Format::new(size, opcode, 7);
+                let format = Format::new(Payload::Fixed, size, opcode, 7);
                 for (publisher, sequence, due) in [
                     (0, 0, 0),
                     (3, 9, 1_000),
@@ -243,7 +241,7 @@ mod tests {
 
     #[test]
     fn text_is_printable_ascii() {
-        let format = Format::new(400, Opcode::Text, 1);
+        let format = Format::new(Payload::Fixed, 400, Opcode::Text, 1);
         let head = Head {
             key: u64::MAX,
             due: MAX_DUE,
@@ -255,7 +253,7 @@ mod tests {
     #[test]
     fn any_flipped_bit_of_a_head_is_noticed() {
         for opcode in [Opcode::Text, Opcode::Binary] {
-            let format = Format::new(64, opcode, 99);
+            let format = Format::new(Payload::Fixed, 64, opcode, 99);
             let head = Head {
                 key: key(2, 1234),
                 due: 5_678_901,
@@ -275,7 +273,10 @@ mod tests {
             key: key(0, 5),
             due: 10,
         };
-        let theirs = message(&Format::new(64, Opcode::Binary, 1), head);
-        assert_eq!(Format::new(64, Opcode::Binary, 2).read_head(&theirs), None);
+        let theirs = message(&Format::new(Payload::Fixed, 64, Opcode::Binary, 1), head);
+        assert_eq!(
+            Format::new(Payload::Fixed, 64, Opcode::Binary, 2).read_head(&theirs),
+            None
+        );
     }
 }

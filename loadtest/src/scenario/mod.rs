@@ -6,10 +6,12 @@
 //! **A new scenario** is a variant in `scenarios.rs`. Its connections are made in `plan.rs`, its options in
 //! `options.rs`; the threads in `client/worker/` carry it out.
 
+mod bodies;
 pub(crate) mod chance;
 pub(crate) mod limits;
 pub(crate) mod message;
 pub mod options;
+pub mod payload;
 pub(crate) mod plan;
 pub mod protocol;
 mod refusals;

@@ -8,6 +8,7 @@ use clap::{Args, ValueEnum};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::payload::Payload;
 use super::protocol::Resume;
 use super::scenarios::Scenario;
 
@@ -59,13 +60,16 @@ pub struct Options {
     /// Connections that send, over all topics. If the relay sends them their own messages, these are checked as well.
     #[arg(long, default_value_t = 1)]
     pub publishers: usize,
-    /// Bytes of a message's payload.
-    #[arg(long, default_value = "128B")]
-    pub size: ByteSize,
-    /// Sends text frames.
+    /// Bytes of a message's payload. By default it is what is usual for --payload: 128B, or 14.7KB for a snapshot.
+    #[arg(long)]
+    pub size: Option<ByteSize>,
+    /// Kind of what messages carry. All but "fixed" differ from message to message.
+    #[arg(long, value_enum, default_value_t, value_name = "KIND")]
+    pub payload: Payload,
+    /// Sends text frames, the default for payloads of JSON.
     #[arg(long, conflicts_with = "binary")]
     pub text: bool,
-    /// Sends binary frames, the default.
+    /// Sends binary frames, the default for others.
     #[arg(long)]
     pub binary: bool,
     /// Open loop: messages a second, over all publishers. Latency counts from when a message was due, so a server that
@@ -118,6 +122,9 @@ pub struct Options {
     /// With --post: the most requests in flight on a connection.
     #[arg(long, default_value_t = 1, value_name = "REQUESTS")]
     pub pipeline: usize,
+    /// Offers permessage-deflate, and inflates what the relay compresses. The generator's own CPU includes that.
+    #[arg(long)]
+    pub deflate: bool,
     /// Accepts any certificate.
     #[arg(long)]
     pub insecure: bool,
@@ -187,11 +194,17 @@ impl Options {
 
     /// The kind of the run's messages.
     pub(crate) fn opcode(&self) -> Opcode {
-        if self.text {
+        if self.text || self.payload.is_json() && !self.binary {
             Opcode::Text
         } else {
             Opcode::Binary
         }
+    }
+
+    /// Bytes of a message's payload.
+    pub(crate) fn size(&self) -> u64 {
+        let asked = self.size.map(|size| size.as_u64());
+        asked.unwrap_or_else(|| self.payload.size())
     }
 }
 

@@ -121,6 +121,8 @@ pub(crate) struct Plan {
     pub(crate) pipeline: usize,
     /// Whether publishers send by POST.
     pub(crate) posts: bool,
+    /// Whether connections offer compression.
+    pub(crate) deflate: bool,
     /// Whether the relay sends publishers their own messages. The probe fills it in.
     pub(crate) echo: bool,
 }
@@ -140,7 +142,12 @@ impl Plan {
             busy_poll: options.busy_poll,
             topics: options.topics,
             active_topics,
-            format: Format::new(options.size.as_u64() as usize, options.opcode(), nonce),
+            format: Format::new(
+                options.payload,
+                options.size() as usize,
+                options.opcode(),
+                nonce,
+            ),
             pace: pace(options),
             wanted: vec![Vec::new(); threads],
             places: Vec::new(),
@@ -161,6 +168,7 @@ impl Plan {
             chance: Chance { seed: options.seed },
             pipeline: options.pipeline,
             posts: options.post && options.scenario.has_publishers(),
+            deflate: options.deflate,
             echo: false,
         };
         plan.add_subscribers(options)?;

@@ -153,7 +153,7 @@ fn check_times(options: &Options) -> Result<(), String> {
 }
 
 fn check_size(options: &Options) -> Result<(), String> {
-    let (size, opcode) = (options.size.as_u64(), options.opcode());
+    let (size, opcode) = (options.size(), options.opcode());
     let least = Format::min_size(opcode);
     if size < least as u64 {
         let kind = opcode.name();

@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may panic where it stands")]
 
+mod compression;
+mod deflating;
 mod fanwire_relay;
 mod faults;
 mod keeper;

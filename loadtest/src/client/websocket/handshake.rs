@@ -11,6 +11,7 @@ use tungstenite::handshake::client::{ClientHandshake, Request};
 use tungstenite::handshake::{HandshakeError, MidHandshake};
 use tungstenite::protocol::WebSocketConfig;
 
+use super::deflate::Agreement;
 use crate::client::stream::Stream;
 
 /// The end of the head of a response.
@@ -23,8 +24,8 @@ pub(crate) struct Handshake(MidHandshake<ClientHandshake<HeadOnly<Stream>>>);
 pub(crate) enum Progress {
     /// It waits for the peer.
     Waits(Handshake),
-    /// It is done. The bytes came behind the head.
-    Done(Stream, Vec<u8>),
+    /// It is done. The bytes came behind the head. Here is what is agreed on, if the server may compress.
+    Done(Stream, Vec<u8>, Option<Agreement>),
     /// It failed, for this reason.
     Failed(String),
 }
@@ -42,10 +43,13 @@ impl Handshake {
     /// Goes on as far as it can.
     pub(crate) fn proceed(self) -> Progress {
         match self.0.handshake() {
-            Ok((socket, _)) => {
-                let stream = socket.into_inner();
-                Progress::Done(stream.inner, stream.behind)
-            }
+            Ok((socket, response)) => match Agreement::read(response.headers()) {
+                Ok(agreed) => {
+                    let stream = socket.into_inner();
+                    Progress::Done(stream.inner, stream.behind, agreed)
+                }
+                Err(reason) => Progress::Failed(reason),
+            },
             Err(HandshakeError::Interrupted(mid)) => Progress::Waits(Handshake(mid)),
             Err(HandshakeError::Failure(error)) => Progress::Failed(reason(&error)),
         }

@@ -1,11 +1,12 @@
 //! The reader of a connection: it takes the bytes of frames apart into messages. A connection calls it.
 //!
 //! Almost every message lies whole in one frame in the read buffer, and is handed on where it lies. A message that has
-//! arrived in part, or comes in fragments, is handed on piece by piece. Only headers and control frames are put
-//! together from parts.
+//! arrived in part, or comes in fragments, is handed on piece by piece. Only headers, control frames and compressed
+//! messages are put together from parts.
 
 use super::super::receiver::Receiver;
-use super::wire::{self, CONTINUATION, Header, MAX_CONTROL_BYTES, MAX_HEADER_BYTES};
+use super::deflate::{Agreement, Inflater};
+use super::wire::{self, CONTINUATION, Header, MAX_CONTROL_BYTES, MAX_HEADER_BYTES, RESERVED};
 
 /// The state of the reader.
 #[derive(Debug, Default)]
@@ -18,9 +19,18 @@ pub(crate) struct Inbound {
     is_in_message: bool,
     /// Whether that message ends with this frame.
     ends_with_frame: bool,
+    /// Whether that message is compressed.
+    is_deflated: bool,
+    /// The inflater, if the server may compress.
+    inflater: Option<Box<Inflater>>,
 }
 
 impl Inbound {
+    /// The server may compress from now on.
+    pub(crate) fn agree(&mut self, agreement: Agreement) {
+        self.inflater = Some(Box::new(Inflater::new(agreement)));
+    }
+
     /// Takes the bytes that were read. An error says how the server broke the protocol; the stream cannot be understood
     /// any more then.
     pub(crate) fn feed(
@@ -33,7 +43,7 @@ impl Inbound {
         }
         while !input.is_empty() {
             if self.missing > 0 {
-                input = self.go_on(input, receiver);
+                input = self.go_on(input, receiver)?;
                 continue;
             }
             let Some(header) = wire::read_header(input)? else {
@@ -69,11 +79,24 @@ impl Inbound {
             return Ok(());
         }
         if header.is_final && !self.is_in_message && header.opcode != CONTINUATION {
+            let Some(inflater) = &mut self.inflater else {
+                if header.is_deflated {
+                    return Err(RESERVED);
+                }
+                receiver.on_message(header.opcode, payload);
+                return Ok(());
+            };
+            receiver.note_compression(header.is_deflated);
+            let payload = if header.is_deflated {
+                inflater.inflate(payload)?
+            } else {
+                payload
+            };
             receiver.on_message(header.opcode, payload);
             return Ok(());
         }
         self.start(header, receiver)?;
-        self.go_on(payload, receiver);
+        self.go_on(payload, receiver)?;
         Ok(())
     }
 
@@ -88,37 +111,72 @@ impl Inbound {
             });
         }
         if !continues {
-            receiver.on_start(header.opcode);
+            self.begin(header, receiver)?;
         }
         self.is_in_message = true;
         self.ends_with_frame = header.is_final;
         self.missing = header.payload;
         if self.missing == 0 {
-            self.end_frame(receiver);
+            self.end_frame(receiver)?;
         }
         Ok(())
     }
 
+    /// Begins a message that is not in one piece.
+    fn begin(&mut self, header: &Header, receiver: &mut impl Receiver) -> Result<(), &'static str> {
+        self.is_deflated = header.is_deflated;
+        if self.inflater.is_some() {
+            receiver.note_compression(header.is_deflated);
+        }
+        if !header.is_deflated {
+            receiver.on_start(header.opcode);
+            return Ok(());
+        }
+        let inflater = self.inflater.as_mut().ok_or(RESERVED)?;
+        inflater.begin(header.opcode);
+        Ok(())
+    }
+
+    /// The inflater of a message that is compressed.
+    fn inflater(&mut self) -> Option<&mut Inflater> {
+        self.inflater.as_deref_mut().filter(|_| self.is_deflated)
+    }
+
     /// Takes more of the payload of a frame that has begun. Returns the bytes behind it.
-    fn go_on<'i>(&mut self, input: &'i [u8], receiver: &mut impl Receiver) -> &'i [u8] {
+    fn go_on<'i>(
+        &mut self,
+        input: &'i [u8],
+        receiver: &mut impl Receiver,
+    ) -> Result<&'i [u8], &'static str> {
         if self.missing == 0 {
-            return input;
+            return Ok(input);
         }
         let bytes = self.missing.min(input.len() as u64);
         let (piece, rest) = input.split_at(bytes as usize);
-        receiver.on_piece(piece);
+        match self.inflater() {
+            Some(inflater) => inflater.push(piece)?,
+            None => receiver.on_piece(piece),
+        }
         self.missing -= bytes;
         if self.missing == 0 {
-            self.end_frame(receiver);
+            self.end_frame(receiver)?;
         }
-        rest
+        Ok(rest)
     }
 
-    fn end_frame(&mut self, receiver: &mut impl Receiver) {
-        if self.ends_with_frame {
-            self.is_in_message = false;
-            receiver.on_end();
+    fn end_frame(&mut self, receiver: &mut impl Receiver) -> Result<(), &'static str> {
+        if !self.ends_with_frame {
+            return Ok(());
         }
+        self.is_in_message = false;
+        match self.inflater() {
+            Some(inflater) => {
+                let (opcode, message) = inflater.end()?;
+                receiver.on_message(opcode, message);
+            }
+            None => receiver.on_end(),
+        }
+        Ok(())
     }
 
     /// Completes a header or a control frame. Returns the bytes behind it.
@@ -157,6 +215,9 @@ impl Inbound {
 
 #[cfg(test)]
 mod tests {
+    use tungstenite::http::{HeaderMap, HeaderValue};
+
+    use super::super::deflate::tests::Compressor;
     use super::super::wire::{BINARY, PING, TEXT};
     use super::*;
 
@@ -165,6 +226,7 @@ mod tests {
     struct Collected {
         messages: Vec<(u8, Vec<u8>)>,
         open: Option<(u8, Vec<u8>)>,
+        compressed: Vec<bool>,
     }
 
     impl Receiver for Collected {
@@ -184,6 +246,9 @@ mod tests {
         }
         fn on_control(&mut self, opcode: u8, payload: &[u8]) {
             self.messages.push((opcode, payload.to_vec()));
+        }
+        fn note_compression(&mut self, is_deflated: bool) {
+            self.compressed.push(is_deflated);
         }
     }
 
@@ -215,6 +280,62 @@ mod tests {
                 inbound.feed(chunk, &mut collected).unwrap();
             }
             assert_eq!(collected.messages, messages, "chunks of {size}");
+        }
+    }
+
+    /// A frame of a server, of less than 64 KiB.
+    fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
+        let mut frame = vec![first];
+        if payload.len() < 126 {
+            frame.push(payload.len() as u8);
+        } else {
+            frame.push(126);
+            frame.extend((payload.len() as u16).to_be_bytes());
+        }
+        frame.extend(payload);
+        frame
+    }
+
+    #[test]
+    fn compressed_and_plain_messages_are_the_same_however_the_stream_is_cut() {
+        let mut compressor = Compressor::new();
+        let long = vec![b'x'; 20_000];
+        let texts: [&[u8]; 4] = [b"Hello", b"Hello again", &long, b"plain"];
+        let mut bytes = Vec::new();
+        bytes.extend(frame(0xc1, &compressor.compress(texts[0])));
+        let second = compressor.compress(texts[1]);
+        let (first, last) = second.split_at(3);
+        bytes.extend(frame(0x41, first));
+        bytes.extend(frame(0x89, b"ping"));
+        bytes.extend(frame(0x80, last));
+        bytes.extend(frame(0xc1, &compressor.compress(texts[2])));
+        bytes.extend(frame(0x81, texts[3]));
+        for size in 1..bytes.len() {
+            let mut inbound = Inbound::default();
+            inbound.agree(Agreement::read(&headers()).unwrap().unwrap());
+            let mut collected = Collected::default();
+            for chunk in bytes.chunks(size) {
+                inbound.feed(chunk, &mut collected).unwrap();
+            }
+            collected.messages.retain(|(opcode, _)| *opcode != PING);
+            let messages = collected.messages.iter().map(|(_, text)| &text[..]);
+            assert!(messages.eq(texts), "chunks of {size}");
+            assert_eq!(collected.compressed, [true, true, true, false]);
+        }
+    }
+
+    fn headers() -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        let answer = HeaderValue::from_static("permessage-deflate");
+        headers.insert("Sec-WebSocket-Extensions", answer);
+        headers
+    }
+
+    #[test]
+    fn a_compressed_message_without_the_extension_is_an_error() {
+        for bad in [&[0xc1, 0][..], &[0x41, 1, 0], &[0xc1, 5, 0]] {
+            let mut collected = Collected::default();
+            assert!(Inbound::default().feed(bad, &mut collected).is_err());
         }
     }
 

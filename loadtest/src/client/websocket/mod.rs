@@ -2,6 +2,7 @@
 //!
 //! A connection calls it. It knows nothing of topics or checks.
 
+pub(crate) mod deflate;
 pub(crate) mod handshake;
 pub(crate) mod inbound;
 pub(crate) mod outgoing;

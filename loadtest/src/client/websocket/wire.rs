@@ -22,6 +22,12 @@ pub(crate) const PING: u8 = 9;
 /// Opcode of Pong.
 pub(crate) const PONG: u8 = 10;
 
+/// Set when the message is compressed: RSV1 in the first of its frames.
+const DEFLATED: u8 = 0x40;
+
+/// The error of a frame with a bit that nobody has agreed on.
+pub(crate) const RESERVED: &str = "a frame with a reserved bit";
+
 /// Set when the payload has a mask.
 const MASKED: u8 = 0x80;
 /// Says that a length of 16 bits follows.
@@ -43,6 +49,8 @@ pub(crate) struct Header {
     pub(crate) bytes: usize,
     /// Bytes of payload.
     pub(crate) payload: u64,
+    /// Whether it begins a compressed message (RFC 7692, 6).
+    pub(crate) is_deflated: bool,
 }
 
 impl Header {
@@ -59,8 +67,8 @@ pub(crate) fn read_header(input: &[u8]) -> Result<Option<Header>, &'static str> 
     let [first, second, rest @ ..] = input else {
         return Ok(None);
     };
-    if first & 0x70 != 0 {
-        return Err("a frame with a reserved bit");
+    if first & 0x30 != 0 {
+        return Err(RESERVED);
     }
     if second & 0x80 != 0 {
         return Err("a frame with a mask");
@@ -85,6 +93,7 @@ pub(crate) fn read_header(input: &[u8]) -> Result<Option<Header>, &'static str> 
         opcode: first & 0x0f,
         bytes,
         payload,
+        is_deflated: first & DEFLATED != 0,
     };
     check(&header)?;
     Ok(Some(header))
@@ -101,7 +110,9 @@ fn check(header: &Header) -> Result<(), &'static str> {
         return Err("a frame whose length is not written in the fewest bytes");
     }
     match header.opcode {
-        CONTINUATION | TEXT | BINARY => Ok(()),
+        TEXT | BINARY => Ok(()),
+        _ if header.is_deflated => Err(RESERVED),
+        CONTINUATION => Ok(()),
         CLOSE | PING | PONG => {
             if header.is_final && header.payload <= MAX_CONTROL_BYTES as u64 {
                 Ok(())
@@ -182,6 +193,7 @@ mod tests {
             opcode: BINARY,
             bytes: 4,
             payload: 256,
+            is_deflated: false,
         };
         assert_eq!(read_header(&header), Ok(Some(whole)));
     }
@@ -190,7 +202,9 @@ mod tests {
     fn frames_that_a_server_may_not_send_are_errors() {
         let long = [0x82, 127, 0, 0, 0, 0, 0, 0, 0xff, 0xff];
         for bad in [
-            &[0xc2, 0][..],
+            &[0xd2, 0][..],
+            &[0xc0, 0],
+            &[0xc9, 0],
             &[0x82, 0x80],
             &[0x83, 0],
             &[0x09, 0],

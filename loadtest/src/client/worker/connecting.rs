@@ -14,6 +14,7 @@ use crate::client::opening::{Opening, Progress};
 use crate::client::shared::Phase;
 use crate::client::story::Story;
 use crate::client::stream::Stream;
+use crate::client::websocket::deflate::Agreement;
 use crate::scenario::plan::{Kind, Wanted};
 use crate::scenario::protocol::Resume;
 
@@ -120,7 +121,7 @@ impl Worker {
                     let plain = &self.requests[conn.node][conn.wanted.topic as usize];
                     let from = conn.counting.token();
                     let (protocol, from) = (conn.wanted.protocol, from.as_deref());
-                    Opening::start(stream, plain, protocol, from)
+                    Opening::start(stream, plain, protocol, from, self.plan.deflate)
                 }
                 Err(error) => Progress::Failed(error.to_string()),
             },
@@ -132,16 +133,28 @@ impl Worker {
         };
         match progress {
             Progress::Waits(opening) => conn.state = State::Opening(opening),
-            Progress::Done(stream, behind) => self.on_opened(id, stream, &behind),
+            Progress::Done(_, _, Some(_)) if !self.plan.deflate => {
+                let reason = "the answer has an extension that was not offered";
+                self.give_up(id, reason.to_owned());
+            }
+            Progress::Done(stream, behind, agreed) => {
+                self.on_opened(id, stream, &behind, agreed);
+            }
             Progress::Failed(reason) => self.give_up(id, reason),
         }
     }
 
-    fn on_opened(&mut self, id: Id, stream: Stream, behind: &[u8]) {
+    fn on_opened(&mut self, id: Id, stream: Stream, behind: &[u8], agreed: Option<Agreement>) {
         let conn = &mut self.conns[id.key];
         let latency = self.now.saturating_sub(conn.began);
         conn.state = State::Open(stream);
         let wanted = conn.wanted;
+        if let Some(agreement) = agreed {
+            conn.agree(agreement);
+        }
+        if self.plan.deflate && wanted.protocol.has_close() {
+            self.books.on_negotiated(agreed.is_some());
+        }
         self.books
             .on_open(&conn.received, wanted.kind, wanted.publisher);
         self.on_answered(id);

@@ -7,6 +7,7 @@ use crate::report::chart::{Chart, Ranks};
 use crate::report::document::{Configuration, Machine};
 use crate::report::unit::Unit;
 use crate::scenario::options::Pace;
+use crate::scenario::payload::Payload;
 
 /// A chart with its heading, its legend and a sentence about it.
 pub(super) fn chart(chart: &Chart, id: &str, note: &str) -> Markup {
@@ -144,8 +145,12 @@ pub(super) fn configuration(configuration: &Configuration) -> Markup {
 /// Size and kind of the messages.
 pub(super) fn payload(configuration: &Configuration) -> String {
     let opcode = configuration.opcode.name();
+    let kind = match configuration.payload {
+        Payload::Fixed => String::new(),
+        other => format!(", {}", other.name()),
+    };
     format!(
-        "{}, {opcode}",
+        "{}, {opcode}{kind}",
         Unit::Bytes.show(configuration.payload_bytes as f64)
     )
 }

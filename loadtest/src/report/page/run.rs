@@ -5,10 +5,10 @@ use maud::{Markup, html};
 use super::charts;
 use super::parts::{self, Fact, facts, tile};
 use super::returns;
-use crate::report::Posts;
 use crate::report::chart::Series;
 use crate::report::document::{Latency, Report, Sample, Server};
 use crate::report::unit::{Unit, exact};
+use crate::report::{Deflate, Posts};
 
 /// A column of the table of latencies: its name and its value.
 type Column = (&'static str, fn(&Latency) -> f64);
@@ -36,6 +36,9 @@ pub(super) fn body(report: &Report) -> Markup {
         div.columns {
             @if report.deliveries.expected > 0 || report.deliveries.published > 0 {
                 section { h2 { "Deliveries" } (deliveries(report)) }
+            }
+            @if let Some(deflate) = &report.deflate {
+                section { h2 { "Compression" } (deflate_facts(deflate)) }
             }
             @if let Some(posts) = &report.posts {
                 section { h2 { "Posts" } (posts_facts(posts)) }
@@ -264,6 +267,36 @@ fn deliveries(report: &Report) -> Markup {
         ("Sent late", count(deliveries.sent_late)),
         ("Due and never sent", count(deliveries.unsent)),
         ("Reads with whole messages", count(deliveries.reads)),
+    ])
+}
+
+fn deflate_facts(deflate: &Deflate) -> Markup {
+    let bytes = |value: f64| Unit::Bytes.show(value);
+    let all = deflate.compressed + deflate.plain;
+    facts(&[
+        (
+            "On the wire per delivery",
+            deflate.wire_bytes_per_delivery.map(bytes),
+        ),
+        (
+            "On the wire per byte of payload",
+            deflate
+                .wire_bytes_per_payload_byte
+                .map(|value| Unit::Number.show(value)),
+        ),
+        (
+            "Connections with the extension",
+            Some(exact(deflate.agreed)),
+        ),
+        ("Connections without", Some(exact(deflate.declined))),
+        (
+            "Compressed messages to the former",
+            Some(format!("{} of {}", exact(deflate.compressed), exact(all))),
+        ),
+        (
+            "Inflating",
+            Some("is a part of the generator's CPU".to_owned()),
+        ),
     ])
 }
 

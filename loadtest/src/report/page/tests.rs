@@ -12,6 +12,7 @@ use crate::report::document::{
 use crate::report::summary;
 use crate::report::{Avalanche, ClientReturns, CutStyle, Returns};
 use crate::scenario::options::{Opcode, Pace};
+use crate::scenario::payload::Payload;
 use crate::scenario::protocol::Resume;
 use crate::scenario::scenarios::Scenario;
 
@@ -40,6 +41,8 @@ fn made_up(factor: f64) -> Report {
             active_topics: 1,
             payload_bytes: 128,
             opcode: Opcode::Binary,
+            payload: Payload::Fixed,
+            deflate: false,
             pace: Some(Pace::Window(64)),
             warmup_seconds: 1.0,
             threads: 1,
@@ -71,6 +74,7 @@ fn made_up(factor: f64) -> Report {
             received: 66_000_000,
             received_while_measured: 60_000_000,
             payload_bytes_while_measured: 60_000_000 * 128,
+            wire_bytes_while_measured: 60_000_000 * 130,
             reach: 1.0,
             reads: 2_000_000,
             ..Deliveries::default()
@@ -79,6 +83,7 @@ fn made_up(factor: f64) -> Report {
         rounds: None,
         returns: None,
         posts: None,
+        deflate: None,
         samples,
         generator: Generator {
             cpu_seconds: 9.2,
