@@ -1,4 +1,5 @@
-//! Real clients, with the compressors that their users have: a library for Python, one for Node.js, and Chromium.
+//! Real clients, with the compressors that their users have: libraries for Python, Node.js, Bun and Go, and Chromium. Here they
+//! send; [`receiving`] has them receive.
 //!
 //! `loadtest/peers/install` installs the libraries. A client that is not installed is skipped, but not on CI.
 
@@ -18,6 +19,7 @@ use crate::support::{World, config};
 )]
 #[path = "../../loadtest/tests/browser/mod.rs"]
 mod browser;
+mod receiving;
 
 /// The messages that each client sends and gets back. The scripts know it, too.
 const MESSAGES: u64 = 200;
