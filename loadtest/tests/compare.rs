@@ -286,7 +286,31 @@ fn every_peer_that_is_installed_passes() {
     ] {
         let compared = compared(&[load, &["--repeats", "1"]].concat());
         for server in &compared.servers {
+            if server.name.contains("deflate") {
+                assert_eq!(server.absent.as_deref(), Some(NO_OFFER), "{}", server.name);
+                continue;
+            }
             passes_if_it_is_there(server, load);
+        }
+    }
+}
+
+/// Nobody compresses without being asked, and those that can do it for clients that offer it.
+#[test]
+fn every_peer_that_compresses_passes_when_clients_offer_it() {
+    let load = ["fanout", "--payload", "depth", "--window", "4", "--deflate"];
+    let compared = compared(&[&load[..], &["--repeats", "1"]].concat());
+    assert_eq!(compared.servers.len(), PEERS.len());
+    for server in &compared.servers {
+        passes_if_it_is_there(server, &load);
+        let compresses = server.name.contains("deflate");
+        for run in &server.runs {
+            let deflate = run.deflate.as_ref().expect("it was offered");
+            // nchan agrees in any case.
+            assert!(deflate.agreed > 0 || !compresses, "{}", server.name);
+            if !server.name.starts_with("fanwire") {
+                assert_eq!(deflate.compressed > 0, compresses, "{}", server.name);
+            }
         }
     }
 }
@@ -313,6 +337,9 @@ fn passes_if_it_is_there(server: &Compared, load: &[&str]) {
 
 const NO_TLS: &str = "has no TLS here";
 
+/// The reason of a server that compresses, if nobody offers that.
+const NO_OFFER: &str = "compresses for clients that offer it: add --deflate";
+
 #[test]
 fn every_peer_that_is_installed_passes_over_tls_except_the_floors_which_have_none() {
     let load = ["chat", "--topics", "2", "--tls"];
@@ -321,6 +348,10 @@ fn every_peer_that_is_installed_passes_over_tls_except_the_floors_which_have_non
     for server in &compared.servers {
         if server.name.starts_with("floor") {
             assert_eq!(server.absent.as_deref(), Some(NO_TLS), "{}", server.name);
+            continue;
+        }
+        if server.name.contains("deflate") {
+            assert_eq!(server.absent.as_deref(), Some(NO_OFFER), "{}", server.name);
             continue;
         }
         passes_if_it_is_there(server, &load);

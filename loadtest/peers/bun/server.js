@@ -1,5 +1,6 @@
 // A relay on Bun's WebSocket server, which is µWebSockets: each message reaches all on its path, the sender included.
-// No compression, no limit that would drop anybody.
+// No limit that would drop anybody. No compression, unless the first argument names Bun's compressor: `shared` or `dedicated`.
+const compress = process.argv[2];
 const { PORT, TLS_CERTIFICATE, TLS_KEY } = process.env;
 const server = Bun.serve({
   hostname: "127.0.0.1",
@@ -12,7 +13,7 @@ const server = Bun.serve({
     return new Response("WebSocket only", { status: 426 });
   },
   websocket: {
-    perMessageDeflate: false,
+    perMessageDeflate: compress ? { compress, decompress: "shared" } : false,
     maxPayloadLength: 16 << 20,
     backpressureLimit: 1 << 30,
     closeOnBackpressureLimit: false,
@@ -23,7 +24,7 @@ const server = Bun.serve({
     },
     // Unlike the socket's publish, the server's includes the sender.
     message(socket, message) {
-      server.publish(socket.data.topic, message);
+      server.publish(socket.data.topic, message, compress !== undefined);
     },
   },
 });

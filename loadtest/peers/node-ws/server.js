@@ -1,6 +1,6 @@
 "use strict";
-// A relay on Node's ws: each message reaches all on its path, the sender included. No compression, no limit that would
-// drop anybody. All frames of a turn of the event loop leave a socket in one writev, by Node's own cork. With ws alone,
+// A relay on Node's ws: each message reaches all on its path, the sender included. No limit that would drop anybody. No
+// compression, unless the first argument is `deflate`. All frames of a turn of the event loop leave a socket in one writev, by Node's own cork. With ws alone,
 // each message would be a system call of its own.
 const { readFileSync } = require("node:fs");
 const { createServer } = require("node:https");
@@ -35,7 +35,7 @@ const secure = TLS_CERTIFICATE
 
 const server = new WebSocketServer({
   ...(secure ? { server: secure } : place),
-  perMessageDeflate: false,
+  perMessageDeflate: process.argv[2] === "deflate" && { threshold: 0, zlibDeflateOptions: { level: 1 } },
   clientTracking: false,
   maxPayload: 16 << 20,
 });

@@ -6,7 +6,7 @@ use super::arguments::CompareArguments;
 use super::cpus::{Cpus, pin};
 use super::peers::certificate::Certificate;
 use super::peers::{Peer, Places, Started};
-use super::servers::{Source, compared, places, sources};
+use super::servers::{Source, compared, load, places, sources};
 use crate::report::observer::Observer as _;
 use crate::report::progress::Bar;
 use crate::report::{Compared, Comparison, Report, SCHEMA_VERSION, summary};
@@ -25,7 +25,7 @@ pub(crate) fn compare(arguments: &CompareArguments) -> Result<Comparison, RunErr
     let stop = Bar::new(true);
     let mut servers: Vec<Compared> = sources
         .iter()
-        .map(|source| compared(source, &places, arguments.tls))
+        .map(|source| compared(source, &places, load(arguments)))
         .collect();
     pin(&generator_cpus).map_err(|error| RunError::Usage(format!("--generator-cpus: {error}")))?;
     let repeats = usize::from(arguments.repeats);

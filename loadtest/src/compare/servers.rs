@@ -1,7 +1,7 @@
 //! The servers of a comparison: those that were asked for, and those that can be started.
 
 use super::arguments::CompareArguments;
-use super::peers::{PEERS, Peer, Places};
+use super::peers::{Load, PEERS, Peer, Places};
 use crate::report::Compared;
 use crate::run::RunError;
 use crate::scenario::target::Target;
@@ -60,13 +60,9 @@ fn running(text: &str) -> Result<(String, Source), String> {
 }
 
 /// A server of the comparison before its first run.
-pub(super) fn compared(
-    (name, source): &(String, Source),
-    places: &Places,
-    speaks_tls: bool,
-) -> Compared {
+pub(super) fn compared((name, source): &(String, Source), places: &Places, load: Load) -> Compared {
     let (about, absent) = match source {
-        Source::Peer(peer) => (peer.about.to_owned(), peer.absent(places, speaks_tls)),
+        Source::Peer(peer) => (peer.about.to_owned(), peer.absent(places, load)),
         Source::Running(url) => {
             let url = secrets::hide_in(url);
             (format!("A server that was running, at {url}."), None)
@@ -79,6 +75,14 @@ pub(super) fn compared(
         errors: Vec::new(),
         summary: None,
         runs: Vec::new(),
+    }
+}
+
+/// The traits of the load that decide which servers take part.
+pub(super) fn load(arguments: &CompareArguments) -> Load {
+    Load {
+        speaks_tls: arguments.tls,
+        offers_deflate: arguments.options.deflate,
     }
 }
 
@@ -97,7 +101,7 @@ pub(crate) fn list(arguments: &CompareArguments) -> Result<String, RunError> {
     let places = places(arguments)?;
     let line = |peer: &Peer| {
         let absent = peer
-            .absent(&places, arguments.tls)
+            .absent(&places, load(arguments))
             .map_or(String::new(), |absent| format!(" ({absent})"));
         format!("{:<24}{}{absent}\n", peer.name, peer.about)
     };

@@ -50,10 +50,38 @@ pub const PEERS: &[Peer] = &[
         ..PLAIN
     },
     Peer {
+        name: "fanwire-deflate",
+        about: "The same with compression on.",
+        command: FANWIRE,
+        template: Some("{peers}/fanwire/config.yaml"),
+        settings: "compression:\n  enabled: true\n",
+        tls: FANWIRE_TLS,
+        deflates: true,
+        ..PLAIN
+    },
+    Peer {
         name: "bun",
         about: "Bun's WebSocket server, which is µWebSockets, publishing to a topic.",
         command: &["{peers}/bun/bun", "{peers}/bun/server.js"],
         tls: Tls::Environment,
+        install: "loadtest/peers/install bun",
+        ..PLAIN
+    },
+    Peer {
+        name: "bun-deflate",
+        about: "The same with one compressor for all sockets, which forgets each message.",
+        command: &["{peers}/bun/bun", "{peers}/bun/server.js", "shared"],
+        tls: Tls::Environment,
+        deflates: true,
+        install: "loadtest/peers/install bun",
+        ..PLAIN
+    },
+    Peer {
+        name: "bun-deflate-dedicated",
+        about: "The same with a compressor and a window for each socket.",
+        command: &["{peers}/bun/bun", "{peers}/bun/server.js", "dedicated"],
+        tls: Tls::Environment,
+        deflates: true,
         install: "loadtest/peers/install bun",
         ..PLAIN
     },
@@ -83,6 +111,16 @@ pub const PEERS: &[Peer] = &[
         ..PLAIN
     },
     Peer {
+        name: "node-ws-deflate",
+        about: "The same with a compressor and a window for each socket, at the fastest level.",
+        command: &["node", "{peers}/node-ws/server.js", "deflate"],
+        needs: &["{peers}/node-ws/node_modules/ws/package.json"],
+        tls: Tls::Environment,
+        deflates: true,
+        install: "loadtest/peers/install node-ws",
+        ..PLAIN
+    },
+    Peer {
         name: "nginx-nchan",
         about: "nginx with the nchan module.",
         command: &["nginx", "-p", "{scratch}", "-e", "stderr", "-c", "{config}"],
@@ -93,6 +131,19 @@ pub const PEERS: &[Peer] = &[
         resume: Resume::Nchan,
         install: "loadtest/peers/install nginx-nchan",
         ..PLAIN
+    },
+    Peer {
+        name: "nginx-nchan-deflate",
+        about: "The same with each message compressed by itself, once for all.",
+        command: &["nginx", "-p", "{scratch}", "-e", "stderr", "-c", "{config}"],
+        template: Some("{peers}/nginx-nchan/nginx.conf"),
+        settings: "nchan_deflate_message_for_websocket on;",
+        needs: &["/usr/lib/nginx/modules/ngx_nchan_module.so"],
+        port: Port::Given,
+        tls: NGINX_TLS,
+        resume: Resume::Nchan,
+        deflates: true,
+        install: "loadtest/peers/install nginx-nchan",
     },
     Peer {
         name: "python-websockets",

@@ -11,5 +11,6 @@ mod start;
 mod started;
 
 pub use catalogue::PEERS;
+pub(crate) use peer::Load;
 pub use peer::{Peer, Places};
 pub use started::Started;

@@ -7,6 +7,9 @@ use crate::scenario::protocol::Resume;
 /// The reason of a server that is to speak TLS and cannot.
 pub(super) const NO_TLS: &str = "has no TLS here";
 
+/// The reason of a server that compresses, in a comparison whose clients do not offer it.
+pub(super) const NO_OFFER: &str = "compresses for clients that offer it: add --deflate";
+
 /// The command that builds the programs of this workspace.
 pub(super) const BUILD: &str = "cargo build --release --workspace";
 
@@ -25,7 +28,7 @@ pub struct Peer {
     pub(super) command: &'static [&'static str],
     /// Its configuration, with placeholders.
     pub(super) template: Option<&'static str>,
-    /// Lines that are put behind the template.
+    /// Lines that are put in place of `{settings}` in the template, or behind it.
     pub(super) settings: &'static str,
     /// Files that must be there, beside the program.
     pub(super) needs: &'static [&'static str],
@@ -35,6 +38,8 @@ pub struct Peer {
     pub(super) tls: Tls,
     /// The way in which clients that come back go on.
     pub(crate) resume: Resume,
+    /// Whether it compresses. It takes part only if clients offer that.
+    pub(super) deflates: bool,
     /// The command that installs it.
     pub(super) install: &'static str,
 }
@@ -71,6 +76,7 @@ pub(super) const PLAIN: Peer = Peer {
     port: Port::Said,
     tls: Tls::Never,
     resume: Resume::None,
+    deflates: false,
     install: BUILD,
 };
 
@@ -107,13 +113,26 @@ impl Peer {
         ))
     }
 
-    /// The reason why it cannot take part, if it cannot: it has no TLS and is to speak it, or a file is missing.
-    pub(crate) fn absent(&self, places: &Places, speaks_tls: bool) -> Option<String> {
+    /// The reason why it cannot take part, if it cannot: it has no TLS and is to speak it, it compresses and nobody offers that,
+    /// or a file is missing.
+    pub(crate) fn absent(&self, places: &Places, load: Load) -> Option<String> {
+        if self.deflates && !load.offers_deflate {
+            return Some(NO_OFFER.to_owned());
+        }
         match self.tls {
-            Tls::Never if speaks_tls => Some(NO_TLS.to_owned()),
+            Tls::Never if load.speaks_tls => Some(NO_TLS.to_owned()),
             Tls::Never | Tls::Environment | Tls::Template(_) => self.missing(places),
         }
     }
+}
+
+/// The traits of a comparison's load that decide which servers take part.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Load {
+    /// It is over TLS.
+    pub(crate) speaks_tls: bool,
+    /// Clients offer compression.
+    pub(crate) offers_deflate: bool,
 }
 
 /// Whether a file is there. A name without a folder is a program in `PATH`.

@@ -17,6 +17,9 @@ use super::started::{ERRORS, NotReady, OUTPUT, Scratch, Started};
 /// The most ports that are tried for a server that has to be given one.
 const ATTEMPTS: usize = 5;
 
+/// The place of a peer's settings in its template.
+const SETTINGS: &str = "{settings}";
+
 impl Peer {
     /// Starts it, and waits until it accepts connections. With a certificate it speaks TLS. It inherits this thread's
     /// processors, of which there are `workers`.
@@ -86,7 +89,12 @@ impl Peer {
         };
         let config = self.template.map(|_| scratch.join("config"));
         if let (Some(template), Some(config)) = (self.template, &config) {
-            let text = fs::read_to_string(places.fill(template))? + self.settings;
+            let mut text = fs::read_to_string(places.fill(template))?;
+            if text.contains(SETTINGS) {
+                text = text.replace(SETTINGS, self.settings);
+            } else {
+                text += self.settings;
+            }
             let tls = match self.tls {
                 Tls::Template(tls) if certificate.is_some() => tls,
                 Tls::Never | Tls::Environment | Tls::Template(_) => "",
