@@ -115,6 +115,13 @@ pub(crate) fn layers(
     layers_in(Path::new(""), args, variables)
 }
 
+/// Gathers them again for a relay that runs with `last`, in the same places.
+pub(crate) fn layers_again(args: &Args, last: &Layers) -> Layers {
+    let again = last.gather_again(std::env::vars_os(), &args.set);
+    // Without a file at the start, there may be one now.
+    again.unwrap_or_else(|| layers(args, std::env::vars_os()))
+}
+
 /// Like [`layers`], with `directory` as the working directory.
 fn layers_in(
     directory: &Path,

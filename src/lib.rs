@@ -21,7 +21,7 @@
 //! Imports only point down. Pure modules use no socket, clock, thread or atomic:
 //!
 //! ```text
-//! main, cli, client, logging                                  the program, outside the library
+//! main, cli, client, rereading, logging                       the program, outside the library
 //! internals                                                   a list of names
 //! server
 //! net                      metrics::{collector, exporter}

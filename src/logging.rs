@@ -16,6 +16,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use tracing::level_filters::LevelFilter;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{Layer as _, Registry, reload};
 
 use fanwire::config::{Log, LogFormat, LogLevel};
 
@@ -30,20 +33,50 @@ const FLUSH_RETRY: Duration = Duration::from_millis(5);
 /// # Errors
 ///
 /// The logging thread cannot start, or the log already goes elsewhere.
-pub(crate) fn install(log: &Log, last_wait: Duration) -> io::Result<LogGuard> {
+pub(crate) fn install(log: &Log, last_wait: Duration) -> io::Result<(LogGuard, LogKnobs)> {
     let (lines, guard) = spawn(io::stderr(), last_wait)?;
-    let builder = tracing_subscriber::fmt()
-        .with_max_level(filter(log.level))
+    let (level, level_knob) = reload::Layer::new(filter(log.level));
+    let layer = tracing_subscriber::fmt::layer()
         .with_ansi(io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none())
         // There is nowhere to report that standard error failed.
         .log_internal_errors(false)
         .with_writer(move || lines.clone());
-    let installed = match log.format {
-        LogFormat::Text => builder.try_init(),
-        LogFormat::Json => builder.json().try_init(),
+    let layer = match log.format {
+        LogFormat::Text => layer.boxed(),
+        LogFormat::Json => layer.json().boxed(),
     };
+    let installed = Registry::default().with(level).with(layer).try_init();
     installed.map_err(io::Error::other)?;
-    Ok(guard)
+    let knobs = LogKnobs {
+        level: level_knob,
+        last_wait_millis: guard.last_wait_millis.clone(),
+    };
+    Ok((guard, knobs))
+}
+
+/// Changes the log while the program runs.
+#[derive(Debug)]
+pub(crate) struct LogKnobs {
+    level: reload::Handle<LevelFilter, Registry>,
+    last_wait_millis: Arc<AtomicU64>,
+}
+
+impl LogKnobs {
+    /// Writes lines of this level and above from now on.
+    pub(crate) fn set_level(&self, level: LogLevel) {
+        // It fails only if there is no log any more.
+        let _ = self.level.reload(filter(level));
+    }
+
+    /// The longest wait for the last lines.
+    pub(crate) fn set_last_wait(&self, wait: Duration) {
+        // Relaxed: no other data depends on it.
+        self.last_wait_millis.store(millis(wait), Ordering::Relaxed);
+    }
+}
+
+fn millis(wait: Duration) -> u64 {
+    u64::try_from(wait.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// Says on standard error why the program cannot run, in the format of the log. The log need not be there yet. If it is,
@@ -83,12 +116,13 @@ fn filter(level: LogLevel) -> LevelFilter {
 #[must_use = "dropping it at once loses the wait for the last lines"]
 pub(crate) struct LogGuard {
     queue: SyncSender<Entry>,
-    last_wait: Duration,
+    last_wait_millis: Arc<AtomicU64>,
 }
 
 impl Drop for LogGuard {
     fn drop(&mut self) {
-        let deadline = Instant::now() + self.last_wait;
+        let last_wait = self.last_wait_millis.load(Ordering::Relaxed);
+        let deadline = Instant::now() + Duration::from_millis(last_wait);
         let (written, all_written) = sync_channel(1);
         let mut entry = Entry::Flush(written);
         while let Err(TrySendError::Full(refused)) = self.queue.try_send(entry) {
@@ -143,7 +177,12 @@ fn spawn(out: impl Write + Send + 'static, last_wait: Duration) -> io::Result<(L
     thread::Builder::new()
         .name("log".into())
         .spawn(move || write_all(&entries, &lost, out))?;
-    Ok((lines, LogGuard { queue, last_wait }))
+    let last_wait_millis = Arc::new(AtomicU64::new(millis(last_wait)));
+    let guard = LogGuard {
+        queue,
+        last_wait_millis,
+    };
+    Ok((lines, guard))
 }
 
 fn write_all(entries: &Receiver<Entry>, lost: &AtomicU64, mut out: impl Write) {

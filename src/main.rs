@@ -10,6 +10,7 @@ mod cli;
 mod client;
 mod logging;
 mod probe;
+mod rereading;
 
 use std::io::{self, IsTerminal as _, Write as _};
 use std::process::ExitCode;
@@ -21,6 +22,7 @@ use fanwire::internals::port::{TopicError, topic_name};
 use fanwire::server::{self, Relay, RelayHandle, StartError};
 
 use crate::cli::{Args, ClientArgs, Command};
+use crate::rereading::Rereading;
 
 /// A failure at run time, or of the machine.
 const FAILED: u8 = 1;
@@ -98,7 +100,7 @@ fn answer(args: &Args) -> ExitCode {
         }
         return print(|out| writeln!(out, "{layers}: the configuration is valid"));
     }
-    log_and_run(&config, &layers, &warnings)
+    log_and_run(args, &config, &layers, &warnings)
 }
 
 /// The settings of the topic that the path of a URL names. A query does not count, as in a request.
@@ -142,10 +144,11 @@ fn be_client(args: &ClientArgs) -> ExitCode {
     }
 }
 
-fn log_and_run(config: &Config, layers: &Layers, warnings: &[String]) -> ExitCode {
+fn log_and_run(args: &Args, config: &Config, layers: &Layers, warnings: &[String]) -> ExitCode {
     let format = config.log.format;
-    let guard = match logging::install(&config.log, config.shutdown.time_for_last_lines()) {
-        Ok(guard) => guard,
+    let (guard, knobs) = match logging::install(&config.log, config.shutdown.time_for_last_lines())
+    {
+        Ok(log) => log,
         Err(error) => return complain(format, FAILED, error),
     };
     // A panic goes through the log, which never blocks. Printed directly, it could block forever on a stuck reader of
@@ -165,7 +168,8 @@ fn log_and_run(config: &Config, layers: &Layers, warnings: &[String]) -> ExitCod
     for warning in warnings {
         tracing::warn!("{warning}");
     }
-    match Relay::start_with_signals(config) {
+    let source = Rereading::new(args.clone(), layers.clone(), knobs);
+    match Relay::start_with_signals(config, Box::new(source)) {
         Ok(relay) => run(config, relay),
         Err(error) => {
             // The earlier lines of the log come first.

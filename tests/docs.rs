@@ -144,6 +144,18 @@ fn the_page_of_the_configuration_has_every_key_with_its_variable() {
     );
 }
 
+#[test]
+fn the_page_on_operations_says_of_every_key_what_a_reload_does() {
+    let page = read("docs/operations.md");
+    let (_, rest) = page.split_once("<!-- reload:begin -->\n").unwrap();
+    let (shown, _) = rest.split_once("<!-- reload:end -->").unwrap();
+    let table = fanwire::config::reload_table();
+    assert!(
+        shown.trim() == table.trim(),
+        "between its markers, docs/operations.md should have exactly:\n\n{table}"
+    );
+}
+
 // Links
 
 #[test]

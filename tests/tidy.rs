@@ -79,7 +79,7 @@ type Layers = &'static [&'static [&'static str]];
 
 const RELAY: Layers = &[
     &["main"],
-    &["client", "probe"],
+    &["client", "probe", "rereading"],
     &["cli", "announce", "logging", "allocator"],
     &["internals"],
     &["server"],

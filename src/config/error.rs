@@ -66,7 +66,7 @@ impl ConfigError {
     }
 
     /// Adds an alternative fix.
-    pub(super) fn or(mut self, alternative: impl fmt::Display) -> Self {
+    pub(crate) fn or(mut self, alternative: impl fmt::Display) -> Self {
         self.fix = format!("{}, or {alternative}", self.fix);
         self
     }

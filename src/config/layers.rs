@@ -4,13 +4,14 @@
 //! The program's `cli` gathers them, and asks them again for the origin of a value that turns out to be wrong. A wrong value
 //! is refused even if another place overrules it.
 
+mod again;
 #[cfg(test)]
 mod tests;
 
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_yaml::Value;
 
@@ -43,6 +44,7 @@ const MOST_NAMED: usize = 8;
 /// A file of the configuration.
 #[derive(Clone)]
 struct Document {
+    path: PathBuf,
     name: String,
     /// It may have secrets.
     text: String,
@@ -121,7 +123,8 @@ impl Layers {
                 // The document is looked at in several ways, and none may take long.
                 let too_deep = file::check_depth(&text).err();
                 self.problem = too_deep.map(|error| error.within(&name));
-                self.document = Some(Document { name, text });
+                let path = path.to_owned();
+                self.document = Some(Document { path, name, text });
             }
             Err(error) => self.problem = Some(error.within(&name)),
         }

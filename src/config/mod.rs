@@ -1,7 +1,7 @@
 //! The configuration: its keys, their spelling in a file, in a variable or in a flag, and their allowed values.
 //!
-//! `cli` loads a [`Config`] at start, and `server` passes each part to its user. Tests build one in code. The relay
-//! does not read it again while it runs. `net::tls` reads the files of `server.tls`.
+//! `cli` loads a [`Config`] at start and again on SIGHUP, and `server` passes each part to its user. Tests build one in code.
+//! `net::tls` reads the files of `server.tls`.
 //!
 //! A wrong file is refused as a whole, with one line that says where the mistake is, what it is and how to fix it
 //! ([`ConfigError`]).
@@ -14,6 +14,7 @@
 //! `bounds`, `range`, `access`, `tokens`, `topics` and `tls_files` check values, and `warnings` doubts some that are allowed.
 //!
 //! `cluster` has the types of its section, `engines` checks them, and `engine_url` hides passwords.
+//! `reload` says of each key when another value is in force while the relay runs.
 //!
 //! For errors, `explain` translates the parser's texts, `locate` finds the line of a key, `suggest` finds the key that the
 //! operator meant, and `syntax` has advice for mistakes in YAML.
@@ -36,6 +37,7 @@ mod optional;
 mod overlay;
 mod proxies;
 mod range;
+mod reload;
 mod rules;
 mod setting;
 mod suggest;
@@ -60,6 +62,7 @@ pub(crate) use history::MAX_AGE as MAX_HISTORY_AGE;
 pub use human::HumanSize;
 pub use layers::{DEFAULT_FILE, Layers};
 pub use proxies::ProxySource;
+pub use reload::{Change, Verdict, reload_table};
 pub use rules::{CompressionRule, HistoryRule, SlowConsumerRule, TopicPattern, TopicRule};
 pub use setting::markdown_table;
 pub(crate) use tls_files::pem_file;

@@ -70,6 +70,10 @@ pub enum Source {
     ClusterCases(&'static str, &'static [(&'static str, ClusterStat)]),
     /// One series per engine and reason for which a connection was lost.
     EngineLosses,
+    /// The number of times that the configuration was read again, with success and without.
+    ConfigReloads,
+    /// The time of the last success of these.
+    ConfigSuccess,
     /// The constant 1, with labels that describe the build.
     BuildInfo,
     /// CPU time of the process, to the microsecond.
@@ -101,7 +105,7 @@ impl Metric {
                 vec!["shard"]
             }
             Source::BuildInfo => vec!["version", "profile", "os", "arch"],
-            Source::TlsReloads | Source::KeyReloads => vec!["result"],
+            Source::TlsReloads | Source::KeyReloads | Source::ConfigReloads => vec!["result"],
             Source::Engine(_) | Source::EngineSeconds(_) => vec!["engine"],
             Source::EngineLosses => vec!["engine", "reason"],
             Source::Total(_)
@@ -109,6 +113,7 @@ impl Metric {
             | Source::MaxConnections
             | Source::FanoutLatency
             | Source::TlsExpiry
+            | Source::ConfigSuccess
             | Source::CpuTime
             | Source::Process => Vec::new(),
         }
@@ -134,6 +139,8 @@ impl Metric {
             | Source::EngineLosses
             | Source::Cluster(_)
             | Source::ClusterCases(..)
+            | Source::ConfigReloads
+            | Source::ConfigSuccess
             | Source::BuildInfo
             | Source::CpuTime
             | Source::Process => Vec::new(),
@@ -312,6 +319,16 @@ pub const METRICS: &[Metric] = &[
         "fanwire_token_key_reloads_total",
         Source::KeyReloads,
         "Reloads of the keys for tokens (access.keys, access.jwks_file), by result; after a failure the old ones stay in use.",
+    ),
+    counter(
+        "fanwire_config_reloads_total",
+        Source::ConfigReloads,
+        "Reloads of the whole configuration, by result; after a failure the old one stays in use, with its certificates and keys.",
+    ),
+    gauge(
+        "fanwire_config_last_reload_success_timestamp_seconds",
+        Source::ConfigSuccess,
+        "The time of the last successful reload of the configuration, in Unix time; 0 before the first.",
     ),
     counter(
         "fanwire_write_calls_total",

@@ -18,7 +18,7 @@ use rustix::time::{ClockId, clock_gettime};
 use super::catalogue::{Kind, Metric, Source, all};
 use super::engines::{LOSSES, PublishedEngines};
 use super::labels::RELOADS;
-use super::stats::{LATENCY_BOUNDS_MICROS, Published, Reloads, Stats, TlsStatus};
+use super::stats::{ConfigStatus, LATENCY_BOUNDS_MICROS, Published, Stats, TlsStatus};
 use crate::ids::ShardId;
 
 const MICROS_PER_SECOND: f64 = 1e6;
@@ -49,16 +49,16 @@ impl Exposition {
         max_connections: usize,
         tls: Option<Arc<TlsStatus>>,
     ) -> Exposition {
-        Exposition::with_keys(shards, inbox_depth, max_connections, tls, None, None)
+        let config = Arc::new(ConfigStatus::new(max_connections));
+        Exposition::with_config(shards, inbox_depth, config, tls, None)
     }
 
-    /// The same, with the reloads of the keys for tokens and the numbers of the engines, if there are any.
-    pub fn with_keys(
+    /// The same, of a configuration that may be read again, with the numbers of the engines if there are any.
+    pub(crate) fn with_config(
         shards: Vec<Arc<Published>>,
         inbox_depth: impl Fn(ShardId) -> InboxDepth + Send + Sync + 'static,
-        max_connections: usize,
+        config: Arc<ConfigStatus>,
         tls: Option<Arc<TlsStatus>>,
-        keys: Option<Arc<Reloads>>,
         engines: Option<Arc<PublishedEngines>>,
     ) -> Exposition {
         let registry = Registry::new();
@@ -66,9 +66,8 @@ impl Exposition {
             descs: descs(),
             shards,
             inbox_depth: Box::new(inbox_depth),
-            max_connections,
+            config,
             tls,
-            keys,
             engines,
         };
         registry
@@ -119,9 +118,8 @@ struct ShardCollector {
     descs: Vec<Desc>,
     shards: Vec<Arc<Published>>,
     inbox_depth: Box<dyn Fn(ShardId) -> InboxDepth + Send + Sync>,
-    max_connections: usize,
+    config: Arc<ConfigStatus>,
     tls: Option<Arc<TlsStatus>>,
-    keys: Option<Arc<Reloads>>,
     engines: Option<Arc<PublishedEngines>>,
 }
 
@@ -147,10 +145,12 @@ impl ShardCollector {
             total: shards.iter().cloned().sum(),
             inboxes: ids.map(&self.inbox_depth).collect(),
             shards,
-            max_connections: self.max_connections,
+            max_connections: self.config.max_connections(),
             tls_expiry: self.tls.as_ref().map(|tls| tls.expires_at()),
             tls_reloads: self.tls.as_ref().map_or((0, 0), |tls| tls.reloads()),
-            key_reloads: self.keys.as_ref().map_or((0, 0), |keys| keys.counts()),
+            key_reloads: self.config.key_reloads().counts(),
+            config_reloads: self.config.reloads().counts(),
+            config_success: self.config.last_success(),
             engines: self.engines.clone(),
         }
     }
@@ -161,11 +161,13 @@ struct Scrape {
     shards: Vec<Stats>,
     total: Stats,
     inboxes: Vec<InboxDepth>,
-    max_connections: usize,
+    max_connections: u64,
     tls_expiry: Option<i64>,
     tls_reloads: (u64, u64),
     key_reloads: (u64, u64),
     engines: Option<Arc<PublishedEngines>>,
+    config_reloads: (u64, u64),
+    config_success: i64,
 }
 
 impl Scrape {
@@ -205,6 +207,8 @@ impl Scrape {
                 let engines = self.engines.as_deref();
                 engines.map_or_else(Vec::new, |engines| of_engines(metric, engines))
             }
+            Source::ConfigReloads => reloads(kind, self.config_reloads),
+            Source::ConfigSuccess => vec![number(kind, self.config_success as f64)],
             Source::BuildInfo => vec![build_info(metric)],
             Source::CpuTime => vec![number(kind, cpu_seconds())],
             Source::Process => unreachable!("own_metrics leaves these out"),

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// A number of one engine on one worker: a counter, or a gauge if its comment says so.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(usize)]
-pub enum EngineStat {
+pub(crate) enum EngineStat {
     /// Gauge: both connections are usable.
     Up,
     /// Batches that the engine was asked to number.
@@ -62,7 +62,7 @@ impl EngineStat {
 /// A number of a worker's topics that engines number. It only grows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(usize)]
-pub enum ClusterStat {
+pub(crate) enum ClusterStat {
     /// Messages that were sent to an engine, and nobody knows whether they were published.
     GivenUp,
     /// Messages that were never sent to the engine, because it was away for too long.
@@ -87,7 +87,7 @@ impl ClusterStat {
 /// Why a connection was lost, or did not come about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(usize)]
-pub enum Loss {
+pub(crate) enum Loss {
     /// The engine has closed it, or the network has.
     Closed,
     /// Nobody listens there.
@@ -126,24 +126,24 @@ pub(crate) const LOSSES: [&str; Loss::COUNT] = [
 
 /// The numbers of one engine on one worker.
 #[derive(Clone, Debug, Default)]
-pub struct EngineNumbers {
+pub(crate) struct EngineNumbers {
     values: [u64; EngineStat::COUNT],
     losses: [u64; Loss::COUNT],
 }
 
 impl EngineNumbers {
     /// Sets a number.
-    pub fn set(&mut self, stat: EngineStat, value: u64) {
+    pub(crate) fn set(&mut self, stat: EngineStat, value: u64) {
         self.values[stat as usize] = value;
     }
 
     /// Adds to a number.
-    pub fn add(&mut self, stat: EngineStat, more: u64) {
+    pub(crate) fn add(&mut self, stat: EngineStat, more: u64) {
         self.values[stat as usize] += more;
     }
 
     /// A connection was lost, or did not come about.
-    pub fn note_loss(&mut self, loss: Loss) {
+    pub(crate) fn note_loss(&mut self, loss: Loss) {
         self.losses[loss as usize] += 1;
     }
 
@@ -204,7 +204,7 @@ struct Cell {
 
 /// The numbers of all engines of a relay.
 #[derive(Debug)]
-pub struct PublishedEngines {
+pub(crate) struct PublishedEngines {
     names: Vec<String>,
     workers: usize,
     /// By engine, then by worker.
@@ -215,7 +215,7 @@ pub struct PublishedEngines {
 
 impl PublishedEngines {
     /// No numbers yet of the engines with these names.
-    pub fn new(names: Vec<String>, workers: usize) -> Arc<Self> {
+    pub(crate) fn new(names: Vec<String>, workers: usize) -> Arc<Self> {
         let count = names.len() * workers;
         Arc::new(PublishedEngines {
             names,
@@ -226,7 +226,7 @@ impl PublishedEngines {
     }
 
     /// Publishes the numbers of one engine. Only this worker may call it.
-    pub fn publish(&self, engine: usize, worker: usize, numbers: &EngineNumbers) {
+    pub(crate) fn publish(&self, engine: usize, worker: usize, numbers: &EngineNumbers) {
         let cell = &self.cells[engine * self.workers + worker];
         for (atomic, value) in cell.values.iter().zip(numbers.values) {
             atomic.store(value, Ordering::Relaxed);
@@ -237,7 +237,7 @@ impl PublishedEngines {
     }
 
     /// Publishes the numbers of a worker's topics. Only this worker may call it.
-    pub fn publish_topics(&self, worker: usize, numbers: [u64; ClusterStat::COUNT]) {
+    pub(crate) fn publish_topics(&self, worker: usize, numbers: [u64; ClusterStat::COUNT]) {
         for (atomic, value) in self.topics[worker].iter().zip(numbers) {
             atomic.store(value, Ordering::Relaxed);
         }

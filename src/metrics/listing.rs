@@ -57,7 +57,7 @@ pub fn markdown_table() -> String {
 fn label_cell(metric: &Metric, label: &str) -> String {
     let values: Vec<&str> = match metric.source {
         Source::Cases(_, cases) => cases.iter().map(|&(value, _)| value).collect(),
-        Source::TlsReloads | Source::KeyReloads => RELOADS.to_vec(),
+        Source::TlsReloads | Source::KeyReloads | Source::ConfigReloads => RELOADS.to_vec(),
         Source::EngineLosses if label == "reason" => LOSSES.to_vec(),
         Source::ClusterCases(_, cases) => cases.iter().map(|&(value, _)| value).collect(),
         Source::Total(_)
@@ -68,6 +68,7 @@ fn label_cell(metric: &Metric, label: &str) -> String {
         | Source::MaxConnections
         | Source::FanoutLatency
         | Source::TlsExpiry
+        | Source::ConfigSuccess
         | Source::Engine(_)
         | Source::EngineSeconds(_)
         | Source::EngineLosses

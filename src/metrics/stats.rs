@@ -273,7 +273,7 @@ impl TlsStatus {
 
 /// The number of times that files were read again while the relay ran. The control thread counts, and the exporter reads.
 #[derive(Debug, Default)]
-pub struct Reloads {
+pub(crate) struct Reloads {
     ok: AtomicU64,
     failed: AtomicU64,
 }
@@ -290,6 +290,61 @@ impl Reloads {
     pub(crate) fn counts(&self) -> (u64, u64) {
         let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
         (read(&self.ok), read(&self.failed))
+    }
+}
+
+/// The state of the configuration. The control thread writes it, and the exporter reads it.
+#[derive(Debug, Default)]
+pub(crate) struct ConfigStatus {
+    /// The most connections at once.
+    max_connections: AtomicU64,
+    reloads: Reloads,
+    key_reloads: Reloads,
+    /// In seconds since the Unix epoch; 0 before the first.
+    last_success: AtomicI64,
+}
+
+impl ConfigStatus {
+    /// A configuration that was read once.
+    pub(crate) fn new(max_connections: usize) -> Self {
+        let status = ConfigStatus::default();
+        status.set_max_connections(max_connections);
+        status
+    }
+
+    // Relaxed throughout: each number stands for itself.
+
+    /// Puts another limit on connections in force.
+    pub(crate) fn set_max_connections(&self, most: usize) {
+        self.max_connections.store(most as u64, Ordering::Relaxed);
+    }
+
+    /// The most connections at once.
+    pub(crate) fn max_connections(&self) -> u64 {
+        self.max_connections.load(Ordering::Relaxed)
+    }
+
+    /// The configuration was read again at `now`, in seconds since the Unix epoch, with success or without.
+    pub(crate) fn note_reload(&self, is_ok: bool, now: i64) {
+        self.reloads.note(is_ok);
+        if is_ok {
+            self.last_success.store(now, Ordering::Relaxed);
+        }
+    }
+
+    /// The time of the last success, in seconds since the Unix epoch; 0 before the first.
+    pub(crate) fn last_success(&self) -> i64 {
+        self.last_success.load(Ordering::Relaxed)
+    }
+
+    /// The number of times that the configuration was read again.
+    pub(crate) fn reloads(&self) -> &Reloads {
+        &self.reloads
+    }
+
+    /// The number of times that keys for tokens were read again.
+    pub(crate) fn key_reloads(&self) -> &Reloads {
+        &self.key_reloads
     }
 }
 

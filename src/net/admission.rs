@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::listener::Peer;
@@ -27,7 +28,8 @@ impl From<Peer> for Origin {
 /// collide.
 #[derive(Debug)]
 pub(crate) struct Seats {
-    limit: u32,
+    /// 0 is no limit. A reload may change it.
+    limit: AtomicU32,
     taken: Mutex<HashMap<Origin, u32>>,
 }
 
@@ -42,6 +44,10 @@ pub(crate) struct Seat {
 /// trusted.
 pub(crate) type Admission = Option<Box<Entry>>;
 
+/// An address has as many connections as it may have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct NoSeat;
+
 /// See [`Admission`].
 #[derive(Debug)]
 pub(crate) enum Entry {
@@ -54,31 +60,48 @@ pub(crate) enum Entry {
 }
 
 impl Seats {
-    /// Seats with a limit; `None` if `limit` is 0, because nothing needs to be counted then.
-    pub(crate) fn new(limit: usize) -> Option<Arc<Seats>> {
-        (limit > 0).then(|| {
-            Arc::new(Seats {
-                // The configuration allows ten million at most.
-                limit: u32::try_from(limit).unwrap_or(u32::MAX),
-                taken: Mutex::default(),
-            })
-        })
+    /// Seats with a limit, or without one if `limit` is 0.
+    pub(crate) fn new(limit: usize) -> Arc<Seats> {
+        let seats = Seats {
+            limit: AtomicU32::new(0),
+            taken: Mutex::default(),
+        };
+        seats.set_limit(limit);
+        Arc::new(seats)
     }
 
-    /// Takes a seat for a connection from `origin`; `None` if its origin has as many as it may have.
-    pub(crate) fn take(self: &Arc<Seats>, origin: impl Into<Origin>) -> Option<Seat> {
+    /// Puts another limit in force. An address that has more seats keeps them, and gets no other until it has fewer.
+    pub(crate) fn set_limit(&self, limit: usize) {
+        // The configuration allows ten million at most.
+        let limit = u32::try_from(limit).unwrap_or(u32::MAX);
+        // Relaxed, also below: no other data depends on it.
+        self.limit.store(limit, Ordering::Relaxed);
+    }
+
+    /// Takes a seat for a connection from `origin`; `None` if there is no limit, because nothing needs to be counted then.
+    ///
+    /// # Errors
+    /// Its origin has as many as it may have.
+    pub(crate) fn take(
+        self: &Arc<Seats>,
+        origin: impl Into<Origin>,
+    ) -> Result<Option<Seat>, NoSeat> {
+        let limit = self.limit.load(Ordering::Relaxed);
+        if limit == 0 {
+            return Ok(None);
+        }
         let origin = origin.into();
         match self.taken().entry(origin) {
-            hash_map::Entry::Occupied(taken) if *taken.get() >= self.limit => return None,
+            hash_map::Entry::Occupied(taken) if *taken.get() >= limit => return Err(NoSeat),
             hash_map::Entry::Occupied(mut taken) => *taken.get_mut() += 1,
             hash_map::Entry::Vacant(entry) => {
                 entry.insert(1);
             }
         }
-        Some(Seat {
+        Ok(Some(Seat {
             seats: self.clone(),
             origin,
-        })
+        }))
     }
 
     fn give_up(&self, origin: Origin) {
@@ -124,7 +147,7 @@ mod tests {
     }
 
     fn seats(limit: usize) -> Arc<Seats> {
-        Seats::new(limit).unwrap()
+        Seats::new(limit)
     }
 
     #[test]
@@ -132,49 +155,49 @@ mod tests {
         let seats = seats(2);
         let first = seats.take(address("192.0.2.1")).unwrap();
         let _second = seats.take(address("192.0.2.1")).unwrap();
-        assert!(seats.take(address("192.0.2.1")).is_none());
+        assert!(seats.take(address("192.0.2.1")).is_err());
         drop(first);
-        assert!(seats.take(address("192.0.2.1")).is_some());
+        assert!(seats.take(address("192.0.2.1")).is_ok());
     }
 
     #[test]
     fn another_address_has_seats_of_its_own() {
         let seats = seats(1);
         let _one = seats.take(address("192.0.2.1")).unwrap();
-        assert!(seats.take(address("192.0.2.2")).is_some());
-        assert!(seats.take(address("::c000:201")).is_some());
+        assert!(seats.take(address("192.0.2.2")).is_ok());
+        assert!(seats.take(address("::c000:201")).is_ok());
     }
 
     #[test]
     fn an_ipv4_address_is_the_same_when_it_comes_mapped() {
         let seats = seats(1);
         let _one = seats.take(address("192.0.2.1")).unwrap();
-        assert!(seats.take(address("::ffff:192.0.2.1")).is_none());
-        assert!(seats.take(address("::ffff:192.0.2.2")).is_some());
+        assert!(seats.take(address("::ffff:192.0.2.1")).is_err());
+        assert!(seats.take(address("::ffff:192.0.2.2")).is_ok());
     }
 
     #[test]
     fn ipv6_addresses_count_by_the_network_of_64_bits() {
         let seats = seats(1);
         let _one = seats.take(address("2001:db8:0:1::1")).unwrap();
-        assert!(seats.take(address("2001:db8:0:1:ffff::2")).is_none());
-        assert!(seats.take(address("2001:db8:0:2::1")).is_some());
+        assert!(seats.take(address("2001:db8:0:1:ffff::2")).is_err());
+        assert!(seats.take(address("2001:db8:0:2::1")).is_ok());
     }
 
     #[test]
     fn the_unix_socket_is_an_origin_of_its_own() {
         let seats = seats(1);
         let _one = seats.take(Peer::Unix).unwrap();
-        assert!(seats.take(Peer::Unix).is_none());
+        assert!(seats.take(Peer::Unix).is_err());
         let _address = seats.take(Peer::Address(address("192.0.2.1"))).unwrap();
-        assert!(seats.take(address("192.0.2.1")).is_none());
+        assert!(seats.take(address("192.0.2.1")).is_err());
     }
 
     #[test]
     fn the_table_holds_nothing_of_those_who_are_gone() {
         let seats = seats(10);
         let crowd: Vec<Seat> = (0..10_000u32)
-            .map(|n| seats.take(IpAddr::from(n.to_be_bytes())).unwrap())
+            .map(|n| seats.take(IpAddr::from(n.to_be_bytes())).unwrap().unwrap())
             .collect();
         assert_eq!(seats.taken().len(), 10_000);
         drop(crowd);
@@ -183,8 +206,27 @@ mod tests {
     }
 
     #[test]
-    fn no_limit_is_no_table() {
-        assert!(Seats::new(0).is_none());
+    fn without_a_limit_nothing_is_counted() {
+        let seats = seats(0);
+        assert!(seats.take(address("192.0.2.1")).unwrap().is_none());
+        assert!(seats.taken().is_empty());
+    }
+
+    #[test]
+    fn another_limit_holds_for_the_next_connection_and_takes_no_seat_away() {
+        let seats = seats(2);
+        let taken = [(); 2].map(|()| seats.take(address("192.0.2.1")).unwrap());
+        seats.set_limit(1);
+        assert!(seats.take(address("192.0.2.1")).is_err());
+        let [one, other] = taken;
+        drop(one);
+        assert!(seats.take(address("192.0.2.1")).is_err());
+        drop(other);
+        let _last = seats.take(address("192.0.2.1")).unwrap().unwrap();
+        seats.set_limit(0);
+        assert!(seats.take(address("192.0.2.1")).unwrap().is_none());
+        seats.set_limit(1);
+        assert!(seats.take(address("192.0.2.1")).is_err());
     }
 
     #[test]
@@ -195,7 +237,7 @@ mod tests {
             for _ in 0..4 {
                 scope.spawn(|| {
                     for _ in 0..2000 {
-                        if let Some(_seat) = seats.take(address("192.0.2.1")) {
+                        if let Ok(_seat) = seats.take(address("192.0.2.1")) {
                             let before = seated.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
                             assert!(before < 3);
                             seated.fetch_sub(1, std::sync::atomic::Ordering::SeqCst);

@@ -153,6 +153,13 @@ impl Acceptor {
         }
     }
 
+    /// Connections that are accepted from now on get this `notsent_lowat`. The Unix socket has none.
+    pub(crate) fn set_notsent_lowat(&mut self, bytes: u32) {
+        if let Listener::Tcp { notsent_lowat, .. } = &mut self.listener {
+            *notsent_lowat = bytes;
+        }
+    }
+
     /// Registers the socket.
     pub(crate) fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
         match &mut self.listener {

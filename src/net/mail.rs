@@ -11,12 +11,12 @@ use super::conn::Conn;
 use super::engine::finder::Found;
 use super::listener::Peer;
 use super::stream::Stream;
-use crate::access::keys::Keys;
+use crate::config::Config;
 use crate::ids::ShardId;
 use crate::mailbox::{Mailbox, Wake};
 use crate::relay::envelope::Envelope;
 use crate::relay::owner::keepsake::Keepsake;
-use crate::relay::shard::Transfer;
+use crate::relay::shard::{Settings, Transfer};
 use crate::ws::handshake::{Refusal, RefusalKind};
 
 /// Something for a worker.
@@ -32,8 +32,8 @@ pub(crate) enum Mail {
     Refusal(Stream, Refusal),
     /// From the acceptor: a connection over a limit was closed at once, because too many are being refused.
     Surplus(RefusalKind),
-    /// From the control thread: other keys for tokens are in force.
-    Keys(Arc<Keys>),
+    /// From the control thread: the configuration was read again.
+    Settings(Box<NewSettings>),
     /// From the thread that looks for an engine: its addresses.
     Found(Box<Found>),
     /// From the control thread: drain, and close every member in order.
@@ -42,6 +42,15 @@ pub(crate) enum Mail {
     Abandon,
     /// From the control thread: cut the clients that are left, and end.
     Stop,
+}
+
+/// A configuration as a worker needs it. It is one value, so that nothing is judged by parts of two.
+#[derive(Clone, Debug)]
+pub(crate) struct NewSettings {
+    /// For the shard.
+    pub(crate) settings: Settings,
+    /// The number of connections up to which a worker takes the clients of its own topics.
+    pub(crate) fill_to: usize,
 }
 
 /// Mail for the control thread.
@@ -59,8 +68,10 @@ pub(crate) enum Report {
     MetricsFailed(String),
     /// The library's user asks for a shutdown.
     ShutdownRequested,
-    /// The library's user asks that certificates and keys for tokens be read again.
+    /// The library's user asks that the configuration be read again, with certificates and keys for tokens.
     ReloadRequested,
+    /// The library's user has another configuration.
+    Reconfigured(Box<Config>),
 }
 
 /// Ends the sleep of a poll loop.

@@ -14,7 +14,8 @@ use crate::http::health::Health;
 #[derive(Debug)]
 pub(crate) struct Vitals {
     postboxes: Postboxes,
-    max_connections: usize,
+    /// A reload may change it.
+    max_connections: AtomicUsize,
     /// Connections that were ever let in.
     admitted: AtomicUsize,
     is_ending: AtomicBool,
@@ -40,7 +41,7 @@ impl Vitals {
     pub(crate) fn new(postboxes: Postboxes, max_connections: usize) -> Vitals {
         Vitals {
             postboxes,
-            max_connections,
+            max_connections: AtomicUsize::new(max_connections),
             admitted: AtomicUsize::new(0),
             is_ending: AtomicBool::new(false),
             is_control_frozen: AtomicBool::new(false),
@@ -94,7 +95,17 @@ impl Vitals {
 
     /// Whether the relay has as many connections as it may have.
     pub(crate) fn is_full(&self) -> bool {
-        self.connections() >= self.max_connections
+        self.connections() >= self.max_connections()
+    }
+
+    /// The most connections at once.
+    pub(crate) fn max_connections(&self) -> usize {
+        self.max_connections.load(Ordering::Relaxed)
+    }
+
+    /// Puts another limit on connections in force.
+    pub(crate) fn set_max_connections(&self, most: usize) {
+        self.max_connections.store(most, Ordering::Relaxed);
     }
 
     /// Connections that were let in and have not ended. It is never too low.

@@ -49,8 +49,8 @@ pub(crate) struct Parts {
     pub vitals: Arc<Vitals>,
     /// The number of connections up to which a worker takes the clients of its own topics.
     pub fill_to: usize,
-    /// The seats of each address, if they are limited.
-    pub seats: Option<Arc<Seats>>,
+    /// The seats of each address.
+    pub seats: Arc<Seats>,
     /// The warnings about proxies, which all workers share.
     pub complaints: Arc<Complaints>,
     /// The relay's clock.

@@ -1,8 +1,10 @@
-//! The control thread: it accepts connections, takes signals, and ends the relay (`control/end.rs`).
+//! The control thread: it accepts connections, takes signals, reads the configuration again (`control/reload.rs`), and ends
+//! the relay (`control/end.rs`).
 //!
 //! `Relay::start` starts it. It reads nothing from a client and writes nothing to one: workers do.
 
 mod end;
+mod reload;
 
 use std::io;
 use std::net::TcpListener;
@@ -19,18 +21,18 @@ use super::ending::Ending;
 use super::error::RunError;
 use super::expiry::{ExpiryWatch, seconds_since_epoch};
 use super::guard::Pulse;
-use super::keyring::Keyring;
 use super::metrics_port::MetricsPort;
 use super::pauses::Pauses;
 use super::placement::Placement;
 use super::refusals::Refusals;
+use super::reloads::Reloads;
 use super::saving::Saving;
 use super::supervisor::Supervisor;
 use super::watch::{FROZEN_AFTER, News, Watch};
-use crate::config::{Config, Shutdown};
+use crate::config::Shutdown;
 use crate::metrics::stats::{Published, Stat};
 use crate::net::listener::{Accepted, Acceptor};
-use crate::net::mail::{ControlBox, Mail, Report};
+use crate::net::mail::{ControlBox, Report};
 use crate::net::tls::keeper::Keeper;
 use crate::net::unix;
 use crate::net::vitals::Vitals;
@@ -63,7 +65,7 @@ pub(super) struct Parts {
     pub(super) tls: Option<Arc<Keeper>>,
     /// Saves the history, if it is to be saved.
     pub(super) saving: Option<Saving>,
-    pub(super) keyring: Option<Keyring>,
+    pub(super) reloads: Reloads,
 }
 
 /// The control loop.
@@ -82,7 +84,7 @@ pub(super) struct Control {
     refusals: Refusals,
     tls: Option<Arc<Keeper>>,
     saving: Option<Saving>,
-    keyring: Option<Keyring>,
+    reloads: Reloads,
     expiry: ExpiryWatch,
     signals: Option<Signals>,
     supervisor: Supervisor,
@@ -100,7 +102,10 @@ pub(super) struct Control {
 
 impl Control {
     /// A control loop that listens. It takes signals and tells systemd its state if `with_signals`.
-    pub(super) fn new(parts: Parts, config: &Config, with_signals: bool) -> io::Result<Control> {
+    pub(super) fn new(parts: Parts, with_signals: bool) -> io::Result<Control> {
+        let config = &parts.reloads.config;
+        let shutdown = config.shutdown.clone();
+        let handshake_timeout = config.server.handshake_timeout;
         // The configuration allows 64 MiB at most.
         let mut tcp = Acceptor::tcp(parts.listener, config.server.tcp_notsent_lowat as u32);
         tcp.register(parts.poll.registry(), LISTENER)?;
@@ -135,21 +140,17 @@ impl Control {
             published: parts.published.clone(),
             placement: parts.placement,
             expiry: ExpiryWatch::new(parts.tls.clone()),
-            refusals: Refusals::new(
-                parts.published,
-                config.server.handshake_timeout,
-                Instant::now(),
-            ),
+            refusals: Refusals::new(parts.published, handshake_timeout, Instant::now()),
             tls: parts.tls,
             saving: parts.saving,
-            keyring: parts.keyring,
+            reloads: parts.reloads,
             signals,
             supervisor: if with_signals {
                 Supervisor::from_environment()
             } else {
                 Supervisor::default()
             },
-            shutdown: config.shutdown.clone(),
+            shutdown,
             accepts_left: false,
             ending: None,
             is_draining: false,
@@ -294,7 +295,8 @@ impl Control {
         while let Some(report) = self.inbox.pop() {
             match report {
                 Report::ShutdownRequested => self.begin_shutdown("requested"),
-                Report::ReloadRequested => self.take_reload("requested"),
+                Report::ReloadRequested => self.take_reload("requested", None),
+                Report::Reconfigured(config) => self.take_reload("requested", Some(*config)),
                 Report::History(keepsake) => {
                     if let Some(saving) = &mut self.saving {
                         saving.take(keepsake);
@@ -319,71 +321,13 @@ impl Control {
         let pending: Vec<i32> = signals.pending().collect();
         for signal in pending {
             match signal {
-                SIGHUP => self.take_reload("SIGHUP"),
+                SIGHUP => self.take_reload("SIGHUP", None),
                 SIGINT => self.begin_shutdown("SIGINT"),
                 // Without a handler they would end the process.
                 SIGUSR1 => ignore("SIGUSR1"),
                 SIGUSR2 => ignore("SIGUSR2"),
                 _ => self.begin_shutdown("SIGTERM"),
             }
-        }
-    }
-
-    fn take_reload(&mut self, cause: &str) {
-        let is_ending = self.ending.is_some();
-        if !is_ending {
-            self.supervisor.reloading();
-        }
-        self.reload(cause);
-        if !is_ending {
-            self.supervisor.ready();
-        }
-    }
-
-    /// Reads all files again that can be. If some cannot be used, what they are for stays as it is.
-    fn reload(&mut self, cause: &str) {
-        if self.tls.is_none() && self.keyring.is_none() {
-            info!(
-                cause,
-                "nothing to reload: TLS is off, and there are no keys for tokens"
-            );
-        }
-        self.reload_certificate(cause);
-        self.reload_keys(cause);
-    }
-
-    fn reload_certificate(&mut self, cause: &str) {
-        let Some(tls) = &self.tls else {
-            return;
-        };
-        match tls.reload() {
-            Ok(()) => {
-                info!(
-                    cause,
-                    "certificate and key read again; new connections get them"
-                );
-                self.expiry.renew();
-            }
-            Err(error) => warn!(cause, %error, "the old certificate and key stay in force"),
-        }
-    }
-
-    fn reload_keys(&mut self, cause: &str) {
-        let Some(keyring) = &self.keyring else {
-            return;
-        };
-        match keyring.reload() {
-            Ok(keys) => {
-                info!(
-                    cause,
-                    keys = keys.len(),
-                    "keys for tokens read again; new requests are judged by them"
-                );
-                for worker in self.placement.postboxes.iter() {
-                    worker.inbox.send(Mail::Keys(keys.clone()));
-                }
-            }
-            Err(error) => warn!(cause, %error, "the old keys for tokens stay in force"),
         }
     }
 
@@ -400,7 +344,7 @@ impl Control {
 fn ignore(signal: &str) {
     info!(
         signal,
-        "the signal is ignored: fanwire has no use for it; SIGHUP reads certificates and keys again, SIGTERM ends the relay"
+        "the signal is ignored: fanwire has no use for it; SIGHUP reads the configuration again, SIGTERM ends the relay"
     );
 }
 
@@ -431,7 +375,9 @@ mod tests {
     use mio::Waker;
 
     use super::*;
+    use crate::config::Config;
     use crate::mailbox::Mailbox;
+    use crate::net::admission::Seats;
     use crate::net::balance::Rotation;
     use crate::net::listener;
     use crate::net::mail::{PollWaker, Postbox, Postboxes};
@@ -448,7 +394,7 @@ mod tests {
             refusing: Rotation::default(),
             vitals: vitals.clone(),
             arrivals: 0,
-            seats: None,
+            seats: Seats::new(0),
             proxies: Vec::new(),
             trusted: Vec::new(),
         };
@@ -466,9 +412,16 @@ mod tests {
             placement,
             tls: None,
             saving: None,
-            keyring: None,
+            reloads: Reloads {
+                config: Config::default(),
+                settings: None,
+                source: None,
+                workers: 1,
+                memory: None,
+                status: Arc::default(),
+            },
         };
-        let control = Control::new(parts, &Config::default(), false).unwrap();
+        let control = Control::new(parts, false).unwrap();
         (control, address)
     }
 

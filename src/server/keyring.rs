@@ -5,11 +5,9 @@
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::Path;
-use std::sync::Arc;
 
 use crate::access::keys::{KeyError, Keys};
-use crate::config::{Access, Config, ConfigError};
-use crate::metrics::stats::Reloads;
+use crate::config::{Access, ConfigError};
 
 /// The largest file with one key. A certificate with its chain is smaller.
 const MAX_KEY_BYTES: u64 = 64 << 10;
@@ -17,42 +15,8 @@ const MAX_KEY_BYTES: u64 = 64 << 10;
 /// The largest JSON Web Key Set. It has room for a thousand long keys with their certificates.
 const MAX_SET_BYTES: u64 = 8 << 20;
 
-/// The files, and the number of times that they were read again.
-#[derive(Debug)]
-pub(super) struct Keyring {
-    access: Access,
-    reloads: Arc<Reloads>,
-}
-
-impl Keyring {
-    /// Reads the files for the first time; `None` if the configuration names none.
-    pub(super) fn open(config: &Config) -> Result<Option<(Keyring, Arc<Keys>)>, ConfigError> {
-        if !config.access.has_keys() {
-            return Ok(None);
-        }
-        let keys = read(&config.access)?;
-        let keyring = Keyring {
-            access: config.access.clone(),
-            reloads: Arc::default(),
-        };
-        Ok(Some((keyring, Arc::new(keys))))
-    }
-
-    /// Reads the files again.
-    pub(super) fn reload(&self) -> Result<Arc<Keys>, ConfigError> {
-        let read = read(&self.access);
-        self.reloads.note(read.is_ok());
-        read.map(Arc::new)
-    }
-
-    /// The counts, for the metrics.
-    pub(super) fn reloads(&self) -> &Arc<Reloads> {
-        &self.reloads
-    }
-}
-
-/// All keys of a configuration.
-fn read(access: &Access) -> Result<Keys, ConfigError> {
+/// All keys of a configuration; none if it names none.
+pub(super) fn read(access: &Access) -> Result<Keys, ConfigError> {
     let mut keys = Keys::new();
     for (at, entry) in access.keys.iter().enumerate() {
         let key = format!("access.keys[{at}].file");

@@ -31,7 +31,9 @@ mod metrics_port;
 mod pauses;
 mod placement;
 mod refusals;
+mod reloads;
 mod saving;
+mod source;
 mod supervisor;
 #[cfg(test)]
 mod tests;
@@ -58,19 +60,20 @@ use self::descriptors::MOST_DERIVED;
 pub use self::error::{RunError, StartError};
 use self::guard::Pulse;
 use self::history_file::HistoryFile;
-use self::keyring::Keyring;
 use self::memory::Sizes;
 pub use self::memory::{Bound, MemoryLimit};
 use self::metrics_port::MetricsPort;
 use self::placement::Placement;
+use self::reloads::Reloads;
 use self::saving::Saving;
+pub use self::source::Source;
 use crate::access::keys::Keys;
 use crate::config::{Config, ConfigError, Warning};
 use crate::ids::ShardId;
 use crate::mailbox::Mailbox;
 use crate::metrics::collector::{Exposition, InboxDepth};
 use crate::metrics::engines::PublishedEngines;
-use crate::metrics::stats::Published;
+use crate::metrics::stats::{ConfigStatus, Published};
 pub use crate::metrics::stats::{Stat, Stats};
 use crate::net::admission::Seats;
 use crate::net::alarm::Alarm;
@@ -102,7 +105,7 @@ pub fn check(config: &Config) -> Result<Vec<Warning>, ConfigError> {
     listening::group(config)?;
     history_file::check(config)?;
     let tls = Keeper::new(&config.server.tls)?;
-    Keyring::open(config)?;
+    keyring::read(&config.access)?;
     Engines::open(config, 1)?;
     Ok(warnings::all(config, tls.as_ref()))
 }
@@ -114,7 +117,6 @@ pub struct RelayHandle {
     unix_socket: Option<PathBuf>,
     metrics_address: Arc<OnceLock<SocketAddr>>,
     shards: usize,
-    max_connections: usize,
     max_buffered_bytes: usize,
     memory: Option<MemoryLimit>,
     published: Vec<Arc<Published>>,
@@ -132,21 +134,28 @@ impl Relay {
     /// With port 0 the system chooses one; see [`RelayHandle::address`]. The limit on open files of the process is raised
     /// to its hard limit. If the start fails, no thread is left running.
     pub fn start(config: &Config) -> Result<RelayHandle, StartError> {
-        Relay::start_parts(config, false)
+        Relay::start_parts(config, None)
     }
 
     /// The same, with signals: SIGINT or SIGTERM begins the shutdown, a second one ends the relay at once, and SIGHUP
-    /// reads certificates and keys again. SIGUSR1 and SIGUSR2 are ignored, with a line in the log.
+    /// reads the configuration again, from `source`. SIGUSR1 and SIGUSR2 are ignored, with a line in the log.
     /// It tells systemd its state if the environment has `NOTIFY_SOCKET`.
-    pub fn start_with_signals(config: &Config) -> Result<RelayHandle, StartError> {
-        Relay::start_parts(config, true)
+    pub fn start_with_signals(
+        config: &Config,
+        source: Box<dyn Source>,
+    ) -> Result<RelayHandle, StartError> {
+        Relay::start_parts(config, Some(source))
     }
 
-    fn start_parts(config: &Config, with_signals: bool) -> Result<RelayHandle, StartError> {
+    fn start_parts(
+        config: &Config,
+        source: Option<Box<dyn Source>>,
+    ) -> Result<RelayHandle, StartError> {
+        let with_signals = source.is_some();
         config.validate().map_err(StartError::Config)?;
         let tls = Keeper::new(&config.server.tls).map_err(StartError::Config)?;
         let tls = tls.map(Arc::new);
-        let (keyring, keys) = Keyring::open(config).map_err(StartError::Config)?.unzip();
+        let keys = keyring::read(&config.access).map_err(StartError::Config)?;
         let cores = thread::available_parallelism().map_or(1, usize::from);
         let memory = MemoryLimit::find(Path::new("/"));
         let sizes = Sizes::derive(config, cores, memory);
@@ -169,26 +178,26 @@ impl Relay {
             config,
             sizes,
             max_connections,
-            seats.as_ref(),
+            &seats,
             &control,
             Files {
                 tls: tls.as_ref(),
-                keys,
+                keys: Arc::new(keys),
                 history: history.as_mut(),
                 engines: engines.as_ref(),
             },
         )?;
         let vitals = workers.vitals.clone();
         let metrics_address = Arc::new(OnceLock::new());
+        let status = Arc::new(ConfigStatus::new(max_connections));
         let metrics = MetricsPort::open(
             config,
-            exposition(&workers, max_connections, tls.as_deref(), keyring.as_ref()),
+            exposition(&workers, status.clone(), tls.as_deref()),
             vitals.clone(),
             &control,
             metrics_address.clone(),
         )?;
         let published = workers.published.clone();
-        let shards = published.len();
         let pulse = Arc::new(Pulse::default());
         // All listeners are bound, and nobody is accepted yet.
         let saving = history.map(|history| workers.leave_history(history, &control));
@@ -215,9 +224,15 @@ impl Relay {
                 },
                 tls,
                 saving,
-                keyring,
+                reloads: Reloads {
+                    config: config.clone(),
+                    settings: None,
+                    source,
+                    workers: sizes.workers,
+                    memory,
+                    status,
+                },
             },
-            config,
             with_signals,
         )?;
         let crew = Crew::start(workers.workers, workers.postboxes, &control)?;
@@ -233,8 +248,7 @@ impl Relay {
             address,
             unix_socket: config.server.unix_socket.clone(),
             metrics_address,
-            shards,
-            max_connections,
+            shards: published.len(),
             max_buffered_bytes: sizes.max_buffered_bytes,
             memory,
             published,
@@ -272,10 +286,11 @@ impl RelayHandle {
 
     /// The most connections at a time.
     pub fn max_connections(&self) -> usize {
-        self.max_connections
+        self.vitals.max_connections()
     }
 
-    /// The most bytes that may wait for clients: `limits.max_buffered_bytes`, or what is derived instead of 0.
+    /// The most bytes that may wait for clients when the relay started: `limits.max_buffered_bytes`, or what is derived
+    /// instead of 0.
     pub fn max_buffered_bytes(&self) -> usize {
         self.max_buffered_bytes
     }
@@ -309,10 +324,17 @@ impl RelayHandle {
         self.control.send(Report::ShutdownRequested);
     }
 
-    /// Asks the relay to read the files of `server.tls` and the keys of `access` again, as SIGHUP does. Returns at once. The
-    /// results are logged and counted.
+    /// Asks the relay to read its configuration again, as SIGHUP does. A relay that was started without a [`Source`] reads the
+    /// files of `server.tls` and the keys of `access` again. Returns at once. The results are logged and counted.
     pub fn reload(&self) {
         self.control.send(Report::ReloadRequested);
+    }
+
+    /// Gives the relay another configuration, all or nothing. Keys that need a restart keep their values, as
+    /// `docs/operations.md` says. Returns at once. The result is logged and counted. `log` is for the caller to put in force.
+    pub fn reconfigure(&self, config: &Config) {
+        let config = Box::new(config.clone());
+        self.control.send(Report::Reconfigured(config));
     }
 
     /// Waits for the end of the relay, and returns its final counters.
@@ -348,7 +370,7 @@ struct Workers {
 #[derive(Default)]
 struct Files<'a> {
     tls: Option<&'a Arc<Keeper>>,
-    keys: Option<Arc<Keys>>,
+    keys: Arc<Keys>,
     history: Option<&'a mut HistoryFile>,
     engines: Option<&'a Engines>,
 }
@@ -363,7 +385,7 @@ impl Workers {
         config: &Config,
         sizes: Sizes,
         max_connections: usize,
-        seats: Option<&Arc<Seats>>,
+        seats: &Arc<Seats>,
         control: &ControlBox,
         files: Files<'_>,
     ) -> io::Result<Workers> {
@@ -374,7 +396,7 @@ impl Workers {
         resolved.limits.max_buffered_bytes = sizes.max_buffered_bytes;
         let settings = Settings::new(&resolved, count)
             .in_epoch(new_epoch())
-            .with_keys(files.keys.unwrap_or_default());
+            .with_keys(files.keys);
         let clock = Clock::start();
         let leaves_history = files.history.is_some();
         let clocks = saving::clocks(clock);
@@ -414,7 +436,7 @@ impl Workers {
                 published: published[id.index()].clone(),
                 vitals: vitals.clone(),
                 fill_to,
-                seats: seats.cloned(),
+                seats: seats.clone(),
                 complaints: complaints.clone(),
                 clock,
                 tls: files.tls.cloned(),
@@ -465,12 +487,7 @@ fn reserved_clients(max_connections: usize, workers: usize, fill_to: usize) -> u
 }
 
 /// The metrics of the workers, for the metrics port.
-fn exposition(
-    workers: &Workers,
-    max_connections: usize,
-    tls: Option<&Keeper>,
-    keyring: Option<&Keyring>,
-) -> Exposition {
+fn exposition(workers: &Workers, config: Arc<ConfigStatus>, tls: Option<&Keeper>) -> Exposition {
     let postboxes = workers.postboxes.clone();
     let depth = move |shard: ShardId| {
         let inbox = &postboxes[shard.index()].inbox;
@@ -479,12 +496,7 @@ fn exposition(
             bytes: inbox.backlog_bytes() as u64,
         }
     };
-    Exposition::with_keys(
-        workers.published.clone(),
-        depth,
-        max_connections,
-        tls.map(|tls| tls.status().clone()),
-        keyring.map(|keyring| keyring.reloads().clone()),
-        workers.engines.clone(),
-    )
+    let tls = tls.map(|tls| tls.status().clone());
+    let engines = workers.engines.clone();
+    Exposition::with_config(workers.published.clone(), depth, config, tls, engines)
 }

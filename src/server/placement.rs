@@ -7,7 +7,7 @@ use std::sync::Arc;
 use tracing::debug;
 
 use crate::config::ProxySource;
-use crate::net::admission::{Admission, Entry, Seats};
+use crate::net::admission::{Admission, Entry, NoSeat, Seats};
 use crate::net::balance::Rotation;
 use crate::net::listener::Peer;
 use crate::net::mail::{Mail, Postbox, Postboxes, ended, may_refuse_in_order};
@@ -30,8 +30,8 @@ pub(super) struct Placement {
     pub(super) arrivals: usize,
     /// Counts the connections that are let in.
     pub(super) vitals: Arc<Vitals>,
-    /// The connections of each address, if they are limited.
-    pub(super) seats: Option<Arc<Seats>>,
+    /// The connections of each address.
+    pub(super) seats: Arc<Seats>,
     /// The proxies that name their clients before the first byte.
     pub(super) proxies: Vec<ProxySource>,
     /// The proxies that name their clients in each request.
@@ -70,13 +70,13 @@ impl Placement {
         if is_among(&self.trusted) {
             return Ok(Some(Box::new(Entry::Proxy(peer))));
         }
-        match (peer, &self.seats) {
-            (Peer::Address(address), Some(seats)) => match seats.take(address) {
-                Some(seat) => Ok(Some(Box::new(Entry::Seat(seat)))),
-                None => Err(Refusal::PER_IP),
+        match peer {
+            Peer::Address(address) => match self.seats.take(address) {
+                Ok(seat) => Ok(seat.map(|seat| Box::new(Entry::Seat(seat)))),
+                Err(NoSeat) => Err(Refusal::PER_IP),
             },
             // A client on the Unix socket has no address.
-            (Peer::Unix, _) | (_, None) => Ok(None),
+            Peer::Unix => Ok(None),
         }
     }
 

@@ -47,6 +47,15 @@ pub(super) struct Refusals {
 }
 
 impl Refusals {
+    /// Another `server.handshake_timeout` is in force. Connections that are here keep the longer of the two.
+    pub(super) fn set_handshake_timeout(&mut self, timeout: Duration, now: Instant) {
+        let window = timeout + TO_SPARE;
+        if self.until > now {
+            self.until += window.saturating_sub(self.window);
+        }
+        self.window = window;
+    }
+
     /// Nothing was refused yet.
     pub(super) fn new(
         published: Vec<Arc<Published>>,

@@ -22,6 +22,7 @@ use crate::ids::ShardId;
 use crate::mailbox::Mailbox;
 use crate::metrics::collector::Exposition;
 use crate::metrics::stats::Stat;
+use crate::net::admission::Seats;
 use crate::net::clock::Clock;
 use crate::net::mail::{ControlBox, PollWaker, Report};
 use crate::net::vitals::Vitals;
@@ -71,7 +72,7 @@ fn epochs_if(happens: impl FnOnce(&Path)) -> (Epoch, Epoch) {
         history: file.as_mut(),
         ..Files::default()
     };
-    let workers = Workers::build(&config, sizes, 100, None, &control, files);
+    let workers = Workers::build(&config, sizes, 100, &Seats::new(0), &control, files);
     let mut workers = workers.unwrap();
     assert_eq!(workers.epoch, epoch);
     happens(&path);
@@ -100,7 +101,7 @@ fn three_workers(control: &ControlBox) -> Workers {
         &Config::default(),
         sizes,
         100,
-        None,
+        &Seats::new(0),
         control,
         Files::default(),
     )

@@ -50,6 +50,7 @@ mod probe;
 mod program;
 mod proxy;
 mod relaying;
+mod reload;
 mod resume;
 mod shutdown;
 mod signals;

@@ -51,7 +51,7 @@ pub(crate) struct Program {
     pub(crate) log: BufReader<PipeReader>,
     /// The log up to the line `ready`.
     pub(crate) beginning: String,
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 /// The resources of the process at one moment.
@@ -123,13 +123,21 @@ impl Program {
             metrics: field(&ready, "metrics"),
             log,
             beginning,
-            _folder: folder,
+            folder,
         }
     }
 
     /// Runs the program with this configuration and at most `limit` descriptors.
     pub(crate) fn with_descriptors(limit: u32, config: &str) -> Program {
         Program::spawn(config, limited_to_descriptors(limit))
+    }
+
+    /// Replaces the file of the configuration as a whole, and has it read again.
+    pub(crate) fn reload(&self, config: &str) {
+        let new = self.folder.path().join("new.yaml");
+        fs::write(&new, config).unwrap();
+        fs::rename(new, self.folder.path().join("config.yaml")).unwrap();
+        self.signal(Signal::HUP);
     }
 
     pub(crate) fn connect(&self, path: &str) -> Client {

@@ -422,7 +422,7 @@ fn sighup_reads_the_keys_again_and_a_broken_file_leaves_the_old_ones_in_force() 
 
     fs::write(&path, "{\"keys\": [").unwrap();
     program.signal(Signal::HUP);
-    let line = program.await_log("the old keys for tokens stay in force");
+    let line = program.await_log("certificate and keys stay in force");
     assert!(
         line.contains("WARN") && line.contains("access.jwks_file") && line.contains("line 1"),
         "{line}"

@@ -414,6 +414,7 @@ impl World {
     // Mail
 
     fn take_mail(&mut self, host: usize, shard: &mut Shard) {
+        self.perhaps_reconfigure(shard);
         let sources = self.sources(host);
         for _ in 0..self.portion(sources) {
             match self.any_source(host) {

@@ -49,7 +49,26 @@ pub(crate) fn first_hosts(plan: &Plan, now: Timestamp) -> (Router, Vec<Host>) {
     (router, hosts(plan, restored.shards, now))
 }
 
+/// A host takes another configuration once in so many turns.
+const TURNS_PER_RELOAD: usize = 400;
+
 impl World {
+    /// Sometimes the configuration was read again. The model holds for each of them: intervals differ, and nothing else.
+    pub(crate) fn perhaps_reconfigure(&mut self, shard: &mut Shard) {
+        if self.rng.below(TURNS_PER_RELOAD) > 0 {
+            return;
+        }
+        let mut config = self.plan.config.clone();
+        if self.rng.percent(50) {
+            config.relay.coalesce /= 2;
+        }
+        if self.rng.percent(50) {
+            config.keepalive.ping_interval *= 2;
+        }
+        shard.reconfigure(Settings::new(&config, self.plan.shards as u16));
+        self.tally.note(Event::Reload);
+    }
+
     /// Keeps what the host leaves to the next process, once it is final.
     pub(crate) fn keep_if_final(&mut self, host: usize, shard: &Shard) {
         let host = &mut self.hosts[host];

@@ -172,6 +172,8 @@ pub(crate) enum Event {
     CloseAwaited,
     /// A host begins to close its clients one after the other.
     Spread,
+    /// A host takes another configuration.
+    Reload,
     /// The relay is started again and goes on with its history,
     Restart,
     /// or with the history of a process with another number of shards,
@@ -208,7 +210,7 @@ pub(crate) enum Event {
 }
 
 /// The least number of times that each event must happen in an ordinary run. It is about a third of the usual number.
-pub(crate) const LEAST: [(Event, u64); 103] = [
+pub(crate) const LEAST: [(Event, u64); 104] = [
     (Event::Extension, 500),
     (Event::NoExtension, 50),
     (Event::NoWindow, 2),
@@ -252,6 +254,7 @@ pub(crate) const LEAST: [(Event, u64); 103] = [
     (Event::Goodbye(Stage::Idle), 80),
     (Event::CloseAwaited, 300),
     (Event::Spread, 100),
+    (Event::Reload, 240),
     (Event::Restart, 20),
     (Event::RestartWithOthers, 35),
     (Event::RestartDamaged, 14),

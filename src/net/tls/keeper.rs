@@ -14,10 +14,9 @@ use super::validity::{self, Dated};
 use crate::config::{ConfigError, Tls, Warning};
 use crate::metrics::stats::TlsStatus;
 
-/// The identity in force, and where it was read from.
+/// The identity in force.
 #[derive(Debug)]
 pub(crate) struct Keeper {
-    files: Tls,
     current: ArcSwap<ServerConfig>,
     dated: ArcSwap<Vec<Dated>>,
     status: Arc<TlsStatus>,
@@ -36,31 +35,27 @@ impl Keeper {
         } = identity::load(files)?;
         let status = Arc::new(TlsStatus::new(expires_at));
         Ok(Some(Keeper {
-            files: files.clone(),
             current: ArcSwap::new(config),
             dated: ArcSwap::from_pointee(dated),
             status,
         }))
     }
 
-    /// Reads the files again, and puts their contents in force. If they are wrong, the old identity stays.
-    pub(crate) fn reload(&self) -> Result<(), ConfigError> {
-        match identity::load(&self.files) {
-            Ok(Identity {
-                config,
-                expires_at,
-                dated,
-            }) => {
-                self.current.store(config);
-                self.dated.store(Arc::new(dated));
-                self.status.note_reload(expires_at);
-                Ok(())
-            }
-            Err(error) => {
-                self.status.note_failed_reload();
-                Err(error)
-            }
-        }
+    /// Reads files again. Nothing changes before [`Keeper::adopt`].
+    pub(crate) fn read(files: &Tls) -> Result<Identity, ConfigError> {
+        identity::load(files)
+    }
+
+    /// Puts the contents of files in force.
+    pub(crate) fn adopt(&self, identity: Identity) {
+        let Identity {
+            config,
+            expires_at,
+            dated,
+        } = identity;
+        self.current.store(config);
+        self.dated.store(Arc::new(dated));
+        self.status.note_reload(expires_at);
     }
 
     /// The warnings about certificates in force that are due at `now`, in seconds since the Unix epoch.

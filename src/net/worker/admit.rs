@@ -98,14 +98,11 @@ impl Sockets {
 
     /// Gives the client a seat of the address that its proxy has named. Returns false if it refused the client.
     fn seat(&mut self, shard: &mut Shard, key: ClientKey, origin: Origin) -> bool {
-        let Some(seats) = &self.seats else {
-            return true;
-        };
-        let Some(seat) = seats.take(origin) else {
+        let Ok(seat) = self.seats.take(origin) else {
             self.refuse_named(shard, key);
             return false;
         };
-        if let Some(conn) = self.conn(key) {
+        if let (Some(seat), Some(conn)) = (seat, self.conn(key)) {
             conn.admission = Some(Box::new(Entry::Seat(seat)));
         }
         true

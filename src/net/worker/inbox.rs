@@ -23,7 +23,10 @@ impl Sockets {
             }
             Mail::Refusal(stream, refusal) => self.refuse_socket(shard, stream, refusal),
             Mail::Surplus(kind) => shard.stats_mut().inc(refusal_stat(kind)),
-            Mail::Keys(keys) => shard.set_keys(keys),
+            Mail::Settings(new) => {
+                self.fill_to = new.fill_to;
+                shard.reconfigure(new.settings);
+            }
             Mail::Found(found) => {
                 if let Some(links) = &mut self.links {
                     links.on_found(&found, self.poll.registry());

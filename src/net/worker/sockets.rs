@@ -60,7 +60,7 @@ pub(super) struct Sockets {
     pub(super) published: Arc<Published>,
     pub(super) vitals: Arc<Vitals>,
     pub(super) fill_to: usize,
-    pub(super) seats: Option<Arc<Seats>>,
+    pub(super) seats: Arc<Seats>,
     pub(super) complaints: Arc<Complaints>,
     pub(super) clock: Clock,
     /// By slot.

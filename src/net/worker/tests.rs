@@ -57,7 +57,7 @@ fn workers<const N: usize>(tls: Option<&Arc<Keeper>>) -> ([Worker; N], Postboxes
             vitals: Arc::new(Vitals::new(postboxes.clone(), 1)),
             complaints: Arc::default(),
             fill_to: 10,
-            seats: None,
+            seats: Seats::new(0),
             clock,
             tls: tls.cloned(),
             leaves_history: false,

@@ -122,6 +122,11 @@ impl Owner {
         }
     }
 
+    /// Another share of memory is in force.
+    pub(crate) fn set_share(&mut self, max_buffered_bytes: u64) {
+        self.max_waiting_bytes = max_buffered_bytes / WAITING_SHARE;
+    }
+
     /// Topics that come into being from now on have these settings.
     pub(crate) fn set_conducts(&mut self, conducts: Arc<Conducts>) {
         self.conducts = conducts;

@@ -29,7 +29,7 @@ const CUT_OFF_NANOS: u64 = 999;
 const MOST_PINGS_PER_INTERVAL: u128 = 2;
 
 /// The limits, the same for all clients.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Rates {
     /// On messages; `None` for no limit.
     messages: Option<RateLimit>,
@@ -38,7 +38,7 @@ pub(crate) struct Rates {
 }
 
 /// A rate and a burst.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct RateLimit {
     /// The time in which the bucket gains one frame.
     frame_nanos: u64,
@@ -167,6 +167,12 @@ impl Buckets {
         // The rest of an earlier excuse is kept.
         let left = self.excuse.since(now);
         self.excuse = Timestamp(now.0.saturating_sub(left.as_micros() as u64));
+    }
+
+    /// Fills them, because other limits are in force. An excuse goes on.
+    pub(crate) fn refill(&mut self) {
+        self.messages_full_at_nanos = 0;
+        self.controls_full_at_nanos = 0;
     }
 
     /// The relay reads it again.

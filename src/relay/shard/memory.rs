@@ -53,6 +53,11 @@ impl Memory {
         }
     }
 
+    /// Another share is in force. If more is used, the relief at the end of the turn sees to it.
+    pub(super) fn set_share(&mut self, share_bytes: u64) {
+        self.share_bytes = share_bytes;
+    }
+
     /// Carried batches that clients share.
     pub(super) fn sharing(&self) -> &Sharing {
         &self.sharing

@@ -7,6 +7,7 @@
 //!   on_writable…                           sockets take bytes again                flushing.rs
 //!   handle(envelope)…, accept…             other shards, and new connections       hearing.rs, arriving.rs
 //!   hear_engines                           engines have numbered messages           clustering.rs
+//!   reconfigure                            the configuration was read again        reconfiguring.rs
 //!   permit, on_bytes, on_end…              clients have done something             ready.rs, reading.rs, leaving.rs
 //!   poll_unseated → admit…                 proxies have named their clients        naming.rs
 //!   poll_undecided → stay, transfer_out…   clients stay or move to another shard   arriving.rs
@@ -68,6 +69,7 @@ mod publishing;
 mod ranking;
 mod reading;
 mod ready;
+mod reconfiguring;
 mod relief;
 mod replaying;
 mod replays;
@@ -186,6 +188,15 @@ impl Settings {
     #[must_use]
     pub(crate) fn with_keys(mut self, keys: Arc<Keys>) -> Self {
         self.port.set_keys(keys);
+        self
+    }
+
+    /// The same in the place of older ones, by which topics may still live.
+    #[must_use]
+    pub(crate) fn after(mut self, older: &Settings) -> Self {
+        let conducts = Conducts::clone(&self.conducts).after(&older.conducts);
+        self.port.set_topics(conducts.rules().clone());
+        self.conducts = Arc::new(conducts);
         self
     }
 
@@ -343,8 +354,9 @@ impl Shard {
         self.wall_time = Some((wall_time, self.now));
     }
 
-    /// Puts other keys for tokens in force. Clients that came with a token of an old key stay until its end.
-    pub(crate) fn set_keys(&mut self, keys: Arc<Keys>) {
+    /// Puts other keys for tokens in force.
+    #[cfg(test)]
+    fn set_keys(&mut self, keys: Arc<Keys>) {
         self.settings.port.set_keys(keys);
     }
 

@@ -15,6 +15,7 @@ mod memory;
 mod outsiders;
 mod parts;
 mod probation;
+mod reconfiguring;
 mod rules;
 mod sources;
 mod spread;
