@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// A number of one engine on one worker: a counter, or a gauge if its comment says so.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(usize)]
-pub(crate) enum EngineStat {
+pub enum EngineStat {
     /// Gauge: both connections are usable.
     Up,
     /// Batches that the engine was asked to number.
@@ -62,7 +62,7 @@ impl EngineStat {
 /// A number of a worker's topics that engines number. It only grows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(usize)]
-pub(crate) enum ClusterStat {
+pub enum ClusterStat {
     /// Messages that were sent to an engine, and nobody knows whether they were published.
     GivenUp,
     /// Messages that were never sent to the engine, because it was away for too long.

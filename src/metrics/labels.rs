@@ -17,6 +17,7 @@ pub(crate) const DISCONNECTIONS: &[(&str, Stat)] = &[
     ("control_rate", Stat::DisconnectedControlRate),
     ("publish_denied", Stat::DisconnectedPublishDenied),
     ("token_expired", Stat::DisconnectedExpired),
+    ("by_hand", Stat::DisconnectedByHand),
     ("reserved_text", Stat::DisconnectedReservedText),
     ("memory", Stat::DisconnectedMemory),
     ("break", Stat::DisconnectedBreak),

@@ -64,6 +64,8 @@ pub enum Stat {
     DisconnectedPublishDenied,
     /// The token has expired: closed with 3000.
     DisconnectedExpired,
+    /// The operator has closed it.
+    DisconnectedByHand,
     /// The client sent a text that begins with U+0000: closed with 1008.
     DisconnectedReservedText,
     /// The relay was short of memory, and the client held the most: closed with 1013.

@@ -16,7 +16,7 @@ use crate::ids::ShardId;
 use crate::mailbox::{Mailbox, Wake};
 use crate::relay::envelope::Envelope;
 use crate::relay::owner::keepsake::Keepsake;
-use crate::relay::shard::{Settings, Transfer};
+use crate::relay::shard::{Settings, Transfer, Whom};
 use crate::ws::handshake::{Refusal, RefusalKind};
 
 /// Something for a worker.
@@ -32,6 +32,8 @@ pub(crate) enum Mail {
     Refusal(Stream, Refusal),
     /// From the acceptor: a connection over a limit was closed at once, because too many are being refused.
     Surplus(RefusalKind),
+    /// From the control thread: the operator closes clients.
+    Close(Arc<Whom>),
     /// From the control thread: the configuration was read again.
     Settings(Box<NewSettings>),
     /// From the thread that looks for an engine: its addresses.
@@ -70,6 +72,8 @@ pub(crate) enum Report {
     ShutdownRequested,
     /// The library's user asks that the configuration be read again, with certificates and keys for tokens.
     ReloadRequested,
+    /// The library's user closes clients.
+    Close(Whom),
     /// The library's user has another configuration.
     Reconfigured(Box<Config>),
 }

@@ -212,6 +212,7 @@ impl Port {
             deflate,
             start,
             expires_at: admission.expires_at,
+            subject: admission.subject,
             answer,
         };
         Ok(Decision::Join(terms, self.named(&head, peer)))

@@ -96,6 +96,8 @@ pub(crate) struct Terms {
     pub start: Start,
     /// The end of its grants, in seconds since the Unix epoch, if it has brought any.
     pub expires_at: Option<u64>,
+    /// The name of its bearer, from the token or from the grants of a proxy.
+    pub subject: Option<Box<str>>,
     /// The kind of response that it gets.
     pub answer: Answer,
 }

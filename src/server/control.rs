@@ -32,10 +32,11 @@ use super::watch::{FROZEN_AFTER, News, Watch};
 use crate::config::Shutdown;
 use crate::metrics::stats::{Published, Stat};
 use crate::net::listener::{Accepted, Acceptor};
-use crate::net::mail::{ControlBox, Report};
+use crate::net::mail::{ControlBox, Mail, Report};
 use crate::net::tls::keeper::Keeper;
 use crate::net::unix;
 use crate::net::vitals::Vitals;
+use crate::relay::shard::Whom;
 
 /// The waker of the control loop.
 pub(super) const WAKER: Token = Token(0);
@@ -296,6 +297,7 @@ impl Control {
             match report {
                 Report::ShutdownRequested => self.begin_shutdown("requested"),
                 Report::ReloadRequested => self.take_reload("requested", None),
+                Report::Close(whom) => self.close_by_hand(whom),
                 Report::Reconfigured(config) => self.take_reload("requested", Some(*config)),
                 Report::History(keepsake) => {
                     if let Some(saving) = &mut self.saving {
@@ -328,6 +330,14 @@ impl Control {
                 SIGUSR2 => ignore("SIGUSR2"),
                 _ => self.begin_shutdown("SIGTERM"),
             }
+        }
+    }
+
+    fn close_by_hand(&mut self, whom: Whom) {
+        info!(?whom, "closing clients by hand");
+        let whom = Arc::new(whom);
+        for worker in self.placement.postboxes.iter() {
+            worker.inbox.send(Mail::Close(whom.clone()));
         }
     }
 

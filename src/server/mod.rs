@@ -90,7 +90,7 @@ use crate::panics;
 use crate::port::position::Epoch;
 use crate::relay::router::Router;
 use crate::relay::saved::restore::Restored;
-use crate::relay::shard::{Settings, Shard};
+use crate::relay::shard::{Settings, Shard, Whom};
 
 /// A relay; [`Relay::start`] makes one.
 #[derive(Debug)]
@@ -335,6 +335,19 @@ impl RelayHandle {
     pub fn reconfigure(&self, config: &Config) {
         let config = Box::new(config.clone());
         self.control.send(Report::Reconfigured(config));
+    }
+
+    /// Closes all clients of a topic, such as `/room`: those that hear it, and those that may only publish to it. Each gets
+    /// Close 1000. Returns at once. The order is logged, and the clients count as `by_hand`.
+    ///
+    /// They may come back at once. A client that is moving to another worker at this moment may be missed.
+    pub fn close_topic(&self, topic: &str) {
+        self.control.send(Report::Close(Whom::Topic(topic.into())));
+    }
+
+    /// The same with all clients whose token, or whose grants of a proxy, have this `sub`. Take away their right first.
+    pub fn close_subject(&self, sub: &str) {
+        self.control.send(Report::Close(Whom::Subject(sub.into())));
     }
 
     /// Waits for the end of the relay, and returns its final counters.

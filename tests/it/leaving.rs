@@ -36,6 +36,22 @@ fn a_reset_is_counted_once() {
 }
 
 #[test]
+fn a_topic_that_is_closed_by_hand_loses_its_clients_on_all_workers_and_no_other_does() {
+    let world = World::start();
+    let room: Vec<_> = (0..6).map(|_| world.join("/room")).collect();
+    let mut other = world.join("/other");
+    world.await_total(Stat::ConnectedClients, 7);
+    world.relay.close_topic("/room");
+    for mut client in room {
+        assert_eq!(client.close(), (1000, "closed by the operator".into()));
+    }
+    other.send(frame(FIN | TEXT, b"still here"));
+    assert_eq!(other.hear(), "still here");
+    drop(other);
+    assert_eq!(world.end().value(Stat::DisconnectedByHand), 6);
+}
+
+#[test]
 fn a_client_that_shuts_down_its_side_is_told_and_counts_as_lost() {
     let world = World::start();
     let mut inside_a_frame = world.join("/room");

@@ -22,7 +22,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 const SMALL_RECEIVE_BUFFER: usize = 32 << 10;
 
 /// The reasons for a disconnection. Their counters add up to `Disconnections`.
-const REASONS: [Stat; 17] = [
+const REASONS: [Stat; 18] = [
     Stat::DisconnectedReservedText,
     Stat::DisconnectedByClient,
     Stat::DisconnectedLost,
@@ -35,6 +35,7 @@ const REASONS: [Stat; 17] = [
     Stat::DisconnectedControlRate,
     Stat::DisconnectedPublishDenied,
     Stat::DisconnectedExpired,
+    Stat::DisconnectedByHand,
     Stat::DisconnectedMemory,
     Stat::DisconnectedBreak,
     Stat::DisconnectedOutage,

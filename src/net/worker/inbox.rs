@@ -23,6 +23,7 @@ impl Sockets {
             }
             Mail::Refusal(stream, refusal) => self.refuse_socket(shard, stream, refusal),
             Mail::Surplus(kind) => shard.stats_mut().inc(refusal_stat(kind)),
+            Mail::Close(whom) => shard.close_by_hand(&whom),
             Mail::Settings(new) => {
                 self.fill_to = new.fill_to;
                 shard.reconfigure(new.settings);

@@ -36,6 +36,8 @@ pub(crate) enum Departure {
     PublishDenied,
     /// Its grants have ended.
     Expired,
+    /// The operator has closed its topic, or all clients of its subject.
+    ByHand,
     /// The relay is short of memory, and holds too much for this client or because it lags.
     Memory,
     /// It has compressed a message in a way that takes memory on the relay, and the relay has no more of that.
@@ -87,6 +89,7 @@ impl Departure {
             Departure::PublishDenied => Stat::DisconnectedPublishDenied,
             Departure::Expired => Stat::DisconnectedExpired,
             Departure::Memory | Departure::Window => Stat::DisconnectedMemory,
+            Departure::ByHand => Stat::DisconnectedByHand,
             Departure::Break => Stat::DisconnectedBreak,
             Departure::Outage => Stat::DisconnectedOutage,
             Departure::Shutdown => Stat::DisconnectedShutdown,
@@ -114,6 +117,7 @@ impl Departure {
             | Departure::ReservedText
             | Departure::Expired
             | Departure::Window
+            | Departure::ByHand
             | Departure::Break
             | Departure::Outage
             | Departure::Internal => Stat::HandshakeLost,
@@ -139,6 +143,7 @@ impl Departure {
             | Departure::Ended
             | Departure::Hangup
             | Departure::Expired
+            | Departure::ByHand
             | Departure::Break
             | Departure::Outage
             | Departure::Shutdown
@@ -172,6 +177,7 @@ impl Departure {
             }
             Departure::PublishDenied => Farewell::Fail(CloseCode::POLICY, "not allowed to publish"),
             Departure::Expired => Farewell::Close(CloseCode::UNAUTHORIZED, "the token has expired"),
+            Departure::ByHand => Farewell::Close(CloseCode::NORMAL, "closed by the operator"),
             Departure::Memory => {
                 Farewell::Fail(CloseCode::TRY_AGAIN_LATER, "the relay is short of memory")
             }
@@ -206,6 +212,7 @@ pub fn close_frames() -> Vec<(u16, String)> {
         Departure::ControlRate,
         Departure::PublishDenied,
         Departure::Expired,
+        Departure::ByHand,
         Departure::Memory,
         Departure::Window,
         Departure::Break,

@@ -216,6 +216,7 @@ impl Shard {
     pub(super) fn grant(&mut self, key: ClientKey, terms: Terms, early: Vec<u8>) {
         let is_owned_here = self.router.owner(&terms.topic) == self.id;
         self.draw_end(key, terms.expires_at);
+        self.subjects.set(key, terms.subject.as_deref());
         self.clients[key].grant(terms, early);
         if is_owned_here {
             self.stay(key);
@@ -368,6 +369,7 @@ impl Shard {
             return key;
         }
         self.draw_end(key, transfer.terms.expires_at);
+        self.subjects.set(key, transfer.terms.subject.as_deref());
         self.clients[key].grant(transfer.terms, transfer.early);
         self.stay(key);
         // If another shard owns the topic, the early frames wait for its answer.

@@ -344,6 +344,7 @@ impl Shard {
             self.stats.inc(Stat::Discarded);
         }
         self.memory.forget_client(key, &client, &mut self.stats);
+        self.subjects.forget(key);
         let stage = client.arrival.map(|arrival| arrival.stage);
         match stage {
             Some(Stage::Joining(terms, topic)) => {

@@ -7,6 +7,7 @@
 //!   on_writable…                           sockets take bytes again                flushing.rs
 //!   handle(envelope)…, accept…             other shards, and new connections       hearing.rs, arriving.rs
 //!   hear_engines                           engines have numbered messages           clustering.rs
+//!   close_by_hand                          the operator closes clients               closing.rs
 //!   reconfigure                            the configuration was read again        reconfiguring.rs
 //!   permit, on_bytes, on_end…              clients have done something             ready.rs, reading.rs, leaving.rs
 //!   poll_unseated → admit…                 proxies have named their clients        naming.rs
@@ -26,8 +27,8 @@
 //!
 //! The files are of two kinds. A *noun* owns fields and their invariants and does not know the shard: `clients` (with
 //! `client`, `skills`, `phase`, `arrival`, `exchange`, `carry`, `control` and `replaying`), `topics`, `publishing`, `outside`,
-//! `lanes`, `outflow` (with `row`), `memory` (with `ranking` and `sharing`), `inflation`, `census`, `drain`, `spread`, `timers`
-//! and `ends`. The other files are *steps*: work on the nouns.
+//! `lanes`, `outflow` (with `row`), `memory` (with `ranking` and `sharing`), `inflation`, `census`, `drain`, `spread`, `timers`,
+//! `ends` and `subjects`. The other files are *steps*: work on the nouns.
 //!
 //! [`Owner`] does the work for the topics that the shard owns.
 
@@ -39,6 +40,7 @@ mod census;
 mod checking;
 mod client;
 mod clients;
+mod closing;
 mod clustering;
 mod control;
 mod deadlines;
@@ -81,12 +83,14 @@ mod skills;
 mod sources;
 mod spread;
 mod streaming;
+mod subjects;
 #[cfg(test)]
 mod tests;
 mod timers;
 mod topics;
 
 pub use self::arriving::{Transfer, Undecided};
+pub(crate) use self::closing::Whom;
 pub use self::flushing::Written;
 pub(crate) use self::leaving::End;
 pub use self::naming::Named;
@@ -110,6 +114,7 @@ use self::publishing::Publishing;
 use self::replaying::Replaying;
 use self::replays::Replays;
 use self::spread::Spread;
+use self::subjects::Subjects;
 use self::timers::Wheel;
 use self::topics::Topics;
 use crate::access::keys::Keys;
@@ -271,6 +276,7 @@ pub struct Shard {
     chance: Chance,
     wheel: Wheel,
     ends: Ends,
+    subjects: Subjects,
     /// Clients that a proxy has named, and that the host has not seated yet.
     unseated: Vec<ClientKey>,
     /// Clients that publish, and whose proxies have a fault that the host does not know yet.
@@ -318,6 +324,7 @@ impl Shard {
             chance: Chance::new(router.chance_seed(id)),
             wheel: Wheel::new(now),
             ends: Ends::default(),
+            subjects: Subjects::default(),
             unseated: Vec::new(),
             misnamed: Vec::new(),
             undecided: Vec::new(),

@@ -2,6 +2,7 @@
 //!
 //! The helpers here are for the files in `tests/` as well. They take real turns; `driven` has their host.
 
+mod closing;
 mod coalesce;
 mod deflate;
 mod drain;

@@ -9,7 +9,7 @@ use super::host::{Due, Host};
 use super::world::World;
 
 /// The reasons for which clients leave. Together they count every disconnection.
-const REASONS: [Stat; 13] = [
+const REASONS: [Stat; 14] = [
     Stat::DisconnectedByClient,
     Stat::DisconnectedLost,
     Stat::DisconnectedProtocol,
@@ -22,6 +22,7 @@ const REASONS: [Stat; 13] = [
     Stat::DisconnectedControlRate,
     Stat::DisconnectedPublishDenied,
     Stat::DisconnectedExpired,
+    Stat::DisconnectedByHand,
     Stat::DisconnectedShutdown,
 ];
 
