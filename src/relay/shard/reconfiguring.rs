@@ -1,7 +1,8 @@
 //! Other settings, while the shard runs.
 //!
 //! The host hands them over as one value, between two steps of a turn. So each message and each request is judged by one
-//! configuration as a whole. A topic keeps its own settings for its life, and a new one has the new ones. The table in `docs/operations.md` says what each key does to those who are connected.
+//! configuration as a whole. A topic keeps its own settings for its life, and the next one has the new ones. The table in
+//! `docs/operations.md` says what each key does to those who are connected.
 //!
 //! All of this costs time with the number of clients and topics. It happens only if a value has changed that needs it.
 
