@@ -172,7 +172,7 @@ pub struct Deliveries {
     pub received_while_measured: u64,
     /// Bytes of payload received during the measurement.
     pub payload_bytes_while_measured: u64,
-    /// Bytes that connections read during the measurement: whole frames, as they are under TLS. Answers to POSTs are left out.
+    /// Bytes that were read during the measurement: frames and events, as they are under TLS. Answers to POSTs are left out.
     pub wire_bytes_while_measured: u64,
     /// Share of `expected` that was received, from 0 to 1.
     pub reach: f64,
