@@ -168,11 +168,7 @@ impl Relay {
         let unix_listener = listening::on_path(config)?;
         let mut history = HistoryFile::claim(config).map_err(StartError::Config)?;
 
-        let poll = Poll::new()?;
-        let control: ControlBox = Arc::new(Mailbox::new(PollWaker(Waker::new(
-            poll.registry(),
-            control::WAKER,
-        )?)));
+        let (poll, control) = event_loop()?;
         let seats = Seats::new(config.server.max_connections_per_ip);
         let mut workers = Workers::build(
             config,
@@ -366,6 +362,13 @@ impl RelayHandle {
             .unwrap_or_else(|panic| Err(RunError::Control(panics::message(panic.as_ref()))))?;
         Ok(Stats::total_of(&self.published))
     }
+}
+
+/// The event loop of the control thread, and its inbox.
+fn event_loop() -> io::Result<(Poll, ControlBox)> {
+    let poll = Poll::new()?;
+    let waker = Waker::new(poll.registry(), control::WAKER)?;
+    Ok((poll, Arc::new(Mailbox::new(PollWaker(waker)))))
 }
 
 /// The workers before they run.

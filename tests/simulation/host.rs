@@ -690,11 +690,8 @@ fn summary(envelope: &Envelope) -> String {
     match envelope {
         Envelope::Publish { topic, draft, .. } => format!("Publish {} to {topic}", draft.len()),
         Envelope::Deliver { topic, batch } => {
-            format!(
-                "Deliver {} of {topic} from {:?}",
-                batch.len(),
-                batch.first()
-            )
+            let (count, first) = (batch.len(), batch.first());
+            format!("Deliver {count} of {topic} from {first:?}")
         }
         other => format!("{other:?}"),
     }

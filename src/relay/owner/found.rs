@@ -1,7 +1,8 @@
 //! Messages that this relay never had, and that the engine still has for a client that comes from another one.
 //!
 //! The client reads them as a list of their own, and then asks for what this relay has. They are numbered backwards from the
-//! first message that this relay has. Such a number may name another message here, from before a break. So nobody else sees these.
+//! first message that this relay has. Such a number may name another message here, from before a break. So nobody else sees
+//! these.
 
 use std::sync::Arc;
 

@@ -5,18 +5,19 @@
 //!
 //! The steps of a shard change clients. A client knows neither the shard nor its topic.
 
+mod requesting;
+
 use bytes::Bytes;
 
 use super::arrival::{Arrival, Stage, Undecoded};
 use super::carry::{Carry, CarryProgress};
 use super::control::PendingControl;
-use super::exchange::{Exchange, Progress};
+use super::exchange::Progress;
 use super::phase::{Phase, Step};
 use super::replaying::{Ending, Replaying};
 use super::sharing::SharedKey;
 use super::skills::{Skills, Voice};
 use crate::access::Permission;
-use crate::http::response::Body;
 use crate::ids::Seq;
 use crate::port::position::Position;
 use crate::port::terms::{Form, Terms};
@@ -28,7 +29,6 @@ use crate::relay::topic::TopicKey;
 use crate::relay::topic::member::{Member, Rest};
 use crate::time::Timestamp;
 use crate::ws::decode::Decoder;
-use crate::ws::handshake::Refusal;
 use crate::ws::inflate::Window;
 
 /// Whether a client is read. If not, this is the event that makes the shard read it again.
@@ -382,84 +382,6 @@ impl Client {
     /// it may ask where it is at any time.
     pub(super) fn has_to_wait(&self) -> bool {
         self.publisher && !self.has_words()
-    }
-
-    /// The terms of a client whose place is undecided.
-    pub(super) fn undecided_terms(&self) -> Option<&Terms> {
-        self.arrival.as_ref()?.undecided_terms()
-    }
-
-    /// Whether a proxy's header is awaited. Until it is there, nothing can be sent to anybody.
-    pub(super) fn awaits_preface(&self) -> bool {
-        let arrival = self.arrival.as_ref();
-        arrival.is_some_and(|arrival| matches!(arrival.stage, Stage::Preface))
-    }
-
-    /// The refusal that waits for the rest of its request, which says how to answer.
-    pub(super) fn refusal(&self) -> Option<Refusal> {
-        self.arrival.as_ref()?.refusal
-    }
-
-    /// Whether it may ask for an event stream, as far as its request has come.
-    pub(super) fn mentions_events(&self) -> bool {
-        let arrival = self.arrival.as_ref();
-        arrival.is_some_and(|arrival| arrival.mentions_events())
-    }
-
-    /// The body that the answer to its health check has; `None` if it does not wait for one.
-    pub(super) fn probe(&self) -> Option<Body> {
-        let arrival = self.arrival.as_ref()?;
-        match arrival.stage {
-            Stage::Probe(body) => Some(body),
-            Stage::Preface
-            | Stage::Head(_)
-            | Stage::Exchange(_)
-            | Stage::AwaitsSeat(..)
-            | Stage::Granted(_)
-            | Stage::Joining(..)
-            | Stage::Joined => None,
-        }
-    }
-
-    /// Whether its request is a health check that is not answered yet.
-    pub(super) fn is_probe(&self) -> bool {
-        self.probe().is_some()
-    }
-
-    /// Whether the host has to seat the client that a proxy has named.
-    pub(super) fn awaits_seat(&self) -> bool {
-        let arrival = self.arrival.as_ref();
-        arrival.is_some_and(|arrival| matches!(arrival.stage, Stage::AwaitsSeat(..)))
-    }
-
-    /// The request that is being answered.
-    pub(super) fn exchange(&self) -> Option<&Exchange> {
-        self.arrival.as_ref()?.exchange()
-    }
-
-    /// The same, to go on with it.
-    pub(super) fn exchange_mut(&mut self) -> Option<&mut Exchange> {
-        self.arrival.as_mut()?.exchange_mut()
-    }
-
-    /// Whether it waits between two requests.
-    pub(super) fn is_idle(&self) -> bool {
-        let arrival = self.arrival.as_ref();
-        arrival.is_some_and(|arrival| arrival.is_idle())
-    }
-
-    /// Whether bytes of its next request came with the last one.
-    pub(super) fn has_early_request(&self) -> bool {
-        let arrival = self.arrival.as_ref();
-        self.phase == Phase::Requesting
-            && arrival.is_some_and(|arrival| {
-                matches!(arrival.stage, Stage::Head(_)) && !arrival.early.is_empty()
-            })
-    }
-
-    /// Whether its request is complete, and the host has to say how it is answered.
-    pub(super) fn awaits_host(&self) -> bool {
-        self.is_probe() || self.awaits_seat()
     }
 
     /// Sets whether the client is read from now on. Returns the state before.
