@@ -114,7 +114,7 @@ impl Story {
         }
         if let Some(unsaid) = told.lost.note(now, 1) {
             let away = told.away_since.map(|since| now.duration_since(since));
-            tracing::warn!(%engine, address = %target, why = %fault, ?away, unsaid, "the engine cannot be reached; new clients of its topics are refused, and the relay tries again");
+            tracing::warn!(%engine, address = %target, why = %fault, away = away.map(tracing::field::debug), unsaid, "the engine cannot be reached; new clients of its topics are refused, and the relay tries again");
         }
     }
 
