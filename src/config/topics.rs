@@ -113,7 +113,7 @@ impl Config {
     }
 
     /// Whether some topic keeps messages.
-    pub(super) fn keeps_history(&self) -> bool {
+    pub(crate) fn keeps_history(&self) -> bool {
         let by_rule = self.topics.iter().filter_map(|rule| rule.history.max_age);
         let ages = std::iter::once(self.history.max_age).chain(by_rule);
         ages.into_iter().any(|age| !age.is_zero())
@@ -124,6 +124,12 @@ impl Config {
         self.topics
             .iter()
             .any(|rule| rule.publish == Some(Publish::Token))
+    }
+
+    /// The largest `max_message_bytes`, of the section `limits` and of all rules.
+    pub(crate) fn largest_message_bytes(&self) -> usize {
+        let by_rule = self.topics.iter().filter_map(|rule| rule.max_message_bytes);
+        by_rule.fold(self.limits.max_message_bytes, usize::max)
     }
 
     /// The largest `max_lag_bytes`, of the section `slow_consumer` and of all rules.

@@ -158,9 +158,9 @@ fn shared(config: &Config) -> Shared {
         engines: hash_of(&config.cluster.engines),
         prefix: config.cluster.prefix.clone(),
         topics: topics.into(),
-        history: !config.history.max_age.is_zero(),
+        history: config.keeps_history(),
         echo: config.relay.echo,
-        max_message_bytes: config.limits.max_message_bytes as u64,
+        max_message_bytes: config.largest_message_bytes() as u64,
     }
 }
 
@@ -178,7 +178,7 @@ fn hash_of(engines: &[config::Engine]) -> u64 {
 /// as large as the largest message.
 fn limits(config: &Config) -> Limits {
     let cluster = &config.cluster;
-    let largest = cluster.max_batch_bytes.max(config.limits.max_message_bytes) + OVERHEAD_BYTES;
+    let largest = cluster.max_batch_bytes.max(config.largest_message_bytes()) + OVERHEAD_BYTES;
     Limits {
         max_reply_bytes: 8 * cluster.history + 4 * largest + 8 * SPARE_BYTES,
         max_message_bytes: 4 * largest + SPARE_BYTES,
