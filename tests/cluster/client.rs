@@ -50,6 +50,8 @@ pub(crate) struct Session {
     pub(crate) understands: bool,
     /// Its place, as it counts.
     pub(crate) place: Place,
+    /// Other places at which it may be.
+    maybe: Vec<Place>,
     seen: BTreeSet<MessageId>,
 }
 
@@ -60,6 +62,7 @@ impl Session {
             topic: String::from_utf8_lossy(&hash).into_owned(),
             understands,
             place,
+            maybe: Vec::new(),
             seen: BTreeSet::new(),
         }
     }
@@ -88,33 +91,50 @@ impl Session {
         };
     }
 
-    /// Hears a message without a word about its place. It must be the next one.
+    /// Hears a message without a word about its place. It must be the next one. A message that was numbered twice leaves it open
+    /// where the client is.
     pub(crate) fn hear_blindly(&mut self, id: MessageId, truth: &Truth) {
-        let before = truth.places(id).iter().map(|place| Place {
+        let from: Vec<Place> = self.maybe.iter().copied().chain([self.place]).collect();
+        let before = |place: &Place| Place {
             last: place.last - 1,
             ..*place
-        });
-        let is_next = |before: &Place| truth.distance(&self.topic, self.place, *before) == Some(0);
-        let before = before.clone().find(is_next).unwrap_or_else(|| {
+        };
+        let follows = |place: &&Place| {
+            let mut from = from.iter();
+            from.any(|&from| truth.distance(&self.topic, from, before(place)) == Some(0))
+        };
+        let next: Vec<Place> = truth.places(id).iter().filter(follows).copied().collect();
+        let [first, others @ ..] = &next[..] else {
             panic!(
-                "{}: message {id}, of {:?}, is not the next one at {}",
+                "{}: message {id}, of {:?}, is not the next one at {from:?}",
                 self.topic,
-                truth.places(id),
-                self.place
-            )
-        });
-        self.hear(Heard { before, id }, truth);
+                truth.places(id)
+            );
+        };
+        assert!(
+            self.seen.insert(id),
+            "{}: message {id} comes twice",
+            self.topic
+        );
+        self.place = *first;
+        self.maybe = others.to_vec();
+    }
+
+    /// The place of the client, if it knows it.
+    pub(crate) fn certain_place(&self) -> Option<Place> {
+        self.maybe.is_empty().then_some(self.place)
+    }
+
+    /// Whether the client may be at `place`, as far as it knows.
+    pub(crate) fn may_be_at(&self, place: Place, truth: &Truth) -> bool {
+        let mut from = self.maybe.iter().chain([&self.place]);
+        from.any(|&from| truth.distance(&self.topic, from, place) == Some(0))
     }
 
     /// A stream begins at `place`, of which nothing connects to what was heard.
     pub(crate) fn begin_anew(&mut self, place: Place) {
         self.seen.clear();
         self.place = place;
-    }
-
-    /// The name of the topic in the engine.
-    pub(crate) fn topic(&self) -> &str {
-        &self.topic
     }
 
     /// Checks that exactly `lost` messages lie between the session's place and `to`.

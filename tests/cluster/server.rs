@@ -167,6 +167,7 @@ impl Server {
                 let fields = args[1..].iter();
                 Reply::Array(fields.map(|field| self.hmget(&args[0], field)).collect())
             }
+            "HGETALL" => self.hgetall(&args[0]),
             "HSET" => {
                 let name = String::from_utf8_lossy(&args[1]);
                 self.write(&args[0], &name, args[2].clone());
@@ -415,6 +416,16 @@ impl Server {
             entries.pop_first();
         }
         Ok(())
+    }
+
+    fn hgetall(&self, hash: &Bytes) -> Reply {
+        let Some(Value::Hash(fields)) = self.keys.values.get(hash) else {
+            return Reply::Array(Vec::new());
+        };
+        let pairs = fields.iter().flat_map(|(name, value)| {
+            [Reply::Bulk(name.clone().into()), Reply::Bulk(value.clone())]
+        });
+        Reply::Array(pairs.collect())
     }
 
     fn hmget(&self, hash: &Bytes, field: &Bytes) -> Reply {

@@ -57,6 +57,10 @@ impl<T: Parcel> Engine<T> {
                 true
             }
             Asked::Nothing => true,
+            Asked::Describe(question) => {
+                self.on_described(question, reply);
+                true
+            }
             Asked::Sync(_)
             | Asked::Publish { .. }
             | Asked::Fill(_)
@@ -108,7 +112,12 @@ impl<T: Parcel> Engine<T> {
                     topic.on_found(of.round, client, entries, cx);
                 });
             }
-            Asked::Info | Asked::Load(_) | Asked::Still | Asked::Token(_) | Asked::Nothing => {}
+            Asked::Info
+            | Asked::Load(_)
+            | Asked::Still
+            | Asked::Token(_)
+            | Asked::Nothing
+            | Asked::Describe(_) => {}
         }
         Some(())
     }
@@ -127,6 +136,7 @@ impl<T: Parcel> Engine<T> {
             Asked::Info | Asked::Load(_) => self.give_up(Lane::Publisher, Reason::Protocol, now),
             // Audits and probes are asked again before long.
             Asked::Still | Asked::Nothing | Asked::Audit(_) => {}
+            Asked::Describe(question) => self.on_described(question, &Reply::Nil),
             Asked::Token(token) => {
                 let fence = self.tokens.remove(&token).and_then(|token| token.fence);
                 if let Some(of) = fence {

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use crate::cluster::place::Epoch;
+use crate::cluster::place::{Epoch, Place};
 use crate::cluster::scripts::Script;
 
 /// A topic of an engine. Slots are reused; the generation tells the topics of one slot apart.
@@ -48,6 +48,8 @@ pub(crate) enum Asked {
         number: u64,
         to: u64,
     },
+    /// All that the engine knows of a topic.
+    Describe(u64),
     /// All entries that it wants.
     FindAll {
         of: Of,
@@ -76,4 +78,13 @@ pub(crate) enum Confirmation {
 pub(crate) struct SubscriptionChange {
     pub(crate) is_on: bool,
     pub(crate) channel: Bytes,
+}
+
+/// The engine's knowledge of a topic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Described {
+    /// The place of the topic; `None` if the engine does not know it.
+    pub at: Option<Place>,
+    /// Members on other nodes.
+    pub others: u64,
 }

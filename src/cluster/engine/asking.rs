@@ -210,7 +210,7 @@ impl<T: Parcel> Engine<T> {
         self.requests.push(Urgency::First, Some(command), asked);
     }
 
-    fn send_later(&mut self, command: Command, asked: Asked) {
+    pub(super) fn send_later(&mut self, command: Command, asked: Asked) {
         self.requests.push(Urgency::Later, Some(command), asked);
     }
 
@@ -250,6 +250,7 @@ impl<T: Parcel> Engine<T> {
                 self.requests.clear();
                 self.loading = 0;
                 self.probed_at = None;
+                self.forget_questions();
             }
             Lane::Subscriber => {
                 self.subscriptions.clear();

@@ -3,11 +3,12 @@
 //! A driver moves bytes. It calls `on_*` for what happened, [`Engine::handle_timeout`] when [`Engine::poll_timeout`] says so, and
 //! then does what [`Engine::take_actions`] and [`Engine::take_events`] say. Nothing else happens inside.
 //!
-//! [`answers`] reads what comes back; [`asking`] turns what topics ask into commands.
+//! [`answers`] reads what comes back; [`asking`] turns what topics ask into commands; [`describing`] asks about any topic.
 
 mod answers;
 pub(crate) mod asked;
 mod asking;
+mod describing;
 #[cfg(test)]
 mod tests;
 
@@ -17,7 +18,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use slab::Slab;
 
-use self::asked::{Asked, Confirmation, SubscriptionChange, Token, TopicKey};
+use self::asked::{Asked, Confirmation, Described, SubscriptionChange, Token, TopicKey};
 use super::audit::Audit;
 use super::command::Command;
 use super::hello::{self, Hello, Peers};
@@ -157,6 +158,9 @@ pub struct Engine<T> {
     counts: Counts,
     actions: Vec<Action>,
     events: Vec<(TopicKey, Effect<T>)>,
+    /// Questions about topics that are not answered.
+    describing: BTreeSet<u64>,
+    described: Vec<(u64, Option<Described>)>,
 }
 
 impl<T: Parcel> Engine<T> {
@@ -193,6 +197,8 @@ impl<T: Parcel> Engine<T> {
             counts: Counts::default(),
             actions: Vec::new(),
             events: Vec::new(),
+            describing: BTreeSet::new(),
+            described: Vec::new(),
             settings,
         }
     }

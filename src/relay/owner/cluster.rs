@@ -7,7 +7,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
 use crate::chance::Chance;
-use crate::cluster::engine::asked::TopicKey;
+use crate::cluster::engine::asked::{Described, TopicKey};
 use crate::cluster::engine::{Action, Engine, EngineSettings};
 use crate::cluster::rendezvous::engine_of;
 use crate::cluster::topic::effect::Effect;
@@ -15,6 +15,7 @@ use crate::cluster::topic::verdict::Why;
 use crate::cluster::topic::{State, Topic};
 use crate::relay::owner::coalesce::Agenda;
 use crate::relay::owner::offer::Offer;
+use crate::relay::posting::Question;
 use crate::time::Timestamp;
 
 /// The settings that all engines share.
@@ -74,6 +75,8 @@ pub struct Cluster {
     /// Topics with members that a shard has not got round to.
     open_holds: BTreeSet<usize>,
     questions: u64,
+    /// Clients that have asked about topics, by the number of the question.
+    asking: HashMap<u64, Question>,
     tally: Tally,
 }
 
@@ -105,6 +108,7 @@ impl Cluster {
             agenda: Agenda::default(),
             open_holds: BTreeSet::new(),
             questions: 0,
+            asking: HashMap::new(),
             tally: Tally::default(),
         }
     }
@@ -193,6 +197,25 @@ impl Cluster {
     pub(super) fn next_question(&mut self) -> u64 {
         self.questions += 1;
         self.questions
+    }
+
+    /// Asks the engine of a topic about it, for a client.
+    pub(super) fn ask(&mut self, question: Question, now: Timestamp) {
+        let number = self.next_question();
+        let engine = self.engine_of(&question.topic);
+        self.engines[engine].describe(&question.topic, number, now);
+        self.asking.insert(number, question);
+    }
+
+    /// Takes the engines' answers.
+    pub(super) fn take_described(&mut self) -> Vec<(Question, Option<Described>)> {
+        let described = self.engines.iter_mut().flat_map(Engine::take_described);
+        let described: Vec<_> = described.collect();
+        let asked = described.into_iter().filter_map(|(number, described)| {
+            let question = self.asking.remove(&number)?;
+            Some((question, described))
+        });
+        asked.collect()
     }
 
     /// Notes whether clients wait for their place in a topic.

@@ -297,6 +297,7 @@ impl Owner {
         for slot in forgotten {
             self.unlink_if_left(slot, desk);
         }
+        self.answer_questions(desk);
         let joining = self.cluster.as_deref().map(Cluster::joining);
         for slot in joining.into_iter().flatten() {
             self.seat_joiners(slot, desk);

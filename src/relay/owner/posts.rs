@@ -4,14 +4,16 @@ use super::keys::Claimed;
 use super::receipts::Due;
 use super::topic::OwnedTopic;
 use super::{Desk, Owner};
+use crate::cluster::engine::asked::Described;
 use crate::ids::{Seq, ShardId};
 use crate::metrics::stats::Stat;
 use crate::port::describe::Description;
 use crate::port::position::{Epoch, Position};
 use crate::relay::envelope::Envelope;
 use crate::relay::outbox::Outbox;
+use crate::relay::places::position_of;
 use crate::relay::posting::{
-    Described, Posted, Posting, Question, Recall, Receipt, Ticket, Verdict,
+    Described as Answer, Posted, Posting, Question, Recall, Receipt, Ticket, Verdict,
 };
 
 impl Owner {
@@ -126,6 +128,10 @@ impl Owner {
 
     /// A client of another shard, or of this one, asks about a topic.
     pub(crate) fn on_ask(&mut self, question: Question, desk: &mut Desk<'_>) {
+        if let Some(cluster) = &mut self.cluster {
+            cluster.ask(question, desk.now);
+            return self.answer_questions(desk);
+        }
         let Question {
             topic,
             from,
@@ -134,8 +140,41 @@ impl Owner {
         let epoch = self.epoch;
         let found = self.topic_mut(&topic);
         let found = found.map(|(_, topic)| describe(topic, epoch));
-        let described = Envelope::Described(Box::new(Described { client, found }));
+        let described = Envelope::Described(Box::new(Answer { client, found }));
         desk.outbox.send(from, described);
+    }
+}
+
+impl Owner {
+    /// Engines have said what they know of topics. Their members elsewhere are added to those here.
+    pub(super) fn answer_questions(&mut self, desk: &mut Desk<'_>) {
+        let described = match &mut self.cluster {
+            Some(cluster) => cluster.take_described(),
+            None => return,
+        };
+        for (question, described) in described {
+            let epoch = self.epoch;
+            let found = self.topic_mut(&question.topic);
+            let mut found = found.map(|(_, topic)| describe(topic, epoch));
+            if let Some(Described { at, others }) = described {
+                let at = at.map(position_of);
+                let found = found.get_or_insert(Description {
+                    members: 0,
+                    at: None,
+                    oldest: None,
+                    bytes: 0,
+                });
+                found.members = found
+                    .members
+                    .saturating_add(u32::try_from(others).unwrap_or(u32::MAX));
+                // The place up to which this relay has delivered is more exact, and its kept messages lead there.
+                found.at = found.at.or(at);
+                found.oldest = found.oldest.or(at);
+            }
+            let client = question.client;
+            let described = Envelope::Described(Box::new(Answer { client, found }));
+            desk.outbox.send(question.from, described);
+        }
     }
 }
 

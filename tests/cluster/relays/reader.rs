@@ -14,6 +14,8 @@ pub(crate) enum State {
     Asking(Option<Place>),
     /// It posts a message.
     Posting(MessageId),
+    /// It asks about a topic.
+    Curious,
     Open(Session),
     /// Nothing more comes.
     Over(Option<Place>),
@@ -98,6 +100,9 @@ impl Reader {
             )
             .into_bytes();
         }
+        if let State::Curious = self.state {
+            return format!("HEAD {} HTTP/1.1\r\nHost: a\r\n\r\n", self.topic).into_bytes();
+        }
         let State::Asking(place) = &self.state else {
             panic!("it has asked");
         };
@@ -127,7 +132,7 @@ impl Reader {
     pub(crate) fn session(&self) -> Option<&Session> {
         match &self.state {
             State::Open(session) => Some(session),
-            State::Asking(_) | State::Posting(_) | State::Over(_) => None,
+            State::Asking(_) | State::Posting(_) | State::Curious | State::Over(_) => None,
         }
     }
 
@@ -136,7 +141,7 @@ impl Reader {
         self.bytes.extend(bytes);
         loop {
             let taken = match &self.state {
-                State::Asking(_) | State::Posting(_) => self.take_head(truth),
+                State::Asking(_) | State::Posting(_) | State::Curious => self.take_head(truth),
                 State::Open(_) => self.take_frame(truth),
                 State::Over(_) => return,
             };
@@ -150,9 +155,9 @@ impl Reader {
     /// The connection has ended.
     pub(crate) fn end(&mut self) {
         let place = match &self.state {
-            State::Open(session) => Some(session.place),
+            State::Open(session) => session.certain_place(),
             State::Asking(place) | State::Over(place) => *place,
-            State::Posting(_) => None,
+            State::Posting(_) | State::Curious => None,
         };
         self.state = State::Over(place);
     }
@@ -173,6 +178,13 @@ impl Reader {
             self.judge_post(id, status, &head, &body, truth);
             self.state = State::Over(None);
             return end + 4 + len;
+        }
+        if let State::Curious = self.state {
+            self.tally.push("described");
+            assert_eq!(status, "200", "{head}");
+            assert!(field(&head, "Fanwire-Members").is_some(), "{head}");
+            self.state = State::Over(None);
+            return end + 4;
         }
         let State::Asking(place) = self.state else {
             return 0;
@@ -317,10 +329,8 @@ impl Reader {
         });
         let at = reason.split("; ").find_map(|part| part.strip_prefix("at "));
         let at = place_in(at.unwrap_or_else(|| panic!("{reason} has no position")));
-        let distance = truth.distance(session.topic(), session.place, at);
-        assert_eq!(
-            distance,
-            Some(0),
+        assert!(
+            session.may_be_at(at, truth),
             "client {}: {reason}, and it is at {}",
             self.number,
             session.place

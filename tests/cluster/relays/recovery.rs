@@ -96,8 +96,7 @@ impl World {
                 epoch: Epoch(server.number(&hash, "e")),
                 last: server.number(&hash, "n"),
             };
-            let distance = self.truth.distance(session.topic(), session.place, at);
-            if distance != Some(0) && at.last > 0 {
+            if !session.may_be_at(at, &self.truth) && at.last > 0 {
                 return Err(format!(
                     "client {number} is at {}, the engine at {at}",
                     session.place

@@ -460,6 +460,7 @@ impl World {
                 self.set_room(at, usize::MAX);
             }
             56 => self.end_relay(relay),
+            57..60 if !is_draining => self.connect(relay, topic, false, State::Curious),
             _ if !self.readers.is_empty() => {
                 let at = self.rng.below(self.readers.len());
                 self.publish(at);
