@@ -13,8 +13,8 @@ pub(crate) struct Judged {
     replaying: BTreeSet<ClientKey>,
     /// Departures for a lag, and all departures.
     before: [u64; 2],
-    /// Departures for lack of memory until the last turn.
-    for_memory: u64,
+    /// The times that clients had to give way for lack of memory, until the last turn.
+    limit_reached: u64,
 }
 
 fn departures(shard: &Shard) -> [u64; 2] {
@@ -48,11 +48,11 @@ impl Judged {
                 "a replay is judged as lag"
             );
         }
-        let for_memory = shard.stats().value(Stat::DisconnectedMemory);
-        let before = std::mem::replace(&mut self.for_memory, for_memory);
+        let limit_reached = shard.stats().value(Stat::BufferLimitReached);
+        let before = std::mem::replace(&mut self.limit_reached, limit_reached);
         let kept = shard.stats().value(Stat::HistoryBytes);
         assert!(
-            for_memory == before || kept == 0,
+            limit_reached == before || kept == 0,
             "a client gives way, and {kept} bytes are kept for those that come later"
         );
     }

@@ -3,6 +3,8 @@
 use super::engine::Engine;
 use super::session::{Listener, Promise, Talker, compare};
 use super::{Nodes, metric, section};
+use crate::support::eventually;
+use crate::wire::Wire;
 
 #[test]
 fn clients_of_three_relays_hear_one_order() {
@@ -116,6 +118,31 @@ fn the_rights_on_the_page_are_enough() {
     compare(listeners, vec![talker], Promise::Whole);
     for world in &nodes.worlds {
         assert_eq!(metric(world, "fanwire_cluster_errors_total"), 0);
+    }
+    nodes.end();
+}
+
+#[test]
+fn the_members_of_all_relays_are_counted() {
+    let Some(engine) = Engine::start() else {
+        return;
+    };
+    let nodes = Nodes::start(2, &engine);
+    let listeners: Vec<_> = nodes
+        .worlds
+        .iter()
+        .map(|world| Listener::join(world, "/room"))
+        .collect();
+    for world in &nodes.worlds {
+        eventually("both members are counted", || {
+            let mut wire: Wire = world.dial();
+            wire.send("GET /room HTTP/1.1\r\nHost: localhost\r\nAccept: application/json\r\nConnection: close\r\n\r\n");
+            wire.answer().body.contains("\"members\":2")
+        });
+        assert_eq!(metric(world, "fanwire_cluster_errors_total"), 0);
+    }
+    for listener in listeners {
+        listener.end();
     }
     nodes.end();
 }
