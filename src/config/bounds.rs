@@ -17,6 +17,8 @@ use crate::secrecy::{Kind, quoted};
 /// The smallest `limits.max_message_bytes`: the limit must never forbid control frames, which hold up to 125 bytes (RFC
 /// 6455, section 5.5).
 const MIN_MESSAGE_BYTES: usize = 125;
+/// The largest `compression.min_members`. No topic has more members than that on one machine.
+const MAX_MIN_MEMBERS: usize = 1_000_000;
 /// The largest `limits.max_message_bytes`. The relay is not for transferring files.
 const MAX_MESSAGE_BYTES: usize = 64 << 20;
 /// The smallest `limits.max_header_bytes`: a browser's upgrade request without cookies.
@@ -96,6 +98,7 @@ impl Config {
         self.validate_tokens()?;
         self.validate_history()?;
         self.validate_waits()?;
+        self.validate_compression()?;
         self.validate_listeners()?;
         self.validate_unix_socket()?;
         self.validate_proxies()?;
@@ -108,6 +111,7 @@ impl Config {
     pub(super) fn validate_of_topic(&self) -> Result<(), ConfigError> {
         self.validate_sizes()?;
         self.validate_history()?;
+        self.validate_compression()?;
         self.check_rest_with_engines()?;
         self.validate_waits()
     }
@@ -195,6 +199,14 @@ impl Config {
                 ))
                 .or("0 for half of the memory that the relay may use")
         })
+    }
+
+    fn validate_compression(&self) -> Result<(), ConfigError> {
+        check_range(
+            "compression.min_members",
+            self.compression.min_members,
+            1..=MAX_MIN_MEMBERS,
+        )
     }
 
     fn validate_waits(&self) -> Result<(), ConfigError> {

@@ -250,6 +250,7 @@ const ROWS: &[Row] = &[
         NextRequest,
         "Connections keep what they have agreed on."
     ),
+    row!(compression.min_members, NextLife, ""),
     row!(cluster.engines, Restart, ""),
     row!(cluster.prefix, Restart, ""),
     row!(cluster.ca_file, Restart, ""),
@@ -400,7 +401,7 @@ keepalive: {ping_interval: 1s, pong_timeout: 1s}
 history: {max_age: 1m, max_bytes: 2MiB, max_messages: 1, file: f}
 topics: [{match: /a, publish: nobody}]
 http: {page: "on"}
-compression: {enabled: true}
+compression: {enabled: true, min_members: 1}
 cluster:
   {engines: [{name: a, url: "redis://127.0.0.1"}], prefix: p, ca_file: c, cert_file: c, key_file: k, max_batch_bytes: 1KiB,
   history: 1KiB, history_ttl: 2s, topic_ttl: 20s, connect_timeout: 3s, io_timeout: 3s, probe_interval: 3s, audit_rate: 1,

@@ -123,6 +123,12 @@ pub struct CompressionRule {
         skip_serializing_if = "Option::is_none"
     )]
     pub enabled: Option<bool>,
+    /// Instead of `compression.min_members`.
+    #[serde(
+        deserialize_with = "optional::count",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub min_members: Option<usize>,
 }
 
 /// `slow_consumer` of a rule.

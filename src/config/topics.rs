@@ -62,6 +62,7 @@ impl TopicSettings {
             },
             compression: Compression {
                 enabled: rule.compression.enabled.unwrap_or(self.compression.enabled),
+                min_members: (rule.compression.min_members).unwrap_or(self.compression.min_members),
             },
             slow_consumer: SlowConsumer {
                 policy: slow.policy.unwrap_or(self.slow_consumer.policy),
@@ -251,6 +252,7 @@ impl TopicSettings {
         config.limits.max_message_bytes = self.max_message_bytes;
         config.history = self.history.clone();
         config.slow_consumer = self.slow_consumer.clone();
+        config.compression = self.compression.clone();
     }
 }
 
@@ -280,6 +282,9 @@ fn of_rule(error: ConfigError, index: usize, rule: &TopicRule) -> ConfigError {
         "relay.echo" if rule.echo.is_some() => Some("echo"),
         "relay.coalesce" if rule.coalesce.is_some() => Some("coalesce"),
         "limits.max_message_bytes" if rule.max_message_bytes.is_some() => Some("max_message_bytes"),
+        "compression.min_members" if rule.compression.min_members.is_some() => {
+            Some("compression.min_members")
+        }
         "history.max_age" if rule.history.max_age.is_some() => Some("history.max_age"),
         "history.max_bytes" if rule.history.max_bytes.is_some() => Some("history.max_bytes"),
         "history.max_messages" if rule.history.max_messages.is_some() => {

@@ -377,15 +377,27 @@ pub enum Page {
 }
 
 /// `compression`: messages in fewer bytes.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(
     default,
     deny_unknown_fields,
     expecting = "a mapping such as `enabled: true`"
 )]
 pub struct Compression {
-    /// Whether clients may send compressed messages.
+    /// Whether clients may send compressed messages, and get them.
     pub enabled: bool,
+    /// The members of a topic that must take compressed messages before the relay compresses.
+    #[serde(deserialize_with = "units::count")]
+    pub min_members: usize,
+}
+
+impl Default for Compression {
+    fn default() -> Self {
+        Compression {
+            enabled: false,
+            min_members: 20,
+        }
+    }
 }
 
 /// `shutdown`: the end of the relay.

@@ -7,7 +7,8 @@
 
 use super::engines::{ClusterStat, EngineStat};
 use super::labels::{
-    DISCONNECTIONS, FAILED_HANDSHAKES, HTTP_REQUESTS, POSTS, RESUMES, TLS_HANDSHAKES, WRITE_CALLS,
+    DEFLATE_KEYS, DISCONNECTIONS, FAILED_HANDSHAKES, HTTP_REQUESTS, POSTS, RESUMES, TLS_HANDSHAKES,
+    WRITE_CALLS,
 };
 use super::stats::Stat;
 
@@ -205,9 +206,10 @@ pub const METRICS: &[Metric] = &[
             &[
                 ("frames", Stat::MembersByFrames),
                 ("events", Stat::MembersByEvents),
+                ("deflated", Stat::MembersByDeflated),
             ],
         ),
-        "Connected clients, by the form in which they read: WebSocket frames, or server-sent events.",
+        "Connected clients, by the form in which they read: WebSocket frames, server-sent events, or WebSocket frames that may be compressed.",
     ),
     gauge(
         "fanwire_max_connections",
@@ -284,6 +286,41 @@ pub const METRICS: &[Metric] = &[
         "fanwire_deflate_members",
         Source::Total(Stat::DeflateMembers),
         "Clients that have agreed on permessage-deflate (compression.enabled).",
+    ),
+    gauge(
+        "fanwire_deflate_windows",
+        Source::Total(Stat::DeflateWindows),
+        "Topics whose messages are compressed: each has a window, which all its members share.",
+    ),
+    gauge(
+        "fanwire_deflate_window_bytes",
+        Source::Total(Stat::DeflateWindowBytes),
+        "Memory of these windows, in bytes.",
+    ),
+    counter(
+        "fanwire_deflated_messages_total",
+        Source::Total(Stat::DeflatedMessages),
+        "Messages that were compressed, once for all members of their topic.",
+    ),
+    counter(
+        "fanwire_deflate_input_bytes_total",
+        Source::Total(Stat::DeflateInputBytes),
+        "Bytes of these messages before, with their frame headers.",
+    ),
+    counter(
+        "fanwire_deflate_output_bytes_total",
+        Source::Total(Stat::DeflateOutputBytes),
+        "Bytes of these messages after that, with their frame headers.",
+    ),
+    counter(
+        "fanwire_deflate_keys_total",
+        Source::Cases("reason", DEFLATE_KEYS),
+        "Times that compression began anew, so that every member could follow, by the reason.",
+    ),
+    counter(
+        "fanwire_deflate_plain_deliveries_total",
+        Source::Total(Stat::DeflatePlainDeliveries),
+        "Deliveries of plain messages to members that take compressed ones.",
     ),
     counter(
         "fanwire_inflated_messages_total",

@@ -81,6 +81,16 @@ pub(crate) const FAILED_HANDSHAKES: &[(&str, Stat)] = &[
     ("tls", Stat::HandshakeTls),
 ];
 
+/// The reasons for which the compression of a topic began anew.
+pub(crate) const DEFLATE_KEYS: &[(&str, Stat)] = &[
+    ("start", Stat::DeflateKeysStart),
+    ("waiting", Stat::DeflateKeysWaiting),
+    ("evicted", Stat::DeflateKeysEvicted),
+    ("larger_window", Stat::DeflateKeysLarger),
+    ("retry", Stat::DeflateKeysRetry),
+    ("echo", Stat::DeflateKeysEcho),
+];
+
 /// The kinds of TLS handshakes.
 pub(crate) const TLS_HANDSHAKES: &[(&str, Stat)] =
     &[("full", Stat::TlsFull), ("resumed", Stat::TlsResumed)];

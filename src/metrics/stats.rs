@@ -14,14 +14,36 @@ use crossbeam_utils::CachePadded;
 pub enum Stat {
     /// Gauge: clients whose request was granted (101, or 200 for an event stream), and that are not counted as disconnected.
     ConnectedClients,
-    /// Gauge: those of them that speak WebSocket.
+    /// Gauge: those of them that speak WebSocket, without compression.
     MembersByFrames,
     /// Gauge: those of them that read an event stream.
     MembersByEvents,
+    /// Gauge: those that speak WebSocket and take compressed frames.
+    MembersByDeflated,
     /// Gauge: clients that may send compressed messages.
     DeflateMembers,
     /// Messages accepted from clients.
     Messages,
+    /// Messages that an owner has compressed.
+    DeflatedMessages,
+    /// Their length before, in bytes.
+    DeflateInputBytes,
+    /// Their length after that, in bytes.
+    DeflateOutputBytes,
+    /// Windows that were empty at the beginning of a batch, because a topic got one.
+    DeflateKeysStart,
+    /// The same, because members waited for it.
+    DeflateKeysWaiting,
+    /// The same, because the window of the topic had been taken away.
+    DeflateKeysEvicted,
+    /// The same, because long messages need a larger window.
+    DeflateKeysLarger,
+    /// The same, because messages may shrink again that did not for a time.
+    DeflateKeysRetry,
+    /// The same, because members do not get their own messages.
+    DeflateKeysEcho,
+    /// Deliveries of plain frames to members that take compressed ones.
+    DeflatePlainDeliveries,
     /// Compressed messages of clients that were inflated.
     InflatedMessages,
     /// Their length after that, in bytes.
@@ -204,6 +226,10 @@ pub enum Stat {
     CarriedBytes,
     /// Gauge: memory for what clients have sent, to which their next compressed messages may refer, in bytes.
     InflateWindowBytes,
+    /// Gauge: windows of topics, to which their next compressed messages may refer.
+    DeflateWindows,
+    /// Gauge: their memory, in bytes.
+    DeflateWindowBytes,
     /// Turns that ended with more in memory than the shard's share of `max_buffered_bytes`.
     BufferLimitReached,
     /// Pauses of the worker that its clients are not blamed for.

@@ -191,12 +191,13 @@ impl Port {
             Err(BadLast) => Start::Now,
         };
         let (form, subprotocol, deflate, answer) = match asked {
-            Asked::Upgrade(upgrade) => (
-                Form::Frames,
-                self.select(&upgrade.offer, permission),
-                rule.compresses.then(|| Deflate::choose(&head)).flatten(),
-                Answer::Upgrade(upgrade.accept_key),
-            ),
+            Asked::Upgrade(upgrade) => {
+                let deflate = rule.compresses.then(|| Deflate::choose(&head)).flatten();
+                let form = deflate.map_or(Form::Frames, |_| Form::Deflated);
+                let subprotocol = self.select(&upgrade.offer, permission);
+                let answer = Answer::Upgrade(upgrade.accept_key);
+                (form, subprotocol, deflate, answer)
+            }
             Asked::Events(_) => (
                 Form::Events,
                 Subprotocols::default(),

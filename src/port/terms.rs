@@ -90,7 +90,7 @@ pub(crate) struct Terms {
     pub permission: Permission,
     /// The answer to its offer of subprotocols.
     pub subprotocol: Subprotocols,
-    /// The extension that is agreed: its messages may be compressed.
+    /// The extension that is agreed: its messages may be compressed. It reads compressed frames only with it.
     pub deflate: Option<Deflate>,
     /// The beginning of its stream. It has no effect if its topic keeps no messages.
     pub start: Start,

@@ -87,7 +87,9 @@ pub(crate) fn end(
 /// Appends words in a form. They are JSON in one line.
 fn push(out: &mut Vec<u8>, form: Form, at: Option<Position>, json: &str) {
     match form {
-        Form::Frames => push_message(out, MessageKind::Text, format!("\0{json}").as_bytes()),
+        Form::Frames | Form::Deflated => {
+            push_message(out, MessageKind::Text, format!("\0{json}").as_bytes());
+        }
         Form::Events => events::push_own(out, at, json),
     }
 }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use crate::access::rules::TopicRules;
 use crate::config::{Config, TopicSettings};
 use crate::relay::owner::coalesce::Coalesce;
+use crate::relay::owner::deflation::Compression;
 use crate::relay::owner::history::Retention;
 use crate::relay::policy::Policy;
 
@@ -20,6 +21,8 @@ pub struct Conduct {
     pub(in crate::relay) coalesce: Coalesce,
     /// How much is kept for clients that come later; `None` for nothing.
     pub(in crate::relay) retention: Option<Retention>,
+    /// The compression of messages; `None` if nobody gets the extension.
+    pub(in crate::relay) compression: Option<Compression>,
     /// The longest message in bytes.
     pub(in crate::relay) max_message_bytes: usize,
     /// Whether a sender gets its own messages.
@@ -34,6 +37,11 @@ impl Conduct {
             coalesce: Coalesce::new(settings.coalesce, policy.window_bytes),
             policy,
             retention: Retention::new(&settings.history),
+            compression: settings.compression.enabled.then_some(Compression {
+                // The configuration allows no more than a `u32` counts.
+                min_members: settings.compression.min_members as u32,
+                only_keys: !settings.echo,
+            }),
             max_message_bytes: settings.max_message_bytes,
             echo: settings.echo,
         }

@@ -76,6 +76,16 @@ pub enum Envelope {
         /// The members there now, with those who are joining.
         audience: Audience,
     },
+    /// To a topic's owner: members of `from` fell out of step with the window of compressed frames, and wait until it is
+    /// emptied. It is told once until then.
+    Waits {
+        /// The topic.
+        topic: TopicName,
+        /// The shard of the members.
+        from: ShardId,
+        /// The number of members.
+        members: u32,
+    },
     /// To a topic's owner: number these and spread them.
     Publish {
         /// The topic.
@@ -182,6 +192,7 @@ impl Envelope {
             | Envelope::Unsubscribe { .. }
             | Envelope::Members { .. }
             | Envelope::Arrived { .. }
+            | Envelope::Waits { .. }
             | Envelope::Recall(_)
             | Envelope::Posted(_)
             | Envelope::Ask(_)

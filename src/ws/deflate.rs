@@ -44,7 +44,7 @@ impl WindowSize {
     }
 
     /// The memory that a compressor with this window takes, as an allocator counted it.
-    pub fn memory_bytes(self) -> usize {
+    pub const fn memory_bytes(self) -> usize {
         match self {
             WindowSize::Small => 161 << 10,
             WindowSize::Large => 273 << 10,

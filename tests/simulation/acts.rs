@@ -1,6 +1,7 @@
 //! The actions of clients, and accidents that happen to them.
 
 use crate::peer::{self, Request};
+use crate::rng::Rng;
 use crate::tally::{Event, Stage};
 use crate::world::World;
 
@@ -73,7 +74,7 @@ impl World {
             self.plan.config.limits.max_message_bytes,
         );
         let rng = &mut self.rng;
-        let is_text = rng.percent(50);
+        let is_text = !self.plan.is_noisy && rng.percent(50);
         let len = match rng.below(100) {
             0..5 => 0,
             5..10 => rng.within(0..=8),
@@ -86,7 +87,7 @@ impl World {
         let is_lossy = self.plan.is_lossy();
         let len = if is_lossy { len.max(8) } else { len }.min(most);
         let mut payload = format!("{number:08x}").into_bytes();
-        payload.resize(len.max(8), if is_text { b'.' } else { 0xee });
+        fill(&mut payload, len.max(8), is_text, self.plan.is_noisy, rng);
         if is_text && len > 12 {
             payload[8..12].copy_from_slice("\u{1f980}".as_bytes());
         }
@@ -306,4 +307,24 @@ impl World {
             self.hosts[peer.host].events.push_back(id);
         }
     }
+}
+
+/// Words that messages are made of. A client that inflates with the wrong window finds another word in the place of the
+/// right one.
+const WORDS: [&[u8; 6]; 12] = [
+    b"price:", b"volume", b"symbol", b"trade=", b"buyer.", b"seller", b"amount", b"offer#",
+    b"bid_at", b"ask_at", b"closed", b"opened",
+];
+
+/// Fills a payload up to `len` bytes: with words, or with bytes that do not shrink.
+fn fill(payload: &mut Vec<u8>, len: usize, is_text: bool, is_noisy: bool, rng: &mut Rng) {
+    while payload.len() < len {
+        if is_noisy {
+            payload.extend(rng.next().to_be_bytes());
+        } else {
+            let word = rng.pick(&WORDS);
+            payload.extend(word.map(|byte| if is_text { byte } else { byte | 0x80 }));
+        }
+    }
+    payload.truncate(len);
 }

@@ -71,7 +71,9 @@ impl World {
             value(Stat::ConnectedClients)
         );
         assert_eq!(
-            value(Stat::MembersByFrames) + value(Stat::MembersByEvents),
+            value(Stat::MembersByFrames)
+                + value(Stat::MembersByEvents)
+                + value(Stat::MembersByDeflated),
             value(Stat::ConnectedClients),
             "each member reads one form"
         );

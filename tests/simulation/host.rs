@@ -625,6 +625,7 @@ impl World {
             | Envelope::Mark { .. }
             | Envelope::Returned { .. }
             | Envelope::Out { .. }
+            | Envelope::Waits { .. }
             | Envelope::Recall(_)
             | Envelope::Ask(_)
             | Envelope::Described(_)

@@ -27,6 +27,7 @@ mod counterpart;
 mod ending;
 mod events;
 mod host;
+mod inflater;
 mod judged;
 mod model;
 mod outsiders;

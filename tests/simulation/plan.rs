@@ -59,6 +59,8 @@ pub(crate) struct Plan {
     pub(crate) posters: usize,
     /// The share of clients that offer to compress, in percent.
     pub(crate) compressing: usize,
+    /// Messages do not shrink.
+    pub(crate) is_noisy: bool,
     /// Reads pause while an inbox holds this many bytes of messages.
     pub(crate) inbox_high_water_bytes: usize,
     /// The bytes that a connection holds for a client that does not read.
@@ -113,6 +115,9 @@ pub(crate) const TOPICS: [(&str, &str); 5] = [
 /// The memory for what a client has sent, to which it may refer.
 pub(crate) const WINDOW_BYTES: usize = 32 << 10;
 
+/// The memory with which a topic is compressed.
+const SHARED_WINDOW_BYTES: usize = 161 << 10;
+
 /// A rule for a topic.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Rule {
@@ -163,7 +168,13 @@ impl Plan {
 
     /// The most that the memory of a message can be, divided by its cost as a frame. An event has names around each line.
     pub(crate) fn growth(&self) -> usize {
-        if self.streams > 0 { 10 } else { 1 }
+        // Compressed frames stand beside the plain ones.
+        let compressed = usize::from(self.config.compression.enabled);
+        if self.streams > 0 {
+            10 + compressed
+        } else {
+            1 + compressed
+        }
     }
 
     /// Whether what is kept has no limit that a world reaches.
@@ -210,6 +221,7 @@ impl Plan {
             streams: rng.pick(&[0, 20, 50]),
             posters: rng.pick(&[0, 0, 20, 40]),
             compressing: rng.pick(&[0, 50, 100]),
+            is_noisy: rng.percent(8),
             inbox_high_water_bytes: rng.pick(&[lag / 4, lag, 8 << 20]),
             send_buffer_bytes: rng
                 .pick(&[64, 1 << 10, 8 << 10, 64 << 10])
@@ -250,6 +262,9 @@ impl Plan {
         if plan.config.compression.enabled && rng.percent(10) {
             return plan.of_windows();
         }
+        if plan.config.compression.enabled && rng.percent(18) {
+            return plan.of_shared_windows(rng);
+        }
         plan
     }
 
@@ -264,6 +279,33 @@ impl Plan {
             compressing: 100,
             streams: 0,
             posters: 0,
+            ..self
+        }
+    }
+
+    /// Most clients take compressed frames, and many of them skip messages. There are windows for one or two topics.
+    fn of_shared_windows(mut self, rng: &mut Rng) -> Plan {
+        let windows = rng.pick(&[1, 1, 2]) * self.shards;
+        let least = 2 * self.config.slow_consumer.max_lag_bytes * self.shards;
+        let limits = &mut self.config.limits;
+        limits.max_buffered_bytes = least.max(32 * windows * SHARED_WINDOW_BYTES);
+        self.config.compression.min_members = 1;
+        if rng.percent(60) {
+            self.config.slow_consumer.policy = SlowConsumerPolicy::Drop;
+        }
+        let topics = TOPICS.map(|(_, name)| name);
+        Plan {
+            topics: topics[..rng.pick(&[1, 2, 3])].to_vec(),
+            clients: self.clients.max(12),
+            compressing: rng.pick(&[60, 90]),
+            streams: rng.pick(&[0, 10]),
+            posters: 0,
+            burst: 25,
+            steps: 2_500,
+            is_noisy: rng.percent(35),
+            trouble: rng.pick(&[0, 5]),
+            checks: 0,
+            end_at: None,
             ..self
         }
     }
@@ -338,10 +380,18 @@ fn config(shards: usize, rng: &mut Rng) -> Config {
     config
 }
 
-/// Clients may compress. Often there is memory for some of them to refer to earlier messages, and not for all.
+/// Clients may compress, and the relay may. Often there is memory for some topics to be compressed, or for some clients to refer
+/// to earlier messages, and not for all.
 fn compress(config: &mut Config, shards: usize, rng: &mut Rng) {
     config.compression.enabled = true;
-    if rng.percent(70) {
+    config.compression.min_members = rng.pick(&[1, 1, 2, 4]);
+    if rng.percent(25) {
+        let windows = rng.pick(&[1, 1, 2, 4]);
+        let limits = &mut config.limits;
+        limits.max_buffered_bytes = limits
+            .max_buffered_bytes
+            .max(32 * shards * windows * SHARED_WINDOW_BYTES);
+    } else if rng.percent(70) {
         let windows = rng.pick(&[2, 2, 2, 4]);
         let limits = &mut config.limits;
         limits.max_buffered_bytes = limits

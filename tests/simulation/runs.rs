@@ -19,10 +19,17 @@ use crate::world::World;
 const SEEDS_PER_LINE: u64 = 1_000;
 
 /// The counters that an ordinary run must reach, with the least value of each.
-const CORNERS: [(Stat, u64); 39] = [
+const CORNERS: [(Stat, u64); 46] = [
     (Stat::Messages, 30_000),
     (Stat::Coalesced, 4_000),
     (Stat::InflatedMessages, 3_000),
+    (Stat::DeflatedMessages, 3_000),
+    (Stat::DeflateKeysStart, 100),
+    (Stat::DeflateKeysWaiting, 100),
+    (Stat::DeflateKeysEvicted, 2),
+    (Stat::DeflateKeysRetry, 1),
+    (Stat::DeflateKeysEcho, 100),
+    (Stat::DeflatePlainDeliveries, 1_000),
     (Stat::DisconnectedTooBig, 5),
     (Stat::PostedMessages, 3_000),
     (Stat::PostsAccepted, 1_000),
@@ -48,7 +55,7 @@ const CORNERS: [(Stat, u64); 39] = [
     (Stat::DisconnectedStall, 100),
     (Stat::DisconnectedPong, 40),
     (Stat::DisconnectedMemory, 50),
-    (Stat::BufferLimitReached, 100),
+    (Stat::BufferLimitReached, 50),
     (Stat::DisconnectedShutdown, 500),
     (Stat::HandshakeBadRequest, 50),
     (Stat::HandshakeNotUpgrade, 50),

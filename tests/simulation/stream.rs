@@ -1,7 +1,10 @@
 //! An independent reader of a client's input: one HTTP response, then frames (RFC 6455, section 5.2) or events. It checks every
 //! rule that binds a server, and shares nothing with the relay's code.
 
+use std::ops::Range;
+
 use crate::events::{self, Said, Words};
+use crate::inflater::Inflater;
 use crate::model::positions::{Place, Told};
 
 /// An item that a server sent.
@@ -79,6 +82,10 @@ pub(crate) struct Stream {
     pub(crate) told: Option<Told>,
     /// The extension that the head of the response names.
     pub(crate) extension: Option<String>,
+    /// It inflates what is compressed, which is an error without the extension.
+    inflater: Option<Inflater>,
+    /// Compressed messages so far.
+    pub(crate) compressed: u64,
 }
 
 impl Stream {
@@ -121,6 +128,7 @@ impl Stream {
                     (field(head, "Fanwire-Position"), field(head, "Fanwire-Lost"));
                 self.told = Told::of_fields(position, lost);
                 self.extension = field(head, "Sec-WebSocket-Extensions").map(str::to_owned);
+                self.inflater = self.extension.as_ref().map(|_| Inflater::default());
                 let is_stream = field(head, "Content-Type") == Some("text/event-stream");
                 self.state = match status {
                     101 => State::Frames,
@@ -138,8 +146,17 @@ impl Stream {
             State::Body | State::Events | State::Closed if bytes.is_empty() => Ok(None),
             State::Body => Ok(Some((None, bytes.len()))),
             State::Frames => {
-                let Some((item, len)) = frame(bytes)? else {
+                let Some((header, payload)) = frame(bytes, self.inflater.is_some())? else {
                     return Ok(None);
+                };
+                let len = payload.end;
+                let payload = &bytes[payload];
+                let item = match &mut self.inflater {
+                    Some(inflater) if header & 0x40 != 0 => {
+                        self.compressed += 1;
+                        item(header & 0x0f, &inflater.inflate(payload)?)?
+                    }
+                    Some(_) | None => item(header & 0x0f, payload)?,
                 };
                 if matches!(item, Item::Close { .. }) {
                     self.state = State::Closed;
@@ -206,12 +223,18 @@ fn status(head: &[u8]) -> Result<u16, String> {
         .ok_or_else(|| format!("no status line: {line:?}"))
 }
 
-/// A frame and its length, once it is complete.
-fn frame(bytes: &[u8]) -> Result<Option<(Item, usize)>, String> {
+/// The first byte of a frame and the place of its payload, once it is complete. Messages may be compressed if that is agreed.
+fn frame(bytes: &[u8], may_deflate: bool) -> Result<Option<(u8, Range<usize>)>, String> {
     let &[first, second, ..] = bytes else {
         return Ok(None);
     };
-    if first & 0xf0 != 0x80 {
+    let is_message = matches!(first & 0x0f, 0x1 | 0x2);
+    let reserved = if may_deflate && is_message {
+        0x30
+    } else {
+        0x70
+    };
+    if first & (0x80 | reserved) != 0x80 {
         return Err(format!("first byte {first:#x}: not one final frame"));
     }
     if second & 0x80 != 0 {
@@ -220,14 +243,13 @@ fn frame(bytes: &[u8]) -> Result<Option<(Item, usize)>, String> {
     let Some((len, header)) = length(second, bytes)? else {
         return Ok(None);
     };
-    let Some(payload) = bytes.get(header..header + len) else {
+    if bytes.len() < header + len {
         return Ok(None);
-    };
-    let item = item(first & 0x0f, payload)?;
-    if !matches!(item, Item::Message { .. }) && len > 125 {
+    }
+    if !is_message && len > 125 {
         return Err(format!("a control frame of {len} bytes"));
     }
-    Ok(Some((item, header + len)))
+    Ok(Some((first, header..header + len)))
 }
 
 fn length(second: u8, bytes: &[u8]) -> Result<Option<(usize, usize)>, String> {

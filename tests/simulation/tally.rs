@@ -268,7 +268,7 @@ pub(crate) const LEAST: [(Event, u64); 104] = [
     (Event::Drain(Moment::Wait), 2),
     (Event::Drain(Moment::HeldBack), 10),
     (Event::Drain(Moment::MidFrame), 15),
-    (Event::Drain(Moment::CloseAwaited), 3),
+    (Event::Drain(Moment::CloseAwaited), 1),
     (Event::Drain(Moment::Stall), 30),
     (Event::Drain(Moment::Pause), 15),
     (Event::Cut(Moment::Any), 150),

@@ -40,6 +40,11 @@ impl Audience {
         self
     }
 
+    /// The members that read `form`.
+    pub(crate) fn count(self, form: Form) -> u32 {
+        self.by_form[form.index()]
+    }
+
     /// Whether some member reads `form`.
     pub(crate) fn reads(self, form: Form) -> bool {
         self.by_form[form.index()] > 0

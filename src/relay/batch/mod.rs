@@ -5,6 +5,7 @@
 //! do not get their own messages back, it also knows the authors.
 
 pub(crate) mod audience;
+pub(crate) mod deflated;
 pub(crate) mod draft;
 pub(crate) mod drafts;
 mod events;
@@ -20,8 +21,10 @@ use crate::ids::{ClientId, Seq};
 use crate::port::position::{Epoch, Position};
 use crate::port::terms::Form;
 use crate::relay::batch::audience::Audience;
+use crate::relay::batch::deflated::{Mark, Volume};
 use crate::relay::batch::draft::{Authored, Draft, OVERHEAD_BYTES, Parts, Share, Source};
 use crate::time::Timestamp;
+use crate::ws::deflate::Compressor;
 
 /// The messages of a batch in one form, one after the other.
 #[derive(Clone, Debug)]
@@ -88,6 +91,13 @@ impl Encoding {
     }
 }
 
+/// The messages of a batch as compressed frames.
+#[derive(Clone, Debug)]
+struct Deflated {
+    encoding: Encoding,
+    mark: Mark,
+}
+
 /// See the module.
 #[derive(Clone, Debug)]
 pub struct Batch {
@@ -95,6 +105,8 @@ pub struct Batch {
     frames: Encoding,
     /// Present if somebody reads them. Most topics have no such readers.
     events: Option<Box<Encoding>>,
+    /// Present if the owner has compressed the batch.
+    deflated: Option<Box<Deflated>>,
     /// The runs of each author, sorted by author; empty if members get their own messages back.
     authors: Box<[Authored]>,
     decoded_at: Timestamp,
@@ -164,6 +176,7 @@ impl Batch {
             first,
             frames,
             events: None,
+            deflated: None,
             authors,
             decoded_at,
             shares: shares.into_boxed_slice(),
@@ -182,11 +195,38 @@ impl Batch {
         self.events = Some(Box::new(events));
     }
 
+    fn messages(&self) -> impl ExactSizeIterator<Item = &[u8]> {
+        (0..self.len()).map(|index| self.frames.message(index))
+    }
+
+    /// The messages that can be compressed. The others stay as they are.
+    pub(crate) fn compressible(&self) -> Volume {
+        deflated::volume(self.messages())
+    }
+
+    /// Makes the compressed frames. Every member must be sent the batch, because the window has then seen it. Returns the volume
+    /// of the compressed frames.
+    pub(crate) fn deflate(&mut self, compressor: &mut Compressor, mark: Mark) -> Volume {
+        let frame_bytes = self.frames.bytes.len();
+        let (bytes, ends, compressed) = deflated::encode(self.messages(), frame_bytes, compressor);
+        let bytes = Bytes::from(bytes);
+        let encoding = Encoding { bytes, ends };
+        self.kept_bytes += (encoding.cost_bytes() + size_of::<Deflated>()) as u64;
+        self.deflated = Some(Box::new(Deflated { encoding, mark }));
+        compressed
+    }
+
+    /// The place of its compressed frames, if it has any.
+    pub(crate) fn mark(&self) -> Option<Mark> {
+        self.deflated.as_ref().map(|deflated| deflated.mark)
+    }
+
     /// Whether it has the messages in a form.
     pub(crate) fn has(&self, form: Form) -> bool {
         match form {
             Form::Frames => true,
             Form::Events => self.events.is_some(),
+            Form::Deflated => self.deflated.is_some(),
         }
     }
 
@@ -194,7 +234,8 @@ impl Batch {
     pub(crate) fn with(&self, form: Form, at: Option<Position>) -> Batch {
         let mut batch = self.clone();
         match form {
-            Form::Frames => {}
+            // No window has room for old messages.
+            Form::Frames | Form::Deflated => {}
             Form::Events => batch.make_events(at),
         }
         batch
@@ -220,16 +261,20 @@ impl Batch {
     pub(crate) fn encoding(&self, form: Form) -> &Encoding {
         match form {
             Form::Frames => &self.frames,
-            Form::Events => self.events(),
+            Form::Events | Form::Deflated => self.other(form),
         }
     }
 
     /// Not inlined: a delivery of frames would cost some thirty instructions more.
     #[cold]
     #[inline(never)]
-    fn events(&self) -> &Encoding {
-        let events = self.events.as_ref();
-        events.expect("a batch has the forms that its audience reads")
+    fn other(&self, form: Form) -> &Encoding {
+        let encoding = match form {
+            Form::Frames => Some(&self.frames),
+            Form::Events => self.events.as_deref(),
+            Form::Deflated => self.deflated.as_ref().map(|deflated| &deflated.encoding),
+        };
+        encoding.expect("a batch has the forms that its audience reads")
     }
 
     /// The number of the message at `offset` of `form`.
@@ -259,7 +304,7 @@ impl Batch {
     pub(crate) fn bytes_before(&self, form: Form, offset: u32) -> u64 {
         match form {
             Form::Frames => u64::from(offset),
-            Form::Events => {
+            Form::Events | Form::Deflated => {
                 let index = self.encoding(form).index_at(offset);
                 u64::from(self.frames.start_of(index))
             }

@@ -9,6 +9,7 @@
 
 pub(crate) mod cluster;
 pub(crate) mod coalesce;
+pub(crate) mod deflation;
 mod engined;
 mod engines;
 mod found;
@@ -22,6 +23,7 @@ mod receipts;
 mod sequencer;
 mod shelf;
 pub(crate) mod topic;
+mod windows;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -38,6 +40,7 @@ use self::pending::Gauged;
 use self::receipts::Receipts;
 use self::shelf::Shelf;
 use self::topic::OwnedTopic;
+use self::windows::Windows;
 use crate::ids::{ClientKey, Seq, ShardId};
 use crate::metrics::stats::{Stat, Stats};
 use crate::port::position::{Epoch, Start};
@@ -75,6 +78,7 @@ pub(crate) struct Owner {
     conducts: Arc<Conducts>,
     max_waiting_bytes: u64,
     epoch: Epoch,
+    windows: Windows,
     /// The highest number that a forgotten topic's next message would have had. New topics start there, so a number never
     /// names two messages of a topic.
     high_water: Seq,
@@ -107,6 +111,7 @@ impl Owner {
             conducts,
             max_waiting_bytes: max_buffered_bytes / WAITING_SHARE,
             epoch,
+            windows: Windows::new(max_buffered_bytes),
             high_water: Seq(0),
             shelf: Shelf::default(),
             topics: Slab::new(),
@@ -185,6 +190,9 @@ impl Owner {
         let slot = self.slot_named(name, desk.stats);
         let topic = &mut self.topics[slot];
         topic.subscribe(from, audience);
+        if form == Form::Deflated {
+            topic.note_waiting(from, 1, &self.windows);
+        }
         let joiner = Joiner {
             shard: from,
             client,
@@ -222,7 +230,8 @@ impl Owner {
             let start = start.unwrap_or_default();
             history.drop_expired(desk.now);
             let here = (&self.epoch, next);
-            let mut resumed = history.resume(start, form, here, places.as_ref(), desk.now);
+            let mut resumed =
+                history.resume(start, form.of_kept(), here, places.as_ref(), desk.now);
             if let Some(found) = found {
                 found.lead(&mut resumed);
             }
@@ -247,6 +256,7 @@ impl Owner {
             return;
         };
         topic.unsubscribe(from, desk.now);
+        self.end_deflation_if_unused(slot, desk.stats);
         self.remember_if_ending(slot, desk.now);
         if self.cluster.is_some() {
             self.forget_joiners(slot, from, desk.now);
@@ -263,12 +273,24 @@ impl Owner {
         name: &TopicName,
         from: ShardId,
         audience: Audience,
-        now: Timestamp,
+        desk: &mut Desk<'_>,
     ) {
         if let Some((slot, topic)) = self.topic_mut(name) {
             topic.note_audience(from, audience);
-            self.tell_members(slot, now);
+            self.end_deflation_if_unused(slot, desk.stats);
+            self.tell_members(slot, desk.now);
         }
+    }
+
+    /// Members of `from` wait until the window of compressed frames is emptied.
+    pub(crate) fn on_waits(&mut self, name: &TopicName, from: ShardId, members: u32) {
+        if let Some(&slot) = self.slots_by_name.get(name) {
+            self.topics[slot].note_waiting(from, members, &self.windows);
+        }
+    }
+
+    fn end_deflation_if_unused(&mut self, slot: usize, stats: &mut Stats) {
+        self.topics[slot].end_deflation_if_unused(&mut self.windows, stats);
     }
 
     /// Takes in messages to number. The topic need not have a member.
@@ -378,6 +400,7 @@ impl Owner {
 
     /// Fans out every topic that does not have to wait; in haste, every topic.
     pub(crate) fn fan_out(&mut self, is_in_haste: bool, desk: &mut Desk<'_>) {
+        self.windows.begin_turn();
         let mut published = std::mem::take(&mut self.published);
         for &slot in &published {
             let topic = &mut self.topics[slot];
@@ -431,11 +454,13 @@ impl Owner {
     fn spread(
         &mut self,
         slot: usize,
-        batches: Vec<Arc<Batch>>,
+        mut batches: Vec<Arc<Batch>>,
         is_in_haste: bool,
         desk: &mut Desk<'_>,
     ) {
         let topic = &mut self.topics[slot];
+        // Every way that a batch can take comes by here, and nothing is left out behind it: the window has seen what is sent.
+        topic.deflate(&mut batches, &mut self.windows, desk.now, desk.stats);
         let mut has_outsiders = false;
         for batch in batches {
             has_outsiders |= topic.note_outsiders(&batch);
@@ -592,7 +617,7 @@ impl Owner {
     /// Checks the agenda and the gauges against the topics. For tests.
     pub(crate) fn check(&self, stats: &Stats) {
         let (mut waiting, mut costs, mut kept, mut shelved) = (0, 0, 0, 0);
-        let mut posted = 0;
+        let (mut posted, mut windows) = (0, 0);
         for (slot, topic) in &self.topics {
             assert_eq!(topic.due().is_none(), topic.pending().is_empty());
             if let Some(due) = topic.due() {
@@ -619,6 +644,7 @@ impl Owner {
                 "a part of a request is numbered, and its shard is not told"
             );
             posted += usize::from(self.receipts.waits_for(slot));
+            windows += usize::from(topic.has_window(&self.windows));
             let history = topic.history.as_ref().map(|history| history.memory_bytes());
             assert_eq!(topic.gauged_history_bytes, history.unwrap_or(0));
             kept += topic.gauged_history_bytes;
@@ -629,6 +655,7 @@ impl Owner {
             assert_eq!(topic.shelved.is_some(), topic.gauged_history_bytes > 0);
         }
         self.keys.check();
+        self.windows.check(windows, stats);
         assert_eq!(
             posted,
             self.receipts.topics(),

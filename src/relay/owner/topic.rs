@@ -4,14 +4,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::coalesce::Coalesce;
+use super::deflation::{Deflation, Takers};
 use super::engined::Engined;
 use super::history::History;
 use super::pending::{Gauged, Pending};
 use super::sequencer::Sequencer;
 use super::shelf::Shelved;
+use super::windows::Windows;
 use crate::config::Config;
 use crate::ids::{Seq, ShardId};
+use crate::metrics::stats::Stats;
 use crate::port::position::Epoch;
+use crate::port::terms::Form;
 use crate::port::topic_name::TopicName;
 use crate::relay::batch::Batch;
 use crate::relay::batch::audience::Audience;
@@ -46,6 +50,8 @@ pub struct OwnedTopic {
     pub(super) shelved: Option<Shelved>,
     /// Memory of these messages that the shard's gauge counts, in bytes.
     pub(super) gauged_history_bytes: u64,
+    /// The state of its compression, while members take compressed frames.
+    deflation: Option<Box<Deflation>>,
     /// Bytes of outsiders that are numbered, of which their shards have not been told. A shard is here once.
     unacknowledged: Vec<(ShardId, u64)>,
     /// It is in the turn's list of topics that got messages.
@@ -62,6 +68,19 @@ struct Subscriber {
     shard: ShardId,
     /// As the shard said last: when it published, when a client joined there, or when many had left.
     audience: Audience,
+    /// Members that wait for a key, as far as the owner knows.
+    waiting: u32,
+}
+
+impl Subscriber {
+    fn takers(&self) -> Takers {
+        let all = self.audience.count(Form::Deflated);
+        Takers {
+            all,
+            // Some of them may have left.
+            waiting: self.waiting.min(all),
+        }
+    }
 }
 
 impl OwnedTopic {
@@ -88,6 +107,7 @@ impl OwnedTopic {
             history,
             shelved: None,
             gauged_history_bytes: 0,
+            deflation: None,
             unacknowledged: Vec::new(),
             is_listed: false,
             open_from: Timestamp(0),
@@ -182,8 +202,75 @@ impl OwnedTopic {
     pub fn subscribe(&mut self, shard: ShardId, audience: Audience) {
         match self.subscriber_mut(shard) {
             Some(subscriber) => subscriber.audience = audience,
-            None => self.subscribers.push(Subscriber { shard, audience }),
+            None => self.subscribers.push(Subscriber {
+                shard,
+                audience,
+                waiting: 0,
+            }),
         }
+    }
+
+    /// Notes that `members` of a shard wait for a key.
+    pub(super) fn note_waiting(&mut self, shard: ShardId, members: u32, windows: &Windows) {
+        let Some(compression) = self.conduct.compression else {
+            return;
+        };
+        if let Some(subscriber) = self.subscriber_mut(shard) {
+            subscriber.waiting = subscriber.takers().waiting.saturating_add(members);
+        }
+        self.deflation
+            .get_or_insert_with(|| Box::new(Deflation::new(compression, windows)));
+    }
+
+    fn takers(&self) -> Takers {
+        let mut takers = Takers { all: 0, waiting: 0 };
+        for Takers { all, waiting } in self.subscribers.iter().map(Subscriber::takers) {
+            takers.all = takers.all.saturating_add(all);
+            takers.waiting = takers.waiting.saturating_add(waiting);
+        }
+        takers
+    }
+
+    /// Gives the window back if no member takes compressed frames.
+    pub(super) fn end_deflation_if_unused(&mut self, windows: &mut Windows, stats: &mut Stats) {
+        if self.deflation.is_some()
+            && self.takers().all == 0
+            && let Some(deflation) = self.deflation.take()
+        {
+            deflation.end(windows, stats);
+        }
+    }
+
+    /// Makes the compressed frames of batches that were just numbered and that nobody has yet, in their order.
+    pub(super) fn deflate(
+        &mut self,
+        batches: &mut [Arc<Batch>],
+        windows: &mut Windows,
+        now: Timestamp,
+        stats: &mut Stats,
+    ) {
+        if self.deflation.is_none() {
+            return;
+        }
+        self.end_deflation_if_unused(windows, stats);
+        let mut takers = self.takers();
+        let Some(deflation) = &mut self.deflation else {
+            return;
+        };
+        for batch in batches {
+            if deflation.deflate(Arc::make_mut(batch), takers, windows, now, stats) {
+                takers.waiting = 0;
+                for subscriber in &mut self.subscribers {
+                    subscriber.waiting = 0;
+                }
+            }
+        }
+    }
+
+    /// Whether it has a window for its compressed frames. For tests.
+    pub(super) fn has_window(&self, windows: &Windows) -> bool {
+        let deflation = self.deflation.as_ref();
+        deflation.is_some_and(|deflation| deflation.has_window(windows))
     }
 
     /// Notes the members of a shard, if it has any.
@@ -387,7 +474,6 @@ impl OwnedTopic {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::port::terms::Form;
     use crate::relay::policy::grace::{GRACE, WITHOUT_PROGRESS};
     use crate::ws::frame::MessageKind;
 

@@ -58,7 +58,7 @@ const REST_OF_HEAD: Duration = Duration::from_secs(1);
 /// The frames behind a request. The bytes behind the request for an event stream mean nothing.
 fn early_frames(terms: &Terms, rest: &[u8]) -> Vec<u8> {
     match terms.form {
-        Form::Frames => rest.to_vec(),
+        Form::Frames | Form::Deflated => rest.to_vec(),
         Form::Events => Vec::new(),
     }
 }

@@ -17,6 +17,7 @@ use super::replaying::{Ending, Replaying};
 use crate::ids::{ClientKey, Seq};
 
 use crate::port::position::Position;
+use crate::port::terms::Form;
 use crate::port::topic_name::TopicName;
 use crate::relay::batch::past::{Past, Resumed};
 use crate::relay::owner::cluster::Cluster;
@@ -132,10 +133,18 @@ impl Shard {
         let topic_key = member.topic;
         let topic = &mut self.topics[topic_key];
         let past = past.get_or_insert_with(|| Arc::new(topic.log.past()));
-        let from = member.position(&topic.log);
-        let sent = member.sent_of_message(&topic.log);
+        let form = member.form();
+        let mut from = member.position(&topic.log);
+        let mut sent = member.sent_of_message(&topic.log);
+        if form == Form::Deflated && sent > 0 {
+            // The list is read plain. The message in progress may be compressed.
+            let sharing = self.memory.sharing();
+            let rest = member.rest_of_frame(&topic.log, |batch| sharing.sharers(batch));
+            client.carry_message(rest);
+            (from, sent) = (Seq(from.0 + 1), 0);
+        }
         let range = (from, until.0);
-        let replay = Replay::within(topic_key, member.form, range, past.clone(), sent);
+        let replay = Replay::within(topic_key, form, range, past.clone(), sent);
         let list = self.replays.enter(past, key, &mut self.stats);
         if let Some(member) = client.member.take() {
             if client.blocked {

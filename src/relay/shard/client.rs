@@ -243,7 +243,7 @@ impl Client {
         self.skills.set_voice(match terms.form {
             Form::Events => Voice::Events,
             // Its topic decides, when it has joined.
-            Form::Frames => Voice::Silent,
+            Form::Frames | Form::Deflated => Voice::Silent,
         });
         self.may_publish = match terms.permission {
             Permission::Publish | Permission::PublishOnly => true,

@@ -50,7 +50,12 @@ impl Shard {
                 topic,
                 from,
                 audience,
-            } => owner.on_members(&topic, from, audience, desk.now),
+            } => owner.on_members(&topic, from, audience, &mut desk),
+            Envelope::Waits {
+                topic,
+                from,
+                members,
+            } => owner.on_waits(&topic, from, members),
             Envelope::Publish {
                 topic,
                 draft,
@@ -110,7 +115,11 @@ impl Shard {
         let own = self.note_own_messages(key, &batch);
         let offered = members * batch.len() as u64 - own;
         self.stats.add(Stat::Offered, offered);
-        self.topics[key].append(batch);
+        let topic = &mut self.topics[key];
+        if batch.mark().is_some_and(|mark| mark.is_key) {
+            topic.note_key();
+        }
+        topic.append(batch);
         self.outflow.serve(key, &mut self.topics);
     }
 

@@ -11,7 +11,7 @@ use super::client::Client;
 use super::skills::Compression;
 use crate::ids::ClientKey;
 use crate::metrics::stats::Stat;
-use crate::port::terms::Terms;
+use crate::port::terms::{Form, Terms};
 use crate::relay::policy::departure::Departure;
 use crate::relay::topic::Topic;
 use crate::ws::decode::Message;
@@ -30,6 +30,7 @@ impl Shard {
             !deflate.client_no_context_takeover && (client.may_publish || client.has_words());
         if needs_window && !self.inflation.has_room(taken_bytes, 2) {
             terms.deflate = None;
+            terms.form = Form::Frames;
             return;
         }
         client

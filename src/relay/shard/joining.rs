@@ -29,6 +29,7 @@ pub(super) fn members_stat(form: Form) -> Stat {
     match form {
         Form::Frames => Stat::MembersByFrames,
         Form::Events => Stat::MembersByEvents,
+        Form::Deflated => Stat::MembersByDeflated,
     }
 }
 
@@ -100,7 +101,15 @@ impl Shard {
         if terms.has_words(keeps_history) {
             self.clients[key].give_words();
         }
+        let asked = terms.form;
         self.agree_on_deflate(key, &mut terms);
+        if terms.form != asked {
+            // The owner hears of it with the next audience.
+            let audience = &mut self.topics[topic].audience;
+            audience.leave(asked);
+            audience.enter(terms.form);
+            self.topics.touch(topic);
+        }
         let client = &mut self.clients[key];
         let beginning = resumed.and_then(|resumed| {
             Some(Beginning {
@@ -215,17 +224,13 @@ impl Shard {
             "the mirror of a topic is where its owner says it is"
         );
         let cursor = match resumed {
-            Some(resumed) => topic.log.enter_at(resumed.from, form, &resumed.past),
+            Some(resumed) => {
+                let form = form.of_kept();
+                topic.log.enter_at(resumed.from, form, &resumed.past)
+            }
             None => topic.log.enter(),
         };
-        let member = Member {
-            topic: topic_key,
-            place: topic.add(key),
-            form,
-            cursor,
-            is_trusted: false,
-            own_ahead: 0,
-        };
+        let member = Member::new(topic_key, topic.add(key), form, cursor);
         let probation_bytes = topic.conduct.policy.probation_bytes();
         client.trusted_at_bytes = member.place_bytes(&topic.log) + probation_bytes;
         client.member = Some(member);

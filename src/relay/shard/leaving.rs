@@ -284,8 +284,8 @@ impl Shard {
         }
         self.stats.add(Stat::Discarded, discarded);
         let (place, topic_key) = (member.place, member.topic);
-        topic.audience.leave(member.form);
-        self.stats.dec(members_stat(member.form));
+        topic.audience.leave(member.form());
+        self.stats.dec(members_stat(member.form()));
         member.leave(&mut topic.log);
         for (moved, place) in topic.remove(place) {
             let moved = self.clients[moved].member.as_mut();

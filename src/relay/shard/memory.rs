@@ -140,7 +140,8 @@ impl Memory {
     pub(super) fn is_over_share(&self, stats: &Stats) -> bool {
         let held = logs_bytes(stats) + clients_bytes(stats);
         let kept = stats.value(Stat::HistoryBytes) + stats.value(Stat::ReplayBytes);
-        held + kept + self.engines_bytes > self.share_bytes
+        let windows = stats.value(Stat::DeflateWindowBytes);
+        held + kept + windows + self.engines_bytes > self.share_bytes
     }
 
     /// Notes the bytes that are on their way to engines and back.

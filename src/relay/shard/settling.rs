@@ -36,6 +36,7 @@ impl Shard {
             self.review_laggards(key);
             self.gauge_log(key);
             self.tell_of_departures(key);
+            self.settle_takers(key);
             self.forget_topic_if_unused(key);
         }
         self.topics.give_back(touched);
@@ -54,6 +55,22 @@ impl Shard {
         } else if topic.audience.total() > 0 && !topic.is_counted_soon {
             self.census.enter(topic.name.clone(), self.now);
             self.topics[key].is_counted_soon = true;
+        }
+    }
+
+    /// Counts what members that take compressed frames got plain, and tells the owner if some of them wait.
+    fn settle_takers(&mut self, key: TopicKey) {
+        let topic = &mut self.topics[key];
+        let plain = topic.log.take_plain_deliveries();
+        self.stats.add(Stat::DeflatePlainDeliveries, plain);
+        let members = topic.take_waits();
+        if members > 0 {
+            let waits = Envelope::Waits {
+                topic: topic.name.clone(),
+                from: self.id,
+                members,
+            };
+            self.outbox.send(topic.owner, waits);
         }
     }
 

@@ -5,6 +5,7 @@
 mod closing;
 mod coalesce;
 mod deflate;
+mod deflating;
 mod drain;
 mod driven;
 mod exchanges;

@@ -21,7 +21,10 @@ const KEPT_CAPACITY: usize = 8;
 /// A member's place: the next byte that it is to be sent.
 ///
 /// The end of a batch is written as the start of the next, so each place has one spelling.
+///
+/// It is packed, because each idle client has one, and its record has no room for four bytes of nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(C, packed(4))]
 pub struct Cursor {
     /// The batch, counted over the life of the log.
     batch: u64,
@@ -67,6 +70,8 @@ pub struct Log {
     /// Members whose sockets are full, by their batch, counted over the life of the log.
     blocked: BTreeSet<(u64, ClientKey)>,
     next: Seq,
+    /// Messages that members got as plain frames although they take compressed ones, since the last look.
+    plain_deliveries: u64,
 }
 
 impl Default for Log {
@@ -81,6 +86,7 @@ impl Default for Log {
             first_trusted: FIRST_BATCH,
             blocked: BTreeSet::new(),
             next: Seq(0),
+            plain_deliveries: 0,
         }
     }
 }
@@ -359,6 +365,16 @@ impl Log {
         if self.entries.is_empty() && self.entries.capacity() > KEPT_CAPACITY {
             self.entries.shrink_to(KEPT_CAPACITY);
         }
+    }
+
+    /// Members that take compressed frames got `messages` as plain ones.
+    pub(crate) fn note_plain(&mut self, messages: u64) {
+        self.plain_deliveries += messages;
+    }
+
+    /// The number of such messages since the last call.
+    pub(crate) fn take_plain_deliveries(&mut self) -> u64 {
+        std::mem::take(&mut self.plain_deliveries)
     }
 
     /// The end of the log, in bytes of frames. Only differences mean something.

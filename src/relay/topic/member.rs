@@ -17,6 +17,7 @@ use crate::port::terms::Form;
 use crate::relay::batch::{Batch, Encoding};
 use crate::relay::topic::TopicKey;
 use crate::relay::topic::log::{Cursor, Log};
+use crate::relay::topic::reader::Reader;
 
 /// Most slices in one write. A member that keeps up needs one; one that lags by more batches than this needs a second
 /// write. The kernel's own limit is 1024.
@@ -32,9 +33,13 @@ pub(crate) struct Member {
     pub topic: TopicKey,
     /// Its place in the topic's list of members.
     pub place: u32,
-    /// The form that it reads.
-    pub form: Form,
-    /// The next byte of that form that the member is to be sent.
+    /// The form that it takes.
+    takes: Form,
+    /// The form of the batch that it is in.
+    reads: Form,
+    /// See [`Reader::next_number`].
+    next_number: u32,
+    /// The next byte of the batch's form that the member is to be sent.
     pub cursor: Cursor,
     /// Whether publishers wait for it when it lags.
     pub is_trusted: bool,
@@ -82,36 +87,47 @@ impl Rest {
 struct Run<'a> {
     batch: &'a Batch,
     encoding: &'a Encoding,
+    form: Form,
     start: Cursor,
     end: u32,
 }
 
 impl<'a> Run<'a> {
     /// The first run at or behind `from`.
-    fn find(log: &'a Log, form: Form, from: Cursor, own: Option<ClientId>) -> Option<Run<'a>> {
+    #[inline]
+    fn find(log: &'a Log, reader: Reader, from: Cursor, own: Option<ClientId>) -> Option<Run<'a>> {
         if let Some(own) = own {
-            return Run::find_of_others(log, form, from, own);
+            return Run::find_of_others(log, reader, from, own);
         }
         let batch = log.batch_at(from)?;
+        let form = reader.choose(batch, from.offset(), None);
         let encoding = batch.encoding(form);
         Some(Run {
             batch,
             encoding,
+            form,
             start: from,
             end: encoding.bytes().len() as u32,
         })
     }
 
     /// The first run of messages that are not the member's own.
-    fn find_of_others(log: &'a Log, form: Form, from: Cursor, own: ClientId) -> Option<Run<'a>> {
+    fn find_of_others(
+        log: &'a Log,
+        reader: Reader,
+        from: Cursor,
+        own: ClientId,
+    ) -> Option<Run<'a>> {
         let mut cursor = from;
         loop {
             let batch = log.batch_at(cursor)?;
+            let form = reader.choose(batch, cursor.offset(), Some(own));
             let encoding = batch.encoding(form);
             let len = encoding.bytes().len();
             let run = |start, next: usize| Run {
                 batch,
                 encoding,
+                form,
                 start,
                 end: encoding.start_of(next),
             };
@@ -145,15 +161,15 @@ impl<'a> Run<'a> {
     }
 
     /// The cost as frames of the run's first `n` bytes: the difference of the lag before and behind them.
-    fn cost_of(&self, n: usize, form: Form) -> u64 {
+    fn cost_of(&self, n: usize) -> u64 {
         let end = self.start.offset() as usize + n;
         let until = if end == self.encoding.bytes().len() {
             self.batch.cost_bytes()
         } else {
             // It is within the batch, whose offsets have 32 bits.
-            self.batch.bytes_before(form, end as u32)
+            self.batch.bytes_before(self.form, end as u32)
         };
-        until - self.batch.bytes_before(form, self.start.offset())
+        until - self.batch.bytes_before(self.form, self.start.offset())
     }
 
     /// Messages that end within the run's first `n` bytes.
@@ -165,6 +181,43 @@ impl<'a> Run<'a> {
 }
 
 impl Member {
+    /// A member that takes `form` and stands at `cursor`, untrusted. `place` is its place in the topic's list.
+    pub(crate) fn new(topic: TopicKey, place: u32, form: Form, cursor: Cursor) -> Member {
+        let Reader {
+            takes,
+            reads,
+            next_number,
+        } = Reader::new(form);
+        Member {
+            topic,
+            place,
+            takes,
+            reads,
+            next_number,
+            cursor,
+            is_trusted: false,
+            own_ahead: 0,
+        }
+    }
+
+    /// The form that it takes.
+    pub(crate) fn form(&self) -> Form {
+        self.takes
+    }
+
+    fn reader(&self) -> Reader {
+        Reader {
+            takes: self.takes,
+            reads: self.reads,
+            next_number: self.next_number,
+        }
+    }
+
+    fn set_reader(&mut self, reader: Reader) {
+        self.reads = reader.reads;
+        self.next_number = reader.next_number;
+    }
+
     /// Whether the member has been sent the beginning of a frame but not its end: no other frame may be put in.
     pub(crate) fn is_mid_frame(&self, log: &Log) -> bool {
         // Members that keep up stand at the beginning of a batch, or at the head. Most deliveries look no further.
@@ -174,7 +227,7 @@ impl Member {
     #[cold]
     fn is_within_frame(&self, log: &Log) -> bool {
         log.batch_at(self.cursor)
-            .is_some_and(|batch| !batch.encoding(self.form).is_boundary(self.cursor.offset()))
+            .is_some_and(|batch| !batch.encoding(self.reads).is_boundary(self.cursor.offset()))
     }
 
     /// Whether the member has been sent everything.
@@ -189,16 +242,49 @@ impl Member {
         own: Option<ClientId>,
         slices: &mut Slices<'a>,
     ) -> usize {
+        // With a constant, nothing is left of the choice of a form. Most members read plain frames.
+        if self.takes == Form::Frames {
+            self.gather_as(Reader::PLAIN, log, own, slices)
+        } else {
+            self.gather_chosen(log, own, slices)
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn gather_chosen<'a>(
+        &self,
+        log: &'a Log,
+        own: Option<ClientId>,
+        slices: &mut Slices<'a>,
+    ) -> usize {
+        self.gather_as(self.reader(), log, own, slices)
+    }
+
+    /// Chooses forms without changing the member: it has not taken anything yet.
+    #[inline(always)]
+    #[expect(
+        clippy::inline_always,
+        reason = "the constant of the fast path folds only there"
+    )]
+    fn gather_as<'a>(
+        &self,
+        mut reader: Reader,
+        log: &'a Log,
+        own: Option<ClientId>,
+        slices: &mut Slices<'a>,
+    ) -> usize {
         let (mut cursor, head) = (self.cursor, log.head());
         let mut total = 0;
         // Members that keep up have one batch to get. Nothing is looked for behind it.
         while !slices.is_full()
             && cursor != head
-            && let Some(run) = Run::find(log, self.form, cursor, own)
+            && let Some(run) = Run::find(log, reader, cursor, own)
         {
             slices.push(IoSlice::new(run.bytes()));
             total += run.len();
             cursor = run.after(run.len());
+            reader.go_on(run.batch, run.form, cursor.offset() == 0);
         }
         total
     }
@@ -212,15 +298,16 @@ impl Member {
         slices: &mut Slices<'a>,
         until: Seq,
     ) -> usize {
-        let mut cursor = self.cursor;
+        let (mut reader, mut cursor) = (self.reader(), self.cursor);
         let mut total = 0;
         while !slices.is_full()
-            && let Some(run) = Run::find(log, self.form, cursor, own)
+            && let Some(run) = Run::find(log, reader, cursor, own)
             && run.batch.first() < until
         {
             slices.push(IoSlice::new(run.bytes()));
             total += run.len();
             cursor = run.after(run.len());
+            reader.go_on(run.batch, run.form, cursor.offset() == 0);
         }
         total
     }
@@ -229,8 +316,8 @@ impl Member {
     pub(crate) fn sent_of_message(&self, log: &Log) -> u32 {
         log.batch_at(self.cursor).map_or(0, |batch| {
             let offset = self.cursor.offset();
-            let index = batch.encoding(self.form).index_at(offset);
-            offset - batch.encoding(self.form).start_of(index)
+            let index = batch.encoding(self.reads).index_at(offset);
+            offset - batch.encoding(self.reads).start_of(index)
         })
     }
 
@@ -249,30 +336,71 @@ impl Member {
     }
 
     fn frame_in_progress<'a>(&self, log: &'a Log) -> Option<(&'a Encoding, Range<usize>)> {
-        let encoding = log.batch_at(self.cursor)?.encoding(self.form);
+        let encoding = log.batch_at(self.cursor)?.encoding(self.reads);
         Some((encoding, encoding.rest_of_message(self.cursor.offset())?))
     }
 
     /// Moves on by the `n` bytes that the kernel took of those that [`Member::gather`] listed, and past own messages behind
     /// them. Returns the number of messages that this completes.
-    pub(crate) fn advance(&mut self, log: &mut Log, mut n: usize, own: Option<ClientId>) -> u64 {
+    pub(crate) fn advance(&mut self, log: &mut Log, n: usize, own: Option<ClientId>) -> u64 {
+        if self.takes == Form::Frames {
+            self.advance_as(Reader::PLAIN, log, n, own)
+        } else {
+            self.advance_chosen(log, n, own)
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn advance_chosen(&mut self, log: &mut Log, n: usize, own: Option<ClientId>) -> u64 {
+        self.advance_as(self.reader(), log, n, own)
+    }
+
+    /// Makes the same choices as [`Member::gather_as`], and keeps what follows from them.
+    #[inline(always)]
+    #[expect(
+        clippy::inline_always,
+        reason = "the constant of the fast path folds only there"
+    )]
+    fn advance_as(
+        &mut self,
+        mut reader: Reader,
+        log: &mut Log,
+        mut n: usize,
+        own: Option<ClientId>,
+    ) -> u64 {
         let mut cursor = self.cursor;
-        let mut messages = 0;
+        let (mut messages, mut plain) = (0, 0);
         while n > 0 {
-            let run = Run::find(log, self.form, cursor, own)
+            let run = Run::find(log, reader, cursor, own)
                 .expect("the kernel takes no more than it was given");
             let taken = n.min(run.len());
-            messages += run.messages_within(taken);
+            let completed = run.messages_within(taken);
+            messages += completed;
+            if run.form == Form::Frames {
+                plain += completed;
+            }
             cursor = run.after(taken);
+            reader.go_on(run.batch, run.form, cursor.offset() == 0);
             n -= taken;
         }
+        if reader.takes == Form::Deflated {
+            log.note_plain(plain);
+        }
         if own.is_none() {
+            if reader.takes != Form::Frames {
+                self.set_reader(reader);
+            }
             self.relocate(log, cursor);
             return messages;
         }
         let before = self.position(log);
-        cursor = Run::find(log, self.form, cursor, own).map_or(log.head(), |run| run.start);
-        self.relocate(log, cursor);
+        let next = Run::find(log, reader, cursor, own).map_or(log.head(), |run| run.start);
+        if next != cursor {
+            reader.jump();
+        }
+        self.set_reader(reader);
+        self.relocate(log, next);
         // Messages that it has passed and not been sent are its own.
         let passed = self.position(log).0 - before.0;
         self.own_ahead -= (passed - messages) as u32;
@@ -281,14 +409,15 @@ impl Member {
 
     /// The cost as frames of the next `n` bytes that [`Member::gather`] lists.
     pub(crate) fn cost_of(&self, log: &Log, mut n: usize, own: Option<ClientId>) -> u64 {
-        let mut cursor = self.cursor;
+        let (mut cursor, mut reader) = (self.cursor, self.reader());
         let mut cost_bytes = 0;
         while n > 0
-            && let Some(run) = Run::find(log, self.form, cursor, own)
+            && let Some(run) = Run::find(log, reader, cursor, own)
         {
             let taken = n.min(run.len());
-            cost_bytes += run.cost_of(taken, self.form);
+            cost_bytes += run.cost_of(taken);
             cursor = run.after(taken);
+            reader.go_on(run.batch, run.form, cursor.offset() == 0);
             n -= taken;
         }
         cost_bytes
@@ -330,7 +459,7 @@ impl Member {
     /// The number of the message that the cursor is in or in front of.
     pub(crate) fn position(&self, log: &Log) -> Seq {
         log.batch_at(self.cursor).map_or(log.next(), |batch| {
-            batch.number_at(self.form, self.cursor.offset())
+            batch.number_at(self.reads, self.cursor.offset())
         })
     }
 
@@ -342,7 +471,7 @@ impl Member {
 
     /// Its lag, in bytes.
     pub(crate) fn lag_bytes(&self, log: &Log) -> u64 {
-        log.lag_of(self.cursor, self.form)
+        log.lag_of(self.cursor, self.reads)
     }
 
     /// The place that it has come to in the log, as [`Log::end_bytes`] counts.
@@ -354,6 +483,9 @@ impl Member {
     pub(crate) fn jump_to_head(&mut self, log: &mut Log) {
         let head = log.head();
         self.relocate(log, head);
+        let mut reader = self.reader();
+        reader.jump();
+        self.set_reader(reader);
         self.own_ahead = 0;
     }
 }
@@ -386,14 +518,7 @@ mod tests {
     /// A log with one batch for each string. Each letter is a message, and each `m` is from me.
     fn log_of(batches: &[&str]) -> (Log, Member) {
         let mut log = Log::default();
-        let member = Member {
-            topic: TopicKey(0),
-            place: 0,
-            form: Form::Frames,
-            cursor: log.enter(),
-            is_trusted: false,
-            own_ahead: 0,
-        };
+        let member = Member::new(TopicKey(0), 0, Form::Frames, log.enter());
         for letters in batches {
             let mut draft = Draft::new(Source::Members(ShardId(0)), Timestamp(0));
             for letter in letters.bytes() {

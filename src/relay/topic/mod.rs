@@ -2,6 +2,7 @@
 
 pub(crate) mod log;
 pub(crate) mod member;
+pub(crate) mod reader;
 pub(crate) mod replay;
 pub(crate) mod roster;
 
@@ -54,6 +55,10 @@ pub(crate) struct Topic {
     pub queued: bool,
     /// Whether the topic is to be looked at when the turn ends.
     pub touched: bool,
+    /// Members here that fell out of step with the window of compressed frames since it was emptied last.
+    pub out_of_step: u32,
+    /// The owner has been told since then that there are some.
+    pub is_wait_told: bool,
     /// Bytes of the log that the shard's gauge counts.
     pub gauged_bytes: u64,
     /// Those of them that laggards are to blame for.
@@ -90,6 +95,8 @@ impl Topic {
             waiting: Vec::new(),
             queued: false,
             touched: false,
+            out_of_step: 0,
+            is_wait_told: false,
             gauged_bytes: 0,
             gauged_blame_bytes: 0,
             in_flight_bytes: 0,
@@ -149,6 +156,21 @@ impl Topic {
     /// Removes the member at `place`, and returns those that got another place.
     pub(crate) fn remove(&mut self, place: u32) -> Moved {
         self.roster.remove(place)
+    }
+
+    /// The window of compressed frames is empty again, so nobody is out of step behind this batch.
+    #[cold]
+    pub(crate) fn note_key(&mut self) {
+        self.out_of_step = 0;
+        self.is_wait_told = false;
+    }
+
+    /// The number of members to tell the owner of, which wait for the window to be emptied; 0 for nothing to tell.
+    pub(crate) fn take_waits(&mut self) -> u32 {
+        if self.out_of_step == 0 || std::mem::replace(&mut self.is_wait_told, true) {
+            return 0;
+        }
+        self.out_of_step
     }
 
     /// Appends a batch, and starts a round that visits every member.

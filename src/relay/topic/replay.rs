@@ -19,7 +19,7 @@ use crate::relay::topic::member::Slices;
 pub(crate) struct Replay {
     /// The topic.
     pub topic: TopicKey,
-    /// The form that the client reads.
+    /// The form that the client takes. Kept messages come to it in [`Form::of_kept`].
     pub form: Form,
     past: Arc<Past>,
     /// The batch of the next byte.
@@ -42,7 +42,7 @@ impl Replay {
     ) -> Self {
         let index = past.index_of(from);
         let entry = past.entries().get(index);
-        let offset = entry.map_or(0, |kept| kept.batch.offset_of(form, from));
+        let offset = entry.map_or(0, |kept| kept.batch.offset_of(form.of_kept(), from));
         Replay {
             topic,
             form,
@@ -79,14 +79,14 @@ impl Replay {
 
     fn encoding(&self, index: usize) -> Option<&Encoding> {
         let kept = self.past.entries()[..self.last].get(index)?;
-        Some(kept.batch.encoding(self.form))
+        Some(kept.batch.encoding(self.form.of_kept()))
     }
 
     /// The number of the message that it is in or in front of.
     pub(crate) fn position(&self) -> Seq {
         let entry = self.past.entries()[..self.last].get(self.index);
         entry.map_or(self.end, |kept| {
-            kept.batch.number_at(self.form, self.offset)
+            kept.batch.number_at(self.form.of_kept(), self.offset)
         })
     }
 

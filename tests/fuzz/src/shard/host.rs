@@ -428,6 +428,7 @@ impl World {
             | Envelope::Mark { .. }
             | Envelope::Returned { .. }
             | Envelope::Out { .. }
+            | Envelope::Waits { .. }
             | Envelope::Post(_)
             | Envelope::Recall(_)
             | Envelope::Posted(_)
