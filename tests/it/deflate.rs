@@ -1,4 +1,4 @@
-//! Clients that send compressed messages, with a compressor that shares no code with the relay.
+//! Clients that send compressed messages and get them, with a compressor and an inflater that share no code with the relay.
 
 use std::iter;
 
@@ -6,6 +6,7 @@ use fanwire::config::Config;
 use fanwire::server::Stat;
 use miniz_oxide::deflate::core::{CompressorOxide, create_comp_flags_from_zip_params};
 use miniz_oxide::deflate::stream::deflate;
+use miniz_oxide::inflate::stream::{InflateState, inflate};
 use miniz_oxide::{DataFormat, MZFlush};
 
 use crate::support::{World, config};
@@ -84,6 +85,89 @@ fn frames(opcode: u8, deflated: &[u8], size: usize) -> Vec<u8> {
         frame(fin | opcode, piece)
     });
     pieces.flatten().collect()
+}
+
+/// A client's inflater, which keeps what it has inflated.
+struct Inflater {
+    state: Box<InflateState>,
+    messages: usize,
+    bytes: usize,
+}
+
+impl Inflater {
+    fn new() -> Inflater {
+        Inflater {
+            state: InflateState::new_boxed(DataFormat::Raw),
+            messages: 0,
+            bytes: 0,
+        }
+    }
+
+    /// The next message of a client, as its program gets it.
+    fn next(&mut self, wire: &mut Wire) -> Vec<u8> {
+        let frame = wire.next_of_extension();
+        self.bytes += frame.payload.len();
+        if frame.first & RSV1 == 0 {
+            return frame.payload;
+        }
+        self.messages += 1;
+        let input = [&frame.payload[..], &[0x00, 0x00, 0xff, 0xff]].concat();
+        let mut out = vec![0; 128 << 10];
+        let step = inflate(&mut self.state, &input, &mut out, MZFlush::Sync);
+        assert_eq!(step.bytes_consumed, input.len(), "{:?}", step.status);
+        out.truncate(step.bytes_written);
+        out
+    }
+}
+
+fn trade(number: usize) -> Vec<u8> {
+    let (price, size) = (61_000 + number * 37 % 900, number * 7919 % 1000);
+    let trade = format!(
+        r#"{{"type":"trade","symbol":"BTC-USD","id":{number},"price":"{price}.{size:03}","size":"0.{size:03}"}}"#
+    );
+    trade.repeat(1 + number % 7).into_bytes()
+}
+
+#[test]
+fn members_with_the_extension_read_what_others_read_in_fewer_bytes() {
+    let mut config = compressing();
+    config.compression.min_members = 2;
+    let world = World::with(&config);
+    let mut publisher = world.join("/room");
+    let mut takers = Vec::new();
+    let (mut sent, mut plain_bytes) = (0, 0);
+    for round in 0..5 {
+        // The newcomer of a round waits until compression begins anew.
+        let (wire, answer) = join_offering(&world, "/room", IN_CONTEXT);
+        assert_eq!(answer.as_deref(), Some("permessage-deflate"));
+        takers.push((wire, Inflater::new()));
+        world.await_total(Stat::DeflateMembers, round + 1);
+        for number in sent..sent + 100 {
+            publisher.send(frame(FIN | BINARY, &trade(number)));
+        }
+        for number in sent..sent + 100 {
+            let plain = publisher.next();
+            assert_eq!(plain.first, FIN | BINARY, "without the extension");
+            assert!(plain.payload == trade(number));
+            plain_bytes += plain.payload.len();
+            for (wire, inflater) in &mut takers {
+                assert!(inflater.next(wire) == trade(number), "message {number}");
+            }
+        }
+        sent += 100;
+    }
+    let inflater = &takers[0].1;
+    assert!(2 * inflater.bytes < plain_bytes, "{} bytes", inflater.bytes);
+    assert!(inflater.messages >= 300, "{}", inflater.messages);
+    let messages = takers.iter().map(|(_, inflater)| inflater.messages as u64);
+    let compressed: u64 = messages.sum();
+    drop((publisher, takers));
+    let stats = world.end();
+    let deliveries = 100 * (1 + 2 + 3 + 4 + 5);
+    assert_eq!(
+        stats.value(Stat::DeflatePlainDeliveries),
+        deliveries - compressed
+    );
 }
 
 #[test]

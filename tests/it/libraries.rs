@@ -119,16 +119,19 @@ fn has(what: &str, path: &Path) -> bool {
 fn compressing() -> World {
     let mut config = config(2);
     config.compression.enabled = true;
+    config.compression.min_members = 1;
     World::with(&config)
 }
 
-/// Has the client talk to a relay, and checks that all its messages were compressed.
+/// Has the client talk to a relay, and checks that all its messages were compressed, on both ways.
 fn talk(client: impl FnOnce(&str)) {
     let world = compressing();
     client(&format!("ws://{}/room", world.relay.address()));
     let stats = world.end();
     assert_eq!(stats.value(Stat::Messages), MESSAGES);
     assert_eq!(stats.value(Stat::InflatedMessages), MESSAGES);
+    assert_eq!(stats.value(Stat::DeflatedMessages), MESSAGES);
+    assert_eq!(stats.value(Stat::DeflatePlainDeliveries), 0);
     assert_eq!(stats.value(Stat::DisconnectedByClient), 1);
 }
 

@@ -190,8 +190,15 @@ impl Wire {
 
     /// The next frame. It must be a server's: unmasked, with a minimal length and no reserved bit or opcode.
     pub(crate) fn next(&mut self) -> Frame {
+        let frame = self.next_of_extension();
+        assert_eq!(frame.first & 0x70, 0, "reserved bits");
+        frame
+    }
+
+    /// The same for a client that has agreed on compression: the first reserved bit may be set.
+    pub(crate) fn next_of_extension(&mut self) -> Frame {
         let [first, second] = self.bytes();
-        assert_eq!(first & 0x70, 0, "reserved bits");
+        assert_eq!(first & 0x30, 0, "reserved bits");
         assert!(
             matches!(first & 0xf, 0..=2 | 8..=10),
             "opcode of {first:#x}"
