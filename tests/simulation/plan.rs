@@ -283,19 +283,14 @@ impl Plan {
         }
     }
 
-    /// Most clients take compressed frames, and many of them skip messages. There are windows for one or two topics.
+    /// Most clients take compressed frames. There are windows for one or two topics.
     fn of_shared_windows(mut self, rng: &mut Rng) -> Plan {
         let windows = rng.pick(&[1, 1, 2]) * self.shards;
         let least = 2 * self.config.slow_consumer.max_lag_bytes * self.shards;
         let limits = &mut self.config.limits;
         limits.max_buffered_bytes = least.max(32 * windows * SHARED_WINDOW_BYTES);
         self.config.compression.min_members = 1;
-        if rng.percent(60) {
-            self.config.slow_consumer.policy = SlowConsumerPolicy::Drop;
-        }
-        let topics = TOPICS.map(|(_, name)| name);
         Plan {
-            topics: topics[..rng.pick(&[1, 2, 3])].to_vec(),
             clients: self.clients.max(12),
             compressing: rng.pick(&[60, 90]),
             streams: rng.pick(&[0, 10]),
