@@ -5,7 +5,7 @@
 //! of Prometheus: base units, and the unit before `_total`. Label values are closed sets, never text from a client. Nothing
 //! here reads a number.
 
-use super::engines::{ClusterStat, EngineStat};
+use super::engines::{ClusterStat, EngineStat, TOLD};
 use super::labels::{
     DEFLATE_KEYS, DISCONNECTIONS, FAILED_HANDSHAKES, HTTP_REQUESTS, POSTS, RESUMES, TLS_HANDSHAKES,
     WRITE_CALLS,
@@ -683,14 +683,6 @@ pub(crate) const CLUSTER_METRICS: &[Metric] = &[
         Source::Engine(EngineStat::MismatchedPeers),
         "Those of them whose version or configuration does not fit to this relay.",
     ),
-];
-
-/// Why topics' clients were told something.
-const TOLD: &[(&str, ClusterStat)] = &[
-    ("moved", ClusterStat::Moved),
-    ("gap", ClusterStat::Gap),
-    ("back", ClusterStat::Back),
-    ("unknown", ClusterStat::Unknown),
 ];
 
 /// All metrics.

@@ -79,6 +79,14 @@ pub enum ClusterStat {
     Unknown,
 }
 
+/// Why topics' clients were told something.
+pub(crate) const TOLD: &[(&str, ClusterStat)] = &[
+    ("moved", ClusterStat::Moved),
+    ("gap", ClusterStat::Gap),
+    ("back", ClusterStat::Back),
+    ("unknown", ClusterStat::Unknown),
+];
+
 impl ClusterStat {
     /// How many there are.
     pub const COUNT: usize = ClusterStat::Unknown as usize + 1;

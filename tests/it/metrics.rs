@@ -105,7 +105,7 @@ fn every_series_is_zero_before_the_first_client() {
             .map(|sample| label_of(&sample.labels))
             .collect()
     };
-    assert_eq!(labels("fanwire_disconnections_total", "reason").len(), 17);
+    assert_eq!(labels("fanwire_disconnections_total", "reason").len(), 18);
     assert_eq!(
         labels("fanwire_failed_handshakes_total", "reason").len(),
         18

@@ -86,7 +86,10 @@ fn an_answer_to_no_offer_is_refused() {
 
 #[test]
 fn fanwire_passes_with_every_kind_of_payload_with_and_without_the_offer() {
-    let world = World::start(|config| config.compression.enabled = true);
+    let world = World::start(|config| {
+        config.compression.enabled = true;
+        config.compression.min_members = 1;
+    });
     let here = world.here();
     for kind in KINDS {
         for offer in ["", "--deflate"] {

@@ -171,6 +171,7 @@ fn receive(policy: SlowConsumerPolicy) {
     let misses = if may_miss { "may-miss" } else { "all" };
     let mut config = config(2);
     config.compression.enabled = true;
+    config.compression.min_members = 1;
     config.slow_consumer.policy = policy;
     let world = World::with(&config);
     let url = format!("ws://{}/room", world.relay.address());

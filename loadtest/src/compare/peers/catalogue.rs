@@ -54,7 +54,7 @@ pub const PEERS: &[Peer] = &[
         about: "The same with compression on.",
         command: FANWIRE,
         template: Some("{peers}/fanwire/config.yaml"),
-        settings: "compression:\n  enabled: true\n",
+        settings: "compression:\n  enabled: true\n  min_members: 1\n",
         tls: FANWIRE_TLS,
         deflates: true,
         ..PLAIN
