@@ -115,6 +115,7 @@ mod tests {
              \x20 max_messages: 0\n\
              compression:\n\
              \x20 enabled: false\n\
+             \x20 min_members: 20\n\
              slow_consumer:\n\
              \x20 policy: drop  # topics[0]\n\
              \x20 max_lag_bytes: 4MiB\n\
