@@ -236,6 +236,7 @@ impl Member {
     }
 
     /// Lists the bytes to send, as many as `slices` holds, and returns their number.
+    #[inline]
     pub(crate) fn gather<'a>(
         &self,
         log: &'a Log,
@@ -342,6 +343,7 @@ impl Member {
 
     /// Moves on by the `n` bytes that the kernel took of those that [`Member::gather`] listed, and past own messages behind
     /// them. Returns the number of messages that this completes.
+    #[inline]
     pub(crate) fn advance(&mut self, log: &mut Log, n: usize, own: Option<ClientId>) -> u64 {
         if self.takes == Form::Frames {
             self.advance_as(Reader::PLAIN, log, n, own)
