@@ -35,7 +35,7 @@ pub enum Issuer {
     Signer(Option<Box<str>>),
 }
 
-/// The reason why the words of a proxy are no grants.
+/// The reason why the words of a proxy cannot be read as grants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum GrantsError {
     /// They break the syntax, or `exp` is missing.

@@ -3,7 +3,7 @@
 /// See the module.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Trouble {
-    /// The server is no master, or not ready: drop both connections and look for the master.
+    /// The server is a replica, or not ready: drop both connections and look for the master.
     NotMaster(String),
     /// The server cannot write now: hold, wait, and ask again.
     Busy(String),

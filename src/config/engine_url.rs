@@ -91,7 +91,7 @@ impl EngineUrl {
     }
 }
 
-/// Why a text is no such URL. It never has a part of the text: that may be a password.
+/// The problem with a text that should be such a URL. It never has a part of the text: that may be a password.
 type Problem = (&'static str, &'static str);
 
 fn parse(text: &str) -> Result<EngineUrl, Problem> {

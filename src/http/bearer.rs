@@ -15,7 +15,7 @@ use super::request::RequestHead;
 /// The reason why a request's credentials do not do, as `WWW-Authenticate` says it (RFC 6750, section 3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Challenge {
-    /// There are none, or they are no token of a known form. There is no error code for that.
+    /// The request has none, or none of a known form. RFC 6750 has no error code for that.
     Missing,
     /// The token is not valid.
     InvalidToken,

@@ -106,7 +106,7 @@ pub(crate) enum Loss {
     Silent,
     /// The two connections are to two servers.
     Apart,
-    /// The server is no master any more, or another one than before.
+    /// The server has stopped being the master, or is another one than before.
     Role,
     /// The server cannot serve relays.
     Unfit,

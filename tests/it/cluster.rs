@@ -19,6 +19,7 @@ use fanwire::config::Config;
 use fanwire::server::Stat;
 
 use self::engine::Engine;
+use self::session::Listener;
 use super::support::{PATIENCE, World, audit, config, eventually};
 
 /// Relays that are one.
@@ -53,6 +54,12 @@ impl Nodes {
         };
         nodes.await_up(cluster.engines.len());
         nodes
+    }
+
+    /// A listener on each relay.
+    fn listen(&self, path: &str) -> Vec<Listener> {
+        let worlds = self.worlds.iter();
+        worlds.map(|world| Listener::join(world, path)).collect()
     }
 
     /// Waits until each relay has all its engines.

@@ -134,7 +134,7 @@ impl Story {
         }
     }
 
-    /// Messages on the channel of a topic are no batches.
+    /// The channel of a topic carries something that cannot be read as a batch.
     pub(super) fn note_rubbish(&self, target: &Target, count: u64) {
         if let Some(unsaid) = self.told().rubbish.note(Instant::now(), count) {
             let engine = &target.name;

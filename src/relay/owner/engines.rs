@@ -502,7 +502,7 @@ impl Owner {
         }
         let topic = &mut self.topics[slot];
         told.send(topic, false, desk.outbox);
-        // Publishers may be held for long, and these messages are no reason to wait.
+        // Publishers may be held for long, and a topic does not wait because of these messages.
         topic.acknowledge(desk.outbox);
         if topic.is_unused() {
             self.deserted.push(topic.name.clone());

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::engine::Engine;
-use super::session::{Listener, Promise, Talker, compare};
+use super::session::{Promise, Talker, compare};
 use super::{Nodes, for_a_while};
 
 /// The faults of a run.
@@ -83,11 +83,7 @@ fn clients_agree_after_faults_at_random() {
     let seed = seed.and_then(|text| text.parse().ok()).unwrap_or(SEED);
     let mut dice = Dice(seed);
     let nodes = Nodes::start(3, &engine);
-    let listeners: Vec<_> = nodes
-        .worlds
-        .iter()
-        .map(|world| Listener::join(world, "/room"))
-        .collect();
+    let listeners = nodes.listen("/room");
     let talkers: Vec<_> = nodes
         .worlds
         .iter()

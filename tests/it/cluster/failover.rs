@@ -1,7 +1,7 @@
 //! A Sentinel that makes a replica the master.
 
 use super::engine::Engine;
-use super::session::{Listener, Promise, Talker, compare};
+use super::session::{Promise, Talker, compare};
 use super::{Nodes, metric};
 use crate::support::eventually;
 
@@ -29,11 +29,7 @@ fn a_failover_is_followed_and_told_if_something_is_missing() {
         sentinel.port()
     );
     let nodes = Nodes::with(2, &section);
-    let listeners: Vec<_> = nodes
-        .worlds
-        .iter()
-        .map(|world| Listener::join(world, "/room"))
-        .collect();
+    let listeners = nodes.listen("/room");
     let talker = Talker::start(&nodes.worlds[0], "/room", "a");
     talker.await_more(20);
     master.kill();

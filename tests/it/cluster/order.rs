@@ -106,11 +106,7 @@ fn the_rights_on_the_page_are_enough() {
         engine.port()
     );
     let nodes = Nodes::with(2, &section(&url, ""));
-    let listeners: Vec<_> = nodes
-        .worlds
-        .iter()
-        .map(|world| Listener::join(world, "/room%20with/%7B%C3%A4%7D"))
-        .collect();
+    let listeners = nodes.listen("/room%20with/%7B%C3%A4%7D");
     let talker = Talker::start(&nodes.worlds[0], "/room%20with/%7B%C3%A4%7D", "a");
     talker.await_more(20);
     engine.ask("CLIENT KILL TYPE pubsub");
@@ -128,11 +124,7 @@ fn the_members_of_all_relays_are_counted() {
         return;
     };
     let nodes = Nodes::start(2, &engine);
-    let listeners: Vec<_> = nodes
-        .worlds
-        .iter()
-        .map(|world| Listener::join(world, "/room"))
-        .collect();
+    let listeners = nodes.listen("/room");
     for world in &nodes.worlds {
         eventually("both members are counted", || {
             let mut wire: Wire = world.dial();

@@ -16,11 +16,7 @@ fn an_engine_that_is_full_holds_senders_and_loses_nothing() {
         return;
     };
     let nodes = Nodes::start(2, &engine);
-    let listeners: Vec<_> = nodes
-        .worlds
-        .iter()
-        .map(|world| Listener::join(world, "/room"))
-        .collect();
+    let listeners = nodes.listen("/room");
     let talker = Talker::start(&nodes.worlds[0], "/room", "a");
     talker.await_more(10);
     engine.ask("CONFIG SET maxmemory 1");
@@ -45,11 +41,7 @@ fn an_engine_that_comes_back_with_its_data_loses_nothing() {
         return;
     };
     let nodes = Nodes::start(2, &engine);
-    let listeners: Vec<_> = nodes
-        .worlds
-        .iter()
-        .map(|world| Listener::join(world, "/room"))
-        .collect();
+    let listeners = nodes.listen("/room");
     let talker = Talker::start(&nodes.worlds[0], "/room", "a");
     for _ in 0..3 {
         talker.await_more(10);
@@ -67,11 +59,7 @@ fn an_engine_that_comes_back_empty_is_told() {
         return;
     };
     let nodes = Nodes::start(2, &engine);
-    let listeners: Vec<_> = nodes
-        .worlds
-        .iter()
-        .map(|world| Listener::join(world, "/room"))
-        .collect();
+    let listeners = nodes.listen("/room");
     let mut plain = nodes.worlds[1].join("/room");
     let talker = Talker::start(&nodes.worlds[0], "/room", "a");
     talker.await_more(10);
